@@ -1,0 +1,228 @@
+// Package model holds the desired state of a load balancer: services, their
+// backends and how to judge their health.
+//
+// It is plain data: no I/O, no clock, nothing but the standard library. Package
+// config makes a State from a file; datapath, health and the proxies read it.
+package model
+
+import (
+	"net/netip"
+	"reflect"
+	"time"
+)
+
+// A State is everything that a configuration asks for.
+type State struct {
+	// Interfaces are the names of the network interfaces that XDP attaches to.
+	Interfaces []string
+	XDP        XDPMode
+	// Addresses says who puts service addresses on the host.
+	Addresses AddressPolicy
+	// OnAgentLoss says what health counts as while no agent runs.
+	OnAgentLoss LossPolicy
+	// FlowTable is the number of flows that the kernel can hold; each takes
+	// two entries. 0 means [DefaultFlowTable].
+	FlowTable int
+	// ReplyLimit is how many resets and ICMP errors each CPU may send in a
+	// second. 0 means [DefaultReplyLimit].
+	ReplyLimit int
+	Timeouts   Timeouts
+	Services   []Service
+}
+
+// Defaults of a State.
+const (
+	DefaultFlowTable  = 131072
+	DefaultReplyLimit = 1000
+)
+
+// XDPMode says how XDP attaches.
+type XDPMode string
+
+// The ways to attach.
+const (
+	XDPAuto    XDPMode = "auto"    // native where the driver can, else generic
+	XDPNative  XDPMode = "native"  // native or nothing
+	XDPGeneric XDPMode = "generic" // in the stack, for any device
+	XDPOff     XDPMode = "off"     // user-space proxy only
+)
+
+// AddressPolicy says who puts service addresses on the host.
+type AddressPolicy string
+
+// The address policies.
+const (
+	AddressesAdd   AddressPolicy = "add"   // add missing ones, remove them on detach
+	AddressesLeave AddressPolicy = "leave" // the administrator does
+)
+
+// LossPolicy says what health counts as while no agent runs.
+type LossPolicy string
+
+// The loss policies.
+const (
+	LossKeep  LossPolicy = "keep"   // as last seen
+	LossAllUp LossPolicy = "all-up" // every backend counts as up
+)
+
+// Timeouts say how long a silent flow is remembered, by its state. A zero
+// field means the default beside it.
+type Timeouts struct {
+	TCPNew         time.Duration // SYN sent, not answered; 30s
+	TCPEstablished time.Duration // answered; 2h
+	TCPFin         time.Duration // one side has closed, or both; 1m
+	UDPNew         time.Duration // not answered; 30s
+	UDPEstablished time.Duration // answered; 3m
+}
+
+// WithDefaults returns t with every zero field set to its default.
+func (t Timeouts) WithDefaults() Timeouts {
+	for _, f := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&t.TCPNew, 30 * time.Second},
+		{&t.TCPEstablished, 2 * time.Hour},
+		{&t.TCPFin, time.Minute},
+		{&t.UDPNew, 30 * time.Second},
+		{&t.UDPEstablished, 3 * time.Minute},
+	} {
+		if *f.v == 0 {
+			*f.v = f.def
+		}
+	}
+	return t
+}
+
+// Protocol is a transport protocol.
+type Protocol string
+
+// The transport protocols.
+const (
+	TCP Protocol = "tcp"
+	UDP Protocol = "udp"
+)
+
+// Number returns the protocol's number in an IP header, 0 if it is unknown.
+func (p Protocol) Number() uint8 {
+	switch p {
+	case TCP:
+		return 6
+	case UDP:
+		return 17
+	}
+	return 0
+}
+
+// Forward says how packets reach a backend.
+type Forward string
+
+// The ways to forward.
+const (
+	ForwardDNAT  Forward = "dnat"  // rewrite the destination, in XDP where it can run
+	ForwardProxy Forward = "proxy" // user space on purpose
+)
+
+// Balance says how a backend is chosen.
+type Balance string
+
+// The balance algorithms.
+const RoundRobin Balance = "round-robin"
+
+// DownPolicy says what becomes of the TCP flows of a backend that goes down.
+type DownPolicy string
+
+// The down policies.
+const (
+	DownReset DownPolicy = "reset" // answered with a reset at their next packet
+	DownKeep  DownPolicy = "keep"  // forwarded as before
+)
+
+// A Service is a virtual address and the backends that serve it.
+//
+// No two services of a State share an address, protocol and port.
+type Service struct {
+	Name string
+	// Listen is the virtual address and its first port.
+	Listen netip.AddrPort
+	// LastPort is the last port of the range; Listen.Port() for a single one.
+	LastPort uint16
+	Protocol Protocol
+	Forward  Forward
+	Balance  Balance
+	OnDown   DownPolicy
+	Backends []Backend
+	Health   Check
+}
+
+// Key names the service on the wire: what no two services share.
+func (s *Service) Key() Key { return Key{s.Listen, s.LastPort, s.Protocol} }
+
+// A Key is what tells two services of a State apart.
+type Key struct {
+	Listen   netip.AddrPort
+	LastPort uint16
+	Protocol Protocol
+}
+
+// A Backend is one server of a service.
+type Backend struct {
+	// Address is where the server listens. Port 0 means the port that the
+	// client asked for; only services with a port range may have that.
+	Address netip.AddrPort
+	// Weight is the backend's share of new flows, 0 (drain) to 1000.
+	Weight int
+}
+
+// CheckType is a kind of health check.
+type CheckType string
+
+// The kinds of health check.
+const (
+	CheckNone  CheckType = "none" // always up
+	CheckTCP   CheckType = "tcp"
+	CheckHTTP  CheckType = "http"
+	CheckHTTPS CheckType = "https"
+	CheckUDP   CheckType = "udp"
+	CheckDNS   CheckType = "dns"
+	CheckGRPC  CheckType = "grpc"
+	CheckExec  CheckType = "exec"
+)
+
+// A Check says how to judge a backend. It is comparable with [Check.Equal].
+type Check struct {
+	Type     CheckType
+	Interval time.Duration // from start to start of two probes
+	Timeout  time.Duration // of one probe; not longer than Interval
+	Rise     int           // successes in a row until a backend is up
+	Fall     int           // failures in a row until it is down
+	// Port is probed instead of the backend's. 0 means the backend's.
+	Port uint16
+	// Path is what HTTP asks for, default "/".
+	Path string
+	// Host is the Host header, TLS server name or gRPC authority.
+	Host    string
+	Headers []Header // of the HTTP request, in order
+	// StatusMin and StatusMax bound the HTTP status codes that count as
+	// healthy, 200 to 399 by default.
+	StatusMin, StatusMax int
+	// Expect must be part of the body (HTTP) or of the answer (UDP).
+	Expect string
+	// Send is the payload of a UDP probe.
+	Send string
+	// SkipVerify accepts any certificate (HTTPS).
+	SkipVerify bool
+	// Query is the name that a DNS probe asks for (type A), default ".".
+	Query string
+	// Service is the name that a gRPC probe asks about, "" for the server.
+	Service string
+	// Command is the program and arguments of an exec probe. It finds the
+	// backend in FAIRLEAD_ADDRESS and FAIRLEAD_PORT; status 0 is healthy.
+	Command []string
+}
+
+// A Header is one line of an HTTP header.
+type Header struct{ Name, Value string }
+
+// Equal reports whether two checks judge alike.
+func (c Check) Equal(d Check) bool { return reflect.DeepEqual(c, d) }
