@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * maps.h - every map of the datapath: its key, its value and who writes it.
+ *
+ * Sizes marked "set at load" are what an empty configuration gets.
+ */
+#pragma once
+
+#include "types.h"
+
+/* control: written by user space through mmap, read first by every packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct control);
+	__uint(max_entries, 1);
+} control SEC(".maps");
+
+/* listeners: what clients connect to -> row of services. Set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct listener);
+	__type(value, __u32);
+	__uint(max_entries, 16);
+} listeners SEC(".maps");
+
+/* vips: the addresses of all services, for packets without readable ports. Set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __be32);
+	__type(value, __u32);
+	__uint(max_entries, 16);
+} vips SEC(".maps");
+
+/* services, backends: rows written by user space. Set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct service);
+	__uint(max_entries, 16);
+} services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct backend);
+	__uint(max_entries, 16);
+} backends SEC(".maps");
+
+/* slots: rows of backends; struct service says which run is whose. Set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 16);
+} slots SEC(".maps");
+
+/* turns: the round robin's position, by row of services; never written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 16);
+} turns SEC(".maps");
+
+/* service_counters, backend_counters: by row. Set at load, with services and backends. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct counters);
+	__uint(max_entries, 16);
+} service_counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct counters);
+	__uint(max_entries, 16);
+} backend_counters SEC(".maps");
+
+/*
+ * verdicts: packets by enum verdict. Larger than VERDICT_MAX, so that a new
+ * verdict fits the map that an older version pinned.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 64);
+} verdicts SEC(".maps");
+
+_Static_assert(VERDICT_MAX <= 64, "verdicts is too small");
+
+/* flows: both directions of each flow, written by the datapath. Set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+	__uint(max_entries, 1024);
+} flows SEC(".maps");
+
+/* standby: UDP flows of the user-space proxy, written by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct flow_key);
+	__type(value, __u32);
+	__uint(max_entries, 65536);
+} standby SEC(".maps");
+
+/* devices: ifindex -> interfaces that XDP may send out of, written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct device);
+	__uint(max_entries, 4096);
+} devices SEC(".maps");
+
+/* replies: what each CPU has answered in the running second. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct replies);
+	__uint(max_entries, 1);
+} replies SEC(".maps");

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * types.h - everything that Go and the kernel must agree on.
+ *
+ * Each struct here is a key or a value of a map. bpf2go turns each into a Go
+ * type (loader/lb_bpfel.go), so this file is the only definition there is.
+ *
+ * Addresses and ports are in network byte order (__be32, __be16), all other
+ * integers in the host's. Padding is a named field and always zero: a hash map
+ * compares every byte of its key. Times are in ticks (jiffies), cut to 32 bits;
+ * compare them with tick_age(), which minds the wrap.
+ */
+#pragma once
+
+#pragma clang diagnostic push
+#pragma clang diagnostic error "-Wpadded"
+
+/* enum control_mode is the switch that every program of an instance reads first. */
+enum control_mode {
+	MODE_OFF = 0, /* every packet passes */
+	MODE_DRAINING, /* known flows go on, new ones are the proxy's */
+	MODE_ON,
+};
+
+/* enum idle says which time-out of struct control applies to a flow. */
+enum idle {
+	IDLE_TCP_NEW = 0,
+	IDLE_TCP_ESTABLISHED,
+	IDLE_TCP_FIN,
+	IDLE_UDP_NEW,
+	IDLE_UDP_ESTABLISHED,
+	IDLE_MAX, /* number of time-outs; not a time-out */
+};
+
+/* struct control is the one entry of the control map. */
+struct control {
+	__u32 mode; /* enum control_mode */
+	__u32 era; /* a flow of another era counts as absent */
+	__u32 epoch; /* a flow checked under another epoch is checked again */
+	__u32 hz; /* ticks in a second, never 0 while mode is not MODE_OFF */
+	__u32 idle[IDLE_MAX]; /* ticks of silence that a flow survives */
+	__u32 reply_limit; /* resets and ICMP errors per second and CPU */
+	__u64 heartbeat; /* CLOCK_MONOTONIC ns of the agent's last sign of life */
+	__u64 loss_after; /* ns without heartbeat after which all backends count as up; 0: never */
+};
+
+/* struct listener names one address, port and protocol that clients connect to. */
+struct listener {
+	__be32 addr;
+	__be16 port;
+	__u8 proto; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 pad;
+};
+
+enum service_state {
+	SERVICE_NONE = 0, /* the row is free */
+	SERVICE_XDP, /* forwarded here */
+	SERVICE_PROXY, /* every packet of a new flow is the user-space proxy's */
+};
+
+enum service_flag {
+	SERVICE_LOCAL = 1, /* the address is on this host, so the stack may have its packets */
+	SERVICE_KEEP = 2, /* flows of a backend that is down go on */
+};
+
+/* struct service is a row of the services map. addr to proto are for people. */
+struct service {
+	__u64 slots; /* run of the slots map: offset << 32 | length */
+	__u64 slots_all; /* the same as if every backend were up */
+	__u32 gen; /* grows with each new owner of the row */
+	__be32 addr;
+	__be16 port;
+	__be16 last_port;
+	__u8 proto;
+	__u8 state; /* enum service_state */
+	__u8 flags; /* enum service_flag */
+	__u8 pad;
+};
+
+enum backend_state {
+	BACKEND_NONE = 0, /* the row is free */
+	BACKEND_UP,
+	BACKEND_DOWN,
+};
+
+/* struct backend is a row of the backends map: one backend of one service. */
+struct backend {
+	__be32 addr;
+	__be16 port; /* 0: the port that the client asked for */
+	__u8 state; /* enum backend_state */
+	__u8 pad;
+	__u32 gen; /* grows with each new owner of the row */
+	__u32 service; /* row of its service */
+	__u32 weight; /* for people */
+};
+
+/* enum flow_dir says which way a flow entry's packets go. */
+enum flow_dir {
+	DIR_FORWARD = 0, /* client to backend */
+	DIR_REPLY, /* backend to client */
+	DIR_MAX, /* number of directions; not a direction */
+};
+
+/* struct counters is the value of service_counters and backend_counters. */
+struct counters {
+	__u64 packets[DIR_MAX]; /* forwarded, by enum flow_dir */
+	__u64 bytes[DIR_MAX]; /* IP total lengths of those */
+	__u64 flows; /* flows made */
+};
+
+/* struct flow_key is a packet's own 5-tuple. */
+struct flow_key {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+/* enum flow_state is shared by the two entries of a flow. */
+enum flow_state {
+	FLOW_NEW = 0, /* no answer yet */
+	FLOW_ESTABLISHED,
+	FLOW_FIN, /* one side has sent a FIN */
+	FLOW_CLOSED, /* both have, or a reset was seen; a SYN starts anew */
+	FLOW_RESET, /* ended here: the next packet is answered with a reset */
+};
+
+/* struct hop is a way out: the Ethernet addresses and the interface. */
+struct hop {
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u32 ifindex;
+};
+
+/* struct flow is one direction of a flow: what becomes of its packets. */
+struct flow {
+	__be32 saddr; /* the tuple that the packet leaves with */
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	struct hop hop;
+	__u32 seen; /* tick of the last packet, or of the twin's last check */
+	__u32 checked; /* tick of the last check */
+	__u32 idle; /* ticks of silence that it survives */
+	__u32 epoch;
+	__u32 era;
+	__u32 service;
+	__u32 service_gen;
+	__u32 backend;
+	__u32 backend_gen;
+	__u16 l4_delta; /* what translation adds to the TCP or UDP checksum */
+	__u16 ip_delta; /* the same for the IP header, TTL included */
+	__u8 dir; /* enum flow_dir */
+	__u8 state; /* enum flow_state */
+	__u8 fins; /* bit 1 << dir: that side has sent a FIN */
+	__u8 pad;
+};
+
+/* struct device says that XDP may send frames out of an interface. */
+struct device {
+	__u32 flags; /* none yet */
+};
+
+/* struct replies limits what one CPU answers in a second. */
+struct replies {
+	__u32 second; /* tick / hz */
+	__u32 count;
+};
+
+/*
+ * enum verdict says what became of a packet and why. The number is an index of
+ * the verdicts map and a label of a metric, so append only: never renumber.
+ */
+enum verdict {
+	PASS_OFF = 0, /* the switch is off */
+	PASS_OTHER, /* not ours */
+	PASS_FRAGMENT, /* to a service address: an IP fragment */
+	PASS_OPTIONS, /* to a service address: with IP options */
+	PASS_VLAN, /* to a service address: with a VLAN tag */
+	PASS_ICMP, /* to a service address: ICMP */
+	PASS_MALFORMED, /* to a service address: no readable ports */
+	PASS_PROXY, /* the service is on the proxy's rung */
+	PASS_DRAINING, /* new flow while draining */
+	PASS_NO_FLOW, /* TCP without SYN and without a flow */
+	PASS_STANDBY, /* UDP flow of the standby proxy */
+	FORWARD_REDIRECT, /* sent out of another interface */
+	FORWARD_TX, /* sent out of the interface it came from */
+	ANSWER_RESET, /* answered with a TCP reset */
+	ANSWER_UNREACHABLE, /* answered with ICMP port unreachable */
+	DROP_MALFORMED, /* of a flow or service: lengths that contradict each other */
+	DROP_TTL, /* TTL used up */
+	DROP_SOURCE, /* source is local, loopback, multicast, broadcast or zero */
+	DROP_NO_ROUTE,
+	DROP_NO_NEIGHBOUR, /* next hop's MAC address is not known */
+	DROP_DEVICE, /* the way out is a device that XDP cannot use */
+	DROP_NO_BACKEND, /* no answer was possible or allowed either */
+	DROP_TUPLE_TAKEN, /* backend's tuple belongs to another live flow */
+	DROP_TABLE_FULL,
+	DROP_NO_FLOW, /* as PASS_NO_FLOW, but the address is not local */
+	DROP_FLOW_ENDED, /* a reset, or a datagram of the backend, of an ended flow */
+	DROP_REPLY_LIMIT, /* a reset was due, but over the limit */
+	VERDICT_MAX, /* number of verdicts; not a verdict */
+};
+
+#pragma clang diagnostic pop
