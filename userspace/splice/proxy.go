@@ -1,0 +1,191 @@
+// Package splice is the TCP proxy: it joins a client's connection to one of a
+// backend, and the kernel moves what is much.
+//
+// It knows nothing of services, health or balancing; Pick chooses the backend.
+// What the peers do to each other is kept: the end of one direction, a reset,
+// and a slow reader all arrive at the other side as what they are.
+package splice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// DefaultDialTimeout is how long a backend may take to accept.
+const DefaultDialTimeout = 3 * time.Second
+
+// A Proxy joins connections of clients to connections of backends. Its fields
+// must not change once Serve runs. Any number of Serve calls may share it.
+type Proxy struct {
+	// Pick chooses a backend for a connection from client to local; tried
+	// are the backends that this connection found dead. ok false, or an
+	// address that was tried, ends the search: the client gets a reset.
+	//
+	// done, which may be nil, is called once: with what went wrong if the
+	// backend could not be reached, with nil when the connection is over or
+	// when something else than the backend was at fault. Both are called
+	// from many goroutines at once.
+	Pick func(client, local netip.AddrPort, tried []netip.AddrPort) (addr netip.AddrPort, done func(err error), ok bool)
+	// DialTimeout bounds the wait for one backend to accept. 0 means
+	// [DefaultDialTimeout].
+	DialTimeout time.Duration
+	// Grace is how long connections may go on after the end of Serve was
+	// asked for. 0 resets them at once.
+	Grace time.Duration
+	// Log may be nil.
+	Log *slog.Logger
+
+	counters
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	closes   uint64 // calls of CloseBackend
+}
+
+// Listen opens a TCP socket on addr for Serve: without MPTCP, and IPv6
+// addresses take no IPv4 connections. It needs no more than the host having
+// the address.
+func Listen(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, error) {
+	network := "tcp4"
+	if addr.Addr().Is6() && !addr.Addr().Is4In6() {
+		network = "tcp6"
+	}
+	// Accepted sockets inherit keepalive, which saves four system calls each.
+	lc := net.ListenConfig{KeepAlive: -1, Control: keepAlive}
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(ctx, network, addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("listen on tcp %s: %w", addr, err)
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// keepAlive sets what Go gives every connection by default.
+func keepAlive(_, _ string, c syscall.RawConn) error {
+	var errs []error
+	err := c.Control(func(fd uintptr) {
+		errs = append(errs,
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1),
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 15),
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 15),
+			syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 9))
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+// Serve accepts from l until ctx is done and then closes l. Connections go on
+// until they end or Grace is over, when they are reset. Serve waits for its
+// goroutines and returns [context.Cause] of ctx. It returns early, in the same
+// way, if l breaks; a host without descriptors or memory only makes it wait.
+func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
+	run, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	g := &group{run: run}
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	err := p.accept(ctx, l, g)
+	l.Close()
+
+	ended := make(chan struct{})
+	go func() {
+		g.conns.Wait()
+		close(ended)
+	}()
+	grace := time.NewTimer(p.Grace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+	case <-grace.C:
+		cut()
+		p.cut(func(s *session) bool { return s.group == g })
+		<-ended
+	}
+	return err
+}
+
+// A group is what one call of Serve started.
+type group struct {
+	run   context.Context // done when the connections must end
+	conns sync.WaitGroup
+}
+
+// How long accept waits while the host has nothing left to accept with.
+const (
+	backoffMin = 5 * time.Millisecond
+	backoffMax = time.Second
+)
+
+func (p *Proxy) accept(ctx context.Context, l *net.TCPListener, g *group) error {
+	var backoff time.Duration
+	for {
+		c, err := l.AcceptTCP()
+		if ctx.Err() != nil {
+			if c != nil {
+				reset(c)
+			}
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EINVAL) {
+				return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+			}
+			p.acceptErrors.Add(1)
+			if backoff == 0 {
+				p.log().Warn("accepting stalled", "listen", l.Addr(), "err", err)
+			}
+			backoff = min(max(2*backoff, backoffMin), backoffMax)
+			select {
+			case <-ctx.Done():
+			case <-time.After(backoff):
+			}
+			continue
+		}
+		if backoff != 0 {
+			p.log().Info("accepting again", "listen", l.Addr())
+			backoff = 0
+		}
+		g.conns.Go(func() { p.handle(g, c) })
+	}
+}
+
+// CloseBackend resets every connection to addr, both sides of it, and returns
+// how many there were. A connection that was only being made looks for another
+// backend: change what Pick answers first, then call CloseBackend.
+func (p *Proxy) CloseBackend(addr netip.AddrPort) int {
+	return p.cut(func(s *session) bool { return s.addr == addr })
+}
+
+// cut ends the sessions that which names.
+func (p *Proxy) cut(which func(*session) bool) (n int) {
+	var joined []*session
+	p.mu.Lock()
+	p.closes++
+	for s := range p.sessions {
+		if !which(s) {
+			continue
+		}
+		s.cut = true
+		s.cancel()
+		if s.backend != nil {
+			joined = append(joined, s)
+		}
+	}
+	p.mu.Unlock()
+	for _, s := range joined {
+		s.abort(&p.cuts)
+	}
+	return len(joined)
+}
+
+func (p *Proxy) log() *slog.Logger {
+	if p.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return p.Log
+}

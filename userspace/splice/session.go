@@ -1,0 +1,137 @@
+package splice
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// A session is one client's connection and, once it is made, the one to the
+// backend.
+type session struct {
+	group  *group
+	client *net.TCPConn
+
+	// Guarded by Proxy.mu.
+	addr   netip.AddrPort
+	cancel context.CancelFunc // ends the dial
+	cut    bool
+	// backend is also read without the lock by who runs the session.
+	backend *net.TCPConn
+
+	aborted atomic.Bool
+	ended   atomic.Int32 // directions that are over
+	dead    atomic.Bool  // one direction ended because its reader is gone
+}
+
+// handle serves one client to the end.
+func (p *Proxy) handle(g *group, client *net.TCPConn) {
+	p.accepted.Add(1)
+	p.active.Add(1)
+	defer p.active.Add(-1)
+	s := &session{group: g, client: client}
+	done, ok := p.connect(s)
+	if !ok {
+		reset(client)
+		p.forget(s)
+		return
+	}
+	var up sync.WaitGroup
+	up.Go(func() { p.forward(s, s.backend, s.client, &p.toBackends) })
+	p.forward(s, s.client, s.backend, &p.toClients)
+	up.Wait()
+	p.forget(s)
+	done(nil)
+}
+
+func (p *Proxy) forget(s *session) {
+	p.mu.Lock()
+	delete(p.sessions, s)
+	p.mu.Unlock()
+}
+
+// forward runs one direction of s until it is over, and closes both
+// connections if the other one is over as well.
+func (p *Proxy) forward(s *session, dst, src *net.TCPConn, moved *atomic.Uint64) {
+	srcErr, dstErr := move(dst, src, moved)
+	switch {
+	case srcErr != nil:
+		s.abort(&p.resets)
+		return
+	case dstErr != nil:
+		// dst has reset. What it sent before is still to be read by the
+		// other direction, which then finds the reset or the end.
+		s.dead.Store(true)
+	default:
+		_ = dst.CloseWrite() // fails only if dst is gone, which the other direction sees
+	}
+	if s.ended.Add(1) == 2 {
+		p.finish(s)
+		return
+	}
+	// Nobody reads src any more, but it may still reset.
+	if dstErr == nil && watch(src) != nil {
+		s.abort(&p.resets)
+	}
+}
+
+// finish closes what both directions are done with.
+func (p *Proxy) finish(s *session) {
+	if s.dead.Load() {
+		s.abort(&p.resets)
+		return
+	}
+	if s.aborted.CompareAndSwap(false, true) {
+		s.client.Close()
+		s.backend.Close()
+	}
+}
+
+// abort resets both connections, if that or their end was not done before,
+// and counts it.
+func (s *session) abort(why *atomic.Uint64) {
+	if s.aborted.CompareAndSwap(false, true) {
+		why.Add(1)
+		reset(s.client)
+		reset(s.backend)
+	}
+}
+
+// reset closes c with a reset.
+func reset(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	c.Close()
+}
+
+// watch waits until c, whose input has ended, breaks. It returns nil when c is
+// closed here.
+func watch(c *net.TCPConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	var sockErr error
+	err = raw.Read(func(fd uintptr) bool {
+		sockErr = broken(int(fd))
+		return sockErr != nil
+	})
+	if err != nil {
+		return nil
+	}
+	return sockErr
+}
+
+// broken returns the error that waits on a socket, and clears it.
+func broken(fd int) error {
+	e, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if e != 0 {
+		return syscall.Errno(e)
+	}
+	return nil
+}
