@@ -1,0 +1,278 @@
+#!/usr/bin/env bash
+# test-kernels.sh [PACKAGE | TEST_BINARY]... - runs tests under other kernels.
+#
+# Each test binary gets a machine of its own in qemu (no KVM needed), with a
+# Debian kernel and an initramfs of busybox, modules and the binary. A machine
+# that hangs, panics, runs no test or skips one has failed; so has a kernel that
+# cannot be fetched. Their logs stay in build/kernels/.
+#
+#   KERNELS          which lines ("6.1 6.12 newest")
+#   RUN              only tests that match this (.)
+#   TIMEOUT          seconds that one machine may take (300)
+#   FAIRLEAD_FUZZ_N  packets that the fuzzer sends per machine (5000)
+#   ALLOWED_SKIPS    tests that may skip in a machine, as a regular expression
+set -euo pipefail
+export LC_ALL=C
+cd "$(dirname "$0")/.."
+
+# What runs by default: every package with tests that talk to the kernel.
+PACKAGES=${PACKAGES:-./testenv ./testenv/fuzz ./loader ./userspace/datapath}
+# What the tests need that Debian builds as modules.
+MODULES="veth dummy tun 8021q bridge sch_ingress cls_bpf nf_tables nf_conntrack
+	nft_ct nft_chain_nat nft_nat nft_masq nft_numgen inet_diag tcp_diag"
+# Two cores everywhere: more machines at once would only share them.
+AT_ONCE=2
+
+kernels=${KERNELS:-6.1 6.12 newest}
+limit=${TIMEOUT:-300}
+allowed_skips=${ALLOWED_SKIPS:-}
+logs=build/kernels
+
+die() {
+	echo "test-kernels: $*" >&2
+	exit 1
+}
+
+# add_binary PACKAGE_OR_FILE puts a test binary and its testdata into $work/tests.
+add_binary() {
+	local name dir
+	if [ -f "$1" ]; then
+		name=$(basename "$1" .test)
+		dir=$work/tests/$name.test
+		[ ! -e "$dir" ] || die "two test binaries are called $name.test"
+		mkdir -p "$dir/src"
+		cp "$1" "$dir/t"
+		return
+	fi
+	name=$(basename "$(cd "$1" && pwd)") || die "no such package or test binary: $1"
+	dir=$work/tests/$name.test
+	[ ! -e "$dir" ] || die "two test binaries are called $name.test"
+	mkdir -p "$dir/src"
+	CGO_ENABLED=0 go test -c -o "$dir/t" "$1" || die "build the tests of $1"
+	[ -e "$dir/t" ] || die "$1 has no tests"
+	[ ! -d "$1/testdata" ] || cp -r "$1/testdata" "$dir/src/"
+}
+
+# module_files KERNEL_DIR prints the files to load, in order. A module that the
+# kernel has neither as a file nor built in is an error.
+module_files() {
+	awk -v want="$MODULES" '
+		function name(path) { sub(/.*\//, "", path); sub(/\.ko.*/, "", path); return path }
+		FILENAME ~ /builtin$/ { builtin[name($1)] = 1; next }
+		{ sub(/:$/, "", $1); file[name($1)] = $1; needs[name($1)] = $0 }
+		END {
+			n = split(want, wanted)
+			for (i = 1; i <= n; i++) {
+				if (wanted[i] in builtin)
+					continue
+				if (!(wanted[i] in file)) {
+					print "no module " wanted[i] > "/dev/stderr"
+					exit 1
+				}
+				# modules.dep names what must be loaded first last.
+				for (k = split(needs[wanted[i]], path); k > 0; k--)
+					if (!seen[path[k]]++)
+						print path[k]
+			}
+		}' "$1/modules/modules.builtin" "$1/modules/modules.dep"
+}
+
+# write_init MODULE... writes what the machine runs. The kernel's console is the
+# first serial port; the tests have the second one for themselves.
+write_init() {
+	cat <<-EOF
+		#!/bin/busybox sh
+		/bin/busybox --install -s /bin
+		export PATH=/bin HOME=/tmp
+		mount -t proc proc /proc
+		mount -t sysfs sys /sys
+		mount -t devtmpfs dev /dev
+		mount -t bpf bpf /sys/fs/bpf
+		mount -t tracefs trace /sys/kernel/tracing
+		mount -t tmpfs tmp /tmp
+		mount -t tmpfs run /run
+		stty -F /dev/ttyS1 raw -echo
+		exec >/dev/ttyS1 2>&1
+		for m in $*; do
+			insmod /modules/\$m || { echo "guest: insmod \$m failed"; poweroff -f; }
+		done
+		ip link set lo up
+		cd /src
+		echo "guest: start"
+		export FAIRLEAD_TEST_ROOT=1 FAIRLEAD_VM=1
+		. /environment
+		/t -test.v -test.count=1 "-test.timeout=\$go_limit" "-test.run=\$run"
+		echo "guest: exit \$?"
+		poweroff -f
+	EOF
+}
+
+pack() {
+	(cd "$1" && find . | cpio -o -H newc --quiet)
+}
+
+# make_base KERNEL_DIR FILE writes the part of the initramfs that all tests share.
+make_base() {
+	local root file files
+	root=$(mktemp -d "$work/root.XXXXXX")
+	mkdir -p "$root"/{bin,proc,sys,dev,tmp,run,etc,var,modules,src}
+	ln -s /run "$root/var/run"
+	cp /bin/busybox "$root/bin/"
+	files=$(module_files "$1") || return
+	for file in $files; do
+		case $file in
+		*.xz) xz -dc "$1/modules/$file" ;;
+		*.zst) zstd -qdc "$1/modules/$file" ;;
+		*) cat "$1/modules/$file" ;;
+		esac >"$root/modules/$(basename "${file%.ko*}")" || return
+	done
+	# shellcheck disable=SC2046 # one word per module
+	write_init $(for file in $files; do basename "${file%.ko*}"; done) >"$root/init"
+	chmod +x "$root/init"
+	pack "$root" >"$2"
+	rm -rf "$root"
+}
+
+# boot KERNEL_IMAGE BASE TEST_DIR OUT runs one machine. One CPU each: qemu's
+# translator sometimes runs a stale instruction when another CPU patches code,
+# which is what the XDP dispatcher lives from.
+boot() {
+	cat "$2" "$3/cpio" >"$4/initrd"
+	timeout --kill-after=5 "$limit" qemu-system-x86_64 -nodefaults -no-reboot -display none \
+		-machine q35,accel=tcg -cpu max -smp 1 -m 2048 \
+		-serial "file:$4/console" -serial "file:$4/output" -kernel "$1" -initrd "$4/initrd" \
+		-append "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokaslr tsc=reliable" \
+		</dev/null >"$4/qemu" 2>&1
+}
+
+# count PATTERN FILE
+count() {
+	grep -cE "$1" "$2" || true
+}
+
+# fault OUT STATUS says in a line what is wrong with a machine's end, if anything.
+fault() {
+	local out=$1/output console=$1/console skipped
+	skipped=$(sed -nE 's/^ *--- SKIP: ([^ ]+).*/\1/p' "$out" | grep -vE "^(${allowed_skips:-})\$" | paste -sd ' ' || true)
+	if grep -q 'Kernel panic' "$console"; then
+		grep -oE -m 1 'Kernel panic.*' "$console"
+	elif [ "$2" -eq 124 ] || [ "$2" -eq 137 ]; then
+		echo "hangs: no end after $limit s"
+	elif [ "$2" -ne 0 ]; then
+		echo "qemu failed: $(tail -n 1 "$1/qemu")"
+	elif grep -q '^guest: insmod' "$out"; then
+		grep -m 1 '^guest: insmod' "$out"
+	elif ! grep -q '^guest: exit' "$out"; then
+		echo "the machine stopped before the tests ended"
+	elif grep -q '^panic: test timed out' "$out"; then
+		grep -m 1 '^panic: test timed out' "$out"
+	elif ! grep -qx 'guest: exit 0' "$out" || ! grep -qx PASS "$out"; then
+		echo "$(grep -oE -m 1 -- '(--- FAIL: [^ ]+|^panic: .*|^fatal error: .*)' "$out" || echo "no PASS"), $(grep '^guest: exit' "$out" | sed 's/^guest: //')"
+	elif [ "$(count '^--- PASS' "$out")" -eq 0 ]; then
+		echo "no test ran"
+	elif [ -n "$skipped" ]; then
+		echo "skipped, which is not allowed: $skipped"
+	fi
+}
+
+# boot_until_started boots anew, up to three times in all, when a machine ended
+# before its first test: such an end is the emulator's fault, and a test's fault
+# cannot look like it. A kernel that never starts the tests still fails.
+boot_until_started() {
+	local try status
+	for try in 1 2 3; do
+		status=0
+		: >"$4/output"
+		: >"$4/console"
+		boot "$@" || status=$?
+		if grep -q '^guest: start' "$4/output" || [ "$try" = 3 ]; then
+			return "$status"
+		fi
+		echo "     $(basename "$4"): did not come up, booting again: $(fault "$4" "$status")"
+	done
+}
+
+# machine RELEASE KERNEL_IMAGE BASE TEST_DIR runs one machine and judges it.
+machine() {
+	local name out status=0 why begin=$SECONDS
+	name=$(basename "$4")
+	out=$work/$1-$name
+	mkdir "$out"
+	boot_until_started "$2" "$3" "$4" "$out" || status=$?
+	rm -f "$out/initrd"
+	why=$(fault "$out" "$status")
+	cat "$out/console" "$out/output" >"$logs/$1-$name.log"
+	if [ -z "$why" ]; then
+		echo "ok   $1: $name: $(count '^--- PASS' "$out/output") passed, 0 failed, $(count '^ *--- SKIP' "$out/output") skipped ($((SECONDS - begin)) s)"
+		touch "$out.ok"
+		return
+	fi
+	{
+		echo "FAIL $1: $name: $why"
+		tail -qn 30 "$out/console" "$out/output" | tr -d '\r' | sed 's/^/  | /'
+		echo "  (all of it: $logs/$1-$name.log)"
+	} >"$out/report"
+	cat "$out/report"
+}
+
+cleanup() {
+	local pids
+	pids=$(jobs -p)
+	# A job is a subshell; what it waits for is told by the group it shares with it.
+	# shellcheck disable=SC2086 # one word per process
+	[ -z "$pids" ] || { pkill_children $pids; kill $pids; wait; } 2>/dev/null || true
+	rm -rf "$work"
+}
+
+# pkill_children PID... ends the direct children (timeout, which ends qemu).
+pkill_children() {
+	local pid
+	for pid in "$@"; do
+		ps -o pid= --ppid "$pid" | xargs -r kill
+	done
+}
+
+# start runs a command in the background as soon as there is a place for it.
+start() {
+	while [ "$(jobs -rp | wc -l)" -ge "$AT_ONCE" ]; do
+		wait -n || true
+	done
+	"$@" &
+}
+
+command -v qemu-system-x86_64 >/dev/null || die "qemu-system-x86_64 is missing: scripts/setup.sh kernels"
+work=$(mktemp -d)
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+mkdir -p "$logs" "$work/tests"
+read -ra tests <<<"$PACKAGES"
+[ $# -eq 0 ] || tests=("$@")
+for test in "${tests[@]}"; do
+	add_binary "$test"
+done
+for dir in "$work"/tests/*; do
+	{
+		printf 'go_limit=%ss\nrun=%q\n' $((limit * 4 / 5)) "${RUN:-.}"
+		printf 'export FAIRLEAD_FUZZ_N=%q\n' "${FAIRLEAD_FUZZ_N:-5000}"
+	} >"$dir/environment"
+	pack "$dir" >"$work/cpio"
+	mv "$work/cpio" "$dir/cpio"
+done
+
+: >build/kernels.txt
+planned=0
+for kernel in $kernels; do
+	found=$(scripts/kernels-fetch.sh "$kernel") || die "no kernel $kernel"
+	read -r dir release version <<<"$found"
+	echo "$kernel $release ($version)" | tee -a build/kernels.txt
+	make_base "$dir" "$work/$release.cpio" || die "kernel $release: make the initramfs"
+	for test in "$work"/tests/*; do
+		planned=$((planned + 1))
+		start machine "$release" "$dir/vmlinuz" "$work/$release.cpio" "$test"
+	done
+done
+wait
+passed=$(find "$work" -maxdepth 1 -name '*.ok' | wc -l)
+[ "$planned" -gt 0 ] || die "nothing to run"
+[ "$passed" -eq "$planned" ] || die "$((planned - passed)) of $planned machines failed"
+echo "test-kernels: all $planned machines passed"
