@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * export.h - the enums of types.h that no map mentions, for bpf2go.
+ *
+ * Go gets its types from BTF, and BTF has only what maps and functions mention.
+ * This function mentions the rest. Nobody calls it, so no kernel ever sees it.
+ */
+#pragma once
+
+#include "types.h"
+
+struct exports {
+	enum control_mode control_mode;
+	enum idle idle;
+	enum service_state service_state;
+	enum service_flag service_flag;
+	enum backend_state backend_state;
+	enum flow_dir flow_dir;
+	enum flow_state flow_state;
+	enum verdict verdict;
+};
+
+__attribute__((used)) static __noinline int export_types(struct exports *unused)
+{
+	return unused->idle;
+}

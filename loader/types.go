@@ -1,0 +1,104 @@
+package loader
+
+import "fmt"
+
+// Short names of the types that C and Go share; bpf/types.h documents them.
+// Addresses and ports in them are in network byte order, everything else in
+// the host's.
+type (
+	// Control is the one entry of the control map.
+	Control = LBControl
+	// Listener is what clients connect to: a key of the listeners map.
+	Listener = LBListener
+	// Service is a row of the services map.
+	Service = LBService
+	// Backend is a row of the backends map.
+	Backend = LBBackend
+	// Counters is what one CPU counted for a service or a backend.
+	Counters = LBCounters
+	// FlowKey is the tuple of a packet as it arrives.
+	FlowKey = LBFlowKey
+	// Flow is one direction of a flow.
+	Flow = LBFlow
+	// Hop is a way out: an interface and the Ethernet addresses.
+	Hop = LBHop
+	// Device says that XDP may send out of an interface.
+	Device = LBDevice
+	// Replies is what one CPU answered in the running second.
+	Replies = LBReplies
+	// Verdict says what became of a packet and why. Its number is an index of
+	// the verdicts map.
+	Verdict = LBVerdict
+)
+
+// Verdicts is the number of verdicts; each number below it is one.
+const Verdicts = LBVerdictVERDICT_MAX
+
+// A Kind is what a verdict does with its packet.
+type Kind string
+
+// The kinds of verdicts.
+const (
+	KindPass    Kind = "pass"    // left to the host's stack
+	KindForward Kind = "forward" // translated and sent on
+	KindAnswer  Kind = "answer"  // sent back as an error
+	KindDrop    Kind = "drop"
+)
+
+// verdicts are the names of enum verdict, in its order, and what each does.
+var verdicts = [Verdicts]struct {
+	kind   Kind
+	reason string
+}{
+	LBVerdictPASS_OFF:           {KindPass, "off"},
+	LBVerdictPASS_OTHER:         {KindPass, "other"},
+	LBVerdictPASS_FRAGMENT:      {KindPass, "fragment"},
+	LBVerdictPASS_OPTIONS:       {KindPass, "options"},
+	LBVerdictPASS_VLAN:          {KindPass, "vlan"},
+	LBVerdictPASS_ICMP:          {KindPass, "icmp"},
+	LBVerdictPASS_MALFORMED:     {KindPass, "malformed"},
+	LBVerdictPASS_PROXY:         {KindPass, "proxy"},
+	LBVerdictPASS_DRAINING:      {KindPass, "draining"},
+	LBVerdictPASS_NO_FLOW:       {KindPass, "no_flow"},
+	LBVerdictPASS_STANDBY:       {KindPass, "standby"},
+	LBVerdictFORWARD_REDIRECT:   {KindForward, "redirect"},
+	LBVerdictFORWARD_TX:         {KindForward, "tx"},
+	LBVerdictANSWER_RESET:       {KindAnswer, "reset"},
+	LBVerdictANSWER_UNREACHABLE: {KindAnswer, "unreachable"},
+	LBVerdictDROP_MALFORMED:     {KindDrop, "malformed"},
+	LBVerdictDROP_TTL:           {KindDrop, "ttl"},
+	LBVerdictDROP_SOURCE:        {KindDrop, "source"},
+	LBVerdictDROP_NO_ROUTE:      {KindDrop, "no_route"},
+	LBVerdictDROP_NO_NEIGHBOUR:  {KindDrop, "no_neighbour"},
+	LBVerdictDROP_DEVICE:        {KindDrop, "device"},
+	LBVerdictDROP_NO_BACKEND:    {KindDrop, "no_backend"},
+	LBVerdictDROP_TUPLE_TAKEN:   {KindDrop, "tuple_taken"},
+	LBVerdictDROP_TABLE_FULL:    {KindDrop, "table_full"},
+	LBVerdictDROP_NO_FLOW:       {KindDrop, "no_flow"},
+	LBVerdictDROP_FLOW_ENDED:    {KindDrop, "flow_ended"},
+	LBVerdictDROP_REPLY_LIMIT:   {KindDrop, "reply_limit"},
+}
+
+// Kind returns what v does with a packet; "" if v is no verdict.
+func (v Verdict) Kind() Kind {
+	if v >= Verdicts {
+		return ""
+	}
+	return verdicts[v].kind
+}
+
+// Reason returns v's name without its kind, such as "ttl"; "" if v is no verdict.
+func (v Verdict) Reason() string {
+	if v >= Verdicts {
+		return ""
+	}
+	return verdicts[v].reason
+}
+
+// String returns v's kind and reason, such as "drop_ttl".
+func (v Verdict) String() string {
+	if v >= Verdicts {
+		return fmt.Sprintf("unknown_%d", uint32(v))
+	}
+	return string(v.Kind()) + "_" + v.Reason()
+}
