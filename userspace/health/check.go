@@ -1,0 +1,102 @@
+package health
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"fairlead/userspace/model"
+)
+
+// soon is within what time a new check has its first probe.
+const soon = time.Second
+
+// A check is a target and what is known of it.
+type check struct {
+	given   Target  // as Set got it
+	target  Target  // as it is probed
+	place   float64 // in the interval, from 0 to less than 1
+	trigger chan struct{}
+
+	reporting sync.Mutex // held while a change is told
+
+	// The rest is guarded by the Checker's mutex.
+	status  Status
+	removed bool
+	cancel  context.CancelFunc
+}
+
+func newCheck(t Target, initial func(Target) (up, known bool)) *check {
+	k := &check{given: t, target: t.normal(), trigger: make(chan struct{}, 1)}
+	k.status = Status{Up: true, Since: time.Now()}
+	if k.target.Check.Type == model.CheckNone {
+		k.status.Known = true
+	} else if initial != nil {
+		if up, known := initial(t); known {
+			k.status.Up, k.status.Known = up, true
+		}
+	}
+	return k
+}
+
+// awaitReport waits for the change that is being told, if there is one.
+func (k *check) awaitReport() {
+	k.reporting.Lock()
+	defer k.reporting.Unlock()
+}
+
+// place returns the place of the n-th check, so that any number of them are
+// spread evenly: multiples of the golden ratio, of which the fraction is taken.
+func place(n uint64) float64 {
+	const golden = 0x9e3779b97f4a7c15 // of 2^64
+	return float64(n*golden>>11) / (1 << 53)
+}
+
+// loop calls try whenever a probe is due or triggered, until ctx is done.
+//
+// Probes are an interval apart from start to start, so that time taken by a
+// probe never adds up. One that lasts until the next is due delays it; the one
+// after that is in its place again, and places wholly missed are left out.
+func (k *check) loop(ctx context.Context, try func()) {
+	interval := k.target.Check.Interval
+	first, settle := schedule(k.place, interval)
+	due := time.Now().Add(first)
+	timer := time.NewTimer(first)
+	defer timer.Stop()
+	for probes := 0; ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.trigger:
+		case <-timer.C:
+			probes++
+			if probes <= 2 {
+				due = due.Add(settle)
+			} else {
+				due = due.Add(interval)
+			}
+			if late := time.Since(due); late >= 0 {
+				due = due.Add(interval * (late/interval + 1))
+			}
+		}
+		try()
+		timer.Reset(time.Until(due))
+	}
+}
+
+// schedule says after what time a check in that place has its first probe, and
+// how far the next two are apart from the ones before. All the others are an
+// interval apart.
+//
+// The first is soon, so that a new backend is judged soon. The next two come
+// somewhat earlier than they would, never by more than half an interval: that
+// moves the check to its place in the interval, over which all are spread.
+func schedule(place float64, interval time.Duration) (first, settle time.Duration) {
+	near := min(interval, soon)
+	first = time.Duration(place * float64(near))
+	move := time.Duration(place * float64(interval-near))
+	if move == 0 {
+		return first, interval
+	}
+	return first, (interval + move) / 2
+}

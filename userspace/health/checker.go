@@ -1,0 +1,193 @@
+package health
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"fairlead/userspace/model"
+)
+
+// A Checker probes targets and keeps their status.
+//
+// A target that was never probed counts as up; its first result alone decides,
+// from then on Rise successes or Fall failures in a row do. A target whose
+// check is of type none is always up. Methods may be called at any time, from
+// any goroutine, with the one exception at [New].
+type Checker struct {
+	log     *slog.Logger
+	changed func(Target, Status)
+	probe   func(context.Context, Target) error
+
+	setting sync.Mutex // one Set at a time
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	ctx    context.Context // of Run; nil while it does not run
+	checks map[string]*check
+	places uint64 // handed out so far
+}
+
+// New returns a Checker that has no targets and does not run.
+//
+// It calls changed, unless that is nil, whenever Up or Known of a status
+// changes: in order for one target, at once for several. It is not called for
+// a target that Set has removed, nor after Run has returned. Set waits for the
+// calls for the targets that it removes; so changed may call Status and
+// Trigger, but neither Set nor wait for a goroutine that does.
+func New(log *slog.Logger, changed func(Target, Status)) *Checker {
+	return &Checker{log: log, changed: changed, probe: probe, checks: make(map[string]*check)}
+}
+
+// Set makes targets the ones to check. Targets that the Checker has already
+// keep their status and their place in time, missing ones are removed. For a
+// new one, initial says what is known of its health from a former run; nil
+// stands for nothing known.
+func (c *Checker) Set(targets []Target, initial func(Target) (up, known bool)) {
+	c.setting.Lock()
+	defer c.setting.Unlock()
+
+	want := make(map[string]bool, len(targets))
+	for _, t := range targets {
+		key := t.Key()
+		if want[key] {
+			continue
+		}
+		want[key] = true
+		if !c.has(key) {
+			c.add(key, newCheck(t, initial))
+		}
+	}
+	for _, k := range c.remove(want) {
+		k.awaitReport()
+	}
+}
+
+// has reports whether there is a check of that key.
+func (c *Checker) has(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.checks[key] != nil
+}
+
+// add gives a new check its place in time and starts it if the Checker runs.
+func (c *Checker) add(key string, k *check) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.place = place(c.places)
+	c.places++
+	c.checks[key] = k
+	c.start(k)
+}
+
+// remove ends the checks that are not wanted and returns them.
+func (c *Checker) remove(want map[string]bool) (removed []*check) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, k := range c.checks {
+		if want[key] {
+			continue
+		}
+		delete(c.checks, key)
+		k.removed = true
+		if k.cancel != nil {
+			k.cancel()
+		}
+		removed = append(removed, k)
+	}
+	return removed
+}
+
+// Run probes until ctx is done, waits for its goroutines and returns
+// [context.Cause] of ctx. Only one Run at a time is allowed.
+func (c *Checker) Run(ctx context.Context) error {
+	c.mu.Lock()
+	c.ctx = ctx
+	for _, k := range c.checks {
+		c.start(k)
+	}
+	c.mu.Unlock()
+
+	<-ctx.Done()
+
+	c.mu.Lock()
+	c.ctx = nil
+	c.mu.Unlock()
+	c.running.Wait()
+	return context.Cause(ctx)
+}
+
+// start starts a check if the Checker runs. The caller holds c.mu.
+func (c *Checker) start(k *check) {
+	if c.ctx == nil || k.target.Check.Type == model.CheckNone {
+		return
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	k.cancel = cancel
+	c.running.Go(func() {
+		defer cancel()
+		k.loop(ctx, func() { c.try(ctx, k) })
+	})
+}
+
+// try probes once and reports.
+func (c *Checker) try(ctx context.Context, k *check) {
+	start := time.Now()
+	limited, cancel := context.WithTimeout(ctx, k.target.Check.Timeout)
+	defer cancel()
+	err := c.probe(limited, k.target)
+	if ctx.Err() != nil {
+		return // the probe failed because it was cancelled, or was too late
+	}
+	k.reporting.Lock()
+	defer k.reporting.Unlock()
+	c.mu.Lock()
+	before := k.status
+	k.status.count(k.target.Check, start, err)
+	after, removed := k.status, k.removed
+	c.mu.Unlock()
+	if removed || (before.Up == after.Up && before.Known == after.Known) {
+		return
+	}
+	c.report(k, after)
+}
+
+// report tells of a change.
+func (c *Checker) report(k *check, s Status) {
+	log := c.log.With("address", k.target.Address, "check", k.target.Check.Type)
+	if s.Up {
+		log.Info("backend is up")
+	} else {
+		log.Warn("backend is down", "error", s.LastError)
+	}
+	if c.changed != nil {
+		c.changed(k.given, s)
+	}
+}
+
+// Status returns what is known of a target, false if it is not checked.
+func (c *Checker) Status(t Target) (Status, bool) {
+	key := t.Key()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.checks[key]
+	if k == nil {
+		return Status{}, false
+	}
+	return k.status, true
+}
+
+// Trigger probes a target at once, or again as soon as the probe under way
+// ends. Its later probes stay where they are in time.
+func (c *Checker) Trigger(t Target) {
+	key := t.Key()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := c.checks[key]; k != nil {
+		select {
+		case k.trigger <- struct{}{}:
+		default: // one is waiting already
+		}
+	}
+}

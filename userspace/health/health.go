@@ -1,0 +1,101 @@
+// Package health probes backends and says which of them are up.
+//
+// A [Checker] makes one check per distinct backend address and check, however
+// many services share it. It judges what it is given and tells of changes; it
+// knows neither services nor the kernel, and moves no traffic itself.
+package health
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"fairlead/userspace/model"
+)
+
+// A Target is a backend and how to judge it.
+type Target struct {
+	// Address is where the backend listens. Its port is probed unless the
+	// check has one of its own.
+	Address netip.AddrPort
+	// Check says how to judge it. What is zero in it has the default.
+	Check model.Check
+}
+
+// Key returns the same string for targets that need only one check, and
+// another one for all others.
+func (t Target) Key() string {
+	t = t.normal()
+	return fmt.Sprintf("%v %#v", t.Address, t.Check)
+}
+
+// normal returns t with its defaults filled in and all that does not matter
+// made the same.
+func (t Target) normal() Target {
+	t.Address = netip.AddrPortFrom(t.Address.Addr().Unmap(), cmp.Or(t.Check.Port, t.Address.Port()))
+	c := &t.Check
+	c.Port = 0
+	c.Type = cmp.Or(c.Type, model.CheckNone)
+	c.Interval = cmp.Or(max(c.Interval, 0), 2*time.Second)
+	c.Timeout = min(cmp.Or(max(c.Timeout, 0), time.Second), c.Interval)
+	c.Rise = max(c.Rise, 1)
+	c.Fall = max(c.Fall, 1)
+	c.StatusMin = cmp.Or(c.StatusMin, 200)
+	c.StatusMax = cmp.Or(c.StatusMax, 399)
+	c.Path = cmp.Or(c.Path, "/")
+	c.Query = cmp.Or(c.Query, ".")
+	if len(c.Headers) == 0 {
+		c.Headers = nil
+	}
+	if len(c.Command) == 0 {
+		c.Command = nil
+	}
+	return t
+}
+
+// A Status is what is known of a target.
+type Status struct {
+	// Up says that the target counts as up. One that was never probed does.
+	Up bool
+	// Known says that Up comes from a probe, or from what was adopted.
+	Known bool
+	// Since is when Up changed last, or when the target was added.
+	Since time.Time
+	// LastProbe is when the last probe that has a result began.
+	LastProbe time.Time
+	// Duration is how long that probe took.
+	Duration time.Duration
+	// LastError says why it failed, "" if it did not.
+	LastError string
+	// Rise and Fall count the successes or failures in a row; one of them
+	// is 0.
+	Rise, Fall int
+	// Successes and Failures count all results.
+	Successes, Failures uint64
+}
+
+// count adds the result of one probe and judges.
+func (s *Status) count(check model.Check, start time.Time, err error) {
+	s.LastProbe, s.Duration = start, time.Since(start)
+	if err == nil {
+		s.Successes++
+		s.Rise, s.Fall, s.LastError = s.Rise+1, 0, ""
+	} else {
+		s.Failures++
+		s.Rise, s.Fall, s.LastError = 0, s.Fall+1, err.Error()
+	}
+	up := s.Up
+	switch {
+	case !s.Known:
+		up = err == nil
+	case s.Rise >= check.Rise:
+		up = true
+	case s.Fall >= check.Fall:
+		up = false
+	}
+	if up != s.Up {
+		s.Since = time.Now()
+	}
+	s.Up, s.Known = up, true
+}

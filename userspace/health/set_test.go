@@ -1,0 +1,207 @@
+package health
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/userspace/model"
+)
+
+var everySecond = model.Check{Type: model.CheckTCP, Interval: time.Second, Rise: 1, Fall: 1}
+
+func TestSetKeepsAddsAndRemoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newTimetable()
+		c, _ := start(t, func(_ context.Context, k Target) error { table.add(k); return errDead }, nil)
+		a, b, d := target(1, everySecond), target(2, everySecond), target(3, everySecond)
+		c.Set([]Target{a, b, a}, nil) // a is there for two services
+		time.Sleep(10500 * time.Millisecond)
+		c.Set([]Target{a, d}, func(k Target) (up, known bool) {
+			if k.Address != d.Address {
+				t.Errorf("asked for the health of %v, which is not new", k.Address)
+			}
+			return false, false
+		})
+		if s, ok := c.Status(a); !ok || s.Up || s.Failures != 11 {
+			t.Errorf("kept: %+v, %v, want it as it was", s, ok)
+		}
+		if s, ok := c.Status(b); ok {
+			t.Errorf("removed: %+v", s)
+		}
+		if s, ok := c.Status(d); !ok || !s.Up || s.Known {
+			t.Errorf("added: %+v, %v, want it up and unknown", s, ok)
+		}
+		probes := len(table.of(b))
+		time.Sleep(10 * time.Second)
+		if n := len(table.of(b)); n != probes {
+			t.Errorf("%d probes after it was removed", n-probes)
+		}
+		for _, step := range steps(table.of(a)) {
+			if step != time.Second {
+				t.Errorf("a step of %v across Set, want 1s", step)
+			}
+		}
+		if s, _ := c.Status(d); s.Up || !s.Known {
+			t.Errorf("added, later: %+v, want it down", s)
+		}
+	})
+}
+
+func TestInitialIsAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls []Status
+		c, _ := start(t, func(context.Context, Target) error { return nil }, func(_ Target, s Status) {
+			calls = append(calls, s)
+		})
+		check := everySecond
+		check.Rise = 3
+		k := target(1, check)
+		c.Set([]Target{k}, func(Target) (up, known bool) { return false, true })
+		if s, _ := c.Status(k); s.Up || !s.Known {
+			t.Errorf("adopted: %+v, want it down and known", s)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		if s, _ := c.Status(k); s.Up || s.Rise != 2 || len(calls) != 0 {
+			t.Errorf("after two successes: %+v and %d calls, want it down still", s, len(calls))
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(calls) != 1 || !calls[0].Up {
+			t.Errorf("after three successes: %+v, want one call that says up", calls)
+		}
+	})
+}
+
+func TestChangesAreToldInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		probes, told := 0, ""
+		var c *Checker
+		c, stop := start(t, func(context.Context, Target) error {
+			probes++
+			if probes%4 < 2 { // up for two, down for two
+				return nil
+			}
+			return errDead
+		}, func(k Target, s Status) {
+			if now, ok := c.Status(k); !ok || now != s { // no lock is held
+				t.Errorf("told %+v, status is %+v", s, now)
+			}
+			told += map[bool]string{true: "U", false: "d"}[s.Up]
+		})
+		c.Set([]Target{target(1, everySecond)}, nil)
+		time.Sleep(12*time.Second - 1)
+		stop()
+		if want := "UdUdUdU"; told != want {
+			t.Errorf("told %s, want %s", told, want)
+		}
+	})
+}
+
+func TestNoneIsUpAndNotProbed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := start(t, func(context.Context, Target) error { t.Error("probed"); return nil }, nil)
+		for _, kind := range []model.CheckType{model.CheckNone, ""} {
+			k := target(1, model.Check{Type: kind})
+			c.Set([]Target{k}, func(Target) (up, known bool) { return false, true })
+			c.Trigger(k)
+			time.Sleep(time.Minute)
+			if s, ok := c.Status(k); !ok || !s.Up || !s.Known {
+				t.Errorf("type %q: %+v, %v, want it up and known", kind, s, ok)
+			}
+		}
+	})
+}
+
+func TestTrigger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newTimetable()
+		c, stop := start(t, func(_ context.Context, k Target) error {
+			table.add(k)
+			time.Sleep(100 * time.Millisecond)
+			return nil
+		}, nil)
+		k := target(1, everySecond)
+		c.Trigger(k) // unknown, nothing happens
+		c.Set([]Target{k}, nil)
+		time.Sleep(500 * time.Millisecond)
+		c.Trigger(k)
+		time.Sleep(50 * time.Millisecond)
+		c.Trigger(k) // while that probe runs
+		c.Trigger(k)
+		time.Sleep(1950 * time.Millisecond)
+		stop()
+		ms := time.Millisecond
+		want := []time.Duration{0, 500 * ms, 600 * ms, 1000 * ms, 2000 * ms}
+		if diff := cmp.Diff(want, table.of(k)); diff != "" {
+			t.Errorf("starts (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestCancelledProbesAreNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, stop := start(t, func(ctx context.Context, _ Target) error {
+			<-ctx.Done()
+			time.Sleep(time.Second) // Run waits for this
+			return ctx.Err()
+		}, func(k Target, s Status) { t.Errorf("told %+v of %v", s, k.Address) })
+		a, b := target(1, everySecond), target(2, everySecond)
+		c.Set([]Target{a, b}, nil)
+		time.Sleep(900 * time.Millisecond)
+		c.Set([]Target{a}, nil)
+		stopping := time.Now()
+		stop()
+		if took := time.Since(stopping); took != time.Second {
+			t.Errorf("Run took %v to return, want 1s", took)
+		}
+		if s, ok := c.Status(a); !ok || s.Known {
+			t.Errorf("then %+v, %v, want it unknown", s, ok)
+		}
+		c.Set([]Target{b}, nil) // starts nothing
+		time.Sleep(time.Minute)
+	})
+}
+
+// TestNobodyIsToldAfterRemoval adds and removes a target, whose health changes
+// all the time, on real threads.
+func TestNobodyIsToldAfterRemoval(t *testing.T) {
+	var probes, told atomic.Int64
+	var there atomic.Bool
+	c := New(slog.New(slog.DiscardHandler), func(Target, Status) {
+		told.Add(1)
+		if !there.Load() {
+			t.Error("told of a target that is not there")
+		}
+	})
+	c.probe = func(context.Context, Target) error {
+		if probes.Add(1)%2 == 0 {
+			return errDead
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- c.Run(ctx) }()
+	check := everySecond
+	check.Interval = 20 * time.Microsecond
+	for range 500 {
+		there.Store(true)
+		c.Set([]Target{target(1, check)}, nil)
+		for before := told.Load(); told.Load() == before; {
+			c.Trigger(target(1, check))
+		}
+		c.Set(nil, nil)
+		there.Store(false)
+	}
+	there.Store(true)
+	c.Set([]Target{target(1, check)}, nil)
+	cancel()
+	<-ended
+	there.Store(false)
+}
