@@ -1,0 +1,138 @@
+// Package datapath makes the kernel's maps match a model.State.
+//
+// It is the only writer of service and backend rows. [Writer.Reconcile] takes
+// everything that the kernel should hold and writes what differs, make before
+// break, so that no packet meets a half-made service; run again it writes
+// nothing. The package neither attaches programs (package loader does) nor
+// decides who is healthy (package health does).
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"time"
+
+	"fairlead/loader"
+	"fairlead/userspace/balance"
+	"fairlead/userspace/model"
+)
+
+// ErrFull says that a map has no room for what is wanted; see [Needs].
+var ErrFull = errors.New("map is full")
+
+// A Want is everything that the kernel should hold.
+type Want struct {
+	Services []Service
+	// Devices are the indexes of the interfaces that XDP may send out of.
+	Devices []uint32
+	Timeouts
+}
+
+// Timeouts are the settings of the control map.
+type Timeouts struct {
+	// Idle says how long silent flows are remembered; zero fields are defaults.
+	Idle model.Timeouts
+	// ReplyLimit is in answers per second and CPU; 0 means the default.
+	ReplyLimit int
+	// LossAfter is the silence of the agent after which every backend counts
+	// as up. 0 means never.
+	LossAfter time.Duration
+}
+
+// A Service is a service of the model and what was found out about it.
+type Service struct {
+	model.Service
+	// Proxy leaves new flows to the user-space proxy.
+	Proxy bool
+	// Local says that the service's address is on this host.
+	Local bool
+	// Down says which of Backends are down, by index. nil means none.
+	Down []bool
+}
+
+// slots returns the service's slot table as indexes of Backends: that of the
+// backends that are up, and the same as if all were.
+func (s *Service) slots() (up, all []uint32) {
+	weights := make([]int, len(s.Backends))
+	down := false
+	for i, b := range s.Backends {
+		weights[i] = b.Weight
+		down = down || s.isDown(i)
+	}
+	all = balance.RoundRobin(weights)
+	if !down {
+		return all, all
+	}
+	for i := range weights {
+		if s.isDown(i) {
+			weights[i] = 0
+		}
+	}
+	return balance.RoundRobin(weights), all
+}
+
+func (s *Service) isDown(i int) bool { return s.Down != nil && s.Down[i] }
+
+// listeners returns what clients connect to, one for each port.
+func (s *Service) listeners() []loader.Listener {
+	l := make([]loader.Listener, 0, int(s.LastPort)-int(s.Listen.Port())+1)
+	for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
+		l = append(l, loader.Listener{
+			Addr: be32(s.Listen.Addr()), Port: be16(uint16(port)), Proto: s.Protocol.Number(),
+		})
+	}
+	return l
+}
+
+// Needs returns the sizes of maps that hold what is there now beside what
+// state wants, so that one can be made before the other is broken.
+func Needs(have *Writer, state *model.State) loader.Sizes {
+	n := loader.Sizes{Flows: 2 * flowTable(state)}
+	vips := map[netip.Addr]bool{}
+	for i := range state.Services {
+		s := Service{Service: state.Services[i]}
+		_, all := s.slots()
+		n.Services++
+		n.Listeners += uint32(s.LastPort) - uint32(s.Listen.Port()) + 1
+		n.Backends += uint32(len(s.Backends))
+		n.Slots += 4 * uint32(len(all)) // up and all, old and new
+		vips[s.Listen.Addr()] = true
+	}
+	n.VIPs = uint32(len(vips))
+	if have != nil {
+		used := have.rows.used()
+		n.Services += used.Services
+		n.Listeners += used.Listeners
+		n.VIPs += used.VIPs
+		n.Backends += used.Backends
+	}
+	return n
+}
+
+func flowTable(state *model.State) uint32 {
+	if state.FlowTable == 0 {
+		return model.DefaultFlowTable
+	}
+	return uint32(state.FlowTable)
+}
+
+// be32 returns an IPv4 address as the kernel stores it.
+func be32(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.NativeEndian.Uint32(b[:])
+}
+
+// be16 returns a port as the kernel stores it, and back.
+func be16(port uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], port)
+	return binary.NativeEndian.Uint16(b[:])
+}
+
+// addr4 is the reverse of be32.
+func addr4(a uint32) netip.Addr {
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], a)
+	return netip.AddrFrom4(b)
+}

@@ -1,0 +1,185 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+
+	"fairlead/loader"
+	"fairlead/userspace/model"
+)
+
+// A FlowView is one live flow, as its forward entry has it.
+type FlowView struct {
+	Service  string         `json:"service"`
+	Protocol model.Protocol `json:"protocol"`
+	Client   netip.AddrPort `json:"client"`
+	Virtual  netip.AddrPort `json:"virtual"` // what the client connected to
+	Backend  netip.AddrPort `json:"backend"`
+	State    string         `json:"state"`
+	// Idle is the time since the flow's last packet, Left the time until it
+	// is forgotten; in seconds.
+	Idle float64 `json:"idle_seconds"`
+	Left float64 `json:"left_seconds"`
+}
+
+// flowStates are the names of enum flow_state.
+var flowStates = [...]string{
+	loader.LBFlowStateFLOW_NEW: "new", loader.LBFlowStateFLOW_ESTABLISHED: "established",
+	loader.LBFlowStateFLOW_FIN: "fin", loader.LBFlowStateFLOW_CLOSED: "closed",
+	loader.LBFlowStateFLOW_RESET: "reset",
+}
+
+// age returns the ticks from seen to now. Another CPU's clock may be ahead.
+func age(now, seen uint32) uint32 { return uint32(max(0, int32(now-seen))) }
+
+// expired reports whether the datapath treats f as absent.
+func expired(f *loader.Flow, era, now uint32) bool {
+	return f.Era != era || age(now, f.Seen) > f.Idle
+}
+
+// Flows calls f with every live flow until f returns false. Entries that come
+// or go meanwhile may be missed, or be seen twice.
+func Flows(maps *loader.Maps, f func(FlowView) bool) error {
+	r, err := read(maps)
+	if err != nil {
+		return err
+	}
+	now, err := Now()
+	if err != nil {
+		return err
+	}
+	era, hz, stop := maps.Control.Era(), float64(max(1, maps.Control.Hz())), false
+	err = eachBatch(maps.Flows, func(keys []loader.FlowKey, flows []loader.Flow) {
+		for i := range flows {
+			fl := &flows[i]
+			if stop || fl.Dir != uint8(loader.LBFlowDirDIR_FORWARD) || expired(fl, era, now) || r.gone(fl) {
+				continue
+			}
+			v := flowView(&keys[i], fl)
+			v.Service = r.names[fl.Service]
+			v.Idle = float64(age(now, fl.Seen)) / hz
+			v.Left = float64(fl.Idle-age(now, fl.Seen)) / hz
+			stop = !f(v)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read flows: %w", err)
+	}
+	return nil
+}
+
+func flowView(k *loader.FlowKey, f *loader.Flow) FlowView {
+	v := FlowView{
+		Protocol: protocolOf(k.Proto), State: "unknown",
+		Client:  netip.AddrPortFrom(addr4(k.Saddr), be16(k.Sport)),
+		Virtual: netip.AddrPortFrom(addr4(k.Daddr), be16(k.Dport)),
+		Backend: netip.AddrPortFrom(addr4(f.Daddr), be16(f.Dport)),
+	}
+	if int(f.State) < len(flowStates) {
+		v.State = flowStates[f.State]
+	}
+	return v
+}
+
+// gone reports whether the service or backend of f exists no more.
+func (r *rows) gone(f *loader.Flow) bool {
+	if int(f.Service) >= len(r.services) || int(f.Backend) >= len(r.backends) {
+		return true
+	}
+	s, b := &r.services[f.Service], &r.backends[f.Backend]
+	return s.State == serviceNone || s.Gen != f.ServiceGen ||
+		b.State == backendNone || b.Gen != f.BackendGen || b.Service != f.Service
+}
+
+// Collect deletes the entries of the flow table that count as absent, to free
+// their room, and returns how many flows live and how many entries it deleted.
+// The datapath is right without it: it treats them as absent.
+func Collect(maps *loader.Maps) (live, deleted int, err error) {
+	now, err := Now()
+	if err != nil {
+		return 0, 0, err
+	}
+	era := maps.Control.Era()
+	slack := maps.Control.Hz() // an entry at its edge is left alone
+	dead := func(f *loader.Flow) bool {
+		return expired(f, era, now) && (f.Era != era || age(now, f.Seen)-f.Idle >= slack)
+	}
+	var errs []error
+	errs = append(errs, eachBatch(maps.Flows, func(keys []loader.FlowKey, flows []loader.Flow) {
+		for i := range flows {
+			if f := &flows[i]; !dead(f) {
+				live += int(loader.LBFlowDirDIR_REPLY) - int(f.Dir) // forward entries only
+				continue
+			}
+			ok, err := drop(maps.Flows, &keys[i], dead)
+			if ok {
+				deleted++
+			}
+			errs = append(errs, err)
+		}
+	}))
+	if err := errors.Join(errs...); err != nil {
+		return live, deleted, fmt.Errorf("collect flows: %w", err)
+	}
+	return live, deleted, nil
+}
+
+// drop deletes an entry if it is still dead: its tuple may have been used again
+// since the batch was read.
+func drop(flows *ebpf.Map, k *loader.FlowKey, dead func(*loader.Flow) bool) (bool, error) {
+	var f loader.Flow
+	err := flows.Lookup(k, &f)
+	if err == nil && dead(&f) {
+		err = flows.Delete(k)
+		if err == nil {
+			return true, nil
+		}
+	}
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, nil
+	}
+	return false, err
+}
+
+// standbyKey is the key of the standby map for a client's datagrams.
+func standbyKey(client, virtual netip.AddrPort) loader.FlowKey {
+	return loader.FlowKey{
+		Saddr: be32(client.Addr().Unmap()), Daddr: be32(virtual.Addr().Unmap()),
+		Sport: be16(client.Port()), Dport: be16(virtual.Port()), Proto: model.UDP.Number(),
+	}
+}
+
+// HoldStandby leaves the datagrams of a client to the user-space proxy, even
+// where XDP would make a flow of them, until [ReleaseStandby].
+func HoldStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
+	if err := maps.Standby.Put(standbyKey(client, virtual), uint32(1)); err != nil {
+		return fmt.Errorf("hold standby flow of %s: %w", client, err)
+	}
+	return nil
+}
+
+// ReleaseStandby ends what [HoldStandby] began. It may not have begun.
+func ReleaseStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
+	err := maps.Standby.Delete(standbyKey(client, virtual))
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("release standby flow of %s: %w", client, err)
+	}
+	return nil
+}
+
+// ClearStandby forgets the standby flows of an agent that is no more.
+func ClearStandby(maps *loader.Maps) error {
+	held, err := readHash[loader.FlowKey, uint32](maps.Standby)
+	if err != nil {
+		return fmt.Errorf("read standby flows: %w", err)
+	}
+	for k := range held {
+		if err := maps.Standby.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("clear standby flows: %w", err)
+		}
+	}
+	return nil
+}

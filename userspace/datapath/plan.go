@@ -1,0 +1,373 @@
+package datapath
+
+import (
+	"fmt"
+	"slices"
+
+	"fairlead/loader"
+	"fairlead/userspace/model"
+)
+
+// rows is what the maps hold.
+type rows struct {
+	services  []loader.Service
+	names     []string // by row of services
+	backends  []loader.Backend
+	listeners map[loader.Listener]uint32
+	vips      map[uint32]uint32
+	slots     []uint32
+	devices   map[uint32]loader.Device
+}
+
+// used counts the entries that are taken.
+func (r *rows) used() loader.Sizes {
+	n := loader.Sizes{Listeners: uint32(len(r.listeners)), VIPs: uint32(len(r.vips))}
+	for i := range r.services {
+		if r.services[i].State != serviceNone {
+			n.Services++
+		}
+	}
+	for i := range r.backends {
+		if r.backends[i].State != backendNone {
+			n.Backends++
+		}
+	}
+	return n
+}
+
+// Shorter names of what bpf/types.h calls them.
+const (
+	serviceNone  = uint8(loader.LBServiceStateSERVICE_NONE)
+	serviceXDP   = uint8(loader.LBServiceStateSERVICE_XDP)
+	serviceProxy = uint8(loader.LBServiceStateSERVICE_PROXY)
+	serviceLocal = uint8(loader.LBServiceFlagSERVICE_LOCAL)
+	serviceKeep  = uint8(loader.LBServiceFlagSERVICE_KEEP)
+	backendNone  = uint8(loader.LBBackendStateBACKEND_NONE)
+	backendUp    = uint8(loader.LBBackendStateBACKEND_UP)
+	backendDown  = uint8(loader.LBBackendStateBACKEND_DOWN)
+)
+
+// A put is a row to write.
+type put[T any] struct {
+	row   uint32
+	value T
+}
+
+// A run is a stretch of the slots map.
+type run struct {
+	at   uint32
+	rows []uint32
+}
+
+// A plan is the writes that turn what the maps hold into what is wanted, in
+// the order of its fields: first what nobody refers to yet, last what nobody
+// refers to any more.
+type plan struct {
+	freshServices []uint32 // rows whose counters start at zero
+	freshBackends []uint32
+	backends      []put[loader.Backend]
+	slots         []run
+	names         []put[string]
+	services      []put[loader.Service]
+	devices       changes[uint32, loader.Device]
+	listeners     changes[loader.Listener, uint32]
+	vips          changes[uint32, uint32]
+	endServices   []put[loader.Service]
+	endBackends   []put[loader.Backend]
+}
+
+func (p *plan) empty() bool { return p.writes() == 0 }
+
+// writes counts the map entries that the plan writes or deletes.
+func (p *plan) writes() int {
+	return len(p.backends) + len(p.slots) + len(p.names) + len(p.services) +
+		p.devices.len() + p.listeners.len() + p.vips.len() + len(p.endServices) + len(p.endBackends)
+}
+
+// breaks reports whether the plan frees rows or slots that packets on their
+// way through the program may still be reading.
+func (p *plan) breaks() bool {
+	return len(p.services)+len(p.endServices)+len(p.endBackends) > 0
+}
+
+// changes turn one hash map into another.
+type changes[K comparable, V comparable] struct {
+	put map[K]V
+	del []K
+}
+
+func (c *changes[K, V]) len() int { return len(c.put) + len(c.del) }
+
+// diff returns the changes that turn have into want.
+func diff[K comparable, V comparable](have, want map[K]V) changes[K, V] {
+	c := changes[K, V]{put: map[K]V{}}
+	for k, v := range want {
+		if old, ok := have[k]; !ok || old != v {
+			c.put[k] = v
+		}
+	}
+	for k := range have {
+		if _, ok := want[k]; !ok {
+			c.del = append(c.del, k)
+		}
+	}
+	return c
+}
+
+// identity is what a service keeps its row, counters and flows by.
+func identity(s *loader.Service) loader.Service {
+	return loader.Service{Addr: s.Addr, Port: s.Port, LastPort: s.LastPort, Proto: s.Proto}
+}
+
+// A planner makes a plan. Rows that it takes are marked in its fields, so that
+// no two owners get the same one.
+type planner struct {
+	have     *rows
+	plan     plan
+	byID     map[loader.Service]uint32
+	backends map[uint32][]uint32 // rows of backends, by row of service
+	freeSvc  []uint32
+	freeBack []uint32
+	space    []span
+	keepSvc  map[uint32]bool
+	keepBack map[uint32]bool
+}
+
+// makePlan returns the writes that turn have into want. It changes nothing.
+// The error wraps [ErrFull] if a map has too little room.
+func makePlan(have *rows, want *Want) (*plan, error) {
+	p := newPlanner(have)
+	listeners := map[loader.Listener]uint32{}
+	vips := map[uint32]uint32{}
+	for i := range want.Services {
+		s := &want.Services[i]
+		row, err := p.service(s)
+		if err != nil {
+			return nil, fmt.Errorf("service %s: %w", s.Name, err)
+		}
+		for _, l := range s.listeners() {
+			listeners[l] = row
+			vips[l.Addr] = 1
+		}
+	}
+	devices := map[uint32]loader.Device{}
+	for _, d := range want.Devices {
+		devices[d] = loader.Device{}
+	}
+	p.plan.listeners = diff(have.listeners, listeners)
+	p.plan.vips = diff(have.vips, vips)
+	p.plan.devices = diff(have.devices, devices)
+	p.end()
+	return &p.plan, nil
+}
+
+func newPlanner(have *rows) *planner {
+	p := &planner{
+		have: have, byID: map[loader.Service]uint32{}, backends: map[uint32][]uint32{},
+		space: freeSpans(have), keepSvc: map[uint32]bool{}, keepBack: map[uint32]bool{},
+	}
+	for i := range have.services {
+		if s := &have.services[i]; s.State == serviceNone {
+			p.freeSvc = append(p.freeSvc, uint32(i))
+		} else {
+			p.byID[identity(s)] = uint32(i)
+		}
+	}
+	for i := range have.backends {
+		if b := &have.backends[i]; b.State == backendNone {
+			p.freeBack = append(p.freeBack, uint32(i))
+		} else {
+			p.backends[b.Service] = append(p.backends[b.Service], uint32(i))
+		}
+	}
+	return p
+}
+
+// service plans one service and returns its row.
+func (p *planner) service(s *Service) (uint32, error) {
+	row := loader.Service{
+		Addr: be32(s.Listen.Addr()), Port: be16(s.Listen.Port()), LastPort: be16(s.LastPort),
+		Proto: s.Protocol.Number(),
+	}
+	id, known := p.byID[row]
+	if known {
+		row.Gen, row.Slots, row.SlotsAll = p.have.services[id].Gen, p.have.services[id].Slots, p.have.services[id].SlotsAll
+	} else {
+		if len(p.freeSvc) == 0 {
+			return 0, fmt.Errorf("services: %w", ErrFull)
+		}
+		id, p.freeSvc = p.freeSvc[0], p.freeSvc[1:]
+		row.Gen = p.have.services[id].Gen + 1
+		p.plan.freshServices = append(p.plan.freshServices, id)
+	}
+	p.keepSvc[id] = true
+	row.State, row.Flags = state(s), flags(s)
+	backends, err := p.backendRows(s, id, known)
+	if err != nil {
+		return 0, err
+	}
+	if err := p.slotTables(s, &row, backends); err != nil {
+		return 0, err
+	}
+	if row != p.have.services[id] {
+		p.plan.services = append(p.plan.services, put[loader.Service]{id, row})
+	}
+	if s.Name != p.have.names[id] {
+		p.plan.names = append(p.plan.names, put[string]{id, s.Name})
+	}
+	return id, nil
+}
+
+func state(s *Service) uint8 {
+	if s.Proxy {
+		return serviceProxy
+	}
+	return serviceXDP
+}
+
+func flags(s *Service) (f uint8) {
+	if s.Local {
+		f |= serviceLocal
+	}
+	if s.OnDown == model.DownKeep {
+		f |= serviceKeep
+	}
+	return f
+}
+
+// backendRows plans the backends of a service and returns their rows.
+func (p *planner) backendRows(s *Service, service uint32, known bool) ([]uint32, error) {
+	have := map[loader.Backend]uint32{}
+	if known {
+		for _, row := range p.backends[service] {
+			b := &p.have.backends[row]
+			have[loader.Backend{Addr: b.Addr, Port: b.Port}] = row
+		}
+	}
+	ids := make([]uint32, len(s.Backends))
+	for i, b := range s.Backends {
+		row := loader.Backend{Addr: be32(b.Address.Addr()), Port: be16(b.Address.Port())}
+		id, ok := have[row]
+		if ok {
+			row.Gen = p.have.backends[id].Gen
+		} else {
+			if len(p.freeBack) == 0 {
+				return nil, fmt.Errorf("backends: %w", ErrFull)
+			}
+			id, p.freeBack = p.freeBack[0], p.freeBack[1:]
+			row.Gen = p.have.backends[id].Gen + 1
+			p.plan.freshBackends = append(p.plan.freshBackends, id)
+		}
+		row.State, row.Service, row.Weight = backendUp, service, uint32(b.Weight)
+		if s.isDown(i) {
+			row.State = backendDown
+		}
+		ids[i] = id
+		p.keepBack[id] = true
+		if row != p.have.backends[id] {
+			p.plan.backends = append(p.plan.backends, put[loader.Backend]{id, row})
+		}
+	}
+	return ids, nil
+}
+
+// slotTables plans the two slot tables of a service, in free space unless one
+// of the present ones already says what is wanted.
+func (p *planner) slotTables(s *Service, row *loader.Service, backends []uint32) error {
+	old := [2]uint64{row.Slots, row.SlotsAll}
+	upIdx, allIdx := s.slots()
+	var err error
+	if row.Slots, err = p.table(old, rowsOf(upIdx, backends)); err != nil {
+		return err
+	}
+	if row.SlotsAll = row.Slots; slices.Equal(upIdx, allIdx) {
+		return nil
+	}
+	row.SlotsAll, err = p.table(old, rowsOf(allIdx, backends))
+	return err
+}
+
+func rowsOf(idx, backends []uint32) []uint32 {
+	r := make([]uint32, len(idx))
+	for i, n := range idx {
+		r[i] = backends[n]
+	}
+	return r
+}
+
+// table returns where rows stand in the slots map: in one of the old tables, or
+// in free space.
+func (p *planner) table(old [2]uint64, rows []uint32) (uint64, error) {
+	if len(rows) == 0 {
+		return 0, nil
+	}
+	for _, t := range old {
+		if slices.Equal(p.have.at(t), rows) {
+			return t, nil
+		}
+	}
+	for i := range p.space {
+		sp := &p.space[i]
+		if int(sp.n) < len(rows) {
+			continue
+		}
+		at := sp.at
+		sp.at += uint32(len(rows))
+		sp.n -= uint32(len(rows))
+		p.plan.slots = append(p.plan.slots, run{at, rows})
+		return uint64(at)<<32 | uint64(len(rows)), nil
+	}
+	return 0, fmt.Errorf("slots: %w", ErrFull)
+}
+
+// at returns the slots of a table; nil if it does not lie in the map.
+func (r *rows) at(table uint64) []uint32 {
+	off, n := table>>32, table&0xffffffff
+	if n == 0 || off+n > uint64(len(r.slots)) {
+		return nil
+	}
+	return r.slots[off : off+n]
+}
+
+// end plans the end of every row that nobody wants.
+func (p *planner) end() {
+	for i := range p.have.services {
+		if s := p.have.services[i]; s.State != serviceNone && !p.keepSvc[uint32(i)] {
+			p.plan.endServices = append(p.plan.endServices, put[loader.Service]{uint32(i), loader.Service{Gen: s.Gen}})
+		}
+	}
+	for i := range p.have.backends {
+		if b := p.have.backends[i]; b.State != backendNone && !p.keepBack[uint32(i)] {
+			p.plan.endBackends = append(p.plan.endBackends, put[loader.Backend]{uint32(i), loader.Backend{Gen: b.Gen}})
+		}
+	}
+}
+
+// A span is a free stretch of the slots map.
+type span struct{ at, n uint32 }
+
+// freeSpans returns the stretches of the slots map that no service uses.
+func freeSpans(r *rows) []span {
+	var taken []span
+	for i := range r.services {
+		s := &r.services[i]
+		for _, t := range []uint64{s.Slots, s.SlotsAll} {
+			if s.State != serviceNone && t&0xffffffff != 0 {
+				taken = append(taken, span{uint32(t >> 32), uint32(t)})
+			}
+		}
+	}
+	slices.SortFunc(taken, func(a, b span) int { return int(a.at) - int(b.at) })
+	var free []span
+	next := uint32(0)
+	for _, t := range taken {
+		if t.at > next {
+			free = append(free, span{next, t.at - next})
+		}
+		next = max(next, t.at+t.n)
+	}
+	if n := uint32(len(r.slots)); n > next {
+		free = append(free, span{next, n - next})
+	}
+	return free
+}

@@ -1,0 +1,256 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/loader"
+	"fairlead/userspace/model"
+)
+
+// empty returns the rows of maps that nobody has written yet.
+func empty(n int) *rows {
+	return &rows{
+		services: make([]loader.Service, n), names: make([]string, n), backends: make([]loader.Backend, 4*n),
+		listeners: map[loader.Listener]uint32{}, vips: map[uint32]uint32{},
+		slots: make([]uint32, 64*n), devices: map[uint32]loader.Device{},
+	}
+}
+
+// execute does to rows what a Writer does to maps, and checks after each step
+// that no packet could meet something half-made.
+func execute(t *testing.T, r *rows, p *plan) {
+	t.Helper()
+	for _, w := range p.backends {
+		r.backends[w.row] = w.value
+	}
+	for _, w := range p.slots {
+		copy(r.slots[w.at:], w.rows)
+	}
+	consistent(t, r)
+	for _, w := range p.names {
+		r.names[w.row] = w.value
+	}
+	for _, w := range p.services {
+		r.services[w.row] = w.value
+		consistent(t, r)
+	}
+	for _, w := range p.listeners.del {
+		delete(r.listeners, w)
+	}
+	for k, v := range p.listeners.put {
+		r.listeners[k] = v
+	}
+	for _, w := range p.vips.del {
+		delete(r.vips, w)
+	}
+	for k, v := range p.vips.put {
+		r.vips[k] = v
+	}
+	for k, v := range p.devices.put {
+		r.devices[k] = v
+	}
+	for _, w := range p.devices.del {
+		delete(r.devices, w)
+	}
+	consistent(t, r)
+	for _, w := range p.endServices {
+		r.services[w.row] = w.value
+	}
+	for _, w := range p.endBackends {
+		r.backends[w.row] = w.value
+	}
+	consistent(t, r)
+}
+
+// consistent fails unless every slot of every service names a backend of it.
+func consistent(t *testing.T, r *rows) {
+	t.Helper()
+	for i := range r.services {
+		s := &r.services[i]
+		if s.State == serviceNone {
+			continue
+		}
+		for _, table := range []uint64{s.Slots, s.SlotsAll} {
+			if table != 0 && r.at(table) == nil {
+				t.Fatalf("service %d: table %#x lies outside the slots map", i, table)
+			}
+			for _, b := range r.at(table) {
+				if r.backends[b].State == backendNone || r.backends[b].Service != uint32(i) {
+					t.Fatalf("service %d: slot names backend row %d of service %d, state %d", i, b, r.backends[b].Service, r.backends[b].State)
+				}
+			}
+		}
+	}
+	for l, id := range r.listeners {
+		if r.services[id].State == serviceNone {
+			t.Fatalf("listener %v names service row %d, which is free", l, id)
+		}
+	}
+}
+
+func service(name string, port uint16, weights ...int) Service {
+	s := Service{Service: model.Service{
+		Name: name, Listen: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), port), LastPort: port,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+	}}
+	for i, w := range weights {
+		s.Backends = append(s.Backends, model.Backend{
+			Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 2, byte(i), 2}), 8080), Weight: w,
+		})
+	}
+	return s
+}
+
+func mustPlan(t *testing.T, r *rows, w *Want) *plan {
+	t.Helper()
+	p, err := makePlan(r, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// table returns the addresses in a service's slots, in order.
+func table(r *rows, id uint32) (addrs []string) {
+	for _, b := range r.at(r.services[id].Slots) {
+		addrs = append(addrs, addr4(r.backends[b].Addr).String())
+	}
+	return addrs
+}
+
+func TestPlanIsIdempotent(t *testing.T) {
+	r := empty(8)
+	w := &Want{Services: []Service{service("a", 80, 3, 2, 1), service("b", 81, 1)}, Devices: []uint32{2, 3}}
+	w.Services[0].Down = []bool{false, true, false}
+	execute(t, r, mustPlan(t, r, w))
+	if p := mustPlan(t, r, w); !p.empty() {
+		t.Errorf("a second plan writes %d entries, want 0: %+v", p.writes(), p)
+	}
+}
+
+func TestBackendThatComesBackKeepsItsRow(t *testing.T) {
+	r := empty(4)
+	w := &Want{Services: []Service{service("a", 80, 1, 1)}}
+	execute(t, r, mustPlan(t, r, w))
+	before := slices.Clone(r.backends)
+	slotsBefore := r.services[0].Slots
+
+	w.Services[0].Down = []bool{true, false}
+	execute(t, r, mustPlan(t, r, w))
+	if got := table(r, 0); !slices.Equal(got, []string{"10.2.1.2"}) {
+		t.Errorf("table with one down = %v", got)
+	}
+	if all := len(r.at(r.services[0].SlotsAll)); all != 2 {
+		t.Errorf("table of all has %d slots, want 2", all)
+	}
+	if r.backends[0].Gen != before[0].Gen || r.backends[0].State != backendDown {
+		t.Errorf("row of the backend that is down = %+v", r.backends[0])
+	}
+	w.Services[0].Down = nil
+	execute(t, r, mustPlan(t, r, w))
+	if diff := cmp.Diff(before, r.backends); diff != "" {
+		t.Errorf("rows after coming back (-want +got):\n%s", diff)
+	}
+	if r.services[0].Slots != slotsBefore {
+		t.Errorf("table = %#x, want the first one, %#x, again", r.services[0].Slots, slotsBefore)
+	}
+}
+
+func TestRemovedRowsGetANewGeneration(t *testing.T) {
+	r := empty(1)
+	execute(t, r, mustPlan(t, r, &Want{Services: []Service{service("a", 80, 1)}}))
+	old, oldBackend := r.services[0], r.backends[0]
+	execute(t, r, mustPlan(t, r, &Want{}))
+	if r.services[0].State != serviceNone || len(r.listeners) != 0 || len(r.vips) != 0 {
+		t.Fatalf("rows after removal: %+v, %v", r.services[0], r.listeners)
+	}
+	execute(t, r, mustPlan(t, r, &Want{Services: []Service{service("a", 80, 1)}}))
+	if r.services[0].Gen == old.Gen || r.backends[0].Gen == oldBackend.Gen {
+		t.Errorf("generations %d, %d are used again", old.Gen, oldBackend.Gen)
+	}
+}
+
+func TestRenamedServiceKeepsItsRow(t *testing.T) {
+	r := empty(2)
+	execute(t, r, mustPlan(t, r, &Want{Services: []Service{service("a", 80, 1)}}))
+	gen := r.services[0].Gen
+	p := mustPlan(t, r, &Want{Services: []Service{service("b", 80, 1)}})
+	if len(p.names) != 1 || p.writes() != 1 {
+		t.Errorf("renaming writes %d entries, want the name alone", p.writes())
+	}
+	execute(t, r, p)
+	if r.services[0].Gen != gen || r.names[0] != "b" {
+		t.Errorf("row = %+v, name %q", r.services[0], r.names[0])
+	}
+}
+
+func TestFullMapsAreSaidSo(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*rows)
+	}{
+		{"services", func(r *rows) { r.services, r.names = r.services[:1], r.names[:1] }},
+		{"backends", func(r *rows) { r.backends = r.backends[:1] }},
+		{"slots", func(r *rows) { r.slots = r.slots[:1] }},
+	} {
+		r := empty(2)
+		test.change(r)
+		_, err := makePlan(r, &Want{Services: []Service{service("a", 80, 1), service("b", 81, 1, 1)}})
+		if !errors.Is(err, ErrFull) {
+			t.Errorf("%s: error %v, want ErrFull", test.name, err)
+		}
+	}
+}
+
+// TestRandomChanges makes thousands of plans, each from what the last one left,
+// and checks that none meets a half-made service and that each gets there.
+func TestRandomChanges(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	r := empty(16)
+	for step := range 3000 {
+		w := &Want{Devices: []uint32{uint32(rng.IntN(3))}}
+		for i := range rng.IntN(8) {
+			weights := make([]int, 1+rng.IntN(4))
+			down := make([]bool, len(weights))
+			for j := range weights {
+				weights[j], down[j] = rng.IntN(4), rng.IntN(3) == 0
+			}
+			s := service(fmt.Sprint("s", i), uint16(80+10*i), weights...)
+			s.LastPort += uint16(rng.IntN(3))
+			s.Down, s.Proxy, s.Local = down, rng.IntN(4) == 0, rng.IntN(2) == 0
+			w.Services = append(w.Services, s)
+		}
+		execute(t, r, mustPlan(t, r, w))
+		if p := mustPlan(t, r, w); !p.empty() {
+			t.Fatalf("step %d: a second plan writes %d entries", step, p.writes())
+		}
+		for i := range w.Services {
+			checkService(t, step, r, &w.Services[i])
+		}
+	}
+}
+
+func checkService(t *testing.T, step int, r *rows, s *Service) {
+	t.Helper()
+	up, _ := s.slots()
+	for _, l := range s.listeners() {
+		id, ok := r.listeners[l]
+		if !ok {
+			t.Fatalf("step %d: %s has no listener %v", step, s.Name, l)
+		}
+		var want []string
+		for _, i := range up {
+			want = append(want, s.Backends[i].Address.Addr().String())
+		}
+		if got := table(r, id); !slices.Equal(got, want) {
+			t.Fatalf("step %d: table of %s = %v, want %v", step, s.Name, got, want)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package datapath
+
+import (
+	"fmt"
+	"net/netip"
+
+	"fairlead/loader"
+	"fairlead/userspace/model"
+)
+
+// A View is what the kernel holds, for people and programs to read. Its JSON
+// form is stable.
+type View struct {
+	Services []ServiceView     `json:"services"`
+	Verdicts map[string]uint64 `json:"verdicts"` // packets by verdict; none is left out
+}
+
+// A ServiceView is one service.
+type ServiceView struct {
+	Name     string         `json:"name"`
+	Listen   string         `json:"listen"` // address:port or address:first-last
+	Protocol model.Protocol `json:"protocol"`
+	Rung     string         `json:"rung"`  // xdp or proxy
+	Local    bool           `json:"local"` // the address is on this host
+	OnDown   string         `json:"on_down"`
+	Slots    int            `json:"slots"` // length of its slot table
+	Backends []BackendView  `json:"backends"`
+	Counters
+}
+
+// A BackendView is one backend of a service.
+type BackendView struct {
+	Address string `json:"address"` // address:port; port * is the client's
+	State   string `json:"state"`   // up, down or drain
+	Weight  uint32 `json:"weight"`
+	Slots   int    `json:"slots"` // how often it stands in the slot table
+	Counters
+}
+
+// Counters are sums over all CPUs since the service or backend was added.
+type Counters struct {
+	Flows          uint64 `json:"flows"` // made
+	ForwardPackets uint64 `json:"forward_packets"`
+	ForwardBytes   uint64 `json:"forward_bytes"` // IP total lengths
+	ReplyPackets   uint64 `json:"reply_packets"`
+	ReplyBytes     uint64 `json:"reply_bytes"`
+}
+
+// Read returns what maps hold. Rows and counters are read one after the other,
+// so a view of a running instance is not of one instant.
+func Read(maps *loader.Maps) (*View, error) {
+	r, err := read(maps)
+	if err != nil {
+		return nil, err
+	}
+	services, err := maps.ReadServiceCounters()
+	if err != nil {
+		return nil, fmt.Errorf("read service counters: %w", err)
+	}
+	backends, err := maps.ReadBackendCounters()
+	if err != nil {
+		return nil, fmt.Errorf("read backend counters: %w", err)
+	}
+	verdicts, err := maps.ReadVerdicts()
+	if err != nil {
+		return nil, fmt.Errorf("read verdicts: %w", err)
+	}
+	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}}
+	for i := range loader.Verdicts {
+		v.Verdicts[i.String()] = verdicts[i]
+	}
+	at := make([]int, len(r.services)) // index in v.Services + 1
+	for i := range r.services {
+		if s := &r.services[i]; s.State != serviceNone {
+			v.Services = append(v.Services, r.serviceView(s, r.names[i], counters(services[i])))
+			at[i] = len(v.Services)
+		}
+	}
+	for i := range r.backends {
+		b := &r.backends[i]
+		if b.State == backendNone || int(b.Service) >= len(at) || at[b.Service] == 0 {
+			continue
+		}
+		s := &v.Services[at[b.Service]-1]
+		s.Backends = append(s.Backends, r.backendView(uint32(i), counters(backends[i])))
+	}
+	return v, nil
+}
+
+func counters(c loader.Counters) Counters {
+	const forward, reply = loader.LBFlowDirDIR_FORWARD, loader.LBFlowDirDIR_REPLY
+	return Counters{
+		Flows:          c.Flows,
+		ForwardPackets: c.Packets[forward], ForwardBytes: c.Bytes[forward],
+		ReplyPackets: c.Packets[reply], ReplyBytes: c.Bytes[reply],
+	}
+}
+
+func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceView {
+	v := ServiceView{
+		Name: name, Listen: listenText(s), Protocol: protocolOf(s.Proto), Rung: "xdp",
+		Local: s.Flags&serviceLocal != 0, OnDown: string(model.DownReset),
+		Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
+	}
+	if s.State == serviceProxy {
+		v.Rung = "proxy"
+	}
+	if s.Flags&serviceKeep != 0 {
+		v.OnDown = string(model.DownKeep)
+	}
+	return v
+}
+
+func (r *rows) backendView(row uint32, c Counters) BackendView {
+	b := &r.backends[row]
+	v := BackendView{Address: addrPortText(b.Addr, b.Port), Weight: b.Weight, State: "up", Counters: c}
+	switch {
+	case b.State == backendDown:
+		v.State = "down"
+	case b.Weight == 0:
+		v.State = "drain"
+	}
+	for _, slot := range r.at(r.services[b.Service].Slots) {
+		if slot == row {
+			v.Slots++
+		}
+	}
+	return v
+}
+
+func listenText(s *loader.Service) string {
+	text := addrPortText(s.Addr, s.Port)
+	if s.LastPort != s.Port {
+		text += fmt.Sprintf("-%d", be16(s.LastPort))
+	}
+	return text
+}
+
+func addrPortText(addr uint32, port uint16) string {
+	if port == 0 {
+		return addr4(addr).String() + ":*"
+	}
+	return netip.AddrPortFrom(addr4(addr), be16(port)).String()
+}
+
+func protocolOf(number uint8) model.Protocol {
+	for _, p := range []model.Protocol{model.TCP, model.UDP} {
+		if p.Number() == number {
+			return p
+		}
+	}
+	return model.Protocol(fmt.Sprint(number))
+}
