@@ -1,0 +1,275 @@
+package config
+
+import (
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"fairlead/userspace/model"
+)
+
+// Bounds and defaults of health checks.
+const (
+	minInterval     = 10 * time.Millisecond
+	maxInterval     = time.Hour
+	defaultInterval = 2 * time.Second
+	defaultTimeout  = time.Second
+	maxCount        = 100
+	defaultRise     = 2
+	defaultFall     = 3
+)
+
+var checkTypes = []model.CheckType{
+	model.CheckNone, model.CheckTCP, model.CheckHTTP, model.CheckHTTPS,
+	model.CheckUDP, model.CheckDNS, model.CheckGRPC, model.CheckExec,
+}
+
+// checkKeys names the types of check that each key belongs to. Every type but
+// none has the keys that are not listed.
+var checkKeys = map[string][]model.CheckType{
+	"path":        {model.CheckHTTP, model.CheckHTTPS},
+	"host":        {model.CheckHTTP, model.CheckHTTPS, model.CheckGRPC},
+	"headers":     {model.CheckHTTP, model.CheckHTTPS},
+	"status":      {model.CheckHTTP, model.CheckHTTPS},
+	"expect":      {model.CheckHTTP, model.CheckHTTPS, model.CheckUDP},
+	"send":        {model.CheckUDP},
+	"skip-verify": {model.CheckHTTPS},
+	"query":       {model.CheckDNS},
+	"service":     {model.CheckGRPC},
+	"command":     {model.CheckExec},
+}
+
+// health reads the check of s; v has no node if there is none.
+func (r *reader) health(v value, s *service) model.Check {
+	c := model.Check{Type: model.CheckTCP}
+	if s.Protocol == model.UDP {
+		c.Type = model.CheckNone
+	}
+	var met map[string]value
+	before := len(r.faults)
+	if v.Node != nil {
+		met = r.object(v, r.checkFields(&c))
+		if len(met) == 0 && len(r.faults) > before {
+			return c
+		}
+		if _, ok := met["type"]; !ok && s.Protocol == model.UDP {
+			r.fault(v.at("type", v.Node), "is missing: use %s", oneOf(checkTypes))
+			return c
+		}
+	}
+	if c.Type == "" { // a fault already
+		return c
+	}
+	r.belong(v, met, c.Type)
+	if c.Type == model.CheckNone {
+		return c
+	}
+	r.rhythm(met, &c)
+	r.probe(v, met, &c, s)
+	return c
+}
+
+// checkFields reads the keys of every type of check.
+func (r *reader) checkFields(c *model.Check) fields {
+	return fields{
+		"type": func(v value) {
+			if !enum(r, v, &c.Type, checkTypes) {
+				c.Type = ""
+			}
+		},
+		"interval": func(v value) { r.duration(v, &c.Interval, minInterval, maxInterval) },
+		"timeout":  func(v value) { r.duration(v, &c.Timeout, minInterval, maxInterval) },
+		"rise":     func(v value) { r.number(v, &c.Rise, 1, maxCount) },
+		"fall":     func(v value) { r.number(v, &c.Fall, 1, maxCount) },
+		"port": func(v value) {
+			if s, ok := r.text(v); ok {
+				c.Port, _ = r.port(v, s, s)
+			}
+		},
+		"path":        func(v value) { r.path(v, &c.Path) },
+		"host":        func(v value) { r.host(v, &c.Host) },
+		"headers":     func(v value) { c.Headers = r.headers(v) },
+		"status":      func(v value) { r.status(v, c) },
+		"expect":      func(v value) { r.set(v, &c.Expect) },
+		"send":        func(v value) { r.set(v, &c.Send) },
+		"skip-verify": func(v value) { r.boolean(v, &c.SkipVerify) },
+		"query":       func(v value) { r.query(v, &c.Query) },
+		"service":     func(v value) { r.set(v, &c.Service) },
+		"command":     func(v value) { c.Command = r.command(v) },
+	}
+}
+
+// belong finds keys that mean nothing to a check of type t.
+func (r *reader) belong(v value, met map[string]value, t model.CheckType) {
+	for key, at := range met {
+		types, ok := checkKeys[key]
+		switch {
+		case key == "type":
+		case t == model.CheckNone:
+			r.fault(at, "does not belong to a check of type none: remove it, or set another type")
+		case ok && !slices.Contains(types, t):
+			r.fault(at, "does not belong to a check of type %s: remove it, or use type %s", t, oneOf(types))
+		}
+	}
+}
+
+// rhythm fills in and checks how often and how long a probe runs.
+func (r *reader) rhythm(met map[string]value, c *model.Check) {
+	interval, hasInterval := met["interval"]
+	if c.Rise == 0 {
+		c.Rise = defaultRise
+	}
+	if c.Fall == 0 {
+		c.Fall = defaultFall
+	}
+	if c.Interval == 0 {
+		if hasInterval {
+			return // a fault already
+		}
+		c.Interval = defaultInterval
+	}
+	if c.Timeout == 0 {
+		c.Timeout = min(defaultTimeout, c.Interval)
+	}
+	switch {
+	case c.Interval >= c.Timeout:
+	case hasInterval:
+		r.fault(interval, "%s is shorter than the timeout of %s: raise the interval or lower the timeout", span(c.Interval), span(c.Timeout))
+	default:
+		r.fault(met["timeout"], "%s is longer than the interval, %s by default: lower the timeout or set interval", span(c.Timeout), span(c.Interval))
+	}
+}
+
+// probe fills in and checks what a probe says, by the type of the check.
+func (r *reader) probe(v value, met map[string]value, c *model.Check, s *service) {
+	switch c.Type {
+	case model.CheckHTTP, model.CheckHTTPS:
+		if c.Path == "" {
+			c.Path = "/"
+		}
+		if c.StatusMin == 0 {
+			c.StatusMin, c.StatusMax = 200, 399
+		}
+	case model.CheckDNS:
+		if c.Query == "" {
+			c.Query = "."
+		}
+	case model.CheckUDP:
+		r.require(v, met, "send", "is missing: give the text that the backend answers to")
+	case model.CheckExec:
+		r.require(v, met, "command", `is missing: give the program and its arguments, such as ["/usr/bin/test", "-e", "/run/ok"]`)
+	}
+	if c.Port != 0 || met["port"].Node != nil {
+		return
+	}
+	for i, b := range s.Backends {
+		if b.Address.Port() != 0 {
+			continue
+		}
+		if slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Address.Port() != 0 }) {
+			r.fault(s.backends[i], "%s has no port to check while other backends have: give it one, or set health.port", quote(s.backends[i].Value))
+			return
+		}
+		c.Port = s.Listen.Port()
+	}
+}
+
+func (r *reader) path(v value, p *string) {
+	s, ok := r.text(v)
+	if !ok {
+		return
+	}
+	if _, err := url.ParseRequestURI(s); err != nil || s[0] != '/' || strings.ContainsAny(s, " #") {
+		r.fault(v, "%s is not a path: begin it with / and write %%20 for a blank", quote(s))
+		return
+	}
+	*p = s
+}
+
+func (r *reader) host(v value, p *string) {
+	s, ok := r.text(v)
+	if ok && !httpguts.ValidHostHeader(s) {
+		r.fault(v, "%s is not a host name: write it like www.example.com", quote(s))
+		return
+	}
+	*p = s
+}
+
+func (r *reader) headers(v value) (headers []model.Header) {
+	names := map[string]int{}
+	r.each(v, func(key, v value) {
+		s, ok := r.text(v)
+		name := strings.ToLower(key.Value)
+		switch {
+		case !ok:
+			return
+		case name == "host":
+			r.fault(key, "the host header has a key of its own: use host beside headers")
+		case !httpguts.ValidHeaderFieldName(key.Value):
+			r.fault(key, "%s is not a header name: use letters, digits and -", quote(key.Value))
+		case !httpguts.ValidHeaderFieldValue(s):
+			r.fault(v, "%s is not a header value: write it in one line, without control characters", quote(s))
+		case names[name] != 0:
+			r.fault(key, "the header stands in line %d already: remove one of the two", names[name])
+		default:
+			names[name] = key.Line
+			headers = append(headers, model.Header{Name: key.Value, Value: s})
+		}
+	})
+	return headers
+}
+
+var statusSyntax = regexp.MustCompile(`^([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?$`)
+
+func (r *reader) status(v value, c *model.Check) {
+	s, ok := r.text(v)
+	if !ok {
+		return
+	}
+	m := statusSyntax.FindStringSubmatch(s)
+	if m == nil || m[2] != "" && m[2] < m[1] {
+		r.fault(v, "%s is neither a status nor a range: write it like 204 or 200-399", quote(s))
+		return
+	}
+	c.StatusMin, _ = strconv.Atoi(m[1]) // digits by the expression
+	c.StatusMax = c.StatusMin
+	if m[2] != "" {
+		c.StatusMax, _ = strconv.Atoi(m[2])
+	}
+}
+
+var label = regexp.MustCompile(`^[A-Za-z0-9_-]{1,63}$`)
+
+func (r *reader) query(v value, p *string) {
+	s, ok := r.text(v)
+	if !ok {
+		return
+	}
+	*p = s
+	name := strings.TrimSuffix(s, ".")
+	bad := func(l string) bool { return !label.MatchString(l) }
+	if s != "." && (len(name) > 253 || slices.ContainsFunc(strings.Split(name, "."), bad)) {
+		r.fault(v, "%s is not a domain name: write it like www.example.com", quote(s))
+	}
+}
+
+func (r *reader) command(v value) (words []string) {
+	ok := r.list(v, func(v value) {
+		if len(words) > 0 && v.Value == "" && v.Style != 0 { // "" is a good argument
+			words = append(words, "")
+			return
+		}
+		if s, ok := r.text(v); ok {
+			words = append(words, s)
+		}
+	})
+	if ok && len(v.Content) == 0 {
+		r.fault(v, "is empty: give the program and its arguments")
+	}
+	return words
+}

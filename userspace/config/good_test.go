@@ -1,0 +1,145 @@
+package config
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"fairlead/userspace/model"
+)
+
+func backend(address string, weight int) model.Backend {
+	if a, err := netip.ParseAddr(address); err == nil {
+		return model.Backend{Address: netip.AddrPortFrom(a, 0), Weight: weight}
+	}
+	return model.Backend{Address: netip.MustParseAddrPort(address), Weight: weight}
+}
+
+func check(t *testing.T, path string, want model.State) {
+	t.Helper()
+	got, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Errorf("state (-want +got):\n%s", diff)
+	}
+}
+
+func TestASmallFileGetsEveryDefault(t *testing.T) {
+	check(t, "testdata/small.yaml", model.State{
+		XDP: model.XDPAuto, Addresses: model.AddressesAdd, OnAgentLoss: model.LossKeep,
+		FlowTable: 131072, ReplyLimit: 1000,
+		Timeouts: model.Timeouts{
+			TCPNew: 30 * time.Second, TCPEstablished: 2 * time.Hour, TCPFin: time.Minute,
+			UDPNew: 30 * time.Second, UDPEstablished: 3 * time.Minute,
+		},
+		Services: []model.Service{{
+			Name: "web", Listen: netip.MustParseAddrPort("203.0.113.10:80"), LastPort: 80,
+			Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+			Backends: []model.Backend{backend("10.0.0.1:8080", 1)},
+			Health:   model.Check{Type: model.CheckTCP, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
+		}},
+	})
+}
+
+func TestAFileThatSaysEverything(t *testing.T) {
+	check(t, "testdata/full.yaml", model.State{
+		Interfaces: []string{"eth0", "eth1.100"},
+		XDP:        model.XDPNative, Addresses: model.AddressesLeave, OnAgentLoss: model.LossAllUp,
+		FlowTable: 1024, ReplyLimit: 50,
+		Timeouts: model.Timeouts{
+			TCPNew: time.Second, TCPEstablished: 24 * time.Hour, TCPFin: 10 * time.Second,
+			UDPNew: 5 * time.Second, UDPEstablished: 90 * time.Second,
+		},
+		Services: []model.Service{
+			{
+				Name: "media-1", Listen: netip.MustParseAddrPort("203.0.113.10:8000"), LastPort: 8100,
+				Protocol: model.TCP, Forward: model.ForwardProxy, Balance: model.RoundRobin, OnDown: model.DownKeep,
+				Backends: []model.Backend{backend("10.0.0.1", 3), backend("10.0.0.2", 0), backend("10.0.0.3", 1000)},
+				Health: model.Check{
+					Type: model.CheckHTTP, Interval: 500 * time.Millisecond, Timeout: 250 * time.Millisecond, Rise: 1, Fall: 5,
+					Port: 9000, Path: "/health", Host: "media.example", Headers: []model.Header{{Name: "X-Check", Value: "1"}},
+					StatusMin: 200, StatusMax: 204, Expect: "ok",
+				},
+			},
+			{
+				Name: "dns", Listen: netip.MustParseAddrPort("203.0.113.10:8053"), LastPort: 8053,
+				Protocol: model.UDP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+				Backends: []model.Backend{backend("10.0.0.1:53", 1)},
+				Health:   model.Check{Type: model.CheckNone},
+			},
+		},
+	})
+}
+
+func TestTheSampleParses(t *testing.T) {
+	s, err := Load("../../deploy/fairlead.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Services) != 3 {
+		t.Errorf("%d services, want 3", len(s.Services))
+	}
+}
+
+func TestNoServicesMayBeAsked(t *testing.T) {
+	s, err := Parse("f", []byte("services: []"))
+	if err != nil || len(s.Services) != 0 {
+		t.Errorf("state %+v, error %v", s, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*.yaml")
+	for _, path := range append(files, "../../deploy/fairlead.yaml") {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(serviceFile(tcpService + "health: {type: https, headers: {a: b}, status: 200-399, skip-verify: true}")))
+	f.Add([]byte(serviceFile(ranged + "health: {type: exec, command: [a, b]}")))
+	f.Add([]byte("? [a]\n: b\n"))
+	f.Add([]byte("\xff\xfea\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Parse("f", data)
+		if err != nil {
+			checkFaults(t, err)
+			return
+		}
+		keys, names := map[model.Key]bool{}, map[string]bool{}
+		for _, x := range s.Services {
+			if keys[x.Key()] || names[x.Name] {
+				t.Errorf("service %s is there twice", x.Name)
+			}
+			keys[x.Key()], names[x.Name] = true, true
+			if x.Name == "" || x.Listen.Port() == 0 || x.LastPort < x.Listen.Port() || len(x.Backends) == 0 || x.Health.Timeout > x.Health.Interval {
+				t.Errorf("service %+v is not valid", x)
+			}
+		}
+	})
+}
+
+// checkFaults checks that err is made of nothing but faults of one line each.
+func checkFaults(t *testing.T, err error) {
+	t.Helper()
+	list := []error{err}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		list = many.Unwrap()
+	}
+	if got := lines(err); len(got) != len(list) {
+		t.Errorf("%d faults in %d lines:\n%s", len(list), len(got), err)
+	}
+	for _, e := range list {
+		if f, ok := e.(Fault); !ok || f.Line < 1 || f.Column < 1 || f.Text == "" {
+			t.Errorf("%#v is not a fault with a place", e)
+		}
+	}
+}

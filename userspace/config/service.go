@@ -1,0 +1,303 @@
+package config
+
+import (
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+
+	"fairlead/userspace/model"
+)
+
+// A service is a model.Service and the places in the file that a comparison
+// with another one may have to name.
+type service struct {
+	model.Service
+	name, listen value   // without a node if missing or at fault
+	backends     []value // addresses, beside Service.Backends
+}
+
+const (
+	maxWeight  = 1000
+	noBackends = "no backends: list at least one, such as - address: 10.0.0.1:8080"
+)
+
+var nameSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// service reads one entry of services and checks it by itself.
+func (r *reader) service(v value) service {
+	s := service{Service: model.Service{
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+	}}
+	before := len(r.faults)
+	var backends, health value
+	met := r.object(v, fields{
+		"name":   func(v value) { r.name(v, &s) },
+		"listen": func(v value) { r.listen(v, &s) },
+		"protocol": func(v value) {
+			enum(r, v, &s.Protocol, []model.Protocol{model.TCP, model.UDP})
+		},
+		"forward": func(v value) {
+			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardProxy},
+				"full-nat", "dsr", "ipip", "gue", "http")
+		},
+		"balance": func(v value) {
+			enum(r, v, &s.Balance, []model.Balance{model.RoundRobin},
+				"maglev", "source-hash", "least-connections", "p2c", "random")
+		},
+		"on-down": func(v value) {
+			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
+		},
+		"backends": func(v value) { backends = v },
+		"health":   func(v value) { health = v },
+	})
+	if len(met) == 0 && len(r.faults) > before {
+		return s // not a group of keys, or nothing in it that is known
+	}
+	r.require(v, met, "name", "is missing: give one of a-z, 0-9 and -")
+	r.require(v, met, "listen", "is missing: give an address and port, such as 203.0.113.10:80")
+	r.require(v, met, "backends", noBackends)
+	if backends.Node != nil {
+		r.backends(backends, &s)
+	}
+	s.Health = r.health(health, &s)
+	return s
+}
+
+func (r *reader) name(v value, s *service) {
+	name, ok := r.text(v)
+	if ok && !nameSyntax.MatchString(name) {
+		r.fault(v, "%s is not a name: use 1 to 63 of a-z, 0-9 and -, a - only inside", quote(name))
+		return
+	}
+	if ok {
+		s.Name, s.name = name, v
+	}
+}
+
+// listen reads an address and a port or range of ports.
+func (r *reader) listen(v value, s *service) {
+	text, ok := r.text(v)
+	if !ok {
+		return
+	}
+	host, port, _ := cutPort(text)
+	addr, ok := r.addr(v, text, host)
+	if !ok {
+		return
+	}
+	first, last, isRange := strings.Cut(port, "-")
+	if !isRange {
+		last = first
+	}
+	low, ok := r.port(v, text, first)
+	if !ok {
+		return
+	}
+	high, ok := r.port(v, text, last)
+	if !ok {
+		return
+	}
+	if high < low {
+		r.fault(v, "%s ends before it begins: write the lower port first", quote(text))
+		return
+	}
+	s.Listen, s.LastPort, s.listen = netip.AddrPortFrom(addr, low), high, v
+}
+
+// cutPort splits "host:port"; an IPv6 host keeps its brackets.
+func cutPort(s string) (host, port string, ok bool) {
+	i := strings.LastIndexByte(s, ':')
+	if _, err := netip.ParseAddr(s); err == nil || i < 0 || strings.HasSuffix(s, "]") {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
+}
+
+// addr reads the host part of text, the whole value.
+func (r *reader) addr(v value, text, host string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		if six, err6 := netip.ParseAddr(strings.Trim(host, "[]")); err6 == nil && six.Is6() {
+			a, err = six, nil
+		}
+	}
+	switch {
+	case err != nil:
+		r.fault(v, "%s is not an address and port: write it like 203.0.113.10:80", quote(text))
+	case !a.Is4():
+		r.fault(v, "%s is IPv6, which is not supported by this version: use an IPv4 address", quote(text))
+	case a.IsMulticast():
+		r.fault(v, "%s is a multicast address: use a unicast address", quote(text))
+	case a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		r.fault(v, "%s is the broadcast address: use a unicast address", quote(text))
+	case a.As4()[0] == 0 && !a.IsUnspecified():
+		r.fault(v, "%s is in 0.0.0.0/8, which is reserved: use another address", quote(text))
+	default:
+		return a, true
+	}
+	return netip.Addr{}, false
+}
+
+// port reads the port s, part of the value text.
+func (r *reader) port(v value, text, s string) (uint16, bool) {
+	var n int
+	if s == "" {
+		r.fault(v, "%s has no port: write it like 203.0.113.10:80", quote(text))
+		return 0, false
+	}
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' || n > 65535 {
+			n = 1 << 16
+			break
+		}
+		n = n*10 + int(c-'0')
+	}
+	switch {
+	case n > 65535:
+		r.fault(v, "%s is not a port: use a number from 1 to 65535", quote(s))
+		return 0, false
+	case n == 0:
+		r.fault(v, "port 0 is not allowed in %s: use a number from 1 to 65535", quote(text))
+		return 0, false
+	}
+	return uint16(n), true
+}
+
+func (r *reader) backends(v value, s *service) {
+	lines := map[netip.AddrPort]int{}
+	ok := r.list(v, func(v value) {
+		b, at := r.backend(v, s)
+		if at.Node == nil {
+			return
+		}
+		if line, ok := lines[b.Address]; ok {
+			r.fault(at, "%s is a backend in line %d already: remove one of the two, or raise the weight of one", quote(at.Value), line)
+			return
+		}
+		lines[b.Address] = at.Line
+		s.Backends = append(s.Backends, b)
+		s.backends = append(s.backends, at)
+	})
+	if ok && len(v.Content) == 0 {
+		r.fault(v, noBackends)
+	}
+}
+
+// backend reads one backend and the place of its address, which has no node
+// if it is at fault.
+func (r *reader) backend(v value, s *service) (model.Backend, value) {
+	b := model.Backend{Weight: 1}
+	var at value
+	before := len(r.faults)
+	met := r.object(v, fields{
+		"address": func(v value) {
+			var ok bool
+			if b.Address, ok = r.backendAddr(v, s); ok {
+				at = v
+			}
+		},
+		"weight": func(v value) { r.number(v, &b.Weight, 0, maxWeight) },
+	})
+	if len(met) > 0 || len(r.faults) == before {
+		r.require(v, met, "address", "is missing: give an address and port, such as 10.0.0.1:8080")
+	}
+	return b, at
+}
+
+// backendAddr reads an address with a port, which only a service with a range
+// of ports may leave out.
+func (r *reader) backendAddr(v value, s *service) (netip.AddrPort, bool) {
+	text, ok := r.text(v)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	host, portText, hasPort := cutPort(text)
+	addr, ok := r.addr(v, text, host)
+	switch {
+	case !ok:
+		return netip.AddrPort{}, false
+	case addr.IsUnspecified():
+		r.fault(v, "%s is no server's address: use the address that the backend has", quote(text))
+		return netip.AddrPort{}, false
+	case hasPort:
+		port, ok := r.port(v, text, portText)
+		return netip.AddrPortFrom(addr, port), ok
+	case s.listen.Node != nil && s.Listen.Port() == s.LastPort:
+		r.fault(v, "%s has no port: write it like %s:8080; only a service with a range of ports may leave it out", quote(text), addr)
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(addr, 0), true
+}
+
+// reach finds addresses that packets cannot be sent to or from.
+func (r *reader) reach(s *service, xdp model.XDPMode) {
+	if s.listen.Node == nil {
+		return
+	}
+	listen := s.Listen.Addr()
+	if xdp != model.XDPOff && (listen.IsLoopback() || listen.IsUnspecified()) {
+		r.fault(s.listen, "%s is not an address that packets arrive for from outside: use another, or set xdp: off", quote(s.listen.Value))
+	}
+	for i, b := range s.Backends {
+		port := b.Address.Port()
+		switch {
+		case b.Address.Addr() == listen && (port == 0 || s.Listen.Port() <= port && port <= s.LastPort):
+			r.fault(s.backends[i], "%s is the service itself: use the address of a server", quote(s.backends[i].Value))
+		case b.Address.Addr().IsLoopback() && xdp != model.XDPOff && s.Forward != model.ForwardProxy:
+			r.fault(s.backends[i], "%s cannot be reached by XDP: use another address, set forward: proxy for the service, or xdp: off", quote(s.backends[i].Value))
+		}
+	}
+}
+
+// distinct finds names and ports that an earlier service has.
+func (r *reader) distinct(s *service, taken ports, names map[string]int) {
+	if s.name.Node != nil {
+		if line, ok := names[s.Name]; ok {
+			r.fault(s.name, "%s is the name of the service in line %d already: use another", quote(s.Name), line)
+		} else {
+			names[s.Name] = s.name.Line
+		}
+	}
+	if s.listen.Node == nil {
+		return
+	}
+	if by, ok := taken.take(s); !ok {
+		r.fault(s.listen, "%s/%s is taken by service %s in line %d already: use another address or port, or make one service of the two",
+			s.listen.Value, s.Protocol, quote(by.Name), by.listen.Line)
+	}
+}
+
+// ports holds the services that listen on each address, in the order of their
+// ports. None of them overlap.
+type ports map[portsKey][]*service
+
+type portsKey struct {
+	addr     netip.Addr
+	protocol model.Protocol
+}
+
+// take adds s, or returns a service that has one of its ports already. 0.0.0.0
+// is every address.
+func (p ports) take(s *service) (by *service, ok bool) {
+	own := portsKey{s.Listen.Addr(), s.Protocol}
+	rivals := [][]*service{p[own], p[portsKey{netip.IPv4Unspecified(), s.Protocol}]}
+	if own.addr.IsUnspecified() {
+		rivals = slices.Collect(maps.Values(p))
+	}
+	for _, list := range rivals {
+		i := find(list, s.Listen.Port())
+		if i < len(list) && list[i].Listen.Port() <= s.LastPort && list[i].Protocol == s.Protocol {
+			return list[i], false
+		}
+	}
+	p[own] = slices.Insert(p[own], find(p[own], s.Listen.Port()), s)
+	return nil, true
+}
+
+// find returns the first service of list that ends at port or later.
+func find(list []*service, port uint16) int {
+	return sort.Search(len(list), func(i int) bool { return list[i].LastPort >= port })
+}

@@ -1,0 +1,88 @@
+package config
+
+import (
+	"strings"
+	"time"
+
+	"fairlead/userspace/model"
+)
+
+// Bounds that more than one file or test needs.
+const (
+	minFlows, maxFlows = 1024, 1 << 24
+	maxReplies         = 1_000_000
+	minTimeout         = time.Second
+	maxTimeout         = 24 * time.Hour
+)
+
+// state reads the whole file.
+func (r *reader) state(v value) model.State {
+	s := model.State{
+		XDP: model.XDPAuto, Addresses: model.AddressesAdd, OnAgentLoss: model.LossKeep,
+		FlowTable: model.DefaultFlowTable, ReplyLimit: model.DefaultReplyLimit,
+		Timeouts: model.Timeouts{}.WithDefaults(),
+	}
+	var services []service
+	met := r.object(v, fields{
+		"interfaces": func(v value) { s.Interfaces = r.interfaces(v) },
+		"xdp": func(v value) {
+			enum(r, v, &s.XDP, []model.XDPMode{model.XDPAuto, model.XDPNative, model.XDPGeneric, model.XDPOff})
+		},
+		"addresses": func(v value) {
+			enum(r, v, &s.Addresses, []model.AddressPolicy{model.AddressesAdd, model.AddressesLeave})
+		},
+		"on-agent-loss": func(v value) {
+			enum(r, v, &s.OnAgentLoss, []model.LossPolicy{model.LossKeep, model.LossAllUp})
+		},
+		"flow-table":  func(v value) { r.number(v, &s.FlowTable, minFlows, maxFlows) },
+		"reply-limit": func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
+		"timeouts":    func(v value) { r.timeouts(v, &s.Timeouts) },
+		"services": func(v value) {
+			r.list(v, func(v value) { services = append(services, r.service(v)) })
+		},
+	})
+	if _, ok := met["services"]; !ok && len(r.faults) == 0 {
+		r.fault(v.at("services", v.Node), "is missing: list the services, or write [] for none")
+	}
+	taken, names := ports{}, map[string]int{}
+	for i := range services {
+		x := &services[i]
+		r.reach(x, s.XDP)
+		r.distinct(x, taken, names)
+		s.Services = append(s.Services, x.Service)
+	}
+	return s
+}
+
+func (r *reader) timeouts(v value, t *model.Timeouts) {
+	read := func(p *time.Duration) func(value) {
+		return func(v value) { r.duration(v, p, minTimeout, maxTimeout) }
+	}
+	r.object(v, fields{
+		"tcp-new":         read(&t.TCPNew),
+		"tcp-established": read(&t.TCPEstablished),
+		"tcp-fin":         read(&t.TCPFin),
+		"udp-new":         read(&t.UDPNew),
+		"udp-established": read(&t.UDPEstablished),
+	})
+}
+
+// interfaces reads a list of interface names, by the rules of the kernel.
+func (r *reader) interfaces(v value) (names []string) {
+	lines := map[string]int{}
+	r.list(v, func(v value) {
+		s, ok := r.text(v)
+		switch {
+		case !ok:
+			return
+		case len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\r\n"):
+			r.fault(v, "%s is not an interface name: use at most 15 characters, without blanks, / and :", quote(s))
+		case lines[s] != 0:
+			r.fault(v, "%s stands in line %d already: remove one of the two", quote(s), lines[s])
+		default:
+			lines[s] = v.Line
+			names = append(names, s)
+		}
+	})
+	return names
+}
