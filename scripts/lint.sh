@@ -71,6 +71,10 @@ check_shell() {
 	sources '*.sh' '.ci/run' | xargs -0r shellcheck -f gcc
 }
 
+check_vagrant() {
+	ruby -c Vagrantfile >/dev/null
+}
+
 # check_words finds marks of unfinished work. The pattern is taken apart so that
 # it does not find itself.
 check_words() {
@@ -79,7 +83,7 @@ check_words() {
 }
 
 failed=
-for check in gofmt vet golangci clang_format sizes shell words; do
+for check in gofmt vet golangci clang_format sizes shell vagrant words; do
 	"check_$check" || failed="$failed $check"
 done
 [ -z "$failed" ] || { echo "lint: failed:$failed" >&2 && exit 1; }

@@ -1,0 +1,93 @@
+# Run `make help` for what there is. Each target installs what it lacks on Debian.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+CLANG ?= clang-19
+# What `make generate` writes; all of it is committed.
+GENERATED := '*_bpfel.go' '*_bpfel.o' '*.pb.go'
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
+
+# Tests and the demo need root: they get it through sudo, with the caller's
+# environment, and keep their build cache apart from the caller's.
+ROOT := $(if $(filter-out 0,$(shell id -u)),sudo -E env PATH=$(PATH) GOCACHE=$(CURDIR)/.cache/go-root)
+GO_TEST := go test -count=1 $(if $(ROOT),-exec '$(ROOT)')
+# End-to-end tests measure and flood: they run one package after the other.
+E2E := fairlead/testenv/e2e
+
+export BPF2GO_CC := $(CLANG)
+export BPF2GO_CFLAGS := -O2 -g -Wall -Wextra -Werror -mcpu=v3 -I/usr/include/$(shell uname -m)-linux-gnu
+
+.PHONY: help build demo test test-slow test-kernels bench generate check-generate lint release release-check clean
+
+## build          static binaries and a sample configuration in build/
+build:
+	@scripts/setup.sh build
+	@mkdir -p build
+	$(GO_BUILD) -o build/ ./cmd/loader ./cmd/fairlead ./cmd/dummyserver
+	@cp deploy/fairlead.yaml build/fairlead.yaml
+
+## demo           three servers behind the balancer on this machine, step by step
+demo: build
+	@scripts/setup.sh test
+	@$(GO_BUILD) -o build/ ./testenv/demo
+	@$(ROOT) build/demo
+
+## test           all quick tests, as root (15 minutes at most)
+test:
+	@scripts/setup.sh build test
+	@go mod download
+	FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 2 -timeout 20m $$(go list ./... | grep -vE '^$(E2E)(/|$$)')
+	@! go list ./... | grep -qE '^$(E2E)(/|$$)' || \
+		FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 20m $(E2E)/...
+
+## test-slow      millions of packets, floods, long churn; for releases (60 minutes at most)
+test-slow:
+	@scripts/setup.sh build test kernels
+	FAIRLEAD_SLOW=1 FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 60m ./testenv/... ./loader/...
+	scripts/test-kernels-check.sh
+
+## test-kernels   the tests that talk to the kernel, under 6.1, 6.12 and Debian's newest
+test-kernels:
+	@scripts/setup.sh build kernels
+	scripts/test-kernels.sh
+
+## bench          what a packet and a request cost, beside references of the same run
+bench: build
+	@scripts/setup.sh test
+	@$(GO_BUILD) -o build/ ./testenv/bench
+	@$(ROOT) build/bench
+
+## generate       the BPF objects and everything else that is generated
+generate:
+	@scripts/setup.sh build generate
+	go generate ./...
+
+## check-generate fail when generating changes what is committed
+check-generate: generate
+	@git diff --exit-code --stat -- $(GENERATED) || { echo "generated files differ: run make generate and commit"; exit 1; }
+	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
+		[ -z "$$new" ] || { echo "generated files not committed: $$new"; exit 1; }
+
+## lint           format, vet, linters, sizes, shell scripts
+lint:
+	@scripts/setup.sh build lint
+	@scripts/lint.sh
+
+## release        archives and SHA256SUMS in dist/
+release:
+	@scripts/setup.sh build
+	scripts/release.sh dist
+
+## release-check  build the release twice, from two places, and compare
+release-check:
+	@scripts/setup.sh build
+	scripts/release-check.sh
+
+## clean          remove build/ and dist/ (.cache/ keeps what was downloaded)
+clean:
+	rm -rf build dist
+
+help:
+	@sed -n 's/^## /  make /p' Makefile
