@@ -1,0 +1,117 @@
+package testenv
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// FrameCounts are frames by Ethernet type, as XDP saw them arrive.
+type FrameCounts struct {
+	IPv4, IPv6, ARP, Other uint64
+}
+
+// A FrameCounter counts the frames that an interface receives.
+type FrameCounter struct {
+	tb     TB
+	counts *ebpf.Map
+}
+
+// CountFrames attaches an XDP program to the interface that counts frames and
+// passes them on. Frames are counted before GRO, one by one.
+func (h *Host) CountFrames(tb TB, iface string) *FrameCounter {
+	tb.Helper()
+	counts, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "frames", Type: ebpf.PerCPUArray,
+		KeySize: 4, ValueSize: 8, MaxEntries: 4,
+	})
+	if err != nil {
+		tb.Fatalf("make map of frame counts: %v", err)
+	}
+	tb.Cleanup(func() { counts.Close() })
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "count_frames", Type: ebpf.XDP, AttachType: ebpf.AttachXDP,
+		Flags: unix.BPF_F_XDP_HAS_FRAGS, License: "MIT",
+		Instructions: countProgram(counts),
+	})
+	if err != nil {
+		tb.Fatalf("load frame counter: %v", err)
+	}
+	tb.Cleanup(func() { prog.Close() })
+	h.AttachXDP(tb, iface, prog)
+	return &FrameCounter{tb: tb, counts: counts}
+}
+
+// AttachXDP attaches a program to an interface of the host, natively, until
+// the end of the test.
+func (h *Host) AttachXDP(tb TB, iface string, prog *ebpf.Program) {
+	tb.Helper()
+	var l link.Link
+	h.Do(tb, func() error {
+		dev, err := netlink.LinkByName(iface)
+		if err != nil {
+			return fmt.Errorf("find link %s: %w", iface, err)
+		}
+		l, err = link.AttachXDP(link.XDPOptions{
+			Program: prog, Interface: dev.Attrs().Index, Flags: link.XDPDriverMode,
+		})
+		if err != nil {
+			return fmt.Errorf("attach XDP to %s: %w", iface, err)
+		}
+		return nil
+	})
+	tb.Cleanup(func() { l.Close() })
+}
+
+// Counts returns what was counted so far.
+func (c *FrameCounter) Counts() FrameCounts {
+	c.tb.Helper()
+	var n [4]uint64
+	for key := range n {
+		var cpus []uint64
+		if err := c.counts.Lookup(uint32(key), &cpus); err != nil {
+			c.tb.Fatalf("read frame counts: %v", err)
+		}
+		for _, v := range cpus {
+			n[key] += v
+		}
+	}
+	return FrameCounts{IPv4: n[0], IPv6: n[1], ARP: n[2], Other: n[3]}
+}
+
+// countProgram adds one to the count of the frame's Ethernet type.
+func countProgram(counts *ebpf.Map) asm.Instructions {
+	const etherType = 12
+	return asm.Instructions{
+		asm.Mov.Imm(asm.R6, 3),
+		asm.LoadMem(asm.R2, asm.R1, 4, asm.Word), // data_end
+		asm.LoadMem(asm.R1, asm.R1, 0, asm.Word), // data
+		asm.Mov.Reg(asm.R3, asm.R1),
+		asm.Add.Imm(asm.R3, 14),
+		asm.JGT.Reg(asm.R3, asm.R2, "count"),
+		asm.LoadMem(asm.R4, asm.R1, etherType, asm.Half),
+		asm.HostTo(asm.BE, asm.R4, asm.Half),
+		asm.Mov.Imm(asm.R6, 0),
+		asm.JEq.Imm(asm.R4, unix.ETH_P_IP, "count"),
+		asm.Mov.Imm(asm.R6, 1),
+		asm.JEq.Imm(asm.R4, unix.ETH_P_IPV6, "count"),
+		asm.Mov.Imm(asm.R6, 2),
+		asm.JEq.Imm(asm.R4, unix.ETH_P_ARP, "count"),
+		asm.Mov.Imm(asm.R6, 3),
+		asm.StoreMem(asm.RFP, -4, asm.R6, asm.Word).WithSymbol("count"),
+		asm.LoadMapPtr(asm.R1, counts.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -4),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "pass"),
+		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
+		asm.Add.Imm(asm.R1, 1),
+		asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
+		asm.Mov.Imm(asm.R0, 2).WithSymbol("pass"), // XDP_PASS
+		asm.Return(),
+	}
+}

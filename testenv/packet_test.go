@@ -1,0 +1,84 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var spec = FrameSpec{
+	Src: netip.MustParseAddrPort("192.0.2.1:1234"), Dst: netip.MustParseAddrPort("192.0.2.2:80"),
+	Payload: []byte("odd"), Flags: ACK | PSH, Options: []byte{1, 1, 1, 0},
+}
+
+func TestInjectedFramesAreCountedAndSniffed(t *testing.T) {
+	const n = 2000 // more than a veth's ring holds
+	client, server := NewHost(t, "client"), NewHost(t, "server")
+	Cable(t, client, "192.0.2.1/24", server, "192.0.2.2/24")
+	counter := server.CountFrames(t, "client")
+	sniffer := server.Sniff(t, "client")
+
+	want := make([][]byte, n)
+	for i := range want {
+		f := spec
+		f.Seq = uint32(i * len(f.Payload))
+		want[i] = TCPFrame(f)
+	}
+	client.Inject(t, "server", want...)
+	for i := range want {
+		got, err := sniffer.Next(within(t))
+		if err != nil {
+			t.Fatalf("frame %d: %v", i, err)
+		}
+		if !bytes.Equal(got, want[i]) {
+			t.Fatalf("frame %d (-want +got):\n%s", i, cmp.Diff(want[i], got))
+		}
+	}
+	if got := counter.Counts().IPv4; got != n {
+		t.Errorf("counted %d frames, want %d", got, n)
+	}
+	stop := errors.New("stop")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stop)
+	if _, err := sniffer.Next(ctx); !errors.Is(err, stop) {
+		// The server's resets leave by the interface and are not ours.
+		t.Errorf("Next with a done context: %v, want %v", err, stop)
+	}
+}
+
+func TestBuiltFramesVerify(t *testing.T) {
+	for name, frame := range map[string][]byte{
+		"TCP":                  TCPFrame(spec),
+		"UDP":                  UDPFrame(spec),
+		"UDP without checksum": UDPFrame(FrameSpec{Src: spec.Src, Dst: spec.Dst, NoChecksum: true}),
+	} {
+		if err := VerifyFrame(append(frame, 0, 0, 7)); err != nil {
+			t.Errorf("padded %s: %v", name, err)
+		}
+		tagged := append(bytes.Clone(frame[:12]), 0x81, 0, 0, 5)
+		if err := VerifyFrame(append(tagged, frame[12:]...)); err != nil {
+			t.Errorf("tagged %s: %v", name, err)
+		}
+		for n := range frame {
+			if VerifyFrame(frame[:n]) == nil {
+				t.Errorf("%s cut to %d bytes verifies", name, n)
+			}
+		}
+	}
+}
+
+func TestVerifyFrameFindsEveryFlippedBit(t *testing.T) {
+	for name, good := range map[string][]byte{"TCP": TCPFrame(spec), "UDP": UDPFrame(spec)} {
+		for bit := 12 * 8; bit < len(good)*8; bit++ {
+			bad := bytes.Clone(good)
+			bad[bit/8] ^= 1 << (bit % 8)
+			if VerifyFrame(bad) == nil {
+				t.Errorf("%s with byte %d, bit %d flipped verifies", name, bit/8, bit%8)
+			}
+		}
+	}
+}
