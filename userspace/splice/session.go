@@ -57,23 +57,25 @@ func (p *Proxy) forget(s *session) {
 // connections if the other one is over as well.
 func (p *Proxy) forward(s *session, dst, src *net.TCPConn, moved *atomic.Uint64) {
 	srcErr, dstErr := move(dst, src, moved)
-	switch {
-	case srcErr != nil:
+	if srcErr != nil {
 		s.abort(&p.resets)
 		return
-	case dstErr != nil:
+	}
+	if dstErr != nil {
 		// dst has reset. What it sent before is still to be read by the
 		// other direction, which then finds the reset or the end.
 		s.dead.Store(true)
-	default:
-		_ = dst.CloseWrite() // fails only if dst is gone, which the other direction sees
 	}
 	if s.ended.Add(1) == 2 {
 		p.finish(s)
 		return
 	}
+	if dstErr != nil {
+		return
+	}
+	_ = dst.CloseWrite() // fails only if dst is gone, which the other direction sees
 	// Nobody reads src any more, but it may still reset.
-	if dstErr == nil && watch(src) != nil {
+	if watch(src) != nil {
 		s.abort(&p.resets)
 	}
 }
