@@ -1,0 +1,193 @@
+package refmodel
+
+// known is rule 2: a packet whose flow counts. Not done says that its entry is
+// gone and that the packet goes on as one without a flow.
+func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
+	again := p.pureSYN() && f.Dir == Forward // a client starts anew
+	switch {
+	case p.bad:
+		return verdict(DropMalformed), true
+	case p.ttl <= 1:
+		return verdict(DropTTL), true
+	case f.State == FlowReset && p.rst():
+		delete(m.Flows, p.tuple)
+		return verdict(DropFlowEnded), true
+	case f.State == FlowReset && !again:
+		return m.ended(p), true
+	case again && (f.State == FlowReset || f.State == FlowClosed):
+		m.deleteBoth(p.tuple)
+		return res, false
+	}
+	if f.Epoch != m.Control.Epoch || m.age(f.Checked) >= m.Control.Hz {
+		if res, next := m.check(p, f); next != goOn {
+			return res, next == stop
+		}
+	}
+	m.live(p, f)
+	f.Seen = m.Now
+	return m.forward(p, f), true
+}
+
+// ended answers a packet of a flow that is over, once.
+func (m *Model) ended(p *packet) Result {
+	res := m.answerReset(p, DropReplyLimit)
+	if res.Verdict == AnswerReset {
+		delete(m.Flows, p.tuple)
+	}
+	return res
+}
+
+// next is what follows a check.
+type next int
+
+const (
+	goOn next = iota // the flow is good
+	stop             // the result stands
+	anew             // the flow is gone, the packet goes on with rule 3
+)
+
+// check is step 5.
+func (m *Model) check(p *packet, f *Flow) (Result, next) {
+	if res, next := m.checkRows(p, f); next != goOn {
+		return res, next
+	}
+	twinLives, lost := m.checkTwin(p, f)
+	if lost {
+		delete(m.Flows, p.tuple)
+		if p.tuple.Proto == UDP || p.rst() {
+			return verdict(DropFlowEnded), stop
+		}
+		return m.answerReset(p, DropReplyLimit), stop
+	}
+	if v, ok := m.checkRoute(f); !ok {
+		return verdict(v), stop
+	}
+	f.Checked = m.Now
+	f.Epoch = m.Control.Epoch
+	f.Idle = m.timeout(p.tuple.Proto, f.State)
+	if twinLives {
+		m.Flows[f.Leave.Reverse()].Idle = f.Idle
+	}
+	return Result{}, goOn
+}
+
+// checkRows is steps 5.1 to 5.4: do service and backend still exist.
+func (m *Model) checkRows(p *packet, f *Flow) (Result, next) {
+	s, b := m.service(f.Service), m.backend(f.Backend)
+	gone := s.State == ServiceNone || s.Gen != f.ServiceGen ||
+		b.State == BackendNone || b.Gen != f.BackendGen || b.Service != f.Service
+	down := !gone && b.State == BackendDown && s.Flags&FlagKeep == 0 && !m.allUp()
+	if !gone && !down {
+		return Result{}, goOn
+	}
+	if p.tuple.Proto == UDP {
+		m.deleteBoth(p.tuple)
+		if f.Dir == Forward {
+			return Result{}, anew
+		}
+		return verdict(DropFlowEnded), stop
+	}
+	if p.pureSYN() && f.Dir == Forward && (gone || f.State == FlowNew) {
+		m.deleteBoth(p.tuple)
+		return Result{}, anew
+	}
+	if p.rst() {
+		m.deleteBoth(p.tuple)
+		return verdict(DropFlowEnded), stop
+	}
+	m.both(p.tuple, f, func(f *Flow) {
+		f.State = FlowReset
+		f.Idle = m.Control.Idle[IdleTCPFin]
+		f.Seen = m.Now
+	})
+	return m.ended(p), stop
+}
+
+// checkTwin is step 5.5. lives says that the twin named the entry or was made
+// again, lost that it belongs to another live flow.
+func (m *Model) checkTwin(p *packet, f *Flow) (lives, lost bool) {
+	key := f.Leave.Reverse()
+	t, named := m.twin(p.tuple, f)
+	if named {
+		t.Seen = m.Now
+		return true, false
+	}
+	if t != nil {
+		if m.holds(t) {
+			return false, true
+		}
+		m.deleteBoth(key)
+	}
+	_, hop := m.wayBack(p)
+	again := *f
+	again.Leave = p.tuple.Reverse()
+	again.Hop = hop
+	again.Dir = 1 - f.Dir
+	again.Seen = m.Now
+	again.Checked = m.Now
+	again.Epoch = m.Control.Epoch
+	return m.insert(key, again), false
+}
+
+// holds says that an entry keeps its tuple from others.
+func (m *Model) holds(f *Flow) bool {
+	return m.counts(f) && f.State != FlowClosed && f.State != FlowReset
+}
+
+// checkRoute is step 5.6.
+func (m *Model) checkRoute(f *Flow) (Verdict, bool) {
+	answer, hop := m.FIB(f.Leave.Src, f.Leave.Dst)
+	switch {
+	case answer == FIBSuccess && m.Devices[hop.Ifindex]:
+		f.Hop = hop
+	case f.Dir == Reply || answer == FIBNoNeigh:
+	case answer == FIBSuccess:
+		return DropDevice, false
+	default:
+		return DropNoRoute, false
+	}
+	return 0, true
+}
+
+// live is the life of a flow, step 6.
+func (m *Model) live(p *packet, f *Flow) {
+	state, fins := f.State, f.Fins
+	switch {
+	case p.rst():
+		state = FlowClosed
+	case p.tuple.Proto == TCP && p.flags&FIN != 0:
+		fins |= 1 << f.Dir
+		if fins == 1<<Forward|1<<Reply {
+			state = FlowClosed
+		} else if state != FlowClosed {
+			state = FlowFin
+		}
+	case f.Dir == Reply && state == FlowNew:
+		state = FlowEstablished
+	}
+	if state == f.State && fins == f.Fins {
+		return
+	}
+	m.both(p.tuple, f, func(f *Flow) {
+		f.State = state
+		f.Fins = fins
+		f.Idle = m.timeout(p.tuple.Proto, state)
+	})
+}
+
+// both changes an entry, and its twin if that names it.
+func (m *Model) both(key Tuple, f *Flow, change func(*Flow)) {
+	if t, named := m.twin(key, f); named {
+		change(t)
+	}
+	change(f)
+}
+
+// insert adds an entry if there is none.
+func (m *Model) insert(key Tuple, f Flow) bool {
+	if _, exists := m.Flows[key]; exists {
+		return false
+	}
+	m.Flows[key] = &f
+	return true
+}

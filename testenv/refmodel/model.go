@@ -1,0 +1,160 @@
+package refmodel
+
+// A Model is a datapath: its configuration, its surroundings and its state.
+// Its fields may be changed between packets. Not for concurrent use.
+type Model struct {
+	// Configuration, as user space writes it.
+	Control   Control
+	Listeners map[Listener]uint32
+	VIPs      map[Addr]bool
+	Services  []Service
+	Backends  []Backend
+	Slots     []uint32
+	Devices   map[uint32]bool
+	Standby   map[Tuple]bool
+
+	// Surroundings.
+	Now     uint32 // tick
+	Clock   uint64 // CLOCK_MONOTONIC, ns
+	Ingress uint32 // interface that packets come in by
+	// FIB answers for the way from src to dst. The hop matters only for FIBSuccess.
+	FIB func(src, dst Addr) (FIBResult, Hop)
+	// Rival runs just before a new flow's forward entry is inserted: another
+	// CPU may change Flows there. Nil: there is none.
+	Rival func(forward Tuple, entry Flow)
+
+	// State.
+	Flows           map[Tuple]*Flow
+	Turns           []uint64 // as long as Services
+	ServiceCounters []Counters
+	BackendCounters []Counters
+	Verdicts        [VerdictMax]uint64
+	Replies         Replies
+}
+
+// A Result is what became of a packet. Out is the frame afterwards, Egress the
+// interface that it was redirected to, 0 if it was not.
+type Result struct {
+	Verdict Verdict
+	Action  Action
+	Out     []byte
+	Egress  uint32
+}
+
+// Process takes one packet, whose first linear bytes lie in the linear part of
+// its buffer. The frame is left as it is.
+func (m *Model) Process(frame []byte, linear int) Result {
+	res := m.decide(frame, linear)
+	res.Action = res.Verdict.Action()
+	if res.Out == nil {
+		res.Out = frame
+	}
+	m.Verdicts[res.Verdict]++
+	return res
+}
+
+func verdict(v Verdict) Result { return Result{Verdict: v} }
+
+func (m *Model) decide(frame []byte, linear int) Result {
+	if m.Control.Mode == ModeOff {
+		return verdict(PassOff)
+	}
+	p := parse(frame, linear)
+	if p.odd != PassOff {
+		if p.odd != PassOther && m.VIPs[p.tuple.Dst] {
+			return verdict(p.odd)
+		}
+		return verdict(PassOther)
+	}
+	if entry, ok := m.Flows[p.tuple]; ok && m.counts(entry) {
+		if res, done := m.known(p, entry); done {
+			return res
+		}
+	}
+	return m.unknown(p)
+}
+
+// age is how long ago the tick t was; a tick in the future is now.
+func (m *Model) age(t uint32) uint32 {
+	return uint32(max(int32(m.Now-t), 0))
+}
+
+func (m *Model) counts(f *Flow) bool {
+	return f.Era == m.Control.Era && m.age(f.Seen) <= f.Idle
+}
+
+// timeout is how long a flow of this state may be silent.
+func (m *Model) timeout(proto, state uint8) uint32 {
+	which := IdleTCPFin
+	switch {
+	case proto == UDP && state == FlowNew:
+		which = IdleUDPNew
+	case proto == UDP:
+		which = IdleUDPEstablished
+	case state == FlowNew:
+		which = IdleTCPNew
+	case state == FlowEstablished:
+		which = IdleTCPEstablished
+	}
+	return m.Control.Idle[which]
+}
+
+// allUp says whether the agent is lost, so that every backend counts as up.
+func (m *Model) allUp() bool {
+	c := m.Control
+	return c.LossAfter != 0 && m.Clock-c.Heartbeat > c.LossAfter
+}
+
+// service is the row, or one that is SERVICE_NONE if there is no such row.
+func (m *Model) service(row uint32) Service {
+	if int64(row) < int64(len(m.Services)) {
+		return m.Services[row]
+	}
+	return Service{}
+}
+
+// backend is the row, or one that is BACKEND_NONE if there is no such row.
+func (m *Model) backend(row uint32) Backend {
+	if int64(row) < int64(len(m.Backends)) {
+		return m.Backends[row]
+	}
+	return Backend{}
+}
+
+// twin is the entry of the other direction. named says that it exists and
+// belongs to the same flow as the entry of key.
+func (m *Model) twin(key Tuple, f *Flow) (t *Flow, named bool) {
+	t = m.Flows[f.Leave.Reverse()]
+	return t, t != nil && t.Leave.Reverse() == key
+}
+
+// deleteBoth removes an entry, and its twin if that names it.
+func (m *Model) deleteBoth(key Tuple) {
+	f := m.Flows[key]
+	if f == nil {
+		return
+	}
+	if _, named := m.twin(key, f); named {
+		delete(m.Flows, f.Leave.Reverse())
+	}
+	delete(m.Flows, key)
+}
+
+// count counts a forwarded packet.
+func (m *Model) count(p *packet, f *Flow) {
+	for _, c := range m.counters(f) {
+		c.Packets[f.Dir]++
+		c.Bytes[f.Dir] += uint64(p.total)
+	}
+}
+
+func (m *Model) counters(f *Flow) []*Counters {
+	var cs []*Counters
+	if int64(f.Service) < int64(len(m.ServiceCounters)) {
+		cs = append(cs, &m.ServiceCounters[f.Service])
+	}
+	if int64(f.Backend) < int64(len(m.BackendCounters)) {
+		cs = append(cs, &m.BackendCounters[f.Backend])
+	}
+	return cs
+}

@@ -1,0 +1,237 @@
+// Package refmodel is a model of the datapath in plain Go, to compare the XDP
+// program with.
+//
+// It is written from the rules in docs/datapath.md and the RFCs they name, not
+// from the C, and for reading rather than speed: a packet is parsed, decided
+// upon and rewritten, and checksums are sums over all words that change. All
+// that the kernel would supply, clock, routes, other CPUs, is a field of Model.
+package refmodel
+
+// An Addr is an IPv4 address.
+type Addr [4]byte
+
+// A MAC is an Ethernet address.
+type MAC [6]byte
+
+// Protocols.
+const (
+	ICMP = 1
+	TCP  = 6
+	UDP  = 17
+)
+
+// A Tuple is a packet's own 5-tuple. Ports are plain numbers.
+type Tuple struct {
+	Src, Dst     Addr
+	SPort, DPort uint16
+	Proto        uint8
+}
+
+// Reverse is the tuple of the answers.
+func (t Tuple) Reverse() Tuple {
+	return Tuple{Src: t.Dst, Dst: t.Src, SPort: t.DPort, DPort: t.SPort, Proto: t.Proto}
+}
+
+// A Mode is the switch of an instance.
+type Mode uint32
+
+// Modes, numbered as enum control_mode.
+const (
+	ModeOff Mode = iota
+	ModeDraining
+	ModeOn
+)
+
+// Indexes of Control.Idle, numbered as enum idle.
+const (
+	IdleTCPNew = iota
+	IdleTCPEstablished
+	IdleTCPFin
+	IdleUDPNew
+	IdleUDPEstablished
+	IdleMax
+)
+
+// Control is the entry of the control map.
+type Control struct {
+	Mode       Mode
+	Era        uint32
+	Epoch      uint32
+	Hz         uint32
+	Idle       [IdleMax]uint32
+	ReplyLimit uint32
+	Heartbeat  uint64
+	LossAfter  uint64
+}
+
+// A Listener is what a client connects to.
+type Listener struct {
+	Addr  Addr
+	Port  uint16
+	Proto uint8
+}
+
+// States and flags of a service, numbered as in types.h.
+const (
+	ServiceNone  = 0
+	ServiceXDP   = 1
+	ServiceProxy = 2
+
+	FlagLocal = 1
+	FlagKeep  = 2
+)
+
+// A Run is a part of the slots.
+type Run struct{ Offset, Length uint32 }
+
+// A Service is a row of the services map.
+type Service struct {
+	Slots, SlotsAll Run
+	Gen             uint32
+	State, Flags    uint8
+}
+
+// States of a backend, numbered as enum backend_state.
+const (
+	BackendNone = 0
+	BackendUp   = 1
+	BackendDown = 2
+)
+
+// A Backend is a row of the backends map.
+type Backend struct {
+	Addr    Addr
+	Port    uint16
+	State   uint8
+	Gen     uint32
+	Service uint32
+}
+
+// Directions of a flow entry, numbered as enum flow_dir.
+const (
+	Forward = 0
+	Reply   = 1
+)
+
+// States of a flow, numbered as enum flow_state.
+const (
+	FlowNew = iota
+	FlowEstablished
+	FlowFin
+	FlowClosed
+	FlowReset
+)
+
+// A Hop is a way out.
+type Hop struct {
+	DMAC, SMAC MAC
+	Ifindex    uint32
+}
+
+// A Flow is one entry of the flow table: what becomes of the packets of a
+// tuple. Its cached checksum deltas are not part of the model.
+type Flow struct {
+	Leave               Tuple
+	Hop                 Hop
+	Seen, Checked, Idle uint32
+	Epoch, Era          uint32
+	Service, ServiceGen uint32
+	Backend, BackendGen uint32
+	Dir, State, Fins    uint8
+}
+
+// Counters are those of a row of services or backends, by direction.
+type Counters struct {
+	Packets, Bytes [2]uint64
+	Flows          uint64
+}
+
+// Replies is what the CPU has answered in the running second.
+type Replies struct{ Second, Count uint32 }
+
+// A FIBResult is an answer of bpf_fib_lookup.
+type FIBResult int32
+
+// The answers that the rules tell apart, numbered as in linux/bpf.h.
+const (
+	FIBSuccess   FIBResult = 0
+	FIBNotFwded  FIBResult = 4
+	FIBNoNeigh   FIBResult = 7
+	FIBBlackhole FIBResult = 1
+)
+
+// A Verdict says what became of a packet, numbered as enum verdict.
+type Verdict uint32
+
+// Verdicts.
+const (
+	PassOff Verdict = iota
+	PassOther
+	PassFragment
+	PassOptions
+	PassVLAN
+	PassICMP
+	PassMalformed
+	PassProxy
+	PassDraining
+	PassNoFlow
+	PassStandby
+	ForwardRedirect
+	ForwardTX
+	AnswerReset
+	AnswerUnreachable
+	DropMalformed
+	DropTTL
+	DropSource
+	DropNoRoute
+	DropNoNeighbour
+	DropDevice
+	DropNoBackend
+	DropTupleTaken
+	DropTableFull
+	DropNoFlow
+	DropFlowEnded
+	DropReplyLimit
+	VerdictMax
+)
+
+var verdictNames = [VerdictMax]string{
+	"PASS_OFF", "PASS_OTHER", "PASS_FRAGMENT", "PASS_OPTIONS", "PASS_VLAN", "PASS_ICMP", "PASS_MALFORMED",
+	"PASS_PROXY", "PASS_DRAINING", "PASS_NO_FLOW", "PASS_STANDBY", "FORWARD_REDIRECT", "FORWARD_TX",
+	"ANSWER_RESET", "ANSWER_UNREACHABLE", "DROP_MALFORMED", "DROP_TTL", "DROP_SOURCE", "DROP_NO_ROUTE",
+	"DROP_NO_NEIGHBOUR", "DROP_DEVICE", "DROP_NO_BACKEND", "DROP_TUPLE_TAKEN", "DROP_TABLE_FULL",
+	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT",
+}
+
+// String is the verdict's name in types.h.
+func (v Verdict) String() string {
+	if v < VerdictMax {
+		return verdictNames[v]
+	}
+	return "verdict out of range"
+}
+
+// An Action is the return value of an XDP program.
+type Action uint32
+
+// Actions, numbered as enum xdp_action.
+const (
+	XDPDrop     Action = 1
+	XDPPass     Action = 2
+	XDPTx       Action = 3
+	XDPRedirect Action = 4
+)
+
+// Action is what the program returns for v.
+func (v Verdict) Action() Action {
+	switch {
+	case v <= PassStandby:
+		return XDPPass
+	case v == ForwardRedirect:
+		return XDPRedirect
+	case v <= AnswerUnreachable:
+		return XDPTx
+	default:
+		return XDPDrop
+	}
+}

@@ -1,0 +1,171 @@
+package refmodel
+
+// unknown is rule 3: a packet without a flow that counts.
+func (m *Model) unknown(p *packet) Result {
+	row, ok := m.Listeners[Listener{Addr: p.tuple.Dst, Port: p.tuple.DPort, Proto: p.tuple.Proto}]
+	s := m.service(row)
+	if !ok || s.State == ServiceNone {
+		return verdict(PassOther)
+	}
+	if v, ok := m.admit(p, s); !ok {
+		return verdict(v)
+	}
+	answer, back := m.wayBack(p)
+	switch answer {
+	case FIBSuccess, FIBNoNeigh:
+	case FIBNotFwded:
+		return verdict(DropSource)
+	default:
+		return verdict(DropNoRoute)
+	}
+	allUp := m.allUp()
+	run := s.Slots
+	if allUp {
+		run = s.SlotsAll
+	}
+	if run.Length == 0 {
+		return m.noBackend(p)
+	}
+	m.deleteBoth(p.tuple)
+
+	attempt := attempt{Model: m, p: p, row: row, gen: s.Gen, run: run, allUp: allUp, back: back}
+	failure := DropNoBackend
+	for range 4 {
+		res, again := attempt.try()
+		if !again {
+			return res
+		}
+		failure = res.Verdict
+	}
+	if failure == DropNoBackend {
+		return m.noBackend(p)
+	}
+	return verdict(failure)
+}
+
+// admit is steps 1 to 7.
+func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
+	local := s.Flags&FlagLocal != 0
+	src := p.tuple.Src
+	switch {
+	case p.bad:
+		return DropMalformed, false
+	case s.State == ServiceProxy:
+		return PassProxy, false
+	case p.tuple.Proto == TCP && !p.pureSYN() && local:
+		return PassNoFlow, false
+	case p.tuple.Proto == TCP && !p.pureSYN():
+		return DropNoFlow, false
+	case m.Control.Mode == ModeDraining && local:
+		return PassDraining, false
+	case p.tuple.Proto == UDP && m.Standby[p.tuple]:
+		return PassStandby, false
+	case p.ttl <= 1:
+		return DropTTL, false
+	case src[0] == 0 || src[0] == 127 || src[0] >= 224:
+		return DropSource, false
+	}
+	return 0, true
+}
+
+// An attempt is what the tries of step 10 share.
+type attempt struct {
+	*Model
+	p     *packet
+	row   uint32 // of the service
+	gen   uint32
+	run   Run
+	allUp bool
+	back  Hop
+}
+
+// try takes one turn. Again says that it failed with the result's verdict and
+// that another may be made.
+func (a *attempt) try() (res Result, again bool) {
+	turn := a.Turns[a.row]
+	a.Turns[a.row]++
+	row, b := a.slot(uint64(a.run.Offset) + turn%uint64(a.run.Length))
+	if b.State == BackendNone || b.Service != a.row || b.State == BackendDown && !a.allUp {
+		return verdict(DropNoBackend), true
+	}
+	port := b.Port
+	if port == 0 {
+		port = a.p.tuple.DPort
+	}
+	leave := Tuple{Src: a.p.tuple.Src, SPort: a.p.tuple.SPort, Dst: b.Addr, DPort: port, Proto: a.p.tuple.Proto}
+	if t := a.Flows[leave.Reverse()]; t != nil {
+		if a.holds(t) && t.Leave.Reverse() != a.p.tuple {
+			return verdict(DropTupleTaken), true
+		}
+		a.deleteBoth(leave.Reverse())
+	}
+	out, v, ok := a.wayOut(leave)
+	if !ok {
+		return verdict(v), true
+	}
+	return a.make(Flow{
+		Leave: leave, Hop: out, State: FlowNew, Dir: Forward,
+		Seen: a.Now, Checked: a.Now, Idle: a.timeout(a.p.tuple.Proto, FlowNew),
+		Epoch: a.Control.Epoch, Era: a.Control.Era,
+		Service: a.row, ServiceGen: a.gen, Backend: row, BackendGen: b.Gen,
+	})
+}
+
+// slot is the backend that a slot names, and its row.
+func (a *attempt) slot(at uint64) (uint32, Backend) {
+	if at >= uint64(len(a.Slots)) {
+		return 0, Backend{}
+	}
+	row := a.Slots[at]
+	return row, a.backend(row)
+}
+
+func (a *attempt) wayOut(leave Tuple) (Hop, Verdict, bool) {
+	answer, hop := a.FIB(leave.Src, leave.Dst)
+	switch {
+	case answer == FIBSuccess && a.Devices[hop.Ifindex]:
+		return hop, 0, true
+	case answer == FIBSuccess:
+		return hop, DropDevice, false
+	case answer == FIBNoNeigh:
+		return hop, DropNoNeighbour, false
+	}
+	return hop, DropNoRoute, false
+}
+
+// make inserts both entries of a new flow and forwards its first packet.
+func (a *attempt) make(f Flow) (res Result, again bool) {
+	key := a.p.tuple
+	if a.Rival != nil {
+		a.Rival(key, f)
+	}
+	if !a.insert(key, f) {
+		first := a.Flows[key]
+		if !a.counts(first) {
+			return verdict(DropTableFull), false
+		}
+		return a.forward(a.p, first), false
+	}
+	reply := f
+	reply.Leave = key.Reverse()
+	reply.Hop = a.back
+	reply.Dir = Reply
+	if !a.insert(f.Leave.Reverse(), reply) {
+		delete(a.Flows, key)
+		return verdict(DropTupleTaken), true
+	}
+	for _, c := range a.counters(&f) {
+		c.Flows++
+	}
+	return a.forward(a.p, &f), false
+}
+
+// wayBack is the way to the sender of a packet: what the FIB says, or the way
+// that the packet came.
+func (m *Model) wayBack(p *packet) (FIBResult, Hop) {
+	answer, hop := m.FIB(p.tuple.Dst, p.tuple.Src)
+	if answer == FIBSuccess && m.Devices[hop.Ifindex] {
+		return answer, hop
+	}
+	return answer, Hop{DMAC: MAC(p.frame[6:12]), SMAC: MAC(p.frame[0:6]), Ifindex: m.Ingress}
+}
