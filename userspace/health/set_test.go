@@ -55,9 +55,9 @@ func TestSetKeepsAddsAndRemoves(t *testing.T) {
 
 func TestInitialIsAdopted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var calls []Status
+		calls := make(chan Status, 10)
 		c, _ := start(t, func(context.Context, Target) error { return nil }, func(_ Target, s Status) {
-			calls = append(calls, s)
+			calls <- s
 		})
 		check := everySecond
 		check.Rise = 3
@@ -72,8 +72,8 @@ func TestInitialIsAdopted(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if len(calls) != 1 || !calls[0].Up {
-			t.Errorf("after three successes: %+v, want one call that says up", calls)
+		if n := len(calls); n != 1 || !(<-calls).Up {
+			t.Errorf("after three successes: %d calls, want one that says up", n)
 		}
 	})
 }
