@@ -115,6 +115,18 @@ func (c *cable) raise(name string, own netip.Prefix, peer netip.Addr) error {
 	return nil
 }
 
+// SetFeature switches an offload of an interface, by the name that ethtool has
+// for it in the kernel: rx-gro, tx-checksum-ip-generic, ...
+func (h *Host) SetFeature(tb TB, iface, feature string, on bool) {
+	tb.Helper()
+	h.Do(tb, func() error {
+		if err := setFeatures(iface, map[string]bool{feature: on}); err != nil {
+			return fmt.Errorf("set %s of %s: %w", feature, iface, err)
+		}
+		return nil
+	})
+}
+
 func setFeatures(name string, features map[string]bool) error {
 	e, err := ethtool.NewEthtool()
 	if err != nil {

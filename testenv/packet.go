@@ -82,11 +82,9 @@ func (h *Host) Sniff(tb TB, iface string) *Sniffer {
 	if !attached {
 		h.CountFrames(tb, iface)
 	}
+	h.SetFeature(tb, iface, "rx-gro", false)
 	s := &Sniffer{iface: iface, buf: make([]byte, 1<<16)}
 	h.Do(tb, func() error {
-		if err := setFeatures(iface, map[string]bool{"rx-gro": false}); err != nil {
-			return fmt.Errorf("switch GRO of %s off: %w", iface, err)
-		}
 		fd, err := openSniffer(iface)
 		if err != nil {
 			return fmt.Errorf("sniff on %s: %w", iface, err)
