@@ -1,0 +1,254 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+
+	"fairlead/testenv"
+	"fairlead/userspace/model"
+)
+
+var vip = netip.MustParseAddr("203.0.113.10")
+
+// in runs f in a namespace of its own, cabled to a peer at 10.2.1.2.
+func in(t *testing.T, f func(peer *testenv.Host) error) {
+	t.Helper()
+	h, peer := testenv.NewHost(t, "balancer"), testenv.NewHost(t, "peer")
+	testenv.Cable(t, h, "10.2.1.1/24", peer, "10.2.1.2/24")
+	h.Do(t, func() error { return f(peer) })
+}
+
+func TestAddressIsAddedOnceAndRemoved(t *testing.T) {
+	in(t, func(*testenv.Host) error {
+		for _, want := range []bool{true, false} {
+			added, err := AddAddress(vip)
+			if err != nil || added != want {
+				t.Errorf("AddAddress = %t, %v, want %t", added, err, want)
+			}
+		}
+		if local, err := IsLocal(vip); err != nil || !local {
+			t.Errorf("IsLocal = %t, %v after adding", local, err)
+		}
+		for range 2 {
+			if err := RemoveAddress(vip); err != nil {
+				t.Error(err)
+			}
+		}
+		if local, err := IsLocal(vip); err != nil || local {
+			t.Errorf("IsLocal = %t, %v after removing", local, err)
+		}
+		return nil
+	})
+}
+
+func TestRoutes(t *testing.T) {
+	in(t, func(*testenv.Host) error {
+		r, err := RouteTo(netip.MustParseAddr("10.2.1.2"))
+		if err != nil || r.Interface != "peer" || r.NextHop.String() != "10.2.1.2" || r.Local {
+			t.Errorf("on the link: %+v, %v", r, err)
+		}
+		if _, err := RouteTo(netip.MustParseAddr("192.0.2.1")); !errors.Is(err, ErrNoRoute) {
+			t.Errorf("without a route: %v, want ErrNoRoute", err)
+		}
+		err = netlink.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, Gw: net.IPv4(10, 2, 1, 2)})
+		if err != nil {
+			return err
+		}
+		if r, err = RouteTo(netip.MustParseAddr("192.0.2.1")); err != nil || r.NextHop.String() != "10.2.1.2" {
+			t.Errorf("through a gateway: %+v, %v", r, err)
+		}
+		hops, err := NextHops([]netip.Addr{netip.MustParseAddr("10.2.1.9"), netip.MustParseAddr("10.2.1.1")})
+		want := []Neighbour{{r.Ifindex, netip.MustParseAddr("10.2.1.9")}, {r.Ifindex, netip.MustParseAddr("10.2.1.2")}}
+		if err != nil || !slices.Equal(hops, want) {
+			t.Errorf("next hops = %v, %v, want %v: one's own address has none", hops, err, want)
+		}
+		return nil
+	})
+}
+
+func TestForwardingIsAskedForAndSet(t *testing.T) {
+	in(t, func(*testenv.Host) error {
+		if _, err := (Sysctl{"net.ipv4.conf.peer.forwarding", "0"}).Set(); err != nil {
+			return err
+		}
+		missing, err := MissingForwarding([]string{"peer"})
+		if err != nil || len(missing) != 1 || missing[0].String() != "net.ipv4.conf.peer.forwarding=1" {
+			t.Fatalf("missing = %v, %v", missing, err)
+		}
+		was, err := missing[0].Set()
+		if err != nil || was.Value != "0" {
+			t.Errorf("Set = %v, %v, want what it was", was, err)
+		}
+		if missing, err = MissingForwarding([]string{"peer"}); err != nil || len(missing) != 0 {
+			t.Errorf("missing = %v, %v after setting", missing, err)
+		}
+		return nil
+	})
+}
+
+func TestManagedNeighbourBecomesKnownByItself(t *testing.T) {
+	in(t, func(*testenv.Host) error {
+		link, err := netlink.LinkByName("peer")
+		if err != nil {
+			return err
+		}
+		n := Neighbour{link.Attrs().Index, netip.MustParseAddr("10.2.1.2")}
+		have, err := n.find()
+		if err != nil || have == nil {
+			t.Fatalf("static neighbour of the rig: %v, %v", have, err)
+		}
+		if added, err := n.Manage(); err != nil || added {
+			t.Errorf("Manage of a permanent entry = %t, %v, want it left alone", added, err)
+		}
+		if err := netlink.NeighDel(have); err != nil {
+			return err
+		}
+		for _, want := range []bool{true, false} {
+			if added, err := n.Manage(); err != nil || added != want {
+				t.Errorf("Manage = %t, %v, want %t", added, err, want)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if unknown, err := AwaitNeighbours(ctx, []Neighbour{n}); err != nil || len(unknown) != 0 {
+			t.Errorf("unknown = %v, %v", unknown, err)
+		}
+		if err := n.Release(); err != nil {
+			t.Error(err)
+		}
+		if have, err := n.find(); err != nil || have != nil {
+			t.Errorf("after release: %v, %v, want nothing", have, err)
+		}
+		return nil
+	})
+}
+
+func TestUnknownNeighbourIsNamed(t *testing.T) {
+	in(t, func(*testenv.Host) error {
+		link, err := netlink.LinkByName("peer")
+		if err != nil {
+			return err
+		}
+		n := Neighbour{link.Attrs().Index, netip.MustParseAddr("10.2.1.77")}
+		if _, err := n.Manage(); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if unknown, err := AwaitNeighbours(ctx, []Neighbour{n}); err != nil || !slices.Equal(unknown, []Neighbour{n}) {
+			t.Errorf("unknown = %v, %v, want %v", unknown, err, n)
+		}
+		return n.Release()
+	})
+}
+
+func TestSocketsThatClash(t *testing.T) {
+	h := testenv.NewHost(t, "balancer")
+	h.Listen(t, "tcp", "127.0.0.1:8080")
+	h.Listen(t, "tcp", "0.0.0.0:22")
+	h.ListenPacket(t, "udp", "127.0.0.1:53")
+	h.Do(t, func() error {
+		sockets, err := Sockets()
+		if err != nil {
+			return err
+		}
+		for _, row := range []struct {
+			name  string
+			addr  string
+			port  uint16
+			proto model.Protocol
+			want  bool
+		}{
+			{"same address and port", "127.0.0.1", 8080, model.TCP, true},
+			{"another address", "203.0.113.10", 8080, model.TCP, false},
+			{"another protocol", "127.0.0.1", 8080, model.UDP, false},
+			{"a socket on every address", "203.0.113.10", 22, model.TCP, true},
+			{"an unconnected UDP socket", "127.0.0.1", 53, model.UDP, true},
+			{"another port", "127.0.0.1", 8081, model.TCP, false},
+		} {
+			got := slices.ContainsFunc(sockets, func(s Socket) bool {
+				return s.Clashes(netip.MustParseAddr(row.addr), row.port, row.port, row.proto)
+			})
+			if got != row.want {
+				t.Errorf("%s: clash %t, want %t (%v)", row.name, got, row.want, sockets)
+			}
+		}
+		return nil
+	})
+}
+
+func TestFirewallRulesThatNameAnAddress(t *testing.T) {
+	h := testenv.NewHost(t, "balancer")
+	h.Do(t, func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "guard"})
+		chain := c.AddChain(&nftables.Chain{Name: "input", Table: table})
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: vip.AsSlice()},
+			&expr.Verdict{Kind: expr.VerdictDrop},
+		}})
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		rules, err := FirewallRules([]netip.Addr{netip.MustParseAddr("203.0.113.11"), vip})
+		if want := (Rule{"guard", "input", vip}); err != nil || !slices.Equal(rules, []Rule{want}) {
+			t.Errorf("rules = %v, %v, want %v", rules, err, want)
+		}
+		return nil
+	})
+}
+
+func TestDevices(t *testing.T) {
+	in(t, func(*testenv.Host) error {
+		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "plain", Flags: net.FlagUp}, PeerName: "far"}); err != nil {
+			return err
+		}
+		for _, row := range []struct {
+			name    string
+			generic bool
+			device  string
+			want    bool
+		}{
+			{"lo is never a way out", true, "lo", false},
+			{"a veth whose far end polls takes XDP frames", false, "peer", true},
+			{"generic XDP sends out of anything Ethernet", true, "plain", true},
+		} {
+			devices, err := Devices(row.generic)
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(devices, func(d Device) bool { return d.Name == row.device })
+			if i < 0 || devices[i].Transmits != row.want || devices[i].Transmits == (devices[i].Why != "") {
+				t.Errorf("%s: %+v", row.name, devices)
+			}
+		}
+		return nil
+	})
+}
+
+func TestPartialChecksums(t *testing.T) {
+	h := testenv.NewHost(t, "balancer")
+	h.Do(t, func() error {
+		near := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "near"}, PeerName: "far"}
+		if err := netlink.LinkAdd(near); err != nil {
+			return err
+		}
+		if why, err := PartialChecksums("near"); err != nil || why == "" {
+			t.Errorf("a peer that offloads: %q, %v, want a reason", why, err)
+		}
+		return nil
+	})
+}
