@@ -89,19 +89,20 @@ func (c *cable) raise(name string, own netip.Prefix, peer netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("find link %s: %w", name, err)
 	}
-	err = setFeatures(name, map[string]bool{
-		"rx-gro":                 true,
-		"tx-checksum-ip-generic": c.txChecksum,
-	})
-	if err != nil {
-		return fmt.Errorf("set offloads of %s: %w", name, err)
-	}
 	addr := &net.IPNet{IP: own.Addr().AsSlice(), Mask: net.CIDRMask(own.Bits(), 32)}
 	if err := netlink.AddrAdd(l, &netlink.Addr{IPNet: addr}); err != nil {
 		return fmt.Errorf("add %s to %s: %w", own, name, err)
 	}
 	if err := netlink.LinkSetUp(l); err != nil {
 		return fmt.Errorf("set %s up: %w", name, err)
+	}
+	// Only a device that is up tells its peer that it polls.
+	err = setFeatures(name, map[string]bool{
+		"rx-gro":                 true,
+		"tx-checksum-ip-generic": c.txChecksum,
+	})
+	if err != nil {
+		return fmt.Errorf("set offloads of %s: %w", name, err)
 	}
 	err = netlink.NeighSet(&netlink.Neigh{
 		LinkIndex:    l.Attrs().Index,
