@@ -1,17 +1,89 @@
 //go:build ignore
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * lb.c - the XDP program: a packet's way from the interface to a backend, and
+ * of the answer back to the client.
+ *
+ * Read fairlead() first, then handle(), with docs/datapath.md beside it. Every
+ * packet leaves through the end of fairlead(), the only place that counts
+ * verdicts; everything else decides.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "maps.h"
+
+#include "env.h"
+
 #include "export.h"
+#include "follow.h"
+#include "open.h"
+#include "parse.h"
+
+/* handle returns the packet's verdict; of one that is forwarded it sets egress. */
+static __always_inline int handle(struct packet *p)
+{
+	struct flow *f;
+	int v;
+
+	if (p->control->mode == MODE_OFF)
+		return PASS_OFF;
+	v = parse(p);
+	if (v != NEXT_STEP)
+		return v;
+	f = bpf_map_lookup_elem(&flows, &p->key);
+	if (!f || !counts(p, f))
+		return open_flow(p);
+	v = follow(p, f);
+	if (v == NEXT_STEP)
+		return forward(p, f);
+	return v == NEXT_OPEN ? open_flow(p) : v;
+}
+
+/* act does what the verdict says. */
+static __always_inline int act(const struct packet *p, int verdict)
+{
+	switch (verdict) {
+	case PASS_OFF ... PASS_STANDBY:
+		return XDP_PASS;
+	case FORWARD_REDIRECT:
+		return env_redirect(p->egress);
+	case FORWARD_TX:
+	case ANSWER_RESET:
+	case ANSWER_UNREACHABLE:
+		return XDP_TX;
+	default:
+		return XDP_DROP;
+	}
+}
 
 SEC("xdp.frags")
 int fairlead(struct xdp_md *ctx)
 {
-	(void)ctx;
-	return XDP_PASS;
+	__u32 zero = 0;
+	struct packet p = {
+		.ctx = ctx,
+		.control = bpf_map_lookup_elem(&control, &zero),
+		.now = env_now(),
+	};
+	int verdict;
+
+	if (!p.control)
+		return XDP_PASS; /* unreachable: arrays are never empty */
+	p.era = READ_ONCE(p.control->era);
+	p.epoch = READ_ONCE(p.control->epoch);
+	verdict = handle(&p);
+	count_verdict(verdict);
+	return act(&p, verdict);
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * check.h - is what an entry knows still true? Rule 2.5: once a second, and
+ * whenever user space has changed something.
+ */
+#pragma once
+
+#include "answer.h"
+#include "entry.h"
+#include "route.h"
+
+enum fitness {
+	FIT = 0,
+	DOWN, /* the backend is, and its flows shall not outlive that */
+	GONE, /* service or backend, or another has its row */
+};
+
+enum twin_found {
+	TWIN_OURS = 0,
+	TWIN_MISSING, /* and could not be made */
+	TWIN_TAKEN, /* a live flow has its key */
+};
+
+/* judge is step 1. */
+static __always_inline enum fitness judge(const struct packet *p, const struct flow *f)
+{
+	__u32 service = f->service;
+	__u32 backend = f->backend;
+	struct service *s = bpf_map_lookup_elem(&services, &service);
+	struct backend *b = bpf_map_lookup_elem(&backends, &backend);
+
+	if (!s || s->state == SERVICE_NONE || s->gen != FAULT(32, f->service_gen, s->gen))
+		return GONE;
+	if (!b || b->state == BACKEND_NONE || b->gen != FAULT(33, f->backend_gen, b->gen) ||
+	    b->service != service)
+		return GONE;
+	if (b->state != BACKEND_DOWN || s->flags & FAULT(34, SERVICE_KEEP, 0))
+		return FIT;
+	return all_count_as_up(p->control) ? FIT : DOWN;
+}
+
+/* reset_entry answers with a reset and, if it was sent, forgets the packet's entry. */
+static __always_inline int reset_entry(const struct packet *p)
+{
+	int v = answer_reset(p);
+
+	if (v == ANSWER_RESET)
+		bpf_map_delete_elem(&flows, &p->key);
+	return v;
+}
+
+/* end_entry makes f one whose next packet is answered with a reset. */
+static __always_inline void end_entry(const struct packet *p, struct flow *f)
+{
+	f->state = FLOW_RESET;
+	f->idle = p->control->idle[IDLE_TCP_FIN];
+	f->seen = p->now;
+}
+
+/* end_flow is steps 2 to 4: f's service or backend is gone or down. */
+static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitness fitness)
+{
+	bool forward = f->dir == DIR_FORWARD;
+	struct flow *twin;
+
+	if (p->key.proto == IPPROTO_UDP) {
+		delete_pair(&p->key, f);
+		return forward ? NEXT_OPEN : DROP_FLOW_ENDED;
+	}
+	if (forward && is_pure_syn(p) && (fitness == GONE || READ_ONCE(f->state) == FLOW_NEW)) {
+		delete_pair(&p->key, f);
+		return NEXT_OPEN;
+	}
+	if (p->flags & FAULT(35, TCP_RST, 0)) {
+		delete_pair(&p->key, f);
+		return DROP_FLOW_ENDED;
+	}
+	twin = find_twin(&p->key, f);
+	if (twin)
+		end_entry(p, twin);
+	end_entry(p, f);
+	return reset_entry(p);
+}
+
+/* tend_twin is step 5: the table must not forget one twin and keep the other. */
+static __noinline enum twin_found tend_twin(const struct packet *p, struct flow *f)
+{
+	struct flow_key at = twin_key(f, p->key.proto);
+	struct flow *twin = bpf_map_lookup_elem(&flows, &at);
+	struct hop hop;
+
+	if (twin && names(twin, &p->key)) {
+		twin->seen = FAULT(36, p->now, twin->seen);
+		return TWIN_OURS;
+	}
+	if (twin) {
+		if (is_live(p, twin))
+			return TWIN_TAKEN;
+		delete_pair(&at, twin);
+	}
+	way_back(p, &hop);
+	return make_twin(p, f, &hop) ? TWIN_MISSING : TWIN_OURS;
+}
+
+/* lose is the end of an entry whose tuple is another flow's by now. */
+static __always_inline int lose(const struct packet *p)
+{
+	bpf_map_delete_elem(&flows, &p->key);
+	if (p->key.proto == IPPROTO_UDP || p->flags & TCP_RST)
+		return DROP_FLOW_ENDED;
+	return answer_reset(p);
+}
+
+/* refresh_way is step 6. */
+static __always_inline int refresh_way(const struct packet *p, struct flow *f)
+{
+	struct hop hop;
+	enum way way = find_way(p, f->saddr, f->daddr, &hop);
+
+	if (way == WAY_FOUND)
+		f->hop = hop;
+	if (way == WAY_FOUND || way == WAY_NO_NEIGHBOUR || f->dir == DIR_REPLY)
+		return NEXT_STEP;
+	return way == WAY_NO_DEVICE ? DROP_DEVICE : DROP_NO_ROUTE;
+}
+
+/* check returns NEXT_STEP when the packet may go on by f, the entry at its key. */
+static __noinline int check(const struct packet *p, struct flow *f)
+{
+	enum fitness fitness = judge(p, f);
+	enum twin_found found;
+	struct flow *twin;
+	int v;
+
+	if (fitness != FIT)
+		return end_flow(p, f, fitness);
+	found = tend_twin(p, f);
+	if (found == TWIN_TAKEN)
+		return lose(p);
+	v = refresh_way(p, f);
+	if (v != NEXT_STEP)
+		return v;
+	f->checked = p->now;
+	f->epoch = p->epoch;
+	f->idle = idle_of(p->control, p->key.proto, READ_ONCE(f->state));
+	twin = found == TWIN_OURS ? find_twin(&p->key, f) : NULL;
+	if (twin)
+		twin->idle = f->idle;
+	return NEXT_STEP;
+}

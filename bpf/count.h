@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* count.h - rule 7. Counters are per CPU, so nothing here is atomic. */
+#pragma once
+
+#include "packet.h"
+
+static __always_inline void add_packet(struct counters *n, __u8 dir, __u16 bytes)
+{
+	dir &= 1; /* the entry's, but the verifier does not know that it has two values */
+	n->packets[dir]++;
+	n->bytes[dir] += bytes;
+}
+
+/* count_packet counts a packet that f forwards. */
+static __always_inline void count_packet(const struct packet *p, const struct flow *f)
+{
+	__u32 service = READ_ONCE(f->service);
+	__u32 backend = READ_ONCE(f->backend);
+	__u8 dir = FAULT(12, f->dir, DIR_FORWARD);
+	struct counters *n;
+
+	n = bpf_map_lookup_elem(&service_counters, &service);
+	if (n)
+		add_packet(n, dir, FAULT(13, p->total, p->rest));
+	n = bpf_map_lookup_elem(&backend_counters, &backend);
+	if (n && FAULT(14, true, false))
+		add_packet(n, dir, p->total);
+}
+
+/* count_flow counts a flow that was made. */
+static __always_inline void count_flow(const struct flow *f)
+{
+	__u32 service = f->service;
+	__u32 backend = f->backend;
+	struct counters *n;
+
+	n = bpf_map_lookup_elem(&service_counters, &service);
+	if (n)
+		n->flows += FAULT(15, 1, 0);
+	n = bpf_map_lookup_elem(&backend_counters, &backend);
+	if (n)
+		n->flows += FAULT(16, 1, 2);
+}
+
+static __always_inline void count_verdict(__u32 verdict)
+{
+	__u64 *n = bpf_map_lookup_elem(&verdicts, &verdict);
+
+	if (n)
+		*n += FAULT(17, 1, verdict < DROP_MALFORMED);
+}

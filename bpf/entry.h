@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* entry.h - making entries of the flow table. */
+#pragma once
+
+#include "csum.h"
+#include "flow.h"
+
+/* set_leaving says what becomes of packets that arrive as from: they leave as to. */
+static __always_inline void set_leaving(struct flow *f, const struct flow_key *from,
+					const struct flow_key *to)
+{
+	__u64 addr = addr_delta(from, to);
+
+	f->saddr = to->saddr;
+	f->daddr = to->daddr;
+	f->sport = to->sport;
+	f->dport = to->dport;
+	f->ip_delta = fold(addr + TTL_DELTA);
+	f->l4_delta = fold(addr + port_delta(from, to));
+}
+
+/*
+ * make_twin inserts the twin of f, the entry at the packet's key; hop is the
+ * twin's way out. It returns -EEXIST if something is at the twin's key.
+ */
+static __noinline long make_twin(const struct packet *p, const struct flow *f,
+				 const struct hop *hop)
+{
+	struct flow_key at = twin_key(f, p->key.proto);
+	struct flow_key to = reversed(&p->key);
+	struct flow twin = {
+		.hop = *hop,
+		.seen = p->now,
+		.checked = p->now,
+		.idle = f->idle,
+		.epoch = p->epoch,
+		.era = f->era,
+		.service = f->service,
+		.service_gen = f->service_gen,
+		.backend = f->backend,
+		.backend_gen = f->backend_gen,
+		.dir = f->dir ^ FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0),
+		.state = f->state,
+		.fins = f->fins,
+	};
+
+	set_leaving(&twin, &at, &to);
+	if (FAULT(20, false, true))
+		return 0;
+	return bpf_map_update_elem(&flows, &at, &twin, FAULT(21, BPF_NOEXIST, BPF_ANY));
+}

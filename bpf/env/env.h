@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * env.h - what the datapath asks the world outside of the packet and the maps.
+ *
+ * The test build puts bpf/test/env.h in this file's place: the same names,
+ * answered from maps, and FAULT chooses the wrong expression where told to.
+ */
+#pragma once
+
+/* FAULT marks an expression that the test build can make wrong; n is its number. */
+#define FAULT(n, good, bad) (good)
+
+/* env_now returns the tick. */
+static __always_inline __u32 env_now(void)
+{
+	return bpf_jiffies64();
+}
+
+/* env_ktime returns CLOCK_MONOTONIC in ns. */
+static __always_inline __u64 env_ktime(void)
+{
+	return bpf_ktime_get_ns();
+}
+
+/* env_fib returns BPF_FIB_LKUP_RET_* or a negative error. */
+static __always_inline long env_fib(struct xdp_md *ctx, struct bpf_fib_lookup *params)
+{
+	return bpf_fib_lookup(ctx, params, sizeof(*params), 0);
+}
+
+static __always_inline int env_redirect(__u32 ifindex)
+{
+	return bpf_redirect(ifindex, 0);
+}
+
+/* env_race is where another CPU may make the same flow first. */
+static __always_inline void env_race(void)
+{
+}

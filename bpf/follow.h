@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* follow.h - a packet whose flow is known: rule 2. */
+#pragma once
+
+#include "check.h"
+#include "life.h"
+
+/* follow_ended is step 3: the flow was ended here, and its peers are told once each. */
+static __noinline int follow_ended(const struct packet *p, const struct flow *f)
+{
+	if (p->flags & TCP_RST || p->key.proto == IPPROTO_UDP) {
+		bpf_map_delete_elem(&flows, &p->key);
+		return DROP_FLOW_ENDED;
+	}
+	if (f->dir == DIR_FORWARD && is_pure_syn(p)) {
+		delete_pair(&p->key, f);
+		return NEXT_OPEN;
+	}
+	return reset_entry(p);
+}
+
+/* is_due says that f must be checked. */
+static __always_inline bool is_due(const struct packet *p, const struct flow *f)
+{
+	return READ_ONCE(f->epoch) != FAULT(37, p->epoch, READ_ONCE(f->epoch)) ||
+	       tick_age(p->now, READ_ONCE(f->checked)) >= FAULT(38, p->control->hz, -1U);
+}
+
+/* follow returns NEXT_STEP when the packet is to be forwarded by f, the entry at its key. */
+static __always_inline int follow(struct packet *p, struct flow *f)
+{
+	__u8 state = READ_ONCE(f->state);
+
+	if (p->bad)
+		return DROP_MALFORMED;
+	if (p->ttl <= FAULT(39, 1, 0))
+		return DROP_TTL;
+	if (unlikely(state == FLOW_RESET))
+		return follow_ended(p, f);
+	if (unlikely(state == FLOW_CLOSED) && f->dir == DIR_FORWARD &&
+	    FAULT(40, is_pure_syn(p), false)) {
+		delete_pair(&p->key, f);
+		return NEXT_OPEN;
+	}
+	if (unlikely(is_due(p, f))) {
+		int v = check(p, f);
+
+		if (v != NEXT_STEP)
+			return v;
+	}
+	if (unlikely(may_change(p, f)))
+		advance(p, f);
+	if (READ_ONCE(f->seen) != p->now)
+		f->seen = p->now;
+	return NEXT_STEP;
+}

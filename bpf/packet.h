@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * packet.h - what the datapath knows of the packet at hand.
+ *
+ * Rule numbers in comments, here and in the other headers, are those of
+ * docs/datapath.md.
+ */
+#pragma once
+
+#include "types.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* READ_ONCE is for what another CPU may change meanwhile: one load, one truth. */
+#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+
+/* A step that has not decided the packet's verdict says what comes next. */
+enum {
+	NEXT_STEP = VERDICT_MAX, /* the step after it */
+	NEXT_OPEN, /* rule 3: make a flow */
+};
+
+enum tcp_flag {
+	TCP_FIN = 0x01,
+	TCP_SYN = 0x02,
+	TCP_RST = 0x04,
+	TCP_ACK = 0x10,
+};
+
+struct packet {
+	struct xdp_md *ctx;
+	const struct control *control;
+	struct flow_key key;
+	__u32 now; /* tick */
+	__u32 era; /* control's, as this and epoch were when the packet came */
+	__u32 epoch; /* so what changes from then on makes the next packet check again */
+	__u32 egress; /* interface, once it is known */
+	__u16 total; /* IP total length */
+	__u16 rest; /* what of it follows the IP header */
+	__u8 ttl;
+	__u8 tos;
+	__u8 flags; /* enum tcp_flag; 0 of a bad header and of UDP */
+	bool bad; /* rule 1.4 */
+};
+
+/* is_pure_syn says that the packet asks for a new connection and for nothing else. */
+static __always_inline bool is_pure_syn(const struct packet *p)
+{
+	return (p->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
+/* tick_age returns how long ago t was; a tick from another CPU's future is now. */
+static __always_inline __u32 tick_age(__u32 now, __u32 t)
+{
+	__s32 age = now - t;
+
+	return age < FAULT(1, 0, -0x7fffffff) ? 0 : age;
+}
+
+/* all_count_as_up is rule 6: the agent is lost, and that shall help every backend. */
+static __always_inline bool all_count_as_up(const struct control *c)
+{
+	__u64 loss_after = READ_ONCE(c->loss_after);
+
+	if (!FAULT(2, loss_after, 0))
+		return false;
+	return (__s64)(env_ktime() - READ_ONCE(c->heartbeat)) > (__s64)loss_after;
+}

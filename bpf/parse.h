@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * parse.h - from bytes on the wire to struct packet: rule 1.
+ *
+ * Lengths come from the IP header; the frame's own end only bounds what may be
+ * touched, since frames are padded.
+ */
+#pragma once
+
+#include "packet.h"
+
+#define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
+
+/* at_vip returns v for an odd packet that is sent to a service address. */
+static __always_inline int at_vip(__be32 addr, enum verdict v)
+{
+	return bpf_map_lookup_elem(&vips, &addr) ? v : PASS_OTHER;
+}
+
+static __always_inline bool is_tag(__be16 type)
+{
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
+
+/* parse_tagged reads a frame with VLAN tags just as far as its verdict needs. */
+static __noinline int parse_tagged(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	__be16 *type = data + 12;
+	struct iphdr *ip;
+
+	for (int tags = 0; tags < 2; tags++) {
+		if ((void *)(type + 1) > end)
+			return PASS_OTHER;
+		if (!is_tag(*type))
+			break;
+		type += 2;
+	}
+	ip = (void *)(type + 1);
+	if ((void *)(ip + 1) > end || *type != bpf_htons(ETH_P_IP) || ip->version != 4)
+		return PASS_OTHER;
+	return at_vip(ip->daddr, FAULT(3, PASS_VLAN, PASS_OTHER));
+}
+
+/*
+ * is_held says that the frame holds the packet. The headers must lie in its
+ * linear part; what follows them may be in fragments of a jumbo frame.
+ */
+static __always_inline bool is_held(struct packet *p, const struct iphdr *ip, const void *end)
+{
+	__u32 linear = end - (void *)ip;
+	__u32 headers = sizeof(*ip);
+
+	if (likely(p->total <= FAULT(4, linear, linear + 1)))
+		return true;
+	if (ip->protocol == IPPROTO_TCP)
+		headers += sizeof(struct tcphdr);
+	if (ip->protocol == IPPROTO_UDP)
+		headers += sizeof(struct udphdr);
+	return linear >= headers && p->total + ETH_HLEN <= bpf_xdp_get_buff_len(p->ctx);
+}
+
+/* oddity is rule 1.3: why a packet is not one to look a flow up for. */
+static __always_inline int oddity(struct packet *p, const struct iphdr *ip, const void *end)
+{
+	__u32 len = ip->ihl * 4;
+
+	if (len < sizeof(*ip) || p->total < len || !is_held(p, ip, end))
+		return PASS_MALFORMED;
+	if (len > FAULT(5, sizeof(*ip), 60))
+		return PASS_OPTIONS;
+	if (ip->frag_off & FAULT(6, bpf_htons(IP_FRAGMENT), 0))
+		return PASS_FRAGMENT;
+	if (ip->protocol == IPPROTO_ICMP)
+		return PASS_ICMP;
+	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
+		return PASS_OTHER;
+	p->rest = p->total - sizeof(*ip);
+	return p->rest < sizeof(struct udphdr) ? PASS_MALFORMED : NEXT_STEP;
+}
+
+/* parse_lengths is rule 1.4: do the header's own lengths fit into the packet? */
+static __always_inline void parse_lengths(struct packet *p, const void *l4, const void *end)
+{
+	const struct tcphdr *tcp = l4;
+	const struct udphdr *udp = l4;
+	__u32 len;
+
+	if (p->key.proto == IPPROTO_UDP) {
+		len = bpf_ntohs(udp->len);
+		p->bad = len < sizeof(*udp) || len > FAULT(7, p->rest, 0xffff);
+		return;
+	}
+	if (p->rest < sizeof(*tcp) || (void *)(tcp + 1) > end) {
+		p->bad = true;
+		return;
+	}
+	len = tcp->doff * 4;
+	p->bad = len < sizeof(*tcp) || len > FAULT(8, p->rest, p->rest + 4);
+	if (!p->bad)
+		p->flags = ((const __u8 *)tcp)[13];
+}
+
+/* parse fills p, or returns the verdict of a packet that no flow can have. */
+static __always_inline int parse(struct packet *p)
+{
+	void *data = (void *)(long)p->ctx->data;
+	void *end = (void *)(long)p->ctx->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+	struct udphdr *ports = (void *)(ip + 1); /* TCP's are at the same place */
+	__be16 *type = data + 12;
+	int odd;
+
+	if ((void *)(type + 1) > end)
+		return PASS_OTHER;
+	if (is_tag(*type))
+		return parse_tagged(p->ctx);
+	if (*type != bpf_htons(ETH_P_IP) || (void *)(ip + 1) > end || ip->version != 4)
+		return PASS_OTHER;
+	p->total = bpf_ntohs(ip->tot_len);
+	odd = oddity(p, ip, end);
+	if (odd == PASS_OTHER)
+		return PASS_OTHER;
+	if (odd != NEXT_STEP || (void *)(ports + 1) > end)
+		return at_vip(ip->daddr, odd != NEXT_STEP ? odd : PASS_MALFORMED);
+	p->key.saddr = ip->saddr;
+	p->key.daddr = ip->daddr;
+	p->key.sport = ports->source;
+	p->key.dport = ports->dest;
+	p->key.proto = ip->protocol;
+	p->ttl = ip->ttl;
+	p->tos = ip->tos;
+	parse_lengths(p, ports, end);
+	return NEXT_STEP;
+}
