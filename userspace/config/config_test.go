@@ -51,7 +51,7 @@ func TestEveryFaultIsReportedInTheOrderOfTheFile(t *testing.T) {
 services:
   - name: Web
     listen: 203.0.113.10:0
-    backends: [{address: 10.0.0.1:80, weight: -1}, {addres: 10.0.0.2:80}]
+    backends: [{address: 10.0.0.1:80, weight: -1}, {addresss: 10.0.0.2:80}]
     health: {type: tcp, path: /, interval: 100ms, timeout: 1s}
   - listen: 203.0.113.10:80
     protocol: sctp
@@ -62,7 +62,7 @@ services:
 		`f:3:11: services[0].name: "Web" is not a name: use 1 to 63 of a-z, 0-9 and -, a - only inside`,
 		`f:4:13: services[0].listen: port 0 is not allowed in "203.0.113.10:0": use a number from 1 to 65535`,
 		`f:5:47: services[0].backends[0].weight: "-1" is not a number from 0 to 1000`,
-		`f:5:53: services[0].backends[1].addres: unknown key: did you mean address?`,
+		`f:5:53: services[0].backends[1].addresss: unknown key: did you mean address?`,
 		`f:6:25: services[0].health.path: does not belong to a check of type tcp: remove it, or use type http or https`,
 		`f:6:34: services[0].health.interval: 100ms is shorter than the timeout of 1s: raise the interval or lower the timeout`,
 		`f:7:5: services[1].name: is missing: give one of a-z, 0-9 and -`,

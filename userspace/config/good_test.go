@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -138,7 +139,8 @@ func checkFaults(t *testing.T, err error) {
 		t.Errorf("%d faults in %d lines:\n%s", len(list), len(got), err)
 	}
 	for _, e := range list {
-		if f, ok := e.(Fault); !ok || f.Line < 1 || f.Column < 1 || f.Text == "" {
+		var f Fault
+		if !errors.As(e, &f) || f.Line < 1 || f.Column < 1 || f.Text == "" {
 			t.Errorf("%#v is not a fault with a place", e)
 		}
 	}

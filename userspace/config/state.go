@@ -7,7 +7,7 @@ import (
 	"fairlead/userspace/model"
 )
 
-// Bounds that more than one file or test needs.
+// Bounds of numbers and times.
 const (
 	minFlows, maxFlows = 1024, 1 << 24
 	maxReplies         = 1_000_000

@@ -41,7 +41,7 @@ var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 // this looks for the longest beginning of whole lines that it accepts: the
 // mistake is in the next line or, if the library says so, further on.
 func syntaxFault(name string, data []byte, err error) *Fault {
-	const tries = 200 // the search takes a parse for each line
+	const tries = 50 // the search takes a parse for each line
 	prefix := yamlError.FindStringSubmatch(err.Error())
 	line := 1
 	if prefix != nil && prefix[1] != "" {
@@ -58,13 +58,17 @@ func syntaxFault(name string, data []byte, err error) *Fault {
 	line = min(line, len(lines))
 	text := strings.TrimRight(string(lines[line-1]), " \t\r\n")
 	near := strings.TrimLeft(text, " \t")
+	where := "near " + quote(near)
+	if near == "" {
+		where = "at the end"
+	}
 	why := err.Error()
 	if prefix != nil {
 		why = why[len(prefix[0]):]
 	}
 	return &Fault{
 		File: name, Line: line, Column: utf8.RuneCountInString(text) - utf8.RuneCountInString(near) + 1,
-		Text: "not YAML near " + quote(near) + ": " + why + "; check indentation, colons and quotes",
+		Text: "not YAML " + where + ": " + why + "; check indentation, colons and quotes",
 	}
 }
 
