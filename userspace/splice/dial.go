@@ -62,19 +62,19 @@ func (p *Proxy) connect(s *session) (done func(error), ok bool) {
 			return done, true
 		case errors.Is(err, errCut):
 			done(nil)
-			continue
+		default:
+			f := faultOf(err)
+			p.dialErrors[f].Add(1)
+			p.log().Debug("dial failed", "client", client, "backend", addr, "err", err)
+			if f == local {
+				err = nil
+			}
+			done(err)
+			tried = append(tried, addr)
 		}
-		f := faultOf(err)
-		p.dialErrors[f].Add(1)
-		p.log().Debug("dial failed", "client", client, "backend", addr, "err", err)
-		if f == local {
-			err = nil
-		}
-		done(err)
 		if gone(s.client) {
 			return nil, false
 		}
-		tried = append(tried, addr)
 	}
 	if s.group.run.Err() == nil {
 		p.noBackend.Add(1)
