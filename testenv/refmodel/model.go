@@ -102,7 +102,7 @@ func (m *Model) timeout(proto, state uint8) uint32 {
 // allUp says whether the agent is lost, so that every backend counts as up.
 func (m *Model) allUp() bool {
 	c := m.Control
-	return c.LossAfter != 0 && m.Clock-c.Heartbeat > c.LossAfter
+	return c.LossAfter != 0 && m.Clock > c.Heartbeat && m.Clock-c.Heartbeat > c.LossAfter
 }
 
 // service is the row, or one that is SERVICE_NONE if there is no such row.

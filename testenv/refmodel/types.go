@@ -7,11 +7,22 @@
 // that the kernel would supply, clock, routes, other CPUs, is a field of Model.
 package refmodel
 
+import (
+	"net"
+	"net/netip"
+)
+
 // An Addr is an IPv4 address.
 type Addr [4]byte
 
+// String is the dotted form.
+func (a Addr) String() string { return netip.AddrFrom4(a).String() }
+
 // A MAC is an Ethernet address.
 type MAC [6]byte
+
+// String is the form with colons.
+func (a MAC) String() string { return net.HardwareAddr(a[:]).String() }
 
 // Protocols.
 const (

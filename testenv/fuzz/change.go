@@ -1,0 +1,269 @@
+package fuzz
+
+import (
+	"fmt"
+
+	m "fairlead/testenv/refmodel"
+)
+
+// A part of a world that a change touches, so that no other need be written.
+type part int
+
+const (
+	partControl part = iota
+	partEnv          // clock, interface and rival
+	partService
+	partBackend
+	partSlot
+	partListener
+	partVIP
+	partDevice
+	partStandby
+	partRoute
+	partFlow // an entry is gone
+)
+
+// A change of a world. Row, addr, listener or tuple say which entry of the part.
+type change struct {
+	part     part
+	row      uint32
+	addr     m.Addr
+	listener m.Listener
+	tuple    m.Tuple
+	text     string
+	apply    func(*world)
+}
+
+// changes are those before a packet: mostly none.
+func (g *generator) changes() []change {
+	var cs []change
+	if g.w.rival != noRival {
+		cs = append(cs, setRival(noRival))
+	}
+	if oneIn(g.r, 2) {
+		cs = append(cs, g.tick())
+	}
+	if g.w.Control.Mode != m.ModeOn && oneIn(g.r, 20) {
+		cs = append(cs, setControl("mode on", func(c *m.Control) { c.Mode = m.ModeOn }))
+	}
+	for oneIn(g.r, 4) {
+		cs = append(cs, g.change()...)
+	}
+	return cs
+}
+
+func (g *generator) change() []change {
+	r := g.r
+	switch r.IntN(24) {
+	case 0, 1, 2, 3:
+		return g.withEpoch(g.backend())
+	case 4, 5:
+		return g.withEpoch(g.service())
+	case 6:
+		return g.withEpoch(g.slot())
+	case 7, 8:
+		return g.withEpoch(g.route())
+	case 9:
+		return g.withEpoch(g.device())
+	case 10, 11:
+		return []change{g.epoch()}
+	case 12, 13:
+		return []change{g.control()}
+	case 14:
+		return []change{g.listener()}
+	case 15:
+		return []change{g.vip()}
+	case 16, 17:
+		return []change{g.standby()}
+	case 18, 19:
+		return []change{g.evict()}
+	case 20, 21:
+		return []change{setRival(pick(r, []rival{rivalFirst, rivalFirst, rivalStale}))}
+	default:
+		return []change{g.edge()}
+	}
+}
+
+// withEpoch mostly follows a change of rows by a new epoch, as user space does.
+func (g *generator) withEpoch(c change) []change {
+	if oneIn(g.r, 4) {
+		return []change{c}
+	}
+	return []change{c, g.epoch()}
+}
+
+func (g *generator) epoch() change {
+	return setControl("epoch + 1", func(c *m.Control) { c.Epoch++ })
+}
+
+func setControl(text string, set func(*m.Control)) change {
+	return change{part: partControl, text: "control: " + text, apply: func(w *world) { set(&w.Control) }}
+}
+
+func setRival(kind rival) change {
+	return change{part: partEnv, text: fmt.Sprintf("rival: %d", kind), apply: func(w *world) { w.rival = kind }}
+}
+
+func setNow(now uint32) change {
+	return change{part: partEnv, text: fmt.Sprintf("now: %d", now), apply: func(w *world) { w.Now = now }}
+}
+
+// tick moves the clock a little, rarely back or far.
+func (g *generator) tick() change {
+	now := g.w.Now
+	switch n := g.r.IntN(200); {
+	case n == 0:
+		return setNow(now + 1<<31 - g.r.Uint32N(3))
+	case n < 3:
+		return setNow(now + 5000)
+	case n < 8:
+		return setNow(now + g.r.Uint32N(500))
+	case n < 28:
+		return setNow(now - 1 - g.r.Uint32N(2))
+	}
+	return setNow(now + g.r.Uint32N(4))
+}
+
+// edge moves the clock to where a known flow or the agent's time is just up.
+func (g *generator) edge() change {
+	if oneIn(g.r, 4) {
+		at := g.w.Control.Heartbeat + g.w.Control.LossAfter - 1 + uint64(g.r.IntN(3))
+		return change{part: partEnv, text: fmt.Sprintf("clock: %d ns", at), apply: func(w *world) { w.Clock = at }}
+	}
+	f := g.w.Flows[g.tuple()]
+	if f == nil {
+		return g.tick()
+	}
+	if oneIn(g.r, 2) {
+		return setNow(f.Seen + f.Idle + g.r.Uint32N(2))
+	}
+	return setNow(f.Checked + g.w.Control.Hz - g.r.Uint32N(2))
+}
+
+func (g *generator) control() change {
+	r := g.r
+	switch r.IntN(8) {
+	case 0:
+		mode := pick(r, []m.Mode{m.ModeOff, m.ModeDraining, m.ModeDraining, m.ModeOn, m.ModeOn, m.ModeOn})
+		return setControl(fmt.Sprintf("mode %d", mode), func(c *m.Control) { c.Mode = mode })
+	case 1:
+		era := r.Uint32N(3)
+		return setControl(fmt.Sprintf("era %d", era), func(c *m.Control) { c.Era = era })
+	case 2:
+		hz := pick(r, []uint32{1, 4, 100, 250})
+		return setControl(fmt.Sprintf("hz %d", hz), func(c *m.Control) { c.Hz = hz })
+	case 3, 4:
+		limit := pick(r, []uint32{0, 1, 2, 10, 1000})
+		return setControl(fmt.Sprintf("reply limit %d", limit), func(c *m.Control) { c.ReplyLimit = limit })
+	case 5:
+		after := pick(r, []uint64{0, 0, 1, 1e9})
+		return setControl(fmt.Sprintf("loss after %d", after), func(c *m.Control) { c.LossAfter = after })
+	case 6:
+		beat := g.w.Clock + 1 - uint64(r.IntN(3))
+		return setControl(fmt.Sprintf("heartbeat %d", beat), func(c *m.Control) { c.Heartbeat = beat })
+	}
+	which, idle := r.IntN(m.IdleMax), newIdle(r)
+	return setControl(fmt.Sprintf("idle %d: %d", which, idle), func(c *m.Control) { c.Idle[which] = idle })
+}
+
+func (g *generator) backend() change {
+	r := g.r
+	row := r.Uint32N(numBackends)
+	b := g.w.Backends[row]
+	switch r.IntN(8) {
+	case 0:
+		b.Gen++
+	case 1:
+		b = newBackend(r, g.w.owner(r))
+	case 2:
+		b.State = m.BackendNone
+	case 3:
+		b.Port = pick(r, vipPorts)
+	case 4, 5:
+		b.State = m.BackendDown
+	default:
+		b.State = m.BackendUp
+	}
+	text := fmt.Sprintf("backend %d: %+v", row, b)
+	return change{part: partBackend, row: row, text: text, apply: func(w *world) { w.Backends[row] = b }}
+}
+
+func (g *generator) service() change {
+	r := g.r
+	row := r.Uint32N(numServices)
+	was := g.w.Services[row]
+	s := was
+	switch r.IntN(6) {
+	case 0:
+		s.Gen++
+	case 1:
+		s = newService(r)
+		s.Slots, s.SlotsAll = was.Slots, was.SlotsAll
+	case 2:
+		s.Flags ^= m.FlagKeep
+	case 3:
+		s.State = pick(r, []uint8{m.ServiceXDP, m.ServiceXDP, m.ServiceProxy, m.ServiceNone})
+	default:
+		g.w.newRuns(r, int(row))
+		s = g.w.Services[row]
+		g.w.Services[row] = was
+	}
+	text := fmt.Sprintf("service %d: %+v", row, s)
+	return change{part: partService, row: row, text: text, apply: func(w *world) { w.Services[row] = s }}
+}
+
+func (g *generator) slot() change {
+	at := g.r.Uint32N(numSlots)
+	row := g.w.candidate(g.r, at*numServices/numSlots)
+	text := fmt.Sprintf("slot %d: %d", at, row)
+	return change{part: partSlot, row: at, text: text, apply: func(w *world) { w.Slots[at] = row }}
+}
+
+func (g *generator) route() change {
+	addr := pick(g.r, pick(g.r, [][]m.Addr{clients, servers, servers, spoofed}))
+	if oneIn(g.r, 10) {
+		return change{part: partRoute, addr: addr, text: fmt.Sprintf("no route to %v", addr), apply: func(w *world) { delete(w.fib, addr) }}
+	}
+	way := newRoute(g.r)
+	text := fmt.Sprintf("route to %v: %+v", addr, way)
+	return change{part: partRoute, addr: addr, text: text, apply: func(w *world) { w.fib[addr] = way }}
+}
+
+func (g *generator) device() change {
+	ifindex := pick(g.r, interfaces)
+	can := oneIn(g.r, 2) || ifindex == interfaces[0]
+	text := fmt.Sprintf("device %d: %v", ifindex, can)
+	return change{part: partDevice, row: ifindex, text: text, apply: func(w *world) { w.Devices[ifindex] = can }}
+}
+
+func (g *generator) listener() change {
+	if oneIn(g.r, 3) {
+		l := pick(g.r, g.w.offered)
+		return change{part: partListener, listener: l, text: fmt.Sprintf("no listener %v", l), apply: func(w *world) { delete(w.Listeners, l) }}
+	}
+	l, row := pick(g.r, g.w.offered), g.r.Uint32N(numServices)
+	text := fmt.Sprintf("listener %v: %d", l, row)
+	return change{part: partListener, listener: l, text: text, apply: func(w *world) { w.Listeners[l] = row }}
+}
+
+func (g *generator) vip() change {
+	addr := pick(g.r, vips)
+	is := !oneIn(g.r, 4)
+	text := fmt.Sprintf("vip %v: %v", addr, is)
+	return change{part: partVIP, addr: addr, text: text, apply: func(w *world) { w.VIPs[addr] = is }}
+}
+
+func (g *generator) standby() change {
+	t := g.tuple()
+	is := !oneIn(g.r, 3)
+	text := fmt.Sprintf("standby %v: %v", t, is)
+	return change{part: partStandby, tuple: t, text: text, apply: func(w *world) { w.Standby[t] = is }}
+}
+
+func (g *generator) evict() change {
+	t := g.tuple()
+	if len(g.tuples) > 0 {
+		t = pick(g.r, g.tuples)
+	}
+	return change{part: partFlow, tuple: t, text: fmt.Sprintf("flow %v evicted", t), apply: func(w *world) { delete(w.Flows, t) }}
+}

@@ -1,0 +1,168 @@
+// Package fuzz compares the XDP program with the reference model on random
+// packets under random configurations.
+//
+// A run consists of episodes. Each starts from an empty flow table and a
+// configuration of its own, then changes configuration, clock and surroundings
+// between packets. Every packet's action, bytes and egress must be the same on
+// both sides, and at the end of an episode all counters, turns and flows. An
+// episode follows from its seed alone and can be replayed in parts.
+package fuzz
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/google/go-cmp/cmp"
+
+	m "fairlead/testenv/refmodel"
+)
+
+// A target is a datapath that is compared with the model.
+type target interface {
+	// reset takes over a world that has no flows.
+	reset(w *world) error
+	// sync takes over one change that was applied to w.
+	sync(w *world, c change) error
+	// run takes one packet. The frame is not kept.
+	run(frame []byte, linear int) (m.Result, error)
+	// state is everything that packets have changed since reset.
+	state() (state, error)
+	// cuts says whether the linear part of a frame can be chosen.
+	cuts() bool
+}
+
+// A state is what packets change.
+type state struct {
+	Flows           map[m.Tuple]m.Flow
+	Turns           []uint64
+	ServiceCounters []m.Counters
+	BackendCounters []m.Counters
+	Verdicts        []uint64
+	Replies         m.Replies
+	Faults          []string // what must not be, whatever the model says
+}
+
+func (w *world) state() state {
+	s := state{
+		Flows: make(map[m.Tuple]m.Flow, len(w.Flows)), Turns: w.Turns, Verdicts: w.Verdicts[:], Replies: w.Replies,
+		ServiceCounters: w.ServiceCounters, BackendCounters: w.BackendCounters,
+	}
+	for t, f := range w.Flows {
+		s.Flows[t] = *f
+	}
+	return s
+}
+
+// episodeLen is the number of packets from one clean state to the next.
+const episodeLen = 500
+
+// An item is a change or, if change is nil, a packet.
+type item struct {
+	change *change
+	frame  []byte
+	linear int
+}
+
+// A Histogram counts packets by verdict, as the model has it.
+type Histogram [m.VerdictMax]uint64
+
+// fuzzer compares a target with the model.
+type fuzzer struct {
+	target  target
+	seed    uint64
+	packets int // sent so far
+	seen    Histogram
+}
+
+// run sends n packets. It returns the first difference, nil if there is none.
+func (f *fuzzer) run(n int) (*difference, error) {
+	for episode := uint64(0); f.packets < n; episode++ {
+		size := min(episodeLen, n-f.packets)
+		d, err := f.episode(episode, size)
+		if d != nil || err != nil {
+			return d, err
+		}
+		f.packets += size
+	}
+	return nil, nil
+}
+
+func (f *fuzzer) world(episode uint64) *world {
+	return newWorld(rand.New(rand.NewPCG(f.seed, 2*episode)))
+}
+
+// episode sends size packets under a configuration of their own.
+func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
+	w := f.world(episode)
+	g := newGenerator(rand.New(rand.NewPCG(f.seed, 2*episode+1)), w, f.target.cuts())
+	if err := f.target.reset(w); err != nil {
+		return nil, fmt.Errorf("reset target: %w", err)
+	}
+	var items []item
+	for range size {
+		for _, c := range g.changes() {
+			items = append(items, item{change: &c})
+			if err := f.apply(w, &c); err != nil {
+				return nil, err
+			}
+		}
+		frame, linear := g.packet()
+		items = append(items, item{frame: frame, linear: linear})
+		text, res, err := f.packet(w, frame, linear)
+		if err != nil {
+			return nil, err
+		}
+		if text != "" {
+			return f.pin(episode, items, text)
+		}
+		g.learn(frame, res)
+	}
+	text, err := f.states(w)
+	if err != nil {
+		return nil, err
+	}
+	if text != "" {
+		return f.pin(episode, items, text)
+	}
+	for v, n := range w.Verdicts {
+		f.seen[v] += n
+	}
+	return nil, nil
+}
+
+func (f *fuzzer) apply(w *world, c *change) error {
+	c.apply(w)
+	if err := f.target.sync(w, *c); err != nil {
+		return fmt.Errorf("apply %s: %w", c.text, err)
+	}
+	return nil
+}
+
+// packet sends one packet through both sides. Text tells how they differ.
+func (f *fuzzer) packet(w *world, frame []byte, linear int) (text string, want m.Result, err error) {
+	want = w.Process(frame, linear)
+	got, err := f.target.run(frame, linear)
+	if err != nil {
+		return "", want, fmt.Errorf("run packet %x: %w", frame, err)
+	}
+	if got.Action != want.Action || got.Egress != want.Egress || !bytes.Equal(got.Out, want.Out) {
+		text = fmt.Sprintf("model:  action %d, egress %d, %s: %s\n        %x\ntarget: action %d, egress %d: %s\n        %x",
+			want.Action, want.Egress, want.Verdict, describe(want.Out), want.Out,
+			got.Action, got.Egress, describe(got.Out), got.Out)
+	}
+	return text, want, nil
+}
+
+// states compares what packets have changed.
+func (f *fuzzer) states(w *world) (string, error) {
+	got, err := f.target.state()
+	if err != nil {
+		return "", fmt.Errorf("read state: %w", err)
+	}
+	want := w.state()
+	if got.equal(want) {
+		return "", nil
+	}
+	return "state (-model +target):\n" + cmp.Diff(want, got), nil
+}

@@ -1,0 +1,117 @@
+package fuzz
+
+import (
+	"strings"
+	"testing"
+
+	m "fairlead/testenv/refmodel"
+)
+
+// twin is a target that is the model itself, but for one fault.
+type twin struct {
+	*world
+	fault func(w *world, res *m.Result)
+}
+
+func (t *twin) reset(w *world) error {
+	// A copy of the configuration; the state of w is empty.
+	t.world = &world{}
+	*t.world = *w
+	model := *w.Model
+	t.Model = &model
+	t.Services = append([]m.Service{}, w.Services...)
+	t.Backends = append([]m.Backend{}, w.Backends...)
+	t.Slots = append([]uint32{}, w.Slots...)
+	t.Turns = append([]uint64{}, w.Turns...)
+	t.ServiceCounters = make([]m.Counters, numServices)
+	t.BackendCounters = make([]m.Counters, numBackends)
+	t.Flows = map[m.Tuple]*m.Flow{}
+	t.Rival = t.interfere
+	return nil
+}
+
+// sync repeats a change. What the copy shares with w, maps, is changed already.
+func (t *twin) sync(_ *world, c change) error {
+	c.apply(t.world)
+	return nil
+}
+
+func (t *twin) run(frame []byte, linear int) (m.Result, error) {
+	res := t.Process(frame, linear)
+	if t.fault != nil {
+		t.fault(t.world, &res)
+	}
+	return res, nil
+}
+
+func (t *twin) state() (state, error) { return t.world.state(), nil }
+
+func (t *twin) cuts() bool { return true }
+
+func TestModelAgainstItself(t *testing.T) {
+	f := &fuzzer{target: &twin{}, seed: 1}
+	d, err := f.run(50_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d != nil {
+		t.Fatal(d)
+	}
+	checkCoverage(t, f)
+}
+
+func TestDifferenceIsPinned(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		fault func(w *world, res *m.Result)
+		want  string
+	}{
+		{"a byte", func(_ *world, res *m.Result) {
+			if res.Verdict == m.AnswerUnreachable {
+				res.Out = append([]byte{}, res.Out...)
+				res.Out[30] ^= 1
+			}
+		}, "ANSWER_UNREACHABLE"},
+		{"a counter", func(w *world, res *m.Result) {
+			if res.Verdict == m.PassICMP {
+				w.Verdicts[m.PassICMP]--
+			}
+		}, "state (-model +target)"},
+		{"a flow", func(w *world, res *m.Result) {
+			if res.Verdict == m.DropFlowEnded {
+				for _, f := range w.Flows {
+					f.Seen++
+				}
+			}
+		}, "Seen:"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := &fuzzer{target: &twin{fault: test.fault}, seed: 2}
+			d, err := f.run(50_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d == nil {
+				t.Fatal("the fault was not found")
+			}
+			if d.Packet == 0 || !strings.Contains(d.Text, test.want) {
+				t.Errorf("packet %d: %s\nwant one of %s", d.Packet, d.Text, test.want)
+			}
+			if len(d.items) > 40 {
+				t.Errorf("still %d items after shrinking", len(d.items))
+			}
+			t.Logf("packet %d, %d items", d.Packet, len(d.items))
+		})
+	}
+}
+
+// checkCoverage asserts that every verdict was reached, and prints how often.
+func checkCoverage(t *testing.T, f *fuzzer) {
+	t.Helper()
+	for v, n := range f.seen {
+		t.Logf("%-18s %9d", m.Verdict(v), n)
+		if n == 0 {
+			t.Errorf("no packet of %d reached %s", f.packets, m.Verdict(v))
+		}
+	}
+}

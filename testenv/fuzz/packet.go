@@ -1,0 +1,178 @@
+package fuzz
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+
+	m "fairlead/testenv/refmodel"
+)
+
+var be = binary.BigEndian
+
+const (
+	ethLen   = 14
+	l4At     = ethLen + 20
+	tcpFlags = l4At + 13
+)
+
+// A generator makes packets and changes for a world. It remembers tuples, so
+// that flows live on.
+type generator struct {
+	r      *rand.Rand
+	w      *world
+	tuples []m.Tuple // of clients' packets, and reversed ones of what was forwarded
+	next   int       // to be replaced
+	cut    bool      // frames may have a shorter linear part
+}
+
+const remembered = 40
+
+func newGenerator(r *rand.Rand, w *world, cut bool) *generator {
+	return &generator{r: r, w: w, cut: cut}
+}
+
+// remember replaces the oldest tuple.
+func (g *generator) remember(t m.Tuple) {
+	if len(g.tuples) < remembered {
+		g.tuples = append(g.tuples, t)
+		return
+	}
+	g.tuples[g.next] = t
+	g.next = (g.next + 1) % remembered
+}
+
+// learn remembers a packet that was forwarded, and how its receiver would
+// answer; a few others, too.
+func (g *generator) learn(frame []byte, res m.Result) {
+	if res.Verdict == m.ForwardTX || res.Verdict == m.ForwardRedirect {
+		g.remember(tupleOf(frame))
+		g.remember(tupleOf(res.Out).Reverse())
+	} else if len(frame) >= l4At+8 && oneIn(g.r, 8) {
+		g.remember(tupleOf(frame))
+	}
+}
+
+func tupleOf(frame []byte) m.Tuple {
+	return m.Tuple{
+		Src: m.Addr(frame[26:30]), Dst: m.Addr(frame[30:34]),
+		SPort: be.Uint16(frame[34:]), DPort: be.Uint16(frame[36:]), Proto: frame[23],
+	}
+}
+
+// tuple is one that was seen, or a client's new one.
+func (g *generator) tuple() m.Tuple {
+	if len(g.tuples) > 0 && !oneIn(g.r, 3) {
+		return pick(g.r, g.tuples)
+	}
+	return g.client()
+}
+
+// client is a tuple of a client to a service.
+func (g *generator) client() m.Tuple {
+	l := pick(g.r, g.w.offered)
+	t := m.Tuple{Src: pick(g.r, clients), Dst: l.Addr, SPort: pick(g.r, ports), DPort: l.Port, Proto: l.Proto}
+	if oneIn(g.r, 12) {
+		t.Src = pick(g.r, spoofed)
+	}
+	if len(g.tuples) > 0 && oneIn(g.r, 3) { // a client with flows of other services
+		known := pick(g.r, g.tuples)
+		t.Src, t.SPort = known.Src, known.SPort
+	}
+	if oneIn(g.r, 30) {
+		t.Dst = pick(g.r, servers)
+	}
+	if oneIn(g.r, 30) {
+		t.SPort = uint16(g.r.Uint32())
+	}
+	return t
+}
+
+// packet is a frame and the length of its linear part.
+func (g *generator) packet() (frame []byte, linear int) {
+	var t m.Tuple
+	if oneIn(g.r, 4) || len(g.tuples) == 0 {
+		t = g.client()
+	} else {
+		t = pick(g.r, g.tuples)
+	}
+	frame = g.build(t)
+	if oneIn(g.r, 6) {
+		frame = g.mutate(frame)
+		for oneIn(g.r, 4) {
+			frame = g.mutate(frame)
+		}
+	}
+	linear = len(frame)
+	if g.cut && oneIn(g.r, 20) {
+		linear = ethLen + g.r.IntN(min(linear-ethLen, 70)+1)
+	}
+	return frame, linear
+}
+
+// build makes a good frame of the tuple.
+func (g *generator) build(t m.Tuple) []byte {
+	header := 8
+	if t.Proto == m.TCP {
+		header = 20
+	}
+	payload := pick(g.r, []int{0, 0, 0, 1, 2, 5, 6, 11, 26, 100})
+	if oneIn(g.r, 300) {
+		payload = 3400 + g.r.IntN(5500)
+	}
+	frame := make([]byte, l4At+header+payload)
+	for i := range frame {
+		frame[i] = byte(g.r.Uint32())
+	}
+	copy(frame, []byte{2, 0, 0, 9, 0, 1, 2, 0, 0, 9, 0, 2, 8, 0})
+	g.ip(frame[ethLen:], t)
+	l4 := frame[l4At:]
+	be.PutUint16(l4[0:], t.SPort)
+	be.PutUint16(l4[2:], t.DPort)
+	sumAt := 6
+	if t.Proto == m.TCP {
+		g.tcp(l4, t)
+		sumAt = 16
+	} else {
+		be.PutUint16(l4[4:], uint16(len(l4)))
+	}
+	be.PutUint16(l4[sumAt:], 0)
+	be.PutUint16(l4[sumAt:], l4Sum(t, l4))
+	return frame
+}
+
+func l4Sum(t m.Tuple, l4 []byte) uint16 {
+	pseudo := append(append([]byte{}, t.Src[:]...), t.Dst[:]...)
+	pseudo = append(pseudo, 0, t.Proto, byte(len(l4)>>8), byte(len(l4)))
+	return m.Checksum(pseudo, l4)
+}
+
+func (g *generator) ip(ip []byte, t m.Tuple) {
+	ip[0] = 0x45
+	be.PutUint16(ip[2:], uint16(len(ip)))
+	be.PutUint16(ip[6:], pick(g.r, []uint16{0, 0x4000, 0x4000, 0x8000}))
+	ip[8] = pick(g.r, []byte{64, 64, 255, 2})
+	ip[9] = t.Proto
+	copy(ip[12:], t.Src[:])
+	copy(ip[16:], t.Dst[:])
+	be.PutUint16(ip[10:], 0)
+	be.PutUint16(ip[10:], m.Checksum(ip[:20]))
+}
+
+func (g *generator) tcp(l4 []byte, t m.Tuple) {
+	l4[12] = 5 << 4
+	if len(l4) >= 24 && oneIn(g.r, 4) {
+		l4[12] = 6 << 4
+	}
+	known := g.w.Flows[t]
+	kinds := []byte{m.SYN, m.SYN, m.SYN, m.SYN, m.SYN, m.ACK, m.FIN | m.ACK}
+	switch {
+	case known != nil && known.Dir == m.Reply:
+		kinds = []byte{m.SYN | m.ACK, m.ACK, m.ACK, m.ACK, m.FIN | m.ACK, m.FIN, m.RST, m.SYN}
+	case known != nil:
+		kinds = []byte{m.SYN, m.SYN, m.ACK, m.ACK, m.ACK, m.ACK, m.FIN | m.ACK, m.FIN, m.RST | m.ACK}
+	}
+	l4[13] = pick(g.r, kinds)
+	if oneIn(g.r, 16) {
+		l4[13] = byte(g.r.Uint32())
+	}
+}

@@ -1,0 +1,232 @@
+package fuzz
+
+import (
+	"math/rand/v2"
+
+	m "fairlead/testenv/refmodel"
+)
+
+// Sizes of the maps, small so that rows and slots are hit often.
+const (
+	numServices = 8
+	numBackends = 16
+	numSlots    = 64
+)
+
+// Pools of addresses and ports, small so that tuples collide.
+var (
+	vips     = []m.Addr{{203, 0, 113, 10}, {203, 0, 113, 11}, {10, 0, 0, 1}}
+	clients  = []m.Addr{{198, 51, 100, 7}, {198, 51, 100, 8}, {10, 1, 0, 3}}
+	servers  = []m.Addr{{10, 2, 1, 2}, {10, 2, 1, 3}, {172, 16, 255, 255}}
+	spoofed  = []m.Addr{{0, 0, 0, 0}, {0, 1, 2, 3}, {1, 0, 0, 0}, {126, 255, 255, 255}, {127, 0, 0, 1}, {128, 0, 0, 0}, {223, 255, 255, 255}, {224, 0, 0, 1}, {255, 255, 255, 255}, {203, 0, 113, 10}, {10, 2, 1, 2}}
+	vipPorts = []uint16{80, 81, 53, 8000, 8001, 8002}
+	ports    = []uint16{1000, 40000, 80, 0, 65535}
+	// Interfaces: packets come in by the first, the last two cannot send.
+	interfaces = []uint32{1, 2, 3, 4, 70000}
+)
+
+func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
+
+// oneIn is true once in n times.
+func oneIn(r *rand.Rand, n int) bool { return r.IntN(n) == 0 }
+
+// A route is an answer of the FIB.
+type route struct {
+	result m.FIBResult
+	hop    m.Hop
+}
+
+// A world is a model with surroundings that can be written down: what of it
+// the other side of a comparison has to be told.
+type world struct {
+	*m.Model
+	fib     map[m.Addr]route
+	rival   rival
+	offered []m.Listener // what has been a key of Listeners, to send packets to
+}
+
+// A rival is what another CPU does just before a forward entry is inserted.
+type rival uint32
+
+const (
+	noRival    rival = iota
+	rivalFirst       // it has inserted the same entry
+	rivalStale       // it has inserted one of another era
+)
+
+// newWorld is a random configuration.
+func newWorld(r *rand.Rand) *world {
+	w := &world{Model: &m.Model{
+		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]bool{},
+		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
+		Devices: map[uint32]bool{}, Standby: map[m.Tuple]bool{}, Ingress: interfaces[0],
+		Flows: map[m.Tuple]*m.Flow{}, Turns: make([]uint64, numServices),
+		ServiceCounters: make([]m.Counters, numServices), BackendCounters: make([]m.Counters, numBackends),
+	}, fib: map[m.Addr]route{}}
+	w.FIB = func(_, dst m.Addr) (m.FIBResult, m.Hop) {
+		if way, ok := w.fib[dst]; ok {
+			return way.result, way.hop
+		}
+		return m.FIBNotFwded, m.Hop{}
+	}
+	w.Rival = w.interfere
+	w.Control = newControl(r)
+	w.Now = pick(r, []uint32{0, 5, 1 << 20, 1<<31 - 3, 1<<32 - 5, r.Uint32()})
+	w.Clock = w.Control.Heartbeat + uint64(r.IntN(3))*1e9
+	for _, addr := range vips {
+		if !oneIn(r, 8) {
+			w.VIPs[addr] = true
+		}
+	}
+	for row := range w.Services {
+		w.Services[row] = newService(r)
+		w.Turns[row] = pick(r, []uint64{0, 1, 1<<32 - 2, 1<<64 - 2, r.Uint64()})
+		w.listen(r, uint32(row))
+	}
+	for row := range w.Backends {
+		w.Backends[row] = newBackend(r, w.owner(r))
+	}
+	w.fillSlots(r)
+	for _, i := range interfaces[:3] {
+		w.Devices[i] = true
+	}
+	for _, pool := range [][]m.Addr{clients, servers, spoofed} {
+		for _, addr := range pool {
+			w.fib[addr] = newRoute(r)
+		}
+	}
+	return w
+}
+
+func (w *world) interfere(forward m.Tuple, entry m.Flow) {
+	switch w.rival {
+	case rivalStale:
+		entry.Era++
+		fallthrough
+	case rivalFirst:
+		w.Flows[forward] = &entry
+	}
+}
+
+func newControl(r *rand.Rand) m.Control {
+	c := m.Control{
+		Mode: m.ModeOn, Era: r.Uint32N(3), Epoch: r.Uint32N(3), Hz: pick(r, []uint32{1, 4, 100, 250}),
+		ReplyLimit: pick(r, []uint32{0, 1, 2, 10, 1000}),
+		Heartbeat:  1 << 40, LossAfter: pick(r, []uint64{0, 0, 1, 1e9}),
+	}
+	for i := range c.Idle {
+		c.Idle[i] = newIdle(r)
+	}
+	return c
+}
+
+func newIdle(r *rand.Rand) uint32 {
+	return pick(r, []uint32{0, 1, 3, 50, 50, 400, 400, 5000, 5000, 1<<31 - 1, 1 << 31, 1<<32 - 1})
+}
+
+func newService(r *rand.Rand) m.Service {
+	s := m.Service{State: m.ServiceXDP, Gen: r.Uint32N(3), Flags: uint8(r.IntN(4))}
+	if oneIn(r, 8) {
+		s.State = pick(r, []uint8{m.ServiceNone, m.ServiceProxy, m.ServiceProxy})
+	}
+	return s
+}
+
+func newBackend(r *rand.Rand, owner uint32) m.Backend {
+	b := m.Backend{
+		Addr: pick(r, servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
+		Gen: r.Uint32N(3), Service: owner,
+	}
+	if oneIn(r, 5) {
+		b.State = pick(r, []uint8{m.BackendNone, m.BackendDown, m.BackendDown})
+	}
+	if oneIn(r, 20) {
+		b.Addr = pick(r, vips)
+	}
+	return b
+}
+
+// newRoute mostly leads somewhere.
+func newRoute(r *rand.Rand) route {
+	way := route{hop: m.Hop{
+		DMAC:    m.MAC{2, 0, 0, 1, 0, byte(r.IntN(256))},
+		SMAC:    m.MAC{2, 0, 0, 2, 0, byte(r.IntN(256))},
+		Ifindex: pick(r, interfaces[:3]),
+	}}
+	if oneIn(r, 20) {
+		way.hop.Ifindex = pick(r, interfaces)
+	}
+	if oneIn(r, 12) {
+		way.result = m.FIBResult(r.IntN(10))
+	}
+	if oneIn(r, 100) {
+		way.result = -22
+	}
+	return way
+}
+
+// listen makes a service reachable by up to four ports of one or two protocols.
+func (w *world) listen(r *rand.Rand, row uint32) {
+	first := pick(r, vipPorts)
+	for port := first; port < first+uint16(1+r.IntN(4)); port++ {
+		l := m.Listener{Addr: pick(r, vips), Port: port, Proto: protocol(r)}
+		w.Listeners[l] = row
+		w.offered = append(w.offered, l)
+	}
+}
+
+func protocol(r *rand.Rand) uint8 { return pick(r, []uint8{m.TCP, m.TCP, m.TCP, m.UDP, m.UDP}) }
+
+// owner is a row of services, rarely one that does not exist.
+func (w *world) owner(r *rand.Rand) uint32 {
+	if oneIn(r, 40) {
+		return numServices
+	}
+	return r.Uint32N(numServices)
+}
+
+// fillSlots gives every service a run of slots that mostly name its backends.
+func (w *world) fillSlots(r *rand.Rand) {
+	const run = numSlots / numServices
+	for i := range w.Slots {
+		w.Slots[i] = w.candidate(r, uint32(i/run))
+	}
+	for row := range w.Services {
+		w.newRuns(r, row)
+	}
+}
+
+// newRuns gives a service other runs, rarely beyond the end of the slots.
+func (w *world) newRuns(r *rand.Rand, row int) {
+	s := &w.Services[row]
+	const size = numSlots / numServices
+	for _, run := range []*m.Run{&s.Slots, &s.SlotsAll} {
+		*run = m.Run{Offset: uint32(row*size + r.IntN(3)), Length: uint32(1 + r.IntN(size-2))}
+		if oneIn(r, 8) {
+			run.Length = 0
+		}
+		if oneIn(r, 25) {
+			*run = m.Run{Offset: numSlots - 2, Length: 5}
+		}
+	}
+}
+
+// candidate is a backend of the service, mostly.
+func (w *world) candidate(r *rand.Rand, service uint32) uint32 {
+	switch r.IntN(20) {
+	case 0:
+		return numBackends
+	case 1:
+		return 1<<32 - 1
+	case 2:
+		return r.Uint32N(numBackends)
+	}
+	start := r.IntN(numBackends)
+	for i := range numBackends {
+		row := (start + i) % numBackends
+		if w.Backends[row].Service == service {
+			return uint32(row)
+		}
+	}
+	return r.Uint32N(numBackends)
+}
