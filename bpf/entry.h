@@ -47,5 +47,6 @@ static __noinline long make_twin(const struct packet *p, const struct flow *f,
 	set_leaving(&twin, &at, &to);
 	if (FAULT(20, false, true))
 		return 0;
+	env_race(&at);
 	return bpf_map_update_elem(&flows, &at, &twin, FAULT(21, BPF_NOEXIST, BPF_ANY));
 }

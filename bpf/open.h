@@ -118,7 +118,7 @@ static __always_inline int insert(struct packet *p, const struct flow *e, const 
 {
 	long err;
 
-	env_race();
+	env_race(&p->key);
 	err = bpf_map_update_elem(&flows, &p->key, e, BPF_NOEXIST);
 	if (err)
 		return err == -EEXIST ? follow_winner(p) : DROP_TABLE_FULL;

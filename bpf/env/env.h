@@ -33,7 +33,8 @@ static __always_inline int env_redirect(__u32 ifindex)
 	return bpf_redirect(ifindex, 0);
 }
 
-/* env_race is where another CPU may make the same flow first. */
-static __always_inline void env_race(void)
+/* env_race is where another CPU may be quicker: just before an entry is inserted at key. */
+static __always_inline void env_race(const struct flow_key *key)
 {
+	(void)key;
 }

@@ -9,16 +9,9 @@ volatile const __u32 seeded_fault;
 
 #define FAULT(n, good, bad) (seeded_fault == (n) ? (bad) : (good))
 
-/* struct env is the one entry of the env map. */
-struct env {
-	__u64 ktime; /* what env_ktime returns */
-	__u32 now; /* what env_now returns */
-	__u32 egress; /* interface of the last redirect; written by the datapath */
-	__u32 race; /* not 0: the rival's entry is inserted by env_race */
-	__u32 fib_calls; /* look-ups; written by the datapath */
-	struct flow_key rival_key;
-	struct flow rival;
-};
+__u64 world_ktime; /* what env_ktime returns */
+__u32 world_now; /* what env_now returns */
+__u32 world_egress; /* interface of the last redirect; written by the datapath */
 
 /* struct fib is what env_fib answers for a destination address. */
 struct fib {
@@ -28,51 +21,39 @@ struct fib {
 	__u8 smac[6];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__type(key, __u32);
-	__type(value, struct env);
-	__uint(max_entries, 1);
-} env SEC(".maps");
-
+/* fibs: destination address -> the answer; NOT_FWDED where there is none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __be32);
 	__type(value, struct fib);
 	__uint(max_entries, 65536);
+} fibs SEC(".maps");
+
+/* rivals: what another CPU puts at a key of flows just before the datapath would. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-} env_fib_answers SEC(".maps");
-
-static __always_inline struct env *env_entry(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&env, &zero);
-}
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+	__uint(max_entries, 65536);
+} rivals SEC(".maps");
 
 static __always_inline __u32 env_now(void)
 {
-	struct env *e = env_entry();
-
-	return e ? e->now : 0;
+	return world_now;
 }
 
 static __always_inline __u64 env_ktime(void)
 {
-	struct env *e = env_entry();
-
-	return e ? e->ktime : 0;
+	return world_ktime;
 }
 
-/* env_fib answers NOT_FWDED for a destination that the test gave no answer for. */
 static __always_inline long env_fib(struct xdp_md *ctx, struct bpf_fib_lookup *params)
 {
 	__be32 to = params->ipv4_dst;
-	struct fib *answer = bpf_map_lookup_elem(&env_fib_answers, &to);
-	struct env *e = env_entry();
+	struct fib *answer = bpf_map_lookup_elem(&fibs, &to);
 
-	if (e)
-		e->fib_calls++;
 	if (!answer || params->family != 2 || params->ifindex != ctx->ingress_ifindex)
 		return BPF_FIB_LKUP_RET_NOT_FWDED;
 	if (answer->result == BPF_FIB_LKUP_RET_SUCCESS) {
@@ -85,17 +66,14 @@ static __always_inline long env_fib(struct xdp_md *ctx, struct bpf_fib_lookup *p
 
 static __always_inline int env_redirect(__u32 ifindex)
 {
-	struct env *e = env_entry();
-
-	if (e)
-		e->egress = ifindex;
+	world_egress = ifindex;
 	return XDP_REDIRECT;
 }
 
-static __always_inline void env_race(void)
+static __always_inline void env_race(const struct flow_key *key)
 {
-	struct env *e = env_entry();
+	struct flow *rival = bpf_map_lookup_elem(&rivals, key);
 
-	if (e && e->race)
-		bpf_map_update_elem(&flows, &e->rival_key, &e->rival, BPF_ANY);
+	if (rival)
+		bpf_map_update_elem(&flows, key, rival, BPF_ANY);
 }

@@ -1,0 +1,114 @@
+// Package lbtest runs the datapath on given packets in a world of the test's
+// own: clock, routes and rivals are what the test says, and one of the faults
+// of [Faults] can be built in.
+//
+// It is the C of package loader, compiled with bpf/test/env.h in the place of
+// bpf/env/env.h. Nothing is attached: packets go through BPF_PROG_TEST_RUN.
+package lbtest
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+
+	"fairlead/testenv"
+)
+
+// Ingress is the interface that every packet comes in from: the loopback of
+// whatever network namespace the test is in.
+const Ingress = 1
+
+// XDP actions.
+const (
+	Drop     = 1
+	Pass     = 2
+	TX       = 3
+	Redirect = 4
+)
+
+// Answers of a look-up in the routes (enum of linux/bpf.h).
+const (
+	RouteFound        = 0
+	RouteBlackhole    = 1
+	RouteNotForwarded = 4
+	RouteNoNeighbour  = 7
+)
+
+// A Route is the answer to a look-up: a Result, and a way if that is RouteFound.
+type Route = lbFib
+
+// A Datapath is a loaded program with maps that nobody else has. It is not
+// safe for concurrent use.
+type Datapath struct {
+	// Maps are the maps by their names in the C; package loader has their types.
+	Maps map[string]*ebpf.Map
+
+	coll *ebpf.Collection
+	out  []byte
+}
+
+// Load loads the datapath with one of [Faults] built in, or with none: 0.
+// sizes are numbers of entries by name of the map; a map that it lacks gets
+// what the C says. The test closes the datapath.
+func Load(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
+	tb.Helper()
+	testenv.RequireRoot(tb)
+	spec, err := loadLb()
+	if err != nil {
+		tb.Fatalf("parse the test object: %v", err)
+	}
+	for name, n := range sizes {
+		spec.Maps[name].MaxEntries = n
+	}
+	if err := spec.Variables[lbVarSeededFault].Set(fault); err != nil {
+		tb.Fatalf("seed fault %d: %v", fault, err)
+	}
+	coll, err := ebpf.NewCollection(spec)
+	var refused *ebpf.VerifierError
+	if errors.As(err, &refused) {
+		tb.Fatalf("load the test object: %+v", refused)
+	}
+	if err != nil {
+		tb.Fatalf("load the test object: %v", err)
+	}
+	tb.Cleanup(coll.Close)
+	return &Datapath{Maps: coll.Maps, coll: coll, out: make([]byte, 1<<16)}
+}
+
+// Run sends one frame through the program. It returns the XDP action, the
+// frame as the program left it, and the interface that it is redirected to,
+// 0 if it is not. out is valid until the next Run.
+func (d *Datapath) Run(frame []byte) (action uint32, out []byte, egress uint32, err error) {
+	opts := ebpf.RunOptions{Data: frame, DataOut: d.out}
+	action, err = d.coll.Programs[lbProgFairlead].Run(&opts)
+	if err != nil {
+		return 0, nil, 0, fmt.Errorf("run the program: %w", err)
+	}
+	if action == Redirect {
+		if err := d.coll.Variables[lbVarWorldEgress].Get(&egress); err != nil {
+			return 0, nil, 0, fmt.Errorf("read the egress: %w", err)
+		}
+	}
+	return action, opts.DataOut, egress, nil
+}
+
+// SetNow sets the tick.
+func (d *Datapath) SetNow(tick uint32) error {
+	return d.coll.Variables[lbVarWorldNow].Set(tick)
+}
+
+// SetMonotonic sets CLOCK_MONOTONIC, in nanoseconds.
+func (d *Datapath) SetMonotonic(ns uint64) error {
+	return d.coll.Variables[lbVarWorldKtime].Set(ns)
+}
+
+// SetRoute sets what a look-up of the way to an address answers. An address
+// without an answer is RouteNotForwarded.
+func (d *Datapath) SetRoute(to netip.Addr, r Route) error {
+	return d.Maps[lbMapFibs].Put(to.As4(), r)
+}
+
+// Program returns the program, for those who time it.
+func (d *Datapath) Program() *ebpf.Program { return d.coll.Programs[lbProgFairlead] }
