@@ -3,7 +3,7 @@ package testenv
 import "os"
 
 // TB is the part of [testing.TB] that this package needs. A program that is
-// not a test, such as the demo, brings its own.
+// not a test, such as the demo, brings its own; Fatalf and Skipf must not return.
 type TB interface {
 	Name() string
 	Helper()
