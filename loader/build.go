@@ -1,0 +1,163 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+)
+
+// next returns the directory in which an instance is put together before it
+// takes its place, and in which the old one waits for its removal.
+func (l *Lock) next() string { return l.dir + "-next" }
+
+// A build is an instance in the making: its maps, some of them those of the
+// old instance, and its program. Nothing is pinned until pin.
+type build struct {
+	lock *Lock
+	old  *Maps
+	plan plan
+	maps *Maps
+	prog *ebpf.Program
+}
+
+// build makes the maps that the old instance does not have as they are needed,
+// and loads the program against them all.
+func (l *Lock) build(o Options, old *Instance) (*build, error) {
+	object, err := l.spec()
+	if err != nil {
+		return nil, err
+	}
+	specs := mapSpecs(object, o.Sizes)
+	want := map[string]shape{}
+	for name, s := range specs {
+		want[name] = shapeOfSpec(s)
+	}
+	b := &build{lock: l, old: old.maps, plan: planMaps(want, old.maps.shapes(), o.ResizeFlows), maps: &Maps{}}
+	if err := b.load(object, specs); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
+func (b *build) load(object *ebpf.CollectionSpec, specs map[string]*ebpf.MapSpec) error {
+	replacements := map[string]*ebpf.Map{}
+	for _, p := range places {
+		spec := specs[p.name]
+		spec.MaxEntries = b.plan.entries[p.name]
+		m, err := b.mapOf(p, spec)
+		if err != nil {
+			return fmt.Errorf("make map %s with %d entries: %w", p.name, spec.MaxEntries, err)
+		}
+		*p.field(b.maps) = m
+		if object.Maps[p.name] != nil {
+			replacements[p.name] = m
+		}
+	}
+	// Links refuse a program whose attach type differs from their own, and
+	// not every version of the library fills it in.
+	object.Programs[LBProgFairlead].AttachType = ebpf.AttachXDP
+	loaded, err := ebpf.NewCollectionWithOptions(object, ebpf.CollectionOptions{MapReplacements: replacements})
+	if err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
+	defer loaded.Close()
+	b.prog = loaded.DetachProgram(LBProgFairlead)
+	return b.maps.view()
+}
+
+func (b *build) mapOf(p place, spec *ebpf.MapSpec) (*ebpf.Map, error) {
+	if b.plan.fates[p.name] == fateKeep {
+		return (*p.field(b.old)).Clone()
+	}
+	return ebpf.NewMap(spec)
+}
+
+// pin copies rows, lets fill change them, and pins everything but the links in
+// the next directory.
+func (b *build) pin(fill func(*Maps) error) error {
+	if err := os.Mkdir(b.lock.next(), 0o700); err != nil {
+		return err
+	}
+	if err := b.lock.step("made directory"); err != nil {
+		return err
+	}
+	if err := b.fill(fill); err != nil {
+		return err
+	}
+	for _, p := range places {
+		if err := (*p.field(b.maps)).Pin(filepath.Join(b.lock.next(), p.name)); err != nil {
+			return fmt.Errorf("pin map %s: %w", p.name, err)
+		}
+	}
+	if err := b.lock.step("pinned maps"); err != nil {
+		return err
+	}
+	if err := b.prog.Pin(filepath.Join(b.lock.next(), programPin)); err != nil {
+		return fmt.Errorf("pin program: %w", err)
+	}
+	return b.lock.step("pinned program")
+}
+
+// fill gives new maps their contents. Counters get theirs when the program has
+// changed, see carry.
+func (b *build) fill(fill func(*Maps) error) error {
+	for _, p := range places {
+		if b.plan.fates[p.name] != fateCopy || p.carried() {
+			continue
+		}
+		if err := copyRows(*p.field(b.maps), *p.field(b.old)); err != nil {
+			return fmt.Errorf("copy map %s: %w", p.name, err)
+		}
+	}
+	if b.plan.fates[LBMapControl] != fateKeep {
+		hz, err := kernelHz()
+		if err != nil {
+			return err
+		}
+		b.maps.control.setHz(hz)
+	}
+	if b.plan.fates[mapJournal] == fateDrop {
+		if err := b.keepJournal(); err != nil {
+			return err
+		}
+	}
+	if fill != nil && b.plan.fresh() {
+		if err := fill(b.maps); err != nil {
+			return fmt.Errorf("fill maps: %w", err)
+		}
+	}
+	if b.plan.fates[LBMapControl] == fateDrop {
+		b.maps.control.SetMode(ModeOn) // the old switch cannot be read
+	}
+	return nil
+}
+
+// keepJournal saves the journal when only the size of its map has changed.
+func (b *build) keepJournal() error {
+	j, err := b.old.ReadJournal()
+	if err != nil {
+		return err
+	}
+	return b.maps.WriteJournal(j)
+}
+
+// carried reports whether carry writes the map.
+func (p place) carried() bool {
+	for counters, base := range bases {
+		if p.name == counters || p.name == base {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *build) close() error {
+	err := b.maps.close()
+	if b.prog != nil {
+		err = errors.Join(err, b.prog.Close())
+	}
+	return err
+}

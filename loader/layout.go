@@ -1,0 +1,148 @@
+package loader
+
+import (
+	"math/bits"
+
+	"github.com/cilium/ebpf"
+)
+
+// Sizes are how many entries the maps hold at least. Maps are made with the
+// next power of two, 16 or more, so that a configuration can grow a little
+// without new maps.
+type Sizes struct {
+	Listeners uint32 // addresses with ports and protocols that clients connect to
+	VIPs      uint32 // addresses among them
+	Services  uint32 // rows of services
+	Backends  uint32 // rows of backends
+	Slots     uint32 // slots of all services, with room to swing
+	// Flows is the number of flows; each takes two entries. 0 means the size
+	// that the object was compiled with.
+	Flows uint32
+}
+
+// leastEntries is the size of the smallest map.
+const leastEntries = 16
+
+// entries rounds n up to a size for a map.
+func entries(n uint32) uint32 {
+	if n <= leastEntries {
+		return leastEntries
+	}
+	return 1 << min(bits.Len32(n-1), 31)
+}
+
+// Value sizes of the maps that only user space uses.
+const (
+	// NameSize is the longest service name that is kept, in bytes.
+	NameSize = 64
+	// JournalSize is the longest journal, in bytes of JSON.
+	JournalSize = 1 << 20
+)
+
+// Maps are the pinned maps of an instance: those of bpf/maps.h, then those
+// that only user space knows.
+//
+// Reading is safe for concurrent use. Only package datapath writes.
+type Maps struct {
+	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
+	ServiceCounters, BackendCounters, Verdicts                 *ebpf.Map
+	Flows, Standby, Devices, Replies                           *ebpf.Map
+
+	// ServiceBase and BackendBase hold what was counted in maps that were
+	// outgrown. Each row is a Counters.
+	ServiceBase, BackendBase *ebpf.Map
+	// ServiceNames holds names by row of Services.
+	ServiceNames *ebpf.Map
+	// Journal has one entry; see [Maps.ReadJournal].
+	Journal *ebpf.Map
+
+	control *ControlView
+	slots   *SlotsView
+}
+
+// A place says where a pinned map belongs.
+type place struct {
+	name  string // of the pin, and of the map in the object
+	field func(*Maps) **ebpf.Map
+	// size returns the entries wanted; nil: as in the object.
+	size func(Sizes) uint32
+	// rows says that the map holds, or is indexed by, rows of the
+	// configuration: useless when services or backends are not kept.
+	rows bool
+	// linked says that user space writes the map in step with other linked
+	// ones: when one of them is made anew, so are all.
+	linked bool
+}
+
+// places is the layout of the pin directory: every map, in the order in which
+// they are made.
+var places = []place{
+	{name: LBMapControl, field: func(m *Maps) **ebpf.Map { return &m.Control }},
+	{name: LBMapListeners, field: func(m *Maps) **ebpf.Map { return &m.Listeners }, size: Sizes.listeners, rows: true, linked: true},
+	{name: LBMapVips, field: func(m *Maps) **ebpf.Map { return &m.VIPs }, size: Sizes.vips, rows: true, linked: true},
+	{name: LBMapServices, field: func(m *Maps) **ebpf.Map { return &m.Services }, size: Sizes.services, rows: true, linked: true},
+	{name: LBMapBackends, field: func(m *Maps) **ebpf.Map { return &m.Backends }, size: Sizes.backends, rows: true, linked: true},
+	{name: LBMapSlots, field: func(m *Maps) **ebpf.Map { return &m.Slots }, size: Sizes.slots, rows: true, linked: true},
+	{name: LBMapTurns, field: func(m *Maps) **ebpf.Map { return &m.Turns }, size: Sizes.services, rows: true},
+	{name: LBMapServiceCounters, field: func(m *Maps) **ebpf.Map { return &m.ServiceCounters }, size: Sizes.services, rows: true},
+	{name: LBMapBackendCounters, field: func(m *Maps) **ebpf.Map { return &m.BackendCounters }, size: Sizes.backends, rows: true},
+	{name: LBMapVerdicts, field: func(m *Maps) **ebpf.Map { return &m.Verdicts }},
+	{name: LBMapFlows, field: func(m *Maps) **ebpf.Map { return &m.Flows }, size: Sizes.flows, rows: true},
+	{name: LBMapStandby, field: func(m *Maps) **ebpf.Map { return &m.Standby }},
+	{name: LBMapDevices, field: func(m *Maps) **ebpf.Map { return &m.Devices }},
+	{name: LBMapReplies, field: func(m *Maps) **ebpf.Map { return &m.Replies }},
+	{name: mapServiceBase, field: func(m *Maps) **ebpf.Map { return &m.ServiceBase }, size: Sizes.services, rows: true},
+	{name: mapBackendBase, field: func(m *Maps) **ebpf.Map { return &m.BackendBase }, size: Sizes.backends, rows: true},
+	{name: mapServiceNames, field: func(m *Maps) **ebpf.Map { return &m.ServiceNames }, size: Sizes.services, rows: true, linked: true},
+	{name: mapJournal, field: func(m *Maps) **ebpf.Map { return &m.Journal }},
+}
+
+// Names of the maps that only user space uses.
+const (
+	mapServiceBase  = "service_base"
+	mapBackendBase  = "backend_base"
+	mapServiceNames = "service_names"
+	mapJournal      = "journal"
+)
+
+// bases are the maps that go with counters: each pair is made anew together.
+var bases = map[string]string{
+	LBMapServiceCounters: mapServiceBase,
+	LBMapBackendCounters: mapBackendBase,
+}
+
+func (s Sizes) listeners() uint32 { return entries(s.Listeners) }
+func (s Sizes) vips() uint32      { return entries(s.VIPs) }
+func (s Sizes) services() uint32  { return entries(s.Services) }
+func (s Sizes) backends() uint32  { return entries(s.Backends) }
+func (s Sizes) slots() uint32     { return entries(s.Slots) }
+func (s Sizes) flows() uint32 {
+	if s.Flows == 0 {
+		return 0
+	}
+	return entries(min(s.Flows, 1<<30) * 2)
+}
+
+// mapSpecs returns the specifications of all places by name, sized for s. Those
+// of the object are its own, so that programs load against them.
+func mapSpecs(object *ebpf.CollectionSpec, s Sizes) map[string]*ebpf.MapSpec {
+	specs := map[string]*ebpf.MapSpec{
+		mapServiceBase:  array(mapServiceBase, object.Maps[LBMapServiceCounters].ValueSize),
+		mapBackendBase:  array(mapBackendBase, object.Maps[LBMapBackendCounters].ValueSize),
+		mapServiceNames: array(mapServiceNames, NameSize),
+		mapJournal:      array(mapJournal, JournalSize),
+	}
+	for _, p := range places {
+		if object.Maps[p.name] != nil {
+			specs[p.name] = object.Maps[p.name]
+		}
+		if p.size != nil && p.size(s) != 0 {
+			specs[p.name].MaxEntries = p.size(s)
+		}
+	}
+	return specs
+}
+
+func array(name string, valueSize uint32) *ebpf.MapSpec {
+	return &ebpf.MapSpec{Name: name, Type: ebpf.Array, KeySize: 4, ValueSize: valueSize, MaxEntries: 1}
+}

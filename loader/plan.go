@@ -1,0 +1,114 @@
+package loader
+
+import "github.com/cilium/ebpf"
+
+// A shape is what decides whether a pinned map can go on being used.
+type shape struct {
+	typ        ebpf.MapType
+	key, value uint32 // bytes
+	flags      uint32
+	entries    uint32
+}
+
+func shapeOfSpec(s *ebpf.MapSpec) shape {
+	return shape{s.Type, s.KeySize, s.ValueSize, s.Flags, s.MaxEntries}
+}
+
+func shapeOfMap(m *ebpf.Map) shape {
+	return shape{m.Type(), m.KeySize(), m.ValueSize(), m.Flags(), m.MaxEntries()}
+}
+
+// sameSchema reports whether a and b differ at most in size.
+func (a shape) sameSchema(b shape) bool {
+	a.entries = b.entries
+	return a == b
+}
+
+// A fate is what becomes of a map in an upgrade.
+type fate int
+
+const (
+	fateNew  fate = iota // there was none
+	fateKeep             // the same map goes on
+	fateCopy             // a new map, with the old one's rows
+	fateDrop             // a new map, empty: the old rows cannot be used
+)
+
+// A plan is the fate of each map by name, and its size to be.
+type plan struct {
+	fates   map[string]fate
+	entries map[string]uint32
+}
+
+// fresh reports whether any map is made anew.
+func (p plan) fresh() bool {
+	for _, f := range p.fates {
+		if f != fateKeep {
+			return true
+		}
+	}
+	return false
+}
+
+// planMaps decides what becomes of the maps that are pinned (have) when those
+// of want are needed. No map shrinks, but the flow table if resizeFlows is set.
+func planMaps(want, have map[string]shape, resizeFlows bool) plan {
+	p := plan{map[string]fate{}, map[string]uint32{}}
+	for name, w := range want {
+		h, pinned := have[name]
+		p.entries[name] = w.entries
+		switch {
+		case !pinned:
+			p.fates[name] = fateNew
+		case !w.sameSchema(h):
+			p.fates[name] = fateDrop
+		case name == LBMapFlows:
+			p.fates[name] = fateKeep
+			if resizeFlows && w.entries != h.entries {
+				p.fates[name] = fateDrop
+			} else {
+				p.entries[name] = h.entries
+			}
+		case w.entries > h.entries:
+			p.fates[name] = fateCopy
+		default:
+			p.fates[name] = fateKeep
+			p.entries[name] = h.entries
+		}
+	}
+	p.agree()
+	return p
+}
+
+// drop gives up a map if there is one.
+func (p plan) drop(name string) {
+	if p.fates[name] != fateNew {
+		p.fates[name] = fateDrop
+	}
+}
+
+// agree makes maps that mean something only together share their fate.
+func (p plan) agree() {
+	lost := func(name string) bool { return p.fates[name] == fateDrop || p.fates[name] == fateNew }
+	rowsLost := lost(LBMapServices) || lost(LBMapBackends)
+	linkedFresh := false
+	for _, pl := range places {
+		if rowsLost && pl.rows {
+			p.drop(pl.name)
+		}
+		linkedFresh = linkedFresh || pl.linked && p.fates[pl.name] != fateKeep
+	}
+	for _, pl := range places {
+		if linkedFresh && pl.linked && p.fates[pl.name] == fateKeep {
+			p.fates[pl.name] = fateCopy
+		}
+	}
+	for counters, base := range bases {
+		if lost(counters) || lost(base) {
+			p.drop(counters)
+			p.drop(base)
+		} else if p.fates[counters] == fateCopy || p.fates[base] == fateCopy {
+			p.fates[counters], p.fates[base] = fateCopy, fateCopy
+		}
+	}
+}

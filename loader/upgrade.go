@@ -1,0 +1,279 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// retiredMark is a directory in the instance that is about to be replaced. In
+// the next directory it tells an old instance, whose counters are still to be
+// carried over, from a new one that was never finished.
+const retiredMark = "retired"
+
+// upgrade brings an instance up to date: in place if all of it fits already,
+// else by putting a whole new directory together and exchanging the two.
+func (l *Lock) upgrade(ctx context.Context, o Options, old *Instance, r *Report) (err error) {
+	b, err := l.build(o, old)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	current, err := b.current(old)
+	if err != nil {
+		return err
+	}
+	if current {
+		r.Outcome = OutcomeUnchanged
+		r.Interfaces, err = l.linkAll(ctx, l.dir, old.prog, o)
+		return err
+	}
+	r.Outcome = OutcomeUpgraded
+	if err := b.report(r); err != nil {
+		return err
+	}
+	exchanged := false
+	defer func() {
+		if err != nil && !exchanged {
+			err = errors.Join(err, l.discard())
+		}
+	}()
+	if err := b.pin(o.Fill); err != nil {
+		return err
+	}
+	if err := l.repin(); err != nil {
+		return err
+	}
+	if r.Interfaces, err = l.linkAll(ctx, l.next(), b.prog, o); err != nil {
+		return err
+	}
+	if err := l.exchange(); err != nil {
+		return err
+	}
+	exchanged = true
+	if err := l.finish(); err != nil {
+		return errors.Join(err, l.revert())
+	}
+	return l.discard()
+}
+
+// current reports whether the old instance is what b would be: the same maps,
+// and the same program on every link.
+func (b *build) current(old *Instance) (bool, error) {
+	if b.plan.fresh() || old.prog == nil {
+		return false, nil
+	}
+	same, err := sameProgram(b.prog, old.prog)
+	if err != nil || !same {
+		return false, err
+	}
+	links, err := loadLinks(b.lock.dir)
+	if err != nil {
+		return false, err
+	}
+	defer links.close()
+	for _, l := range links {
+		if l.index == 0 {
+			continue
+		}
+		p, err := ebpf.NewProgramFromID(l.program)
+		if err != nil {
+			return false, err
+		}
+		same, err := sameProgram(p, old.prog)
+		if err := errors.Join(err, p.Close()); err != nil || !same {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// sameProgram reports whether two programs have the same instructions and use
+// the same maps.
+func sameProgram(a, b *ebpf.Program) (bool, error) {
+	ia, err := a.Info()
+	if err != nil {
+		return false, err
+	}
+	ib, err := b.Info()
+	if err != nil {
+		return false, err
+	}
+	mapsA, _ := ia.MapIDs()
+	mapsB, _ := ib.MapIDs()
+	slices.Sort(mapsA)
+	slices.Sort(mapsB)
+	return ia.Tag == ib.Tag && slices.Equal(mapsA, mapsB), nil
+}
+
+// report says what b does to the maps of the old instance.
+func (b *build) report(r *Report) error {
+	for _, p := range places {
+		switch b.plan.fates[p.name] {
+		case fateCopy:
+			if from, to := (*p.field(b.old)).MaxEntries(), b.plan.entries[p.name]; to > from {
+				r.Grown = append(r.Grown, Growth{p.name, from, to})
+			}
+		case fateDrop:
+			if p.name != LBMapFlows && p.name != mapJournal {
+				r.Dropped = append(r.Dropped, p.name)
+			}
+		}
+	}
+	if b.plan.fates[LBMapFlows] == fateDrop {
+		n, err := countFlows(b.old.Flows)
+		if err != nil {
+			return err
+		}
+		r.FlowsDropped = (n + 1) / 2
+	}
+	return nil
+}
+
+// repin pins the live links of the instance in the next directory too.
+func (l *Lock) repin() error {
+	links, err := loadLinks(l.dir)
+	if err != nil {
+		return err
+	}
+	defer links.close()
+	for _, k := range links {
+		if k.index == 0 {
+			continue
+		}
+		if err := k.pinAgain(l.next()); err != nil {
+			return err
+		}
+	}
+	return l.step("pinned links")
+}
+
+// exchange lets the instance and the one in the next directory change places.
+func (l *Lock) exchange() error {
+	if err := os.Mkdir(filepath.Join(l.dir, retiredMark), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := l.step("marked retired"); err != nil {
+		return errors.Join(err, os.Remove(filepath.Join(l.dir, retiredMark)))
+	}
+	return l.swapDirs()
+}
+
+func (l *Lock) swapDirs() error {
+	if err := unix.Renameat2(unix.AT_FDCWD, l.next(), unix.AT_FDCWD, l.dir, unix.RENAME_EXCHANGE); err != nil {
+		return fmt.Errorf("exchange %s and %s: %w", l.next(), l.dir, err)
+	}
+	return nil
+}
+
+// finish completes an upgrade whose directories have been exchanged: every
+// link gets the new program, counters are carried over, the old directory is
+// unmarked. All of it can be done again until then.
+func (l *Lock) finish() error {
+	if err := l.step("exchanged"); err != nil {
+		return err
+	}
+	if err := l.updateLinks(l.dir); err != nil {
+		return err
+	}
+	if err := waitForPackets(); err != nil {
+		return err
+	}
+	if err := l.step("updated all"); err != nil {
+		return err
+	}
+	if err := carryCounters(l.dir, l.next(), false); err != nil {
+		return err
+	}
+	if err := l.step("carried"); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(l.next(), retiredMark))
+}
+
+// revert undoes an exchange that could not be finished: the old directory, the
+// old program and the old maps are in place again, with what was counted since.
+func (l *Lock) revert() error {
+	if err := l.swapDirs(); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(l.dir, retiredMark)); err != nil {
+		return err
+	}
+	if err := l.updateLinks(l.dir); err != nil {
+		return err
+	}
+	if err := waitForPackets(); err != nil {
+		return err
+	}
+	if err := carryCounters(l.dir, l.next(), true); err != nil {
+		return err
+	}
+	return l.discard()
+}
+
+// updateLinks gives every live link pinned in dir the program pinned there.
+func (l *Lock) updateLinks(dir string) error {
+	prog, err := ebpf.LoadPinnedProgram(filepath.Join(dir, programPin), nil)
+	if err != nil {
+		return err
+	}
+	defer prog.Close()
+	links, err := loadLinks(dir)
+	if err != nil {
+		return err
+	}
+	defer links.close()
+	for _, k := range links {
+		if k.index == 0 {
+			continue
+		}
+		if err := k.update(prog); err != nil {
+			return err
+		}
+		if err := l.step("updated " + k.iface); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// update gives a link another program. No packet sees neither, unless the link
+// refuses, as one does that was made with another attach type: then it is
+// replaced by a new one.
+func (l *pinnedLink) update(prog *ebpf.Program) error {
+	err := l.Update(prog)
+	if errors.Is(err, unix.ENOLINK) {
+		return nil // its interface has just gone
+	}
+	if err == nil || !errors.Is(err, unix.EINVAL) {
+		return wrap(err, "update "+l.iface)
+	}
+	flags := link.XDPDriverMode
+	if l.info().Mode == AttachGeneric {
+		flags = link.XDPGenericMode
+	}
+	if err := l.remove(); err != nil {
+		return err
+	}
+	made, err := attachXDP(prog, l.index, flags)
+	if err != nil {
+		return fmt.Errorf("attach %s anew: %w", l.iface, err)
+	}
+	defer made.Close()
+	return wrap(made.Pin(l.pin), "pin link of "+l.iface)
+}
+
+func wrap(err error, what string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
