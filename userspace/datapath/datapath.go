@@ -26,11 +26,11 @@ type Want struct {
 	Services []Service
 	// Devices are the indexes of the interfaces that XDP may send out of.
 	Devices []uint32
-	Timeouts
+	Settings
 }
 
-// Timeouts are the settings of the control map.
-type Timeouts struct {
+// Settings are what the control map holds of a configuration.
+type Settings struct {
 	// Idle says how long silent flows are remembered; zero fields are defaults.
 	Idle model.Timeouts
 	// ReplyLimit is in answers per second and CPU; 0 means the default.
@@ -38,6 +38,19 @@ type Timeouts struct {
 	// LossAfter is the silence of the agent after which every backend counts
 	// as up. 0 means never.
 	LossAfter time.Duration
+}
+
+// LossAfter is how long an agent may be silent before it counts as lost. It
+// shows a sign of life each second.
+const LossAfter = 10 * time.Second
+
+// SettingsOf returns the settings of a state.
+func SettingsOf(state *model.State) Settings {
+	s := Settings{Idle: state.Timeouts, ReplyLimit: state.ReplyLimit}
+	if state.OnAgentLoss == model.LossAllUp {
+		s.LossAfter = LossAfter
+	}
+	return s
 }
 
 // A Service is a service of the model and what was found out about it.
@@ -74,6 +87,13 @@ func (s *Service) slots() (up, all []uint32) {
 
 func (s *Service) isDown(i int) bool { return s.Down != nil && s.Down[i] }
 
+// row returns the part of the service's row that says which one it is.
+func (s *Service) row() loader.Service {
+	return loader.Service{
+		Addr: be32(s.Listen.Addr()), Port: be16(s.Listen.Port()), LastPort: be16(s.LastPort), Proto: s.Protocol.Number(),
+	}
+}
+
 // listeners returns what clients connect to, one for each port.
 func (s *Service) listeners() []loader.Listener {
 	l := make([]loader.Listener, 0, int(s.LastPort)-int(s.Listen.Port())+1)
@@ -88,7 +108,7 @@ func (s *Service) listeners() []loader.Listener {
 // Needs returns the sizes of maps that hold what is there now beside what
 // state wants, so that one can be made before the other is broken.
 func Needs(have *Writer, state *model.State) loader.Sizes {
-	n := loader.Sizes{Flows: 2 * flowTable(state)}
+	n := loader.Sizes{Flows: flowTable(state)}
 	vips := map[netip.Addr]bool{}
 	for i := range state.Services {
 		s := Service{Service: state.Services[i]}

@@ -51,24 +51,17 @@ func Flows(maps *loader.Maps, f func(FlowView) bool) error {
 	if err != nil {
 		return err
 	}
-	era, hz, stop := maps.Control.Era(), float64(max(1, maps.Control.Hz())), false
-	err = eachBatch(maps.Flows, func(keys []loader.FlowKey, flows []loader.Flow) {
-		for i := range flows {
-			fl := &flows[i]
-			if stop || fl.Dir != uint8(loader.LBFlowDirDIR_FORWARD) || expired(fl, era, now) || r.gone(fl) {
-				continue
-			}
-			v := flowView(&keys[i], fl)
-			v.Service = r.names[fl.Service]
-			v.Idle = float64(age(now, fl.Seen)) / hz
-			v.Left = float64(fl.Idle-age(now, fl.Seen)) / hz
-			stop = !f(v)
+	era, hz := maps.ControlView().Era(), float64(max(1, maps.ControlView().Hz()))
+	return maps.ReadFlows(func(k loader.FlowKey, fl loader.Flow) bool {
+		if fl.Dir != uint8(loader.LBFlowDirDIR_FORWARD) || expired(&fl, era, now) || r.gone(&fl) {
+			return true
 		}
+		v := flowView(&k, &fl)
+		v.Service = r.names[fl.Service]
+		v.Idle = float64(age(now, fl.Seen)) / hz
+		v.Left = float64(fl.Idle-age(now, fl.Seen)) / hz
+		return f(v)
 	})
-	if err != nil {
-		return fmt.Errorf("read flows: %w", err)
-	}
-	return nil
 }
 
 func flowView(k *loader.FlowKey, f *loader.Flow) FlowView {
@@ -102,29 +95,44 @@ func Collect(maps *loader.Maps) (live, deleted int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	era := maps.Control.Era()
-	slack := maps.Control.Hz() // an entry at its edge is left alone
+	era := maps.ControlView().Era()
+	slack := maps.ControlView().Hz() // an entry at its edge is left alone
 	dead := func(f *loader.Flow) bool {
 		return expired(f, era, now) && (f.Era != era || age(now, f.Seen)-f.Idle >= slack)
 	}
-	var errs []error
-	errs = append(errs, eachBatch(maps.Flows, func(keys []loader.FlowKey, flows []loader.Flow) {
-		for i := range flows {
-			if f := &flows[i]; !dead(f) {
-				live += int(loader.LBFlowDirDIR_REPLY) - int(f.Dir) // forward entries only
-				continue
+	rerr := maps.ReadFlows(func(k loader.FlowKey, f loader.Flow) bool {
+		if !dead(&f) {
+			if f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) {
+				live++
 			}
-			ok, err := drop(maps.Flows, &keys[i], dead)
-			if ok {
-				deleted++
-			}
-			errs = append(errs, err)
+			return true
 		}
-	}))
-	if err := errors.Join(errs...); err != nil {
+		var ok bool
+		if ok, err = drop(maps.Flows, &k, dead); ok {
+			deleted++
+		}
+		return err == nil
+	})
+	if err := errors.Join(rerr, err); err != nil {
 		return live, deleted, fmt.Errorf("collect flows: %w", err)
 	}
 	return live, deleted, nil
+}
+
+// CountFlows returns how many flows live.
+func CountFlows(maps *loader.Maps) (int, error) {
+	now, err := Now()
+	if err != nil {
+		return 0, err
+	}
+	era, live := maps.ControlView().Era(), 0
+	err = maps.ReadFlows(func(_ loader.FlowKey, f loader.Flow) bool {
+		if f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) && !expired(&f, era, now) {
+			live++
+		}
+		return true
+	})
+	return live, err
 }
 
 // drop deletes an entry if it is still dead: its tuple may have been used again

@@ -185,10 +185,7 @@ func newPlanner(have *rows) *planner {
 
 // service plans one service and returns its row.
 func (p *planner) service(s *Service) (uint32, error) {
-	row := loader.Service{
-		Addr: be32(s.Listen.Addr()), Port: be16(s.Listen.Port()), LastPort: be16(s.LastPort),
-		Proto: s.Protocol.Number(),
-	}
+	row := s.row()
 	id, known := p.byID[row]
 	if known {
 		row.Gen, row.Slots, row.SlotsAll = p.have.services[id].Gen, p.have.services[id].Slots, p.have.services[id].SlotsAll

@@ -13,33 +13,26 @@ import (
 // read returns what the maps hold.
 func read(m *loader.Maps) (*rows, error) {
 	r := &rows{}
-	var names []loader.Name
 	var err error
 	for _, step := range []struct {
 		name string
 		read func() error
 	}{
 		{"services", func() error { r.services, err = readArray[loader.Service](m.Services); return err }},
-		{"service names", func() error { names, err = readArray[loader.Name](m.ServiceNames); return err }},
+		{"service_names", func() error { r.names, err = m.ReadServiceNames(); return err }},
 		{"backends", func() error { r.backends, err = readArray[loader.Backend](m.Backends); return err }},
 		{"listeners", func() error { r.listeners, err = readHash[loader.Listener, uint32](m.Listeners); return err }},
 		{"vips", func() error { r.vips, err = readHash[uint32, uint32](m.VIPs); return err }},
 		{"devices", func() error { r.devices, err = readHash[uint32, loader.Device](m.Devices); return err }},
-		{"slots", func() error {
-			slots, err := m.SlotsMemory()
-			r.slots = append([]uint32(nil), slots...)
-			return err
-		}},
 	} {
 		if err := step.read(); err != nil {
 			return nil, fmt.Errorf("read map %s: %w", step.name, err)
 		}
 	}
-	r.names = make([]string, len(r.services))
-	for i := range r.names {
-		if i < len(names) {
-			r.names[i] = names[i].String()
-		}
+	slots := m.SlotsView()
+	r.slots = make([]uint32, slots.Len())
+	for i := range r.slots {
+		r.slots[i] = slots.Load(i)
 	}
 	return r, nil
 }

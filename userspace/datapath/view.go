@@ -53,17 +53,17 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	services, err := maps.ReadServiceCounters()
+	services, err := maps.ReadCounters(loader.TableServices)
 	if err != nil {
-		return nil, fmt.Errorf("read service counters: %w", err)
+		return nil, err
 	}
-	backends, err := maps.ReadBackendCounters()
+	backends, err := maps.ReadCounters(loader.TableBackends)
 	if err != nil {
-		return nil, fmt.Errorf("read backend counters: %w", err)
+		return nil, err
 	}
 	verdicts, err := maps.ReadVerdicts()
 	if err != nil {
-		return nil, fmt.Errorf("read verdicts: %w", err)
+		return nil, err
 	}
 	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}}
 	for i := range loader.Verdicts {

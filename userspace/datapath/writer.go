@@ -37,7 +37,7 @@ func New(maps *loader.Maps) (*Writer, error) {
 // untouched. The error wraps [ErrFull] if a map is too small, in which case
 // nothing was written.
 func (w *Writer) Reconcile(want *Want) (int, error) {
-	settings := w.settings(want.Timeouts)
+	settings := w.settings(want.Settings)
 	p, err := makePlan(w.rows, want)
 	if err != nil {
 		return 0, fmt.Errorf("reconcile maps: %w", err)
@@ -50,10 +50,10 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 		if r, rerr := read(w.maps); rerr == nil {
 			w.rows = r
 		}
-		w.maps.Control.BumpEpoch()
+		w.maps.ControlView().BumpEpoch()
 		return 0, fmt.Errorf("reconcile maps: %w", err)
 	}
-	w.maps.Control.BumpEpoch()
+	w.maps.ControlView().BumpEpoch()
 	if p.breaks() {
 		if err := grace(); err != nil {
 			return 0, err
@@ -62,34 +62,69 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 	return settings + p.writes(), nil
 }
 
-// Recheck makes every flow look up its next hop at its next packet.
-func (w *Writer) Recheck() { w.maps.Control.BumpEpoch() }
+// Keep returns the want of state with the health and the rungs that the maps
+// have; what they do not know is up, and forwarded in the kernel if state wants
+// that.
+func (w *Writer) Keep(state *model.State) *Want {
+	want := &Want{Settings: SettingsOf(state)}
+	p := newPlanner(w.rows)
+	for i := range state.Services {
+		s := Service{Service: state.Services[i], Proxy: state.Services[i].Forward == model.ForwardProxy}
+		if id, known := p.byID[s.row()]; known {
+			row := &w.rows.services[id]
+			s.Proxy = s.Proxy || row.State == serviceProxy
+			s.Local = row.Flags&serviceLocal != 0
+			s.Down = p.downOf(&s, id)
+		}
+		want.Services = append(want.Services, s)
+	}
+	for d := range w.rows.devices {
+		want.Devices = append(want.Devices, d)
+	}
+	return want
+}
 
-// settings writes what differs in the control map.
-func (w *Writer) settings(t Timeouts) (writes int) {
-	c, hz := w.maps.Control, loader.Hz()
-	set := func(have, want uint32, store func(uint32)) {
-		if have != want {
-			store(want)
-			writes++
+// downOf returns which backends of a service the maps have as down.
+func (p *planner) downOf(s *Service, id uint32) []bool {
+	down := make([]bool, len(s.Backends))
+	for _, row := range p.backends[id] {
+		b := &p.have.backends[row]
+		for i := range s.Backends {
+			if addr := s.Backends[i].Address; be32(addr.Addr()) == b.Addr && be16(addr.Port()) == b.Port {
+				down[i] = b.State == backendDown
+			}
 		}
 	}
-	set(c.Hz(), hz, c.SetHz)
+	return down
+}
+
+// Recheck makes every flow look up its next hop at its next packet.
+func (w *Writer) Recheck() { w.maps.ControlView().BumpEpoch() }
+
+// settings writes what differs in the control map.
+func (w *Writer) settings(t Settings) (writes int) {
+	c := w.maps.ControlView()
 	limit := uint32(t.ReplyLimit)
 	if limit == 0 {
 		limit = model.DefaultReplyLimit
 	}
-	set(c.ReplyLimit(), limit, c.SetReplyLimit)
+	if c.ReplyLimit() != limit {
+		c.SetReplyLimit(limit)
+		writes++
+	}
 	idle := t.Idle.WithDefaults()
 	for i, d := range [loader.LBIdleIDLE_MAX]time.Duration{
 		loader.LBIdleIDLE_TCP_NEW: idle.TCPNew, loader.LBIdleIDLE_TCP_ESTABLISHED: idle.TCPEstablished,
 		loader.LBIdleIDLE_TCP_FIN: idle.TCPFin,
 		loader.LBIdleIDLE_UDP_NEW: idle.UDPNew, loader.LBIdleIDLE_UDP_ESTABLISHED: idle.UDPEstablished,
 	} {
-		set(c.Idle(loader.LBIdle(i)), ticks(d, hz), func(v uint32) { c.SetIdle(loader.LBIdle(i), v) })
+		if have := c.Idle(loader.LBIdle(i)); have < d || have >= d+time.Second/time.Duration(max(1, c.Hz())) {
+			c.SetIdle(loader.LBIdle(i), d)
+			writes++
+		}
 	}
-	if ns := uint64(t.LossAfter); c.LossAfter() != ns {
-		c.SetLossAfter(ns)
+	if c.LossAfter() != t.LossAfter {
+		c.SetLossAfter(t.LossAfter)
 		writes++
 	}
 	if writes > 0 {
@@ -98,17 +133,12 @@ func (w *Writer) settings(t Timeouts) (writes int) {
 	return writes
 }
 
-// ticks returns d in jiffies, rounded up.
-func ticks(d time.Duration, hz uint32) uint32 {
-	return uint32((uint64(d)*uint64(hz) + uint64(time.Second) - 1) / uint64(time.Second))
-}
-
 // apply carries out a plan, in its order, and remembers what it wrote.
 func (w *Writer) apply(p *plan) error {
 	m, r := w.maps, w.rows
 	for _, step := range []func() error{
-		func() error { return zero(m.ServiceCounters, m.ServiceBase, p.freshServices) },
-		func() error { return zero(m.BackendCounters, m.BackendBase, p.freshBackends) },
+		func() error { return w.zero(loader.TableServices, p.freshServices) },
+		func() error { return w.zero(loader.TableBackends, p.freshBackends) },
 		func() error { return putRows(m.Backends, r.backends, p.backends) },
 		func() error { return w.putSlots(p.slots) },
 		func() error { return w.putNames(p.names) },
@@ -153,29 +183,24 @@ func batchUpdate[K, V any](m *ebpf.Map, keys []K, values []V) error {
 	return err
 }
 
-// putSlots writes slot tables. Nothing refers to them yet, and the stores of
-// the services that will come after these.
+// putSlots writes slot tables. Nothing refers to them yet: the rows of their
+// services come after them.
 func (w *Writer) putSlots(runs []run) error {
-	slots, err := w.maps.SlotsMemory()
-	if err != nil {
-		return err
-	}
+	slots := w.maps.SlotsView()
 	for _, r := range runs {
-		copy(slots[r.at:], r.rows)
+		for i, row := range r.rows {
+			slots.Store(int(r.at)+i, row)
+		}
 		copy(w.rows.slots[r.at:], r.rows)
 	}
 	return nil
 }
 
 func (w *Writer) putNames(puts []put[string]) error {
-	rows := make([]put[loader.Name], len(puts))
-	for i, p := range puts {
-		rows[i] = put[loader.Name]{p.row, loader.MakeName(p.value)}
-	}
-	if err := putRows(w.maps.ServiceNames, make([]loader.Name, len(w.rows.names)), rows); err != nil {
-		return err
-	}
 	for _, p := range puts {
+		if err := w.maps.WriteServiceName(p.row, p.value); err != nil {
+			return err
+		}
 		w.rows.names[p.row] = p.value
 	}
 	return nil
@@ -206,20 +231,9 @@ func apply[K, V comparable](m *ebpf.Map, have map[K]V, c changes[K, V]) error {
 
 // zero lets the counters of rows start at zero. Nobody counts in them: they
 // were freed a grace period ago.
-func zero(percpu, base *ebpf.Map, rows []uint32) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return err
-	}
-	none := make([]loader.Counters, cpus)
+func (w *Writer) zero(t loader.Table, rows []uint32) error {
 	for _, row := range rows {
-		if err := percpu.Put(row, none); err != nil {
-			return err
-		}
-		if err := base.Put(row, &none[0]); err != nil {
+		if err := w.maps.ResetCounters(t, row); err != nil {
 			return err
 		}
 	}

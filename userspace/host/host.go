@@ -114,6 +114,13 @@ func (s Sysctl) path() string {
 	}, s.Name)
 }
 
+// Exists reports whether the kernel has the setting now: those of an interface
+// go with it.
+func (s Sysctl) Exists() bool {
+	_, err := os.Stat(s.path())
+	return err == nil
+}
+
 // Set writes the setting and returns what it was.
 func (s Sysctl) Set() (was Sysctl, err error) {
 	old, err := os.ReadFile(s.path())

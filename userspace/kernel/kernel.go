@@ -1,0 +1,281 @@
+// Package kernel brings a model.State into the kernel and out again: it
+// prepares the host, attaches the datapath and writes its maps.
+//
+// The loader's commands and the agent share it, so that both do the same. It
+// runs nothing in the background and decides nothing about health; what it
+// changes on the host is recorded with the pins, so that any later process can
+// undo it.
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"fairlead/loader"
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/host"
+	"fairlead/userspace/model"
+)
+
+// Errors that callers can tell apart with [errors.Is].
+var (
+	// ErrConflict says that something on this host stands against it: another
+	// program's socket, or an agent with another configuration.
+	ErrConflict = errors.New("conflict")
+	// ErrForwarding says that the host does not forward packets.
+	ErrForwarding = errors.New("forwarding is off")
+	// ErrNoInterfaces says that neither the configuration nor the caller names
+	// an interface.
+	ErrNoInterfaces = errors.New("no interface to attach to: list them under interfaces: or use --interface")
+)
+
+// neighbourWait is how long Attach waits for next hops to answer.
+const neighbourWait = time.Second
+
+// Options say how [Attach] is to go about it.
+type Options struct {
+	Dir        string        // of the pins; "" means loader.DefaultDir
+	Interfaces []string      // instead of the state's, if any
+	Mode       model.XDPMode // instead of the state's, if not ""
+	// Force replaces foreign XDP programs and takes service addresses on
+	// which the host listens already.
+	Force bool
+	// SetSysctl switches forwarding on where it is off.
+	SetSysctl bool
+	// ResizeFlows gives an existing flow table the size of the state, and
+	// drops its flows.
+	ResizeFlows bool
+	// Config is the path of the configuration, for people to read.
+	Config string
+	// Agent says that the caller holds the agent's lock and serves as the
+	// standby proxy: its own sockets are no conflict, and services that XDP
+	// cannot serve are left to it.
+	Agent bool
+	// Warn gets one line for each thing that may not work. May be nil.
+	Warn func(text string)
+}
+
+// A Report says what [Attach] did.
+type Report struct {
+	loader.Report
+	// AgentPID is that of a running agent, which keeps the maps: only the
+	// program was brought up to date. 0 if there is none.
+	AgentPID int
+}
+
+// A Kernel is the datapath as a State wants it. It is not safe for concurrent
+// use. Close it; packets keep flowing.
+type Kernel struct {
+	inst   *loader.Instance
+	writer *datapath.Writer
+	opts   Options
+	native bool // some interface is attached in native mode
+	// interfaces are the names of those that are attached.
+	interfaces map[string]bool
+}
+
+// Attach attaches the state's interfaces, or upgrades what is attached, and
+// makes the maps hold the state. Health that the maps know is kept; a backend
+// that they do not know counts as up. A failure undoes a new instance.
+//
+// Errors wrap those of this package and of package loader.
+func Attach(ctx context.Context, state *model.State, o Options) (*Kernel, Report, error) {
+	if len(o.Interfaces) == 0 {
+		o.Interfaces = state.Interfaces
+	}
+	if len(o.Interfaces) == 0 {
+		return nil, Report{}, ErrNoInterfaces
+	}
+	if o.Mode == "" {
+		o.Mode = state.XDP
+	}
+	if o.Warn == nil {
+		o.Warn = func(string) {}
+	}
+	lock, err := loader.NewLock(ctx, o.Dir)
+	if err != nil {
+		return nil, Report{}, err
+	}
+	defer lock.Unlock()
+	if !o.Agent {
+		pid, digest, running, err := loader.AgentRunning(o.Dir)
+		if err != nil {
+			return nil, Report{}, err
+		}
+		if running {
+			return besideAgent(ctx, lock, state, o, pid, digest)
+		}
+		if err := checkSockets(state, o.Force, o.Warn); err != nil {
+			return nil, Report{}, err
+		}
+	}
+	return attach(ctx, lock, state, o)
+}
+
+// attach does the work of Attach, under the lock.
+func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Options) (*Kernel, Report, error) {
+	sysctls, err := forwarding(o)
+	if err != nil {
+		return nil, Report{}, err
+	}
+	k := &Kernel{opts: o}
+	have, err := usedSizes(o.Dir)
+	if err != nil {
+		return nil, Report{}, err
+	}
+	inst, r, err := lock.Attach(ctx, loader.Options{
+		Sizes:       datapath.Needs(have, state),
+		ResizeFlows: o.ResizeFlows,
+		Interfaces:  o.Interfaces,
+		Mode:        loader.AttachMode(o.Mode),
+		Force:       o.Force,
+		KeepMode:    true,
+		Fill:        func(m *loader.Maps) error { return fill(m, state) },
+	})
+	if err != nil {
+		return nil, Report{Report: r}, err
+	}
+	k.inst = inst
+	if err = k.finish(ctx, state, sysctls); err != nil {
+		err = errors.Join(err, k.Close())
+		if r.Outcome == loader.OutcomeNew {
+			err = errors.Join(err, remove(ctx, lock, o.Dir))
+		}
+		return nil, Report{Report: r}, err
+	}
+	return k, Report{Report: r}, nil
+}
+
+// finish does what comes after the interfaces are attached.
+func (k *Kernel) finish(ctx context.Context, state *model.State, sysctls []host.Sysctl) error {
+	var err error
+	if k.writer, err = datapath.New(k.inst.Maps()); err != nil {
+		return err
+	}
+	if err := k.prepareHost(ctx, state, sysctls); err != nil {
+		return err
+	}
+	if !k.opts.Agent {
+		if err := datapath.ClearStandby(k.inst.Maps()); err != nil {
+			return err
+		}
+	}
+	if _, err := k.Reconcile(state, nil); err != nil {
+		return err
+	}
+	k.inst.SetMode(loader.ModeOn)
+	return nil
+}
+
+// fill writes the state's rows into new maps, which no packet sees yet.
+func fill(m *loader.Maps, state *model.State) error {
+	w, err := datapath.New(m)
+	if err != nil {
+		return err
+	}
+	_, err = w.Reconcile(w.Keep(state))
+	return err
+}
+
+// usedSizes returns a writer for what is pinned in dir, nil if there is
+// nothing, or nothing that this version can read.
+func usedSizes(dir string) (*datapath.Writer, error) {
+	inst, err := loader.Open(dir)
+	if errors.Is(err, loader.ErrNotAttached) || errors.Is(err, loader.ErrVersion) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer inst.Close()
+	return datapath.New(inst.Maps())
+}
+
+// besideAgent brings the program up to date and leaves the maps to the agent.
+func besideAgent(ctx context.Context, lock *loader.Lock, state *model.State, o Options, pid int, digest string) (*Kernel, Report, error) {
+	if want := Digest(state); want != digest {
+		return nil, Report{}, fmt.Errorf("%w: the agent (process %d) runs with another configuration; change its file and send it SIGHUP", ErrConflict, pid)
+	}
+	inst, r, err := lock.Attach(ctx, loader.Options{
+		Interfaces: o.Interfaces, Mode: loader.AttachMode(o.Mode), Force: o.Force, KeepMode: true,
+	})
+	if err != nil {
+		return nil, Report{}, err
+	}
+	return &Kernel{inst: inst, opts: o}, Report{Report: r, AgentPID: pid}, nil
+}
+
+// checkSockets refuses service addresses on which the host listens already.
+func checkSockets(state *model.State, force bool, warn func(string)) error {
+	clashes, err := Conflicts(state)
+	if err != nil || len(clashes) == 0 {
+		return err
+	}
+	if !force {
+		return fmt.Errorf("%w: %s; use --force to take the port over", ErrConflict, strings.Join(clashes, "; "))
+	}
+	for _, c := range clashes {
+		warn(c + ": clients will reach the backends instead")
+	}
+	return nil
+}
+
+// forwarding returns the settings to change before packets can be forwarded,
+// or says how to.
+func forwarding(o Options) ([]host.Sysctl, error) {
+	missing, err := host.MissingForwarding(o.Interfaces)
+	if err != nil || len(missing) == 0 || o.SetSysctl {
+		return missing, err
+	}
+	words := make([]string, len(missing))
+	for i, s := range missing {
+		words[i] = s.String()
+	}
+	return nil, fmt.Errorf("%w: run: sysctl -w %s, or use --set-sysctl", ErrForwarding, strings.Join(words, " "))
+}
+
+// Instance returns the loader's view of the datapath. It belongs to k.
+func (k *Kernel) Instance() *loader.Instance { return k.inst }
+
+// Maps returns the maps. They belong to k.
+func (k *Kernel) Maps() *loader.Maps { return k.inst.Maps() }
+
+// Close releases file descriptors. Packets keep flowing.
+func (k *Kernel) Close() error {
+	if k.inst == nil {
+		return nil
+	}
+	return k.inst.Close()
+}
+
+// addresses returns the service addresses of a state, each once.
+func addresses(state *model.State) []netip.Addr {
+	seen := map[netip.Addr]bool{}
+	var all []netip.Addr
+	for i := range state.Services {
+		if a := state.Services[i].Listen.Addr(); !seen[a] {
+			seen[a] = true
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// backendAddresses returns the addresses of all backends, each once.
+func backendAddresses(state *model.State) []netip.Addr {
+	seen := map[netip.Addr]bool{}
+	var all []netip.Addr
+	for i := range state.Services {
+		for _, b := range state.Services[i].Backends {
+			if a := b.Address.Addr(); !seen[a] {
+				seen[a] = true
+				all = append(all, a)
+			}
+		}
+	}
+	return all
+}

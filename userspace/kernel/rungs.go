@@ -1,0 +1,101 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/host"
+	"fairlead/userspace/model"
+)
+
+// A Rung says where a service's packets are forwarded.
+type Rung struct {
+	Proxy bool // in user space
+	// Reason says why in user space, or what is wrong with XDP; "" if nothing.
+	Reason string
+}
+
+// Reconcile makes the maps hold state. down says which backends of a service
+// are down, by index; nil keeps what the maps have. It returns the rung of each
+// service, in the order of state.
+func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool) ([]Rung, error) {
+	if err := k.findInterfaces(); err != nil {
+		return nil, err
+	}
+	devices, err := host.Devices(!k.native)
+	if err != nil {
+		return nil, err
+	}
+	want := k.writer.Keep(state)
+	want.Devices = want.Devices[:0]
+	usable := map[string]string{} // why not, by name
+	for _, d := range devices {
+		if d.Transmits {
+			want.Devices = append(want.Devices, uint32(d.Ifindex))
+		} else {
+			usable[d.Name] = d.Why
+		}
+	}
+	rungs := make([]Rung, len(want.Services))
+	for i := range want.Services {
+		s := &want.Services[i]
+		if rungs[i], err = k.rung(&s.Service, usable); err != nil {
+			return nil, err
+		}
+		s.Proxy = rungs[i].Proxy
+		if s.Local, err = host.IsLocal(s.Listen.Addr()); err != nil {
+			return nil, err
+		}
+		if down != nil {
+			s.Down = down(&s.Service)
+		}
+	}
+	_, err = k.writer.Reconcile(want)
+	return rungs, err
+}
+
+// rung finds where a service can be forwarded. Without an agent there is only
+// one place, so then the reason is a warning.
+func (k *Kernel) rung(s *model.Service, unusable map[string]string) (Rung, error) {
+	if s.Forward == model.ForwardProxy {
+		return Rung{true, "forward: proxy"}, nil
+	}
+	for _, b := range s.Backends {
+		r, err := host.RouteTo(b.Address.Addr())
+		if errors.Is(err, host.ErrNoRoute) {
+			continue // it may come; until then its packets are dropped and counted
+		}
+		if err != nil {
+			return Rung{}, err
+		}
+		reason := ""
+		if why, ok := unusable[r.Interface]; ok {
+			reason = why
+		} else if !k.interfaces[r.Interface] {
+			reason = r.Interface + " is not attached"
+		}
+		if r.Local {
+			reason = "it is this host itself"
+		}
+		if reason != "" {
+			return Rung{k.opts.Agent, fmt.Sprintf("backend %s: %s", b.Address, reason)}, nil
+		}
+	}
+	return Rung{}, nil
+}
+
+// Recheck makes flows look up their next hops again: routes or neighbours changed.
+func (k *Kernel) Recheck() { k.writer.Recheck() }
+
+// Interfaces returns the names of the attached interfaces, sorted.
+func (k *Kernel) Interfaces() []string { return slices.Sorted(maps.Keys(k.interfaces)) }
+
+// Native reports whether some interface is attached in native mode.
+func (k *Kernel) Native() bool { return k.native }
+
+// Outgrown reports whether err says that a map is too small for the state, so
+// that Attach has to make it larger.
+func Outgrown(err error) bool { return errors.Is(err, datapath.ErrFull) }

@@ -1,0 +1,93 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"fairlead/userspace/host"
+	"fairlead/userspace/model"
+)
+
+// Warnings returns one line for each thing on this host that may keep a state
+// from working as people expect: backends behind interfaces that are not
+// attached, firewall rules that XDP passes by, senders that leave checksums to
+// hardware. interfaces are those that are, or will be, attached. What cannot be
+// looked at without root is left out, with one line that says so.
+func Warnings(state *model.State, interfaces []string) ([]string, error) {
+	if state.XDP == model.XDPOff {
+		return nil, nil
+	}
+	lines, err := routeWarnings(state, interfaces)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := host.FirewallRules(addresses(state))
+	if err != nil {
+		lines = append(lines, fmt.Sprintf("cannot look for firewall rules: %v", err))
+	}
+	var said []host.Rule
+	for _, r := range rules {
+		if !slices.Contains(said, r) {
+			said = append(said, r)
+			lines = append(lines, fmt.Sprintf("nftables chain %s %s has a rule for %s, which packets forwarded by XDP do not pass", r.Table, r.Chain, r.Addr))
+		}
+	}
+	for _, name := range interfaces {
+		why, err := host.PartialChecksums(name)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			lines = append(lines, why)
+		}
+	}
+	return lines, nil
+}
+
+func routeWarnings(state *model.State, interfaces []string) ([]string, error) {
+	var lines []string
+	for i := range state.Services {
+		s := &state.Services[i]
+		if s.Forward == model.ForwardProxy {
+			continue
+		}
+		for _, b := range s.Backends {
+			r, err := host.RouteTo(b.Address.Addr())
+			switch {
+			case errors.Is(err, host.ErrNoRoute):
+				lines = append(lines, fmt.Sprintf("service %s: backend %s: there is no route to it", s.Name, b.Address))
+			case err != nil:
+				return nil, err
+			case r.Local:
+				lines = append(lines, fmt.Sprintf("service %s: backend %s is this host itself, which XDP cannot forward to", s.Name, b.Address))
+			case !slices.Contains(interfaces, r.Interface):
+				lines = append(lines, fmt.Sprintf("service %s: backend %s is behind %s, which is not attached (%s): its answers will not be translated",
+					s.Name, b.Address, r.Interface, strings.Join(interfaces, ", ")))
+			}
+		}
+	}
+	return lines, nil
+}
+
+// Conflicts returns one line for each service address on which this host
+// listens itself.
+func Conflicts(state *model.State) ([]string, error) {
+	sockets, err := host.Sockets()
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for i := range state.Services {
+		s := &state.Services[i]
+		at := slices.IndexFunc(sockets, func(k host.Socket) bool {
+			return k.Clashes(s.Listen.Addr(), s.Listen.Port(), s.LastPort, s.Protocol)
+		})
+		if at >= 0 {
+			lines = append(lines, fmt.Sprintf("service %s: this host listens on %s port %d itself (%s)",
+				s.Name, s.Protocol, sockets[at].Addr.Port(), sockets[at].Addr))
+		}
+	}
+	return lines, nil
+}
