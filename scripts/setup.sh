@@ -117,6 +117,7 @@ for group in "$@"; do
 done
 missing=()
 for package in "${want[@]}"; do
+	case " ${missing[*]} " in *" $package "*) continue ;; esac
 	is_installed "$package" || missing+=("$package")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
