@@ -1,0 +1,121 @@
+// Package view is what a running agent tells everybody else: which rung serves
+// each service and why, and what it knows of the backends' health.
+//
+// The agent publishes a [View] as status.json in its run directory, in one
+// step, and readers need neither root nor the agent's help. The JSON form is
+// stable. The package finds nothing out by itself; the daemon fills the View.
+package view
+
+import (
+	"time"
+
+	"fairlead/userspace/model"
+)
+
+// A View is everything that an agent publishes.
+type View struct {
+	// PID is the agent's process, and Process when it began, in clock ticks
+	// since boot: together they tell it from a later process of the same
+	// number. [Write] sets both.
+	PID     int    `json:"pid"`
+	Process uint64 `json:"process"`
+	// Started is when the agent was ready, Written when this View was made.
+	Started time.Time `json:"started"`
+	Written time.Time `json:"written"`
+	// Config is the path of the configuration in force; ConfigError says why
+	// a newer one was refused, "" if none was.
+	Config      string `json:"config"`
+	ConfigError string `json:"config_error"`
+	// PinDir is where the agent's kernel part is pinned, "" if it has none.
+	PinDir   string    `json:"pin_dir"`
+	XDP      XDP       `json:"xdp"`
+	Services []Service `json:"services"`
+	Proxy    Proxy     `json:"proxy"`
+}
+
+// XDP says how the agent uses XDP.
+type XDP struct {
+	// Mode is the mode asked for. Reason says why XDP does not run, or not as
+	// it was asked to; "" if it does.
+	Mode       model.XDPMode `json:"mode"`
+	Reason     string        `json:"reason"`
+	Interfaces []Interface   `json:"interfaces"`
+}
+
+// An Interface is one that XDP should run on.
+type Interface struct {
+	Name string `json:"name"`
+	// Mode is native or generic, "" if it is not attached. Reason says why it
+	// is not native.
+	Mode   string `json:"mode"`
+	Reason string `json:"reason"`
+}
+
+// A Rung is what serves a service.
+type Rung string
+
+// The rungs of the ladder, from the top.
+const (
+	RungNative  Rung = "xdp-native"
+	RungGeneric Rung = "xdp-generic"
+	RungProxy   Rung = "proxy"
+)
+
+// A Service is one service and who serves it.
+type Service struct {
+	Name     string         `json:"name"`
+	Listen   string         `json:"listen"` // address:port or address:first-last
+	Protocol model.Protocol `json:"protocol"`
+	// Rung serves the service; Reason says why no higher one does, "" at the
+	// top and where the configuration asks for it.
+	Rung   Rung   `json:"rung"`
+	Reason string `json:"reason"`
+	// Standby says that the proxy listens too; StandbyReason why it does not.
+	Standby       bool      `json:"standby"`
+	StandbyReason string    `json:"standby_reason"`
+	Backends      []Backend `json:"backends"`
+}
+
+// A Backend is one backend of a service and its health.
+type Backend struct {
+	Address string `json:"address"` // address:port; port * is the client's
+	Weight  int    `json:"weight"`
+	Up      bool   `json:"up"`
+	// Known says that Up comes from a probe.
+	Known bool `json:"known"`
+	// Since is when Up changed last.
+	Since time.Time `json:"since,omitzero"`
+	// LastError says why the last probe failed, "" if it did not.
+	LastError string    `json:"last_error"`
+	LastProbe time.Time `json:"last_probe,omitzero"`
+}
+
+// Proxy counts what user space forwarded since the agent started.
+type Proxy struct {
+	TCP TCP `json:"tcp"`
+	UDP UDP `json:"udp"`
+}
+
+// TCP counts connections.
+type TCP struct {
+	Accepted     uint64 `json:"accepted"`
+	Active       int64  `json:"active"` // now
+	ToBackends   uint64 `json:"to_backends_bytes"`
+	ToClients    uint64 `json:"to_clients_bytes"`
+	NoBackend    uint64 `json:"no_backend"`
+	Retries      uint64 `json:"retries"`
+	Resets       uint64 `json:"resets"`
+	Cut          uint64 `json:"cut"`
+	AcceptErrors uint64 `json:"accept_errors"`
+	DialErrors   uint64 `json:"dial_errors"`
+}
+
+// UDP counts flows and datagrams.
+type UDP struct {
+	Flows      int    `json:"flows"` // now
+	Opened     uint64 `json:"opened"`
+	ToBackends uint64 `json:"to_backends_datagrams"`
+	ToClients  uint64 `json:"to_clients_datagrams"`
+	NoBackend  uint64 `json:"no_backend"`
+	Dropped    uint64 `json:"dropped"`
+}
