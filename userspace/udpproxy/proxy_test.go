@@ -23,7 +23,7 @@ func TestAnyDatagramComesAndGoesWhole(t *testing.T) {
 		bytes += uint64(len(text))
 	}
 	traffic := Traffic{uint64(len(texts)), bytes}
-	await(t, "all is counted", func() bool { return p.Stats().ToClients == traffic })
+	await(t, "all is counted", func() bool { s := p.Stats(); return s.ToClients == traffic && s.ToBackends == traffic })
 	want := Stats{Flows: 1, Opened: 1, ToBackends: traffic, ToClients: traffic}
 	if diff := cmp.Diff(want, p.Stats()); diff != "" {
 		t.Errorf("stats -want +got:\n%s", diff)
