@@ -67,15 +67,17 @@ func (m *Maps) ReadVerdicts() ([Verdicts]uint64, error) {
 	return sums, nil
 }
 
-// sumCounters returns perCPU summed over CPUs, plus base, by row.
+// sumCounters returns perCPU summed over CPUs, plus base if there is one, by row.
 func sumCounters(perCPU, base *ebpf.Map) ([]Counters, error) {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, err
 	}
-	sums := make([]Counters, base.MaxEntries())
-	if err := readArray(base, sums); err != nil {
-		return nil, err
+	sums := make([]Counters, perCPU.MaxEntries())
+	if base != nil {
+		if err := readArray(base, sums); err != nil {
+			return nil, err
+		}
 	}
 	each := make([]Counters, int(perCPU.MaxEntries())*cpus)
 	if err := readArray(perCPU, each); err != nil {
@@ -114,7 +116,7 @@ func (c *LBCounters) add(d Counters) {
 // carryCounters makes the sums of the instance in dir exact after it has taken
 // the place of the one in from: rows that still have the same owner go on
 // where the old maps, which nobody counts in any more, ended. When back is set,
-// dir is the older one, whose bases hold something already.
+// dir is the older one again: its rows are added what was counted meanwhile.
 //
 // Going forward it may be done again: it sets bases, from maps that stay.
 func carryCounters(dir, from string, back bool) error {
@@ -142,6 +144,9 @@ func carryTable(t Table, to, old *Maps, back bool) error {
 	same, err := sameMap(counters, oldCounters)
 	if err != nil || same || !carries(oldCounters, oldBase, counters, base) {
 		return err
+	}
+	if back {
+		oldBase = nil
 	}
 	sums, err := sumCounters(oldCounters, oldBase)
 	if err != nil {

@@ -61,7 +61,7 @@ func attachXDP(prog *ebpf.Program, index int, flags link.XDPAttachFlags) (link.L
 // whyNotNative words the error that a driver refused native XDP with.
 func whyNotNative(dev netlink.Link, err error) string {
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Sprintf("a device of type %s has no native XDP", dev.Type())
+		return "the driver has no native XDP"
 	}
 	var errno unix.Errno
 	if errors.As(err, &errno) {

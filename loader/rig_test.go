@@ -1,0 +1,250 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fairlead/testenv"
+)
+
+// A bench is a host with interfaces, and a pin directory to be.
+type bench struct {
+	*testenv.Host
+	t   *testing.T
+	dir string
+}
+
+// newBench returns a host with the veths d0 to d2, whose far ends are d0-far
+// to d2-far. They have native XDP; lo, which has not, is up.
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{testenv.NewHost(t, "loader"), t, filepath.Join(testenv.BPFFS(t), "lb")}
+	b.Do(t, func() error {
+		for _, name := range []string{"d0", "d1", "d2"} {
+			if err := addVeth(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	// What outlives the test's mount and namespace.
+	t.Cleanup(func() {
+		_ = os.Remove(lockPath(b.dir, "lock"))
+		_ = os.Remove(lockPath(b.dir, "agent"))
+		_ = os.Remove(RunDir)
+	})
+	return b
+}
+
+// addVeth adds a veth to the calling thread's host.
+func addVeth(name string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: name + "-far"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return err
+	}
+	far, err := netlink.LinkByName(name + "-far")
+	if err != nil {
+		return err
+	}
+	return errors.Join(netlink.LinkSetUp(veth), netlink.LinkSetUp(far))
+}
+
+// lock takes the lock, which the caller releases.
+func (b *bench) lock() *Lock {
+	b.t.Helper()
+	l, err := NewLock(context.Background(), b.dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return l
+}
+
+// tryAttach runs Attach on the host; edit, if not nil, may change the Lock first.
+func (b *bench) tryAttach(o Options, edit func(*Lock)) (r Report, err error) {
+	b.t.Helper()
+	l := b.lock()
+	defer func() { err = errors.Join(err, l.Unlock()) }()
+	if edit != nil {
+		edit(l)
+	}
+	err = b.In(func() error {
+		i, report, err := l.Attach(context.Background(), o)
+		r = report
+		if err != nil {
+			return err
+		}
+		return i.Close()
+	})
+	return r, err
+}
+
+func (b *bench) attach(o Options, edit func(*Lock)) Report {
+	b.t.Helper()
+	r, err := b.tryAttach(o, edit)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+func (b *bench) detach(interfaces ...string) {
+	b.t.Helper()
+	b.Do(b.t, func() error { return Detach(context.Background(), b.dir, interfaces) })
+}
+
+func (b *bench) open() *Instance {
+	b.t.Helper()
+	i, err := Open(b.dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = i.Close() })
+	return i
+}
+
+// links returns the mode of each link by interface; defunct ones have "gone".
+func (b *bench) links() map[string]AttachMode {
+	b.t.Helper()
+	got := map[string]AttachMode{}
+	b.Do(b.t, func() error {
+		links, err := b.open().Links()
+		for _, l := range links {
+			got[l.Interface] = l.Mode
+			if l.Index == 0 {
+				got[l.Interface] = "gone"
+			}
+		}
+		return err
+	})
+	return got
+}
+
+func (b *bench) wantLinks(want map[string]AttachMode) {
+	b.t.Helper()
+	if diff := cmp.Diff(want, b.links()); diff != "" {
+		b.t.Errorf("links (-want +got):\n%s", diff)
+	}
+}
+
+// wantNothing checks that no trace of an instance is left.
+func (b *bench) wantNothing() {
+	b.t.Helper()
+	for _, path := range []string{b.dir, b.dir + "-next", lockPath(b.dir, "lock"), lockPath(b.dir, "agent")} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			b.t.Errorf("%s is left (%v)", path, err)
+		}
+	}
+	b.Do(b.t, func() error {
+		all, err := netlink.LinkList()
+		for _, l := range all {
+			if xdp := l.Attrs().Xdp; xdp != nil && xdp.Attached {
+				b.t.Errorf("program %d is left on %s", xdp.ProgId, l.Attrs().Name)
+			}
+		}
+		return err
+	})
+}
+
+// wantWhole checks that the instance is complete, is on, has nothing beside it,
+// and that every link runs its program.
+func (b *bench) wantWhole() {
+	b.t.Helper()
+	for _, path := range []string{b.dir + "-next", filepath.Join(b.dir, retiredMark)} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			b.t.Errorf("%s is left (%v)", path, err)
+		}
+	}
+	i := b.open()
+	if got := i.Control().Mode(); got != ModeOn {
+		b.t.Errorf("mode = %v, want on", got)
+	}
+	info, err := i.Program().Info()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	id, _ := info.ID()
+	links, err := i.Links()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, l := range links {
+		if l.Program != id {
+			b.t.Errorf("%s runs program %d, want %d", l.Interface, l.Program, id)
+		}
+	}
+}
+
+// otherProgram makes a Lock load a program with another tag that does the same.
+func otherProgram(l *Lock) {
+	l.spec = func() (*ebpf.CollectionSpec, error) {
+		spec, err := LoadLB()
+		if err != nil {
+			return nil, err
+		}
+		prog := spec.Programs[LBProgFairlead]
+		first := asm.Mov.Imm(asm.R0, 1)
+		first.Metadata = prog.Instructions[0].Metadata
+		prog.Instructions[0].Metadata = asm.Metadata{}
+		prog.Instructions = append(asm.Instructions{first}, prog.Instructions...)
+		return spec, nil
+	}
+}
+
+// otherSchema makes a Lock load an object in which a map has larger values, or
+// other flags if the program does not allow that.
+func otherSchema(name string) func(*Lock) {
+	return func(l *Lock) {
+		otherProgram(l)
+		other := l.spec
+		l.spec = func() (*ebpf.CollectionSpec, error) {
+			spec, err := other()
+			if err != nil {
+				return nil, err
+			}
+			if name == LBMapFlows {
+				spec.Maps[name].Flags |= unix.BPF_F_NO_COMMON_LRU
+				return spec, nil
+			}
+			spec.Maps[name].ValueSize += 8
+			spec.Maps[name].Key, spec.Maps[name].Value = nil, nil
+			return spec, nil
+		}
+	}
+}
+
+// setCounter counts n packets for a row that belongs to generation 1.
+func (b *bench) setCounter(row uint32, n uint64) {
+	b.t.Helper()
+	m := b.open().Maps()
+	each := make([]Counters, ebpf.MustPossibleCPU())
+	each[0].Packets[LBFlowDirDIR_FORWARD] = n
+	if err := m.Services.Put(row, Service{Gen: 1}); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := m.ServiceCounters.Put(row, each); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) wantCounter(row uint32, want uint64) {
+	b.t.Helper()
+	sums, err := b.open().Maps().ReadCounters(TableServices)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if got := sums[row].Packets[LBFlowDirDIR_FORWARD]; got != want {
+		b.t.Errorf("row %d counts %d packets, want %d", row, got, want)
+	}
+}
