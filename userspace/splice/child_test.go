@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"net"
@@ -150,5 +151,25 @@ func TestWithoutDescriptorsItWaitsAndDoesNotSpin(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(p.logs)
+	}
+}
+
+func TestWithoutPipesBytesGoThroughBuffers(t *testing.T) {
+	const size = 8 << 20
+	p := start(t, listen(t, echo), starvedEnv+"=1")
+	var c *net.TCPConn
+	for range fits {
+		c = dial(t, p.addr)
+		roundTrip(t, c, "fits")
+	}
+	sent, got := crc32.NewIEEE(), crc32.NewIEEE()
+	wrote := make(chan error)
+	go func() {
+		_, err := io.CopyN(io.MultiWriter(c, sent), &repeat{[]byte("no pipe for this"), 0}, size)
+		wrote <- err
+	}()
+	n, err := io.CopyN(got, c, size)
+	if err = errors.Join(err, <-wrote); n != size || err != nil || got.Sum32() != sent.Sum32() {
+		t.Errorf("%d bytes, sum %x, want %d, %x: %v", n, got.Sum32(), size, sent.Sum32(), err)
 	}
 }

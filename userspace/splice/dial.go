@@ -9,6 +9,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A fault is a kind of failed dial.
@@ -137,7 +139,11 @@ func gone(c *net.TCPConn) bool {
 		return true
 	}
 	dead := true
-	_ = raw.Control(func(fd uintptr) { dead = broken(int(fd)) != nil })
+	_ = raw.Control(func(fd uintptr) {
+		// Not SO_ERROR, which would be cleared for who reads later.
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		dead = err != nil || info.State == unix.BPF_TCP_CLOSE
+	})
 	return dead
 }
 

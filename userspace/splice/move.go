@@ -72,7 +72,7 @@ func (m *mover) take(fd uintptr) bool {
 		if ready, ok := m.takePipe(int(fd)); ok {
 			return ready
 		}
-		m.bulk, m.noSplice = false, true
+		m.bulk = false
 	}
 	buf := buffers.Get().(*[bufferSize]byte)
 	m.n, m.err = retry(func() (int, error) { return unix.Read(int(fd), buf[:]) })
@@ -85,8 +85,8 @@ func (m *mover) take(fd uintptr) bool {
 	return m.ended()
 }
 
-// takePipe splices what waits on fd into a pipe. ok false says that splicing
-// does not work and that nothing was read.
+// takePipe splices what waits on fd into a pipe. ok false says that this did
+// not work, now or ever, and that nothing was read.
 func (m *mover) takePipe(fd int) (ready, ok bool) {
 	p := getPipe()
 	if p == nil {
@@ -104,6 +104,7 @@ func (m *mover) takePipe(fd int) (ready, ok bool) {
 	putPipe(p)
 	switch {
 	case errors.Is(m.err, unix.EINVAL), errors.Is(m.err, unix.ENOSYS), errors.Is(m.err, unix.EPERM):
+		m.noSplice = true
 		return false, false
 	}
 	return m.ended(), true

@@ -238,6 +238,14 @@ func TestCloseBackendSendsAConnectionInTheMakingElsewhere(t *testing.T) {
 func TestNoSecondDialForAClientThatIsGone(t *testing.T) {
 	p, c, silent, picks := dialling(t)
 	reset(c)
+	await(t, "the reset arrives", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for s := range p.sessions {
+			return gone(s.client)
+		}
+		return false
+	})
 	p.CloseBackend(silent)
 	await(t, "the session is over", func() bool { return p.Stats().Active == 0 })
 	if n := picks.Load(); n != 1 {

@@ -50,7 +50,7 @@ func (p *Proxy) Stats() Stats {
 		Expired:    p.expired.Load(),
 		Evicted:    p.evicted.Load(),
 		Moved:      p.moved.Load(),
-		Refused:    p.counters.refused.Load(),
+		Refused:    p.refused.Load(),
 		ToBackends: p.toBackends.load(),
 		ToClients:  p.toClients.load(),
 		NoBackend:  p.noBackend.Load(),
