@@ -2,77 +2,89 @@ package health
 
 import (
 	"testing"
-	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 
 	"fairlead/userspace/model"
 )
 
-// answerer answers DNS queries after change has had its way with the answer.
-func answerer(t *testing.T, change func(*dnsmessage.Message)) (address string) {
+// answerTo returns the answer to a query after change has had its way with it.
+func answerTo(t *testing.T, query []byte, change func(*dnsmessage.Message)) []byte {
 	t.Helper()
-	return serveUDP(t, func(b []byte) [][]byte {
-		var m dnsmessage.Message
-		if err := m.Unpack(b); err != nil {
-			t.Errorf("bad query: %v", err)
-			return nil
-		}
-		m.Response = true
-		change(&m)
-		packed, err := m.Pack()
-		if err != nil {
-			t.Errorf("pack answer: %v", err)
-		}
-		return [][]byte{packed}
-	})
+	var m dnsmessage.Message
+	if err := m.Unpack(query); err != nil {
+		t.Errorf("bad query: %v", err)
+	}
+	m.Response = true
+	change(&m)
+	packed, err := m.Pack()
+	if err != nil {
+		t.Errorf("pack answer: %v", err)
+	}
+	return packed
 }
 
 func TestProbeDNS(t *testing.T) {
 	for _, tt := range []struct {
-		name    string
-		query   string
-		change  func(*dnsmessage.Message)
-		timeout time.Duration
-		want    string
+		name, query string
+		change      func(*dnsmessage.Message)
+		want        string
 	}{
-		{"an answer", "example.com", func(*dnsmessage.Message) {}, long, ""},
+		{"an answer", "example.com", func(*dnsmessage.Message) {}, ""},
 		{"the root by default", "", func(m *dnsmessage.Message) {
 			if q := m.Questions[0]; q.Name.String() != "." || q.Type != dnsmessage.TypeA {
 				m.RCode = dnsmessage.RCodeFormatError
 			}
-		}, long, ""},
-		{"no such name", "example.com.", func(m *dnsmessage.Message) { m.RCode = dnsmessage.RCodeNameError }, long, ""},
+		}, ""},
+		{"no such name", "example.com.", func(m *dnsmessage.Message) { m.RCode = dnsmessage.RCodeNameError }, ""},
 		{"a server that fails", "example.com", func(m *dnsmessage.Message) {
 			m.RCode = dnsmessage.RCodeServerFailure
-		}, long, "answered with an error: ServerFailure"},
+		}, "answered with an error: ServerFailure"},
 		{"a server that refuses, without the question", "example.com", func(m *dnsmessage.Message) {
 			m.RCode, m.Questions = dnsmessage.RCodeRefused, nil
-		}, long, "answered with an error: Refused"},
-		{"another id", "example.com", func(m *dnsmessage.Message) { m.ID++ }, short, "another query"},
-		{"a query for an answer", "example.com", func(m *dnsmessage.Message) { m.Response = false }, short, "another query"},
-		{"another question", "example.com", func(m *dnsmessage.Message) {
-			m.Questions[0].Name = dnsmessage.MustNewName("example.org.")
-		}, short, "example.org."},
-		{"another type", "example.com", func(m *dnsmessage.Message) {
-			m.Questions[0].Type = dnsmessage.TypeAAAA
-		}, short, "to the question"},
-		{"no question", "example.com", func(m *dnsmessage.Message) { m.Questions = nil }, short, "parse answer"},
+		}, "answered with an error: Refused"},
 		{"another case", "example.com", func(m *dnsmessage.Message) {
 			m.Questions[0].Name = dnsmessage.MustNewName("EXAMPLE.com.")
-		}, long, ""},
-		{"a bad name", "a..b", func(*dnsmessage.Message) {}, long, "make query"},
+		}, ""},
+		{"a bad name", "a..b", func(*dnsmessage.Message) {}, "make query"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			address := answerer(t, tt.change)
-			expect(t, run(t, address, model.Check{Type: model.CheckDNS, Query: tt.query, Timeout: tt.timeout}), tt.want)
+			address := serveUDP(t, func(b []byte) [][]byte { return [][]byte{answerTo(t, b, tt.change)} })
+			expect(t, run(t, address, model.Check{Type: model.CheckDNS, Query: tt.query, Timeout: long}), tt.want)
 		})
 	}
 }
 
-func TestProbeDNSGarbage(t *testing.T) {
-	for _, garbage := range []string{"", "x", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"} {
-		address := serveUDP(t, func([]byte) [][]byte { return [][]byte{[]byte(garbage)} })
-		expect(t, run(t, address, model.Check{Type: model.CheckDNS, Timeout: short}), "parse answer")
+// TestProbeDNSPassesOver sends what does not answer the query, alone and ahead
+// of what does.
+func TestProbeDNSPassesOver(t *testing.T) {
+	changed := func(change func(*dnsmessage.Message)) func([]byte) []byte {
+		return func(query []byte) []byte { return answerTo(t, query, change) }
+	}
+	bytes := func(s string) func([]byte) []byte { return func([]byte) []byte { return []byte(s) } }
+	for _, tt := range []struct {
+		name   string
+		answer func(query []byte) []byte
+	}{
+		{"another id", changed(func(m *dnsmessage.Message) { m.ID++ })},
+		{"an error with another id", changed(func(m *dnsmessage.Message) { m.ID, m.RCode = m.ID+1, dnsmessage.RCodeRefused })},
+		{"a query", changed(func(m *dnsmessage.Message) { m.Response = false })},
+		{"another name", changed(func(m *dnsmessage.Message) { m.Questions[0].Name = dnsmessage.MustNewName("example.org.") })},
+		{"another type", changed(func(m *dnsmessage.Message) { m.Questions[0].Type = dnsmessage.TypeAAAA })},
+		{"no question", changed(func(m *dnsmessage.Message) { m.Questions = nil })},
+		{"nothing", bytes("")},
+		{"garbage", bytes("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			check := model.Check{Type: model.CheckDNS, Query: "example.com", Timeout: short}
+			alone := serveUDP(t, func(b []byte) [][]byte { return [][]byte{tt.answer(b)} })
+			expect(t, run(t, alone, check), "not done within 100ms")
+
+			ahead := serveUDP(t, func(b []byte) [][]byte {
+				return [][]byte{tt.answer(b), answerTo(t, b, func(*dnsmessage.Message) {})}
+			})
+			check.Timeout = long
+			expect(t, run(t, ahead, check), "")
+		})
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // lastWords is how long a command's output is waited for once it has ended or
 // was killed; who then still holds it open is not heard.
-const lastWords = 50 * time.Millisecond
+const lastWords = 100 * time.Millisecond
 
 // probeExec runs the check's command, with the backend in FAIRLEAD_ADDRESS and
 // FAIRLEAD_PORT (0 if there is none). It is healthy when its status is 0.

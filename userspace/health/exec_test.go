@@ -1,10 +1,10 @@
 package health
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,14 +22,14 @@ func TestProbeExec(t *testing.T) {
 	}{
 		{"status 0", []string{"true"}, long, ""},
 		{"status 1", []string{"false"}, long, "exit status 1"},
-		{"what it said", []string{"sh", "-c", "echo out; echo err >&2; exit 7"}, long, `exit status 7: "out\nerr"`},
+		{"what it said", []string{"sh", "-c", "echo out; echo err >&2; sleep 0.5; exit 7"}, long, `exit status 7: "out\nerr"`},
 		{"its backend", []string{"sh", "-c", `test "$FAIRLEAD_ADDRESS $FAIRLEAD_PORT" = "192.0.2.7 8080"`}, long, ""},
-		{"endless output", []string{"sh", "-c", "yes; true"}, short, "y"},
+		{"much output", []string{"sh", "-c", "yes | head -c 1000000; sleep 0.5; exit 3"}, long, `exit status 3: "y\ny\n`},
 		{"much output and status 0", []string{"sh", "-c", "yes | head -c 1000000"}, long, ""},
 		{"input is at its end", []string{"cat"}, long, ""},
 		{"no such program", []string{"/no/such/program"}, long, "no such file"},
 		{"no command", nil, long, "there is none"},
-		{"too slow", []string{"sleep", "1000"}, short, "not done within 100ms: run command: signal: killed"},
+		{"too slow", []string{"sleep", "1000"}, short, "not done within 100ms"},
 		{"something left behind that holds the output", []string{"sh", "-c", "sleep 1000 & exit 0"}, long, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,25 +47,35 @@ func TestProbeExec(t *testing.T) {
 func TestProbeExecKillsAll(t *testing.T) {
 	for _, tt := range []struct {
 		name, script, want string
-		timeout            time.Duration
 	}{
-		{"at the timeout", "sleep 1000 & echo $! >$OUT; wait", "not done", 2 * time.Second},
-		{"at its end", "sleep 1000 & echo $! >$OUT", "", long},
+		{"when time is up", "sleep 1000 & echo $! >$OUT.new; mv $OUT.new $OUT; wait", "killed"},
+		{"when it ends", "sleep 1000 & echo $! >$OUT.new; mv $OUT.new $OUT", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "pid")
 			t.Setenv("OUT", out)
-			check := model.Check{Type: model.CheckExec, Command: []string{"sh", "-c", tt.script}, Timeout: tt.timeout}
-			expect(t, run(t, "192.0.2.7:8080", check), tt.want)
-			text, err := os.ReadFile(out)
-			if err != nil {
-				t.Fatal(err)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() {
+				check := model.Check{Type: model.CheckExec, Command: []string{"sh", "-c", tt.script}}
+				ended <- probe(ctx, Target{Check: check})
+			}()
+			var text []byte
+			await(t, "the child's number", func() bool {
+				var err error
+				text, err = os.ReadFile(out)
+				return err == nil
+			})
+			if tt.want != "" {
+				cancel()
 			}
-			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			awaitDeath(t, pid)
+			expect(t, <-ended, tt.want)
+			cancel()
+			pid := strings.TrimSpace(string(text))
+			await(t, "the death of "+pid, func() bool {
+				stat, err := os.ReadFile("/proc/" + pid + "/stat")
+				return err != nil || strings.Contains(string(stat), ") Z ") // its new parent has yet to bury it
+			})
 		})
 	}
 	var status syscall.WaitStatus
@@ -74,18 +84,13 @@ func TestProbeExecKillsAll(t *testing.T) {
 	}
 }
 
-// awaitDeath waits until a process is gone, or a zombie that its new parent
-// has yet to bury.
-func awaitDeath(t *testing.T, pid int) {
+// await waits until done says so.
+func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(long)
-	for {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil || strings.Contains(string(stat), ") Z ") {
-			return
-		}
+	for !done() {
 		if time.Now().After(deadline) {
-			t.Fatalf("process %d lives: %s", pid, stat)
+			t.Fatalf("waited too long for %s", what)
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -3,6 +3,9 @@ package health
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -204,4 +207,83 @@ func TestNobodyIsToldAfterRemoval(t *testing.T) {
 	cancel()
 	<-ended
 	there.Store(false)
+}
+
+// TestRealServer checks a server whose health changes, by real probes.
+func TestRealServer(t *testing.T) {
+	var status atomic.Int32
+	status.Store(http.StatusOK)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(int(status.Load()))
+	}))
+	defer server.Close()
+	told := make(chan Status)
+	c, _ := start(t, probe, func(_ Target, s Status) { told <- s })
+	k := Target{
+		Address: netip.MustParseAddrPort(server.Listener.Addr().String()),
+		Check:   model.Check{Type: model.CheckHTTP, Interval: long, Timeout: long, Rise: 2, Fall: 3},
+	}
+	c.Set([]Target{k}, func(Target) (up, known bool) { return false, true })
+	next := func() Status {
+		for {
+			c.Trigger(k)
+			select {
+			case s := <-told:
+				return s
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	for range 3 {
+		if s := next(); !s.Up || s.Rise != 2 || s.Duration <= 0 {
+			t.Errorf("told %+v, want it up after 2 successes", s)
+		}
+		status.Store(http.StatusBadGateway)
+		if s := next(); s.Up || s.Fall != 3 || s.LastError != "status 502 is not in 200 to 399" {
+			t.Errorf("told %+v, want it down after 3 failures", s)
+		}
+		status.Store(http.StatusOK)
+	}
+	next()
+}
+
+// TestSetWaitsForTheCall removes a target while a change of it is told.
+func TestSetWaitsForTheCall(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	var returned atomic.Bool
+	c, _ := start(t, func(context.Context, Target) error { return nil }, func(Target, Status) {
+		close(entered)
+		<-release
+		returned.Store(true)
+	})
+	c.Set([]Target{target(1, everySecond)}, nil)
+	<-entered
+	set := make(chan struct{})
+	go func() {
+		defer close(set)
+		c.Set(nil, nil)
+		if !returned.Load() {
+			t.Error("Set returned before the call did")
+		}
+	}()
+	select {
+	case <-set:
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(release)
+	<-set
+}
+
+// TestAResultThatComesTooLateIsNotTold has a target removed just before the
+// result of its probe is counted.
+func TestAResultThatComesTooLateIsNotTold(t *testing.T) {
+	c := New(slog.New(slog.DiscardHandler), func(Target, Status) { t.Error("told of a removed target") })
+	k := target(1, everySecond)
+	c.Set([]Target{k}, nil)
+	removed := c.checks[k.Key()]
+	c.probe = func(context.Context, Target) error {
+		c.Set(nil, nil)
+		return errDead
+	}
+	c.try(t.Context(), removed)
 }
