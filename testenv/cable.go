@@ -1,13 +1,20 @@
 package testenv
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 )
+
+// carrierTimeout is far longer than the kernel takes.
+const carrierTimeout = 20 * time.Second
+
+var errNoCarrier = errors.New("no carrier")
 
 // A CableOption changes what [Cable] makes.
 type CableOption func(*cable)
@@ -65,6 +72,28 @@ func Cable(tb TB, a *Host, addrA string, b *Host, addrB string, opts ...CableOpt
 	})
 	a.Do(tb, func() error { return c.raise(c.nameA, prefixA, prefixB.Addr()) })
 	b.Do(tb, func() error { return c.raise(c.nameB, prefixB, prefixA.Addr()) })
+	a.Do(tb, func() error { return awaitCarrier(c.nameA) })
+	b.Do(tb, func() error { return awaitCarrier(c.nameB) })
+}
+
+// awaitCarrier waits until frames can leave: the end that comes up first has no
+// carrier then, and the kernel turns its queue on later, in a work item that
+// may take a second. Frames sent before vanish.
+func awaitCarrier(name string) error {
+	for deadline := time.Now().Add(carrierTimeout); ; time.Sleep(time.Millisecond) {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("find link %s: %w", name, err)
+		}
+		if l.Attrs().OperState == netlink.OperUp {
+			// The state is set just before the queue, under the lock that
+			// this change, which changes nothing, waits for.
+			return netlink.LinkSetUp(l)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("link %s is %s: %w", name, l.Attrs().OperState, errNoCarrier)
+		}
+	}
 }
 
 func parsePrefix(tb TB, cidr string) netip.Prefix {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,6 +49,63 @@ func TestInjectedFramesAreCountedAndSniffed(t *testing.T) {
 	if _, err := sniffer.Next(ctx); !errors.Is(err, stop) {
 		// The server's resets leave by the interface and are not ours.
 		t.Errorf("Next with a done context: %v, want %v", err, stop)
+	}
+}
+
+// sendUDP sends n datagrams from the stack of the namespace that it runs in.
+func sendUDP(n int) error {
+	c, err := net.Dial("udp", "192.0.2.2:9")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for range n {
+		// Refused is what ICMP says of earlier ones.
+		_, err := c.Write([]byte("hello"))
+		if err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestCableDecidesWhetherChecksumsArePartial(t *testing.T) {
+	for name, opts := range map[string][]CableOption{"whole": nil, "partial": {TXChecksum()}} {
+		t.Run(name, func(t *testing.T) {
+			client, server := NewHost(t, "client"), NewHost(t, "server")
+			Cable(t, client, "192.0.2.1/24", server, "192.0.2.2/24", opts...)
+			sniffer := server.Sniff(t, "client")
+			client.Do(t, func() error { return sendUDP(1) })
+			frame, err := sniffer.Next(within(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := VerifyFrame(frame); (err == nil) != (opts == nil) {
+				t.Errorf("frame from the stack: %v", err)
+			}
+		})
+	}
+}
+
+func TestPinnedSendersAreReceivedOnTheirCPU(t *testing.T) {
+	const n = 50
+	client, server := NewHost(t, "client"), NewHost(t, "server")
+	Cable(t, client, "192.0.2.1/24", server, "192.0.2.2/24", Queues(2))
+	counter := server.CountFrames(t, "client")
+	for cpu := range 2 {
+		client.Do(t, func() error {
+			if err := PinCPU(cpu); err != nil {
+				return err
+			}
+			return sendUDP(n)
+		})
+	}
+	var cpus []uint64
+	if err := counter.counts.Lookup(uint32(0), &cpus); err != nil {
+		t.Fatal(err)
+	}
+	if len(cpus) < 2 || cpus[0] == 0 || cpus[1] == 0 {
+		t.Errorf("IPv4 frames by CPU: %v, want some on both", cpus)
 	}
 }
 

@@ -30,7 +30,8 @@ type Rig struct {
 	Balancer *Host
 	Clients  []*Host
 	Backends []*Host
-	// ClientAddrs and BackendAddrs are their addresses.
+	// ClientAddrs and BackendAddrs are their addresses; Prev of one is the
+	// balancer's address on that cable, [MAC] of which frames go to.
 	ClientAddrs, BackendAddrs []netip.Addr
 	// ClientLinks and BackendLinks are the balancer's interfaces.
 	ClientLinks, BackendLinks []string
