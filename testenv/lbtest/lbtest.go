@@ -81,7 +81,19 @@ func Load(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 // frame as the program left it, and the interface that it is redirected to,
 // 0 if it is not. out is valid until the next Run.
 func (d *Datapath) Run(frame []byte) (action uint32, out []byte, egress uint32, err error) {
-	opts := ebpf.RunOptions{Data: frame, DataOut: d.out}
+	return d.run(ebpf.RunOptions{Data: frame, DataOut: d.out})
+}
+
+// RunLinear is Run with only the first linear bytes of the frame in the linear
+// part of its buffer. Kernels before 6.18 refuse.
+func (d *Datapath) RunLinear(frame []byte, linear int) (action uint32, out []byte, egress uint32, err error) {
+	return d.run(ebpf.RunOptions{Data: frame, DataOut: d.out, Context: xdpMD{DataEnd: uint32(linear), Ingress: Ingress}})
+}
+
+// xdpMD is struct xdp_md of linux/bpf.h.
+type xdpMD struct{ Data, DataEnd, DataMeta, Ingress, Queue, Egress uint32 }
+
+func (d *Datapath) run(opts ebpf.RunOptions) (action uint32, out []byte, egress uint32, err error) {
 	action, err = d.coll.Programs[lbProgFairlead].Run(&opts)
 	if err != nil {
 		return 0, nil, 0, fmt.Errorf("run the program: %w", err)
