@@ -11,7 +11,7 @@ type part int
 
 const (
 	partControl part = iota
-	partEnv          // clock, interface and rival
+	partEnv          // clock
 	partService
 	partBackend
 	partSlot
@@ -20,6 +20,7 @@ const (
 	partDevice
 	partStandby
 	partRoute
+	partRival
 	partFlow // an entry is gone
 )
 
@@ -37,8 +38,8 @@ type change struct {
 // changes are those before a packet: mostly none.
 func (g *generator) changes() []change {
 	var cs []change
-	if g.w.rival != noRival {
-		cs = append(cs, setRival(noRival))
+	if len(g.w.Rivals) > 0 {
+		cs = append(cs, noRivals)
 	}
 	if oneIn(g.r, 2) {
 		cs = append(cs, g.tick())
@@ -78,7 +79,7 @@ func (g *generator) change() []change {
 	case 18, 19:
 		return []change{g.evict()}
 	case 20, 21:
-		return []change{setRival(pick(r, []rival{rivalFirst, rivalFirst, rivalStale}))}
+		return []change{g.rival()}
 	default:
 		return []change{g.edge()}
 	}
@@ -98,10 +99,6 @@ func (g *generator) epoch() change {
 
 func setControl(text string, set func(*m.Control)) change {
 	return change{part: partControl, text: "control: " + text, apply: func(w *world) { set(&w.Control) }}
-}
-
-func setRival(kind rival) change {
-	return change{part: partEnv, text: fmt.Sprintf("rival: %d", kind), apply: func(w *world) { w.rival = kind }}
 }
 
 func setNow(now uint32) change {
@@ -266,4 +263,34 @@ func (g *generator) evict() change {
 		t = pick(g.r, g.tuples)
 	}
 	return change{part: partFlow, tuple: t, text: fmt.Sprintf("flow %v evicted", t), apply: func(w *world) { delete(w.Flows, t) }}
+}
+
+var noRivals = change{part: partRival, text: "no rivals", apply: func(w *world) { clear(w.Rivals) }}
+
+// rival lets another CPU be first with either entry of what may be the next
+// packet's flow.
+func (g *generator) rival() change {
+	r := g.r
+	t := g.client()
+	g.want = &t
+	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
+	f := m.Flow{
+		Leave: leave, Hop: newRoute(r).hop, Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
+		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(5)),
+		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3), BackendGen: r.Uint32N(3),
+	}
+	if t.Proto == m.UDP {
+		f.State = uint8(r.IntN(2))
+	}
+	if oneIn(r, 3) {
+		f.Era++
+	}
+	if oneIn(r, 2) {
+		t, f.Leave, f.Dir = f.Leave.Reverse(), t.Reverse(), m.Reply
+		if oneIn(r, 2) {
+			f.Leave.SPort++
+		}
+	}
+	text := fmt.Sprintf("rival at %v: %+v", t, f)
+	return change{part: partRival, tuple: t, text: text, apply: func(w *world) { w.Rivals[t] = f }}
 }

@@ -26,7 +26,6 @@ func (t *twin) reset(w *world) error {
 	t.ServiceCounters = make([]m.Counters, numServices)
 	t.BackendCounters = make([]m.Counters, numBackends)
 	t.Flows = map[m.Tuple]*m.Flow{}
-	t.Rival = t.interfere
 	return nil
 }
 

@@ -23,6 +23,7 @@ type generator struct {
 	tuples []m.Tuple // of clients' packets, and reversed ones of what was forwarded
 	next   int       // to be replaced
 	cut    bool      // frames may have a shorter linear part
+	want   *m.Tuple  // of the next packet, if not nil
 }
 
 const remembered = 40
@@ -90,9 +91,12 @@ func (g *generator) client() m.Tuple {
 // packet is a frame and the length of its linear part.
 func (g *generator) packet() (frame []byte, linear int) {
 	var t m.Tuple
-	if oneIn(g.r, 4) || len(g.tuples) == 0 {
+	switch {
+	case g.want != nil:
+		t, g.want = *g.want, nil
+	case oneIn(g.r, 4) || len(g.tuples) == 0:
 		t = g.client()
-	} else {
+	default:
 		t = pick(g.r, g.tuples)
 	}
 	frame = g.build(t)

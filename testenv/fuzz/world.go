@@ -41,25 +41,15 @@ type route struct {
 type world struct {
 	*m.Model
 	fib     map[m.Addr]route
-	rival   rival
 	offered []m.Listener // what has been a key of Listeners, to send packets to
 }
-
-// A rival is what another CPU does just before a forward entry is inserted.
-type rival uint32
-
-const (
-	noRival    rival = iota
-	rivalFirst       // it has inserted the same entry
-	rivalStale       // it has inserted one of another era
-)
 
 // newWorld is a random configuration.
 func newWorld(r *rand.Rand) *world {
 	w := &world{Model: &m.Model{
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]bool{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
-		Devices: map[uint32]bool{}, Standby: map[m.Tuple]bool{}, Ingress: interfaces[0],
+		Devices: map[uint32]bool{}, Standby: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
 		Flows: map[m.Tuple]*m.Flow{}, Turns: make([]uint64, numServices),
 		ServiceCounters: make([]m.Counters, numServices), BackendCounters: make([]m.Counters, numBackends),
 	}, fib: map[m.Addr]route{}}
@@ -69,7 +59,6 @@ func newWorld(r *rand.Rand) *world {
 		}
 		return m.FIBNotFwded, m.Hop{}
 	}
-	w.Rival = w.interfere
 	w.Control = newControl(r)
 	w.Now = pick(r, []uint32{0, 5, 1 << 20, 1<<31 - 3, 1<<32 - 5, r.Uint32()})
 	w.Clock = w.Control.Heartbeat + uint64(r.IntN(3))*1e9
@@ -96,16 +85,6 @@ func newWorld(r *rand.Rand) *world {
 		}
 	}
 	return w
-}
-
-func (w *world) interfere(forward m.Tuple, entry m.Flow) {
-	switch w.rival {
-	case rivalStale:
-		entry.Era++
-		fallthrough
-	case rivalFirst:
-		w.Flows[forward] = &entry
-	}
 }
 
 func newControl(r *rand.Rand) m.Control {

@@ -1,0 +1,88 @@
+package fuzz
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"fairlead/loader"
+	m "fairlead/testenv/refmodel"
+)
+
+func isNotExist(err error) bool { return errors.Is(err, ebpf.ErrKeyNotExist) }
+
+// The kernel keeps addresses and ports as the packet has them.
+var raw = binary.NativeEndian
+
+func rawAddr(a m.Addr) uint32 { return raw.Uint32(a[:]) }
+
+func rawPort(port uint16) uint16 {
+	return raw.Uint16(be.AppendUint16(nil, port))
+}
+
+func addrFrom(v uint32) m.Addr { return m.Addr(raw.AppendUint32(nil, v)) }
+
+func portFrom(v uint16) uint16 { return be.Uint16(raw.AppendUint16(nil, v)) }
+
+func controlOf(c m.Control) loader.LBControl {
+	return loader.LBControl{
+		Mode: uint32(c.Mode), Era: c.Era, Epoch: c.Epoch, Hz: c.Hz, Idle: c.Idle,
+		ReplyLimit: c.ReplyLimit, Heartbeat: c.Heartbeat, LossAfter: c.LossAfter,
+	}
+}
+
+func runOf(r m.Run) uint64 { return uint64(r.Offset)<<32 | uint64(r.Length) }
+
+func serviceOf(s m.Service) loader.LBService {
+	return loader.LBService{Slots: runOf(s.Slots), SlotsAll: runOf(s.SlotsAll), Gen: s.Gen, State: s.State, Flags: s.Flags}
+}
+
+func backendOf(b m.Backend) loader.LBBackend {
+	return loader.LBBackend{Addr: rawAddr(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service}
+}
+
+func listenerOf(l m.Listener) loader.LBListener {
+	return loader.LBListener{Addr: rawAddr(l.Addr), Port: rawPort(l.Port), Proto: l.Proto}
+}
+
+func keyOf(t m.Tuple) loader.LBFlowKey {
+	return loader.LBFlowKey{
+		Saddr: rawAddr(t.Src), Daddr: rawAddr(t.Dst), Sport: rawPort(t.SPort), Dport: rawPort(t.DPort), Proto: t.Proto,
+	}
+}
+
+// flowOf is an entry with the deltas that its translation needs.
+func flowOf(t m.Tuple, f m.Flow) loader.LBFlow {
+	l4, ip := m.Delta(t, f.Leave)
+	return loader.LBFlow{
+		Saddr: rawAddr(f.Leave.Src), Daddr: rawAddr(f.Leave.Dst), Sport: rawPort(f.Leave.SPort), Dport: rawPort(f.Leave.DPort),
+		Hop:  loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex},
+		Seen: f.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: f.Era,
+		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
+		L4Delta: rawPort(l4), IpDelta: rawPort(ip), Dir: f.Dir, State: f.State, Fins: f.Fins,
+	}
+}
+
+// flowFrom is the entry as the model has it. Fault tells what the model does
+// not know and is wrong: padding, or a delta.
+func flowFrom(k loader.LBFlowKey, f loader.LBFlow) (t m.Tuple, flow m.Flow, fault string) {
+	t = m.Tuple{Src: addrFrom(k.Saddr), Dst: addrFrom(k.Daddr), SPort: portFrom(k.Sport), DPort: portFrom(k.Dport), Proto: k.Proto}
+	flow = m.Flow{
+		Leave: m.Tuple{Src: addrFrom(f.Saddr), Dst: addrFrom(f.Daddr), SPort: portFrom(f.Sport), DPort: portFrom(f.Dport), Proto: k.Proto},
+		Hop:   m.Hop{DMAC: f.Hop.Dmac, SMAC: f.Hop.Smac, Ifindex: f.Hop.Ifindex},
+		Seen:  f.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: f.Era,
+		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
+		Dir: f.Dir, State: f.State, Fins: f.Fins,
+	}
+	l4, ip := m.Delta(t, flow.Leave)
+	// 0 and 0xffff are the same number in one's complement.
+	if portFrom(f.L4Delta)%0xffff != l4%0xffff || portFrom(f.IpDelta)%0xffff != ip%0xffff {
+		fault = fmt.Sprintf("deltas of %v are %#04x and %#04x, want %#04x and %#04x", t, portFrom(f.L4Delta), portFrom(f.IpDelta), l4, ip)
+	}
+	if f.Pad != 0 || k.Pad != [3]uint8{} {
+		fault = fmt.Sprintf("padding of %v is not zero", t)
+	}
+	return t, flow, fault
+}

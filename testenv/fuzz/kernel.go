@@ -1,0 +1,272 @@
+package fuzz
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"fairlead/loader"
+	m "fairlead/testenv/refmodel"
+
+	"fairlead/testenv/lbtest"
+)
+
+// numFlows is far above what an episode can make, so that the LRU never evicts.
+const numFlows = 8192
+
+// A kernel is the XDP program, run by BPF_PROG_TEST_RUN. Its thread has to
+// stay on one CPU.
+type kernel struct {
+	*lbtest.Datapath
+	canCut bool
+	world  *world // as last synced
+}
+
+// newKernel loads the program with a fault built in, or none: 0.
+func newKernel(tb testing.TB, fault uint32) *kernel {
+	tb.Helper()
+	k := &kernel{Datapath: lbtest.Load(tb, map[string]uint32{
+		loader.LBMapServices: numServices, loader.LBMapServiceCounters: numServices, loader.LBMapTurns: numServices,
+		loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
+		loader.LBMapSlots: numSlots, loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: numFlows,
+	}, fault)}
+	_, _, _, err := k.RunLinear(make([]byte, 100), 50)
+	k.canCut = err == nil
+	return k
+}
+
+func (k *kernel) cuts() bool { return k.canCut }
+
+func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
+	var action uint32
+	if linear < len(frame) {
+		action, res.Out, res.Egress, err = k.RunLinear(frame, linear)
+	} else {
+		action, res.Out, res.Egress, err = k.Run(frame)
+	}
+	res.Action = m.Action(action)
+	return res, err
+}
+
+// reset writes everything. Hash maps are emptied first.
+func (k *kernel) reset(w *world) error {
+	for _, name := range []string{
+		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby, loader.LBMapFlows, "fibs", "rivals",
+	} {
+		if err := empty(k.Maps[name]); err != nil {
+			return fmt.Errorf("empty %s: %w", name, err)
+		}
+	}
+	if err := k.zero(); err != nil {
+		return err
+	}
+	changes := []change{{part: partControl}, {part: partEnv}}
+	for row := range uint32(numServices) {
+		changes = append(changes, change{part: partService, row: row})
+		if err := k.Maps[loader.LBMapTurns].Put(row, w.Turns[row]); err != nil {
+			return fmt.Errorf("write turns: %w", err)
+		}
+	}
+	for row := range uint32(numBackends) {
+		changes = append(changes, change{part: partBackend, row: row})
+	}
+	for at := range uint32(numSlots) {
+		changes = append(changes, change{part: partSlot, row: at})
+	}
+	for l := range w.Listeners {
+		changes = append(changes, change{part: partListener, listener: l})
+	}
+	for addr := range w.VIPs {
+		changes = append(changes, change{part: partVIP, addr: addr})
+	}
+	for ifindex := range w.Devices {
+		changes = append(changes, change{part: partDevice, row: ifindex})
+	}
+	for addr := range w.fib {
+		changes = append(changes, change{part: partRoute, addr: addr})
+	}
+	for _, c := range changes {
+		if err := k.sync(w, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// empty deletes all keys of a hash map.
+func empty(table *ebpf.Map) error {
+	key := make([]byte, table.KeySize())
+	for {
+		switch err := table.NextKey(nil, &key); {
+		case isNotExist(err):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read first key: %w", err)
+		}
+		if err := table.Delete(key); err != nil {
+			return fmt.Errorf("delete key: %w", err)
+		}
+	}
+}
+
+// zero clears all counters.
+func (k *kernel) zero() error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count CPUs: %w", err)
+	}
+	counters := make([]loader.LBCounters, cpus)
+	for row := range uint32(numServices) {
+		if err := k.Maps[loader.LBMapServiceCounters].Put(row, counters); err != nil {
+			return fmt.Errorf("clear counters of service: %w", err)
+		}
+	}
+	for row := range uint32(numBackends) {
+		if err := k.Maps[loader.LBMapBackendCounters].Put(row, counters); err != nil {
+			return fmt.Errorf("clear counters of backend: %w", err)
+		}
+	}
+	for v := range uint32(m.VerdictMax) {
+		if err := k.Maps[loader.LBMapVerdicts].Put(v, make([]uint64, cpus)); err != nil {
+			return fmt.Errorf("clear verdict: %w", err)
+		}
+	}
+	if err := k.Maps[loader.LBMapReplies].Put(uint32(0), make([]loader.LBReplies, cpus)); err != nil {
+		return fmt.Errorf("clear replies: %w", err)
+	}
+	return nil
+}
+
+// sync writes one entry, or deletes it where w has none.
+func (k *kernel) sync(w *world, c change) error {
+	switch c.part {
+	case partControl:
+		return k.Maps[loader.LBMapControl].Put(uint32(0), controlOf(w.Control))
+	case partEnv:
+		if err := k.SetNow(w.Now); err != nil {
+			return err
+		}
+		return k.SetMonotonic(w.Clock)
+	case partService:
+		return k.Maps[loader.LBMapServices].Put(c.row, serviceOf(w.Services[c.row]))
+	case partBackend:
+		return k.Maps[loader.LBMapBackends].Put(c.row, backendOf(w.Backends[c.row]))
+	case partSlot:
+		return k.Maps[loader.LBMapSlots].Put(c.row, w.Slots[c.row])
+	case partListener:
+		row, ok := w.Listeners[c.listener]
+		return set(k.Maps[loader.LBMapListeners], listenerOf(c.listener), row, ok)
+	case partVIP:
+		return set(k.Maps[loader.LBMapVips], c.addr, uint32(0), w.VIPs[c.addr])
+	case partDevice:
+		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{}, w.Devices[c.row])
+	case partStandby:
+		return set(k.Maps[loader.LBMapStandby], keyOf(c.tuple), uint32(0), w.Standby[c.tuple])
+	case partRoute:
+		return k.route(w, c.addr)
+	case partRival:
+		if len(w.Rivals) == 0 {
+			return empty(k.Maps["rivals"])
+		}
+		return k.Maps["rivals"].Put(keyOf(c.tuple), flowOf(c.tuple, w.Rivals[c.tuple]))
+	case partFlow:
+		return set(k.Maps[loader.LBMapFlows], keyOf(c.tuple), loader.LBFlow{}, false)
+	}
+	return fmt.Errorf("part %d is unknown", c.part)
+}
+
+func (k *kernel) route(w *world, addr m.Addr) error {
+	way, ok := w.fib[addr]
+	if !ok {
+		return set(k.Maps["fibs"], addr, uint32(0), false)
+	}
+	return k.SetRoute(netip.AddrFrom4(addr), lbtest.Route{
+		Result: int32(way.result), Ifindex: way.hop.Ifindex, Dmac: way.hop.DMAC, Smac: way.hop.SMAC,
+	})
+}
+
+// set puts a key with a value or sees that there is none.
+func set(table *ebpf.Map, key, value any, exists bool) error {
+	if exists {
+		return table.Put(key, value)
+	}
+	if err := table.Delete(key); err != nil && !isNotExist(err) {
+		return err
+	}
+	return nil
+}
+
+// state reads what packets have changed.
+func (k *kernel) state() (s state, err error) {
+	s.Turns = make([]uint64, numServices)
+	s.Verdicts = make([]uint64, m.VerdictMax)
+	for row := range s.Turns {
+		if err := k.Maps[loader.LBMapTurns].Lookup(uint32(row), &s.Turns[row]); err != nil {
+			return s, fmt.Errorf("read turns: %w", err)
+		}
+	}
+	for v := range s.Verdicts {
+		var n []uint64
+		if err := k.Maps[loader.LBMapVerdicts].Lookup(uint32(v), &n); err != nil {
+			return s, fmt.Errorf("read verdict: %w", err)
+		}
+		for _, n := range n {
+			s.Verdicts[v] += n
+		}
+	}
+	if s.ServiceCounters, err = readCounters(k.Maps[loader.LBMapServiceCounters], numServices); err != nil {
+		return s, err
+	}
+	if s.BackendCounters, err = readCounters(k.Maps[loader.LBMapBackendCounters], numBackends); err != nil {
+		return s, err
+	}
+	var replies []loader.LBReplies
+	if err := k.Maps[loader.LBMapReplies].Lookup(uint32(0), &replies); err != nil {
+		return s, fmt.Errorf("read replies: %w", err)
+	}
+	for _, r := range replies { // all but one CPU's are zero
+		s.Replies.Second += r.Second
+		s.Replies.Count += r.Count
+	}
+	return s, k.flows(&s)
+}
+
+func readCounters(table *ebpf.Map, rows int) ([]m.Counters, error) {
+	sums := make([]m.Counters, rows)
+	for row := range sums {
+		var perCPU []loader.LBCounters
+		if err := table.Lookup(uint32(row), &perCPU); err != nil {
+			return nil, fmt.Errorf("read counters: %w", err)
+		}
+		for _, c := range perCPU {
+			for dir := range c.Packets {
+				sums[row].Packets[dir] += c.Packets[dir]
+				sums[row].Bytes[dir] += c.Bytes[dir]
+			}
+			sums[row].Flows += c.Flows
+		}
+	}
+	return sums, nil
+}
+
+// flows reads the flow table in large pieces.
+func (k *kernel) flows(s *state) error {
+	s.Flows = map[m.Tuple]m.Flow{}
+	var cursor ebpf.MapBatchCursor
+	keys := make([]loader.LBFlowKey, numFlows)
+	values := make([]loader.LBFlow, numFlows)
+	n, err := k.Maps[loader.LBMapFlows].BatchLookup(&cursor, keys, values, nil)
+	if err != nil && !isNotExist(err) {
+		return fmt.Errorf("read flows: %w", err)
+	}
+	for i := range n {
+		t, f, fault := flowFrom(keys[i], values[i])
+		s.Flows[t] = f
+		if fault != "" {
+			s.Faults = append(s.Faults, fault)
+		}
+	}
+	return nil
+}

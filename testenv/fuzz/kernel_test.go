@@ -1,0 +1,76 @@
+package fuzz
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"math/rand/v2"
+
+	"golang.org/x/sys/unix"
+)
+
+// defaultSeed is what make test runs with, so that it is the same every time.
+const defaultSeed = 20260101
+
+// pin keeps the test on the CPU that it runs on. The thread ends with the test.
+func pin(tb testing.TB) {
+	tb.Helper()
+	runtime.LockOSThread()
+	var here, set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &here); err != nil {
+		tb.Fatalf("read affinity: %v", err)
+	}
+	for cpu := range 1024 {
+		if here.IsSet(cpu) {
+			set.Set(cpu)
+			break
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		tb.Fatalf("set affinity: %v", err)
+	}
+}
+
+// fromEnv is a number of the environment.
+func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
+	tb.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		tb.Fatalf("read %s: %v", name, err)
+	}
+	return n
+}
+
+// TestDatapath is the comparison of C and model. FAIRLEAD_FUZZ_N is the number
+// of packets, FAIRLEAD_FUZZ_SEED repeats a run; FAIRLEAD_SLOW=1 sends ten
+// million under a new seed.
+func TestDatapath(t *testing.T) {
+	k := newKernel(t, 0)
+	packets, seed := uint64(200_000), uint64(defaultSeed)
+	if os.Getenv("FAIRLEAD_SLOW") == "1" {
+		packets, seed = 10_000_000, rand.Uint64()
+	}
+	packets = fromEnv(t, "FAIRLEAD_FUZZ_N", packets)
+	f := &fuzzer{target: k, seed: fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed)}
+	t.Logf("FAIRLEAD_FUZZ_SEED=%d FAIRLEAD_FUZZ_N=%d, linear part chosen: %v", f.seed, packets, k.cuts())
+	pin(t)
+	start := time.Now()
+	d, err := f.run(int(packets))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d != nil {
+		t.Fatal(d)
+	}
+	t.Logf("%d packets, %.0f per second", f.packets, float64(f.packets)/time.Since(start).Seconds())
+	if packets >= 100_000 {
+		checkCoverage(t, f)
+	}
+}
