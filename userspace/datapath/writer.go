@@ -62,19 +62,22 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 	return settings + p.writes(), nil
 }
 
-// Keep returns the want of state with the health and the rungs that the maps
-// have; what they do not know is up, and forwarded in the kernel if state wants
-// that.
+// Keep returns the want of state with the health, the rungs and the devices
+// that the maps have; what they do not know is up, and forwarded in the kernel
+// if state wants that.
 func (w *Writer) Keep(state *model.State) *Want {
 	want := &Want{Settings: SettingsOf(state)}
 	p := newPlanner(w.rows)
 	for i := range state.Services {
 		s := Service{Service: state.Services[i], Proxy: state.Services[i].Forward == model.ForwardProxy}
+		s.Down = make([]bool, len(s.Backends))
 		if id, known := p.byID[s.row()]; known {
 			row := &w.rows.services[id]
 			s.Proxy = s.Proxy || row.State == serviceProxy
 			s.Local = row.Flags&serviceLocal != 0
-			s.Down = p.downOf(&s, id)
+			for b, h := range p.health(&s, id) {
+				s.Down[b] = h == HealthDown
+			}
 		}
 		want.Services = append(want.Services, s)
 	}
@@ -84,18 +87,48 @@ func (w *Writer) Keep(state *model.State) *Want {
 	return want
 }
 
-// downOf returns which backends of a service the maps have as down.
-func (p *planner) downOf(s *Service, id uint32) []bool {
-	down := make([]bool, len(s.Backends))
+// Health is what the maps know of a backend.
+type Health int
+
+// What the maps know.
+const (
+	HealthUnknown Health = iota // the backend is not in the maps
+	HealthUp
+	HealthDown
+)
+
+// Health returns what the maps know of the backends of each service of state,
+// by index.
+func (w *Writer) Health(state *model.State) [][]Health {
+	all := make([][]Health, len(state.Services))
+	p := newPlanner(w.rows)
+	for i := range state.Services {
+		s := Service{Service: state.Services[i]}
+		all[i] = make([]Health, len(s.Backends))
+		if id, known := p.byID[s.row()]; known {
+			all[i] = p.health(&s, id)
+		}
+	}
+	return all
+}
+
+// health returns what the maps know of the backends of the service in row id.
+func (p *planner) health(s *Service, id uint32) []Health {
+	known := make([]Health, len(s.Backends))
 	for _, row := range p.backends[id] {
 		b := &p.have.backends[row]
 		for i := range s.Backends {
-			if addr := s.Backends[i].Address; be32(addr.Addr()) == b.Addr && be16(addr.Port()) == b.Port {
-				down[i] = b.State == backendDown
+			addr := s.Backends[i].Address
+			if be32(addr.Addr()) != b.Addr || be16(addr.Port()) != b.Port {
+				continue
+			}
+			known[i] = HealthUp
+			if b.State == backendDown {
+				known[i] = HealthDown
 			}
 		}
 	}
-	return down
+	return known
 }
 
 // Recheck makes every flow look up its next hop at its next packet.

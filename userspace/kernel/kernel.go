@@ -55,6 +55,12 @@ type Options struct {
 	// standby proxy: its own sockets are no conflict, and services that XDP
 	// cannot serve are left to it.
 	Agent bool
+	// Down says which backends of a service are down, by index. nil keeps what
+	// the maps have.
+	Down func(*model.Service) []bool
+	// Before is called with the maps, whole, before the switch is thrown. May
+	// be nil.
+	Before func(*loader.Maps) error
 	// Warn gets one line for each thing that may not work. May be nil.
 	Warn func(text string)
 }
@@ -123,7 +129,7 @@ func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Option
 		return nil, Report{}, err
 	}
 	k := &Kernel{opts: o}
-	have, err := usedSizes(o.Dir)
+	have, err := pinned(o.Dir)
 	if err != nil {
 		return nil, Report{}, err
 	}
@@ -164,8 +170,13 @@ func (k *Kernel) finish(ctx context.Context, state *model.State, sysctls []host.
 			return err
 		}
 	}
-	if _, err := k.Reconcile(state, nil); err != nil {
+	if _, err := k.Reconcile(state, k.opts.Down); err != nil {
 		return err
+	}
+	if k.opts.Before != nil {
+		if err := k.opts.Before(k.inst.Maps()); err != nil {
+			return err
+		}
 	}
 	k.inst.SetMode(loader.ModeOn)
 	return nil
@@ -181,9 +192,9 @@ func fill(m *loader.Maps, state *model.State) error {
 	return err
 }
 
-// usedSizes returns a writer for what is pinned in dir, nil if there is
+// pinned returns a writer for what is pinned in dir, nil if there is
 // nothing, or nothing that this version can read.
-func usedSizes(dir string) (*datapath.Writer, error) {
+func pinned(dir string) (*datapath.Writer, error) {
 	inst, err := loader.Open(dir)
 	if errors.Is(err, loader.ErrNotAttached) || errors.Is(err, loader.ErrVersion) {
 		return nil, nil

@@ -1,0 +1,126 @@
+package daemon
+
+import (
+	"fmt"
+
+	"fairlead/userspace/model"
+	"fairlead/userspace/view"
+)
+
+// publish writes what the agent knows where others can read it.
+func (a *agent) publish() {
+	if err := view.Write(a.opts.RunDir, a.view()); err != nil {
+		a.log.Error("publish", "err", err)
+	}
+}
+
+func (a *agent) view() view.View {
+	v := view.View{
+		Started: a.started, Config: a.opts.Config, ConfigError: a.configError,
+		XDP: view.XDP{Mode: a.mode(a.state), Reason: a.noXDP, Interfaces: a.interfaceViews()}, Services: []view.Service{},
+	}
+	if a.kernel != nil {
+		v.PinDir = a.kernel.Instance().Dir()
+	}
+	for i := range a.state.Services {
+		s := &a.state.Services[i]
+		v.Services = append(v.Services, a.serviceView(i, s))
+		if f := a.fronts[s.Key()]; f != nil {
+			f.count(&v.Proxy)
+		}
+	}
+	return v
+}
+
+func (a *agent) interfaceViews() []view.Interface {
+	all := []view.Interface{}
+	for _, name := range a.interfaces(a.state) {
+		i := view.Interface{Name: name}
+		if a.kernel != nil {
+			for _, r := range a.attach.Interfaces {
+				if r.Name == name {
+					i.Mode, i.Reason = string(r.Mode), r.Reason
+				}
+			}
+		}
+		all = append(all, i)
+	}
+	return all
+}
+
+func (a *agent) serviceView(i int, s *model.Service) view.Service {
+	v := view.Service{Name: s.Name, Listen: listenText(s), Protocol: s.Protocol, Backends: []view.Backend{}}
+	v.Rung, v.Reason = a.rung(i)
+	v.StandbyReason = "no front"
+	if f := a.fronts[s.Key()]; f != nil {
+		v.Standby, v.StandbyReason = f.missing == "", f.missing
+	}
+	for b := range s.Backends {
+		st, _ := a.checker.Status(target(s, b))
+		v.Backends = append(v.Backends, view.Backend{
+			Address: addressText(s.Backends[b]), Weight: s.Backends[b].Weight,
+			Up: st.Up, Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
+		})
+	}
+	return v
+}
+
+// rung returns what serves the i-th service, and why nothing higher does.
+func (a *agent) rung(i int) (view.Rung, string) {
+	switch {
+	case a.kernel == nil && a.noXDP != "":
+		return view.RungProxy, a.noXDP
+	case a.kernel == nil:
+		return view.RungProxy, "xdp: off"
+	case i < len(a.rungs) && a.rungs[i].Proxy:
+		return view.RungProxy, a.rungs[i].Reason
+	case a.kernel.Native():
+		return view.RungNative, ""
+	}
+	for _, r := range a.attach.Interfaces {
+		if r.Reason != "" {
+			return view.RungGeneric, r.Reason
+		}
+	}
+	return view.RungGeneric, "xdp: generic"
+}
+
+func listenText(s *model.Service) string {
+	if s.LastPort == s.Listen.Port() {
+		return s.Listen.String()
+	}
+	return fmt.Sprintf("%s-%d", s.Listen, s.LastPort)
+}
+
+func addressText(b model.Backend) string {
+	if b.Address.Port() == 0 {
+		return b.Address.Addr().String() + ":*"
+	}
+	return b.Address.String()
+}
+
+// count adds what the front has forwarded.
+func (f *front) count(p *view.Proxy) {
+	if f.udp != nil {
+		s := f.udp.Stats()
+		p.UDP.Flows += s.Flows
+		p.UDP.Opened += s.Opened
+		p.UDP.ToBackends += s.ToBackends.Datagrams
+		p.UDP.ToClients += s.ToClients.Datagrams
+		p.UDP.NoBackend += s.NoBackend
+		p.UDP.Dropped += s.Dropped
+		return
+	}
+	s := f.tcp.Stats()
+	p.TCP.Accepted += s.Accepted
+	p.TCP.Active += s.Active
+	p.TCP.ToBackends += s.ToBackends
+	p.TCP.ToClients += s.ToClients
+	p.TCP.NoBackend += s.NoBackend
+	p.TCP.Retries += s.Retries
+	p.TCP.Resets += s.Resets
+	p.TCP.Cut += s.Cut
+	p.TCP.AcceptErrors += s.AcceptErrors
+	d := s.DialErrors
+	p.TCP.DialErrors += d.Refused + d.Timeout + d.Unreachable + d.Local
+}
