@@ -17,8 +17,12 @@ func waitForPackets() error {
 	if errno == 0 {
 		return nil
 	}
-	// Not there with nohz_full. Changing a map of maps waits for the same
-	// grace period, that programs may not go on seeing the inner map.
+	return waitByMapOfMaps() // no membarrier with nohz_full
+}
+
+// waitByMapOfMaps waits as the kernel does before it lets go of an inner map:
+// until no program can see it any more.
+func waitByMapOfMaps() error {
 	inner := &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
 	outer, err := ebpf.NewMap(&ebpf.MapSpec{
 		Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1, InnerMap: inner,

@@ -28,6 +28,7 @@ type bench struct {
 // to d2-far. They have native XDP; lo, which has not, is up.
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	t.Parallel() // most of the time is the kernel's, in grace periods
 	b := &bench{testenv.NewHost(t, "loader"), t, filepath.Join(testenv.BPFFS(t), "lb")}
 	b.Do(t, func() error {
 		for _, name := range []string{"d0", "d1", "d2"} {

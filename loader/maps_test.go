@@ -1,0 +1,166 @@
+package loader
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func TestControlViewIsWhatTheProgramReads(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0"}}, nil)
+	i := b.open()
+	v := i.Control()
+	if _, ok := v.SinceBeat(); ok {
+		t.Error("a new instance has a heartbeat")
+	}
+	v.SetIdle(LBIdleIDLE_TCP_FIN, time.Minute)
+	v.SetIdle(LBIdleIDLE_UDP_NEW, time.Nanosecond)
+	v.SetReplyLimit(7)
+	v.SetLossAfter(3 * time.Second)
+	v.BumpEpoch()
+	v.Beat()
+	var got Control
+	if err := i.Maps().Control.Lookup(uint32(0), &got); err != nil {
+		t.Fatal(err)
+	}
+	hz, err := kernelHz()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Control{
+		Mode: uint32(ModeOn), Era: 1, Epoch: 1, Hz: hz, Idle: [5]uint32{2: 60 * hz, 3: 1},
+		ReplyLimit: 7, Heartbeat: got.Heartbeat, LossAfter: 3e9,
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Control{})); diff != "" {
+		t.Errorf("control (-want +got):\n%s", diff)
+	}
+	if age, ok := v.SinceBeat(); !ok || age < 0 || age > time.Minute {
+		t.Errorf("SinceBeat = %v, %t", age, ok)
+	}
+	if got := v.Idle(LBIdleIDLE_TCP_FIN); got != time.Minute {
+		t.Errorf("Idle = %v, want 1m", got)
+	}
+	switch hz {
+	case 100, 250, 300, 1000:
+	default:
+		t.Errorf("hz = %d, which no kernel has", hz)
+	}
+}
+
+func TestViewsOutliveTheInstance(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0"}}, nil)
+	i := b.openOnce()
+	v, slots := i.Control(), i.Maps().SlotsView()
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	v.SetReplyLimit(9)
+	slots.Store(15, 5)
+	if got := b.open().Control().ReplyLimit(); got != 9 {
+		t.Errorf("reply limit = %d, want 9", got)
+	}
+	var row uint32
+	if err := b.open().Maps().Slots.Lookup(uint32(15), &row); err != nil || row != 5 {
+		t.Errorf("slot 15 = %d, %v, want 5", row, err)
+	}
+}
+
+func TestCountersSumCPUsAndBase(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0"}}, nil)
+	m := b.open().Maps()
+	each := make([]Counters, ebpf.MustPossibleCPU())
+	want := Counters{Packets: [2]uint64{1000, 0}, Bytes: [2]uint64{0, 0}, Flows: 0}
+	for cpu := range each {
+		each[cpu] = Counters{Packets: [2]uint64{1, 2}, Bytes: [2]uint64{3, 4}, Flows: 5}
+		want.add(each[cpu])
+	}
+	if err := m.BackendCounters.Put(uint32(15), each); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.BackendBase.Put(uint32(15), Counters{Packets: [2]uint64{1000, 0}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		got, err := m.ReadCounters(TableBackends)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantAll := make([]Counters, 16)
+		wantAll[15] = want
+		if diff := cmp.Diff(wantAll, got, cmpopts.IgnoreUnexported(Counters{})); diff != "" {
+			t.Errorf("counters (-want +got):\n%s", diff)
+		}
+		if err := m.ResetCounters(TableBackends, 15); err != nil {
+			t.Fatal(err)
+		}
+		want = Counters{}
+	}
+}
+
+func TestReadFlowsSeesEachEntryOnce(t *testing.T) {
+	b := newBench(t)
+	o := Options{Interfaces: []string{"d0"}, Sizes: Sizes{Flows: 20000}}
+	b.attach(o, nil)
+	m := b.open().Maps()
+	const n = 10000
+	for k := range uint32(n) {
+		if err := m.Flows.Put(FlowKey{Saddr: k}, Flow{Service: k}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[uint32]int{}
+	if err := m.ReadFlows(func(k FlowKey, f Flow) bool {
+		if k.Saddr != f.Service {
+			t.Errorf("key %d has the value of %d", k.Saddr, f.Service)
+		}
+		seen[k.Saddr]++
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for k, times := range seen {
+		if times != 1 {
+			t.Errorf("entry %d was seen %d times", k, times)
+		}
+	}
+	if len(seen) != n {
+		t.Errorf("%d entries seen, want %d", len(seen), n)
+	}
+	calls := 0
+	if err := m.ReadFlows(func(FlowKey, Flow) bool { calls++; return false }); err != nil || calls != 1 {
+		t.Errorf("ReadFlows called %d times after false, %v", calls, err)
+	}
+	// Chunks smaller than a hash bucket must grow.
+	small := 0
+	if err := eachEntry(m.Flows, 1, func(FlowKey, Flow) bool { small++; return true }); err != nil || small != n {
+		t.Errorf("in chunks of one: %d entries, %v, want %d", small, err, n)
+	}
+}
+
+func TestMemory(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0"}, Sizes: Sizes{Flows: 1 << 15}}, nil)
+	total, each, err := b.open().Maps().Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum uint64
+	for _, m := range each {
+		sum += m.Bytes
+		if m.Bytes == 0 {
+			t.Errorf("map %s takes no memory", m.Map)
+		}
+		if m.Map == LBMapFlows && (m.Entries != 1<<16 || m.Bytes < 1<<16*64) {
+			t.Errorf("flow table: %+v", m)
+		}
+	}
+	if len(each) != len(places) || sum != total {
+		t.Errorf("%d maps with %d bytes, total %d", len(each), sum, total)
+	}
+}

@@ -1,0 +1,101 @@
+package loader
+
+import (
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+)
+
+// shapesFor returns the shapes of all maps for sizes.
+func shapesFor(t *testing.T, s Sizes) map[string]shape {
+	t.Helper()
+	object, err := LoadLB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shapes := map[string]shape{}
+	for name, spec := range mapSpecs(object, s) {
+		shapes[name] = shapeOfSpec(spec)
+	}
+	return shapes
+}
+
+func TestPlanMaps(t *testing.T) {
+	linked := map[string]fate{
+		LBMapListeners: fateCopy, LBMapVips: fateCopy, LBMapServices: fateCopy,
+		LBMapBackends: fateCopy, LBMapSlots: fateCopy, mapServiceNames: fateCopy,
+	}
+	for _, tt := range []struct {
+		name   string
+		sizes  Sizes
+		resize bool
+		edit   func(have map[string]shape)
+		want   map[string]fate // but for those that are kept
+	}{
+		{"the same sizes", Sizes{}, false, nil, nil},
+		{"sizes within the rounding", Sizes{Services: 16, Slots: 9}, false, nil, nil},
+		{"more slots take all rows that are written with them", Sizes{Slots: 17}, false, nil, linked},
+		{"more services take their counters too", Sizes{Services: 17}, false, nil, with(linked, map[string]fate{
+			LBMapTurns: fateCopy, LBMapServiceCounters: fateCopy, mapServiceBase: fateCopy,
+		})},
+		{"more flows change nothing", Sizes{Flows: 5000}, false, nil, nil},
+		{"more flows, resized", Sizes{Flows: 5000}, true, nil, map[string]fate{LBMapFlows: fateDrop}},
+		{"flows of the same size, resized", Sizes{Flows: 512}, true, nil, nil},
+		{"a base that is missing drops its counters", Sizes{}, false, func(have map[string]shape) {
+			delete(have, mapServiceBase)
+		}, map[string]fate{LBMapServiceCounters: fateDrop, mapServiceBase: fateNew}},
+		{"control of another schema is all that is lost", Sizes{}, false, func(have map[string]shape) {
+			have[LBMapControl] = shape{typ: ebpf.Array, key: 4, value: 8, entries: 1}
+		}, map[string]fate{LBMapControl: fateDrop}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			have := shapesFor(t, Sizes{Flows: 512})
+			if tt.edit != nil {
+				tt.edit(have)
+			}
+			p := planMaps(shapesFor(t, tt.sizes), have, tt.resize)
+			for name, f := range p.fates {
+				if f == fateKeep {
+					delete(p.fates, name)
+				}
+			}
+			if tt.want == nil {
+				tt.want = map[string]fate{}
+			}
+			if diff := cmp.Diff(tt.want, p.fates); diff != "" {
+				t.Errorf("fates (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func with(a, b map[string]fate) map[string]fate {
+	sum := map[string]fate{}
+	for _, m := range []map[string]fate{a, b} {
+		for k, v := range m {
+			sum[k] = v
+		}
+	}
+	return sum
+}
+
+func TestEntriesAreRoundedUp(t *testing.T) {
+	for n, want := range map[uint32]uint32{0: 16, 1: 16, 16: 16, 17: 32, 1000: 1024, 1024: 1024, 1025: 2048, 1 << 31: 1 << 31, 1<<32 - 1: 1 << 31} {
+		if got := entries(n); got != want {
+			t.Errorf("entries(%d) = %d, want %d", n, got, want)
+		}
+	}
+	if got := (Sizes{Flows: 1<<32 - 1}).flows(); got != 1<<31 {
+		t.Errorf("entries for all flows = %d, want %d", got, uint32(1<<31))
+	}
+}
+
+func TestPinNames(t *testing.T) {
+	for _, name := range []string{"eth0", "eth0.100", "a%2eb", "%25.%", "..."} {
+		pin := escapePin.Replace(name)
+		if got := unescapePin.Replace(pin); got != name {
+			t.Errorf("%q is pinned as %q, which is read as %q", name, pin, got)
+		}
+	}
+}
