@@ -238,7 +238,7 @@ func (g *generator) listener() change {
 		l := pick(g.r, g.w.offered)
 		return change{part: partListener, listener: l, text: fmt.Sprintf("no listener %v", l), apply: func(w *world) { delete(w.Listeners, l) }}
 	}
-	l, row := pick(g.r, g.w.offered), g.r.Uint32N(numServices)
+	l, row := pick(g.r, g.w.offered), g.w.owner(g.r)
 	text := fmt.Sprintf("listener %v: %d", l, row)
 	return change{part: partListener, listener: l, text: text, apply: func(w *world) { w.Listeners[l] = row }}
 }

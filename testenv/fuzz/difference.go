@@ -35,7 +35,9 @@ func (f *fuzzer) pin(episode uint64, items []item, text string) (*difference, er
 			d.Packet++
 		}
 	}
-	d.items, d.Text, err = f.shrink(episode, items, text)
+	if f.shrinks {
+		d.items, d.Text, err = f.shrink(episode, items, text)
+	}
 	return d, err
 }
 
@@ -110,13 +112,15 @@ func (w *world) describe() string {
 	for row, be := range w.Backends {
 		fmt.Fprintf(&b, "backend %d: %+v\n", row, be)
 	}
+	var lines []string
 	for l, row := range w.Listeners {
-		fmt.Fprintf(&b, "listener %v: %d\n", l, row)
+		lines = append(lines, fmt.Sprintf("listener %v: %d\n", l, row))
 	}
 	for addr, way := range w.fib {
-		fmt.Fprintf(&b, "route to %v: %+v\n", addr, way)
+		lines = append(lines, fmt.Sprintf("route to %v: %+v\n", addr, way))
 	}
-	return b.String()
+	slices.Sort(lines)
+	return b.String() + strings.Join(lines, "")
 }
 
 // describe reads a frame for people.

@@ -71,7 +71,8 @@ type Histogram [m.VerdictMax]uint64
 type fuzzer struct {
 	target  target
 	seed    uint64
-	packets int // sent so far
+	shrinks bool // whether to look for a short way to a difference
+	packets int  // sent so far
 	seen    Histogram
 }
 

@@ -48,7 +48,7 @@ func (t *twin) state() (state, error) { return t.world.state(), nil }
 func (t *twin) cuts() bool { return true }
 
 func TestModelAgainstItself(t *testing.T) {
-	f := &fuzzer{target: &twin{}, seed: 1}
+	f := &fuzzer{target: &twin{}, seed: 1, shrinks: true}
 	d, err := f.run(50_000)
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestDifferenceIsPinned(t *testing.T) {
 		}, "Seen:"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := &fuzzer{target: &twin{fault: test.fault}, seed: 2}
+			f := &fuzzer{target: &twin{fault: test.fault}, seed: 2, shrinks: true}
 			d, err := f.run(50_000)
 			if err != nil {
 				t.Fatal(err)

@@ -1,13 +1,12 @@
 package fuzz
 
 import (
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"strconv"
 	"testing"
 	"time"
-
-	"math/rand/v2"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +14,7 @@ import (
 // defaultSeed is what make test runs with, so that it is the same every time.
 const defaultSeed = 20260101
 
-// pin keeps the test on the CPU that it runs on. The thread ends with the test.
+// pin keeps the test on one CPU. The thread ends with the test.
 func pin(tb testing.TB) {
 	tb.Helper()
 	runtime.LockOSThread()
@@ -23,12 +22,13 @@ func pin(tb testing.TB) {
 	if err := unix.SchedGetaffinity(0, &here); err != nil {
 		tb.Fatalf("read affinity: %v", err)
 	}
-	for cpu := range 1024 {
+	cpus := make([]int, 0, here.Count())
+	for cpu := 0; len(cpus) < here.Count(); cpu++ {
 		if here.IsSet(cpu) {
-			set.Set(cpu)
-			break
+			cpus = append(cpus, cpu)
 		}
 	}
+	set.Set(cpus[rand.IntN(len(cpus))])
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
 		tb.Fatalf("set affinity: %v", err)
 	}
@@ -58,7 +58,7 @@ func TestDatapath(t *testing.T) {
 		packets, seed = 10_000_000, rand.Uint64()
 	}
 	packets = fromEnv(t, "FAIRLEAD_FUZZ_N", packets)
-	f := &fuzzer{target: k, seed: fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed)}
+	f := &fuzzer{target: k, seed: fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed), shrinks: true}
 	t.Logf("FAIRLEAD_FUZZ_SEED=%d FAIRLEAD_FUZZ_N=%d, linear part chosen: %v", f.seed, packets, k.cuts())
 	pin(t)
 	start := time.Now()

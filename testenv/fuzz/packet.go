@@ -98,6 +98,9 @@ func (g *generator) packet() (frame []byte, linear int) {
 		t = g.client()
 	default:
 		t = pick(g.r, g.tuples)
+		if g.w.Flows[t] == nil { // one with a flow is worth more
+			t = pick(g.r, g.tuples)
+		}
 	}
 	frame = g.build(t)
 	if oneIn(g.r, 6) {

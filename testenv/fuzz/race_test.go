@@ -52,75 +52,118 @@ func raceWorld(n int) *world {
 // raceFlows is the number of flows between two looks at the table.
 const raceFlows = 1000
 
-// TestRace runs the first packets of each of many flows on two CPUs at once:
-// of new flows, and of some whose entries of an earlier era are in the way.
+// A race has two CPUs that make the same flows at once.
+type race struct {
+	*kernel
+	w        *world
+	backends int
+	frames   [][]byte // first packets, one of each flow
+	turns    uint64   // taken before
+}
+
+// TestRace runs the first packets of each of many flows on two CPUs at once.
+// Entries of dead flows are in the way of all but the first.
 func TestRace(t *testing.T) {
 	for _, backends := range []int{1, 2, 3} {
 		for _, proto := range []uint8{m.TCP, m.UDP} {
 			t.Run(fmt.Sprintf("%d backends, protocol %d", backends, proto), func(t *testing.T) {
-				k := newKernel(t, 0)
-				races := 0
+				r := &race{kernel: newKernel(t, 0), backends: backends}
 				for range 5 {
-					w := raceWorld(backends)
-					if err := k.reset(w); err != nil {
-						t.Fatal(err)
-					}
-					frames := raceFrames(w, proto)
-					for range 2 {
-						if err := k.zero(); err != nil {
-							t.Fatal(err)
-						}
-						turns := w.Turns[0]
-						w.Turns[0] = race(t, k, frames, backends)
-						races += int(w.Turns[0] - turns - raceFlows)
-						w.Control.Era++
-						if err := k.sync(w, change{part: partControl}); err != nil {
-							t.Fatal(err)
-						}
+					r.start(t, proto)
+					r.run(t, "new flows", false)
+
+					r.w.Control.Era++
+					r.update(t, partControl)
+					r.run(t, "flows of an earlier era", true)
+
+					r.w.Now += r.w.Control.Idle[0] + 1
+					r.update(t, partEnv)
+					r.run(t, "flows whose time was up", true)
+
+					if proto == m.TCP {
+						r.close(t)
+						r.run(t, "flows that were closed", true)
 					}
 				}
-				t.Logf("%d of %d flows were raced for", races, 10*raceFlows)
 			})
 		}
 	}
 }
 
-// raceFrames are the first packets of raceFlows flows.
-func raceFrames(w *world, proto uint8) [][]byte {
-	frames := make([][]byte, raceFlows)
-	g := newGenerator(rand.New(rand.NewPCG(2, 2)), w, false)
-	for i := range frames {
-		tuple := m.Tuple{Src: clients[0], Dst: vips[0], SPort: uint16(1000 + i), DPort: 80, Proto: proto}
-		frames[i] = g.build(tuple)
-		frames[i][22] = 64 // TTL
-		if proto == m.TCP {
-			frames[i][tcpFlags] = m.SYN
-		}
+// start empties the tables.
+func (r *race) start(t *testing.T, proto uint8) {
+	t.Helper()
+	r.w = raceWorld(r.backends)
+	r.turns = r.w.Turns[0]
+	if err := r.reset(r.w); err != nil {
+		t.Fatal(err)
 	}
-	return frames
+	g := newGenerator(rand.New(rand.NewPCG(2, 2)), r.w, false)
+	r.frames = make([][]byte, raceFlows)
+	for i := range r.frames {
+		frame := g.build(m.Tuple{Src: clients[0], Dst: vips[0], SPort: uint16(1000 + i), DPort: 80, Proto: proto})
+		frame[22] = 64 // TTL
+		if proto == m.TCP {
+			frame[tcpFlags] = m.SYN
+		}
+		r.frames[i] = frame
+	}
 }
 
-// race sends each frame twice and returns how many turns were taken ever.
-func race(t *testing.T, k *kernel, frames [][]byte, backends int) uint64 {
-	for i, pair := range runTogether(k.Program(), frames) {
-		for _, r := range pair {
-			if r.err != nil {
-				t.Fatal(r.err)
-			}
-			if m.Action(r.action) != m.XDPTx || !bytes.Equal(r.out, pair[0].out) {
-				t.Fatalf("flow %d: actions %d and %d, out:\n%x\n%x", i, pair[0].action, pair[1].action, pair[0].out, pair[1].out)
-			}
+func (r *race) update(t *testing.T, p part) {
+	t.Helper()
+	if err := r.sync(r.w, change{part: p}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// close resets all flows; a tick later they may begin again.
+func (r *race) close(t *testing.T) {
+	t.Helper()
+	for _, frame := range r.frames {
+		reset := bytes.Clone(frame)
+		reset[tcpFlags] = m.RST
+		if _, _, _, err := r.Run(reset); err != nil {
+			t.Fatal(err)
 		}
 	}
-	s, err := k.state()
+	r.w.Now++
+	r.update(t, partEnv)
+}
+
+// run sends each frame twice. Where old entries are in the way, one of the two
+// may come while the other's CPU deletes them: it is dropped.
+func (r *race) run(t *testing.T, name string, old bool) {
+	t.Helper()
+	if err := r.zero(); err != nil {
+		t.Fatal(err)
+	}
+	dropped := 0
+	for i, pair := range runTogether(r.Program(), r.frames) {
+		for _, s := range pair {
+			if s.err != nil {
+				t.Fatal(s.err)
+			}
+		}
+		a, b := pair[0], pair[1]
+		if old && m.Action(a.action) == m.XDPDrop {
+			a = b
+			dropped++
+		} else if old && m.Action(b.action) == m.XDPDrop {
+			b = a
+			dropped++
+		}
+		if m.Action(a.action) != m.XDPTx || a.action != b.action || !bytes.Equal(a.out, b.out) {
+			t.Fatalf("%s: flow %d: actions %d and %d, out:\n%x\n%x", name, i, a.action, b.action, a.out, b.out)
+		}
+	}
+	s, err := r.state()
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkRace(t, s, backends)
-	if t.Failed() {
-		t.FailNow()
-	}
-	return s.Turns[0]
+	r.check(t, name, s, uint64(dropped))
+	t.Logf("%s: %d of %d were raced for, %d packets dropped", name, s.Turns[0]-r.turns-raceFlows, raceFlows, dropped)
+	r.turns = s.Turns[0]
 }
 
 // runTogether sends each frame from two threads at the same moment.
@@ -151,35 +194,39 @@ func runTogether(program *ebpf.Program, frames [][]byte) [][2]racer {
 	return sent
 }
 
-// checkRace looks at tables and counters after raceFlows flows of two packets.
-func checkRace(t *testing.T, s state, backends int) {
+// check looks at tables and counters after raceFlows flows of two packets.
+func (r *race) check(t *testing.T, name string, s state, dropped uint64) {
 	t.Helper()
 	for _, fault := range s.Faults {
-		t.Error(fault)
+		t.Errorf("%s: %s", name, fault)
 	}
 	if len(s.Flows) != 2*raceFlows {
-		t.Errorf("%d entries, want %d", len(s.Flows), 2*raceFlows)
+		t.Errorf("%s: %d entries, want %d", name, len(s.Flows), 2*raceFlows)
 	}
 	for tuple, f := range s.Flows {
 		twin, ok := s.Flows[f.Leave.Reverse()]
 		if !ok || twin.Leave.Reverse() != tuple || twin.Dir == f.Dir || twin.Backend != f.Backend {
-			t.Errorf("entry %v: %+v\nand its twin: %+v do not name each other", tuple, f, twin)
+			t.Errorf("%s: entry %v: %+v\nand its twin: %+v do not name each other", name, tuple, f, twin)
 			break
 		}
 	}
-	c := s.ServiceCounters[0]
-	if c.Flows != raceFlows || c.Packets[m.Forward] != 2*raceFlows {
-		t.Errorf("service counts %d flows and %d packets, want %d and %d", c.Flows, c.Packets[m.Forward], raceFlows, 2*raceFlows)
+	packets := 2*raceFlows - dropped
+	want := m.Counters{Flows: raceFlows, Packets: [2]uint64{packets}}
+	var backends m.Counters
+	for _, c := range s.BackendCounters[:r.backends] {
+		backends.Flows += c.Flows
+		backends.Packets[m.Forward] += c.Packets[m.Forward]
 	}
-	var flows, packets uint64
-	for _, c := range s.BackendCounters[:backends] {
-		flows += c.Flows
-		packets += c.Packets[m.Forward]
+	service := s.ServiceCounters[0]
+	service.Bytes = want.Bytes
+	if service != want || backends != want {
+		t.Errorf("%s: service counts %+v, its backends %+v, want %+v", name, service, backends, want)
 	}
-	if flows != c.Flows || packets != c.Packets[m.Forward] {
-		t.Errorf("backends count %d flows and %d packets, the service %d and %d", flows, packets, c.Flows, c.Packets[m.Forward])
+	if s.Verdicts[m.ForwardTX] != packets || s.Verdicts[m.DropTableFull] != dropped {
+		t.Errorf("%s: %d packets forwarded and %d dropped, want %d and %d",
+			name, s.Verdicts[m.ForwardTX], s.Verdicts[m.DropTableFull], packets, dropped)
 	}
-	if n := s.Verdicts[m.ForwardTX]; n != 2*raceFlows {
-		t.Errorf("%d packets counted as %v, want %d", n, m.ForwardTX, 2*raceFlows)
+	if t.Failed() {
+		t.FailNow()
 	}
 }
