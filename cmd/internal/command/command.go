@@ -1,0 +1,132 @@
+// Package command is what the loader's and the agent's command lines share:
+// strict reading of arguments, flags and their environment variables, exit
+// statuses, signals, and tables or JSON on standard output.
+//
+// It does no work of a command. Nothing in it exits but [Main]'s caller and a
+// second signal, so that tests run any command in their own process.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"fairlead/loader"
+	"fairlead/userspace/config"
+	"fairlead/userspace/kernel"
+)
+
+// ErrUsage is wrapped by errors that are the caller's typing mistakes.
+var ErrUsage = errors.New("wrong usage")
+
+// usageError is an error of [Usagef].
+type usageError struct{ error }
+
+func (e usageError) Unwrap() []error { return []error{ErrUsage, e.error} }
+
+// Usagef returns an error that wraps [ErrUsage] and says only what it is given.
+func Usagef(format string, a ...any) error { return usageError{fmt.Errorf(format, a...)} }
+
+// App returns a program whose verbs are commands. It writes to out and errOut
+// only, never exits, and prints help only when it is asked to.
+func App(name, usage string, out, errOut io.Writer, commands ...*cli.Command) *cli.App {
+	app := &cli.App{
+		Name:            name,
+		Usage:           usage,
+		Version:         Version,
+		Writer:          out,
+		ErrWriter:       errOut,
+		Commands:        commands,
+		HideHelpCommand: true,
+		// Names of interfaces may hold commas.
+		DisableSliceFlagSeparator: true,
+		// Only main exits: by default cli calls os.Exit for some errors,
+		// which would end a test too.
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   onUsageError,
+	}
+	prepare(commands)
+	return app
+}
+
+// prepare does for commands and their subcommands what App does for an app:
+// none inherits it.
+func prepare(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = onUsageError
+		c.HideHelpCommand = true
+		prepare(c.Subcommands)
+	}
+}
+
+// onUsageError gets what [checkArgs] lets pass: values of the wrong kind.
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	return Usagef("%w; try %s --help", err, c.Command.HelpName)
+}
+
+// Main runs app with the process's arguments and returns its exit status. The
+// first SIGINT or SIGTERM ends the context of the command, a second one the
+// process.
+func Main(app *cli.App) int {
+	ctx, stop := Signals(context.Background())
+	defer stop()
+	return Run(ctx, app, os.Args)
+}
+
+// Run runs app with args, the first of which is its name, and returns the exit
+// status: 0 done, 1 failed while running, 2 wrong usage or configuration, 3
+// conflict or refused. An error is printed, in one line, or one for each fault
+// of a configuration.
+func Run(ctx context.Context, app *cli.App, args []string) int {
+	err := checkArgs(app, args[1:])
+	if err == nil {
+		err = app.RunContext(ctx, args)
+	}
+	if err == nil {
+		return 0
+	}
+	code, next := judge(err)
+	text := err.Error()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		next = "interrupted: run it again to finish or mend"
+	}
+	if next != "" {
+		text += "; " + next
+	}
+	for line := range strings.Lines(text) {
+		fmt.Fprintf(app.ErrWriter, "%s: %s\n", app.Name, strings.TrimRight(line, "\n"))
+	}
+	return code
+}
+
+// judge returns the exit status for err and what to do next, if err does not
+// say that itself.
+func judge(err error) (code int, next string) {
+	for _, o := range []struct {
+		err  error
+		code int
+		next string
+	}{
+		{ErrUsage, 2, ""},
+		{config.ErrInvalid, 2, ""},
+		{kernel.ErrNoInterfaces, 2, ""},
+		{loader.ErrNoInterface, 2, "ip link shows those that there are"},
+		{loader.ErrNoBPFFS, 2, ""},
+		{loader.ErrForeign, 3, "take it out first; --force replaces one that no link holds"},
+		{loader.ErrLocked, 3, "try again when that one is done"},
+		{loader.ErrMode, 3, "use --mode auto, or another interface"},
+		{kernel.ErrConflict, 3, ""},
+		{kernel.ErrForwarding, 3, ""},
+		{loader.ErrNotAttached, 1, "loader status shows what is attached"},
+	} {
+		if errors.Is(err, o.err) {
+			return o.code, o.next
+		}
+	}
+	return 1, ""
+}

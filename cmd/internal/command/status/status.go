@@ -1,0 +1,155 @@
+// Package status is what both programs answer when they are asked how things
+// stand: the kernel's part, and the agent's view if one lives.
+//
+// It only looks. Without root the agent's view alone is shown, without an agent
+// the kernel's part alone.
+package status
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"fairlead/loader"
+	"fairlead/userspace/kernel"
+	"fairlead/userspace/view"
+)
+
+// A Status is how things stand. Its JSON form is stable.
+type Status struct {
+	// Health says in a line who keeps it, or since when nobody does.
+	Health string `json:"health"`
+	// Kernel is nil if nothing is attached, or if it cannot be read; then
+	// KernelReason says why.
+	Kernel       *kernel.View `json:"kernel"`
+	KernelReason string       `json:"kernel_reason"`
+	// Agent is the view of a living agent, else nil. AgentReason says why there
+	// is none although one should be, ViewAge how old it is.
+	Agent       *view.View `json:"agent"`
+	AgentReason string     `json:"agent_reason"`
+	ViewAge     float64    `json:"view_age_seconds"`
+	// Services are the agent's, or what the kernel's part says of them.
+	Services []view.Service `json:"services"`
+
+	now time.Time
+}
+
+// RungNone serves nobody: XDP is switched off and no agent lives.
+const RungNone view.Rung = "none"
+
+// silence is the age of a heartbeat from which an agent seems to hang.
+const silence = 5 * time.Second
+
+// Read looks at the instance pinned in pinDir and at the view in runDir; ""
+// means their defaults, for a view those of this user and of root. inKernel is
+// [kernel.Status]. It fails only if neither can be read.
+func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kernel.View, error)) (*Status, error) {
+	s := &Status{now: now}
+	k, kernelErr := inKernel(pinDir)
+	if kernelErr == nil {
+		s.Kernel = k
+	} else {
+		s.KernelReason = kernelErr.Error()
+	}
+	v, err := readView(runDir)
+	switch {
+	case err != nil:
+		s.AgentReason = err.Error()
+	case !v.Alive():
+		s.AgentReason = fmt.Sprintf("process %d, which wrote the view of %s, has ended", v.PID, s.clock(v.Written))
+	case k != nil && k.AgentPID != 0 && k.AgentPID != v.PID:
+		s.AgentReason = fmt.Sprintf("the view is that of process %d, the agent is process %d: try --run-dir", v.PID, k.AgentPID)
+	default:
+		s.Agent, s.ViewAge = &v, max(0, now.Sub(v.Written).Seconds())
+	}
+	if kernelErr != nil && s.Agent == nil && !errors.Is(kernelErr, loader.ErrNotAttached) {
+		return nil, kernelErr
+	}
+	s.Health, s.Services = s.health(), s.services()
+	return s, nil
+}
+
+// readView returns the view in dir or, for "", the one of a living agent in
+// one of the directories that there are by default.
+func readView(dir string) (view.View, error) {
+	if dir != "" {
+		return view.Read(dir)
+	}
+	v, err := view.Read(view.DefaultDir())
+	if view.DefaultDir() == view.SystemDir || (err == nil && v.Alive()) {
+		return v, err
+	}
+	return view.Read(view.SystemDir)
+}
+
+// health says who judges backends now.
+func (s *Status) health() string {
+	k := s.Kernel
+	switch {
+	case k == nil && s.Agent == nil:
+		return "no agent"
+	case k == nil:
+		return fmt.Sprintf("agent pid %d, alive", s.Agent.PID)
+	case k.AgentPID != 0 && k.Heartbeat != nil && s.now.Sub(*k.Heartbeat) > silence:
+		return fmt.Sprintf("agent pid %d, silent since %s", k.AgentPID, s.clock(*k.Heartbeat))
+	case k.AgentPID != 0:
+		return fmt.Sprintf("agent pid %d, alive", k.AgentPID)
+	case k.Heartbeat != nil && k.OnAgentLoss == "all-up":
+		return fmt.Sprintf("no agent since %s: every backend counts as up (on-agent-loss: all-up)", s.clock(*k.Heartbeat))
+	case k.Heartbeat != nil:
+		return fmt.Sprintf("health frozen since %s (on-agent-loss: %s)", s.clock(*k.Heartbeat), k.OnAgentLoss)
+	}
+	return "no agent"
+}
+
+// clock returns the time of day, with the date if it is not today's.
+func (s *Status) clock(t time.Time) string {
+	t = t.In(s.now.Location())
+	if t.Format(time.DateOnly) == s.now.Format(time.DateOnly) {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format(time.DateTime)
+}
+
+// services returns the agent's, else those that the kernel holds.
+func (s *Status) services() []view.Service {
+	all := []view.Service{}
+	switch {
+	case s.Agent != nil:
+		return append(all, s.Agent.Services...)
+	case s.Kernel != nil:
+		for i := range s.Kernel.Services {
+			have := &s.Kernel.Services[i]
+			v := view.Service{
+				Name: have.Name, Listen: have.Listen, Protocol: have.Protocol,
+				StandbyReason: "no agent", Backends: []view.Backend{},
+			}
+			v.Rung, v.Reason = kernelRung(s.Kernel, have.Rung == "proxy")
+			for _, b := range have.Backends {
+				v.Backends = append(v.Backends, view.Backend{Address: b.Address, Weight: int(b.Weight), Up: b.State != "down"})
+			}
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// kernelRung returns what serves a service as far as the kernel knows.
+func kernelRung(k *kernel.View, proxy bool) (view.Rung, string) {
+	switch {
+	case proxy && k.AgentPID == 0:
+		return RungNone, "it is the proxy's, and no agent runs"
+	case proxy:
+		return view.RungProxy, ""
+	case k.Mode == "off" && k.AgentPID == 0:
+		return RungNone, "XDP is switched off, and no agent runs"
+	case k.Mode == "off":
+		return view.RungProxy, "XDP is switched off"
+	}
+	for _, i := range k.Interfaces {
+		if i.Mode == string(loader.AttachGeneric) {
+			return view.RungGeneric, i.Name + " is attached in generic mode"
+		}
+	}
+	return view.RungNative, ""
+}

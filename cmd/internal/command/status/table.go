@@ -1,0 +1,158 @@
+package status
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"fairlead/cmd/internal/command"
+	"fairlead/userspace/view"
+)
+
+// Write prints s for people.
+func (s *Status) Write(w io.Writer) error {
+	if err := s.writeHead(w); err != nil {
+		return err
+	}
+	for _, t := range []struct {
+		titles []string
+		rows   [][]string
+	}{
+		{[]string{"INTERFACE", "MODE", "PROGRAM", "REASON"}, s.interfaces()},
+		{[]string{"SERVICE", "LISTEN", "PROTOCOL", "RUNG", "STANDBY", "REASON"}, s.serviceRows()},
+		{[]string{"SERVICE", "BACKEND", "WEIGHT", "HEALTH", "SINCE", "LAST ERROR"}, s.backendRows()},
+		{[]string{"MAP", "ENTRIES", "MEMORY"}, s.memory()},
+	} {
+		if len(t.rows) == 0 {
+			continue
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+		if err := command.WriteTable(w, t.titles, t.rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeHead prints what there is one of.
+func (s *Status) writeHead(w io.Writer) error {
+	var b strings.Builder
+	if k := s.Kernel; k != nil {
+		fmt.Fprintf(&b, "instance  %s, switch %s, %d of %d flows\n", k.Dir, k.Mode, k.Flows, k.FlowTable)
+	} else {
+		fmt.Fprintf(&b, "instance  none: %s\n", oneLine(s.KernelReason))
+	}
+	fmt.Fprintf(&b, "agent     %s\n", s.Health)
+	switch {
+	case s.Agent != nil:
+		fmt.Fprintf(&b, "view      %.1fs old\n", s.ViewAge)
+	case s.Kernel != nil && s.Kernel.AgentPID != 0:
+		fmt.Fprintf(&b, "view      none: %s\n", oneLine(s.AgentReason))
+	}
+	switch {
+	case s.Agent != nil:
+		fmt.Fprintf(&b, "config    %s\n", s.Agent.Config)
+		if s.Agent.ConfigError != "" {
+			fmt.Fprintf(&b, "          a newer one was refused: %s\n", oneLine(s.Agent.ConfigError))
+		}
+		if s.Agent.XDP.Reason != "" {
+			fmt.Fprintf(&b, "xdp       %s: %s\n", s.Agent.XDP.Mode, oneLine(s.Agent.XDP.Reason))
+		}
+	case s.Kernel != nil && s.Kernel.Config != "":
+		fmt.Fprintf(&b, "config    %s\n", s.Kernel.Config)
+	}
+	if s.Kernel != nil {
+		fmt.Fprintf(&b, "memory    %s\n", command.Bytes(s.Kernel.Memory))
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
+
+// interfaces returns those that are attached, and those that the agent knows.
+func (s *Status) interfaces() (rows [][]string) {
+	reasons := map[string]string{}
+	attached := map[string]bool{}
+	if s.Agent != nil {
+		for _, i := range s.Agent.XDP.Interfaces {
+			reasons[i.Name] = oneLine(i.Reason)
+		}
+	}
+	if s.Kernel != nil {
+		for _, i := range s.Kernel.Interfaces {
+			mode, reason := i.Mode, reasons[i.Name]
+			if i.Ifindex == 0 {
+				mode, reason = "gone", "the interface was deleted or has moved"
+			}
+			rows = append(rows, []string{i.Name, mode, strconv.Itoa(int(i.Program)), reason})
+			attached[i.Name] = true
+		}
+	}
+	if s.Agent != nil {
+		for _, i := range s.Agent.XDP.Interfaces {
+			if !attached[i.Name] {
+				rows = append(rows, []string{i.Name, i.Mode, "", oneLine(i.Reason)})
+			}
+		}
+	}
+	return rows
+}
+
+func (s *Status) serviceRows() (rows [][]string) {
+	for i := range s.Services {
+		v := &s.Services[i]
+		standby := "yes"
+		if !v.Standby {
+			standby = "no"
+			if v.StandbyReason != "" {
+				standby = "no: " + oneLine(v.StandbyReason)
+			}
+		}
+		rows = append(rows, []string{v.Name, v.Listen, string(v.Protocol), string(v.Rung), standby, oneLine(v.Reason)})
+	}
+	return rows
+}
+
+func (s *Status) backendRows() (rows [][]string) {
+	for i := range s.Services {
+		for j := range s.Services[i].Backends {
+			b := &s.Services[i].Backends[j]
+			rows = append(rows, []string{s.Services[i].Name, b.Address, strconv.Itoa(b.Weight), healthWord(b), s.since(b.Since), oneLine(b.LastError)})
+		}
+	}
+	return rows
+}
+
+func healthWord(b *view.Backend) string {
+	switch {
+	case !b.Up:
+		return "down"
+	case b.Weight == 0:
+		return "drain"
+	}
+	return "up"
+}
+
+func (s *Status) since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return s.clock(t)
+}
+
+func (s *Status) memory() (rows [][]string) {
+	if s.Kernel == nil {
+		return nil
+	}
+	for _, m := range s.Kernel.Maps {
+		rows = append(rows, []string{m.Name, strconv.Itoa(int(m.Entries)), command.Bytes(m.Bytes)})
+	}
+	return append(rows, []string{"total", "", command.Bytes(s.Kernel.Memory)})
+}
