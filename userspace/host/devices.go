@@ -81,7 +81,7 @@ func transmitsXDP(family *netlink.GenlFamily, l netlink.Link) (bool, error) {
 		return driverTransmits[driverOf(l)], nil
 	}
 	req := nl.NewNetlinkRequest(int(family.ID), 0)
-	req.AddData(&nl.Genlmsg{Command: netdevDevGet, Version: 1})
+	req.AddData(genlHeader{netdevDevGet, 1})
 	req.AddData(nl.NewRtAttr(netdevIfindex, nl.Uint32Attr(uint32(l.Attrs().Index))))
 	msgs, err := req.Execute(unix.NETLINK_GENERIC, 0)
 	if errors.Is(err, unix.ENODEV) {
@@ -103,6 +103,13 @@ func transmitsXDP(family *netlink.GenlFamily, l netlink.Link) (bool, error) {
 	}
 	return false, nil
 }
+
+// A genlHeader is a command, a version and two reserved bytes, which the
+// kernel wants to be zero: the library's own type leaves them to chance.
+type genlHeader [nl.SizeofGenlmsg]byte
+
+func (h genlHeader) Len() int          { return len(h) }
+func (h genlHeader) Serialize() []byte { return h[:] }
 
 // driverTransmits are drivers that are known to take XDP frames in Linux 6.1.
 var driverTransmits = map[string]bool{

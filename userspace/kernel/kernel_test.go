@@ -1,0 +1,234 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"fairlead/loader"
+	"fairlead/testenv"
+	"fairlead/userspace/host"
+	"fairlead/userspace/model"
+)
+
+var vip = netip.MustParseAddr("203.0.113.10")
+
+// stateOf is one TCP service over all backends of a rig.
+func stateOf(r *testenv.Rig) *model.State {
+	s := &model.State{XDP: model.XDPAuto, Addresses: model.AddressesAdd, FlowTable: 1024}
+	s.Interfaces = append(append(s.Interfaces, r.ClientLinks...), r.BackendLinks...)
+	web := model.Service{
+		Name: "web", Listen: netip.AddrPortFrom(vip, 80), LastPort: 80,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+	}
+	for _, b := range r.BackendAddrs {
+		web.Backends = append(web.Backends, model.Backend{Address: netip.AddrPortFrom(b, 8080), Weight: 1})
+	}
+	s.Services = []model.Service{web}
+	return s
+}
+
+// serve answers each connection to a backend with its index.
+func serve(t *testing.T, r *testenv.Rig) {
+	t.Helper()
+	for i, b := range r.Backends {
+		l := b.Listen(t, "tcp", ":8080")
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Write([]byte{byte('0' + i)})
+				c.Close()
+			}
+		}()
+	}
+}
+
+// ask returns what a fresh connection to the service says.
+func ask(t *testing.T, from *testenv.Host) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c, err := from.DialContext(ctx, "tcp", "203.0.113.10:80")
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(c)
+	return string(b), err
+}
+
+// pins is a directory for pins that does not exist yet.
+func pins(t *testing.T) string { return filepath.Join(testenv.BPFFS(t), "fairlead") }
+
+func attached(t *testing.T, r *testenv.Rig, state *model.State, o Options) (*Kernel, Report) {
+	t.Helper()
+	var k *Kernel
+	var report Report
+	r.Balancer.Do(t, func() (err error) {
+		k, report, err = Attach(t.Context(), state, o)
+		return err
+	})
+	t.Cleanup(func() { _ = k.Close() })
+	return k, report
+}
+
+func detach(t *testing.T, r *testenv.Rig, dir string) {
+	t.Helper()
+	r.Balancer.Do(t, func() error { return Detach(t.Context(), dir, nil, 0, nil) })
+}
+
+func TestConnectionsAreSharedEvenly(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{})
+	serve(t, r)
+	dir := pins(t)
+	_, report := attached(t, r, stateOf(r), Options{Dir: dir, Warn: func(s string) { t.Log("warning:", s) }})
+	for _, i := range report.Interfaces {
+		if i.Mode != loader.AttachNative {
+			t.Errorf("%s is attached in %s mode: %s", i.Name, i.Mode, i.Reason)
+		}
+	}
+	got := map[string]int{}
+	for range 30 {
+		answer, err := ask(t, r.Clients[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[answer]++
+	}
+	for _, b := range []string{"0", "1", "2"} {
+		if got[b] != 10 {
+			t.Errorf("backend %s got %d connections of 30, want 10: %v", b, got[b], got)
+		}
+	}
+	v, err := Status(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Mode != "on" || len(v.Services) != 1 || v.Services[0].Flows != 30 || v.Memory == 0 {
+		t.Errorf("status = %+v", v)
+	}
+	detach(t, r, dir)
+	if _, err := Status(dir); !errors.Is(err, loader.ErrNotAttached) {
+		t.Errorf("status after detach: %v", err)
+	}
+	r.Balancer.Do(t, func() error {
+		local, err := host.IsLocal(vip)
+		if local {
+			t.Error("detach left the service address behind")
+		}
+		return err
+	})
+}
+
+func TestBackendThatIsDownGetsNothing(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{})
+	serve(t, r)
+	state := stateOf(r)
+	dir := pins(t)
+	k, _ := attached(t, r, state, Options{Dir: dir})
+	down := []bool{true, false, true}
+	if err := k.SetHealth(state, func(*model.Service) []bool { return down }); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		if answer, err := ask(t, r.Clients[0]); err != nil || answer != "1" {
+			t.Errorf("answer %q, %v, want that of backend 1", answer, err)
+		}
+	}
+	// Attaching again keeps the health that the maps have.
+	_, report := attached(t, r, state, Options{Dir: dir})
+	if report.Outcome != loader.OutcomeUnchanged {
+		t.Errorf("attaching again: %s", report.Outcome)
+	}
+	if answer, err := ask(t, r.Clients[0]); err != nil || answer != "1" {
+		t.Errorf("answer %q, %v, want that of backend 1", answer, err)
+	}
+	down = []bool{true, true, true}
+	if err := k.SetHealth(state, func(*model.Service) []bool { return down }); err != nil {
+		t.Fatal(err)
+	}
+	var refused *net.OpError
+	if _, err := ask(t, r.Clients[0]); !errors.As(err, &refused) || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("with no backend left: %v, want a refusal", err)
+		v, err := Status(dir)
+		t.Logf("%+v, %v", v, err)
+	}
+	detach(t, r, dir)
+}
+
+func TestConfigurationThatOutgrowsItsMaps(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{})
+	serve(t, r)
+	state := stateOf(r)
+	dir := pins(t)
+	attached(t, r, state, Options{Dir: dir})
+	if _, err := ask(t, r.Clients[0]); err != nil {
+		t.Fatal(err)
+	}
+	for port := uint16(1000); port < 1100; port++ {
+		s := state.Services[0]
+		s.Name, s.Listen, s.LastPort = "more", netip.AddrPortFrom(vip, port), port
+		state.Services = append(state.Services, s)
+	}
+	_, report := attached(t, r, state, Options{Dir: dir})
+	if len(report.Grown) == 0 {
+		t.Error("no map grew")
+	}
+	if _, err := ask(t, r.Clients[0]); err != nil {
+		t.Fatal(err)
+	}
+	v, err := Status(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Services) != 101 || v.Services[0].Flows != 2 {
+		t.Errorf("%d services, %d flows of the first, want 101 and 2", len(v.Services), v.Services[0].Flows)
+	}
+	detach(t, r, dir)
+}
+
+func TestWhatStandsAgainstAttaching(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1})
+	state := stateOf(r)
+	try := func(o Options) (err error) {
+		o.Dir = pins(t)
+		r.Balancer.Do(t, func() error {
+			var k *Kernel
+			if k, _, err = Attach(t.Context(), state, o); err == nil {
+				return k.Close()
+			}
+			return nil
+		})
+		return err
+	}
+	if err := try(Options{Interfaces: []string{"nosuch0"}}); err == nil || !strings.Contains(err.Error(), "nosuch0") {
+		t.Errorf("unknown interface: %v", err)
+	}
+	r.Balancer.Sysctl(t, "net.ipv4.conf.client1.forwarding", "0")
+	if err := try(Options{}); !errors.Is(err, ErrForwarding) || !strings.Contains(err.Error(), "sysctl -w net.ipv4.conf.client1.forwarding=1") {
+		t.Errorf("forwarding off: %v", err)
+	}
+	if err := try(Options{SetSysctl: true}); err != nil {
+		t.Errorf("with --set-sysctl: %v", err)
+	}
+	r.Balancer.Listen(t, "tcp", ":80")
+	if err := try(Options{SetSysctl: true}); !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "service web") {
+		t.Errorf("port in use: %v", err)
+	}
+	var warned []string
+	if err := try(Options{SetSysctl: true, Force: true, Warn: func(s string) { warned = append(warned, s) }}); err == nil || !errors.Is(err, loader.ErrForeign) {
+		t.Logf("warnings: %q, err %v", warned, err)
+	}
+}
