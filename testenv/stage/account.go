@@ -1,0 +1,169 @@
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"fairlead/testenv"
+	"fairlead/testenv/xdpwatch"
+)
+
+// An Account compares what was sent with what was decided and what arrived.
+//
+// Begun while the datapath is attached and nothing is sent, it holds for any
+// traffic: frames sent to the balancer = verdicts, and frames that arrived at
+// clients and backends = frames that XDP sent + frames that the balancer's own
+// stack sent - frames that were lost on the way.
+type Account struct {
+	s                 *Stage
+	clients, backends []*testenv.FrameCounter
+	watch             *xdpwatch.Watch
+	start             Sums
+}
+
+// Sums are numbers of frames.
+type Sums struct {
+	Sent     uint64 // by clients and backends, and taken by the cable
+	Refused  uint64 // by the cable: the balancer's ring was full
+	Verdicts uint64
+	XDP      uint64 // verdicts that send: redirect, transmit, answers
+	Dropped  uint64 // verdicts that drop
+	Stack    uint64 // IPv4 packets that the balancer's stack sent, at most
+	Arrived  uint64 // IPv4 frames at clients and backends
+	Lost     uint64 // sent by XDP and refused by a device
+}
+
+func (a Sums) sub(b Sums) Sums {
+	return Sums{
+		a.Sent - b.Sent, a.Refused - b.Refused, a.Verdicts - b.Verdicts, a.XDP - b.XDP,
+		a.Dropped - b.Dropped, a.Stack - b.Stack, a.Arrived - b.Arrived, a.Lost - b.Lost,
+	}
+}
+
+// check returns what does not add up.
+func (a Sums) check() error {
+	var errs []error
+	if a.Sent != a.Verdicts {
+		errs = append(errs, fmt.Errorf("sent %d frames, verdicts sum up to %d", a.Sent, a.Verdicts))
+	}
+	if a.XDP+a.Stack != a.Arrived+a.Lost {
+		errs = append(errs, fmt.Errorf("XDP sent %d and the stack %d, but %d arrived and %d were lost", a.XDP, a.Stack, a.Arrived, a.Lost))
+	}
+	return errors.Join(errs...)
+}
+
+// Account begins an account.
+func (s *Stage) Account() *Account {
+	s.tb.Helper()
+	a := &Account{s: s, watch: xdpwatch.New(s.tb, s.Balancer)}
+	a.clients, a.backends = s.CountFrames(s.tb)
+	Await(s.tb, "quiet", func() (err error) {
+		a.start, err = a.read()
+		return err
+	})
+	return a
+}
+
+// Close waits until everything is at rest and the sums are exact, and returns
+// what came since the account began.
+func (a *Account) Close() Sums {
+	a.s.tb.Helper()
+	var d Sums
+	Await(a.s.tb, "sums to be exact", func() error {
+		now, err := a.read()
+		if err != nil {
+			return err
+		}
+		d = now.sub(a.start)
+		return d.check()
+	})
+	return d
+}
+
+// read reads everything twice, and fails unless nothing has changed between.
+func (a *Account) read() (Sums, error) {
+	a.s.tb.Helper()
+	first := a.readOnce()
+	second := a.readOnce()
+	if first != second {
+		return second, fmt.Errorf("frames still come: %+v, then %+v", first, second)
+	}
+	return second, nil
+}
+
+func (a *Account) readOnce() Sums {
+	a.s.tb.Helper()
+	stats := a.s.Stats()
+	n := Sums{
+		Verdicts: stats.Packets, XDP: stats.Kinds["forward"] + stats.Kinds["answer"], Dropped: stats.Kinds["drop"],
+		Stack: a.s.StackCounter(a.s.Balancer, "Ip", "OutTransmits"), Lost: a.watch.Counts().Lost(),
+	}
+	for _, far := range [][]*testenv.FrameCounter{a.clients, a.backends} {
+		for _, c := range far {
+			n.Arrived += c.Counts().IPv4
+		}
+	}
+	for _, hosts := range [][]*testenv.Host{a.s.Clients, a.s.Backends} {
+		for _, h := range hosts {
+			sent, refused := a.s.transmitted(h)
+			n.Sent += sent
+			n.Refused += refused
+		}
+	}
+	return n
+}
+
+// transmitted returns how many frames a host's cable took and refused. XDP is
+// attached at the other end, so no frame of the host is a large one.
+func (s *Stage) transmitted(h *testenv.Host) (sent, refused uint64) {
+	s.tb.Helper()
+	h.Do(s.tb, func() error {
+		l, err := netlink.LinkByName(testenv.Uplink)
+		if err != nil {
+			return err
+		}
+		sent, refused = l.Attrs().Statistics.TxPackets, l.Attrs().Statistics.TxDropped
+		return nil
+	})
+	return sent, refused
+}
+
+// StackCounter returns a counter of a host's network stack, as nstat does:
+// ("Tcp", "InCsumErrors"). One that this kernel lacks ends the test.
+func (s *Stage) StackCounter(h *testenv.Host, group, name string) uint64 {
+	s.tb.Helper()
+	var n uint64
+	h.Do(s.tb, func() (err error) {
+		n, err = stackCounter(group, name)
+		return err
+	})
+	return n
+}
+
+// stackCounter searches the pairs of lines "Group: name name", "Group: 1 2".
+func stackCounter(group, name string) (uint64, error) {
+	for _, file := range []string{"snmp", "netstat"} {
+		text, err := os.ReadFile("/proc/thread-self/net/" + file)
+		if err != nil {
+			return 0, err
+		}
+		lines := strings.Split(string(text), "\n")
+		for i := 0; i+1 < len(lines); i += 2 {
+			names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+			if len(names) != len(values) || len(names) == 0 || names[0] != group+":" {
+				continue
+			}
+			for j, n := range names {
+				if n == name {
+					return strconv.ParseUint(values[j], 10, 64)
+				}
+			}
+		}
+	}
+	return 0, fmt.Errorf("no counter %s of %s in this kernel", name, group)
+}
