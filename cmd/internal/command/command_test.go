@@ -192,7 +192,7 @@ func TestAnInterruptedCommandSaysSo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	code, _, errOut := run(t, ctx, func(c *cli.Context) error {
 		cancel()
-		return fmt.Errorf("attach x: %w", c.Context.Err())
+		return fmt.Errorf("attach x: %w", c.Err())
 	}, "go")
 	if want := "prog: attach x: context canceled; interrupted: run it again to finish or mend\n"; code != 1 || errOut != want {
 		t.Errorf("status %d, stderr %q; want 1, %q", code, errOut, want)

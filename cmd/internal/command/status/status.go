@@ -59,6 +59,8 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 		s.AgentReason = fmt.Sprintf("process %d, which wrote the view of %s, has ended", v.PID, s.clock(v.Written))
 	case k != nil && k.AgentPID != 0 && k.AgentPID != v.PID:
 		s.AgentReason = fmt.Sprintf("the view is that of process %d, the agent is process %d: try --run-dir", v.PID, k.AgentPID)
+	case k != nil && v.PinDir != "" && v.PinDir != k.Dir:
+		s.AgentReason = fmt.Sprintf("the view is that of an agent of %s: try --run-dir", v.PinDir)
 	default:
 		s.Agent, s.ViewAge = &v, max(0, now.Sub(v.Written).Seconds())
 	}
@@ -94,6 +96,8 @@ func (s *Status) health() string {
 		return fmt.Sprintf("agent pid %d, silent since %s", k.AgentPID, s.clock(*k.Heartbeat))
 	case k.AgentPID != 0:
 		return fmt.Sprintf("agent pid %d, alive", k.AgentPID)
+	case s.Agent != nil:
+		return fmt.Sprintf("agent pid %d, alive, without the kernel's part", s.Agent.PID)
 	case k.Heartbeat != nil && k.OnAgentLoss == "all-up":
 		return fmt.Sprintf("no agent since %s: every backend counts as up (on-agent-loss: all-up)", s.clock(*k.Heartbeat))
 	case k.Heartbeat != nil:
@@ -114,6 +118,10 @@ func (s *Status) clock(t time.Time) string {
 // services returns the agent's, else those that the kernel holds.
 func (s *Status) services() []view.Service {
 	all := []view.Service{}
+	standby := "no agent"
+	if s.Kernel != nil && s.Kernel.AgentPID != 0 {
+		standby = "not known without the agent's view"
+	}
 	switch {
 	case s.Agent != nil:
 		return append(all, s.Agent.Services...)
@@ -122,7 +130,7 @@ func (s *Status) services() []view.Service {
 			have := &s.Kernel.Services[i]
 			v := view.Service{
 				Name: have.Name, Listen: have.Listen, Protocol: have.Protocol,
-				StandbyReason: "no agent", Backends: []view.Backend{},
+				StandbyReason: standby, Backends: []view.Backend{},
 			}
 			v.Rung, v.Reason = kernelRung(s.Kernel, have.Rung == "proxy")
 			for _, b := range have.Backends {

@@ -1,0 +1,230 @@
+package status
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/cmd/internal/command"
+	"fairlead/loader"
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/kernel"
+	"fairlead/userspace/view"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var now = time.Date(2030, 1, 2, 12, 0, 10, 0, time.UTC)
+
+func at(t time.Time) *time.Time { return &t }
+
+// inKernel returns an instance that no agent keeps.
+func inKernel() *kernel.View {
+	return &kernel.View{
+		Dir: "/sys/fs/bpf/fairlead", Mode: "on", Config: "/etc/fairlead.yaml", OnAgentLoss: "keep",
+		Interfaces: []kernel.InterfaceView{{Name: "eth0", Ifindex: 2, Mode: "native", Program: 41}, {Name: "eth1", Ifindex: 3, Mode: "native", Program: 41}},
+		Flows:      12, FlowTable: 131072, Memory: 34 << 20,
+		Maps: []kernel.MapView{{Name: "flows", Entries: 262144, Bytes: 30 << 20}, {Name: "verdicts", Entries: 32, Bytes: 4 << 20}},
+		View: datapath.View{
+			Services: []datapath.ServiceView{
+				{
+					Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", Local: true, OnDown: "reset", Slots: 3,
+					Backends: []datapath.BackendView{
+						{Address: "10.2.1.2:8080", State: "up", Weight: 1, Slots: 1},
+						{Address: "10.2.1.3:8080", State: "down", Weight: 2},
+						{Address: "10.2.1.4:8080", State: "drain"},
+					},
+				},
+				{Name: "dns", Listen: "203.0.113.10:53", Protocol: "udp", Rung: "proxy"},
+			},
+			Verdicts: map[string]uint64{},
+		},
+	}
+}
+
+// agentView returns what an agent publishes.
+func agentView() view.View {
+	return view.View{
+		Started: now.Add(-time.Hour), Written: now.Add(-400 * time.Millisecond),
+		Config: "/etc/fairlead.yaml", ConfigError: "line 3\nline 4", PinDir: "/sys/fs/bpf/fairlead",
+		XDP: view.XDP{Mode: "auto", Interfaces: []view.Interface{
+			{Name: "eth0", Mode: "native"}, {Name: "eth2", Reason: "no such interface"},
+		}},
+		Services: []view.Service{
+			{
+				Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: view.RungNative, Standby: true,
+				Backends: []view.Backend{
+					{Address: "10.2.1.2:8080", Weight: 1, Up: true, Known: true, Since: now.Add(-time.Minute)},
+					{Address: "10.2.1.3:8080", Weight: 2, Known: true, Since: now.Add(-48 * time.Hour), LastError: "connection refused"},
+				},
+			},
+			{
+				Name: "dns", Listen: "203.0.113.10:53", Protocol: "udp", Rung: view.RungProxy, Reason: "backend 10.3.0.2:53: eth7 is not attached",
+				StandbyReason: "this host listens there itself", Backends: []view.Backend{{Address: "10.3.0.2:53", Up: true}},
+			},
+		},
+	}
+}
+
+func fails(err error) func(string) (*kernel.View, error) {
+	return func(string) (*kernel.View, error) { return nil, err }
+}
+
+func gives(v *kernel.View) func(string) (*kernel.View, error) {
+	return func(string) (*kernel.View, error) { return v, nil }
+}
+
+var notAttached = fails(fmt.Errorf("open /sys/fs/bpf/fairlead: %w", loader.ErrNotAttached))
+
+// publish returns a run directory with the view of this process.
+func publish(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := view.Write(dir, agentView()); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// end makes the view in dir that of a process that is no more.
+func end(t *testing.T, dir string) {
+	t.Helper()
+	v, err := view.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Process--
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "status.json"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// golden compares got, and puts what changes from run to run in place.
+func golden(t *testing.T, name, got, runDir string) {
+	t.Helper()
+	got = strings.NewReplacer(runDir, "RUNDIR", fmt.Sprint("pid ", os.Getpid()), "pid PID", fmt.Sprintf(`"pid": %d`, os.Getpid()), `"pid": 0`,
+		fmt.Sprintf(`"agent_pid": %d`, os.Getpid()), `"agent_pid": 0`,
+		fmt.Sprint("process ", os.Getpid()), "process PID").Replace(got)
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s: -want +got\n%s", name, diff)
+	}
+}
+
+func TestTables(t *testing.T) {
+	agent, dead, none := publish(t), publish(t), t.TempDir()
+	end(t, dead)
+	kept, silent, frozen, lost, off := inKernel(), inKernel(), inKernel(), inKernel(), inKernel()
+	kept.AgentPID, kept.Heartbeat = os.Getpid(), at(now.Add(-time.Second))
+	silent.AgentPID, silent.Heartbeat = os.Getpid(), at(now.Add(-7*time.Second))
+	frozen.Heartbeat = at(now.Add(-7 * time.Second))
+	frozen.Interfaces = []kernel.InterfaceView{{Name: "eth0", Ifindex: 2, Mode: "generic", Program: 41}, {Name: "eth1", Mode: "", Program: 41}}
+	lost.Heartbeat, lost.OnAgentLoss = at(now.Add(-48*time.Hour)), "all-up"
+	off.Mode = "off"
+	for _, row := range []struct {
+		golden string
+		runDir string
+		kernel func(string) (*kernel.View, error)
+	}{
+		{"nothing.txt", none, notAttached},
+		{"kernel-alone.txt", none, gives(inKernel())},
+		{"frozen.txt", dead, gives(frozen)},
+		{"lost.txt", none, gives(lost)},
+		{"off.txt", none, gives(off)},
+		{"agent.txt", agent, gives(kept)},
+		{"silent.txt", agent, gives(silent)},
+		{"agent-without-view.txt", dead, gives(kept)},
+		{"proxy-agent.txt", agent, gives(inKernel())},
+		{"agent-alone.txt", agent, notAttached},
+		{"without-root.txt", agent, fails(fmt.Errorf("open /sys/fs/bpf/fairlead: %w", loader.ErrPrivileges))},
+	} {
+		t.Run(row.golden, func(t *testing.T) {
+			s, err := Read("", row.runDir, now, row.kernel)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b bytes.Buffer
+			if err := s.Write(&b); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, row.golden, b.String(), row.runDir)
+		})
+	}
+}
+
+func TestJSONIsStable(t *testing.T) {
+	agent, none := publish(t), t.TempDir()
+	kept := inKernel()
+	kept.AgentPID, kept.Heartbeat = os.Getpid(), at(now)
+	for _, row := range []struct {
+		golden, runDir string
+		kernel         func(string) (*kernel.View, error)
+	}{
+		{"nothing.json", none, notAttached},
+		{"kernel-alone.json", none, gives(inKernel())},
+		{"agent.json", agent, gives(kept)},
+	} {
+		t.Run(row.golden, func(t *testing.T) {
+			var out, errOut bytes.Buffer
+			app := command.App("prog", "test", &out, &errOut, Command(row.kernel, func() time.Time { return now }))
+			if code := command.Run(t.Context(), app, []string{"prog", "status", "-o", "json", "--run-dir", row.runDir}); code != 0 {
+				t.Fatal(errOut.String())
+			}
+			got := out.String()
+			if v, err := view.Read(row.runDir); err == nil {
+				got = strings.ReplaceAll(got, fmt.Sprintf(`"process": %d`, v.Process), `"process": 0`)
+			}
+			golden(t, row.golden, got, row.runDir)
+		})
+	}
+}
+
+func TestNothingToSeeIsAnError(t *testing.T) {
+	for _, want := range []error{loader.ErrPrivileges, loader.ErrVersion} {
+		if _, err := Read("", t.TempDir(), now, fails(want)); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+}
+
+func TestTheViewOfAnotherAgentIsNotShown(t *testing.T) {
+	k := inKernel()
+	k.AgentPID = os.Getppid()
+	s, err := Read("", publish(t), now, gives(k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Agent != nil || !strings.Contains(s.AgentReason, "--run-dir") {
+		t.Errorf("agent %v, reason %q", s.Agent, s.AgentReason)
+	}
+	k = inKernel()
+	k.Dir = "/sys/fs/bpf/other"
+	if s, err = Read("", publish(t), now, gives(k)); err != nil {
+		t.Fatal(err)
+	}
+	if s.Agent != nil || s.Health != "no agent" {
+		t.Errorf("other directory: agent %v, health %q", s.Agent, s.Health)
+	}
+}
