@@ -8,7 +8,7 @@
 #
 #   KERNELS          which lines ("6.1 6.12 newest")
 #   RUN              only tests that match this (.)
-#   TIMEOUT          seconds that one machine may take (300)
+#   TIMEOUT          seconds that one machine may take (600)
 #   FAIRLEAD_FUZZ_N  packets that the fuzzer sends per machine (5000)
 #   ALLOWED_SKIPS    tests that may skip in a machine, as a regular expression
 set -euo pipefail
@@ -24,7 +24,7 @@ MODULES="veth dummy tun 8021q bridge sch_ingress cls_bpf nf_tables nf_conntrack
 AT_ONCE=2
 
 kernels=${KERNELS:-6.1 6.12 newest}
-limit=${TIMEOUT:-300}
+limit=${TIMEOUT:-600}
 allowed_skips=${ALLOWED_SKIPS:-}
 logs=build/kernels
 
@@ -195,6 +195,16 @@ boot_until_started() {
 	done
 }
 
+# last_words OUT prints what led to a failed test or, where none failed, how the
+# machine ended.
+last_words() {
+	if grep -q -- '--- FAIL' "$1/output"; then
+		grep -m 3 -B 10 -- '--- FAIL' "$1/output"
+	else
+		tail -qn 30 "$1/console" "$1/output"
+	fi
+}
+
 # machine RELEASE KERNEL_IMAGE BASE TEST_DIR runs one machine and judges it.
 machine() {
 	local name out status=0 why begin=$SECONDS
@@ -212,7 +222,7 @@ machine() {
 	fi
 	{
 		echo "FAIL $1: $name: $why"
-		tail -qn 30 "$out/console" "$out/output" | tr -d '\r' | sed 's/^/  | /'
+		last_words "$out" | tr -d '\r' | cut -c 1-200 | sed 's/^/  | /'
 		echo "  (all of it: $logs/$1-$name.log)"
 	} >"$out/report"
 	cat "$out/report"
