@@ -144,7 +144,7 @@ func (g *generator) control() change {
 		mode := pick(r, []m.Mode{m.ModeOff, m.ModeDraining, m.ModeDraining, m.ModeOn, m.ModeOn, m.ModeOn})
 		return setControl(fmt.Sprintf("mode %d", mode), func(c *m.Control) { c.Mode = mode })
 	case 1:
-		era := r.Uint32N(3)
+		era := 1 + r.Uint32N(3) // never 0
 		return setControl(fmt.Sprintf("era %d", era), func(c *m.Control) { c.Era = era })
 	case 2:
 		hz := pick(r, []uint32{1, 4, 100, 250})

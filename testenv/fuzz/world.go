@@ -89,7 +89,7 @@ func newWorld(r *rand.Rand) *world {
 
 func newControl(r *rand.Rand) m.Control {
 	c := m.Control{
-		Mode: m.ModeOn, Era: r.Uint32N(3), Epoch: r.Uint32N(3), Hz: pick(r, []uint32{1, 4, 100, 250}),
+		Mode: m.ModeOn, Era: 1 + r.Uint32N(3), Epoch: r.Uint32N(3), Hz: pick(r, []uint32{1, 4, 100, 250}),
 		ReplyLimit: pick(r, []uint32{0, 1, 2, 10, 1000}),
 		Heartbeat:  1 << 40, LossAfter: pick(r, []uint64{0, 0, 1, 1e9}),
 	}

@@ -183,8 +183,11 @@ func (m *Model) both(key Tuple, f *Flow, change func(*Flow)) {
 	change(f)
 }
 
-// insert adds an entry if there is none.
+// insert adds an entry if there is none by then.
 func (m *Model) insert(key Tuple, f Flow) bool {
+	if rival, ok := m.Rivals[key]; ok {
+		m.Flows[key] = &rival
+	}
 	if _, exists := m.Flows[key]; exists {
 		return false
 	}

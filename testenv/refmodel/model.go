@@ -19,9 +19,9 @@ type Model struct {
 	Ingress uint32 // interface that packets come in by
 	// FIB answers for the way from src to dst. The hop matters only for FIBSuccess.
 	FIB func(src, dst Addr) (FIBResult, Hop)
-	// Rival runs just before a new flow's forward entry is inserted: another
-	// CPU may change Flows there. Nil: there is none.
-	Rival func(forward Tuple, entry Flow)
+	// Rivals are entries that another CPU puts into Flows just before one would
+	// be inserted there.
+	Rivals map[Tuple]Flow
 
 	// State.
 	Flows           map[Tuple]*Flow

@@ -160,14 +160,27 @@ func TestBackendGone(t *testing.T) {
 
 func TestRival(t *testing.T) {
 	m := newModel()
-	m.Rival = func(key Tuple, f Flow) { m.Flows[key] = &f }
+	pass(t, m, syn, synOut, ForwardRedirect)
+	key := Tuple{Src: client, Dst: vip, SPort: 40000, DPort: 80, Proto: TCP}
+	first := *m.Flows[key]
+
+	m = newModel()
+	m.Rivals = map[Tuple]Flow{key: first}
 	pass(t, m, syn, synOut, ForwardRedirect)
 	if c := m.ServiceCounters[1]; c.Flows != 0 || c.Packets[Forward] != 1 {
 		t.Errorf("counted %+v, want a packet and no flow", c)
 	}
 	m = newModel()
-	m.Rival = func(key Tuple, f Flow) { f.Era = 9; m.Flows[key] = &f }
+	first.Era = 9
+	m.Rivals = map[Tuple]Flow{key: first}
 	pass(t, m, syn, "", DropTableFull)
+
+	m = newModel()
+	m.Rivals = map[Tuple]Flow{first.Leave.Reverse(): {}}
+	pass(t, m, syn, "", DropTupleTaken)
+	if len(m.Flows) != 1 {
+		t.Errorf("%d entries left, want the rival's", len(m.Flows))
+	}
 }
 
 func TestTupleTaken(t *testing.T) {

@@ -136,9 +136,6 @@ func (a *attempt) wayOut(leave Tuple) (Hop, Verdict, bool) {
 // make inserts both entries of a new flow and forwards its first packet.
 func (a *attempt) make(f Flow) (res Result, again bool) {
 	key := a.p.tuple
-	if a.Rival != nil {
-		a.Rival(key, f)
-	}
 	if !a.insert(key, f) {
 		first := a.Flows[key]
 		if !a.counts(first) {
