@@ -193,7 +193,7 @@ func runFlows(c *cli.Context, w world) error {
 			_, printErr = fmt.Fprintf(out, flowFormat, f.Service, f.Protocol, f.Client, f.Virtual, f.Backend, f.State,
 				fmt.Sprintf("%.1fs", f.Idle), fmt.Sprintf("%.1fs", f.Left))
 		}
-		return printErr == nil && c.Context.Err() == nil && n != limit
+		return printErr == nil && c.Err() == nil && n != limit
 	})
 	if err != nil {
 		return err
@@ -204,5 +204,5 @@ func runFlows(c *cli.Context, w world) error {
 	if err := cmp.Or(printErr, out.Flush()); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
-	return c.Context.Err()
+	return c.Err()
 }

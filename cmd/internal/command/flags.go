@@ -33,9 +33,9 @@ func Uint(name string, value uint, usage string) *cli.UintFlag {
 	return &cli.UintFlag{Name: name, Value: value, Usage: usage, EnvVars: env(name)}
 }
 
-// Choice returns a flag whose value is one of words; the first is the default.
-func Choice(name, usage string, words ...string) *cli.StringFlag {
-	f := String(name, words[0], usage)
+// Choice returns a flag whose value is one of words.
+func Choice(name, value, usage string, words ...string) *cli.StringFlag {
+	f := String(name, value, usage)
 	f.Action = func(_ *cli.Context, s string) error {
 		if !slices.Contains(words, s) {
 			return Usagef("--%s is %q: use %s", name, s, oneOf(words))
@@ -77,9 +77,9 @@ func Interfaces(c *cli.Context) (names []string) {
 
 // ModeFlag says how XDP attaches; see [Mode].
 func ModeFlag() cli.Flag {
-	f := Choice("mode", "attach XDP in `MODE`: auto, native or generic",
+	f := Choice("mode", "", "attach XDP in `MODE`: auto, native or generic",
 		string(model.XDPAuto), string(model.XDPNative), string(model.XDPGeneric))
-	f.Value, f.DefaultText = "", "what the configuration says"
+	f.DefaultText = "what the configuration says"
 	return f
 }
 

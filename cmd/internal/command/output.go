@@ -12,7 +12,7 @@ import (
 
 // OutputFlag chooses between a table and JSON; see [JSON].
 func OutputFlag() cli.Flag {
-	f := Choice("output", "print in `FORMAT`: table or json", "table", "json")
+	f := Choice("output", "table", "print in `FORMAT`: table or json", "table", "json")
 	f.Aliases = []string{"o"}
 	return f
 }

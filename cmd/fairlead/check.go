@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"fairlead/cmd/internal/command"
+	"fairlead/userspace/kernel"
+	"fairlead/userspace/model"
+)
+
+func checkCommand(w world) *cli.Command {
+	return &cli.Command{
+		Name:  "check",
+		Usage: "check a configuration, and what may stand against it on this host; change nothing",
+		Flags: []cli.Flag{
+			command.ConfigFlag(),
+			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),
+		},
+		Action: func(c *cli.Context) error { return check(c, w) },
+	}
+}
+
+func check(c *cli.Context, w world) error {
+	path, state, err := command.State(c, w.exists)
+	if err != nil {
+		return err
+	}
+	lines, err := w.look(&state)
+	if err != nil {
+		lines = append(lines, fmt.Sprintf("cannot look at this host: %v", err))
+	}
+	for _, text := range lines {
+		fmt.Fprintln(w.errOut, "fairlead: warning:", text)
+	}
+	backends := 0
+	for i := range state.Services {
+		backends += len(state.Services[i].Backends)
+	}
+	if _, err := fmt.Fprintf(w.out, "%s: good, services: %d, backends: %d\n", path, len(state.Services), backends); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// look returns what may keep state from working on this host.
+func look(state *model.State) ([]string, error) {
+	if state.XDP == model.XDPOff {
+		return nil, nil
+	}
+	conflicts, err := kernel.Conflicts(state)
+	if err != nil {
+		return nil, err
+	}
+	warnings, err := kernel.Warnings(state, state.Interfaces)
+	return append(conflicts, warnings...), err
+}

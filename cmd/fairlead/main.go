@@ -1,0 +1,41 @@
+// Command fairlead is the agent, which keeps the datapath true to the
+// configuration and to the backends' health, and the way to ask it.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"fairlead/cmd/internal/command"
+	"fairlead/cmd/internal/command/status"
+	"fairlead/userspace/daemon"
+	"fairlead/userspace/kernel"
+	"fairlead/userspace/model"
+)
+
+// A world is all that the commands reach.
+type world struct {
+	out, errOut io.Writer
+	now         func() time.Time
+	exists      func(name string) bool // an interface
+	run         func(ctx context.Context, o daemon.Options) error
+	status      func(dir string) (*kernel.View, error)
+	// look returns what may keep a configuration from working on this host.
+	look func(state *model.State) ([]string, error)
+}
+
+func newApp(w world) *cli.App {
+	return command.App("fairlead", "balance TCP and UDP services in XDP, with a proxy to fall back on", w.out, w.errOut,
+		runCommand(w), checkCommand(w), status.Command(w.status, w.now), versionCommand(w))
+}
+
+func main() {
+	os.Exit(command.Main(newApp(world{
+		out: os.Stdout, errOut: os.Stderr, now: time.Now, exists: command.HasInterface,
+		run: daemon.Run, status: kernel.Status, look: look,
+	})))
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/urfave/cli/v2"
+
+	"fairlead/cmd/internal/command"
+	"fairlead/userspace/daemon"
+)
+
+var levels = map[string]slog.Level{
+	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+}
+
+func runCommand(w world) *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "run the agent",
+		Description: "SIGHUP reads the configuration again. SIGTERM ends the agent and leaves the kernel\n" +
+			"forwarding; a second one ends it at once.",
+		Flags: []cli.Flag{
+			command.ConfigFlag(),
+			command.InterfaceFlag("attach `NAME`, which may be repeated, instead of the configuration's interfaces"),
+			command.ModeFlag(),
+			command.Bool("force", "replace a foreign XDP program, and take over ports that this host listens on"),
+			command.Bool("set-sysctl", "switch forwarding on where it is off, until detach"),
+			command.Bool("detach-on-exit", "take everything out of the kernel at the end"),
+			command.GraceFlag("let known connections and flows go on for `TIME` at most at the end"),
+			command.PinDirFlag(),
+			command.RunDirFlag(),
+			command.Choice("log-format", "text", "write the log, on standard error, as `FORMAT`: text or json", "text", "json"),
+			command.Choice("log-level", "info", "log what is at least `LEVEL`: debug, info, warn or error", "debug", "info", "warn", "error"),
+		},
+		Action: func(c *cli.Context) error { return runAgent(c, w) },
+	}
+}
+
+func runAgent(c *cli.Context, w world) error {
+	// The agent reads it again. Faults are shown before anything is begun.
+	path, _, err := command.State(c, w.exists)
+	if err != nil {
+		return err
+	}
+	err = w.run(c.Context, daemon.Options{
+		Config:       path,
+		PinDir:       c.String("pin-dir"),
+		RunDir:       c.String("run-dir"),
+		Interfaces:   command.Interfaces(c),
+		Mode:         command.Mode(c),
+		Force:        c.Bool("force"),
+		SetSysctl:    c.Bool("set-sysctl"),
+		DetachOnExit: c.Bool("detach-on-exit"),
+		Grace:        c.Duration("grace"),
+		Log:          newLog(w.errOut, c.String("log-format"), levels[c.String("log-level")]),
+	})
+	if c.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // asked to end
+	}
+	return err
+}
+
+func newLog(w io.Writer, format string, level slog.Level) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
