@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // A script is what one peer does; it may wait for the other by next.
@@ -187,29 +188,51 @@ func (r *repeat) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func TestASlowReaderStopsTheSender(t *testing.T) {
-	const most = 256 << 20
-	sent := make(chan int, 1)
-	p := serve(t, &Proxy{Pick: to(listen(t, func(c *net.TCPConn) {
-		chunk, n := make([]byte, 64<<10), 0
-		for n < most {
-			_ = c.SetWriteDeadline(time.Now().Add(time.Second))
-			k, err := c.Write(chunk)
-			n += k
-			if err != nil {
-				break
-			}
+// flood sends on c until the other side has not read for a second, and returns
+// how much it sent, at most most.
+func flood(c *net.TCPConn, most int) (n int) {
+	for chunk := make([]byte, 64<<10); n < most; {
+		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+		k, err := c.Write(chunk)
+		n += k
+		if err != nil {
+			break
 		}
-		sent <- n
-	}))})
+	}
+	return n
+}
+
+const tooMuch = 256 << 20
+
+func TestASlowReaderStopsTheSender(t *testing.T) {
+	sent := make(chan int, 1)
+	p := serve(t, &Proxy{Pick: to(listen(t, func(c *net.TCPConn) { sent <- flood(c, tooMuch) }))})
 	c := dial(t, p.addr)
 	n := <-sent
-	if n >= most {
+	if n >= tooMuch {
 		t.Fatal("the sender was never stopped")
 	}
 	got, err := io.Copy(io.Discard, c)
 	if got != int64(n) || err != nil {
 		t.Errorf("read %d of %d bytes: %v", got, n, err)
+	}
+}
+
+// What one client did not read must never come out of a pipe to another.
+func TestAPipeWithBytesInItIsNotUsedAgain(t *testing.T) {
+	stuck := make(chan int)
+	back := listen(t, func(c *net.TCPConn) { stuck <- flood(c, tooMuch) })
+	p := serve(t, &Proxy{Pick: to(back)})
+	dial(t, p.addr)
+	<-stuck
+	p.CloseBackend(back)
+	await(t, "the session is over", func() bool { return p.Stats().Active == 0 })
+	for range len(pipes) {
+		one := <-pipes
+		if n, err := unix.IoctlGetInt(one.r, unix.TIOCINQ); n != 0 || err != nil {
+			t.Errorf("%d bytes are left in a pipe: %v", n, err)
+		}
+		putPipe(one)
 	}
 }
 

@@ -235,6 +235,20 @@ func TestCloseBackendSendsAConnectionInTheMakingElsewhere(t *testing.T) {
 	}
 }
 
+func TestABackendClosedWhileItIsPickedIsNotUsed(t *testing.T) {
+	doomed, good := listen(t, func(*net.TCPConn) {}), listen(t, echo)
+	p := &Proxy{}
+	var picks atomic.Int32
+	p.Pick = func(_, _ netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
+		if picks.Add(1) == 1 {
+			p.CloseBackend(doomed)
+			return doomed, nil, true
+		}
+		return good, nil, len(tried) == 0
+	}
+	roundTrip(t, dial(t, serve(t, p).addr), "hello")
+}
+
 func TestNoSecondDialForAClientThatIsGone(t *testing.T) {
 	p, c, silent, picks := dialling(t)
 	reset(c)
