@@ -1,10 +1,16 @@
 package e2e
 
 import (
+	"encoding/json"
+	"net"
+	"regexp"
 	"strings"
 	"testing"
 
+	"golang.org/x/net/dns/dnsmessage"
+
 	"fairlead/testenv"
+	"fairlead/testenv/stage"
 )
 
 func TestCurlThroughXDP(t *testing.T) {
@@ -17,9 +23,121 @@ func TestCurlThroughXDP(t *testing.T) {
 			t.Errorf("curl printed no %q in:\n%s", want, got)
 		}
 	}
+	wantAllXDP(t, s, account)
+}
+
+func TestWrkThroughXDP(t *testing.T) {
+	s := attached(t, testenv.RigOptions{})
+	account := s.Account()
+	out := s.Run(s.Clients[0], tool(t, "wrk"), "-c", "64", "-t", "2", "-d", "2s", web).OK(t)
+	wantCleanWrk(t, out)
+	wantAllXDP(t, s, account)
+	wantFlows(t, s, 22, 22, 21) // wrk opens one connection more to see who is there
+}
+
+var wrkRequests = regexp.MustCompile(`(\d+) requests in`)
+
+// wantCleanWrk asserts that wrk saw answers and no error.
+func wantCleanWrk(t *testing.T, out string) {
+	t.Helper()
+	m := wrkRequests.FindStringSubmatch(out)
+	if m == nil || m[1] == "0" || strings.Contains(out, "Socket errors") || strings.Contains(out, "Non-2xx") {
+		t.Errorf("wrk printed:\n%s", out)
+	}
+}
+
+// iperf3 opens a control and a data connection, which must meet: the service
+// has one backend. It fills rings, so frames may be lost; all are accounted for.
+func TestIperfThroughXDP(t *testing.T) {
+	s := newStage(t, testenv.RigOptions{Backends: 1})
+	s.Configure("interfaces: %s\nservices: [{name: iperf, listen: %s:5201, backends: %s}]", s.Links(), vip, s.BackendList(5201))
+	s.Loader("attach").OK(t)
+	account := s.Account()
+	iperf := tool(t, "iperf3")
+	server := s.Start(s.Backends[0], iperf, "--server", "--forceflush")
+	server.AwaitOutput("Server listening")
+
+	for _, direction := range []string{"--no-delay", "--reverse"} {
+		out := s.Run(s.Clients[0], iperf, "--client", vip, "--time", "1", "--json", direction).OK(t)
+		var report struct {
+			End struct {
+				Received struct {
+					Bytes uint64 `json:"bytes"`
+				} `json:"sum_received"`
+				Sent struct {
+					Retransmits int `json:"retransmits"`
+				} `json:"sum_sent"`
+			} `json:"end"`
+		}
+		if err := json.Unmarshal([]byte(out), &report); err != nil {
+			t.Fatalf("iperf3: %v\n%s", err, out)
+		}
+		if report.End.Received.Bytes < 1<<20 {
+			t.Errorf("iperf3 %s received %d bytes:\n%s", direction, report.End.Received.Bytes, out)
+		}
+		t.Logf("%s: %d bytes, %d retransmissions", direction, report.End.Received.Bytes, report.End.Sent.Retransmits)
+	}
+	wantAllXDP(t, s, account)
+}
+
+func TestDigThroughXDP(t *testing.T) {
+	s := newStage(t, testenv.RigOptions{})
+	s.Configure("interfaces: %s\nservices: [{name: dns, listen: %s:53, protocol: udp, backends: %s}]", s.Links(), vip, s.BackendList(5353))
+	s.Loader("attach").OK(t)
+	for i, h := range s.Backends {
+		go answerDNS(h.ListenPacket(t, "udp4", ":5353"), byte(i+1))
+	}
+	account := s.Account()
+	dig := tool(t, "dig")
+	var got []string
+	for range 6 {
+		out := s.Run(s.Clients[0], dig, "+short", "+tries=1", "+timeout=20", "@"+vip, "www.example.com").OK(t)
+		got = append(got, strings.TrimSpace(out))
+	}
+	want := "192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.1 192.0.2.2 192.0.2.3"
+	if strings.Join(got, " ") != want {
+		t.Errorf("dig got %v, want %s", got, want)
+	}
+	sums := wantAllXDP(t, s, account)
+	if sums.XDP != 12 {
+		t.Errorf("%d frames for 6 questions and their answers: %+v", sums.XDP, sums)
+	}
+}
+
+// answerDNS answers every question for an address with 192.0.2.last, until c
+// is closed.
+func answerDNS(c net.PacketConn, last byte) {
+	buf := make([]byte, 1500)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
+			continue
+		}
+		m.Response, m.Additionals = true, nil
+		m.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: m.Questions[0].Name, Class: dnsmessage.ClassINET, TTL: 1},
+			Body:   &dnsmessage.AResource{A: [4]byte{192, 0, 2, last}},
+		}}
+		if answer, err := m.Pack(); err == nil {
+			_, _ = c.WriteTo(answer, from) // a client that is gone shows as a failed query
+		}
+	}
+}
+
+// wantAllXDP ends an account and asserts that nothing took another way than
+// XDP, nothing was dropped by a verdict and every checksum was right: then the
+// balancer is the cause of no retransmission, as every frame that was sent
+// arrived or stands in Refused or Lost, as a full ring of a cable.
+func wantAllXDP(t *testing.T, s *stage.Stage, account *stage.Account) stage.Sums {
+	t.Helper()
 	sums := closeAccount(t, account)
 	if sums.XDP == 0 || sums.XDP != sums.Verdicts || sums.Stack != 0 {
-		t.Errorf("the frames took other ways than XDP: %+v", sums)
+		t.Errorf("some frames took other ways than XDP: %+v", sums)
 	}
 	wantSound(t, s)
+	return sums
 }

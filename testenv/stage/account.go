@@ -35,13 +35,14 @@ type Sums struct {
 	Dropped  uint64 // verdicts that drop
 	Stack    uint64 // IPv4 packets that the balancer's stack sent, at most
 	Arrived  uint64 // IPv4 frames at clients and backends
-	Lost     uint64 // sent by XDP and refused by a device
+	Failed   uint64 // redirects that were refused at once
+	Overflow uint64 // sent by XDP and refused by a device: its ring was full
 }
 
 func (a Sums) sub(b Sums) Sums {
 	return Sums{
 		a.Sent - b.Sent, a.Refused - b.Refused, a.Verdicts - b.Verdicts, a.XDP - b.XDP,
-		a.Dropped - b.Dropped, a.Stack - b.Stack, a.Arrived - b.Arrived, a.Lost - b.Lost,
+		a.Dropped - b.Dropped, a.Stack - b.Stack, a.Arrived - b.Arrived, a.Failed - b.Failed, a.Overflow - b.Overflow,
 	}
 }
 
@@ -51,8 +52,8 @@ func (a Sums) check() error {
 	if a.Sent != a.Verdicts {
 		errs = append(errs, fmt.Errorf("sent %d frames, verdicts sum up to %d", a.Sent, a.Verdicts))
 	}
-	if a.XDP+a.Stack != a.Arrived+a.Lost {
-		errs = append(errs, fmt.Errorf("XDP sent %d and the stack %d, but %d arrived and %d were lost", a.XDP, a.Stack, a.Arrived, a.Lost))
+	if lost := a.Failed + a.Overflow; a.XDP+a.Stack != a.Arrived+lost {
+		errs = append(errs, fmt.Errorf("XDP sent %d and the stack %d, but %d arrived and %d were lost", a.XDP, a.Stack, a.Arrived, lost))
 	}
 	return errors.Join(errs...)
 }
@@ -98,10 +99,11 @@ func (a *Account) read() (Sums, error) {
 
 func (a *Account) readOnce() Sums {
 	a.s.tb.Helper()
-	stats := a.s.Stats()
+	stats, lost := a.s.Stats(), a.watch.Counts()
 	n := Sums{
 		Verdicts: stats.Packets, XDP: stats.Kinds["forward"] + stats.Kinds["answer"], Dropped: stats.Kinds["drop"],
-		Stack: a.s.StackCounter(a.s.Balancer, "Ip", "OutTransmits"), Lost: a.watch.Counts().Lost(),
+		Stack:  a.s.StackCounter(a.s.Balancer, "Ip", "OutTransmits"),
+		Failed: lost.RedirectErrors, Overflow: lost.RedirectDrops + lost.TransmitDrops,
 	}
 	for _, far := range [][]*testenv.FrameCounter{a.clients, a.backends} {
 		for _, c := range far {
