@@ -58,21 +58,29 @@ func serveOn(tb testing.TB, p *Proxy, l *net.UDPConn) *running {
 	return &running{p, addrPort(l.LocalAddr()), stop}
 }
 
-// shared lets a port be bound twice.
-var shared = net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-	return errors.Join(c.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	}), err)
-}}
-
+// bind opens a socket on addr. If that names a port, it is one of deadPort.
 func bind(tb testing.TB, addr netip.AddrPort) *net.UDPConn {
 	tb.Helper()
-	c, err := shared.ListenPacket(tb.Context(), "udp4", addr.String())
+	var lc net.ListenConfig
+	if addr.Port() != 0 {
+		lc.Control = func(_, _ string, c syscall.RawConn) error { return share(c) }
+	}
+	c, err := lc.ListenPacket(tb.Context(), "udp4", addr.String())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { c.Close() })
 	return c.(*net.UDPConn)
+}
+
+// share lets others who share bind the same port. A socket without a port yet
+// might be given one that another process shares.
+func share(c syscall.RawConn) error {
+	var optErr error
+	err := c.Control(func(fd uintptr) {
+		optErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+	return errors.Join(err, optErr)
 }
 
 // A datagram is what a backend got.
@@ -120,7 +128,7 @@ func deadPort(tb testing.TB) netip.AddrPort {
 	err = raw.Control(func(fd uintptr) {
 		connectErr = unix.Connect(int(fd), &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 1})
 	})
-	if err := errors.Join(err, connectErr); err != nil {
+	if err := errors.Join(err, connectErr, share(raw)); err != nil {
 		tb.Fatal(err)
 	}
 	return addrPort(c.LocalAddr())

@@ -147,9 +147,10 @@ func TestErrorsOfTheListeningSocketPass(t *testing.T) {
 	}
 	// Now the socket hears that a client is gone, as its next error.
 	var optErr error
-	if err := errors.Join(raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVERR, 1)
-	}), optErr); err != nil {
+	})
+	if err := errors.Join(err, optErr); err != nil {
 		t.Fatal(err)
 	}
 	heard, goOn := make(chan struct{}, 10), make(chan struct{}, 10)
