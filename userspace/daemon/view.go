@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"fmt"
-
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
@@ -49,7 +47,7 @@ func (a *agent) interfaceViews() []view.Interface {
 }
 
 func (a *agent) serviceView(i int, s *model.Service) view.Service {
-	v := view.Service{Name: s.Name, Listen: listenText(s), Protocol: s.Protocol, Backends: []view.Backend{}}
+	v := view.Service{Name: s.Name, Listen: s.ListenText(), Protocol: s.Protocol, Backends: []view.Backend{}}
 	v.Rung, v.Reason = a.rung(i)
 	v.StandbyReason = "no front"
 	if f := a.fronts[s.Key()]; f != nil {
@@ -58,7 +56,7 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 	for b := range s.Backends {
 		st, _ := a.checker.Status(target(s, b))
 		v.Backends = append(v.Backends, view.Backend{
-			Address: addressText(s.Backends[b]), Weight: s.Backends[b].Weight,
+			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight,
 			Up: st.Up, Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
 		})
 	}
@@ -83,20 +81,6 @@ func (a *agent) rung(i int) (view.Rung, string) {
 		}
 	}
 	return view.RungGeneric, "xdp: generic"
-}
-
-func listenText(s *model.Service) string {
-	if s.LastPort == s.Listen.Port() {
-		return s.Listen.String()
-	}
-	return fmt.Sprintf("%s-%d", s.Listen, s.LastPort)
-}
-
-func addressText(b model.Backend) string {
-	if b.Address.Port() == 0 {
-		return b.Address.Addr().String() + ":*"
-	}
-	return b.Address.String()
 }
 
 // count adds what the front has forwarded.

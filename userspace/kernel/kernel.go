@@ -23,9 +23,11 @@ import (
 
 // Errors that callers can tell apart with [errors.Is].
 var (
-	// ErrConflict says that something on this host stands against it: another
-	// program's socket, or an agent with another configuration.
+	// ErrConflict says that another program of this host listens where a
+	// service does.
 	ErrConflict = errors.New("conflict")
+	// ErrOtherConfig says that a running agent has another configuration.
+	ErrOtherConfig = errors.New("the agent runs with another configuration")
 	// ErrForwarding says that the host does not forward packets.
 	ErrForwarding = errors.New("forwarding is off")
 	// ErrNoInterfaces says that neither the configuration nor the caller names
@@ -209,7 +211,7 @@ func pinned(dir string) (*datapath.Writer, error) {
 // besideAgent brings the program up to date and leaves the maps to the agent.
 func besideAgent(ctx context.Context, lock *loader.Lock, state *model.State, o Options, pid int, digest string) (*Kernel, Report, error) {
 	if want := Digest(state); want != digest {
-		return nil, Report{}, fmt.Errorf("%w: the agent (process %d) runs with another configuration; change its file and send it SIGHUP", ErrConflict, pid)
+		return nil, Report{}, fmt.Errorf("%w: change its file and send SIGHUP to process %d", ErrOtherConfig, pid)
 	}
 	inst, r, err := lock.Attach(ctx, loader.Options{
 		Interfaces: o.Interfaces, Mode: loader.AttachMode(o.Mode), Force: o.Force, KeepMode: true,

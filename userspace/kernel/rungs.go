@@ -81,7 +81,7 @@ func (k *Kernel) rung(s *model.Service, unusable map[string]string) (Rung, error
 			reason = "it is this host itself"
 		}
 		if reason != "" {
-			return Rung{k.opts.Agent, fmt.Sprintf("backend %s: %s", b.Address, reason)}, nil
+			return Rung{k.opts.Agent, fmt.Sprintf("backend %s: %s", b, reason)}, nil
 		}
 	}
 	return Rung{}, nil

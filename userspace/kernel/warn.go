@@ -57,14 +57,14 @@ func routeWarnings(state *model.State, interfaces []string) ([]string, error) {
 			r, err := host.RouteTo(b.Address.Addr())
 			switch {
 			case errors.Is(err, host.ErrNoRoute):
-				lines = append(lines, fmt.Sprintf("service %s: backend %s: there is no route to it", s.Name, b.Address))
+				lines = append(lines, fmt.Sprintf("service %s: backend %s: there is no route to it", s.Name, b))
 			case err != nil:
 				return nil, err
 			case r.Local:
-				lines = append(lines, fmt.Sprintf("service %s: backend %s is this host itself, which XDP cannot forward to", s.Name, b.Address))
+				lines = append(lines, fmt.Sprintf("service %s: backend %s is this host itself, which XDP cannot forward to", s.Name, b))
 			case !slices.Contains(interfaces, r.Interface):
 				lines = append(lines, fmt.Sprintf("service %s: backend %s is behind %s, which is not attached (%s): its answers will not be translated",
-					s.Name, b.Address, r.Interface, strings.Join(interfaces, ", ")))
+					s.Name, b, r.Interface, strings.Join(interfaces, ", ")))
 			}
 		}
 	}

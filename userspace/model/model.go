@@ -6,6 +6,7 @@
 package model
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"time"
@@ -155,6 +156,15 @@ type Service struct {
 	Health   Check
 }
 
+// ListenText returns the address and port, or range of ports, as the
+// configuration has it.
+func (s *Service) ListenText() string {
+	if s.LastPort == s.Listen.Port() {
+		return s.Listen.String()
+	}
+	return fmt.Sprintf("%s-%d", s.Listen, s.LastPort)
+}
+
 // Key names the service on the wire: what no two services share.
 func (s *Service) Key() Key { return Key{s.Listen, s.LastPort, s.Protocol} }
 
@@ -172,6 +182,14 @@ type Backend struct {
 	Address netip.AddrPort
 	// Weight is the backend's share of new flows, 0 (drain) to 1000.
 	Weight int
+}
+
+// String returns the address, with * for the port that the client asked for.
+func (b Backend) String() string {
+	if b.Address.Port() == 0 {
+		return b.Address.Addr().String() + ":*"
+	}
+	return b.Address.String()
 }
 
 // CheckType is a kind of health check.
