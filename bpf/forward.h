@@ -18,8 +18,7 @@ static __always_inline void translate_udp(struct udphdr *udp, __u16 delta)
 
 static __always_inline void translate_ip(struct iphdr *ip, const struct flow *f)
 {
-	ip->saddr = READ_ONCE(f->saddr);
-	ip->daddr = READ_ONCE(f->daddr);
+	COPY(&ip->saddr, &f->saddr, 8);
 	ip->ttl -= FAULT(31, 1, 0);
 	ip->check = csum_update(ip->check, READ_ONCE(f->ip_delta));
 }
@@ -42,10 +41,9 @@ static __always_inline int forward(struct packet *p, const struct flow *f)
 			return DROP_MALFORMED; /* unreachable */
 		tcp->check = csum_update(tcp->check, READ_ONCE(f->l4_delta));
 	}
-	udp->source = READ_ONCE(f->sport);
-	udp->dest = READ_ONCE(f->dport);
+	COPY(&udp->source, &f->sport, 4);
 	translate_ip(ip, f);
-	__builtin_memcpy(__builtin_assume_aligned(data, 4), &f->hop, 2 * ETH_ALEN);
+	COPY(data, &f->hop, 12);
 	p->egress = READ_ONCE(f->hop.ifindex);
 	count_packet(p, f);
 	return p->egress == p->ctx->ingress_ifindex ? FORWARD_TX : FORWARD_REDIRECT;

@@ -15,6 +15,13 @@
 /* READ_ONCE is for what another CPU may change meanwhile: one load, one truth. */
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
 
+/*
+ * COPY copies n bytes, a constant, as words of four: what is stored in smaller
+ * pieces than it is loaded in later makes the CPU wait.
+ */
+#define COPY(to, from, n)                                                                          \
+	__builtin_memcpy(__builtin_assume_aligned(to, 4), __builtin_assume_aligned(from, 4), n)
+
 /* A step that has not decided the packet's verdict says what comes next. */
 enum {
 	NEXT_STEP = VERDICT_MAX, /* the step after it */

@@ -126,9 +126,8 @@ static __always_inline int parse(struct packet *p)
 		return at_vip(ip->daddr, odd != NEXT_STEP ? odd : PASS_MALFORMED);
 	p->key.saddr = ip->saddr;
 	p->key.daddr = ip->daddr;
-	p->key.sport = ports->source;
-	p->key.dport = ports->dest;
-	p->key.proto = ip->protocol;
+	COPY(&p->key.sport, &ports->source, 4);
+	*(__u32 *)&p->key.proto = ip->protocol; /* and the padding; see the assertion above */
 	p->ttl = ip->ttl;
 	p->tos = ip->tos;
 	parse_lengths(p, ports, end);
