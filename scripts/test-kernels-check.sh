@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 none=build/_none # the underscore hides it from ./...
 trap 'rm -rf "$work" "$none"' EXIT
+trap 'exit 130' INT TERM
 failed=0
 
 write_tests() {
