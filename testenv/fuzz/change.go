@@ -79,7 +79,7 @@ func (g *generator) change() []change {
 	case 18, 19:
 		return []change{g.evict()}
 	case 20, 21:
-		return []change{g.rival()}
+		return g.rival()
 	default:
 		return []change{g.edge()}
 	}
@@ -258,22 +258,33 @@ func (g *generator) standby() change {
 }
 
 func (g *generator) evict() change {
-	t := g.tuple()
 	if len(g.tuples) > 0 {
-		t = pick(g.r, g.tuples)
+		return evict(pick(g.r, g.tuples))
 	}
+	return evict(g.client())
+}
+
+func evict(t m.Tuple) change {
 	return change{part: partFlow, tuple: t, text: fmt.Sprintf("flow %v evicted", t), apply: func(w *world) { delete(w.Flows, t) }}
 }
 
 var noRivals = change{part: partRival, text: "no rivals", apply: func(w *world) { clear(w.Rivals) }}
 
-// rival lets another CPU be first with either entry of what may be the next
-// packet's flow.
-func (g *generator) rival() change {
+// rival lets another CPU be first with an entry that the next packet may need:
+// either entry of a new flow, or a twin that is made again.
+func (g *generator) rival() []change {
 	r := g.r
 	t := g.client()
-	g.want = &t
 	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
+	var cs []change
+	if f := g.w.Flows[g.tuple()]; f != nil && oneIn(r, 2) {
+		leave = f.Leave
+		if twin := g.w.Flows[leave.Reverse()]; twin != nil {
+			t = twin.Leave.Reverse()
+		}
+		cs = append(cs, evict(leave.Reverse()), g.epoch())
+	}
+	g.want = &t
 	f := m.Flow{
 		Leave: leave, Hop: newRoute(r).hop, Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
 		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(5)),
@@ -285,12 +296,13 @@ func (g *generator) rival() change {
 	if oneIn(r, 3) {
 		f.Era++
 	}
-	if oneIn(r, 2) {
-		t, f.Leave, f.Dir = f.Leave.Reverse(), t.Reverse(), m.Reply
+	key := t
+	if len(cs) > 0 || oneIn(r, 2) {
+		key, f.Leave, f.Dir = f.Leave.Reverse(), t.Reverse(), m.Reply
 		if oneIn(r, 2) {
 			f.Leave.SPort++
 		}
 	}
-	text := fmt.Sprintf("rival at %v: %+v", t, f)
-	return change{part: partRival, tuple: t, text: text, apply: func(w *world) { w.Rivals[t] = f }}
+	text := fmt.Sprintf("rival at %v: %+v", key, f)
+	return append(cs, change{part: partRival, tuple: key, text: text, apply: func(w *world) { w.Rivals[key] = f }})
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fairlead/testenv/lbtest"
 )
 
 // defaultSeed is what make test runs with, so that it is the same every time.
@@ -72,5 +74,30 @@ func TestDatapath(t *testing.T) {
 	t.Logf("%d packets, %.0f per second", f.packets, float64(f.packets)/time.Since(start).Seconds())
 	if packets >= 100_000 {
 		checkCoverage(t, f)
+	}
+}
+
+// faultPackets is how many packets a fault may live.
+const faultPackets = 100_000
+
+// TestSeededFaults builds one fault after the other into the C. The fuzzer has
+// to find each and to name the first packet that shows it.
+func TestSeededFaults(t *testing.T) {
+	pin(t)
+	seed := fromEnv(t, "FAIRLEAD_FUZZ_SEED", defaultSeed)
+	for _, fault := range lbtest.Faults {
+		t.Run(fault.Text, func(t *testing.T) {
+			f := &fuzzer{target: newKernel(t, fault.N), seed: seed}
+			d, err := f.run(faultPackets)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case d == nil:
+				t.Fatalf("fault %d was not found in %d packets", fault.N, f.packets)
+			case d.Packet == 0:
+				t.Fatalf("fault %d was found, but not its packet:\n%s", fault.N, d.Text)
+			}
+			t.Logf("fault %d shows at packet %d: %s", fault.N, d.Packet, describe(d.Frame))
+		})
 	}
 }
