@@ -1,0 +1,123 @@
+package lbtest
+
+import (
+	"fairlead/loader"
+	"fairlead/testenv"
+)
+
+// opened has a flow from the client to back1, not answered yet.
+func opened(w *world) {
+	w.tb.Helper()
+	w.send(segment(client, web, syn))
+}
+
+// answered has an established one.
+func answered(w *world) {
+	w.tb.Helper()
+	opened(w)
+	w.send(segment(back1, client, syn|ack))
+}
+
+// asked has a UDP flow from the client to dns1.
+func asked(w *world) {
+	w.tb.Helper()
+	w.send(datagram(client, dns))
+}
+
+// then does one thing after another.
+func then(steps ...func(*world)) func(*world) {
+	return func(w *world) {
+		w.tb.Helper()
+		for _, step := range steps {
+			step(w)
+		}
+	}
+}
+
+func sends(frames ...[]byte) func(*world) {
+	return func(w *world) {
+		w.tb.Helper()
+		w.send(frames...)
+	}
+}
+
+func waits(tick uint32) func(*world) {
+	return func(w *world) {
+		w.tb.Helper()
+		w.at(tick)
+	}
+}
+
+// changed makes the next packet of each flow check it.
+func changed(w *world) {
+	w.tb.Helper()
+	w.control(func(c *loader.Control) { c.Epoch = 2 })
+}
+
+// What the next packet of a flow does when all is well.
+func forwarded(flags uint8) row {
+	return row{want: loader.LBVerdictFORWARD_REDIRECT, frame: segment(client, web, flags),
+		out: toBackend(back1, flags), egress: uplink, counts: counted("1", "2", "forward", 48)}
+}
+
+func replied(flags uint8) row {
+	return row{want: loader.LBVerdictFORWARD_TX, frame: segment(back1, client, flags),
+		out: toClient(web, flags), counts: counted("1", "2", "reply", 48)}
+}
+
+// reopened is a SYN that makes a new flow, to the backend whose turn it is.
+func reopened() row {
+	return row{want: loader.LBVerdictFORWARD_REDIRECT, frame: segment(client, web, syn),
+		out: toBackend(back2, syn), egress: uplink, counts: made("1", "3", 48)}
+}
+
+// knownRows are packets of flows that need no check: rule 2, steps 1 to 4.
+func knownRows() []row {
+	answer := datagram(dns1, client)
+	return []row{
+		forwarded(ack).as("a packet of a flow is forwarded", answered),
+		forwarded(syn).as("a SYN that is sent again makes no new flow", opened),
+		replied(syn|ack).as("a reply goes back as from the service", opened),
+		replied(ack).as("a frame from the backend while draining goes back", then(answered, draining)),
+		{name: "a datagram's answer goes back", given: asked, want: loader.LBVerdictFORWARD_TX, frame: answer,
+			out: testenv.UDPFrame(testenv.FrameSpec{Src: dns, Dst: client, SrcMAC: testenv.MAC(router),
+				TTL: 63, Payload: []byte("fairlead")}),
+			counts: counted("2", "4", "reply", 36)},
+		{name: "a bad header of a flow", given: answered, want: loader.LBVerdictDROP_MALFORMED,
+			frame: edit(segment(client, web, ack), 46, 4<<4)},
+		{name: "a flow's TTL is used up", given: answered, want: loader.LBVerdictDROP_TTL,
+			frame: edit(segment(client, web, ack), 22, 1)},
+		forwarded(ack).as("a tick from the future is now", then(answered, waits(now-1))),
+		forwarded(ack).as("a flow survives as many silent ticks as it may", then(answered, waits(now+tcpOpen))),
+		{name: "a flow does not survive one more", given: then(answered, waits(now+tcpOpen+1)),
+			want: loader.LBVerdictPASS_NO_FLOW, frame: segment(client, web, ack)},
+		{name: "a flow of another era does not count", given: then(answered, func(w *world) {
+			w.control(func(c *loader.Control) { c.Era = 4 })
+		}), want: loader.LBVerdictPASS_NO_FLOW, frame: segment(client, web, ack)},
+		reopened().as("a SYN reopens a flow that was reset", then(answered, sends(segment(client, web, rst)))),
+		reopened().as("a SYN reopens a flow that both sides closed",
+			then(answered, sends(segment(client, web, fin|ack), segment(back1, client, fin|ack)))),
+		forwarded(ack).as("a closed flow still carries its last packets", then(answered,
+			sends(segment(client, web, fin|ack), segment(back1, client, fin|ack)))),
+	}
+}
+
+// lifeRows look at the time-outs that states have: rule 2, step 6.
+func lifeRows() []row {
+	gone := func(name string, given func(*world)) row {
+		return row{name: name, given: given, want: loader.LBVerdictPASS_NO_FLOW, frame: segment(client, web, ack)}
+	}
+	finned := then(answered, sends(segment(client, web, fin|ack)))
+	return []row{
+		gone("a flow that is not answered is forgotten soon", then(opened, waits(now+tcpNew+1))),
+		forwarded(ack).as("an answer makes both entries last", then(opened,
+			sends(segment(back1, client, syn|ack)), waits(now+tcpNew+1))),
+		gone("a FIN makes a flow last less", then(finned, waits(now+tcpFin+1))),
+		{name: "a FIN makes the twin last less too", given: then(finned, waits(now+tcpFin+1)),
+			want: loader.LBVerdictPASS_OTHER, frame: segment(back1, client, ack)},
+		forwarded(syn).as("a SYN does not reopen a flow with one FIN", finned),
+		gone("a reset makes a flow last less", then(answered, sends(segment(client, web, rst)), waits(now+tcpFin+1))),
+		{name: "an unanswered datagram is forgotten soon", given: then(asked, waits(now+udpNew+1)),
+			want: loader.LBVerdictPASS_OTHER, frame: datagram(dns1, client)},
+	}
+}

@@ -1,0 +1,191 @@
+package lbtest
+
+import (
+	"encoding/hex"
+	"maps"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/loader"
+	"fairlead/testenv"
+)
+
+const (
+	tcp = 6
+	udp = 17
+
+	fin = testenv.FIN
+	syn = testenv.SYN
+	rst = testenv.RST
+	ack = testenv.ACK
+)
+
+// A row is one packet and all that it does.
+type row struct {
+	name  string
+	given func(*world) // what the world is like, if not as reset leaves it
+	frame []byte
+	want  loader.Verdict
+	out   []byte // what leaves; nil: the frame as it came
+	// egress is the interface of FORWARD_REDIRECT.
+	egress uint32
+	counts map[string]uint64 // beside the verdict
+}
+
+// segment returns a TCP segment as the client or a backend sends it.
+func segment(src, dst netip.AddrPort, flags uint8) []byte {
+	return testenv.TCPFrame(testenv.FrameSpec{
+		Src: src, Dst: dst, Flags: flags, Seq: 0x01020304, Ack: 0x0a0b0c0d, Payload: []byte("fairlead"),
+	})
+}
+
+func datagram(src, dst netip.AddrPort) []byte {
+	return testenv.UDPFrame(testenv.FrameSpec{Src: src, Dst: dst, Payload: []byte("fairlead")})
+}
+
+// toBackend is what leaves for a backend when the client has sent the same.
+func toBackend(to netip.AddrPort, flags uint8) []byte {
+	return testenv.TCPFrame(testenv.FrameSpec{
+		Src: client, Dst: to, SrcMAC: testenv.MAC(router), TTL: 63,
+		Flags: flags, Seq: 0x01020304, Ack: 0x0a0b0c0d, Payload: []byte("fairlead"),
+	})
+}
+
+// toClient is what leaves for the client when a backend has sent the same.
+func toClient(from netip.AddrPort, flags uint8) []byte {
+	return testenv.TCPFrame(testenv.FrameSpec{
+		Src: from, Dst: client, SrcMAC: testenv.MAC(router), TTL: 63,
+		Flags: flags, Seq: 0x01020304, Ack: 0x0a0b0c0d, Payload: []byte("fairlead"),
+	})
+}
+
+// resetTo is the answer to a segment from src; the Ethernet addresses change places.
+func resetTo(src, dst netip.AddrPort, flags uint8, seq, ackSeq uint32) []byte {
+	f := testenv.TCPFrame(testenv.FrameSpec{
+		Src: dst, Dst: src, Flags: flags, Seq: seq, Ack: ackSeq, Fragment: 0x4000, Window: 1,
+	})
+	f[14+20+14+1] = 0 // FrameSpec has no window of 0
+	sum := ^testenv.Sum(edit(f, 50, 0, 0)[34:], testenv.Sum([]byte{0, tcp, 0, 20}, testenv.Sum(f[26:34], 0)))
+	return edit(f, 50, byte(sum>>8), byte(sum))
+}
+
+// counted is what a forwarded packet counts.
+func counted(service, backend, dir string, bytes uint64) map[string]uint64 {
+	return map[string]uint64{
+		"service " + service + " " + dir + " packets": 1, "service " + service + " " + dir + " bytes": bytes,
+		"backend " + backend + " " + dir + " packets": 1, "backend " + backend + " " + dir + " bytes": bytes,
+	}
+}
+
+// made is what the packet that makes a flow counts.
+func made(service, backend string, bytes uint64) map[string]uint64 {
+	n := counted(service, backend, "forward", bytes)
+	n["service "+service+" flows"] = 1
+	n["backend "+backend+" flows"] = 1
+	return n
+}
+
+// check returns what is wrong with the world after the row's packet.
+func (r row) check(w *world) string {
+	w.tb.Helper()
+	w.reset()
+	if r.given != nil {
+		r.given(w)
+	}
+	want := effect{Egress: r.egress, Counters: map[string]uint64{r.want.String(): 1}}
+	maps.Copy(want.Counters, r.counts)
+	out := r.out
+	if out == nil {
+		out = r.frame
+	}
+	want.Frame = hex.EncodeToString(out)
+	switch r.want.Kind() {
+	case loader.KindPass:
+		want.Action = Pass
+	case loader.KindDrop:
+		want.Action = Drop
+	default:
+		want.Action = TX
+		if r.want == loader.LBVerdictFORWARD_REDIRECT {
+			want.Action = Redirect
+		}
+	}
+	return cmp.Diff(want, w.effectOf(r.frame))
+}
+
+// rows are all tables together.
+func rows() []row {
+	var all []row
+	for _, table := range [][]row{passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), answerRows()} {
+		all = append(all, table...)
+	}
+	return all
+}
+
+func TestEachPacketHasItsEffect(t *testing.T) {
+	w := newWorld(t, 0)
+	for _, r := range rows() {
+		t.Run(r.name, func(t *testing.T) {
+			w.tb = t
+			if diff := r.check(w); diff != "" {
+				t.Errorf("effect (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEveryVerdictHasARow(t *testing.T) {
+	seen := map[loader.Verdict]bool{}
+	for _, r := range rows() {
+		seen[r.want] = true
+	}
+	for v := range loader.Verdicts {
+		if !seen[v] {
+			t.Errorf("no row is about %s", v)
+		}
+	}
+}
+
+func TestEveryPacketIsCountedOnce(t *testing.T) {
+	w := newWorld(t, 0)
+	before := verdictSum(w)
+	sent := uint64(0)
+	for _, r := range rows() {
+		w.reset()
+		w.send(r.frame, r.frame)
+		sent += 2
+	}
+	if got := verdictSum(w) - before; got != sent {
+		t.Errorf("%d verdicts for %d packets", got, sent)
+	}
+}
+
+func verdictSum(w *world) uint64 {
+	w.tb.Helper()
+	sum := uint64(0)
+	for i := range w.Maps[loader.LBMapVerdicts].MaxEntries() {
+		var cpus []uint64
+		w.must(w.Maps[loader.LBMapVerdicts].Lookup(i, &cpus))
+		for _, n := range cpus {
+			sum += n
+		}
+	}
+	return sum
+}
+
+// TestEachFaultIsFound proves that the tables see what they are there to see.
+func TestEachFaultIsFound(t *testing.T) {
+	for _, f := range Faults {
+		t.Run(f.Text, func(t *testing.T) {
+			w := newWorld(t, f.N)
+			for _, r := range rows() {
+				if r.check(w) != "" {
+					return
+				}
+			}
+			t.Errorf("fault %d is not found", f.N)
+		})
+	}
+}

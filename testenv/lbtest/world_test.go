@@ -1,0 +1,274 @@
+package lbtest
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"fairlead/loader"
+	"fairlead/testenv"
+)
+
+// The addresses of the tables' world.
+var (
+	client = netip.MustParseAddrPort("198.51.100.1:40000")
+	web    = netip.MustParseAddrPort("203.0.113.10:80") // service 1, TCP
+	dns    = netip.MustParseAddrPort("203.0.113.10:53") // service 2, UDP
+	proxy  = netip.MustParseAddrPort("203.0.113.10:8080")
+	remote = netip.MustParseAddrPort("203.0.113.11:80") // not on this host
+	other  = netip.MustParseAddrPort("203.0.113.99:80") // nobody's
+	back1  = netip.MustParseAddrPort("10.0.0.2:8080")
+	back2  = netip.MustParseAddrPort("10.0.0.3:80") // row says port 0: as asked
+	dns1   = netip.MustParseAddrPort("10.0.0.4:5353")
+	router = netip.MustParseAddr("10.0.0.1") // the balancer towards backends
+)
+
+const (
+	now        = uint32(100000)
+	hz         = 250
+	uplink     = 5 // the interface to the backends
+	tcpNew     = 1000
+	tcpOpen    = 5000
+	tcpFin     = 500
+	udpNew     = 600
+	udpOpen    = 2000
+	replyLimit = 2
+	slotUnset  = 99
+)
+
+// A world is a datapath with the configuration of the tables.
+type world struct {
+	*Datapath
+	tb testing.TB
+}
+
+func newWorld(tb testing.TB, fault uint32) *world {
+	tb.Helper()
+	return &world{tb: tb, Datapath: Load(tb, map[string]uint32{loader.LBMapFlows: 4096}, fault)}
+}
+
+func (w *world) must(err error) {
+	w.tb.Helper()
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+}
+
+func (w *world) put(name string, key, value any) {
+	w.tb.Helper()
+	w.must(w.Maps[name].Put(key, value))
+}
+
+// clear empties every map.
+func (w *world) clear() {
+	w.tb.Helper()
+	for name, m := range w.Maps {
+		switch m.Type() {
+		case ebpf.Hash, ebpf.LRUHash:
+			key := make([]byte, m.KeySize())
+			for m.NextKey(nil, &key) == nil {
+				w.must(m.Delete(key))
+			}
+		case ebpf.PerCPUArray:
+			// Counters are compared before and after; only replies has a meaning.
+			if name == loader.LBMapReplies {
+				w.put(name, uint32(0), make([]loader.Replies, ebpf.MustPossibleCPU()))
+			}
+		case ebpf.Array:
+			if name[0] == '.' {
+				continue // the world's clock, and the fault
+			}
+			for i := range m.MaxEntries() {
+				w.put(name, i, make([]byte, m.ValueSize()))
+			}
+		default:
+			w.tb.Fatalf("clear %s: a map of type %s", name, m.Type())
+		}
+	}
+}
+
+// reset makes the world new: four services, no flows.
+func (w *world) reset() {
+	w.tb.Helper()
+	w.clear()
+	w.at(now)
+	w.must(w.SetMonotonic(1e9))
+	w.control(func(*loader.Control) {})
+	w.service(1, web, 6, func(s *loader.Service) { s.Slots, s.SlotsAll = 0<<32|2, 0<<32|2 })
+	w.service(2, dns, 17, func(s *loader.Service) { s.Slots, s.SlotsAll = 2<<32|1, 2<<32|1 })
+	w.service(3, proxy, 6, func(s *loader.Service) { s.State = uint8(loader.LBServiceStateSERVICE_PROXY) })
+	w.service(4, remote, 6, func(s *loader.Service) { s.Flags = 0; s.Slots = 0<<32 | 2 })
+	w.backend(2, back1, 1, func(*loader.Backend) {})
+	w.backend(3, back2, 1, func(b *loader.Backend) { b.Port = 0 })
+	w.backend(4, dns1, 2, func(*loader.Backend) {})
+	for i, row := range []uint32{2, 3, 4, slotUnset} {
+		w.put(loader.LBMapSlots, uint32(i), row)
+	}
+	w.put(loader.LBMapDevices, uint32(Ingress), loader.Device{})
+	w.put(loader.LBMapDevices, uint32(uplink), loader.Device{})
+	for _, b := range []netip.AddrPort{back1, back2, dns1} {
+		w.route(b, RouteFound, uplink)
+	}
+	w.route(client, RouteFound, Ingress)
+}
+
+func (w *world) at(tick uint32) {
+	w.tb.Helper()
+	w.must(w.SetNow(tick))
+}
+
+func (w *world) control(edit func(*loader.Control)) {
+	w.tb.Helper()
+	c := loader.Control{
+		Mode: uint32(loader.LBControlModeMODE_ON), Era: 3, Epoch: 1, Hz: hz, ReplyLimit: replyLimit,
+		Idle: [loader.LBIdleIDLE_MAX]uint32{tcpNew, tcpOpen, tcpFin, udpNew, udpOpen},
+	}
+	edit(&c)
+	w.put(loader.LBMapControl, uint32(0), c)
+}
+
+func (w *world) service(row uint32, at netip.AddrPort, proto uint8, edit func(*loader.Service)) {
+	w.tb.Helper()
+	s := loader.Service{
+		Gen: 70 + row, State: uint8(loader.LBServiceStateSERVICE_XDP),
+		Flags: uint8(loader.LBServiceFlagSERVICE_LOCAL),
+	}
+	edit(&s)
+	w.put(loader.LBMapServices, row, s)
+	l := loader.Listener{Addr: addr32(at.Addr()), Port: port16(at.Port()), Proto: proto}
+	w.put(loader.LBMapListeners, l, row)
+	w.put(loader.LBMapVips, addr32(at.Addr()), uint32(1))
+}
+
+func (w *world) backend(row uint32, at netip.AddrPort, service uint32, edit func(*loader.Backend)) {
+	w.tb.Helper()
+	b := loader.Backend{
+		Addr: addr32(at.Addr()), Port: port16(at.Port()), Gen: 20 + row, Service: service,
+		State: uint8(loader.LBBackendStateBACKEND_UP),
+	}
+	edit(&b)
+	w.put(loader.LBMapBackends, row, b)
+}
+
+// route answers look-ups of to; next to to's MAC stands the balancer's.
+func (w *world) route(to netip.AddrPort, result int32, ifindex uint32) {
+	w.tb.Helper()
+	r := Route{Result: result, Ifindex: ifindex}
+	copy(r.Dmac[:], testenv.MAC(to.Addr()))
+	copy(r.Smac[:], testenv.MAC(router))
+	w.must(w.SetRoute(to.Addr(), r))
+}
+
+// send sends frames that are not what the row is about.
+func (w *world) send(frames ...[]byte) {
+	w.tb.Helper()
+	for _, f := range frames {
+		if _, _, _, err := w.Run(f); err != nil {
+			w.tb.Fatal(err)
+		}
+	}
+}
+
+// editFlow changes the entry of a tuple.
+func (w *world) editFlow(proto uint8, src, dst netip.AddrPort, edit func(*loader.Flow)) {
+	w.tb.Helper()
+	var f loader.Flow
+	key := flowKey(proto, src, dst)
+	if err := w.Maps[loader.LBMapFlows].Lookup(key, &f); err != nil {
+		return // a fault may have lost it, which the row will show
+	}
+	edit(&f)
+	w.put(loader.LBMapFlows, key, f)
+}
+
+func (w *world) deleteFlow(proto uint8, src, dst netip.AddrPort) {
+	_ = w.Maps[loader.LBMapFlows].Delete(flowKey(proto, src, dst)) // as in editFlow
+}
+
+// An effect is all that one packet does.
+type effect struct {
+	Action   uint32
+	Frame    string // in hex
+	Egress   uint32
+	Counters map[string]uint64 // those that changed, by how much
+}
+
+// effectOf sends a frame and watches.
+func (w *world) effectOf(frame []byte) effect {
+	w.tb.Helper()
+	before := w.counters()
+	action, out, egress, err := w.Run(frame)
+	w.must(err)
+	e := effect{Action: action, Frame: hex.EncodeToString(out), Egress: egress, Counters: w.counters()}
+	for name, n := range before {
+		if e.Counters[name] -= n; e.Counters[name] == 0 {
+			delete(e.Counters, name)
+		}
+	}
+	return e
+}
+
+// counters returns every counter that is not zero.
+func (w *world) counters() map[string]uint64 {
+	w.tb.Helper()
+	n := map[string]uint64{}
+	add := func(name string, by uint64) {
+		if by != 0 {
+			n[name] += by
+		}
+	}
+	for v := range uint32(loader.Verdicts) {
+		var cpus []uint64
+		w.must(w.Maps[loader.LBMapVerdicts].Lookup(v, &cpus))
+		for _, c := range cpus {
+			add(loader.Verdict(v).String(), c)
+		}
+	}
+	for name, m := range map[string]string{"service": loader.LBMapServiceCounters, "backend": loader.LBMapBackendCounters} {
+		for row := range uint32(6) {
+			var cpus []loader.Counters
+			w.must(w.Maps[m].Lookup(row, &cpus))
+			for _, c := range cpus {
+				add(fmt.Sprintf("%s %d forward packets", name, row), c.Packets[0])
+				add(fmt.Sprintf("%s %d reply packets", name, row), c.Packets[1])
+				add(fmt.Sprintf("%s %d forward bytes", name, row), c.Bytes[0])
+				add(fmt.Sprintf("%s %d reply bytes", name, row), c.Bytes[1])
+				add(fmt.Sprintf("%s %d flows", name, row), c.Flows)
+			}
+		}
+	}
+	return n
+}
+
+func addr32(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.NativeEndian.Uint32(b[:])
+}
+
+func port16(p uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, p))
+}
+
+func flowKey(proto uint8, src, dst netip.AddrPort) loader.FlowKey {
+	return loader.FlowKey{
+		Saddr: addr32(src.Addr()), Daddr: addr32(dst.Addr()),
+		Sport: port16(src.Port()), Dport: port16(dst.Port()), Proto: proto,
+	}
+}
+
+// edit returns a copy of a frame with some bytes replaced.
+func edit(frame []byte, at int, b ...byte) []byte {
+	out := slices.Clone(frame)
+	copy(out[at:], b)
+	return out
+}
+
+// pad returns a copy of a frame with n bytes behind it.
+func pad(frame []byte, n int) []byte {
+	return append(slices.Clone(frame), make([]byte, n)...)
+}
