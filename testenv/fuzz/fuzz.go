@@ -11,7 +11,9 @@ package fuzz
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -52,6 +54,13 @@ func (w *world) state() state {
 		s.Flows[t] = *f
 	}
 	return s
+}
+
+// equal says that packets have changed the same.
+func (s state) equal(t state) bool {
+	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
+		slices.Equal(s.ServiceCounters, t.ServiceCounters) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
+		s.Replies == t.Replies && slices.Equal(s.Faults, t.Faults)
 }
 
 // episodeLen is the number of packets from one clean state to the next.

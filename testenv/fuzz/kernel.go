@@ -21,7 +21,6 @@ const numFlows = 8192
 type kernel struct {
 	*lbtest.Datapath
 	canCut bool
-	world  *world // as last synced
 }
 
 // newKernel loads the program with a fault built in, or none: 0.
