@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// A table is what a part prints: rows of cells, then targets.
+type table struct {
+	title   string
+	columns []string
+	rows    [][]string
+	targets []target
+	notes   []string
+}
+
+// A target is a bound that a result should keep to.
+type target struct {
+	what    string
+	got     float64
+	bound   float64
+	atLeast bool // else at most
+}
+
+func (t target) met() bool {
+	if t.atLeast {
+		return t.got >= t.bound
+	}
+	return t.got <= t.bound
+}
+
+func (t target) String() string {
+	sign, verdict := "<=", "MISSED"
+	if t.atLeast {
+		sign = ">="
+	}
+	if t.met() {
+		verdict = "met"
+	}
+	return fmt.Sprintf("target: %s %s %.2f: %.2f, %s", t.what, sign, t.bound, t.got, verdict)
+}
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+// print writes the table, with numbers flush right.
+func (t *table) print(w io.Writer) {
+	fmt.Fprintf(w, "\n%s\n", t.title)
+	width := 0
+	for _, row := range t.rows {
+		width = max(width, len(row[0]))
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+	for _, row := range append([][]string{t.columns}, t.rows...) {
+		fmt.Fprintf(tw, "  %-*s\t%s\t\n", width, row[0], strings.Join(row[1:], "\t"))
+	}
+	tw.Flush()
+	for _, g := range t.targets {
+		fmt.Fprintf(w, "  %s\n", g)
+	}
+	for _, n := range t.notes {
+		fmt.Fprintf(w, "  %s\n", n)
+	}
+}
+
+// ratio returns a/b as a cell.
+func ratio(a, b float64) string { return fmt.Sprintf("%.2f", a/b) }
