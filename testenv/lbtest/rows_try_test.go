@@ -99,7 +99,10 @@ func tryRows() []row {
 		first.as("an idle flow's tuple is free", func(w *world) {
 			w.rival(back1, func(f *loader.Flow) { f.Seen = now - tcpOpen - 1 })
 		}),
-		first.as("the turn goes round at the end of the run", func(w *world) { w.put(loader.LBMapTurns, uint32(1), uint64(2)) }),
+		first.as("the turn goes round at the end of the run", func(w *world) {
+			w.put(loader.LBMapSlots, uint32(2), uint32(3)) // not in the run, but it would do
+			w.put(loader.LBMapTurns, uint32(1), uint64(2))
+		}),
 		first.as("all count as up when the agent is lost", func(w *world) {
 			setBackend(loader.LBBackendStateBACKEND_DOWN)(w)
 			w.service(1, web, tcp, func(s *loader.Service) { s.SlotsAll = 2 })
