@@ -14,7 +14,7 @@ import (
 
 func TestAttachThenDetachLeavesNothing(t *testing.T) {
 	b := newBench(t)
-	r := b.attach(Options{Interfaces: []string{"d0", "lo"}}, nil)
+	r := b.attach(Options{Interfaces: []string{"d0", "lo"}}, realProgram)
 	want := Report{Outcome: OutcomeNew, Interfaces: []InterfaceReport{
 		{Name: "d0", Mode: AttachNative},
 		{Name: "lo", Mode: AttachGeneric, Reason: "the driver has no native XDP"},

@@ -42,6 +42,7 @@ func playChild(role, dir string) error {
 	if err != nil {
 		return err
 	}
+	l.spec = passObject
 	if role == "lock" {
 		return waitToBeKilled()
 	}

@@ -15,22 +15,15 @@ import (
 func counting(salt int32) func(*Lock) {
 	return func(l *Lock) {
 		l.spec = func() (*ebpf.CollectionSpec, error) {
-			spec, err := LoadLB()
-			if err != nil {
-				return nil, err
-			}
-			prog := spec.Programs[LBProgFairlead]
-			head := asm.Mov.Imm(asm.R7, salt)
-			head.Metadata = prog.Instructions[0].Metadata
-			prog.Instructions = asm.Instructions{head, asm.StoreImm(asm.RFP, -4, 0, asm.Word)}
+			ins := asm.Instructions{asm.Mov.Imm(asm.R7, salt), asm.StoreImm(asm.RFP, -4, 0, asm.Word)}
 			for _, name := range []string{LBMapServiceCounters, LBMapVerdicts} {
-				prog.Instructions = append(prog.Instructions, countIn(name)...)
+				ins = append(ins, countIn(name)...)
 			}
-			prog.Instructions = append(prog.Instructions,
+			ins = append(ins,
 				asm.Mov.Imm(asm.R0, 1).WithSymbol("drop"), // XDP_DROP
 				asm.Return(),
 			)
-			return spec, nil
+			return withProgram(ins...)
 		}
 	}
 }

@@ -57,7 +57,7 @@ func TestOtherProgramKeepsMapsAndLinks(t *testing.T) {
 	b := newBench(t)
 	b.attach(two, nil)
 	maps, links := b.mapIDs(), b.linkIDs()
-	for _, edit := range []func(*Lock){otherProgram, nil, otherProgram} {
+	for _, edit := range []func(*Lock){otherProgram, realProgram, nil} {
 		r := b.attach(two, edit)
 		if r.Outcome != OutcomeUpgraded || r.Grown != nil || r.Dropped != nil {
 			t.Errorf("report = %+v, want upgraded without any new map", r)
@@ -286,7 +286,7 @@ func TestLinkOfAnotherLibraryVersion(t *testing.T) {
 // plantUntypedLink replaces the link of an interface.
 func (b *bench) plantUntypedLink(iface string) {
 	b.t.Helper()
-	spec, err := LoadLB()
+	spec, err := passObject()
 	if err != nil {
 		b.t.Fatal(err)
 	}
