@@ -30,37 +30,86 @@ type Route struct {
 	Local     bool       // the address is the host's own
 }
 
-// RouteTo returns the way that packets to addr take. Of several next hops it
-// is the one that the kernel picks for a packet without ports.
-// The error wraps [ErrNoRoute] if there is none.
-func RouteTo(addr netip.Addr) (Route, error) {
+// Routes looks up ways and remembers them. It is for one look at the host:
+// what changes after a look-up is not seen. The zero value works; it is not
+// safe for concurrent use.
+type Routes struct {
+	routes map[netip.Addr]answer
+	names  map[int]string // of interfaces, by index
+}
+
+type answer struct {
+	route Route
+	err   error
+}
+
+// To returns the way that packets to addr take. Of several next hops it is the
+// one that the kernel picks for a packet without ports. The error wraps
+// [ErrNoRoute] if there is none, or one that refuses packets.
+func (r *Routes) To(addr netip.Addr) (Route, error) {
+	if known, ok := r.routes[addr]; ok {
+		return known.route, known.err
+	}
+	if r.routes == nil {
+		r.routes, r.names = map[netip.Addr]answer{}, map[int]string{}
+	}
+	route, err := r.lookUp(addr)
+	r.routes[addr] = answer{route, err}
+	return route, err
+}
+
+func (r *Routes) lookUp(addr netip.Addr) (Route, error) {
 	routes, err := netlink.RouteGet(net.IP(addr.AsSlice()))
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || (err == nil && len(routes) == 0) {
+	if refuses(err) || (err == nil && len(routes) == 0) {
 		return Route{}, fmt.Errorf("%s: %w", addr, ErrNoRoute)
 	}
 	if err != nil {
 		return Route{}, fmt.Errorf("look up route to %s: %w", addr, err)
 	}
-	r := Route{Ifindex: routes[0].LinkIndex, NextHop: addr, Local: routes[0].Type == unix.RTN_LOCAL}
+	found := Route{Ifindex: routes[0].LinkIndex, NextHop: addr, Local: routes[0].Type == unix.RTN_LOCAL}
 	if gw, ok := netip.AddrFromSlice(routes[0].Gw); ok {
-		r.NextHop = gw.Unmap()
+		found.NextHop = gw.Unmap()
 	}
-	link, err := netlink.LinkByIndex(r.Ifindex)
+	if found.Interface, err = r.name(found.Ifindex); err != nil {
+		return Route{}, fmt.Errorf("%s: %w", addr, err)
+	}
+	return found, nil
+}
+
+// refuses reports whether a look-up found no route, or one of the types
+// unreachable, blackhole and prohibit.
+func refuses(err error) bool {
+	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) ||
+		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES)
+}
+
+func (r *Routes) name(ifindex int) (string, error) {
+	if name, ok := r.names[ifindex]; ok {
+		return name, nil
+	}
+	link, err := netlink.LinkByIndex(ifindex)
+	var gone netlink.LinkNotFoundError
+	if errors.As(err, &gone) {
+		return "", ErrNoRoute // it went with its interface, after the look-up
+	}
 	if err != nil {
-		return Route{}, fmt.Errorf("look up route to %s: interface %d: %w", addr, r.Ifindex, err)
+		return "", fmt.Errorf("look at interface %d: %w", ifindex, err)
 	}
-	r.Interface = link.Attrs().Name
-	return r, nil
+	r.names[ifindex] = link.Attrs().Name
+	return link.Attrs().Name, nil
 }
 
 // IsLocal reports whether addr is an address of this host.
-func IsLocal(addr netip.Addr) (bool, error) {
-	r, err := RouteTo(addr)
+func (r *Routes) IsLocal(addr netip.Addr) (bool, error) {
+	route, err := r.To(addr)
 	if errors.Is(err, ErrNoRoute) {
 		return false, nil
 	}
-	return r.Local, err
+	return route.Local, err
 }
+
+// IsLocal is [Routes.IsLocal] for a single look.
+func IsLocal(addr netip.Addr) (bool, error) { return new(Routes).IsLocal(addr) }
 
 // AddAddress puts a service address on lo and reports whether it was missing.
 func AddAddress(addr netip.Addr) (added bool, err error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"fairlead/testenv"
 	"fairlead/userspace/model"
@@ -52,18 +53,30 @@ func TestAddressIsAddedOnceAndRemoved(t *testing.T) {
 
 func TestRoutes(t *testing.T) {
 	in(t, func(*testenv.Host) error {
-		r, err := RouteTo(netip.MustParseAddr("10.2.1.2"))
+		r, err := new(Routes).To(netip.MustParseAddr("10.2.1.2"))
 		if err != nil || r.Interface != "peer" || r.NextHop.String() != "10.2.1.2" || r.Local {
 			t.Errorf("on the link: %+v, %v", r, err)
 		}
-		if _, err := RouteTo(netip.MustParseAddr("192.0.2.1")); !errors.Is(err, ErrNoRoute) {
+		if _, err := new(Routes).To(netip.MustParseAddr("192.0.2.1")); !errors.Is(err, ErrNoRoute) {
 			t.Errorf("without a route: %v, want ErrNoRoute", err)
+		}
+		for _, kind := range []int{unix.RTN_BLACKHOLE, unix.RTN_PROHIBIT, unix.RTN_UNREACHABLE} {
+			refusing := &netlink.Route{Dst: &net.IPNet{IP: net.IPv4(192, 0, 2, 0), Mask: net.CIDRMask(24, 32)}, Type: kind}
+			if err := netlink.RouteAdd(refusing); err != nil {
+				return err
+			}
+			if _, err := new(Routes).To(netip.MustParseAddr("192.0.2.1")); !errors.Is(err, ErrNoRoute) {
+				t.Errorf("route of type %d: %v, want ErrNoRoute", kind, err)
+			}
+			if err := netlink.RouteDel(refusing); err != nil {
+				return err
+			}
 		}
 		err = netlink.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, Gw: net.IPv4(10, 2, 1, 2)})
 		if err != nil {
 			return err
 		}
-		if r, err = RouteTo(netip.MustParseAddr("192.0.2.1")); err != nil || r.NextHop.String() != "10.2.1.2" {
+		if r, err = new(Routes).To(netip.MustParseAddr("192.0.2.1")); err != nil || r.NextHop.String() != "10.2.1.2" {
 			t.Errorf("through a gateway: %+v, %v", r, err)
 		}
 		hops, err := NextHops([]netip.Addr{netip.MustParseAddr("10.2.1.9"), netip.MustParseAddr("10.2.1.1")})
@@ -102,20 +115,26 @@ func TestManagedNeighbourBecomesKnownByItself(t *testing.T) {
 			return err
 		}
 		n := Neighbour{link.Attrs().Index, netip.MustParseAddr("10.2.1.2")}
-		have, err := n.find()
-		if err != nil || have == nil {
-			t.Fatalf("static neighbour of the rig: %v, %v", have, err)
+		hops := []Neighbour{n}
+		if todo, err := Unmanaged(hops); err != nil || len(todo) != 0 {
+			t.Errorf("unmanaged = %v, %v, want a permanent entry left alone", todo, err)
 		}
-		if added, err := n.Manage(); err != nil || added {
-			t.Errorf("Manage of a permanent entry = %t, %v, want it left alone", added, err)
-		}
-		if err := netlink.NeighDel(have); err != nil {
+		have, err := entries(hops)
+		if err != nil {
 			return err
 		}
-		for _, want := range []bool{true, false} {
-			if added, err := n.Manage(); err != nil || added != want {
-				t.Errorf("Manage = %t, %v, want %t", added, err, want)
-			}
+		permanent := have[n]
+		if err := netlink.NeighDel(&permanent); err != nil {
+			return err
+		}
+		if todo, err := Unmanaged(hops); err != nil || !slices.Equal(todo, hops) {
+			t.Errorf("unmanaged = %v, %v, want %v", todo, err, hops)
+		}
+		if err := n.Manage(); err != nil {
+			return err
+		}
+		if todo, err := Unmanaged(hops); err != nil || len(todo) != 0 {
+			t.Errorf("unmanaged = %v, %v after Manage", todo, err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
@@ -125,8 +144,8 @@ func TestManagedNeighbourBecomesKnownByItself(t *testing.T) {
 		if err := n.Release(); err != nil {
 			t.Error(err)
 		}
-		if have, err := n.find(); err != nil || have != nil {
-			t.Errorf("after release: %v, %v, want nothing", have, err)
+		if have, err := entries(hops); err != nil || have[n].FlagsExt&netlink.NTF_EXT_MANAGED != 0 {
+			t.Errorf("after release: %+v, %v, want nothing", have, err)
 		}
 		return nil
 	})
@@ -139,7 +158,7 @@ func TestUnknownNeighbourIsNamed(t *testing.T) {
 			return err
 		}
 		n := Neighbour{link.Attrs().Index, netip.MustParseAddr("10.2.1.77")}
-		if _, err := n.Manage(); err != nil {
+		if err := n.Manage(); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

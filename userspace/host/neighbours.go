@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -33,8 +34,9 @@ func NextHops(backends []netip.Addr) ([]Neighbour, error) {
 			hops = append(hops, n)
 		}
 	}
+	var ways Routes
 	for _, b := range backends {
-		r, err := RouteTo(b)
+		r, err := ways.To(b)
 		if errors.Is(err, ErrNoRoute) || (err == nil && r.Local) {
 			continue
 		}
@@ -48,47 +50,59 @@ func NextHops(backends []netip.Addr) ([]Neighbour, error) {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {
-		gw, ok := netip.AddrFromSlice(r.Gw)
-		if ok && (r.Dst == nil || r.Dst.IP.IsUnspecified()) {
-			add(Neighbour{r.LinkIndex, gw.Unmap()})
+		if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
+			continue
+		}
+		for _, way := range append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: r.LinkIndex, Gw: r.Gw}) {
+			if gw, ok := netip.AddrFromSlice(way.Gw); ok {
+				add(Neighbour{way.LinkIndex, gw.Unmap()})
+			}
 		}
 	}
 	return hops, nil
 }
 
+// Unmanaged returns those of hops whose Ethernet addresses the kernel does not
+// keep known by itself. An entry that an administrator made permanent needs
+// nothing, and neither does one on a device that has no neighbours.
+func Unmanaged(hops []Neighbour) ([]Neighbour, error) {
+	have, err := entries(hops)
+	if err != nil {
+		return nil, err
+	}
+	arp := map[int]bool{} // by interface: it has neighbours
+	var unmanaged []Neighbour
+	for _, n := range hops {
+		if _, asked := arp[n.Ifindex]; !asked {
+			link, err := netlink.LinkByIndex(n.Ifindex)
+			arp[n.Ifindex] = err == nil && link.Attrs().RawFlags&unix.IFF_NOARP == 0
+		}
+		e := have[n]
+		kept := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 || e.FlagsExt&netlink.NTF_EXT_MANAGED != 0
+		if arp[n.Ifindex] && !kept {
+			unmanaged = append(unmanaged, n)
+		}
+	}
+	return unmanaged, nil
+}
+
 // Manage asks the kernel to keep the neighbour's Ethernet address known by
-// itself (NTF_EXT_MANAGED, Linux 5.16), and reports whether it did not before.
-// An entry that an administrator made permanent stays as it is, and so does
-// one on a device that has no neighbours.
-func (n Neighbour) Manage() (added bool, err error) {
-	link, err := netlink.LinkByIndex(n.Ifindex)
-	if err != nil {
-		return false, fmt.Errorf("keep neighbour %s: interface %d: %w", n.Addr, n.Ifindex, err)
-	}
-	if link.Attrs().RawFlags&unix.IFF_NOARP != 0 {
-		return false, nil
-	}
-	have, err := n.find()
-	if err != nil {
-		return false, err
-	}
-	if have != nil && (have.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 || have.FlagsExt&netlink.NTF_EXT_MANAGED != 0) {
-		return false, nil
-	}
+// itself (NTF_EXT_MANAGED, Linux 5.16). It is for those of [Unmanaged].
+func (n Neighbour) Manage() error {
 	entry := netlink.Neigh{
 		LinkIndex: n.Ifindex, Family: unix.AF_INET, IP: net.IP(n.Addr.AsSlice()),
 		Flags: netlink.NTF_USE, FlagsExt: netlink.NTF_EXT_MANAGED,
 	}
 	if err := netlink.NeighSet(&entry); err != nil {
-		return false, fmt.Errorf("keep neighbour %s on %s: %w", n.Addr, link.Attrs().Name, err)
+		return fmt.Errorf("keep neighbour %s on interface %d: %w", n.Addr, n.Ifindex, err)
 	}
-	return true, nil
+	return nil
 }
 
 // Release ends what Manage began. The entry may be gone.
 func (n Neighbour) Release() error {
-	have, err := n.find()
-	if err != nil || have == nil || have.FlagsExt&netlink.NTF_EXT_MANAGED == 0 {
+	have, err := entries([]Neighbour{n})
+	if err != nil || have[n].FlagsExt&netlink.NTF_EXT_MANAGED == 0 {
 		return err
 	}
 	err = netlink.NeighDel(&netlink.Neigh{LinkIndex: n.Ifindex, Family: unix.AF_INET, IP: net.IP(n.Addr.AsSlice())})
@@ -98,18 +112,25 @@ func (n Neighbour) Release() error {
 	return nil
 }
 
-// find returns the kernel's entry, nil if there is none.
-func (n Neighbour) find() (*netlink.Neigh, error) {
-	list, err := netlink.NeighList(n.Ifindex, unix.AF_INET)
-	if err != nil {
-		return nil, fmt.Errorf("list neighbours: %w", err)
-	}
-	for i := range list {
-		if addr, ok := netip.AddrFromSlice(list[i].IP); ok && addr.Unmap() == n.Addr {
-			return &list[i], nil
+// entries returns what the kernel has on the interfaces of hops.
+func entries(hops []Neighbour) (map[Neighbour]netlink.Neigh, error) {
+	have, listed := map[Neighbour]netlink.Neigh{}, map[int]bool{}
+	for _, n := range hops {
+		if listed[n.Ifindex] {
+			continue
+		}
+		listed[n.Ifindex] = true
+		list, err := netlink.NeighList(n.Ifindex, unix.AF_INET)
+		if err != nil {
+			return nil, fmt.Errorf("list neighbours: %w", err)
+		}
+		for _, e := range list {
+			if addr, ok := netip.AddrFromSlice(e.IP); ok {
+				have[Neighbour{n.Ifindex, addr.Unmap()}] = e
+			}
 		}
 	}
-	return nil, nil
+	return have, nil
 }
 
 // AwaitNeighbours returns those of hops that the kernel does not know yet when
@@ -118,16 +139,11 @@ func AwaitNeighbours(ctx context.Context, hops []Neighbour) (unknown []Neighbour
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		unknown = unknown[:0]
-		for _, n := range hops {
-			have, err := n.find()
-			if err != nil {
-				return nil, err
-			}
-			if have == nil || have.State&known == 0 {
-				unknown = append(unknown, n)
-			}
+		have, err := entries(hops)
+		if err != nil {
+			return nil, err
 		}
+		unknown = slices.DeleteFunc(slices.Clone(hops), func(n Neighbour) bool { return have[n].State&known != 0 })
 		if len(unknown) == 0 {
 			return nil, nil
 		}
