@@ -49,7 +49,7 @@ func look(state *model.State) ([]string, error) {
 	if state.XDP == model.XDPOff {
 		return nil, nil
 	}
-	conflicts, err := kernel.Conflicts(state)
+	conflicts, err := kernel.Conflicts(state, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -171,7 +171,7 @@ func (a *agent) hostChanged(ctx context.Context) {
 	if a.kernel == nil {
 		return
 	}
-	if err := a.kernel.KeepNeighbours(ctx, a.state); err != nil {
+	if err := a.kernel.KeepNeighbours(ctx, a.state, 0); err != nil {
 		a.log.Warn("keep neighbours", "err", err)
 	}
 	a.reconcile()

@@ -115,7 +115,7 @@ func (a *agent) start(ctx context.Context) error {
 	if a.lock, err = loader.LockAgent(ctx, a.opts.PinDir, kernel.Digest(a.state)); err != nil {
 		return fmt.Errorf("another agent runs: %w", err)
 	}
-	clashes, err := kernel.Conflicts(a.state)
+	clashes, err := kernel.Conflicts(a.state, nil)
 	if err != nil {
 		return err
 	}

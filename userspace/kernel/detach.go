@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -19,9 +20,9 @@ const drainStep = 200 * time.Millisecond
 //
 // With an agent alive it first drains for at most grace: new flows go to the
 // agent's proxy while known ones end, and progress is called with how many are
-// left. Without one there is nobody to take new flows, so nothing is waited
-// for. A ctx that ends meanwhile calls the detach off. Errors wrap
-// [loader.ErrNotAttached] and those of loader.NewLock.
+// left. The service addresses are the agent's from then on. Without one there is
+// nobody to take new flows, so nothing is waited for. A ctx that ends meanwhile
+// calls the detach off. Errors wrap [loader.ErrNotAttached] and those of loader.NewLock.
 func Detach(ctx context.Context, dir string, interfaces []string, grace time.Duration, progress func(flows int)) error {
 	lock, err := loader.NewLock(ctx, dir)
 	if err != nil {
@@ -50,12 +51,15 @@ func Detach(ctx context.Context, dir string, interfaces []string, grace time.Dur
 	if err != nil {
 		return err
 	}
-	if agent && grace > 0 {
+	if !agent {
+		return remove(ctx, lock, inst, func(netip.Addr) bool { return false })
+	}
+	if grace > 0 {
 		if err := Drain(ctx, inst, grace, progress); err != nil {
 			return err
 		}
 	}
-	return remove(ctx, lock, dir)
+	return handOver(ctx, lock, inst)
 }
 
 // lastOnes reports whether no live link is left without the interfaces.
@@ -104,19 +108,36 @@ func Drain(ctx context.Context, inst *loader.Instance, grace time.Duration, prog
 	}
 }
 
-// remove switches the instance off, undoes what it changed on the host and
-// removes it. Killed half-way it can be run again: the journal goes last.
-func remove(ctx context.Context, lock *loader.Lock, dir string) error {
-	inst, err := loader.Open(dir)
+// remove switches the instance off, undoes what it changed on the host, but for
+// the addresses to keep, and removes it. Killed half-way it can be run again:
+// the journal goes last.
+func remove(ctx context.Context, lock *loader.Lock, inst *loader.Instance, keep func(netip.Addr) bool) error {
+	inst.SetMode(loader.ModeOff)
+	crash("switched off")
+	j, err := inst.Maps().ReadJournal()
+	if err == nil {
+		j.Addresses = slices.DeleteFunc(j.Addresses, func(a loader.JournalAddress) bool { return keep(a.Prefix.Addr()) })
+		err = undo(j)
+	}
+	crash("undone")
+	// What cannot be undone is said, but does not keep the programs attached.
+	return errors.Join(lock.Detach(context.WithoutCancel(ctx), nil), err)
+}
+
+// handOver is remove beside a living agent: it gets the service addresses, so
+// that its proxy goes on. It looks for what it has inherited when it finds the
+// instance gone, and once more after it has let go of its lock.
+func handOver(ctx context.Context, lock *loader.Lock, inst *loader.Instance) error {
+	j, err := inst.Maps().ReadJournal()
 	if err != nil {
 		return err
 	}
-	defer inst.Close()
-	inst.SetMode(loader.ModeOff)
-	j, err := inst.Maps().ReadJournal()
-	if err == nil {
-		err = undo(j)
+	if err := remove(ctx, lock, inst, func(netip.Addr) bool { return true }); err != nil {
+		return err
 	}
-	// What cannot be undone is said, but does not keep the programs attached.
-	return errors.Join(lock.Detach(context.WithoutCancel(ctx), nil), err)
+	_, _, alive, err := loader.AgentRunning(inst.Dir())
+	if err == nil && !alive {
+		err = removeAddresses(j) // it ended meanwhile
+	}
+	return err
 }

@@ -1,18 +1,47 @@
 package kernel
 
 import (
+	"errors"
+
+	"fairlead/loader"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/model"
 )
 
 // Health returns what the instance pinned in dir knows of the health of each
-// backend of each service of state, by index; nil if there is no instance.
+// backend of each service of state, by index; nil if there is no instance, or
+// one that never had an agent to find out.
 func Health(dir string, state *model.State) ([][]datapath.Health, error) {
-	w, err := pinned(dir)
-	if err != nil || w == nil {
+	inst, err := loader.Open(dir)
+	if errors.Is(err, loader.ErrNotAttached) || errors.Is(err, loader.ErrVersion) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer inst.Close()
+	if _, ok := inst.Control().SinceBeat(); !ok {
+		return nil, nil
+	}
+	w, err := datapath.New(inst.Maps())
+	if err != nil {
 		return nil, err
 	}
 	return w.Health(state), nil
+}
+
+// SwitchOff lets every packet pass what is pinned in dir, for a caller who
+// cannot keep it true. There may be nothing.
+func SwitchOff(dir string) error {
+	inst, err := loader.Open(dir)
+	if errors.Is(err, loader.ErrNotAttached) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	inst.SetMode(loader.ModeOff)
+	return inst.Close()
 }
 
 // SetHealth makes the maps hold another health: down says which backends of a

@@ -11,7 +11,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +62,9 @@ type Options struct {
 	// Down says which backends of a service are down, by index. nil keeps what
 	// the maps have.
 	Down func(*model.Service) []bool
+	// Added are the service addresses that the caller has put on the host.
+	// From now on they count as Attach's own, which detach removes.
+	Added []netip.Addr
 	// Before is called with the maps, whole, before the switch is thrown. May
 	// be nil.
 	Before func(*loader.Maps) error
@@ -84,7 +89,12 @@ type Kernel struct {
 	native bool // some interface is attached in native mode
 	// interfaces are the names of those that are attached.
 	interfaces map[string]bool
+	rungs      []Rung // of the last Reconcile
 }
+
+// crash is called where a command may be killed with something half done;
+// tests do that there.
+var crash = func(string) {}
 
 // Attach attaches the state's interfaces, or upgrades what is attached, and
 // makes the maps hold the state. Health that the maps know is kept; a backend
@@ -147,24 +157,25 @@ func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Option
 	if err != nil {
 		return nil, Report{Report: r}, err
 	}
+	crash("attached")
 	k.inst = inst
-	if err = k.finish(ctx, state, sysctls); err != nil {
-		err = errors.Join(err, k.Close())
+	if err = k.finish(ctx, state, sysctls, &r); err != nil {
 		if r.Outcome == loader.OutcomeNew {
-			err = errors.Join(err, remove(ctx, lock, o.Dir))
+			err = errors.Join(err, remove(ctx, lock, inst, func(a netip.Addr) bool { return slices.Contains(o.Added, a) }))
 		}
+		err = errors.Join(err, k.Close())
 		return nil, Report{Report: r}, err
 	}
 	return k, Report{Report: r}, nil
 }
 
 // finish does what comes after the interfaces are attached.
-func (k *Kernel) finish(ctx context.Context, state *model.State, sysctls []host.Sysctl) error {
+func (k *Kernel) finish(ctx context.Context, state *model.State, sysctls []host.Sysctl, r *loader.Report) error {
 	var err error
 	if k.writer, err = datapath.New(k.inst.Maps()); err != nil {
 		return err
 	}
-	if err := k.prepareHost(ctx, state, sysctls); err != nil {
+	if err := k.prepareHost(ctx, state, sysctls, r.Interfaces); err != nil {
 		return err
 	}
 	if !k.opts.Agent {
@@ -175,6 +186,7 @@ func (k *Kernel) finish(ctx context.Context, state *model.State, sysctls []host.
 	if _, err := k.Reconcile(state, k.opts.Down); err != nil {
 		return err
 	}
+	crash("reconciled")
 	if k.opts.Before != nil {
 		if err := k.opts.Before(k.inst.Maps()); err != nil {
 			return err
@@ -224,7 +236,7 @@ func besideAgent(ctx context.Context, lock *loader.Lock, state *model.State, o O
 
 // checkSockets refuses service addresses on which the host listens already.
 func checkSockets(state *model.State, force bool, warn func(string)) error {
-	clashes, err := Conflicts(state)
+	clashes, err := Conflicts(state, nil)
 	if err != nil || len(clashes) == 0 {
 		return err
 	}
@@ -241,6 +253,9 @@ func checkSockets(state *model.State, force bool, warn func(string)) error {
 // or says how to.
 func forwarding(o Options) ([]host.Sysctl, error) {
 	missing, err := host.MissingForwarding(o.Interfaces)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", loader.ErrNoInterface, err)
+	}
 	if err != nil || len(missing) == 0 || o.SetSysctl {
 		return missing, err
 	}

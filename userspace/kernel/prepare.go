@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -27,7 +28,7 @@ func Digest(state *model.State) string {
 
 // prepareHost makes the host fit for the state: forwarding, service addresses,
 // neighbours. Each change stands in the journal before it is made.
-func (k *Kernel) prepareHost(ctx context.Context, state *model.State, sysctls []host.Sysctl) error {
+func (k *Kernel) prepareHost(ctx context.Context, state *model.State, sysctls []host.Sysctl, interfaces []loader.InterfaceReport) error {
 	if err := k.findInterfaces(); err != nil {
 		return err
 	}
@@ -36,21 +37,42 @@ func (k *Kernel) prepareHost(ctx context.Context, state *model.State, sysctls []
 		return err
 	}
 	j.Config = loader.JournalConfig{Path: k.opts.Config, Digest: Digest(state)}
+	noteInterfaces(&j, interfaces)
 	for _, s := range sysctls {
-		j.Sysctls = append(j.Sysctls, loader.JournalSysctl{Name: s.Name, Old: "0", New: s.Value})
+		known := slices.ContainsFunc(j.Sysctls, func(o loader.JournalSysctl) bool { return o.Name == s.Name })
+		if !known {
+			j.Sysctls = append(j.Sysctls, loader.JournalSysctl{Name: s.Name, Old: "0", New: s.Value})
+		}
 	}
 	if err := k.Maps().WriteJournal(j); err != nil {
 		return err
 	}
+	crash("recorded sysctls")
 	for _, s := range sysctls {
 		if _, err := s.Set(); err != nil {
 			return err
 		}
+		crash("set " + s.Name)
 	}
 	if err := k.setAddresses(state); err != nil {
 		return err
 	}
-	return k.KeepNeighbours(ctx, state)
+	return k.KeepNeighbours(ctx, state, neighbourWait)
+}
+
+// noteInterfaces records why interfaces are not attached in native mode, and
+// tells those that were attached before what was recorded then.
+func noteInterfaces(j *loader.Journal, reports []loader.InterfaceReport) {
+	known := j.Interfaces
+	j.Interfaces = nil
+	for i := range reports {
+		r := &reports[i]
+		at := slices.IndexFunc(known, func(n loader.JournalInterface) bool { return n.Name == r.Name && n.Mode == r.Mode })
+		if r.Already && at >= 0 {
+			r.Reason = known[at].Reason
+		}
+		j.Interfaces = append(j.Interfaces, loader.JournalInterface{Name: r.Name, Mode: r.Mode, Reason: r.Reason})
+	}
 }
 
 // findInterfaces notes what is attached, and how.
@@ -80,77 +102,99 @@ func (k *Kernel) setAddresses(state *model.State) error {
 	if state.Addresses != model.AddressesLeave {
 		want = addresses(state)
 	}
-	var keep []loader.JournalAddress
+	wanted, ours := setOf(want), setOf(k.opts.Added)
 	for _, a := range j.Addresses {
-		if slices.Contains(want, a.Prefix.Addr()) {
-			keep = append(keep, a)
-		} else if err := host.RemoveAddress(a.Prefix.Addr()); err != nil {
-			return err
-		}
+		ours[a.Prefix.Addr()] = true
 	}
-	j.Addresses = keep
+	var ways host.Routes
 	var missing []netip.Addr
+	j.Addresses = nil
 	for _, a := range want {
-		local, err := host.IsLocal(a)
+		local, err := ways.IsLocal(a)
 		if err != nil {
 			return err
 		}
 		if !local {
 			missing = append(missing, a)
-			j.Addresses = append(j.Addresses, loader.JournalAddress{Interface: "lo", Prefix: netip.PrefixFrom(a, a.BitLen())})
 		}
+		if ours[a] || !local {
+			j.Addresses = append(j.Addresses, journalAddress(a))
+		}
+	}
+	for a := range ours {
+		if wanted[a] {
+			continue
+		}
+		if err := host.RemoveAddress(a); err != nil {
+			return err
+		}
+		crash("removed address")
 	}
 	// A command killed between adding and recording would leave the address.
 	if err := k.Maps().WriteJournal(j); err != nil {
 		return err
 	}
+	crash("recorded addresses")
 	for _, a := range missing {
 		if _, err := host.AddAddress(a); err != nil {
 			return err
 		}
+		crash("added address")
 	}
 	return nil
 }
 
-// KeepNeighbours has the kernel keep the Ethernet addresses of next hops known,
-// and waits a second for those it has just begun with. Warns of those that do
-// not answer.
-func (k *Kernel) KeepNeighbours(ctx context.Context, state *model.State) error {
+func setOf(addrs []netip.Addr) map[netip.Addr]bool {
+	set := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		set[a] = true
+	}
+	return set
+}
+
+func journalAddress(a netip.Addr) loader.JournalAddress {
+	return loader.JournalAddress{Interface: "lo", Prefix: netip.PrefixFrom(a, a.BitLen())}
+}
+
+// Added returns the addresses that the instance has put on the host.
+func (k *Kernel) Added() ([]netip.Addr, error) {
+	j, err := k.Maps().ReadJournal()
+	if err != nil {
+		return nil, err
+	}
+	var all []netip.Addr
+	for _, a := range j.Addresses {
+		all = append(all, a.Prefix.Addr())
+	}
+	return all, nil
+}
+
+// KeepNeighbours has the kernel keep the Ethernet addresses of next hops known.
+// It waits for those that it has just begun with, for at most wait, and warns
+// of those that do not answer; 0 does neither.
+func (k *Kernel) KeepNeighbours(ctx context.Context, state *model.State, wait time.Duration) error {
 	hops, err := host.NextHops(backendAddresses(state))
 	if err != nil {
 		return err
 	}
-	j, err := k.Maps().ReadJournal()
-	if err != nil {
+	fresh, err := host.Unmanaged(hops)
+	if err != nil || len(fresh) == 0 {
 		return err
 	}
-	var fresh []host.Neighbour
-	for _, n := range hops {
-		added, err := n.Manage()
-		if err != nil {
+	if err := k.recordNeighbours(fresh); err != nil {
+		return err
+	}
+	crash("recorded neighbours")
+	for _, n := range fresh {
+		if err := n.Manage(); err != nil {
 			return err
 		}
-		if !added {
-			continue
-		}
-		fresh = append(fresh, n)
-		link, err := netlink.LinkByIndex(n.Ifindex)
-		if err != nil {
-			return fmt.Errorf("keep neighbour %s: %w", n.Addr, err)
-		}
-		entry := loader.JournalNeighbour{Interface: link.Attrs().Name, Address: n.Addr}
-		if !slices.Contains(j.Neighbours, entry) {
-			j.Neighbours = append(j.Neighbours, entry)
-		}
+		crash("managed neighbour")
 	}
-	if len(fresh) == 0 {
+	if wait == 0 {
 		return nil
 	}
-	// Recorded after: a managed neighbour that outlives its record is harmless.
-	if err := k.Maps().WriteJournal(j); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, neighbourWait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	unknown, err := host.AwaitNeighbours(ctx, fresh)
 	for _, n := range unknown {
@@ -159,13 +203,36 @@ func (k *Kernel) KeepNeighbours(ctx context.Context, state *model.State) error {
 	return err
 }
 
+func (k *Kernel) recordNeighbours(fresh []host.Neighbour) error {
+	j, err := k.Maps().ReadJournal()
+	if err != nil {
+		return err
+	}
+	have := map[loader.JournalNeighbour]bool{}
+	for _, n := range j.Neighbours {
+		have[n] = true
+	}
+	names := map[int]string{}
+	for _, n := range fresh {
+		if _, ok := names[n.Ifindex]; !ok {
+			link, err := netlink.LinkByIndex(n.Ifindex)
+			if err != nil {
+				return fmt.Errorf("keep neighbour %s: interface %d: %w", n.Addr, n.Ifindex, err)
+			}
+			names[n.Ifindex] = link.Attrs().Name
+		}
+		if entry := (loader.JournalNeighbour{Interface: names[n.Ifindex], Address: n.Addr}); !have[entry] {
+			have[entry] = true
+			j.Neighbours = append(j.Neighbours, entry)
+		}
+	}
+	return k.Maps().WriteJournal(j)
+}
+
 // undo takes back what the journal says was changed on the host. What is gone
 // already is no error.
 func undo(j loader.Journal) error {
-	var errs []error
-	for _, a := range j.Addresses {
-		errs = append(errs, host.RemoveAddress(a.Prefix.Addr()))
-	}
+	errs := []error{removeAddresses(j)}
 	for _, n := range j.Neighbours {
 		link, err := netlink.LinkByName(n.Interface)
 		if err != nil {
@@ -179,6 +246,15 @@ func undo(j loader.Journal) error {
 		}
 		_, err := host.Sysctl{Name: s.Name, Value: s.Old}.Set()
 		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func removeAddresses(j loader.Journal) error {
+	var errs []error
+	for _, a := range j.Addresses {
+		errs = append(errs, host.RemoveAddress(a.Prefix.Addr()))
+		crash("removed address")
 	}
 	return errors.Join(errs...)
 }

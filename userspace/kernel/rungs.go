@@ -39,32 +39,39 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 			usable[d.Name] = d.Why
 		}
 	}
+	var ways host.Routes
 	rungs := make([]Rung, len(want.Services))
 	for i := range want.Services {
 		s := &want.Services[i]
-		if rungs[i], err = k.rung(&s.Service, usable); err != nil {
+		if rungs[i], err = k.rung(&ways, &s.Service, usable); err != nil {
 			return nil, err
 		}
 		s.Proxy = rungs[i].Proxy
-		if s.Local, err = host.IsLocal(s.Listen.Addr()); err != nil {
+		if s.Local, err = ways.IsLocal(s.Listen.Addr()); err != nil {
 			return nil, err
 		}
 		if down != nil {
 			s.Down = down(&s.Service)
 		}
 	}
-	_, err = k.writer.Reconcile(want)
-	return rungs, err
+	if _, err = k.writer.Reconcile(want); err != nil {
+		return nil, err
+	}
+	k.rungs = rungs
+	return rungs, nil
 }
+
+// Rungs returns what the last [Kernel.Reconcile], or Attach, found.
+func (k *Kernel) Rungs() []Rung { return k.rungs }
 
 // rung finds where a service can be forwarded. Without an agent there is only
 // one place, so then the reason is a warning.
-func (k *Kernel) rung(s *model.Service, unusable map[string]string) (Rung, error) {
+func (k *Kernel) rung(ways *host.Routes, s *model.Service, unusable map[string]string) (Rung, error) {
 	if s.Forward == model.ForwardProxy {
 		return Rung{true, "forward: proxy"}, nil
 	}
 	for _, b := range s.Backends {
-		r, err := host.RouteTo(b.Address.Addr())
+		r, err := ways.To(b.Address.Addr())
 		if errors.Is(err, host.ErrNoRoute) {
 			continue // it may come; until then its packets are dropped and counted
 		}

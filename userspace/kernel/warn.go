@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -48,13 +49,14 @@ func Warnings(state *model.State, interfaces []string) ([]string, error) {
 
 func routeWarnings(state *model.State, interfaces []string) ([]string, error) {
 	var lines []string
+	var ways host.Routes
 	for i := range state.Services {
 		s := &state.Services[i]
 		if s.Forward == model.ForwardProxy {
 			continue
 		}
 		for _, b := range s.Backends {
-			r, err := host.RouteTo(b.Address.Addr())
+			r, err := ways.To(b.Address.Addr())
 			switch {
 			case errors.Is(err, host.ErrNoRoute):
 				lines = append(lines, fmt.Sprintf("service %s: backend %s: there is no route to it", s.Name, b))
@@ -72,11 +74,14 @@ func routeWarnings(state *model.State, interfaces []string) ([]string, error) {
 }
 
 // Conflicts returns one line for each service address on which this host
-// listens itself.
-func Conflicts(state *model.State) ([]string, error) {
+// listens itself. own, which may be nil, says which sockets are the caller's.
+func Conflicts(state *model.State, own func(netip.AddrPort, model.Protocol) bool) ([]string, error) {
 	sockets, err := host.Sockets()
 	if err != nil {
 		return nil, err
+	}
+	if own != nil {
+		sockets = slices.DeleteFunc(sockets, func(k host.Socket) bool { return own(k.Addr, k.Protocol) })
 	}
 	var lines []string
 	for i := range state.Services {
