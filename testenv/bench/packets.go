@@ -87,7 +87,7 @@ func (p *packetBench) run(prog *ebpf.Program, frame []byte, n uint32, want uint3
 		if err := testenv.PinCPU(cpu()); err != nil {
 			return err
 		}
-		before, err := threadTime()
+		before, err := cpuTime(unix.CLOCK_THREAD_CPUTIME_ID)
 		if err != nil {
 			return err
 		}
@@ -98,20 +98,11 @@ func (p *packetBench) run(prog *ebpf.Program, frame []byte, n uint32, want uint3
 		if got != want {
 			return fmt.Errorf("run %s: the action is %d, not %d", prog, got, want)
 		}
-		after, err := threadTime()
+		after, err := cpuTime(unix.CLOCK_THREAD_CPUTIME_ID)
 		took = after - before
 		return err
 	})
 	return float64(took.Nanoseconds()) / float64(n)
-}
-
-// threadTime returns how long the calling thread has run.
-func threadTime() (time.Duration, error) {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
-		return 0, fmt.Errorf("read clock of thread: %w", err)
-	}
-	return time.Duration(t.Nano()), nil
 }
 
 // repeat is run for a program of bpf/bench.c.
