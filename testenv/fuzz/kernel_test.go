@@ -81,12 +81,14 @@ func TestDatapath(t *testing.T) {
 const faultPackets = 100_000
 
 // TestSeededFaults builds one fault after the other into the C. The fuzzer has
-// to find each and to name the first packet that shows it.
+// to find each and to name the first packet that shows it; without the fault
+// that packet must not differ.
 func TestSeededFaults(t *testing.T) {
-	pin(t)
 	seed := fromEnv(t, "FAIRLEAD_FUZZ_SEED", defaultSeed)
+	good := &fuzzer{target: newKernel(t, 0), seed: seed}
 	for _, fault := range lbtest.Faults {
 		t.Run(fault.Text, func(t *testing.T) {
+			pin(t)
 			f := &fuzzer{target: newKernel(t, fault.N), seed: seed}
 			d, err := f.run(faultPackets)
 			switch {
@@ -96,6 +98,13 @@ func TestSeededFaults(t *testing.T) {
 				t.Fatalf("fault %d was not found in %d packets", fault.N, f.packets)
 			case d.Packet == 0:
 				t.Fatalf("fault %d was found, but not its packet:\n%s", fault.N, d.Text)
+			}
+			_, text, err := good.replay(d.Episode, d.items)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text != "" {
+				t.Fatalf("packet %d differs without fault %d, too:\n%s", d.Packet, fault.N, text)
 			}
 			t.Logf("fault %d shows at packet %d: %s", fault.N, d.Packet, describe(d.Frame))
 		})
