@@ -68,7 +68,7 @@ func underTraffic(t *testing.T, s *stage.Stage, change func()) {
 		t.Fatal(err)
 	}
 	stop := keepTalking(t, talk, first.Message)
-	flood := startFlood(t, s, slow(20_000, 600_000))
+	flood := startFlood(t, s, slow(20_000, 1_000_000))
 
 	change()
 
