@@ -99,7 +99,7 @@ func (l *Lock) linkAll(ctx context.Context, dir string, prog *ebpf.Program, o Op
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if have := old.at(dev.Attrs().Index); have != nil {
+		if have := old.on(dev); have != nil {
 			reports = append(reports, InterfaceReport{Name: dev.Attrs().Name, Mode: have.info().Mode, Already: true})
 			continue
 		}
@@ -161,7 +161,7 @@ func (l *Lock) findDevices(old pinnedLinks, o Options) ([]netlink.Link, error) {
 
 func checkDevice(dev netlink.Link, old pinnedLinks, o Options) error {
 	name := dev.Attrs().Name
-	have := old.at(dev.Attrs().Index)
+	have := old.on(dev)
 	if have != nil {
 		if mode := have.info().Mode; o.Mode != AttachAuto && mode != "" && mode != o.Mode {
 			return fmt.Errorf("attach %s: it is attached in %s mode, detach it first: %w", name, mode, ErrMode)

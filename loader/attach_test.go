@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+
+	"fairlead/testenv"
 )
 
 func TestAttachThenDetachLeavesNothing(t *testing.T) {
@@ -49,6 +51,47 @@ func TestDetachSomeThenTheRest(t *testing.T) {
 	b.wantLinks(map[string]AttachMode{"d1": AttachNative, "lo": AttachGeneric})
 	b.detach("d1", "lo")
 	b.wantNothing()
+}
+
+func TestDetachOfLastLiveLinkRemovesAll(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0", "d1"}}, nil)
+	b.Do(t, func() error {
+		dev, err := netlink.LinkByName("d1")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(dev)
+	})
+	b.detach("d0")
+	b.wantNothing()
+}
+
+func TestSameIndexInAnotherNamespaceIsAnotherInterface(t *testing.T) {
+	b := newBench(t)
+	other := newNeighbour(b)
+	b.attach(Options{Interfaces: []string{"d0", "d1"}}, nil)
+	// The neighbour's interfaces have the same indices and names.
+	_, err := other.tryAttach(Options{Interfaces: []string{"d0"}}, nil)
+	if err == nil || !strings.Contains(err.Error(), "had that name") {
+		t.Errorf("Attach from another namespace: %v, want a refusal", err)
+	}
+	other.Do(t, func() error { return rename("d0", "x0") })
+	r := other.attach(Options{Interfaces: []string{"x0"}}, otherProgram)
+	if r.Interfaces[0].Already {
+		t.Error("an interface of another namespace was taken for the one of the same index")
+	}
+	b.wantWhole()
+	b.detach()
+	b.wantNothing()
+	other.wantNothing()
+}
+
+// newNeighbour returns a bench with a host of its own and b's pin directory.
+func newNeighbour(b *bench) *bench {
+	n := &bench{testenv.NewHost(b.t, "neighbour"), b.t, b.dir}
+	n.Do(b.t, func() error { return addVeth("d0") })
+	return n
 }
 
 func TestNativeModeRefusesGeneric(t *testing.T) {

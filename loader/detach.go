@@ -34,7 +34,11 @@ func (l *Lock) Detach(ctx context.Context, interfaces []string) error {
 		}
 		chosen[k] = true
 	}
-	if len(chosen) == len(links) || len(interfaces) == 0 {
+	rest := false
+	for _, k := range links {
+		rest = rest || k.index != 0 && !chosen[k]
+	}
+	if !rest || len(interfaces) == 0 {
 		return l.remove()
 	}
 	for k := range chosen {

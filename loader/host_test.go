@@ -103,3 +103,34 @@ func TestWaitForPackets(t *testing.T) {
 		t.Errorf("without membarrier: %v", err)
 	}
 }
+
+func TestDirectoryOfSomebodyElseIsLeftAlone(t *testing.T) {
+	b := newBench(t)
+	elsewhere := *b
+	elsewhere.dir = filepath.Join(t.TempDir(), "home")
+	for _, path := range []string{filepath.Join(elsewhere.dir, "papers"), filepath.Join(b.dir, "theirs")} {
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := elsewhere.tryAttach(two, nil); !errors.Is(err, ErrNoBPFFS) {
+		t.Errorf("Attach in a directory on disk: %v, want ErrNoBPFFS", err)
+	}
+	if err := Detach(t.Context(), elsewhere.dir, nil); !errors.Is(err, ErrNoBPFFS) {
+		t.Errorf("Detach of a directory on disk: %v, want ErrNoBPFFS", err)
+	}
+	for _, err := range []error{
+		Detach(t.Context(), b.dir, nil),
+		func() error { _, err := b.tryAttach(two, nil); return err }(),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "theirs") {
+			t.Errorf("directory with other pins: %v, want an error that names one", err)
+		}
+	}
+	for _, path := range []string{filepath.Join(elsewhere.dir, "papers"), filepath.Join(b.dir, "theirs")} {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("what was somebody else's is gone: %v", err)
+		}
+	}
+	_ = os.Remove(lockPath(elsewhere.dir, "lock"))
+}

@@ -66,10 +66,11 @@ func (ls pinnedLinks) ids() map[link.ID]bool {
 	return ids
 }
 
-// at returns the link of the interface with an index, nil if there is none.
-func (ls pinnedLinks) at(index int) *pinnedLink {
+// on returns the live link of an interface, nil if there is none. Interfaces of
+// other namespaces may have its index, but not with the link's program on it.
+func (ls pinnedLinks) on(dev netlink.Link) *pinnedLink {
 	for _, l := range ls {
-		if l.index == index {
+		if xdp := dev.Attrs().Xdp; l.index == dev.Attrs().Index && xdp != nil && xdp.ProgId == uint32(l.program) {
 			return l
 		}
 	}
@@ -79,7 +80,7 @@ func (ls pinnedLinks) at(index int) *pinnedLink {
 // named returns the link of the interface that has, or had, a name.
 func (ls pinnedLinks) named(iface string) *pinnedLink {
 	if dev, err := netlink.LinkByName(iface); err == nil {
-		if l := ls.at(dev.Attrs().Index); l != nil {
+		if l := ls.on(dev); l != nil {
 			return l
 		}
 	}

@@ -63,7 +63,7 @@ type Options struct {
 	// Mode is how; "" means AttachAuto.
 	Mode AttachMode
 	// Force replaces a foreign XDP program, but not one that a foreign
-	// bpf_link holds.
+	// bpf_link holds. A failure later on does not bring it back.
 	Force bool
 	// KeepMode leaves the switch as it is, off for a new instance, for callers
 	// with more to do before packets may come, or that stand beside a running
@@ -122,6 +122,7 @@ type Growth struct {
 
 // Attach makes a new instance, pinned in dir and switched on, or upgrades the
 // one that is there: its links get the new program and its maps stay, or grow.
+// When they grow, counters stay exact; round robin may repeat a few turns.
 // A failure undoes a new instance and leaves an old one as it was.
 //
 // It must run on one thread of the network namespace that the interfaces are
@@ -137,7 +138,7 @@ func Attach(ctx context.Context, dir string, o Options) (*Instance, Report, erro
 }
 
 // Detach takes the interfaces out of the instance pinned in dir. With no names,
-// or when no link would be left, it removes the instance: links, maps,
+// or when no live link would be left, it removes the instance: links, maps,
 // directory and lock file. It returns an error wrapping [ErrNotAttached] if
 // there is nothing to detach.
 func Detach(ctx context.Context, dir string, interfaces []string) error {

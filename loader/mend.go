@@ -2,6 +2,7 @@ package loader
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,6 +21,11 @@ func (l *Lock) mend() (string, error) {
 	there, err := exists(l.dir)
 	if err != nil {
 		return "", err
+	}
+	if next || there {
+		if err := l.checkOwner(there); err != nil {
+			return "", err
+		}
 	}
 	marked, err := exists(filepath.Join(l.next(), retiredMark))
 	if err != nil {
@@ -47,6 +53,34 @@ func (l *Lock) mend() (string, error) {
 		}
 	}
 	return "removed what an interrupted command had begun", l.discard()
+}
+
+// checkOwner makes sure that the directories to be changed are an instance's,
+// before anything in them is.
+func (l *Lock) checkOwner(there bool) error {
+	on, err := onBPFFS(filepath.Dir(l.dir))
+	if err != nil {
+		return err
+	}
+	if !on {
+		return fmt.Errorf("use pin directory %s: %w", l.dir, ErrNoBPFFS)
+	}
+	if !there {
+		return nil
+	}
+	files, err := os.ReadDir(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if f.Name() == mapJournal {
+			return nil // an instance appears and goes as a whole
+		}
+	}
+	if len(files) > 0 {
+		return fmt.Errorf("use pin directory %s: it holds pins of another program, such as %s", l.dir, files[0].Name())
+	}
+	return nil
 }
 
 // discard removes the next directory, and detaches the links that are pinned

@@ -79,17 +79,14 @@ func (b *build) current(old *Instance) (bool, error) {
 		return false, err
 	}
 	defer links.close()
+	info, err := old.prog.Info()
+	if err != nil {
+		return false, err
+	}
+	id, _ := info.ID()
 	for _, l := range links {
-		if l.index == 0 {
-			continue
-		}
-		p, err := ebpf.NewProgramFromID(l.program)
-		if err != nil {
-			return false, err
-		}
-		same, err := sameProgram(p, old.prog)
-		if err := errors.Join(err, p.Close()); err != nil || !same {
-			return false, err
+		if l.index != 0 && l.program != id {
+			return false, nil
 		}
 	}
 	return true, nil
@@ -257,8 +254,12 @@ func (l *pinnedLink) update(prog *ebpf.Program) error {
 		return wrap(err, "update "+l.iface)
 	}
 	flags := link.XDPDriverMode
-	if l.info().Mode == AttachGeneric {
+	switch l.info().Mode {
+	case AttachGeneric:
 		flags = link.XDPGenericMode
+	case AttachNative:
+	default: // its interface is in another namespace
+		return wrap(err, "update "+l.iface)
 	}
 	if err := l.remove(); err != nil {
 		return err
