@@ -88,7 +88,8 @@ func (r *rows) gone(f *loader.Flow) bool {
 }
 
 // Collect deletes the entries of the flow table that count as absent, to free
-// their room, and returns how many flows live and how many entries it deleted.
+// their room, and returns how many flows go on, which closed ones do not, and
+// how many entries it deleted.
 // The datapath is right without it: it treats them as absent.
 func Collect(maps *loader.Maps) (live, deleted int, err error) {
 	now, err := Now()
@@ -102,7 +103,8 @@ func Collect(maps *loader.Maps) (live, deleted int, err error) {
 	}
 	rerr := maps.ReadFlows(func(k loader.FlowKey, f loader.Flow) bool {
 		if !dead(&f) {
-			if f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) {
+			over := f.State == uint8(loader.LBFlowStateFLOW_CLOSED) || f.State == uint8(loader.LBFlowStateFLOW_RESET)
+			if f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) && !over {
 				live++
 			}
 			return true
