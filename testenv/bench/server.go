@@ -1,0 +1,50 @@
+package main
+
+import (
+	"bytes"
+	"net"
+)
+
+var (
+	endOfRequest = []byte("\r\n\r\n")
+	wantsClose   = []byte("Connection: close\r\n")
+	response     = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nbench")
+	lastResponse = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nConnection: close\r\n\r\nbench")
+)
+
+// answer is an HTTP server for wrk, which sends one request at a time, without
+// a body. It does as little as it can, so that what stands before it is seen.
+func answer(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go answerConn(c)
+	}
+}
+
+func answerConn(c net.Conn) {
+	defer c.Close()
+	buf := make([]byte, 4096)
+	have := 0
+	for have < len(buf) {
+		n, err := c.Read(buf[have:])
+		if err != nil {
+			return
+		}
+		have += n
+		if !bytes.HasSuffix(buf[:have], endOfRequest) {
+			continue
+		}
+		last := bytes.Contains(buf[:have], wantsClose)
+		have = 0
+		if last {
+			_, _ = c.Write(lastResponse) // a client that left needs none
+			return
+		}
+		if _, err := c.Write(response); err != nil {
+			return
+		}
+	}
+}
