@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 )
 
 // A table is what a part prints: rows of cells, then targets.
@@ -44,18 +43,23 @@ func (t target) String() string {
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// print writes the table, with numbers flush right.
+// print writes the table, the first column flush left and the others right.
 func (t *table) print(w io.Writer) {
+	rows := append([][]string{t.columns}, t.rows...)
+	widths := make([]int, len(t.columns))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], len(cell))
+		}
+	}
 	fmt.Fprintf(w, "\n%s\n", t.title)
-	width := 0
-	for _, row := range t.rows {
-		width = max(width, len(row[0]))
+	for _, row := range rows {
+		line := fmt.Sprintf("  %-*s", widths[0], row[0])
+		for i, cell := range row[1:] {
+			line += fmt.Sprintf("   %*s", widths[i+1], cell)
+		}
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	for _, row := range append([][]string{t.columns}, t.rows...) {
-		fmt.Fprintf(tw, "  %-*s\t%s\t\n", width, row[0], strings.Join(row[1:], "\t"))
-	}
-	tw.Flush()
 	for _, g := range t.targets {
 		fmt.Fprintf(w, "  %s\n", g)
 	}
