@@ -41,20 +41,61 @@ static __always_inline bool names(const struct flow *f, const struct flow_key *k
 	       f->sport == key->dport;
 }
 
-/* counts says that f has not been given up: rule 2. */
-static __always_inline bool counts(const struct packet *p, const struct flow *f)
+/*
+ * struct stamp is an entry's seen and era, read at once. Elements of the table
+ * are used again at once too, so what was judged by one stamp may only be
+ * deleted while it still has it.
+ */
+struct stamp {
+	__u32 seen;
+	__u32 era;
+};
+
+_Static_assert(offsetof(struct flow, seen) % 8 == 0, "a stamp is swapped as one u64");
+_Static_assert(offsetof(struct flow, era) == offsetof(struct flow, seen) + 4, "a stamp is one u64");
+
+static __always_inline struct stamp stamp_of(const struct flow *f)
 {
-	if (READ_ONCE(f->era) != FAULT(9, p->era, READ_ONCE(f->era)))
+	__u64 both = *(const volatile __u64 *)&f->seen;
+
+	return (struct stamp){.seen = both, .era = both >> 32};
+}
+
+/* counts says that f, with this stamp, has not been given up: rule 2. */
+static __always_inline bool counts(const struct packet *p, const struct flow *f, struct stamp stamp)
+{
+	if (stamp.era != FAULT(9, p->era, stamp.era))
 		return false;
-	return tick_age(p->now, READ_ONCE(f->seen)) <= FAULT(10, READ_ONCE(f->idle), -1U);
+	return tick_age(p->now, stamp.seen) <= FAULT(10, READ_ONCE(f->idle), -1U);
 }
 
 /* is_live says that f's tuple must not be taken from it. */
-static __always_inline bool is_live(const struct packet *p, const struct flow *f)
+static __always_inline bool is_live(const struct packet *p, const struct flow *f,
+				    struct stamp stamp)
 {
 	__u8 state = READ_ONCE(f->state);
 
-	return counts(p, f) && state != FLOW_CLOSED && state != FLOW_RESET;
+	return counts(p, f, stamp) && state != FLOW_CLOSED && state != FLOW_RESET;
+}
+
+/*
+ * delete_entry deletes f, the entry at key, unless it has changed since it had
+ * this stamp. Of two CPUs one claims it; nothing can be inserted at key until
+ * it has deleted it, so the other may go on as if it were gone.
+ */
+static __always_inline bool delete_entry(const struct flow_key *key, struct flow *f,
+					 struct stamp stamp)
+{
+	__u64 seen = stamp.seen;
+	__u64 was = seen | (__u64)stamp.era << 32;
+	__u64 claimed = seen | (__u64)ERA_CLAIMED << 32;
+
+	if (stamp.era == ERA_CLAIMED)
+		return false;
+	if (__sync_val_compare_and_swap((__u64 *)&f->seen, was, claimed) != was)
+		return false;
+	bpf_map_delete_elem(&flows, key);
+	return true;
 }
 
 /* find_twin returns the twin of f, the entry at key; NULL when it has none. */
@@ -66,15 +107,20 @@ static __always_inline struct flow *find_twin(const struct flow_key *key, const 
 	return twin && names(twin, key) ? twin : NULL;
 }
 
-/* delete_pair deletes f, the entry at key, and its twin. f is not to be used after it. */
-static __noinline void delete_pair(const struct flow_key *key, const struct flow *f)
+/* delete_pair does what delete_entry does, and then deletes f's twin. */
+static __noinline void delete_pair(const struct flow_key *key, struct flow *f, struct stamp stamp)
 {
 	struct flow_key at = twin_key(f, key->proto);
-	struct flow *twin = bpf_map_lookup_elem(&flows, &at);
+	struct flow *twin;
 
-	if (twin && names(twin, key))
-		bpf_map_delete_elem(&flows, &at);
-	bpf_map_delete_elem(&flows, key);
+	if (!delete_entry(key, f, stamp))
+		return;
+	twin = bpf_map_lookup_elem(&flows, &at);
+	if (!twin)
+		return;
+	stamp = stamp_of(twin);
+	if (names(twin, key))
+		delete_entry(&at, twin, stamp);
 }
 
 /* idle_of returns the time-out of a state, in ticks. */

@@ -38,13 +38,13 @@ static __always_inline int handle(struct packet *p)
 	if (p->control->mode == MODE_OFF)
 		return PASS_OFF;
 	v = parse(p);
-	if (v != NEXT_STEP)
+	if (unlikely(v != NEXT_STEP))
 		return v;
 	f = bpf_map_lookup_elem(&flows, &p->key);
-	if (!f || !counts(p, f))
+	if (unlikely(!f || !counts(p, f)))
 		return open_flow(p);
 	v = follow(p, f);
-	if (v == NEXT_STEP)
+	if (likely(v == NEXT_STEP))
 		return forward(p, f);
 	return v == NEXT_OPEN ? open_flow(p) : v;
 }

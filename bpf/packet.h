@@ -19,7 +19,7 @@
  * COPY copies n bytes, a constant, as words of four: what is stored in smaller
  * pieces than it is loaded in later makes the CPU wait.
  */
-#define COPY(to, from, n)                                                                          \
+#define COPY(to, from, n) \
 	__builtin_memcpy(__builtin_assume_aligned(to, 4), __builtin_assume_aligned(from, 4), n)
 
 /* A step that has not decided the packet's verdict says what comes next. */

@@ -9,6 +9,9 @@
 
 #include "packet.h"
 
+_Static_assert(sizeof(struct flow_key) == 16 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	       "parse writes the protocol and the padding after it as one word");
+
 #define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
 
 /* at_vip returns v for an odd packet that is sent to a service address. */
@@ -89,7 +92,8 @@ static __always_inline void parse_lengths(struct packet *p, const void *l4, cons
 
 	if (p->key.proto == IPPROTO_UDP) {
 		len = bpf_ntohs(udp->len);
-		p->bad = len < sizeof(*udp) || len > FAULT(7, p->rest, 0xffff);
+		if (len < sizeof(*udp) || len > FAULT(7, p->rest, 0xffff))
+			p->bad = true;
 		return;
 	}
 	if (p->rest < sizeof(*tcp) || (void *)(tcp + 1) > end) {
@@ -97,8 +101,9 @@ static __always_inline void parse_lengths(struct packet *p, const void *l4, cons
 		return;
 	}
 	len = tcp->doff * 4;
-	p->bad = len < sizeof(*tcp) || len > FAULT(8, p->rest, p->rest + 4);
-	if (!p->bad)
+	if (len < sizeof(*tcp) || len > FAULT(8, p->rest, p->rest + 4))
+		p->bad = true;
+	else
 		p->flags = ((const __u8 *)tcp)[13];
 }
 

@@ -32,10 +32,13 @@ enum idle {
 	IDLE_MAX, /* number of time-outs; not a time-out */
 };
 
+/* ERA_CLAIMED is an era that control never has: see claim() in flow.h. */
+#define ERA_CLAIMED 0
+
 /* struct control is the one entry of the control map. */
 struct control {
 	__u32 mode; /* enum control_mode */
-	__u32 era; /* a flow of another era counts as absent */
+	__u32 era; /* a flow of another era counts as absent; never ERA_CLAIMED */
 	__u32 epoch; /* a flow checked under another epoch is checked again */
 	__u32 hz; /* ticks in a second, never 0 while mode is not MODE_OFF */
 	__u32 idle[IDLE_MAX]; /* ticks of silence that a flow survives */
@@ -132,6 +135,7 @@ struct hop {
 	__u8 dmac[6];
 	__u8 smac[6];
 	__u32 ifindex;
+	__u32 flags; /* enum device_flag, of the interface */
 };
 
 /* struct flow is one direction of a flow: what becomes of its packets. */
@@ -142,10 +146,10 @@ struct flow {
 	__be16 dport;
 	struct hop hop;
 	__u32 seen; /* tick of the last packet, or of the twin's last check */
+	__u32 era; /* with seen one aligned u64; ERA_CLAIMED: about to be deleted */
 	__u32 checked; /* tick of the last check */
 	__u32 idle; /* ticks of silence that it survives */
 	__u32 epoch;
-	__u32 era;
 	__u32 service;
 	__u32 service_gen;
 	__u32 backend;
@@ -158,9 +162,13 @@ struct flow {
 	__u8 pad;
 };
 
+enum device_flag {
+	DEVICE_TX = 1, /* XDP_TX works: the far end notices frames that are sent back */
+};
+
 /* struct device says that XDP may send frames out of an interface. */
 struct device {
-	__u32 flags; /* none yet */
+	__u32 flags; /* enum device_flag */
 };
 
 /* struct replies limits what one CPU answers in a second. */

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * choose.h - which backend gets a new flow: rule 3, steps 9 to 11.
+ *
+ * A flow's two keys are reserved one after the other by insertions that fail
+ * when somebody is there, never by overwriting: who comes second gives way.
+ */
+#pragma once
+
+#include "entry.h"
+#include "forward.h"
+#include "reset.h"
+#include "route.h"
+#include "unreachable.h"
+
+#define EEXIST 17
+#define TRIES 4
+
+/* answer_no_backend tells a client that would make a flow that there is nobody to serve it. */
+static __always_inline int answer_no_backend(const struct packet *p)
+{
+	int v;
+
+	if (p->key.proto == IPPROTO_UDP)
+		return answer_unreachable(p);
+	v = answer_reset(p);
+	return v == DROP_REPLY_LIMIT ? DROP_NO_BACKEND : v;
+}
+
+/* next_backend takes a turn: NULL if it falls on a backend that cannot serve. */
+static __always_inline struct backend *next_backend(struct flow *e, __u64 run, bool all_up)
+{
+	__u32 service = e->service;
+	__u64 *turn = bpf_map_lookup_elem(&turns, &service);
+	__u32 length = run;
+	struct backend *b;
+	__u32 *row, slot;
+
+	if (!turn)
+		return NULL;
+	slot = (run >> 32) + __sync_fetch_and_add(turn, 1) % (length + FAULT(45, 0, 1));
+	row = bpf_map_lookup_elem(&slots, &slot);
+	if (!row)
+		return NULL;
+	e->backend = *row;
+	b = bpf_map_lookup_elem(&backends, &e->backend);
+	if (!b || b->service != service || b->state == BACKEND_NONE)
+		return NULL;
+	if (b->state == BACKEND_DOWN && !all_up)
+		return NULL;
+	e->backend_gen = b->gen;
+	return b;
+}
+
+/* clear_twin is step 10.2: false if a live flow has the key that e's twin needs. */
+static __always_inline bool clear_twin(const struct packet *p, const struct flow *e)
+{
+	struct flow_key at = twin_key(e, p->key.proto);
+	struct flow *twin = bpf_map_lookup_elem(&flows, &at);
+
+	if (!twin)
+		return true;
+	if (FAULT(46, is_live(p, twin), false) && !names(twin, &p->key))
+		return false;
+	delete_pair(&at, twin);
+	return true;
+}
+
+/* follow_winner is for who was second in making the same flow. */
+static __noinline int follow_winner(struct packet *p)
+{
+	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
+
+	if (!f || !counts(p, f))
+		return DROP_TABLE_FULL;
+	if (FAULT(47, false, true))
+		count_flow(f);
+	return forward(p, f);
+}
+
+/* insert is steps 10.4 to 10.6. DROP_TUPLE_TAKEN is not the end: another try may do. */
+static __always_inline int insert(struct packet *p, const struct flow *e, const struct hop *back)
+{
+	long err;
+
+	env_race(&p->key);
+	err = bpf_map_update_elem(&flows, &p->key, e, BPF_NOEXIST);
+	if (err)
+		return err == -EEXIST ? follow_winner(p) : DROP_TABLE_FULL;
+	err = make_twin(p, e, back);
+	if (err) {
+		bpf_map_delete_elem(&flows, &p->key);
+		return err == -EEXIST ? DROP_TUPLE_TAKEN : DROP_TABLE_FULL;
+	}
+	count_flow(e);
+	return forward(p, e);
+}
+
+/* try_backend is one try of step 10, with the backend that e's run of slots offers next. */
+static __noinline int try_backend(struct packet *p, struct flow *e, const struct hop *back,
+				  __u64 run, bool all_up)
+{
+	struct backend *b = next_backend(e, run, all_up);
+	struct flow_key to = {.saddr = p->key.saddr, .sport = p->key.sport};
+	enum way way;
+
+	if (!b)
+		return DROP_NO_BACKEND;
+	to.daddr = b->addr;
+	to.dport = b->port ? FAULT(48, b->port, bpf_htons(b->port)) : p->key.dport;
+	set_leaving(e, &p->key, &to);
+	if (!clear_twin(p, e))
+		return DROP_TUPLE_TAKEN;
+	way = find_way(p, to.saddr, to.daddr, &e->hop);
+	if (way == WAY_NO_NEIGHBOUR)
+		return DROP_NO_NEIGHBOUR;
+	if (way == WAY_NO_DEVICE)
+		return DROP_DEVICE;
+	if (way != WAY_FOUND)
+		return DROP_NO_ROUTE;
+	return insert(p, e, back);
+}
+
+/* may_try_again says that a try's failure is not the packet's fate. */
+static __always_inline bool may_try_again(int v)
+{
+	return v == DROP_NO_BACKEND || v == DROP_TUPLE_TAKEN || v == DROP_NO_NEIGHBOUR ||
+	       v == DROP_NO_ROUTE || v == DROP_DEVICE;
+}
+
+/* delete_stale deletes what is left at the packet's key of a flow that does not count. */
+static __always_inline void delete_stale(const struct packet *p)
+{
+	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
+
+	if (f && !counts(p, f))
+		delete_pair(&p->key, f);
+}
+
+/* choose is steps 9 to 11. */
+static __noinline int choose(struct packet *p, const struct service *s, __u32 row,
+			     const struct hop *back)
+{
+	bool all_up = all_count_as_up(p->control);
+	__u64 run = all_up ? READ_ONCE(s->slots_all) : READ_ONCE(s->slots);
+	struct flow e = {
+		.seen = p->now,
+		.checked = p->now,
+		.idle = idle_of(p->control, p->key.proto, FLOW_NEW),
+		.epoch = p->epoch,
+		.era = p->era,
+		.service = row,
+		.service_gen = s->gen,
+	};
+	int v = DROP_NO_BACKEND;
+
+	if (!(__u32)run)
+		return answer_no_backend(p);
+	delete_stale(p);
+	for (int i = 0; i < TRIES; i++) {
+		v = try_backend(p, &e, back, run, all_up);
+		if (!may_try_again(v))
+			break;
+	}
+	return v == DROP_NO_BACKEND ? answer_no_backend(p) : v;
+}

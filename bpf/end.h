@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* end.h - the end of a flow whose service or backend is gone or down: rule 2.5, steps 1 to 4. */
+#pragma once
+
+#include "flow.h"
+#include "reset.h"
+
+enum fitness {
+	FIT = 0,
+	DOWN, /* the backend is, and its flows shall not outlive that */
+	GONE, /* service or backend, or another has its row */
+};
+
+/* judge is step 1. */
+static __always_inline enum fitness judge(const struct packet *p, const struct flow *f)
+{
+	__u32 service = f->service;
+	__u32 backend = f->backend;
+	struct service *s = bpf_map_lookup_elem(&services, &service);
+	struct backend *b = bpf_map_lookup_elem(&backends, &backend);
+
+	if (!s || s->state == SERVICE_NONE || s->gen != FAULT(32, f->service_gen, s->gen))
+		return GONE;
+	if (!b || b->state == BACKEND_NONE || b->gen != FAULT(33, f->backend_gen, b->gen) ||
+	    b->service != service)
+		return GONE;
+	if (b->state != BACKEND_DOWN || s->flags & FAULT(34, SERVICE_KEEP, 0))
+		return FIT;
+	return all_count_as_up(p->control) ? FIT : DOWN;
+}
+
+/* reset_entry answers with a reset and, if it was sent, forgets the packet's entry. */
+static __always_inline int reset_entry(const struct packet *p)
+{
+	int v = answer_reset(p);
+
+	if (v == ANSWER_RESET)
+		bpf_map_delete_elem(&flows, &p->key);
+	return v;
+}
+
+/* end_entry makes f one whose next packet is answered with a reset. */
+static __always_inline void end_entry(const struct packet *p, struct flow *f)
+{
+	f->state = FLOW_RESET;
+	f->idle = p->control->idle[IDLE_TCP_FIN];
+	f->seen = p->now;
+}
+
+/* end_flow is steps 2 to 4: f's service or backend is gone or down. */
+static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitness fitness)
+{
+	bool forward = f->dir == DIR_FORWARD;
+	struct flow *twin;
+
+	if (p->key.proto == IPPROTO_UDP) {
+		delete_pair(&p->key, f);
+		return forward ? NEXT_OPEN : DROP_FLOW_ENDED;
+	}
+	if (forward && is_pure_syn(p) && (fitness == GONE || READ_ONCE(f->state) == FLOW_NEW)) {
+		delete_pair(&p->key, f);
+		return NEXT_OPEN;
+	}
+	if (p->flags & FAULT(35, TCP_RST, 0)) {
+		delete_pair(&p->key, f);
+		return DROP_FLOW_ENDED;
+	}
+	twin = find_twin(&p->key, f);
+	if (twin)
+		end_entry(p, twin);
+	end_entry(p, f);
+	return reset_entry(p);
+}
