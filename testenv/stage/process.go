@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"fairlead/testenv"
 )
@@ -22,6 +23,9 @@ type Process struct {
 	out  output
 	done chan struct{}
 }
+
+// endWait is how long a process may take to end by itself.
+const endWait = 5 * time.Second
 
 // output is what a process has written so far.
 type output struct {
@@ -42,10 +46,12 @@ func (o *output) String() string {
 }
 
 // Command returns a command with the stage's settings in its environment, and
-// nothing else of this process's but PATH.
+// nothing else of this process's but PATH. Ctrl-C at a terminal does not reach
+// it: the stage ends it.
 func (s *Stage) Command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	cmd.Dir = s.Dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "LC_ALL=C",
 		"FAIRLEAD_CONFIG=" + s.ConfigPath, "FAIRLEAD_PIN_DIR=" + s.PinDir, "FAIRLEAD_RUN_DIR=" + s.RunDir,
@@ -70,13 +76,25 @@ func (s *Stage) StartCommand(h *testenv.Host, cmd *exec.Cmd) *Process {
 		close(p.done)
 	}()
 	s.tb.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-p.done
+		p.end()
 		if f, ok := s.tb.(interface{ Failed() bool }); ok && f.Failed() {
 			s.tb.Logf("%s, %s, printed:\n%s", p.name, cmd.ProcessState, p.out.String())
 		}
 	})
 	return p
+}
+
+// end lets the process end by itself, so that it leaves nothing behind, and
+// kills it when it does not.
+func (p *Process) end() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Process.Signal(syscall.SIGCONT) // a stopped one sees nothing else
+	select {
+	case <-p.done:
+	case <-time.After(endWait):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
 }
 
 // PID returns the process's number.

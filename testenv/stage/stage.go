@@ -176,6 +176,7 @@ func (s *Stage) AwaitHealth(backend int, up bool) view.View {
 func Await(tb testenv.TB, what string, try func() error) {
 	tb.Helper()
 	for deadline := time.Now().Add(Patience); ; time.Sleep(10 * time.Millisecond) {
+		tb.Helper() // by which a program that is interrupted ends
 		err := try()
 		if err == nil {
 			return
