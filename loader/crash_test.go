@@ -13,7 +13,7 @@ import (
 // TestKilledAnywhere kills a command after each of its steps, and has the next
 // command, attach or detach, find a way on.
 func TestKilledAnywhere(t *testing.T) {
-	for _, role := range []string{"attach", "grow", "detach"} {
+	for _, role := range []string{"attach", "grow", "revert", "detach"} {
 		for _, next := range []string{"attach", "detach"} {
 			t.Run(role+" then "+next, func(t *testing.T) {
 				b := newBench(t)
@@ -64,7 +64,7 @@ func (b *bench) mendBy(next, role string) {
 	if next == "attach" {
 		b.attach(roleOptions("attach"), nil)
 		b.wantWhole()
-		if role == "grow" {
+		if role == "grow" || role == "revert" {
 			b.wantCounter(3, 7)
 		}
 		links := b.links()

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -50,8 +51,14 @@ func playChild(role, dir string) error {
 		return err
 	}
 	switch role {
-	case "attach", "grow":
+	case "attach", "grow", "revert":
+		if role == "revert" {
+			l.failBefore("carried")
+		}
 		i, _, err := l.Attach(ctx, roleOptions(role))
+		if errors.Is(err, errInjected) {
+			return l.Unlock()
+		}
 		if err != nil {
 			return err
 		}
@@ -88,10 +95,24 @@ func (l *Lock) dieAfter(n string) error {
 	return nil
 }
 
+// failBefore makes one step fail; those after it are counted for dieAfter.
+func (l *Lock) failBefore(name string) {
+	die, failed := l.step, false
+	l.step = func(step string) error {
+		if failed {
+			return die(step)
+		}
+		if failed = step == name; failed {
+			return errInjected
+		}
+		return nil
+	}
+}
+
 // roleOptions are what a child attaches with.
 func roleOptions(role string) Options {
 	o := Options{Interfaces: []string{"d0", "d1"}, Sizes: Sizes{Services: 16}}
-	if role == "grow" {
+	if role == "grow" || role == "revert" {
 		o.Sizes.Services = 100
 		o.Interfaces = append(o.Interfaces, "d2")
 	}
