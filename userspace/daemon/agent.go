@@ -3,8 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"fairlead/loader"
@@ -21,61 +23,72 @@ type agent struct {
 	started time.Time
 
 	state       *model.State
-	configError string // why the configuration's newest version is not in force
+	roster      *roster // of state
+	configError string  // why the configuration's newest version is not in force
 
 	kernel *kernel.Kernel // nil while XDP does not run
+	pins   fs.FileInfo    // the pin directory of kernel
 	// noXDP says why XDP does not run, or not as asked for; "" if it does.
 	noXDP   string
 	attach  loader.Report // of the last attach
-	rungs   []kernel.Rung // by index of state.Services
 	retryAt time.Time     // when to attach again; zero: not by itself
 	lock    *loader.AgentLock
+	leaving bool // XDP is being taken out because the agent ends
 
 	checker *health.Checker
+	changed *mailbox // checks whose result has changed
 	fronts  map[model.Key]*front
+	retried time.Time // when fronts last tried to listen
 	standby *standby
-	// added are the addresses that the agent itself put on the host.
+	// added are the addresses that the agent itself put on the host, or got
+	// from a kernel part that is gone.
 	added []netip.Addr
 
-	events        chan func()
-	healthChanged flag
-}
+	events chan func()
+	// pulse is where the heartbeat goes; nil while XDP does not run.
+	pulse atomic.Pointer[loader.ControlView]
 
-// A flag says that something has happened, once or more. Its channel holds
-// one element.
-type flag chan struct{}
-
-// raise never blocks: the checker may be waiting for it with its lock held.
-func (f flag) raise() {
-	select {
-	case f <- struct{}{}:
-	default: // it is said already
-	}
+	published time.Time
+	cost      time.Duration // of publishing
+	said      map[string]string
 }
 
 // beat is how often the agent shows that it lives, and looks after itself.
 const beat = time.Second
 
-// retryAfter is how long XDP stays off after it was lost.
+// retryAfter is how long XDP stays off after it was lost, and how often what
+// cannot listen tries again.
 const retryAfter = 5 * time.Second
 
+func newAgent(o Options, state *model.State) *agent {
+	a := &agent{
+		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
+		changed: newMailbox(), fronts: map[model.Key]*front{}, standby: newStandby(o.Log),
+		events: make(chan func()), said: map[string]string{},
+	}
+	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
+	return a
+}
+
 // loop carries out events until ctx is done.
-func (a *agent) loop(ctx context.Context) error {
+func (a *agent) loop(ctx context.Context) {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	a.publish()
 	for {
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return
 		case <-tick.C:
 			a.tick(ctx)
-		case <-a.healthChanged:
-			a.applyHealth()
+			a.publish()
+			continue
+		case <-a.changed.ready:
+			a.applyHealth(a.changed.take())
 		case f := <-a.events:
 			f()
 		}
-		a.publish()
+		a.publishSoon()
 	}
 }
 
@@ -87,48 +100,57 @@ func (a *agent) send(ctx context.Context, f func()) {
 	}
 }
 
-// down returns which backends of a service are down.
-func (a *agent) down(s *model.Service) []bool {
-	down := make([]bool, len(s.Backends))
-	for i := range s.Backends {
-		status, ok := a.checker.Status(target(s, i))
-		down[i] = ok && !status.Up
-	}
-	return down
-}
-
-// target is what is checked for a backend of a service.
-func target(s *model.Service, backend int) health.Target {
-	t := health.Target{Address: s.Backends[backend].Address, Check: s.Health}
-	if t.Address.Port() == 0 && t.Check.Port == 0 {
-		t.Check.Port = s.Listen.Port()
-	}
-	return t
-}
-
-// targets returns what is to be checked for a state.
-func targets(state *model.State) []health.Target {
-	var all []health.Target
-	for i := range state.Services {
-		for b := range state.Services[i].Backends {
-			all = append(all, target(&state.Services[i], b))
+// beatOn writes the heartbeat until ctx is done, however busy loop is.
+func (a *agent) beatOn(ctx context.Context) {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for {
+		if control := a.pulse.Load(); control != nil {
+			control.Beat()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
-	return all
 }
 
-// applyHealth lets the proxies and the kernel have what is known now.
-func (a *agent) applyHealth() {
-	for i := range a.state.Services {
-		s := &a.state.Services[i]
-		if f := a.fronts[s.Key()]; f != nil {
-			f.update(s, a.down(s))
+// news reports whether an error is another one than at the last call for its
+// topic, so that it is to be logged. What repeats is said once.
+func (a *agent) news(topic string, err error) bool {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	is := a.said[topic] != text
+	a.said[topic] = text
+	return is && err != nil
+}
+
+// down returns which backends of a service of the state in force are down.
+func (a *agent) down(s *model.Service) []bool { return a.roster.down(a.checker)(s) }
+
+// applyHealth lets the proxies and the kernel have what is known now of some
+// checks.
+func (a *agent) applyHealth(keys map[string]bool) {
+	seen := map[int]bool{}
+	for key := range keys {
+		for _, i := range a.roster.services[key] {
+			if seen[i] {
+				continue
+			}
+			seen[i] = true
+			s := &a.state.Services[i]
+			if f := a.fronts[s.Key()]; f != nil {
+				f.update(s, a.down(s))
+			}
 		}
 	}
-	if a.kernel == nil {
+	if a.kernel == nil || len(seen) == 0 {
 		return
 	}
-	if err := a.kernel.SetHealth(a.state, a.down); err != nil {
+	if err := a.kernel.SetHealth(a.state, a.down); a.news("health", err) {
 		a.log.Error("write health", "err", err)
 	}
 }
@@ -138,40 +160,41 @@ func (a *agent) reconcile() {
 	if a.kernel == nil {
 		return
 	}
+	before := a.kernel.Rungs()
 	rungs, err := a.kernel.Reconcile(a.state, a.down)
-	if err != nil {
+	if a.news("reconcile", err) {
 		a.log.Error("reconcile", "err", err)
-		return
 	}
 	for i, r := range rungs {
-		if i < len(a.rungs) && a.rungs[i] != r {
+		if i < len(before) && before[i] != r {
 			a.log.Info("rung changed", "service", a.state.Services[i].Name, "proxy", r.Proxy, "reason", r.Reason)
 		}
 	}
-	a.rungs = rungs
 }
 
 // tick is what happens each second.
 func (a *agent) tick(ctx context.Context) {
 	if a.kernel != nil {
-		a.kernel.Instance().Control().Beat()
 		a.watchKernel(ctx)
 	}
-	if a.kernel == nil && !a.retryAt.IsZero() && time.Now().After(a.retryAt) {
+	if a.kernel == nil && !a.leaving && !a.retryAt.IsZero() && time.Now().After(a.retryAt) {
 		a.tryAttach(ctx)
+	}
+	if time.Since(a.retried) >= retryAfter {
+		a.retryFronts(ctx)
 	}
 }
 
 // hostChanged is called when links, addresses or routes have changed.
 func (a *agent) hostChanged(ctx context.Context) {
+	a.retryFronts(ctx)
+	if a.kernel != nil {
+		a.watchKernel(ctx)
+	}
 	if a.kernel == nil {
 		return
 	}
-	a.watchKernel(ctx)
-	if a.kernel == nil {
-		return
-	}
-	if err := a.kernel.KeepNeighbours(ctx, a.state, 0); err != nil {
+	if err := a.kernel.KeepNeighbours(ctx, a.state, 0); a.news("neighbours", err) {
 		a.log.Warn("keep neighbours", "err", err)
 	}
 	a.reconcile()
@@ -181,6 +204,7 @@ func (a *agent) hostChanged(ctx context.Context) {
 // close releases what the agent holds. Packets keep flowing.
 func (a *agent) close() error {
 	var errs []error
+	a.pulse.Store(nil)
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())
 	}

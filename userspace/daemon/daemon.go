@@ -8,10 +8,13 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -23,8 +26,6 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/config"
 	"fairlead/userspace/datapath"
-	"fairlead/userspace/health"
-	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
@@ -60,6 +61,9 @@ var ErrListen = errors.New("service cannot be served")
 // returns nil. SIGHUP reads the configuration again. Errors before it serves
 // wrap [config.ErrInvalid], [ErrListen] and those of packages kernel and loader.
 func Run(ctx context.Context, o Options) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	state, err := config.Load(o.Config)
 	if err != nil {
 		return err
@@ -67,97 +71,154 @@ func Run(ctx context.Context, o Options) error {
 	if o.RunDir == "" {
 		o.RunDir = view.DefaultDir()
 	}
-	a := &agent{
-		opts: o, log: o.Log, state: &state, started: time.Now(),
-		fronts: map[model.Key]*front{}, standby: newStandby(o.Log), events: make(chan func()), healthChanged: make(flag, 1),
-	}
-	group, inner := errgroup.WithContext(ctx)
-	a.checker = health.New(o.Log, func(health.Target, health.Status) { a.healthChanged.raise() })
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+	a := newAgent(o, &state)
 	if err := a.start(ctx); err != nil {
-		return errors.Join(err, a.finish(ctx, false))
+		return errors.Join(err, a.finish(false))
 	}
-	group.Go(func() error { return a.checker.Run(inner) })
-	group.Go(func() error { return a.loop(inner) })
-	group.Go(func() error { return a.watchHost(inner) })
-	group.Go(func() error { return a.collect(inner) })
+	o.Log.Info("ready", "services", len(state.Services))
+	return errors.Join(a.serve(ctx, hup), a.finish(true))
+}
+
+// serve runs what an agent consists of until ctx is done, and until XDP is
+// taken out then if that was asked for.
+func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
+	// What serves goes on when ctx is done, until XDP is out.
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, inner := errgroup.WithContext(inner)
+	for _, part := range []func(context.Context){
+		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
+		a.loop, a.beatOn, a.watchHost, a.collect,
+	} {
+		group.Go(func() error {
+			part(inner)
+			return nil
+		})
+	}
 	group.Go(func() error {
 		for {
 			select {
-			case <-inner.Done():
+			case <-ctx.Done():
 				return nil
 			case <-hup:
-				a.send(inner, func() { a.reload(inner) })
+				a.send(ctx, func() { a.reload(inner) })
 			}
 		}
 	})
-	o.Log.Info("ready", "services", len(state.Services))
-	err = group.Wait()
-	if ctx.Err() != nil {
-		err = nil
+	group.Go(func() error {
+		<-ctx.Done()
+		err := a.leave(inner)
+		stop()
+		return err
+	})
+	return group.Wait()
+}
+
+// leave takes XDP out, if that was asked for, while everything else goes on.
+func (a *agent) leave(ctx context.Context) error {
+	if !a.opts.DetachOnExit || a.lock == nil {
+		return nil
 	}
-	return errors.Join(err, a.finish(ctx, true))
+	a.send(ctx, func() {
+		a.leaving = true
+		a.log.Info("draining before detach", "grace", a.opts.Grace)
+	})
+	err := kernel.Detach(ctx, a.opts.PinDir, nil, a.opts.Grace, nil)
+	if errors.Is(err, loader.ErrNotAttached) {
+		return nil
+	}
+	return err
 }
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
+	if err := a.inheritAddresses(); err != nil {
+		return err
+	}
 	if a.mode(a.state) == model.XDPOff {
-		a.checker.Set(targets(a.state), nil)
-		if err := a.addAddresses(); err != nil {
-			return err
-		}
-		a.openFronts(ctx)
-		return a.checkFronts()
+		a.warnOfPins()
+		a.checker.Set(a.roster.targets, nil)
+		return a.startProxies(ctx)
 	}
 	var err error
 	if a.lock, err = loader.LockAgent(ctx, a.opts.PinDir, kernel.Digest(a.state)); err != nil {
-		return fmt.Errorf("another agent runs: %w", err)
-	}
-	clashes, err := kernel.Conflicts(a.state, nil)
-	if err != nil {
+		if errors.Is(err, loader.ErrLocked) {
+			err = fmt.Errorf("another agent runs: %w", err)
+		}
 		return err
 	}
-	if len(clashes) > 0 && !a.opts.Force {
-		return fmt.Errorf("%w: %s; use --force to take the port over, without a standby", kernel.ErrConflict, strings.Join(clashes, "; "))
+	if err := a.checkConflicts(a.state); err != nil {
+		return err
 	}
 	known, err := kernel.Health(a.opts.PinDir, a.state)
 	if err != nil {
 		return err
 	}
-	a.checker.Set(targets(a.state), adopt(a.state, known))
+	a.checker.Set(a.roster.targets, a.roster.adopt(known))
 	a.warn()
-	if err := a.attachKernel(ctx, a.state); err != nil {
+	if err := a.attachKernel(ctx, a.roster); err != nil {
 		if a.mustAttach(err) {
 			return err
 		}
 		a.noXDP = err.Error()
 		a.log.Warn("xdp cannot run, the proxy serves", "err", err)
-		if err := a.addAddresses(); err != nil {
-			return err
+		if err := kernel.SwitchOff(a.opts.PinDir); err != nil {
+			a.log.Warn("switch off what is attached from before", "err", err)
 		}
+		return a.startProxies(ctx)
 	}
 	a.openFronts(ctx)
-	a.reconcile()
-	if a.kernel == nil {
-		return a.checkFronts()
-	}
 	return nil
 }
 
-// adopt returns what a former agent knew of a target's health.
-func adopt(state *model.State, known [][]datapath.Health) func(health.Target) (bool, bool) {
-	byKey := map[string]datapath.Health{}
-	for i := range known {
-		for b, h := range known[i] {
-			byKey[target(&state.Services[i], b).Key()] = h
+// startProxies makes the proxies serve alone.
+func (a *agent) startProxies(ctx context.Context) error {
+	if err := a.setAddresses(); err != nil {
+		return err
+	}
+	a.openFronts(ctx)
+	return a.checkFronts()
+}
+
+// warnOfPins says that XDP goes on forwarding what an agent before this one
+// left, if that is so.
+func (a *agent) warnOfPins() {
+	inst, err := loader.Open(a.opts.PinDir)
+	if err != nil {
+		return // nothing there, or not to be seen without root
+	}
+	defer inst.Close()
+	a.log.Warn("xdp is to be off, but is attached from before and forwards by itself; take it out: loader detach", "pins", inst.Dir())
+}
+
+// checkConflicts refuses services of a state that have no proxy yet if another
+// program of this host listens where they do.
+func (a *agent) checkConflicts(state *model.State) error {
+	if a.opts.Force {
+		return nil
+	}
+	fresh := model.State{}
+	for i := range state.Services {
+		if a.fronts[state.Services[i].Key()] == nil {
+			fresh.Services = append(fresh.Services, state.Services[i])
 		}
 	}
-	return func(t health.Target) (up, ok bool) {
-		h := byKey[t.Key()]
-		return h == datapath.HealthUp, h != datapath.HealthUnknown
+	own := map[model.Key]bool{}
+	for _, f := range a.fronts {
+		s := f.table.Load().service
+		for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
+			if !f.lacks(uint16(port)) {
+				own[model.Key{Listen: netip.AddrPortFrom(s.Listen.Addr(), uint16(port)), Protocol: s.Protocol}] = true
+			}
+		}
 	}
+	clashes, err := kernel.Conflicts(&fresh, func(addr netip.AddrPort, p model.Protocol) bool {
+		return own[model.Key{Listen: addr, Protocol: p}]
+	})
+	if err != nil || len(clashes) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %s; use --force to take the port over, without a standby", kernel.ErrConflict, strings.Join(clashes, "; "))
 }
 
 // warn says what may not work on this host.
@@ -167,30 +228,8 @@ func (a *agent) warn() {
 		a.log.Warn("look for what may not work", "err", err)
 	}
 	for _, l := range lines {
-		a.log.Warn(l)
+		a.log.Warn("this may not work", "warning", l)
 	}
-}
-
-// addAddresses puts the service addresses on the host, where no kernel part
-// does, if it may. Those that it could not add show when a front listens.
-func (a *agent) addAddresses() error {
-	if a.state.Addresses == model.AddressesLeave || os.Geteuid() != 0 {
-		return nil
-	}
-	for i := range a.state.Services {
-		addr := a.state.Services[i].Listen.Addr()
-		if addr.IsUnspecified() {
-			continue
-		}
-		added, err := host.AddAddress(addr)
-		if err != nil {
-			return err
-		}
-		if added {
-			a.added = append(a.added, addr)
-		}
-	}
-	return nil
 }
 
 // openFronts opens the proxies of services that have none.
@@ -201,10 +240,37 @@ func (a *agent) openFronts(ctx context.Context) {
 	}
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
-		if a.fronts[s.Key()] == nil {
-			a.fronts[s.Key()] = openFront(context.WithoutCancel(ctx), s, a.down(s), o)
+		if a.fronts[s.Key()] != nil {
+			continue
+		}
+		f := openFront(context.WithoutCancel(ctx), s, a.down(s), o)
+		a.fronts[s.Key()] = f
+		if why := f.missing(); why != "" {
+			a.log.Warn("no standby", "service", s.Name, "reason", why)
 		}
 	}
+	a.retried = time.Now()
+}
+
+// retryFronts lets proxies that cannot listen try again.
+func (a *agent) retryFronts(ctx context.Context) {
+	for i := range a.state.Services {
+		s := &a.state.Services[i]
+		f := a.fronts[s.Key()]
+		if f == nil || f.missing() == "" {
+			continue
+		}
+		before := f.missing()
+		f.listen(ctx)
+		switch why := f.missing(); why {
+		case "":
+			a.log.Info("standby listens", "service", s.Name)
+		case before:
+		default:
+			a.log.Warn("no standby", "service", s.Name, "reason", why)
+		}
+	}
+	a.retried = time.Now()
 }
 
 // checkFronts refuses to run without XDP and without a listener.
@@ -212,7 +278,7 @@ func (a *agent) checkFronts() error {
 	var errs []error
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
-		if why := a.fronts[s.Key()].missing; why != "" {
+		if why := a.fronts[s.Key()].missing(); why != "" {
 			errs = append(errs, fmt.Errorf("%w: %s: %s", ErrListen, s.Name, why))
 		}
 	}
@@ -220,55 +286,63 @@ func (a *agent) checkFronts() error {
 }
 
 // collect frees the room of expired flows until ctx is done.
-func (a *agent) collect(ctx context.Context) error {
+func (a *agent) collect(ctx context.Context) {
+	if a.lock == nil {
+		return
+	}
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
+	said := false
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
-		inst, err := loader.Open(a.opts.PinDir)
-		if err != nil {
-			continue // XDP does not run
-		}
-		if _, _, err := datapath.Collect(inst.Maps()); err != nil {
+		err := collectOnce(a.opts.PinDir)
+		if err != nil && !said {
 			a.log.Warn("collect flows", "err", err)
 		}
-		if err := inst.Close(); err != nil {
-			a.log.Warn("collect flows", "err", err)
-		}
+		said = err != nil
 	}
 }
 
-// finish ends what start began. The kernel goes on, unless it is to be taken
-// out.
-func (a *agent) finish(ctx context.Context, served bool) error {
-	ctx = context.WithoutCancel(ctx)
-	var errs []error
-	if served && a.opts.DetachOnExit && a.kernel != nil {
-		errs = append(errs, a.detach(ctx))
+func collectOnce(dir string) error {
+	inst, err := loader.Open(dir)
+	if errors.Is(err, loader.ErrNotAttached) {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	_, _, err = datapath.Collect(inst.Maps())
+	return errors.Join(err, inst.Close())
+}
+
+// finish ends what start began. The kernel goes on.
+func (a *agent) finish(served bool) error {
 	for _, f := range a.fronts {
 		f.stop(context.Canceled)
 	}
 	for _, f := range a.fronts {
 		f.running.Wait()
 	}
-	for _, addr := range a.added {
-		errs = append(errs, host.RemoveAddress(addr))
+	errs := []error{a.standby.use(nil)}
+	var kept []netip.Addr
+	if a.kernel != nil {
+		var err error
+		kept, err = a.kernel.Added()
+		errs = append(errs, err)
 	}
-	errs = append(errs, a.standby.use(nil), a.close(), view.Remove(a.opts.RunDir))
+	errs = append(errs, a.close())
+	if _, err := os.Stat(a.pinDir()); errors.Is(err, fs.ErrNotExist) {
+		a.added = append(a.added, kept...) // a detach has just left them to this agent
+	}
+	errs = append(errs, a.dropAddresses())
+	if served {
+		errs = append(errs, view.Remove(a.opts.RunDir))
+	}
 	return errors.Join(errs...)
 }
 
-// detach takes XDP out while the proxies still listen.
-func (a *agent) detach(ctx context.Context) error {
-	a.log.Info("draining before detach", "grace", a.opts.Grace)
-	if err := errors.Join(a.standby.use(nil), a.kernel.Close()); err != nil {
-		return err
-	}
-	a.kernel = nil
-	return kernel.Detach(ctx, a.opts.PinDir, nil, a.opts.Grace, nil)
-}
+func (a *agent) pinDir() string { return cmp.Or(a.opts.PinDir, loader.DefaultDir) }

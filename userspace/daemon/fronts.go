@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,11 +29,17 @@ type front struct {
 	table atomic.Pointer[table]
 	tcp   *splice.Proxy   // nil for UDP
 	udp   *udpproxy.Proxy // nil for TCP
+	log   *slog.Logger
 
+	ctx     context.Context // of what runs
 	stop    context.CancelCauseFunc
 	running sync.WaitGroup
-	// missing says why the front does not listen, "" if it does.
-	missing string
+
+	mu sync.Mutex
+	// lacking are the ports that the front does not listen on, in order, why
+	// is about the first of them.
+	lacking []uint16
+	why     string
 }
 
 // A table is what a front picks from. It does not change.
@@ -70,28 +77,24 @@ func dialed(b model.Backend, local netip.AddrPort) netip.AddrPort {
 }
 
 // openFront makes a front for s, listening on every port of it. A front that
-// cannot listen is not an error: it says so in missing.
+// cannot listen is not an error: see missing.
 func openFront(ctx context.Context, s *model.Service, down []bool, o frontOptions) *front {
-	f := &front{}
+	f := &front{log: o.log}
 	f.table.Store(newTable(s, down))
 	pick := func(_, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
 		addr, ok := f.table.Load().pick(local, tried)
 		return addr, nil, ok
 	}
-	ctx, f.stop = context.WithCancelCause(ctx)
+	f.ctx, f.stop = context.WithCancelCause(ctx)
 	if s.Protocol == model.UDP {
 		f.udp = &udpproxy.Proxy{Pick: pick, Idle: o.udpIdle, OnFlow: o.onFlow, Log: o.log}
 	} else {
 		f.tcp = &splice.Proxy{Pick: pick, Grace: o.grace, Log: o.log}
 	}
 	for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
-		addr := netip.AddrPortFrom(s.Listen.Addr(), uint16(port))
-		if err := f.listen(ctx, addr, o.log); err != nil {
-			f.missing = listenFault(addr, err)
-			o.log.Warn("no standby", "service", s.Name, "reason", f.missing)
-			break
-		}
+		f.lacking = append(f.lacking, uint16(port))
 	}
+	f.listen(ctx)
 	return f
 }
 
@@ -103,28 +106,63 @@ type frontOptions struct {
 	log     *slog.Logger
 }
 
-// listen serves one port until the front is stopped.
-func (f *front) listen(ctx context.Context, addr netip.AddrPort, log *slog.Logger) error {
-	var serve func() error
-	if f.udp != nil {
-		l, err := udpproxy.Listen(ctx, addr)
+// missing says why the front does not listen, or not on every port; "" if it
+// does.
+func (f *front) missing() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.why
+}
+
+// lacks reports whether the front does not listen on a port.
+func (f *front) lacks(port uint16) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Contains(f.lacking, port)
+}
+
+// listen serves the ports that the front lacks, as far as it can.
+func (f *front) listen(ctx context.Context) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	addr := f.table.Load().service.Listen.Addr()
+	still := f.lacking[:0]
+	f.why = ""
+	for _, port := range f.lacking {
+		at := netip.AddrPortFrom(addr, port)
+		serve, err := f.open(ctx, at)
 		if err != nil {
-			return err
+			still = append(still, port)
+			f.why = cmp.Or(f.why, listenFault(at, err))
+			continue
 		}
-		serve = func() error { return f.udp.Serve(ctx, l) }
-	} else {
-		l, err := splice.Listen(ctx, addr)
-		if err != nil {
-			return err
-		}
-		serve = func() error { return f.tcp.Serve(ctx, l) }
+		f.running.Go(func() {
+			if err := serve(); f.ctx.Err() == nil {
+				f.broke(at, err)
+			}
+		})
 	}
-	f.running.Go(func() {
-		if err := serve(); ctx.Err() == nil {
-			log.Error("proxy listener broke", "address", addr, "err", err)
-		}
-	})
-	return nil
+	f.lacking = still
+}
+
+// open opens the socket of one port and returns what serves it until the front
+// is stopped.
+func (f *front) open(ctx context.Context, at netip.AddrPort) (serve func() error, err error) {
+	if f.udp != nil {
+		l, err := udpproxy.Listen(ctx, at)
+		return func() error { return f.udp.Serve(f.ctx, l) }, err
+	}
+	l, err := splice.Listen(ctx, at)
+	return func() error { return f.tcp.Serve(f.ctx, l) }, err
+}
+
+// broke notes that a socket has failed, so that the port is tried again.
+func (f *front) broke(at netip.AddrPort, err error) {
+	f.log.Error("proxy listener broke", "address", at, "err", err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lacking = append(f.lacking, at.Port())
+	f.why = err.Error()
 }
 
 // listenFault says in words why an address cannot be listened on.
@@ -170,11 +208,16 @@ func (f *front) closeBackend(s *model.Service, b model.Backend) {
 	}
 }
 
-// remove ends the front of a service that is no more: its connections too.
+// remove ends the front of a service that is no more, its connections too, and
+// waits for it.
 func (f *front) remove() {
-	f.stop(errServiceGone)
 	s := f.table.Load().service
+	none := *s
+	none.Backends = nil
+	f.table.Store(newTable(&none, nil)) // what is only being connected finds nobody
+	f.stop(errServiceGone)
 	for _, b := range s.Backends {
 		f.closeBackend(s, b)
 	}
+	f.running.Wait()
 }

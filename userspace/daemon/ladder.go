@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"io/fs"
+	"os"
 	"time"
+
+	"github.com/cilium/ebpf"
 
 	"fairlead/loader"
 	"fairlead/userspace/kernel"
@@ -28,29 +31,51 @@ func (a *agent) interfaces(state *model.State) []string {
 	return state.Interfaces
 }
 
-// attachKernel attaches, upgrades or grows the kernel's part for state.
-func (a *agent) attachKernel(ctx context.Context, state *model.State) error {
-	k, report, err := kernel.Attach(ctx, state, kernel.Options{
-		Dir: a.opts.PinDir, Interfaces: a.interfaces(state), Mode: a.mode(state),
+// attachKernel attaches, upgrades or grows the kernel's part for the state of r.
+func (a *agent) attachKernel(ctx context.Context, r *roster) error {
+	k, report, err := kernel.Attach(ctx, r.state, kernel.Options{
+		Dir: a.opts.PinDir, Interfaces: a.interfaces(r.state), Mode: a.mode(r.state),
 		Force: a.opts.Force, SetSysctl: a.opts.SetSysctl, Config: a.opts.Config, Agent: true,
-		Down: a.down, Before: a.standby.use,
-		Warn: func(text string) { a.log.Warn(text) },
+		Down: r.down(a.checker), Added: a.added, Before: a.standby.use,
+		Warn: func(text string) { a.log.Warn("this may not work", "warning", text) },
 	})
 	if err != nil {
 		return err
 	}
 	old := a.kernel
 	a.kernel, a.attach, a.noXDP, a.retryAt = k, report.Report, "", time.Time{}
+	a.pulse.Store(k.Instance().Control())
 	k.Instance().Control().Beat()
-	for _, i := range report.Interfaces {
+	a.logAttach(r.state)
+	if old != nil {
+		if err := old.Close(); err != nil {
+			a.log.Warn("close what was attached before", "err", err)
+		}
+	}
+	if a.pins, err = os.Stat(k.Instance().Dir()); err != nil {
+		a.log.Warn("look at the pin directory", "err", err)
+	}
+	if err := a.ownAddresses(nil); err != nil { // they stand in the journal now
+		a.log.Warn("forget service addresses", "err", err)
+	}
+	return nil
+}
+
+// logAttach says what has become of interfaces and services.
+func (a *agent) logAttach(state *model.State) {
+	for _, i := range a.attach.Interfaces {
 		if !i.Already {
 			a.log.Info("interface attached", "interface", i.Name, "mode", i.Mode, "reason", i.Reason)
 		}
 	}
-	if old != nil {
-		return old.Close()
+	if a.attach.Mended != "" {
+		a.log.Info("mended", "what", a.attach.Mended)
 	}
-	return nil
+	for i, r := range a.kernel.Rungs() {
+		if r.Proxy {
+			a.log.Info("the proxy serves", "service", state.Services[i].Name, "reason", r.Reason)
+		}
+	}
 }
 
 // mustAttach says of an error at the start that XDP cannot be had because of
@@ -73,53 +98,151 @@ func (a *agent) mustAttach(err error) bool {
 
 // watchKernel finds out whether XDP still runs as it should.
 func (a *agent) watchKernel(ctx context.Context) {
-	inst, err := loader.Open(a.opts.PinDir)
-	if errors.Is(err, loader.ErrNotAttached) {
+	pins, err := os.Stat(a.kernel.Instance().Dir())
+	if errors.Is(err, fs.ErrNotExist) {
 		a.loseKernel("detached by a command; send SIGHUP to attach again", false)
 		return
 	}
 	if err != nil {
-		a.log.Warn("look at what is pinned", "err", err)
+		if a.news("pins", err) {
+			a.log.Warn("look at the pin directory", "err", err)
+		}
 		return
 	}
-	links, err := inst.Links()
-	err = errors.Join(err, inst.Close())
-	if err != nil {
-		a.log.Warn("look at links", "err", err)
+	if !os.SameFile(pins, a.pins) && !a.stillOurs() {
+		a.attachAnew(ctx, "another version was attached beside this agent: restart the agent with that version")
 		return
+	}
+	a.pins = pins
+	if a.kernel.Instance().Control().Mode() != loader.ModeOn {
+		a.unstick(ctx)
+		return
+	}
+	links, err := a.kernel.Instance().Links()
+	if err != nil {
+		if a.news("links", err) {
+			a.log.Warn("look at links", "err", err)
+		}
+		return
+	}
+	attached := map[string]bool{}
+	for _, l := range links {
+		if l.Index != 0 {
+			attached[l.Interface] = true
+		}
 	}
 	for _, name := range a.interfaces(a.state) {
-		at := slices.IndexFunc(links, func(l loader.LinkInfo) bool { return l.Interface == name })
-		if at < 0 || links[at].Index == 0 {
+		if !attached[name] {
 			a.loseKernel(fmt.Sprintf("interface %s lost its XDP program", name), true)
 			return
 		}
 	}
 }
 
+// stillOurs reports whether the maps that are pinned now are those that the
+// agent writes: a command beside it has put a newer program in place only.
+func (a *agent) stillOurs() bool {
+	inst, err := loader.Open(a.opts.PinDir)
+	if err != nil {
+		return false
+	}
+	defer inst.Close()
+	have, now := a.kernel.Maps(), inst.Maps()
+	for _, pair := range [][2]*ebpf.Map{
+		{have.Control, now.Control}, {have.Listeners, now.Listeners}, {have.VIPs, now.VIPs},
+		{have.Services, now.Services}, {have.Backends, now.Backends}, {have.Slots, now.Slots},
+		{have.Flows, now.Flows}, {have.Standby, now.Standby}, {have.Devices, now.Devices}, {have.Journal, now.Journal},
+	} {
+		a, aerr := mapID(pair[0])
+		b, berr := mapID(pair[1])
+		if aerr != nil || berr != nil || a != b {
+			return false
+		}
+	}
+	return true
+}
+
+func mapID(m *ebpf.Map) (ebpf.MapID, error) {
+	info, err := m.Info()
+	if err != nil {
+		return 0, err
+	}
+	id, _ := info.ID()
+	return id, nil
+}
+
+// attachAnew takes over what is pinned now.
+func (a *agent) attachAnew(ctx context.Context, why string) {
+	if a.leaving {
+		return
+	}
+	a.log.Warn("attaching anew", "reason", why)
+	if err := a.attachKernel(ctx, a.roster); err != nil {
+		a.loseKernel(err.Error(), true)
+	}
+}
+
+// unstick throws the switch again that a detach has left when it was killed.
+// One that is at work holds the lock.
+func (a *agent) unstick(ctx context.Context) {
+	if a.leaving {
+		return
+	}
+	short, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	lock, err := loader.NewLock(short, a.opts.PinDir)
+	if err != nil {
+		return
+	}
+	if err := lock.Unlock(); err != nil {
+		a.log.Warn("unlock", "err", err)
+	}
+	if _, err := os.Stat(a.kernel.Instance().Dir()); err != nil {
+		return // it has just ended
+	}
+	a.attachAnew(ctx, "a detach was killed half-way")
+}
+
 // loseKernel switches XDP off everywhere: packets that only some interfaces
-// translate are worse than a proxy.
+// translate are worse than a proxy. Without retry there is nothing left to
+// attach to, and the service addresses are the agent's.
 func (a *agent) loseKernel(reason string, retry bool) {
 	a.log.Warn("xdp is off, the proxy serves", "reason", reason)
 	a.noXDP = reason
 	a.kernel.Instance().SetMode(loader.ModeOff)
+	if retry {
+		a.retryAt = time.Now().Add(retryAfter)
+	} else if added, err := a.kernel.Added(); err != nil {
+		a.log.Warn("take service addresses over", "err", err)
+	} else if err := a.ownAddresses(added); err != nil {
+		a.log.Warn("record service addresses", "err", err)
+	}
+	a.pulse.Store(nil)
 	if err := errors.Join(a.standby.use(nil), a.kernel.Close()); err != nil {
 		a.log.Warn("close kernel", "err", err)
 	}
-	a.kernel, a.rungs = nil, nil
-	if retry {
-		a.retryAt = time.Now().Add(retryAfter)
+	a.kernel = nil
+	if !retry {
+		a.keepAddresses()
+	}
+}
+
+// keepAddresses puts service addresses back that went with XDP.
+func (a *agent) keepAddresses() {
+	if err := a.setAddresses(); err != nil {
+		a.log.Warn("keep service addresses", "err", err)
 	}
 }
 
 // tryAttach attaches again after XDP was lost.
 func (a *agent) tryAttach(ctx context.Context) {
-	if err := a.attachKernel(ctx, a.state); err != nil {
+	if err := a.attachKernel(ctx, a.roster); err != nil {
+		if a.noXDP != err.Error() {
+			a.log.Warn("xdp cannot run again", "err", err)
+		}
 		a.noXDP = err.Error()
 		a.retryAt = time.Now().Add(retryAfter)
-		a.log.Warn("attach again", "err", err)
 		return
 	}
 	a.log.Info("xdp is on again")
-	a.reconcile()
 }

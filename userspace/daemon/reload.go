@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"fairlead/userspace/config"
@@ -14,11 +13,14 @@ import (
 // errRestart says that a change of the configuration needs a new process.
 var errRestart = errors.New("xdp: off and on are chosen at the start: restart the agent")
 
+// errLeaving says that it is too late for another configuration.
+var errLeaving = errors.New("the agent ends")
+
 // reload puts the configuration's file in force. A bad one changes nothing.
 func (a *agent) reload(ctx context.Context) {
 	state, err := config.Load(a.opts.Config)
 	if err == nil {
-		err = a.replace(ctx, &state)
+		err = a.replace(ctx, newRoster(&state))
 	}
 	if err != nil {
 		a.configError = err.Error()
@@ -30,73 +32,89 @@ func (a *agent) reload(ctx context.Context) {
 }
 
 // replace puts another state in force. An error changes nothing.
-func (a *agent) replace(ctx context.Context, state *model.State) error {
-	if (a.mode(state) == model.XDPOff) != (a.mode(a.state) == model.XDPOff) {
+func (a *agent) replace(ctx context.Context, r *roster) error {
+	if a.leaving {
+		return errLeaving
+	}
+	if (a.mode(r.state) == model.XDPOff) != (a.mode(a.state) == model.XDPOff) {
 		return errRestart
 	}
-	before := targets(a.state)
-	a.checker.Set(append(targets(state), before...), nil) // health first, so that nothing counts as up unseen
-	old := a.state
-	if err := a.replaceKernel(ctx, state); err != nil {
-		a.checker.Set(before, nil)
-		return err
-	}
-	a.state = state
-	a.checker.Set(targets(state), nil)
 	if a.lock != nil {
-		if err := a.lock.SetDigest(kernel.Digest(state)); err != nil {
+		if err := a.checkConflicts(r.state); err != nil {
+			return err
+		}
+	}
+	a.checker.Set(slices.Concat(r.targets, a.roster.targets), nil) // health first, so that nothing counts as up unseen
+	if a.lock != nil {
+		if err := a.replaceKernel(ctx, r); err != nil {
+			a.checker.Set(a.roster.targets, nil)
+			a.reconcile()
+			return err
+		}
+	}
+	old := a.state
+	a.state, a.roster = r.state, r
+	a.checker.Set(r.targets, nil)
+	if a.lock != nil {
+		if err := a.lock.SetDigest(kernel.Digest(r.state)); err != nil {
 			a.log.Warn("sign lock", "err", err)
 		}
 	}
 	if a.kernel == nil {
-		if err := a.addAddresses(); err != nil {
-			a.log.Warn("add addresses", "err", err)
+		if err := a.setAddresses(); err != nil {
+			a.log.Warn("set service addresses", "err", err)
 		}
 	}
 	a.replaceFronts(ctx, old)
-	a.reconcile()
 	return nil
 }
 
-// replaceKernel gives the kernel another state.
-func (a *agent) replaceKernel(ctx context.Context, state *model.State) error {
-	if a.mode(state) == model.XDPOff {
+// replaceKernel gives the kernel another state. Where XDP cannot run anyway,
+// that is no reason to refuse it.
+func (a *agent) replaceKernel(ctx context.Context, r *roster) error {
+	gone := a.interfaces(a.state)
+	if err := a.attachKernel(ctx, r); err != nil {
+		if a.kernel != nil {
+			return err
+		}
+		if a.noXDP != err.Error() {
+			a.log.Warn("xdp cannot run, the proxy serves", "err", err)
+		}
+		a.noXDP = err.Error()
 		return nil
 	}
-	gone := a.interfaces(a.state)
-	if err := a.attachKernel(ctx, state); err != nil {
-		return err
-	}
 	for _, name := range gone {
-		if slices.Contains(a.interfaces(state), name) || !slices.Contains(a.kernel.Interfaces(), name) {
+		if slices.Contains(a.interfaces(r.state), name) || !slices.Contains(a.kernel.Interfaces(), name) {
 			continue
 		}
 		if err := a.kernel.Instance().DetachInterface(ctx, name); err != nil {
-			return fmt.Errorf("take interface out: %w", err)
+			a.log.Warn("take interface out", "interface", name, "err", err)
+			continue
 		}
+		a.log.Info("interface taken out", "interface", name)
 	}
 	return nil
 }
 
-// replaceFronts ends the proxies of services that are no more, and of those
-// that could not listen, and opens what is missing.
+// replaceFronts ends the proxies of services that are no more, and opens those
+// that are new.
 func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 	wanted := map[model.Key]bool{}
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		wanted[s.Key()] = true
-		if f := a.fronts[s.Key()]; f != nil && f.missing == "" {
+		if f := a.fronts[s.Key()]; f != nil {
 			f.update(s, a.down(s))
 		}
 	}
 	retimed := old.Timeouts.WithDefaults().UDPEstablished != a.state.Timeouts.WithDefaults().UDPEstablished
 	for key, f := range a.fronts {
-		if wanted[key] && f.missing == "" && (f.udp == nil || !retimed) {
+		if wanted[key] && (f.udp == nil || !retimed) {
 			continue
 		}
 		f.remove()
-		f.running.Wait()
 		delete(a.fronts, key)
 	}
 	a.openFronts(ctx)
+	a.retryFronts(ctx)
 }

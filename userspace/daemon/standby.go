@@ -17,6 +17,8 @@ type standby struct {
 	mu    sync.Mutex
 	flows map[[2]netip.AddrPort]bool // client, virtual address
 	maps  *loader.Maps               // nil while XDP does not run
+	// failed says that the last write did, and that this was logged.
+	failed bool
 }
 
 func newStandby(log *slog.Logger) *standby {
@@ -38,9 +40,11 @@ func (s *standby) change(client, virtual netip.AddrPort, open bool) {
 	if s.maps == nil {
 		return
 	}
-	if err := write(s.maps, client, virtual); err != nil {
-		s.log.Warn("keep standby flow", "err", err)
+	err := write(s.maps, client, virtual)
+	if err != nil && !s.failed {
+		s.log.Warn("keep standby flows", "err", err)
 	}
+	s.failed = err != nil
 }
 
 // use writes the flows into the maps of another instance, and keeps those true
@@ -48,11 +52,16 @@ func (s *standby) change(client, virtual netip.AddrPort, open bool) {
 func (s *standby) use(maps *loader.Maps) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.maps
 	if s.maps = maps; maps == nil {
 		return nil
 	}
-	// What stands there may be of an agent that was killed.
-	errs := []error{datapath.ClearStandby(maps)}
+	var errs []error
+	if before == nil {
+		// What stands there is of before XDP was lost, or of an agent that was
+		// killed. Else it is these flows, which must not vanish meanwhile.
+		errs = append(errs, datapath.ClearStandby(maps))
+	}
 	for f := range s.flows {
 		errs = append(errs, datapath.HoldStandby(maps, f[0], f[1]))
 	}

@@ -1,14 +1,28 @@
 package daemon
 
 import (
+	"cmp"
+	"time"
+
+	"fairlead/loader"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
 // publish writes what the agent knows where others can read it.
 func (a *agent) publish() {
-	if err := view.Write(a.opts.RunDir, a.view()); err != nil {
+	start := time.Now()
+	if err := view.Write(a.opts.RunDir, a.view()); a.news("publish", err) {
 		a.log.Error("publish", "err", err)
+	}
+	a.published, a.cost = time.Now(), time.Since(start)
+}
+
+// publishSoon publishes after an event, but leaves it to the next tick when
+// there is so much to write that events would wait for it.
+func (a *agent) publishSoon() {
+	if a.cost < beat/100 || time.Since(a.published) >= beat {
+		a.publish()
 	}
 }
 
@@ -19,6 +33,9 @@ func (a *agent) view() view.View {
 	}
 	if a.kernel != nil {
 		v.PinDir = a.kernel.Instance().Dir()
+		if a.kernel.Instance().Control().Mode() == loader.ModeDraining {
+			v.XDP.Reason = "draining before detach"
+		}
 	}
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
@@ -51,10 +68,11 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 	v.Rung, v.Reason = a.rung(i)
 	v.StandbyReason = "no front"
 	if f := a.fronts[s.Key()]; f != nil {
-		v.Standby, v.StandbyReason = f.missing == "", f.missing
+		v.Standby, v.StandbyReason = f.missing() == "", f.missing()
 	}
+	keys := a.roster.checks[s.Key()]
 	for b := range s.Backends {
-		st, _ := a.checker.Status(target(s, b))
+		st, _ := a.checker.StatusOf(keys[b])
 		v.Backends = append(v.Backends, view.Backend{
 			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight,
 			Up: st.Up, Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
@@ -65,14 +83,13 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 
 // rung returns what serves the i-th service, and why nothing higher does.
 func (a *agent) rung(i int) (view.Rung, string) {
-	switch {
-	case a.kernel == nil && a.noXDP != "":
-		return view.RungProxy, a.noXDP
-	case a.kernel == nil:
-		return view.RungProxy, "xdp: off"
-	case i < len(a.rungs) && a.rungs[i].Proxy:
-		return view.RungProxy, a.rungs[i].Reason
-	case a.kernel.Native():
+	if a.kernel == nil {
+		return view.RungProxy, cmp.Or(a.noXDP, "xdp: off")
+	}
+	if rungs := a.kernel.Rungs(); i < len(rungs) && rungs[i].Proxy {
+		return view.RungProxy, rungs[i].Reason
+	}
+	if a.kernel.Native() {
 		return view.RungNative, ""
 	}
 	for _, r := range a.attach.Interfaces {

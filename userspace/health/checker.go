@@ -167,8 +167,10 @@ func (c *Checker) report(k *check, s Status) {
 }
 
 // Status returns what is known of a target, false if it is not checked.
-func (c *Checker) Status(t Target) (Status, bool) {
-	key := t.Key()
+func (c *Checker) Status(t Target) (Status, bool) { return c.StatusOf(t.Key()) }
+
+// StatusOf is [Checker.Status] for who has the target's key.
+func (c *Checker) StatusOf(key string) (Status, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.checks[key]

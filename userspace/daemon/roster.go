@@ -1,0 +1,103 @@
+package daemon
+
+import (
+	"sync"
+
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/health"
+	"fairlead/userspace/model"
+)
+
+// A roster says which check judges each backend of a state. It does not change.
+type roster struct {
+	state    *model.State
+	targets  []health.Target
+	checks   map[model.Key][]string // keys of checks, by index of a service's backends
+	services map[string][]int       // indexes of services, by key of a check
+}
+
+func newRoster(state *model.State) *roster {
+	r := &roster{state: state, checks: map[model.Key][]string{}, services: map[string][]int{}}
+	for i := range state.Services {
+		s := &state.Services[i]
+		keys := make([]string, len(s.Backends))
+		for b := range s.Backends {
+			t := target(s, b)
+			keys[b] = t.Key()
+			r.targets = append(r.targets, t)
+			if at := r.services[keys[b]]; len(at) == 0 || at[len(at)-1] != i {
+				r.services[keys[b]] = append(at, i)
+			}
+		}
+		r.checks[s.Key()] = keys
+	}
+	return r
+}
+
+// target is what is checked for a backend of a service.
+func target(s *model.Service, backend int) health.Target {
+	t := health.Target{Address: s.Backends[backend].Address, Check: s.Health}
+	if t.Address.Port() == 0 && t.Check.Port == 0 {
+		t.Check.Port = s.Listen.Port()
+	}
+	return t
+}
+
+// down returns which backends of a service of r are down, by index.
+func (r *roster) down(c *health.Checker) func(*model.Service) []bool {
+	return func(s *model.Service) []bool {
+		down := make([]bool, len(s.Backends))
+		for i, key := range r.checks[s.Key()] {
+			status, ok := c.StatusOf(key)
+			down[i] = ok && !status.Up
+		}
+		return down
+	}
+}
+
+// adopt returns what a former agent knew of a target's health.
+func (r *roster) adopt(known [][]datapath.Health) func(health.Target) (up, ok bool) {
+	byKey := map[string]datapath.Health{}
+	for i := range known {
+		for b, h := range known[i] {
+			if h != datapath.HealthUnknown {
+				byKey[r.checks[r.state.Services[i].Key()][b]] = h
+			}
+		}
+	}
+	return func(t health.Target) (up, ok bool) {
+		h := byKey[t.Key()]
+		return h == datapath.HealthUp, h != datapath.HealthUnknown
+	}
+}
+
+// A mailbox collects the keys of checks whose result has changed.
+type mailbox struct {
+	mu   sync.Mutex
+	keys map[string]bool
+	// ready holds one element while there are keys.
+	ready chan struct{}
+}
+
+func newMailbox() *mailbox {
+	return &mailbox{keys: map[string]bool{}, ready: make(chan struct{}, 1)}
+}
+
+// put never blocks: the checker waits for it.
+func (m *mailbox) put(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.keys[key] = true
+	select {
+	case m.ready <- struct{}{}:
+	default: // it is said already
+	}
+}
+
+func (m *mailbox) take() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	keys := m.keys
+	m.keys = map[string]bool{}
+	return keys
+}
