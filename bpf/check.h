@@ -27,18 +27,20 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 		return TWIN_OURS;
 	}
 	if (twin) {
-		if (is_live(p, twin))
+		struct stamp stamp = stamp_of(twin);
+
+		if (is_live(p, twin, stamp))
 			return TWIN_TAKEN;
-		delete_pair(&at, twin);
+		delete_pair(&at, twin, stamp);
 	}
 	way_back(p, &hop);
 	return make_twin(p, f, &hop) ? TWIN_MISSING : TWIN_OURS;
 }
 
 /* lose is the end of an entry whose tuple is another flow's by now. */
-static __always_inline int lose(const struct packet *p)
+static __always_inline int lose(const struct packet *p, struct flow *f)
 {
-	bpf_map_delete_elem(&flows, &p->key);
+	delete_entry(&p->key, f, p->stamp);
 	if (p->key.proto == IPPROTO_UDP || p->flags & TCP_RST)
 		return DROP_FLOW_ENDED;
 	return answer_reset(p);
@@ -69,7 +71,7 @@ static __noinline int check(const struct packet *p, struct flow *f)
 		return end_flow(p, f, fitness);
 	found = tend_twin(p, f);
 	if (found == TWIN_TAKEN)
-		return lose(p);
+		return lose(p, f);
 	v = refresh_way(p, f);
 	if (v != NEXT_STEP)
 		return v;

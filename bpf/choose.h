@@ -52,36 +52,50 @@ static __always_inline struct backend *next_backend(struct flow *e, __u64 run, b
 	return b;
 }
 
-/* clear_twin is step 10.2: false if a live flow has the key that e's twin needs. */
-static __always_inline bool clear_twin(const struct packet *p, const struct flow *e)
+/* winner returns the entry at the packet's key, if another CPU has made it meanwhile. */
+static __always_inline struct flow *winner(const struct packet *p)
 {
-	struct flow_key at = twin_key(e, p->key.proto);
-	struct flow *twin = bpf_map_lookup_elem(&flows, &at);
+	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
 
-	if (!twin)
-		return true;
-	if (FAULT(46, is_live(p, twin), false) && !names(twin, &p->key))
-		return false;
-	delete_pair(&at, twin);
-	return true;
+	return f && counts(p, f, stamp_of(f)) ? f : NULL;
 }
 
 /* follow_winner is for who was second in making the same flow. */
 static __noinline int follow_winner(struct packet *p)
 {
-	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
+	struct flow *f = winner(p);
 
-	if (!f || !counts(p, f))
+	if (!f)
 		return DROP_TABLE_FULL;
 	if (FAULT(47, false, true))
 		count_flow(f);
 	return forward(p, f);
 }
 
+/* clear_twin is step 10.2: NEXT_STEP when the key that e's twin needs is free. */
+static __always_inline int clear_twin(struct packet *p, const struct flow *e)
+{
+	struct flow_key at = twin_key(e, p->key.proto);
+	struct flow *twin = bpf_map_lookup_elem(&flows, &at);
+	struct stamp stamp;
+
+	if (!twin)
+		return NEXT_STEP;
+	stamp = stamp_of(twin);
+	if (FAULT(46, is_live(p, twin, stamp), false)) {
+		if (!names(twin, &p->key))
+			return DROP_TUPLE_TAKEN;
+		if (winner(p))
+			return follow_winner(p);
+	}
+	delete_pair(&at, twin, stamp);
+	return NEXT_STEP;
+}
+
 /* insert is steps 10.4 to 10.6. DROP_TUPLE_TAKEN is not the end: another try may do. */
 static __always_inline int insert(struct packet *p, const struct flow *e, const struct hop *back)
 {
-	long err;
+	int err; /* before Linux 6.4 the upper half of the helper's answer means nothing */
 
 	env_race(&p->key);
 	err = bpf_map_update_elem(&flows, &p->key, e, BPF_NOEXIST);
@@ -103,14 +117,16 @@ static __noinline int try_backend(struct packet *p, struct flow *e, const struct
 	struct backend *b = next_backend(e, run, all_up);
 	struct flow_key to = {.saddr = p->key.saddr, .sport = p->key.sport};
 	enum way way;
+	int v;
 
 	if (!b)
 		return DROP_NO_BACKEND;
 	to.daddr = b->addr;
 	to.dport = b->port ? FAULT(48, b->port, bpf_htons(b->port)) : p->key.dport;
 	set_leaving(e, &p->key, &to);
-	if (!clear_twin(p, e))
-		return DROP_TUPLE_TAKEN;
+	v = clear_twin(p, e);
+	if (v != NEXT_STEP)
+		return v;
 	way = find_way(p, to.saddr, to.daddr, &e->hop);
 	if (way == WAY_NO_NEIGHBOUR)
 		return DROP_NO_NEIGHBOUR;
@@ -133,8 +149,13 @@ static __always_inline void delete_stale(const struct packet *p)
 {
 	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
 
-	if (f && !counts(p, f))
-		delete_pair(&p->key, f);
+	struct stamp stamp;
+
+	if (!f)
+		return;
+	stamp = stamp_of(f);
+	if (!counts(p, f, stamp))
+		delete_pair(&p->key, f, stamp);
 }
 
 /* choose is steps 9 to 11. */

@@ -30,12 +30,12 @@ static __always_inline enum fitness judge(const struct packet *p, const struct f
 }
 
 /* reset_entry answers with a reset and, if it was sent, forgets the packet's entry. */
-static __always_inline int reset_entry(const struct packet *p)
+static __always_inline int reset_entry(const struct packet *p, struct flow *f, struct stamp stamp)
 {
 	int v = answer_reset(p);
 
 	if (v == ANSWER_RESET)
-		bpf_map_delete_elem(&flows, &p->key);
+		delete_entry(&p->key, f, stamp);
 	return v;
 }
 
@@ -50,24 +50,25 @@ static __always_inline void end_entry(const struct packet *p, struct flow *f)
 /* end_flow is steps 2 to 4: f's service or backend is gone or down. */
 static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitness fitness)
 {
+	struct stamp ended = {.seen = p->now, .era = p->stamp.era};
 	bool forward = f->dir == DIR_FORWARD;
 	struct flow *twin;
 
 	if (p->key.proto == IPPROTO_UDP) {
-		delete_pair(&p->key, f);
+		delete_pair(&p->key, f, p->stamp);
 		return forward ? NEXT_OPEN : DROP_FLOW_ENDED;
 	}
 	if (forward && is_pure_syn(p) && (fitness == GONE || READ_ONCE(f->state) == FLOW_NEW)) {
-		delete_pair(&p->key, f);
+		delete_pair(&p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
 	if (p->flags & FAULT(35, TCP_RST, 0)) {
-		delete_pair(&p->key, f);
+		delete_pair(&p->key, f, p->stamp);
 		return DROP_FLOW_ENDED;
 	}
 	twin = find_twin(&p->key, f);
 	if (twin)
 		end_entry(p, twin);
 	end_entry(p, f);
-	return reset_entry(p);
+	return reset_entry(p, f, ended);
 }

@@ -23,8 +23,7 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
  * make_twin inserts the twin of f, the entry at the packet's key; hop is the
  * twin's way out. It returns -EEXIST if something is at the twin's key.
  */
-static __noinline long make_twin(const struct packet *p, const struct flow *f,
-				 const struct hop *hop)
+static __noinline int make_twin(const struct packet *p, const struct flow *f, const struct hop *hop)
 {
 	struct flow_key at = twin_key(f, p->key.proto);
 	struct flow_key to = reversed(&p->key);

@@ -17,6 +17,7 @@ struct exports {
 	enum backend_state backend_state;
 	enum flow_dir flow_dir;
 	enum flow_state flow_state;
+	enum device_flag device_flag;
 	enum verdict verdict;
 };
 

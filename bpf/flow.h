@@ -41,16 +41,6 @@ static __always_inline bool names(const struct flow *f, const struct flow_key *k
 	       f->sport == key->dport;
 }
 
-/*
- * struct stamp is an entry's seen and era, read at once. Elements of the table
- * are used again at once too, so what was judged by one stamp may only be
- * deleted while it still has it.
- */
-struct stamp {
-	__u32 seen;
-	__u32 era;
-};
-
 _Static_assert(offsetof(struct flow, seen) % 8 == 0, "a stamp is swapped as one u64");
 _Static_assert(offsetof(struct flow, era) == offsetof(struct flow, seen) + 4, "a stamp is one u64");
 
@@ -90,9 +80,11 @@ static __always_inline bool delete_entry(const struct flow_key *key, struct flow
 	__u64 was = seen | (__u64)stamp.era << 32;
 	__u64 claimed = seen | (__u64)ERA_CLAIMED << 32;
 
+	__u64 *both = __builtin_assume_aligned(&f->seen, 8);
+
 	if (stamp.era == ERA_CLAIMED)
 		return false;
-	if (__sync_val_compare_and_swap((__u64 *)&f->seen, was, claimed) != was)
+	if (__sync_val_compare_and_swap(both, was, claimed) != was)
 		return false;
 	bpf_map_delete_elem(&flows, key);
 	return true;

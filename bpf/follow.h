@@ -6,17 +6,17 @@
 #include "life.h"
 
 /* follow_ended is step 3: the flow was ended here, and its peers are told once each. */
-static __noinline int follow_ended(const struct packet *p, const struct flow *f)
+static __noinline int follow_ended(const struct packet *p, struct flow *f)
 {
 	if (p->flags & TCP_RST || p->key.proto == IPPROTO_UDP) {
-		bpf_map_delete_elem(&flows, &p->key);
+		delete_entry(&p->key, f, p->stamp);
 		return DROP_FLOW_ENDED;
 	}
 	if (f->dir == DIR_FORWARD && is_pure_syn(p)) {
-		delete_pair(&p->key, f);
+		delete_pair(&p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
-	return reset_entry(p);
+	return reset_entry(p, f, p->stamp);
 }
 
 /* is_due says that f must be checked. */
@@ -39,7 +39,7 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		return follow_ended(p, f);
 	if (unlikely(state == FLOW_CLOSED) && f->dir == DIR_FORWARD &&
 	    FAULT(40, is_pure_syn(p), false)) {
-		delete_pair(&p->key, f);
+		delete_pair(&p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
 	if (unlikely(is_due(p, f))) {

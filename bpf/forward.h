@@ -46,5 +46,7 @@ static __always_inline int forward(struct packet *p, const struct flow *f)
 	COPY(data, &f->hop, 12);
 	p->egress = READ_ONCE(f->hop.ifindex);
 	count_packet(p, f);
-	return p->egress == p->ctx->ingress_ifindex ? FORWARD_TX : FORWARD_REDIRECT;
+	if (p->egress == p->ctx->ingress_ifindex && f->hop.flags & DEVICE_TX)
+		return FORWARD_TX;
+	return FORWARD_REDIRECT;
 }

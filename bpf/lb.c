@@ -41,12 +41,27 @@ static __always_inline int handle(struct packet *p)
 	if (unlikely(v != NEXT_STEP))
 		return v;
 	f = bpf_map_lookup_elem(&flows, &p->key);
-	if (unlikely(!f || !counts(p, f)))
+	if (unlikely(!f))
+		return open_flow(p);
+	p->stamp = stamp_of(f);
+	if (unlikely(!counts(p, f, p->stamp)))
 		return open_flow(p);
 	v = follow(p, f);
 	if (likely(v == NEXT_STEP))
 		return forward(p, f);
 	return v == NEXT_OPEN ? open_flow(p) : v;
+}
+
+/*
+ * send_back returns an answer to where the packet came from. A veth's far end
+ * may not notice XDP_TX, but does notice a redirect.
+ */
+static __always_inline int send_back(const struct packet *p)
+{
+	__u32 ifindex = p->ctx->ingress_ifindex;
+	struct device *d = bpf_map_lookup_elem(&devices, &ifindex);
+
+	return d && d->flags & DEVICE_TX ? XDP_TX : env_redirect(ifindex);
 }
 
 /* act does what the verdict says. */
@@ -58,9 +73,10 @@ static __always_inline int act(const struct packet *p, int verdict)
 	case FORWARD_REDIRECT:
 		return env_redirect(p->egress);
 	case FORWARD_TX:
+		return XDP_TX;
 	case ANSWER_RESET:
 	case ANSWER_UNREACHABLE:
-		return XDP_TX;
+		return send_back(p);
 	default:
 		return XDP_DROP;
 	}

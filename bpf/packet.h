@@ -35,10 +35,21 @@ enum tcp_flag {
 	TCP_ACK = 0x10,
 };
 
+/*
+ * struct stamp is an entry's seen and era, read at once. Elements of the table
+ * are used again at once too, so what was judged by one stamp may only be
+ * deleted while it still has it.
+ */
+struct stamp {
+	__u32 seen;
+	__u32 era;
+};
+
 struct packet {
 	struct xdp_md *ctx;
 	const struct control *control;
 	struct flow_key key;
+	struct stamp stamp; /* of the entry at key, when it was found */
 	__u32 now; /* tick */
 	__u32 era; /* control's, as this and epoch were when the packet came */
 	__u32 epoch; /* so what changes from then on makes the next packet check again */

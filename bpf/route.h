@@ -30,6 +30,7 @@ static __noinline enum way find_way(const struct packet *p, __be32 from, __be32 
 		.ipv4_src = from,
 		.ipv4_dst = to,
 	};
+	struct device *device;
 	__u32 ifindex;
 
 	switch (env_fib(p->ctx, &fib)) {
@@ -43,11 +44,13 @@ static __noinline enum way find_way(const struct packet *p, __be32 from, __be32 
 		return WAY_NONE;
 	}
 	ifindex = fib.ifindex;
-	if (!bpf_map_lookup_elem(&devices, &ifindex))
+	device = bpf_map_lookup_elem(&devices, &ifindex);
+	if (!device)
 		return FAULT(18, WAY_NO_DEVICE, WAY_NONE);
 	__builtin_memcpy(hop->dmac, fib.dmac, sizeof(hop->dmac));
 	__builtin_memcpy(hop->smac, fib.smac, sizeof(hop->smac));
 	hop->ifindex = ifindex;
+	hop->flags = device->flags;
 	return WAY_FOUND;
 }
 
@@ -56,12 +59,15 @@ static __always_inline void way_it_came(const struct packet *p, struct hop *hop)
 {
 	void *data = (void *)(long)p->ctx->data;
 	struct ethhdr *eth = data;
+	struct device *device;
 
 	if ((void *)(eth + 1) > (void *)(long)p->ctx->data_end)
 		return; /* unreachable: parse has been there */
 	__builtin_memcpy(hop->dmac, eth->h_source, sizeof(hop->dmac));
 	__builtin_memcpy(hop->smac, eth->h_dest, sizeof(hop->smac));
 	hop->ifindex = p->ctx->ingress_ifindex;
+	device = bpf_map_lookup_elem(&devices, &hop->ifindex);
+	hop->flags = device ? device->flags : 0;
 }
 
 /*

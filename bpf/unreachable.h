@@ -18,27 +18,33 @@ struct icmp_error {
 	__u32 unused;
 };
 
-/* answer_unreachable returns ANSWER_UNREACHABLE or DROP_NO_BACKEND. */
+#define GROWTH ((int)(sizeof(struct iphdr) + sizeof(struct icmp_error)))
+
+/*
+ * answer_unreachable returns ANSWER_UNREACHABLE or DROP_NO_BACKEND. The new
+ * headers go in front of the datagram's, where there is always room; behind it
+ * there may be none.
+ */
 static __noinline int answer_unreachable(const struct packet *p)
 {
 	struct ethhdr *eth = (void *)(long)p->ctx->data;
 	struct icmp_error icmp = {.type = ICMP_DEST_UNREACH, .code = ICMP_PORT_UNREACH};
-	__u32 quote[QUOTE_LEN / 4];
 	struct icmp_error *to;
+	struct ethhdr old;
 
-	if ((void *)(eth + 1) + QUOTE_LEN > (void *)(long)p->ctx->data_end || !may_answer(p))
+	if ((void *)(eth + 1) > (void *)(long)p->ctx->data_end || !may_answer(p))
 		return DROP_NO_BACKEND;
-	__builtin_memcpy(quote, eth + 1, QUOTE_LEN);
-	if (!resize(p->ctx, UNREACHABLE_LEN))
+	old = *eth;
+	if (bpf_xdp_adjust_head(p->ctx, -GROWTH) || !resize(p->ctx, UNREACHABLE_LEN))
 		return DROP_NO_BACKEND;
 	eth = (void *)(long)p->ctx->data;
 	if ((void *)eth + UNREACHABLE_LEN > (void *)(long)p->ctx->data_end)
 		return DROP_NO_BACKEND;
+	*eth = old;
 	turn_round(p, eth, IPPROTO_ICMP, UNREACHABLE_LEN);
-	icmp.checksum =
-		~fold(csum_words(quote, QUOTE_LEN / 2, csum_words(&icmp, sizeof(icmp) / 2, 0)));
 	to = (void *)(eth + 1) + sizeof(struct iphdr);
+	icmp.checksum =
+		~fold(csum_words(to + 1, QUOTE_LEN / 2, csum_words(&icmp, sizeof(icmp) / 2, 0)));
 	*to = icmp;
-	__builtin_memcpy(to + 1, quote, QUOTE_LEN);
 	return ANSWER_UNREACHABLE;
 }

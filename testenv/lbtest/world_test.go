@@ -174,20 +174,9 @@ func (w *world) send(frames ...[]byte) {
 	}
 }
 
-// editFlow changes the entry of a tuple.
-func (w *world) editFlow(proto uint8, src, dst netip.AddrPort, edit func(*loader.Flow)) {
-	w.tb.Helper()
-	var f loader.Flow
-	key := flowKey(proto, src, dst)
-	if err := w.Maps[loader.LBMapFlows].Lookup(key, &f); err != nil {
-		return // a fault may have lost it, which the row will show
-	}
-	edit(&f)
-	w.put(loader.LBMapFlows, key, f)
-}
-
+// deleteFlow deletes the entry of a tuple; a fault may have done so already.
 func (w *world) deleteFlow(proto uint8, src, dst netip.AddrPort) {
-	_ = w.Maps[loader.LBMapFlows].Delete(flowKey(proto, src, dst)) // as in editFlow
+	_ = w.Maps[loader.LBMapFlows].Delete(flowKey(proto, src, dst))
 }
 
 // An effect is all that one packet does.
