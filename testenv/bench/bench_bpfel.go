@@ -36,6 +36,7 @@ const (
 	benchProgLookupRedirect = "lookup_redirect"
 	benchProgRedirect       = "redirect"
 	benchProgRunEmpty       = "run_empty"
+	benchProgRunForward     = "run_forward"
 	benchProgRunHit         = "run_hit"
 	benchProgRunLookup      = "run_lookup"
 	benchProgRunNew         = "run_new"
@@ -93,6 +94,7 @@ type benchProgramSpecs struct {
 	LookupRedirect *ebpf.ProgramSpec `ebpf:"lookup_redirect"`
 	Redirect       *ebpf.ProgramSpec `ebpf:"redirect"`
 	RunEmpty       *ebpf.ProgramSpec `ebpf:"run_empty"`
+	RunForward     *ebpf.ProgramSpec `ebpf:"run_forward"`
 	RunHit         *ebpf.ProgramSpec `ebpf:"run_hit"`
 	RunLookup      *ebpf.ProgramSpec `ebpf:"run_lookup"`
 	RunNew         *ebpf.ProgramSpec `ebpf:"run_new"`
@@ -208,6 +210,7 @@ type benchPrograms struct {
 	LookupRedirect *ebpf.Program `ebpf:"lookup_redirect"`
 	Redirect       *ebpf.Program `ebpf:"redirect"`
 	RunEmpty       *ebpf.Program `ebpf:"run_empty"`
+	RunForward     *ebpf.Program `ebpf:"run_forward"`
 	RunHit         *ebpf.Program `ebpf:"run_hit"`
 	RunLookup      *ebpf.Program `ebpf:"run_lookup"`
 	RunNew         *ebpf.Program `ebpf:"run_new"`
@@ -222,6 +225,7 @@ func (p *benchPrograms) Close() error {
 		p.LookupRedirect,
 		p.Redirect,
 		p.RunEmpty,
+		p.RunForward,
 		p.RunHit,
 		p.RunLookup,
 		p.RunNew,

@@ -42,6 +42,8 @@ func TestPacketPrograms(t *testing.T) {
 	}
 	p.repeat("run_lookup", p.syn, 10, xdpTX) // the same tuple
 	p.repeat("run_lookup", p.synAck, 10, 0)  // one that is not in the table
+	p.repeat("run_forward", p.ack, 10, xdpRedirect)
+	p.repeat("run_forward", p.synAck, 10, 0)
 	p.hit(1000)
 	p.make(1000)
 	p.hit(10) // new flows have not become part of it

@@ -52,7 +52,7 @@ func newPacketBench(b *bench) *packetBench {
 		return netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: &newFlows, Gw: r.ClientAddrs[0].AsSlice()})
 	})
 	k, dir := attach(b.ctx, b, r, oneService(r, model.TCP, 80, 8080))
-	coll := loadPrograms(b, dir, "run_empty", "run_restore", "run_swap", "run_lookup", "run_hit", "run_new")
+	coll := loadPrograms(b, dir, "run_empty", "run_restore", "run_swap", "run_lookup", "run_forward", "run_hit", "run_new")
 	client, backend := netip.AddrPortFrom(r.ClientAddrs[0], 40000), netip.AddrPortFrom(r.BackendAddrs[0], 8080)
 	service := netip.AddrPortFrom(vip, 80)
 	p := &packetBench{
@@ -172,6 +172,7 @@ func packets(b *bench) {
 		{"restore the packet", simple("run_restore")},
 		{"restore, swap MAC addresses", simple("run_swap")},
 		{"restore, one LRU look-up", simple("run_lookup")},
+		{"restore, look-up, MAC addresses, redirect", func() float64 { return p.repeat("run_forward", p.ack, packetRuns, xdpRedirect) }},
 		{"restore, Fairlead: TCP flow hit", func() float64 { return p.hit(packetRuns) }},
 		{"restore, Fairlead: new TCP flow", func() float64 { return p.make(newRuns) }},
 	}
@@ -195,6 +196,6 @@ func packets(b *bench) {
 		own := ns[i] - restore
 		t.add(s.name, fmt.Sprintf("%.1f", ns[i]), fmt.Sprintf("%.1f", own), ratio(own, lookup))
 	}
-	t.targets = []target{{what: "TCP flow hit / one look-up", got: (ns[4] - restore) / lookup, bound: lookupTarget}}
+	t.targets = []target{{what: "TCP flow hit / one look-up", got: (ns[5] - restore) / lookup, bound: lookupTarget}}
 	t.print(b.out)
 }

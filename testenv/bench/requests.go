@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -139,6 +140,7 @@ func (s *site) start(cmd *exec.Cmd) {
 	s.Helper()
 	cmd.Stderr = s.b.log
 	s.rig.Balancer.Start(s, cmd)
+	s.Cleanup(func() { stop(cmd) })
 	to := netip.AddrPortFrom(vip, 80).String()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		c, err := s.rig.Clients[0].DialContext(s.b.ctx, "tcp", to)
@@ -149,6 +151,23 @@ func (s *site) start(cmd *exec.Cmd) {
 		if time.Now().After(deadline) || s.b.ctx.Err() != nil {
 			s.Fatalf("wait for %s: %v", filepath.Base(cmd.Path), err)
 		}
+	}
+}
+
+// stop lets a proxy end by itself, so that it leaves nothing; one that does not
+// is killed with its host.
+func stop(cmd *exec.Cmd) {
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		_ = cmd.Process.Kill()
+		<-done
 	}
 }
 

@@ -89,6 +89,17 @@ static __always_inline __u32 *find(void *data)
 	return bpf_map_lookup_elem(&table, &key);
 }
 
+/* swap makes the packet's sender its receiver. */
+static __always_inline void swap(__u16 *mac)
+{
+	for (int i = 0; i < 3; i++) {
+		__u16 dest = mac[i];
+
+		mac[i] = mac[i + 3];
+		mac[i + 3] = dest;
+	}
+}
+
 SEC("xdp.frags")
 int run_empty(struct xdp_md *ctx)
 {
@@ -105,16 +116,11 @@ int run_restore(struct xdp_md *ctx)
 SEC("xdp.frags")
 int run_swap(struct xdp_md *ctx)
 {
-	__u16 *mac = restore(ctx);
+	void *data = restore(ctx);
 
-	if (!mac)
+	if (!data)
 		return XDP_ABORTED;
-	for (int i = 0; i < 3; i++) {
-		__u16 dest = mac[i];
-
-		mac[i] = mac[i + 3];
-		mac[i + 3] = dest;
-	}
+	swap(data);
 	return XDP_TX;
 }
 
@@ -128,6 +134,22 @@ int run_lookup(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	action = find(data);
 	return action ? (int)*action : XDP_ABORTED;
+}
+
+/* run_forward is the least that forwards a packet by a table. */
+SEC("xdp.frags")
+int run_forward(struct xdp_md *ctx)
+{
+	void *data = restore(ctx);
+	__u32 *to;
+
+	if (!data)
+		return XDP_ABORTED;
+	to = find(data);
+	if (!to)
+		return XDP_ABORTED;
+	swap(data);
+	return bpf_redirect(*to, 0);
 }
 
 SEC("xdp.frags")
