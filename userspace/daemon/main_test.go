@@ -1,0 +1,69 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// childOptions is the environment variable that makes the test binary an
+// agent: an agent has to be a process of its own to live in a namespace.
+const childOptions = "FAIRLEAD_DAEMON_CHILD"
+
+func TestMain(m *testing.M) {
+	if o := os.Getenv(childOptions); o != "" {
+		if err := playAgent(o); err != nil {
+			fmt.Fprintln(os.Stderr, "agent:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// playAgent runs an agent until SIGTERM, and then looks for goroutines that it
+// has forgotten.
+func playAgent(options string) error {
+	var o Options
+	if err := json.Unmarshal([]byte(options), &o); err != nil {
+		return err
+	}
+	before := goleak.IgnoreCurrent()
+	err := func() error {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+		return Run(ctx, o)
+	}()
+	if err != nil {
+		return err
+	}
+	return goleak.Find(before, goleak.IgnoreTopFunction("os/signal.loop"))
+}
+
+// patience is far longer than anything takes on a busy machine.
+const patience = 60 * time.Second
+
+// await calls try until it returns nil.
+func await(t *testing.T, what string, try func() error) {
+	t.Helper()
+	end := time.Now().Add(patience)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
