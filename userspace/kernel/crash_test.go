@@ -1,0 +1,200 @@
+package kernel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fairlead/loader"
+	"fairlead/testenv"
+	"fairlead/userspace/host"
+	"fairlead/userspace/model"
+)
+
+// childTask makes the test binary a command that is killed on its way.
+const childTask = "FAIRLEAD_KERNEL_CHILD"
+
+// A task is what such a command does.
+type task struct {
+	Dir   string
+	State *model.State // nil: detach
+	Die   int          // after that many points at which it can be killed
+}
+
+func TestMain(m *testing.M) {
+	t := os.Getenv(childTask)
+	if t == "" {
+		os.Exit(m.Run())
+	}
+	if err := playCommand(t); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func playCommand(text string) error {
+	var t task
+	if err := json.Unmarshal([]byte(text), &t); err != nil {
+		return err
+	}
+	crash = func(point string) {
+		if t.Die--; t.Die < 0 {
+			fmt.Fprintln(os.Stderr, "killed after:", point)
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+		}
+	}
+	if t.State == nil {
+		return Detach(context.Background(), t.Dir, nil, 0, nil)
+	}
+	k, _, err := Attach(context.Background(), t.State, Options{Dir: t.Dir, SetSysctl: true})
+	if err != nil {
+		return err
+	}
+	return k.Close()
+}
+
+// killed runs a command on the balancer and reports whether it came to the
+// point at which it is to die.
+func killed(t *testing.T, r *testenv.Rig, what task) bool {
+	t.Helper()
+	text, err := json.Marshal(what)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr strings.Builder
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env, cmd.Stderr = append(os.Environ(), childTask+"="+string(text)), &stderr
+	err = r.Balancer.Run(cmd)
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return false
+	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
+		t.Logf("step %d: %s", what.Die, strings.TrimSpace(stderr.String()))
+		return true
+	}
+	t.Fatalf("command: %v: %s", err, stderr.String())
+	return false
+}
+
+// traces are what a command may leave on the host, and what was there before.
+type traces struct {
+	addresses, forwarding, neighbours string
+}
+
+func tracesOf(t *testing.T, r *testenv.Rig) (found traces) {
+	t.Helper()
+	r.Balancer.Do(t, func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		addrs, err := netlink.AddrList(lo, unix.AF_INET)
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			found.addresses += a.IPNet.String() + " "
+		}
+		list, err := netlink.NeighList(0, unix.AF_INET)
+		if err != nil {
+			return err
+		}
+		for _, n := range list {
+			if n.FlagsExt&netlink.NTF_EXT_MANAGED != 0 {
+				found.neighbours += n.IP.String() + " "
+			}
+		}
+		b, err := os.ReadFile("/proc/sys/net/ipv4/conf/client1/forwarding")
+		found.forwarding = strings.TrimSpace(string(b))
+		return err
+	})
+	return found
+}
+
+func TestKilledAnywhere(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1})
+	serve(t, r)
+	admin := netip.MustParseAddr("203.0.113.99")
+	r.Balancer.Do(t, func() error {
+		_, err := host.AddAddress(admin)
+		l, lerr := netlink.LinkByName("backend1")
+		if err := errors.Join(err, lerr); err != nil {
+			return err
+		}
+		// The rig's neighbours are permanent, which leaves nothing to manage.
+		return netlink.NeighDel(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: r.BackendAddrs[0].AsSlice()})
+	})
+	r.Balancer.Sysctl(t, "net.ipv4.conf.client1.forwarding", "0")
+	before := tracesOf(t, r)
+	small := stateOf(r)
+	large := stateOf(r)
+	for i, a := range []string{"203.0.113.11", "203.0.113.99"} {
+		s := small.Services[0]
+		s.Name, s.Listen = "more"+strconv.Itoa(i), netip.AddrPortFrom(netip.MustParseAddr(a), 80)
+		large.Services = append(large.Services, s)
+	}
+	for _, row := range []struct {
+		name        string
+		first, dies *model.State
+	}{
+		{"attach", nil, large},
+		{"attach again with more", small, large},
+		{"attach again with less", large, small},
+		{"detach", large, nil},
+	} {
+		for _, next := range []*model.State{large, nil} {
+			name := row.name + " then " + map[bool]string{true: "detach", false: "attach"}[next == nil]
+			t.Run(name, func(t *testing.T) {
+				dir := pins(t)
+				for die, more := 0, true; more; die++ {
+					if row.first != nil && killed(t, r, task{dir, row.first, 1000}) {
+						t.Fatal("killed too early")
+					}
+					more = killed(t, r, task{dir, row.dies, die})
+					mend(t, r, dir, next)
+					if after := tracesOf(t, r); after != before {
+						t.Fatalf("left behind: %+v, before %+v", after, before)
+					}
+				}
+			})
+		}
+	}
+}
+
+// mend runs the command that comes after a killed one, attach if there is a
+// state, and takes everything out.
+func mend(t *testing.T, r *testenv.Rig, dir string, state *model.State) {
+	t.Helper()
+	if state != nil {
+		k, _ := attached(t, r, state, Options{Dir: dir, SetSysctl: true})
+		if mode := k.Instance().Control().Mode(); mode != loader.ModeOn {
+			t.Errorf("mode %s", mode)
+		}
+		if _, err := ask(t, r.Clients[0]); err != nil {
+			t.Errorf("after attaching again: %v", err)
+		}
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	r.Balancer.Do(t, func() error {
+		err := Detach(t.Context(), dir, nil, 0, nil)
+		if state == nil && errors.Is(err, loader.ErrNotAttached) {
+			return nil
+		}
+		return err
+	})
+}
