@@ -228,9 +228,12 @@ func (g *generator) route() change {
 
 func (g *generator) device() change {
 	ifindex := pick(g.r, interfaces)
-	can := oneIn(g.r, 2) || ifindex == interfaces[0]
-	text := fmt.Sprintf("device %d: %v", ifindex, can)
-	return change{part: partDevice, row: ifindex, text: text, apply: func(w *world) { w.Devices[ifindex] = can }}
+	if oneIn(g.r, 3) {
+		return change{part: partDevice, row: ifindex, text: fmt.Sprintf("no device %d", ifindex), apply: func(w *world) { delete(w.Devices, ifindex) }}
+	}
+	flags := g.r.Uint32N(4)
+	text := fmt.Sprintf("device %d: flags %d", ifindex, flags)
+	return change{part: partDevice, row: ifindex, text: text, apply: func(w *world) { w.Devices[ifindex] = flags }}
 }
 
 func (g *generator) listener() change {
@@ -286,7 +289,7 @@ func (g *generator) rival() []change {
 	}
 	g.want = &t
 	f := m.Flow{
-		Leave: leave, Hop: newRoute(r).hop, Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
+		Leave: leave, Hop: newHop(r), Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
 		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(5)),
 		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3), BackendGen: r.Uint32N(3),
 	}

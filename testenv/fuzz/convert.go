@@ -58,7 +58,7 @@ func flowOf(t m.Tuple, f m.Flow) loader.LBFlow {
 	l4, ip := m.Delta(t, f.Leave)
 	return loader.LBFlow{
 		Saddr: rawAddr(f.Leave.Src), Daddr: rawAddr(f.Leave.Dst), Sport: rawPort(f.Leave.SPort), Dport: rawPort(f.Leave.DPort),
-		Hop:  loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex},
+		Hop:  loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex, Flags: f.Hop.Flags},
 		Seen: f.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: f.Era,
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
 		L4Delta: rawPort(l4), IpDelta: rawPort(ip), Dir: f.Dir, State: f.State, Fins: f.Fins,
@@ -71,7 +71,7 @@ func flowFrom(k loader.LBFlowKey, f loader.LBFlow) (t m.Tuple, flow m.Flow, faul
 	t = m.Tuple{Src: addrFrom(k.Saddr), Dst: addrFrom(k.Daddr), SPort: portFrom(k.Sport), DPort: portFrom(k.Dport), Proto: k.Proto}
 	flow = m.Flow{
 		Leave: m.Tuple{Src: addrFrom(f.Saddr), Dst: addrFrom(f.Daddr), SPort: portFrom(f.Sport), DPort: portFrom(f.Dport), Proto: k.Proto},
-		Hop:   m.Hop{DMAC: f.Hop.Dmac, SMAC: f.Hop.Smac, Ifindex: f.Hop.Ifindex},
+		Hop:   m.Hop{DMAC: f.Hop.Dmac, SMAC: f.Hop.Smac, Ifindex: f.Hop.Ifindex, Flags: f.Hop.Flags},
 		Seen:  f.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: f.Era,
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
 		Dir: f.Dir, State: f.State, Fins: f.Fins,

@@ -160,7 +160,8 @@ func (k *kernel) sync(w *world, c change) error {
 	case partVIP:
 		return set(k.Maps[loader.LBMapVips], c.addr, uint32(0), w.VIPs[c.addr])
 	case partDevice:
-		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{}, w.Devices[c.row])
+		flags, ok := w.Devices[c.row]
+		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
 	case partStandby:
 		return set(k.Maps[loader.LBMapStandby], keyOf(c.tuple), uint32(0), w.Standby[c.tuple])
 	case partRoute:

@@ -34,6 +34,7 @@ func raceWorld(n int) *world {
 	w := newWorld(rand.New(rand.NewPCG(1, 1)))
 	clear(w.Listeners)
 	clear(w.VIPs)
+	w.Devices[interfaces[0]] = m.DeviceTX
 	w.Control = m.Control{Mode: m.ModeOn, Era: 1, Hz: 250, ReplyLimit: 100, Idle: [m.IdleMax]uint32{9e5, 9e5, 9e5, 9e5, 9e5}}
 	w.Now = 1000
 	w.Services[0] = m.Service{State: m.ServiceXDP, Gen: 1, Slots: m.Run{Length: uint32(n)}, SlotsAll: m.Run{Length: uint32(n)}}

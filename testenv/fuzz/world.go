@@ -49,7 +49,7 @@ func newWorld(r *rand.Rand) *world {
 	w := &world{Model: &m.Model{
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]bool{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
-		Devices: map[uint32]bool{}, Standby: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
+		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
 		Flows: map[m.Tuple]*m.Flow{}, Turns: make([]uint64, numServices),
 		ServiceCounters: make([]m.Counters, numServices), BackendCounters: make([]m.Counters, numBackends),
 	}, fib: map[m.Addr]route{}}
@@ -77,7 +77,7 @@ func newWorld(r *rand.Rand) *world {
 	}
 	w.fillSlots(r)
 	for _, i := range interfaces[:3] {
-		w.Devices[i] = true
+		w.Devices[i] = r.Uint32N(2)
 	}
 	for _, pool := range [][]m.Addr{clients, servers, spoofed} {
 		for _, addr := range pool {
@@ -127,11 +127,7 @@ func newBackend(r *rand.Rand, owner uint32) m.Backend {
 
 // newRoute mostly leads somewhere.
 func newRoute(r *rand.Rand) route {
-	way := route{hop: m.Hop{
-		DMAC:    m.MAC{2, 0, 0, 1, 0, byte(r.IntN(256))},
-		SMAC:    m.MAC{2, 0, 0, 2, 0, byte(r.IntN(256))},
-		Ifindex: pick(r, interfaces[:3]),
-	}}
+	way := route{hop: newHop(r)}
 	if oneIn(r, 20) {
 		way.hop.Ifindex = pick(r, interfaces)
 	}
@@ -142,6 +138,15 @@ func newRoute(r *rand.Rand) route {
 		way.result = -22
 	}
 	return way
+}
+
+func newHop(r *rand.Rand) m.Hop {
+	return m.Hop{
+		DMAC:    m.MAC{2, 0, 0, 1, 0, byte(r.IntN(256))},
+		SMAC:    m.MAC{2, 0, 0, 2, 0, byte(r.IntN(256))},
+		Ifindex: pick(r, interfaces[:3]),
+		Flags:   r.Uint32N(2),
+	}
 }
 
 // listen makes a service reachable by up to four ports of one or two protocols.

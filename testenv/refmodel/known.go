@@ -136,9 +136,9 @@ func (m *Model) holds(f *Flow) bool {
 
 // checkRoute is step 5.6.
 func (m *Model) checkRoute(f *Flow) (Verdict, bool) {
-	answer, hop := m.FIB(f.Leave.Src, f.Leave.Dst)
+	answer, hop, usable := m.route(f.Leave.Src, f.Leave.Dst)
 	switch {
-	case answer == FIBSuccess && m.Devices[hop.Ifindex]:
+	case usable:
 		f.Hop = hop
 	case f.Dir == Reply || answer == FIBNoNeigh:
 	case answer == FIBSuccess:

@@ -10,14 +10,15 @@ type Model struct {
 	Services  []Service
 	Backends  []Backend
 	Slots     []uint32
-	Devices   map[uint32]bool
+	Devices   map[uint32]uint32 // flags by interface
 	Standby   map[Tuple]bool
 
 	// Surroundings.
 	Now     uint32 // tick
 	Clock   uint64 // CLOCK_MONOTONIC, ns
 	Ingress uint32 // interface that packets come in by
-	// FIB answers for the way from src to dst. The hop matters only for FIBSuccess.
+	// FIB answers for the way from src to dst. The hop matters only for
+	// FIBSuccess, and its flags never do.
 	FIB func(src, dst Addr) (FIBResult, Hop)
 	// Rivals are entries that another CPU puts into Flows just before one would
 	// be inserted there.
@@ -33,7 +34,7 @@ type Model struct {
 }
 
 // A Result is what became of a packet. Out is the frame afterwards, Egress the
-// interface that it was redirected to, 0 if it was not.
+// interface that it was redirected to, 0 if it was not redirected.
 type Result struct {
 	Verdict Verdict
 	Action  Action
@@ -45,14 +46,18 @@ type Result struct {
 // its buffer. The frame is left as it is.
 func (m *Model) Process(frame []byte, linear int) Result {
 	res := m.decide(frame, linear)
-	res.Action = res.Verdict.Action()
-	if res.Out == nil {
-		res.Out = frame
+	switch {
+	case res.Out != nil: // sent
+	case res.Verdict <= PassStandby:
+		res.Action, res.Out = XDPPass, frame
+	default:
+		res.Action, res.Out = XDPDrop, frame
 	}
 	m.Verdicts[res.Verdict]++
 	return res
 }
 
+// verdict is the result for a packet that is not sent.
 func verdict(v Verdict) Result { return Result{Verdict: v} }
 
 func (m *Model) decide(frame []byte, linear int) Result {
@@ -157,4 +162,12 @@ func (m *Model) counters(f *Flow) []*Counters {
 		cs = append(cs, &m.BackendCounters[f.Backend])
 	}
 	return cs
+}
+
+// route is the way from src to dst. Usable says that there is one, by a device
+// that XDP can send out of.
+func (m *Model) route(src, dst Addr) (answer FIBResult, hop Hop, usable bool) {
+	answer, hop = m.FIB(src, dst)
+	hop.Flags, usable = m.Devices[hop.Ifindex]
+	return answer, hop, usable && answer == FIBSuccess
 }

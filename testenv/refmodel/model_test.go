@@ -60,7 +60,7 @@ func newModel() *Model {
 			{Addr: dns, State: BackendUp, Gen: 4, Service: 2},
 		},
 		Slots:   []uint32{0, 1},
-		Devices: map[uint32]bool{1: true, 5: true},
+		Devices: map[uint32]uint32{1: DeviceTX, 5: DeviceTX},
 		Standby: map[Tuple]bool{},
 		Now:     10000,
 		Ingress: 1,

@@ -32,10 +32,10 @@ func (m *Model) forward(p *packet, f *Flow) Result {
 		be.PutUint16(l4[6:], sum)
 	}
 	m.count(p, f)
-	if f.Hop.Ifindex == m.Ingress {
-		return Result{Verdict: ForwardTX, Out: out}
+	if f.Hop.Ifindex == m.Ingress && f.Hop.Flags&DeviceTX != 0 {
+		return Result{Verdict: ForwardTX, Action: XDPTx, Out: out}
 	}
-	return Result{Verdict: ForwardRedirect, Out: out, Egress: f.Hop.Ifindex}
+	return Result{Verdict: ForwardRedirect, Action: XDPRedirect, Out: out, Egress: f.Hop.Ifindex}
 }
 
 // answerReset is a reset in answer to p, or the verdict over when there were
@@ -65,7 +65,7 @@ func (m *Model) answerReset(p *packet, over Verdict) Result {
 		tcp[13] |= ACK
 	}
 	be.PutUint16(tcp[16:], Checksum(pseudo(p.tuple.Dst, p.tuple.Src, TCP, tcpLen), tcp))
-	return Result{Verdict: AnswerReset, Out: out}
+	return m.answer(AnswerReset, out)
 }
 
 // noBackend answers a packet that no backend is there for.
@@ -83,7 +83,15 @@ func (m *Model) noBackend(p *packet) Result {
 	icmp[0], icmp[1] = 3, 3
 	copy(icmp[8:], p.frame[ethLen:ethLen+quote])
 	be.PutUint16(icmp[2:], Checksum(icmp))
-	return Result{Verdict: AnswerUnreachable, Out: out}
+	return m.answer(AnswerUnreachable, out)
+}
+
+// answer sends a frame back to where the packet came from.
+func (m *Model) answer(v Verdict, out []byte) Result {
+	if m.Devices[m.Ingress]&DeviceTX != 0 {
+		return Result{Verdict: v, Action: XDPTx, Out: out}
+	}
+	return Result{Verdict: v, Action: XDPRedirect, Out: out, Egress: m.Ingress}
 }
 
 // answerHeaders fills in Ethernet and IP of an answer to p.

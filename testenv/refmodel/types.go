@@ -133,10 +133,14 @@ const (
 	FlowReset
 )
 
-// A Hop is a way out.
+// DeviceTX is the flag of a device whose frames XDP_TX can send back.
+const DeviceTX = 1
+
+// A Hop is a way out. Flags are those of its device.
 type Hop struct {
 	DMAC, SMAC MAC
 	Ifindex    uint32
+	Flags      uint32
 }
 
 // A Flow is one entry of the flow table: what becomes of the packets of a
@@ -232,17 +236,3 @@ const (
 	XDPTx       Action = 3
 	XDPRedirect Action = 4
 )
-
-// Action is what the program returns for v.
-func (v Verdict) Action() Action {
-	switch {
-	case v <= PassStandby:
-		return XDPPass
-	case v == ForwardRedirect:
-		return XDPRedirect
-	case v <= AnswerUnreachable:
-		return XDPTx
-	default:
-		return XDPDrop
-	}
-}

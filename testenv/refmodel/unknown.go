@@ -121,9 +121,9 @@ func (a *attempt) slot(at uint64) (uint32, Backend) {
 }
 
 func (a *attempt) wayOut(leave Tuple) (Hop, Verdict, bool) {
-	answer, hop := a.FIB(leave.Src, leave.Dst)
+	answer, hop, usable := a.route(leave.Src, leave.Dst)
 	switch {
-	case answer == FIBSuccess && a.Devices[hop.Ifindex]:
+	case usable:
 		return hop, 0, true
 	case answer == FIBSuccess:
 		return hop, DropDevice, false
@@ -160,9 +160,9 @@ func (a *attempt) make(f Flow) (res Result, again bool) {
 // wayBack is the way to the sender of a packet: what the FIB says, or the way
 // that the packet came.
 func (m *Model) wayBack(p *packet) (FIBResult, Hop) {
-	answer, hop := m.FIB(p.tuple.Dst, p.tuple.Src)
-	if answer == FIBSuccess && m.Devices[hop.Ifindex] {
+	answer, hop, usable := m.route(p.tuple.Dst, p.tuple.Src)
+	if usable {
 		return answer, hop
 	}
-	return answer, Hop{DMAC: MAC(p.frame[6:12]), SMAC: MAC(p.frame[0:6]), Ifindex: m.Ingress}
+	return answer, Hop{DMAC: MAC(p.frame[6:12]), SMAC: MAC(p.frame[0:6]), Ifindex: m.Ingress, Flags: m.Devices[m.Ingress]}
 }
