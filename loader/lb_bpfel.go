@@ -64,6 +64,12 @@ type LBDevice struct {
 	Flags uint32
 }
 
+type LBDeviceFlag uint32
+
+const (
+	LBDeviceFlagDEVICE_TX LBDeviceFlag = 1
+)
+
 type LBFlow struct {
 	_          structs.HostLayout
 	Saddr      uint32
@@ -72,10 +78,10 @@ type LBFlow struct {
 	Dport      uint16
 	Hop        LBHop
 	Seen       uint32
+	Era        uint32
 	Checked    uint32
 	Idle       uint32
 	Epoch      uint32
-	Era        uint32
 	Service    uint32
 	ServiceGen uint32
 	Backend    uint32
@@ -121,6 +127,7 @@ type LBHop struct {
 	Dmac    [6]uint8
 	Smac    [6]uint8
 	Ifindex uint32
+	Flags   uint32
 }
 
 type LBIdle uint32

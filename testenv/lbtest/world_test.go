@@ -109,7 +109,7 @@ func (w *world) reset() {
 	for i, row := range []uint32{2, 3, 4, slotUnset} {
 		w.put(loader.LBMapSlots, uint32(i), row)
 	}
-	w.put(loader.LBMapDevices, uint32(Ingress), loader.Device{})
+	w.put(loader.LBMapDevices, uint32(Ingress), loader.Device{Flags: uint32(loader.LBDeviceFlagDEVICE_TX)})
 	w.put(loader.LBMapDevices, uint32(uplink), loader.Device{})
 	for _, b := range []netip.AddrPort{back1, back2, dns1} {
 		w.route(b, RouteFound, uplink)
