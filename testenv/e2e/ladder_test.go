@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -44,7 +45,10 @@ func TestLostLinkLeavesNewConnectionsToTheProxy(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.PinDir, "link-client1")); err != nil {
 		t.Fatal(err)
 	}
-	stop := keepConnecting(t, s) // from the first moment on
+	// The kernel lets go of it a little later; connections until then are
+	// XDP's, and end with it.
+	stage.Await(t, "client1 to lose XDP", func() error { return s.Balancer.In(wantNoXDP) })
+	stop := keepConnecting(t, s)
 	wantProxy(t, s)
 	wantXDPAgain(t, s)
 	stop()
@@ -66,6 +70,14 @@ func TestInterfaceDownAndUp(t *testing.T) {
 		return err
 	})
 	wantXDPAgain(t, s)
+}
+
+func wantNoXDP() error {
+	l, err := netlink.LinkByName("client1")
+	if err == nil && l.Attrs().Xdp != nil && l.Attrs().Xdp.Attached {
+		err = errors.New("it carries an XDP program")
+	}
+	return err
 }
 
 func setLink(t *testing.T, s *stage.Stage, name string, up bool) {

@@ -135,6 +135,12 @@ func (p *Process) Stop(sig syscall.Signal) int {
 	return p.Wait()
 }
 
+// Kill kills it if it still runs, and waits for its end.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.done
+}
+
 // Wait waits for its end and returns its exit status, -1 if a signal killed it.
 func (p *Process) Wait() int {
 	p.tb.Helper()

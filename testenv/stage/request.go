@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"fairlead/testenv"
 )
 
 // An Answer is what a dummyserver answered.
@@ -23,9 +25,12 @@ type Answer struct {
 }
 
 // Get asks for a URL with a numeric address, over a connection of its own.
-func (s *Stage) Get(client int, url string) (Answer, error) {
+func (s *Stage) Get(client int, url string) (Answer, error) { return GetFrom(s.Clients[client], url) }
+
+// GetFrom is [Stage.Get] for any host.
+func GetFrom(h *testenv.Host, url string) (Answer, error) {
 	c := http.Client{
-		Transport: &http.Transport{DisableKeepAlives: true, DialContext: s.Clients[client].DialContext},
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: h.DialContext},
 		Timeout:   Patience,
 	}
 	r, err := c.Get(url)
@@ -92,8 +97,11 @@ func (s *Stage) Dial(client int, addr string) (*Talk, error) {
 		return nil, err
 	}
 	s.tb.Cleanup(func() { c.Close() })
-	return &Talk{c, bufio.NewReader(c)}, nil
+	return NewTalk(c), nil
 }
+
+// NewTalk returns a talk over a connection that the caller closes.
+func NewTalk(c net.Conn) *Talk { return &Talk{c, bufio.NewReader(c)} }
 
 // Ask sends a request over the connection and reads the answer.
 func (t *Talk) Ask() (Answer, error) {
