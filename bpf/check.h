@@ -31,7 +31,7 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 
 		if (is_live(p, twin, stamp))
 			return TWIN_TAKEN;
-		delete_pair(&at, twin, stamp);
+		delete_pair(p, &at, twin, stamp);
 	}
 	way_back(p, &hop);
 	return make_twin(p, f, &hop) ? TWIN_MISSING : TWIN_OURS;

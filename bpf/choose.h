@@ -88,7 +88,7 @@ static __always_inline int clear_twin(struct packet *p, const struct flow *e)
 		if (winner(p))
 			return follow_winner(p);
 	}
-	delete_pair(&at, twin, stamp);
+	delete_pair(p, &at, twin, stamp);
 	return NEXT_STEP;
 }
 
@@ -155,7 +155,7 @@ static __always_inline void delete_stale(const struct packet *p)
 		return;
 	stamp = stamp_of(f);
 	if (!counts(p, f, stamp))
-		delete_pair(&p->key, f, stamp);
+		delete_pair(p, &p->key, f, stamp);
 }
 
 /* choose is steps 9 to 11. */

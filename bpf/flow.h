@@ -69,25 +69,58 @@ static __always_inline bool is_live(const struct packet *p, const struct flow *f
 }
 
 /*
- * delete_entry deletes f, the entry at key, unless it has changed since it had
- * this stamp. Of two CPUs one claims it; nothing can be inserted at key until
- * it has deleted it, so the other may go on as if it were gone.
+ * claim gives f to one CPU alone to delete, if it still has this stamp. Nothing
+ * can be inserted at f's key until that has been done, so all others may go on
+ * as if it were gone.
  */
-static __always_inline bool delete_entry(const struct flow_key *key, struct flow *f,
-					 struct stamp stamp)
+static __always_inline bool claim(struct flow *f, struct stamp stamp)
 {
 	__u64 seen = stamp.seen;
 	__u64 was = seen | (__u64)stamp.era << 32;
 	__u64 claimed = seen | (__u64)ERA_CLAIMED << 32;
-
 	__u64 *both = __builtin_assume_aligned(&f->seen, 8);
 
-	if (stamp.era == ERA_CLAIMED)
+	return stamp.era != ERA_CLAIMED && __sync_val_compare_and_swap(both, was, claimed) == was;
+}
+
+/* delete_entry deletes f, the entry at key, unless it has changed since it had this stamp. */
+static __always_inline void delete_entry(const struct flow_key *key, struct flow *f,
+					 struct stamp stamp)
+{
+	if (claim(f, stamp))
+		bpf_map_delete_elem(&flows, key);
+}
+
+/*
+ * goes_with says that f's twin, which names it, is to be deleted with it: it is
+ * not another CPU's, who has begun to make the same flow anew.
+ */
+static __always_inline bool goes_with(const struct packet *p, const struct flow *f, struct stamp fs,
+				      const struct flow *twin, struct stamp ts)
+{
+	if (f->service != twin->service || f->service_gen != twin->service_gen ||
+	    f->backend != twin->backend || f->backend_gen != twin->backend_gen)
 		return false;
-	if (__sync_val_compare_and_swap(both, was, claimed) != was)
-		return false;
+	return is_live(p, f, fs) || !is_live(p, twin, ts);
+}
+
+/* delete_pair deletes f, the entry at key, and its twin. That goes first: f keeps its place. */
+static __noinline void delete_pair(const struct packet *p, const struct flow_key *key,
+				   struct flow *f, struct stamp fs)
+{
+	struct flow_key at = twin_key(f, key->proto);
+	struct flow *twin;
+	struct stamp ts;
+
+	if (!claim(f, fs))
+		return;
+	twin = bpf_map_lookup_elem(&flows, &at);
+	if (twin) {
+		ts = stamp_of(twin);
+		if (names(twin, key) && goes_with(p, f, fs, twin, ts))
+			delete_entry(&at, twin, ts);
+	}
 	bpf_map_delete_elem(&flows, key);
-	return true;
 }
 
 /* find_twin returns the twin of f, the entry at key; NULL when it has none. */
@@ -97,22 +130,6 @@ static __always_inline struct flow *find_twin(const struct flow_key *key, const 
 	struct flow *twin = bpf_map_lookup_elem(&flows, &at);
 
 	return twin && names(twin, key) ? twin : NULL;
-}
-
-/* delete_pair does what delete_entry does, and then deletes f's twin. */
-static __noinline void delete_pair(const struct flow_key *key, struct flow *f, struct stamp stamp)
-{
-	struct flow_key at = twin_key(f, key->proto);
-	struct flow *twin;
-
-	if (!delete_entry(key, f, stamp))
-		return;
-	twin = bpf_map_lookup_elem(&flows, &at);
-	if (!twin)
-		return;
-	stamp = stamp_of(twin);
-	if (names(twin, key))
-		delete_entry(&at, twin, stamp);
 }
 
 /* idle_of returns the time-out of a state, in ticks. */

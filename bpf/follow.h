@@ -13,7 +13,7 @@ static __noinline int follow_ended(const struct packet *p, struct flow *f)
 		return DROP_FLOW_ENDED;
 	}
 	if (f->dir == DIR_FORWARD && is_pure_syn(p)) {
-		delete_pair(&p->key, f, p->stamp);
+		delete_pair(p, &p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
 	return reset_entry(p, f, p->stamp);
@@ -39,7 +39,7 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		return follow_ended(p, f);
 	if (unlikely(state == FLOW_CLOSED) && f->dir == DIR_FORWARD &&
 	    FAULT(40, is_pure_syn(p), false)) {
-		delete_pair(&p->key, f, p->stamp);
+		delete_pair(p, &p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
 	if (unlikely(is_due(p, f))) {

@@ -133,16 +133,23 @@ func (m *Model) twin(key Tuple, f *Flow) (t *Flow, named bool) {
 	return t, t != nil && t.Leave.Reverse() == key
 }
 
-// deleteBoth removes an entry, and its twin if that names it.
+// deleteBoth removes an entry, and its twin if that names it, is of the same
+// service and backend, and does not live on where the entry has ended.
 func (m *Model) deleteBoth(key Tuple) {
 	f := m.Flows[key]
 	if f == nil {
 		return
 	}
-	if _, named := m.twin(key, f); named {
+	if t, named := m.twin(key, f); named && sameOwner(f, t) && (m.holds(f) || !m.holds(t)) {
 		delete(m.Flows, f.Leave.Reverse())
 	}
 	delete(m.Flows, key)
+}
+
+// sameOwner says that two entries are of one service and one backend.
+func sameOwner(f, t *Flow) bool {
+	return f.Service == t.Service && f.ServiceGen == t.ServiceGen &&
+		f.Backend == t.Backend && f.BackendGen == t.BackendGen
 }
 
 // count counts a forwarded packet.
