@@ -24,9 +24,23 @@ var ErrFull = errors.New("map is full")
 // A Want is everything that the kernel should hold.
 type Want struct {
 	Services []Service
-	// Devices are the indexes of the interfaces that XDP may send out of.
-	Devices []uint32
+	// Devices are the interfaces that XDP may send out of, by index.
+	Devices map[uint32]Device
 	Settings
+}
+
+// A Device is an interface that XDP may send out of.
+type Device struct {
+	// TX says that frames may go back out of it by XDP_TX, which is quicker
+	// than a redirect, but which a veth's far end may not notice.
+	TX bool
+}
+
+func (d Device) row() (row loader.Device) {
+	if d.TX {
+		row.Flags = uint32(loader.LBDeviceFlagDEVICE_TX)
+	}
+	return row
 }
 
 // Settings are what the control map holds of a configuration.

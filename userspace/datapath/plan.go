@@ -151,8 +151,8 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 		}
 	}
 	devices := map[uint32]loader.Device{}
-	for _, d := range want.Devices {
-		devices[d] = loader.Device{}
+	for index, d := range want.Devices {
+		devices[index] = d.row()
 	}
 	p.plan.listeners = diff(have.listeners, listeners)
 	p.plan.vips = diff(have.vips, vips)

@@ -127,7 +127,7 @@ func table(r *rows, id uint32) (addrs []string) {
 
 func TestPlanIsIdempotent(t *testing.T) {
 	r := empty(8)
-	w := &Want{Services: []Service{service("a", 80, 3, 2, 1), service("b", 81, 1)}, Devices: []uint32{2, 3}}
+	w := &Want{Services: []Service{service("a", 80, 3, 2, 1), service("b", 81, 1)}, Devices: map[uint32]Device{2: {TX: true}, 3: {}}}
 	w.Services[0].Down = []bool{false, true, false}
 	execute(t, r, mustPlan(t, r, w))
 	if p := mustPlan(t, r, w); !p.empty() {
@@ -215,7 +215,7 @@ func TestRandomChanges(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	r := empty(16)
 	for step := range 3000 {
-		w := &Want{Devices: []uint32{uint32(rng.IntN(3))}}
+		w := &Want{Devices: map[uint32]Device{uint32(rng.IntN(3)): {TX: rng.IntN(2) == 0}}}
 		for i := range rng.IntN(8) {
 			weights := make([]int, 1+rng.IntN(4))
 			down := make([]bool, len(weights))

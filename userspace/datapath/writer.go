@@ -66,7 +66,7 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 // that the maps have; what they do not know is up, and forwarded in the kernel
 // if state wants that.
 func (w *Writer) Keep(state *model.State) *Want {
-	want := &Want{Settings: SettingsOf(state)}
+	want := &Want{Settings: SettingsOf(state), Devices: map[uint32]Device{}}
 	p := newPlanner(w.rows)
 	for i := range state.Services {
 		s := Service{Service: state.Services[i], Proxy: state.Services[i].Forward == model.ForwardProxy}
@@ -81,8 +81,8 @@ func (w *Writer) Keep(state *model.State) *Want {
 		}
 		want.Services = append(want.Services, s)
 	}
-	for d := range w.rows.devices {
-		want.Devices = append(want.Devices, d)
+	for index, d := range w.rows.devices {
+		want.Devices[index] = Device{TX: d.Flags&uint32(loader.LBDeviceFlagDEVICE_TX) != 0}
 	}
 	return want
 }

@@ -16,6 +16,8 @@ type Device struct {
 	Name    string
 	// Transmits says that a frame that XDP redirects to it is sent.
 	Transmits bool
+	// TX says that its far end notices frames that XDP_TX sends back out of it.
+	TX bool
 	// Why says why not, or what is doubtful about it.
 	Why string
 }
@@ -45,9 +47,10 @@ func Devices(generic bool) ([]Device, error) {
 		case len(a.HardwareAddr) != 6:
 			d.Why = "device " + a.Name + " is not Ethernet"
 		case generic:
-			d.Transmits = true
+			d.Transmits, d.TX = true, true
 		default:
 			d.Transmits, err = transmitsXDP(family, l)
+			d.TX = d.Transmits && l.Type() != "veth"
 			if err != nil {
 				return nil, err
 			}

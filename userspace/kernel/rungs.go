@@ -30,11 +30,11 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 		return nil, err
 	}
 	want := k.writer.Keep(state)
-	want.Devices = want.Devices[:0]
+	clear(want.Devices)
 	usable := map[string]string{} // why not, by name
 	for _, d := range devices {
 		if d.Transmits {
-			want.Devices = append(want.Devices, uint32(d.Ifindex))
+			want.Devices[uint32(d.Ifindex)] = datapath.Device{TX: d.TX}
 		} else {
 			usable[d.Name] = d.Why
 		}
