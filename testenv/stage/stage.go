@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -156,8 +157,8 @@ func (s *Stage) AwaitView(what string, good func(*view.View) bool) view.View {
 	return v
 }
 
-// AwaitHealth waits until the agent counts a backend of every service as up or
-// down. It returns the view that says so.
+// AwaitHealth waits until agent and kernel count a backend of every service as
+// up or down. It returns the view that says so.
 func (s *Stage) AwaitHealth(backend int, up bool) view.View {
 	s.tb.Helper()
 	what := fmt.Sprintf("health of backend %d to be up=%v", backend, up)
@@ -167,8 +168,24 @@ func (s *Stage) AwaitHealth(backend int, up bool) view.View {
 				return false
 			}
 		}
-		return true
+		return v.PinDir == "" || s.inKernel(v, backend, up)
 	})
+}
+
+// inKernel reports whether the kernel has a backend of every service up or
+// down.
+func (s *Stage) inKernel(v *view.View, backend int, up bool) bool {
+	s.tb.Helper()
+	rows := s.BackendRows()
+	for i := range v.Services {
+		sv := &v.Services[i]
+		if !slices.ContainsFunc(rows, func(r BackendRow) bool {
+			return r.Service == sv.Name && r.Address == sv.Backends[backend].Address && (r.State != "down") == up
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 // Await waits until try returns nil. When it does not in time, the test ends
