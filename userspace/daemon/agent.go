@@ -81,14 +81,12 @@ func (a *agent) loop(ctx context.Context) {
 			return
 		case <-tick.C:
 			a.tick(ctx)
-			a.publish()
-			continue
 		case <-a.changed.ready:
 			a.applyHealth(a.changed.take())
 		case f := <-a.events:
 			f()
 		}
-		a.publishSoon()
+		a.publish()
 	}
 }
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -227,4 +228,64 @@ func TestPortRangeOfUDP(t *testing.T) {
 	})
 	b.stop()
 	b.wantNothing()
+}
+
+// TestUDPFlowsOfTheProxyStayThere has a flow begin while XDP is lost, and go on
+// over the proxy when it is back: its backend knows the proxy's address only.
+func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
+	b := newBench(t, 1)
+	b.greetAll()
+	server := b.Backends[0].ListenPacket(t, "udp", ":8080")
+	go func() {
+		var buf [100]byte
+		for {
+			n, from, err := server.ReadFrom(buf[:])
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(append(buf[:n], []byte(from.String())...), from)
+		}
+	}()
+	b.configure(b.interfaces(), "services:\n", b.service("dns", "udp", 53))
+	b.start()
+	b.seen("native XDP", onRung(view.RungNative))
+	if err := os.Remove(filepath.Join(b.opts.PinDir, "link-client1")); err != nil {
+		t.Fatal(err)
+	}
+	b.seen("the proxy", onRung(view.RungProxy))
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := b.Clients[0].DialContext(ctx, "udp", vip.String()+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ask := func() (answer string) {
+		t.Helper()
+		await(t, "answer", func() error {
+			var buf [100]byte
+			if _, err := c.Write([]byte("?")); err != nil {
+				return err
+			}
+			_ = c.SetReadDeadline(time.Now().Add(time.Second))
+			n, err := c.Read(buf[:])
+			answer = string(buf[:n])
+			return err
+		})
+		return answer
+	}
+	first := ask()
+	if !strings.HasPrefix(first, "?10.2.1.1:") {
+		t.Errorf("the backend saw %s, want the balancer", first)
+	}
+	b.seen("XDP again", onRung(view.RungNative))
+	b.signal(syscall.SIGHUP)
+	b.logged("configuration taken")
+	for range 3 {
+		if got := ask(); got != first {
+			t.Errorf("the flow moved: the backend saw %s, before %s", got, first)
+		}
+	}
+	b.stop()
 }

@@ -9,21 +9,21 @@ import (
 	"fairlead/userspace/view"
 )
 
-// publish writes what the agent knows where others can read it.
+// publishLate is how old the view may get before it is written again.
+const publishLate = 5 * time.Second
+
+// publish writes what the agent knows where others can read it. Where there is
+// so much to write that it would take more than a twentieth of the agent's
+// time, the view gets somewhat older.
 func (a *agent) publish() {
+	if time.Since(a.published) < min(20*a.cost, publishLate) {
+		return
+	}
 	start := time.Now()
 	if err := view.Write(a.opts.RunDir, a.view()); a.news("publish", err) {
 		a.log.Error("publish", "err", err)
 	}
 	a.published, a.cost = time.Now(), time.Since(start)
-}
-
-// publishSoon publishes after an event, but leaves it to the next tick when
-// there is so much to write that events would wait for it.
-func (a *agent) publishSoon() {
-	if a.cost < beat/100 || time.Since(a.published) >= beat {
-		a.publish()
-	}
 }
 
 func (a *agent) view() view.View {

@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"fairlead/userspace/model"
+)
+
+// echo is a backend on loopback.
+func echo(t *testing.T) *net.TCPListener {
+	t.Helper()
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback.AsSlice()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	return l
+}
+
+// loopback is an address of this host that no other process uses, and port the
+// first of some there.
+var loopback = netip.AddrFrom4([4]byte{127, byte(1 + os.Getpid()>>16&0x7f), byte(os.Getpid() >> 8), byte(os.Getpid())})
+
+const port = 20080
+
+// frontOf opens a front over backends.
+func frontOf(t *testing.T, backends ...*net.TCPListener) (*front, *model.Service) {
+	t.Helper()
+	s := &model.Service{
+		Name: "web", Listen: netip.AddrPortFrom(loopback, port), LastPort: port, Protocol: model.TCP, OnDown: model.DownReset,
+	}
+	for _, b := range backends {
+		s.Backends = append(s.Backends, model.Backend{Address: b.Addr().(*net.TCPAddr).AddrPort(), Weight: 1})
+	}
+	f := openFront(t.Context(), s, make([]bool, len(backends)), frontOptions{grace: time.Hour, log: slog.New(slog.DiscardHandler)})
+	t.Cleanup(f.remove)
+	return f, s
+}
+
+// connected opens a connection that works.
+func connected(t *testing.T, port uint16) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp4", netip.AddrPortFrom(loopback, port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := errors.Join(c.SetDeadline(time.Now().Add(patience)), works(c)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestFrontEndsOnlyWhatGoesToWhoIsGone(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	a, b := echo(t), echo(t)
+	f, s := frontOf(t, a, b)
+	first, second := connected(t, s.Listen.Port()), connected(t, s.Listen.Port())
+	f.update(s, []bool{true, false})
+	if err := works(first); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("connection to what is down: %v, want a reset", err)
+	}
+	if err := works(second); err != nil {
+		t.Errorf("connection to what is up: %v", err)
+	}
+	f.remove() // does not wait for the grace of an hour
+	if err := works(second); err == nil {
+		t.Error("connection of a removed front goes on")
+	}
+	a.Close()
+	b.Close()
+}
+
+func TestFrontKeepsWhatTheServiceKeeps(t *testing.T) {
+	a := echo(t)
+	f, s := frontOf(t, a)
+	c := connected(t, s.Listen.Port())
+	keep := *s
+	keep.OnDown = model.DownKeep
+	f.update(&keep, []bool{true})
+	if err := works(c); err != nil {
+		t.Errorf("on-down: keep: %v", err)
+	}
+	gone := keep
+	gone.Backends = nil
+	f.update(&gone, nil)
+	if err := works(c); err == nil {
+		t.Error("connection to a removed backend goes on")
+	}
+}
+
+func TestFrontTriesOnlyPortsThatItLacks(t *testing.T) {
+	a := echo(t)
+	other, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: loopback.AsSlice(), Port: port + 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	s := &model.Service{
+		Name: "web", Listen: netip.AddrPortFrom(loopback, port), LastPort: port + 2, Protocol: model.TCP,
+		Backends: []model.Backend{{Address: a.Addr().(*net.TCPAddr).AddrPort(), Weight: 1}},
+	}
+	f := openFront(t.Context(), s, []bool{false}, frontOptions{log: slog.New(slog.DiscardHandler)})
+	defer f.remove()
+	if !strings.Contains(f.missing(), "another program listens") || !f.lacks(port+1) || f.lacks(port) || f.lacks(port+2) {
+		t.Errorf("missing %q, lacking %v", f.missing(), f.lacking)
+	}
+	first, last := connected(t, port), connected(t, port+2)
+	f.listen(context.Background())
+	if f.missing() == "" {
+		t.Error("took a port that another program has")
+	}
+	other.Close()
+	f.listen(context.Background())
+	if f.missing() != "" {
+		t.Errorf("still missing: %s", f.missing())
+	}
+	connected(t, port+1)
+	if err := errors.Join(works(first), works(last)); err != nil {
+		t.Errorf("connections of the other ports: %v", err)
+	}
+}

@@ -1,0 +1,111 @@
+package daemon
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/health"
+	"fairlead/userspace/model"
+)
+
+// stateOf returns services on successive ports that share their backends.
+func stateOf(services int, backends ...string) *model.State {
+	s := &model.State{}
+	for i := range services {
+		one := model.Service{
+			Name: "web", Listen: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(20000+i)), LastPort: uint16(20000 + i),
+			Protocol: model.TCP, Health: model.Check{Type: model.CheckTCP},
+		}
+		for _, b := range backends {
+			one.Backends = append(one.Backends, model.Backend{Address: netip.MustParseAddrPort(b), Weight: 1})
+		}
+		s.Services = append(s.Services, one)
+	}
+	return s
+}
+
+func TestRosterKnowsWhoSharesACheck(t *testing.T) {
+	r := newRoster(stateOf(3, "10.0.0.1:80", "10.0.0.2:80"))
+	if len(r.services) != 2 {
+		t.Errorf("%d checks, want 2", len(r.services))
+	}
+	for key, services := range r.services {
+		if diff := cmp.Diff([]int{0, 1, 2}, services); diff != "" {
+			t.Errorf("services of %s (-want +got):\n%s", key, diff)
+		}
+	}
+}
+
+func TestHealthIsAdoptedFromWhoeverKnowsIt(t *testing.T) {
+	r := newRoster(stateOf(2, "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"))
+	adopt := r.adopt([][]datapath.Health{
+		{datapath.HealthDown, datapath.HealthUp, datapath.HealthUnknown},
+		{datapath.HealthUnknown, datapath.HealthUnknown, datapath.HealthUnknown},
+	})
+	for i, want := range []struct{ up, known bool }{{false, true}, {true, true}, {false, false}} {
+		if up, known := adopt(r.targets[i]); up != want.up || known != want.known {
+			t.Errorf("backend %d: up %t, known %t, want %+v", i, up, known, want)
+		}
+	}
+	c := health.New(slog.New(slog.DiscardHandler), nil)
+	c.Set(r.targets, adopt)
+	for i := range r.state.Services {
+		if diff := cmp.Diff([]bool{true, false, false}, r.down(c)(&r.state.Services[i])); diff != "" {
+			t.Errorf("down (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestMailboxForgetsNothingAndNeverBlocks(t *testing.T) {
+	m := newMailbox()
+	for range 3 {
+		m.put("a")
+		m.put("b")
+	}
+	<-m.ready
+	if diff := cmp.Diff(map[string]bool{"a": true, "b": true}, m.take()); diff != "" {
+		t.Errorf("keys (-want +got):\n%s", diff)
+	}
+	m.put("c")
+	<-m.ready
+	if diff := cmp.Diff(map[string]bool{"c": true}, m.take()); diff != "" {
+		t.Errorf("keys (-want +got):\n%s", diff)
+	}
+}
+
+func TestNewsAreSaidOnce(t *testing.T) {
+	a := &agent{said: map[string]string{}}
+	full, gone := errors.New("full"), errors.New("gone")
+	for i, row := range []struct {
+		topic string
+		err   error
+		want  bool
+	}{
+		{"disk", nil, false}, {"disk", full, true}, {"disk", full, false}, {"net", full, true},
+		{"disk", gone, true}, {"disk", nil, false}, {"disk", gone, true},
+	} {
+		if got := a.news(row.topic, row.err); got != row.want {
+			t.Errorf("call %d: news(%s, %v) = %t", i, row.topic, row.err, got)
+		}
+	}
+}
+
+func TestViewOfMuchIsWrittenSeldom(t *testing.T) {
+	a := newAgent(Options{RunDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}, stateOf(1, "10.0.0.1:80"))
+	a.publish()
+	a.cost = time.Hour
+	first := a.published
+	if a.publish(); a.published != first {
+		t.Error("published at once after what took an hour")
+	}
+	a.published = a.published.Add(-publishLate)
+	if a.publish(); !a.published.After(first) {
+		t.Error("not published for too long")
+	}
+}
