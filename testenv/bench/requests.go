@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	requestRounds = 7
+	requestRounds = 9
 	requestTime   = 2 * time.Second
 	connections   = 64
 	serverPort    = 8080
