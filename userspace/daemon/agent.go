@@ -33,7 +33,7 @@ type agent struct {
 	attach  loader.Report // of the last attach
 	retryAt time.Time     // when to attach again; zero: not by itself
 	lock    *loader.AgentLock
-	leaving bool // XDP is being taken out because the agent ends
+	leaving bool // the agent ends
 
 	checker *health.Checker
 	changed *mailbox // checks whose result has changed

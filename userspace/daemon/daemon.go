@@ -14,9 +14,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -114,20 +116,37 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	return group.Wait()
 }
 
-// leave takes XDP out, if that was asked for, while everything else goes on.
+// leave takes XDP out, if that was asked for, and ends the proxies, while
+// everything else goes on.
 func (a *agent) leave(ctx context.Context) error {
-	if !a.opts.DetachOnExit || a.lock == nil {
-		return nil
-	}
-	a.send(ctx, func() {
-		a.leaving = true
+	a.send(ctx, func() { a.leaving = true })
+	var err error
+	if a.opts.DetachOnExit && a.lock != nil {
 		a.log.Info("draining before detach", "grace", a.opts.Grace)
-	})
-	err := kernel.Detach(ctx, a.opts.PinDir, nil, a.opts.Grace, nil)
-	if errors.Is(err, loader.ErrNotAttached) {
-		return nil
+		err = kernel.Detach(ctx, a.opts.PinDir, nil, a.opts.Grace, nil)
+		if errors.Is(err, loader.ErrNotAttached) {
+			err = nil
+		}
+	}
+	fronts := make(chan []*front, 1)
+	a.send(ctx, func() { fronts <- slices.Collect(maps.Values(a.fronts)) })
+	select {
+	case all := <-fronts:
+		endFronts(all)
+	case <-ctx.Done():
 	}
 	return err
+}
+
+// endFronts closes the sockets of proxies and waits until their connections
+// have ended or the grace is over.
+func endFronts(fronts []*front) {
+	for _, f := range fronts {
+		f.stop(context.Canceled)
+	}
+	for _, f := range fronts {
+		f.running.Wait()
+	}
 }
 
 // start brings the agent to where loop can take over.
@@ -162,10 +181,13 @@ func (a *agent) start(ctx context.Context) error {
 		}
 		a.noXDP = err.Error()
 		a.log.Warn("xdp cannot run, the proxy serves", "err", err)
+		if err := a.startProxies(ctx); err != nil {
+			return err
+		}
 		if err := kernel.SwitchOff(a.opts.PinDir); err != nil {
 			a.log.Warn("switch off what is attached from before", "err", err)
 		}
-		return a.startProxies(ctx)
+		return nil
 	}
 	a.openFronts(ctx)
 	return nil
@@ -254,6 +276,9 @@ func (a *agent) openFronts(ctx context.Context) {
 
 // retryFronts lets proxies that cannot listen try again.
 func (a *agent) retryFronts(ctx context.Context) {
+	if a.leaving {
+		return
+	}
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		f := a.fronts[s.Key()]
@@ -321,12 +346,7 @@ func collectOnce(dir string) error {
 
 // finish ends what start began. The kernel goes on.
 func (a *agent) finish(served bool) error {
-	for _, f := range a.fronts {
-		f.stop(context.Canceled)
-	}
-	for _, f := range a.fronts {
-		f.running.Wait()
-	}
+	endFronts(slices.Collect(maps.Values(a.fronts)))
 	errs := []error{a.standby.use(nil)}
 	var kept []netip.Addr
 	if a.kernel != nil {

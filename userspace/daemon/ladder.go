@@ -100,7 +100,11 @@ func (a *agent) mustAttach(err error) bool {
 func (a *agent) watchKernel(ctx context.Context) {
 	pins, err := os.Stat(a.kernel.Instance().Dir())
 	if errors.Is(err, fs.ErrNotExist) {
-		a.loseKernel("detached by a command; send SIGHUP to attach again", false)
+		why := "detached by a command; send SIGHUP to attach again"
+		if a.leaving {
+			why = "detached because the agent ends"
+		}
+		a.loseKernel(why, false)
 		return
 	}
 	if err != nil {

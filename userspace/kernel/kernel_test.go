@@ -13,6 +13,7 @@ import (
 
 	"fairlead/loader"
 	"fairlead/testenv"
+	"fairlead/userspace/datapath"
 	"fairlead/userspace/host"
 	"fairlead/userspace/model"
 )
@@ -230,5 +231,61 @@ func TestWhatStandsAgainstAttaching(t *testing.T) {
 	var warned []string
 	if err := try(Options{SetSysctl: true, Force: true, Warn: func(s string) { warned = append(warned, s) }}); err == nil || !errors.Is(err, loader.ErrForeign) {
 		t.Logf("warnings: %q, err %v", warned, err)
+	}
+}
+
+func TestReasonForGenericModeIsKept(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1})
+	state, dir := stateOf(r), pins(t)
+	_, first := attached(t, r, state, Options{Dir: dir, Mode: model.XDPGeneric})
+	_, again := attached(t, r, state, Options{Dir: dir, Mode: model.XDPGeneric})
+	for i, report := range again.Interfaces {
+		if want := first.Interfaces[i].Reason; !report.Already || report.Reason != want || want == "" {
+			t.Errorf("%s: attached before %t, reason %q, want %q", report.Name, report.Already, report.Reason, want)
+		}
+	}
+	detach(t, r, dir)
+}
+
+func TestHealthThatNobodyFoundOutIsUnknown(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1})
+	state, dir := stateOf(r), pins(t)
+	k, _ := attached(t, r, state, Options{Dir: dir})
+	if known, err := Health(dir, state); err != nil || known != nil {
+		t.Errorf("health without any agent: %v, %v", known, err)
+	}
+	k.Instance().Control().Beat()
+	if known, err := Health(dir, state); err != nil || len(known) != 1 || known[0][0] != datapath.HealthUp {
+		t.Errorf("health after an agent: %v, %v", known, err)
+	}
+	detach(t, r, dir)
+}
+
+func TestDetachBesideAnAgentLeavesItTheAddresses(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1})
+	state, dir := stateOf(r), pins(t)
+	local := func() (is bool) {
+		r.Balancer.Do(t, func() (err error) {
+			is, err = host.IsLocal(vip)
+			return err
+		})
+		return is
+	}
+	lock, err := loader.LockAgent(t.Context(), dir, "digest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	attached(t, r, state, Options{Dir: dir, Agent: true})
+	detach(t, r, dir)
+	if !local() {
+		t.Error("detach beside an agent took the service address away")
+	}
+	attached(t, r, state, Options{Dir: dir, Agent: true, Added: []netip.Addr{vip}})
+	if err := lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	detach(t, r, dir)
+	if local() {
+		t.Error("an address that was handed over is left behind")
 	}
 }
