@@ -151,10 +151,10 @@ func endFronts(fronts []*front) {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := a.inheritAddresses(); err != nil {
-		return err
-	}
 	if a.mode(a.state) == model.XDPOff {
+		if err := a.takeRunDir(); err != nil {
+			return err
+		}
 		a.warnOfPins()
 		a.checker.Set(a.roster.targets, nil)
 		return a.startProxies(ctx)
@@ -164,6 +164,9 @@ func (a *agent) start(ctx context.Context) error {
 		if errors.Is(err, loader.ErrLocked) {
 			err = fmt.Errorf("another agent runs: %w", err)
 		}
+		return err
+	}
+	if err := a.takeRunDir(); err != nil {
 		return err
 	}
 	if err := a.checkConflicts(a.state); err != nil {
@@ -191,6 +194,15 @@ func (a *agent) start(ctx context.Context) error {
 	}
 	a.openFronts(ctx)
 	return nil
+}
+
+// takeRunDir makes sure that no other agent lives in the run directory, and
+// takes over what one that was killed has left there.
+func (a *agent) takeRunDir() error {
+	if v, err := view.Read(a.opts.RunDir); err == nil && v.Alive() {
+		return fmt.Errorf("another agent runs: %w: process %d publishes its status in %s; use another --run-dir", loader.ErrLocked, v.PID, a.opts.RunDir)
+	}
+	return a.inheritAddresses()
 }
 
 // startProxies makes the proxies serve alone.
@@ -228,10 +240,8 @@ func (a *agent) checkConflicts(state *model.State) error {
 	own := map[model.Key]bool{}
 	for _, f := range a.fronts {
 		s := f.table.Load().service
-		for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
-			if !f.lacks(uint16(port)) {
-				own[model.Key{Listen: netip.AddrPortFrom(s.Listen.Addr(), uint16(port)), Protocol: s.Protocol}] = true
-			}
+		for _, port := range f.ports() {
+			own[model.Key{Listen: netip.AddrPortFrom(s.Listen.Addr(), port), Protocol: s.Protocol}] = true
 		}
 	}
 	clashes, err := kernel.Conflicts(&fresh, func(addr netip.AddrPort, p model.Protocol) bool {
@@ -354,13 +364,15 @@ func (a *agent) finish(served bool) error {
 		kept, err = a.kernel.Added()
 		errs = append(errs, err)
 	}
-	errs = append(errs, a.close())
-	if _, err := os.Stat(a.pinDir()); errors.Is(err, fs.ErrNotExist) {
-		a.added = append(a.added, kept...) // a detach has just left them to this agent
-	}
 	errs = append(errs, a.dropAddresses())
 	if served {
 		errs = append(errs, view.Remove(a.opts.RunDir))
+	}
+	errs = append(errs, a.close())
+	// A detach may have just left the addresses to this agent: see kernel.Detach.
+	if _, err := os.Stat(a.pinDir()); errors.Is(err, fs.ErrNotExist) {
+		a.added = kept
+		errs = append(errs, a.dropAddresses())
 	}
 	return errors.Join(errs...)
 }

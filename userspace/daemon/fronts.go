@@ -114,11 +114,22 @@ func (f *front) missing() string {
 	return f.why
 }
 
-// lacks reports whether the front does not listen on a port.
-func (f *front) lacks(port uint16) bool {
+// ports returns the ports that the front listens on.
+func (f *front) ports() []uint16 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Contains(f.lacking, port)
+	lacking := map[uint16]bool{}
+	for _, port := range f.lacking {
+		lacking[port] = true
+	}
+	var all []uint16
+	s := f.table.Load().service
+	for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
+		if !lacking[uint16(port)] {
+			all = append(all, uint16(port))
+		}
+	}
+	return all
 }
 
 // listen serves the ports that the front lacks, as far as it can.

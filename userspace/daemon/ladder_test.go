@@ -193,6 +193,13 @@ func TestProxyAlone(t *testing.T) {
 	b.wantLocal(true) // nobody could remove it
 	b.start()
 	b.opened(81)
+	first, log := b.cmd, b.log
+	b.launch()
+	if err := b.cmd.Wait(); err == nil || !strings.Contains(b.log.String(), "another agent runs") {
+		t.Errorf("a second agent: %v", err)
+	}
+	b.cmd, b.log = first, log
+	b.opened(80) // it took nothing away
 	b.stop()
 	b.wantNothing()
 
