@@ -37,6 +37,9 @@ type agent struct {
 
 	checker *health.Checker
 	changed *mailbox // checks whose result has changed
+	// isDown holds the keys of checks that say down, as kernel, proxies and
+	// the view have it.
+	isDown  map[string]bool
 	fronts  map[model.Key]*front
 	retried time.Time // when fronts last tried to listen
 	standby *standby
@@ -127,11 +130,16 @@ func (a *agent) news(topic string, err error) bool {
 }
 
 // down returns which backends of a service of the state in force are down.
-func (a *agent) down(s *model.Service) []bool { return a.roster.down(a.checker)(s) }
+func (a *agent) down(s *model.Service) []bool { return a.roster.down(a.isDown)(s) }
 
 // applyHealth lets the proxies and the kernel have what is known now of some
 // checks.
 func (a *agent) applyHealth(keys map[string]bool) {
+	for key := range keys {
+		if delete(a.isDown, key); isDown(a.checker, key) {
+			a.isDown[key] = true
+		}
+	}
 	seen := map[int]bool{}
 	for key := range keys {
 		for _, i := range a.roster.services[key] {

@@ -157,6 +157,7 @@ func (a *agent) start(ctx context.Context) error {
 		}
 		a.warnOfPins()
 		a.checker.Set(a.roster.targets, nil)
+		a.isDown = a.roster.look(a.checker)
 		return a.startProxies(ctx)
 	}
 	var err error
@@ -177,8 +178,9 @@ func (a *agent) start(ctx context.Context) error {
 		return err
 	}
 	a.checker.Set(a.roster.targets, a.roster.adopt(known))
+	a.isDown = a.roster.look(a.checker)
 	a.warn()
-	if err := a.attachKernel(ctx, a.roster); err != nil {
+	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
 		if a.mustAttach(err) {
 			return err
 		}

@@ -31,12 +31,13 @@ func (a *agent) interfaces(state *model.State) []string {
 	return state.Interfaces
 }
 
-// attachKernel attaches, upgrades or grows the kernel's part for the state of r.
-func (a *agent) attachKernel(ctx context.Context, r *roster) error {
+// attachKernel attaches, upgrades or grows the kernel's part for the state of r,
+// with the checks that say down.
+func (a *agent) attachKernel(ctx context.Context, r *roster, isDown map[string]bool) error {
 	k, report, err := kernel.Attach(ctx, r.state, kernel.Options{
 		Dir: a.opts.PinDir, Interfaces: a.interfaces(r.state), Mode: a.mode(r.state),
 		Force: a.opts.Force, SetSysctl: a.opts.SetSysctl, Config: a.opts.Config, Agent: true,
-		Down: r.down(a.checker), Added: a.added, Before: a.standby.use,
+		Down: r.down(isDown), Added: a.added, Before: a.standby.use,
 		Warn: func(text string) { a.log.Warn("this may not work", "warning", text) },
 	})
 	if err != nil {
@@ -181,7 +182,7 @@ func (a *agent) attachAnew(ctx context.Context, why string) {
 		return
 	}
 	a.log.Warn("attaching anew", "reason", why)
-	if err := a.attachKernel(ctx, a.roster); err != nil {
+	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
 		a.loseKernel(err.Error(), true)
 	}
 }
@@ -240,7 +241,7 @@ func (a *agent) keepAddresses() {
 
 // tryAttach attaches again after XDP was lost.
 func (a *agent) tryAttach(ctx context.Context) {
-	if err := a.attachKernel(ctx, a.roster); err != nil {
+	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
 		if a.noXDP != err.Error() {
 			a.log.Warn("xdp cannot run again", "err", err)
 		}

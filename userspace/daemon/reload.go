@@ -45,15 +45,16 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 		}
 	}
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), nil) // health first, so that nothing counts as up unseen
+	isDown := r.look(a.checker)
 	if a.lock != nil {
-		if err := a.replaceKernel(ctx, r); err != nil {
+		if err := a.replaceKernel(ctx, r, isDown); err != nil {
 			a.checker.Set(a.roster.targets, nil)
 			a.reconcile()
 			return err
 		}
 	}
 	old := a.state
-	a.state, a.roster = r.state, r
+	a.state, a.roster, a.isDown = r.state, r, isDown
 	a.checker.Set(r.targets, nil)
 	if a.lock != nil {
 		if err := a.lock.SetDigest(kernel.Digest(r.state)); err != nil {
@@ -71,9 +72,9 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 
 // replaceKernel gives the kernel another state. Where XDP cannot run anyway,
 // that is no reason to refuse it.
-func (a *agent) replaceKernel(ctx context.Context, r *roster) error {
+func (a *agent) replaceKernel(ctx context.Context, r *roster, isDown map[string]bool) error {
 	gone := a.interfaces(a.state)
-	if err := a.attachKernel(ctx, r); err != nil {
+	if err := a.attachKernel(ctx, r, isDown); err != nil {
 		if a.kernel != nil {
 			return err
 		}

@@ -43,13 +43,29 @@ func target(s *model.Service, backend int) health.Target {
 	return t
 }
 
-// down returns which backends of a service of r are down, by index.
-func (r *roster) down(c *health.Checker) func(*model.Service) []bool {
+// look returns the keys of the checks that say down now.
+func (r *roster) look(c *health.Checker) map[string]bool {
+	down := map[string]bool{}
+	for key := range r.services {
+		if isDown(c, key) {
+			down[key] = true
+		}
+	}
+	return down
+}
+
+func isDown(c *health.Checker, key string) bool {
+	status, ok := c.StatusOf(key)
+	return ok && !status.Up
+}
+
+// down returns which backends of a service of r are down, by index, given the
+// keys of the checks that say so.
+func (r *roster) down(keys map[string]bool) func(*model.Service) []bool {
 	return func(s *model.Service) []bool {
 		down := make([]bool, len(s.Backends))
 		for i, key := range r.checks[s.Key()] {
-			status, ok := c.StatusOf(key)
-			down[i] = ok && !status.Up
+			down[i] = keys[key]
 		}
 		return down
 	}

@@ -56,7 +56,7 @@ func TestHealthIsAdoptedFromWhoeverKnowsIt(t *testing.T) {
 	c := health.New(slog.New(slog.DiscardHandler), nil)
 	c.Set(r.targets, adopt)
 	for i := range r.state.Services {
-		if diff := cmp.Diff([]bool{true, false, false}, r.down(c)(&r.state.Services[i])); diff != "" {
+		if diff := cmp.Diff([]bool{true, false, false}, r.down(r.look(c))(&r.state.Services[i])); diff != "" {
 			t.Errorf("down (-want +got):\n%s", diff)
 		}
 	}

@@ -75,7 +75,7 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 		st, _ := a.checker.StatusOf(keys[b])
 		v.Backends = append(v.Backends, view.Backend{
 			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight,
-			Up: st.Up, Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
+			Up: !a.isDown[keys[b]], Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
 		})
 	}
 	return v
