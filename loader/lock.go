@@ -187,6 +187,9 @@ func holder(file *os.File) string {
 	if pid == 0 || errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 		return ""
 	}
+	if strings.HasSuffix(file.Name(), ".agent") {
+		word = "an agent" // its word is a digest
+	}
 	return fmt.Sprintf(": process %d (%s)", pid, word)
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"fairlead/cmd/internal/command"
+	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
@@ -53,6 +54,14 @@ func look(state *model.State) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	lines := conflicts
+	off, err := host.MissingForwarding(state.Interfaces)
+	if err != nil {
+		return lines, err
+	}
+	for _, s := range off {
+		lines = append(lines, fmt.Sprintf("forwarding is off: run: sysctl -w %s, or run the agent with --set-sysctl", s))
+	}
 	warnings, err := kernel.Warnings(state, state.Interfaces)
-	return append(conflicts, warnings...), err
+	return append(lines, warnings...), err
 }

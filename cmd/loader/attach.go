@@ -54,13 +54,31 @@ func runAttach(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	for _, text := range changes(&r) {
+	for _, text := range append(doubts(w, state, &r), changes(&r)...) {
 		warn(w.errOut, text)
 	}
 	return writeReport(w.out, &state, &r)
 }
 
 func warn(errOut io.Writer, text string) { fmt.Fprintln(errOut, "loader: warning:", text) }
+
+// doubts returns a line for each thing on this host that may keep what was
+// attached from working.
+func doubts(w world, state model.State, r *kernel.Report) []string {
+	var names []string
+	state.XDP = model.XDPGeneric
+	for _, i := range r.Interfaces {
+		names = append(names, i.Name)
+		if i.Mode == loader.AttachNative {
+			state.XDP = model.XDPNative
+		}
+	}
+	lines, err := w.look(&state, names)
+	if err != nil {
+		lines = append(lines, fmt.Sprintf("cannot look at this host: %v", err))
+	}
+	return lines
+}
 
 // changes returns a line for each thing that is not as people may expect.
 func changes(r *kernel.Report) (lines []string) {

@@ -25,6 +25,8 @@ type world struct {
 	exists      func(name string) bool // an interface
 	// attach is [kernel.Attach], closed again.
 	attach func(ctx context.Context, state *model.State, o kernel.Options) (kernel.Report, error)
+	// look is [kernel.Warnings].
+	look   func(state *model.State, interfaces []string) ([]string, error)
 	detach func(ctx context.Context, dir string, interfaces []string, grace time.Duration, progress func(flows int)) error
 	status func(dir string) (*kernel.View, error)
 	rows   func(dir string) (*datapath.View, error)
@@ -39,7 +41,7 @@ func newApp(w world) *cli.App {
 func main() {
 	os.Exit(command.Main(newApp(world{
 		out: os.Stdout, errOut: os.Stderr, now: time.Now, exists: command.HasInterface,
-		attach: attach, detach: kernel.Detach, status: kernel.Status, rows: rows, flows: flows,
+		attach: attach, look: kernel.Warnings, detach: kernel.Detach, status: kernel.Status, rows: rows, flows: flows,
 	})))
 }
 

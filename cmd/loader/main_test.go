@@ -34,6 +34,9 @@ func run(t *testing.T, w world, args ...string) (code int, out, errOut string) {
 	if w.exists == nil {
 		w.exists = func(string) bool { return true }
 	}
+	if w.look == nil {
+		w.look = func(*model.State, []string) ([]string, error) { return nil, nil }
+	}
 	code = command.Run(t.Context(), newApp(w), append([]string{"loader"}, args...))
 	return code, o.String(), e.String()
 }
@@ -102,8 +105,11 @@ func TestAttachPassesOnWhatItIsTold(t *testing.T) {
 }
 
 func TestAttachSaysWhatItDid(t *testing.T) {
-	w := world{attach: func(_ context.Context, _ *model.State, o kernel.Options) (kernel.Report, error) {
-		o.Warn("backend 10.2.1.2:8080 is behind eth7, which is not attached")
+	look := func(s *model.State, interfaces []string) ([]string, error) {
+		return []string{fmt.Sprintf("backend 10.2.1.2:8080 is not behind %s (%s)", interfaces, s.XDP)}, nil
+	}
+	w := world{look: look, attach: func(_ context.Context, _ *model.State, o kernel.Options) (kernel.Report, error) {
+		o.Warn("next hop 10.2.1.2 does not answer ARP")
 		return kernel.Report{
 			Report: loader.Report{
 				Outcome: loader.OutcomeUpgraded,

@@ -119,31 +119,6 @@ func (s *Service) listeners() []loader.Listener {
 	return l
 }
 
-// Needs returns the sizes of maps that hold what is there now beside what
-// state wants, so that one can be made before the other is broken.
-func Needs(have *Writer, state *model.State) loader.Sizes {
-	n := loader.Sizes{Flows: flowTable(state)}
-	vips := map[netip.Addr]bool{}
-	for i := range state.Services {
-		s := Service{Service: state.Services[i]}
-		_, all := s.slots()
-		n.Services++
-		n.Listeners += uint32(s.LastPort) - uint32(s.Listen.Port()) + 1
-		n.Backends += uint32(len(s.Backends))
-		n.Slots += 4 * uint32(len(all)) // up and all, old and new
-		vips[s.Listen.Addr()] = true
-	}
-	n.VIPs = uint32(len(vips))
-	if have != nil {
-		used := have.rows.used()
-		n.Services += used.Services
-		n.Listeners += used.Listeners
-		n.VIPs += used.VIPs
-		n.Backends += used.Backends
-	}
-	return n
-}
-
 func flowTable(state *model.State) uint32 {
 	if state.FlowTable == 0 {
 		return model.DefaultFlowTable

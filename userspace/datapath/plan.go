@@ -19,22 +19,6 @@ type rows struct {
 	devices   map[uint32]loader.Device
 }
 
-// used counts the entries that are taken.
-func (r *rows) used() loader.Sizes {
-	n := loader.Sizes{Listeners: uint32(len(r.listeners)), VIPs: uint32(len(r.vips))}
-	for i := range r.services {
-		if r.services[i].State != serviceNone {
-			n.Services++
-		}
-	}
-	for i := range r.backends {
-		if r.backends[i].State != backendNone {
-			n.Backends++
-		}
-	}
-	return n
-}
-
 // Shorter names of what bpf/types.h calls them.
 const (
 	serviceNone  = uint8(loader.LBServiceStateSERVICE_NONE)

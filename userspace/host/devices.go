@@ -58,7 +58,7 @@ func Devices(generic bool) ([]Device, error) {
 			case d.Transmits:
 			case l.Type() == "veth":
 				d.Transmits = true // a kernel may not have noticed that its far end polls
-				d.Why = "frames arrive at the far end of veth " + a.Name + " only while that has GRO on or an XDP program"
+				d.Why = "frames arrive at the far end of veth " + a.Name + " only while that has an XDP program or GRO on (ethtool -K IFACE gro on)"
 			default:
 				d.Why = "device " + a.Name + " cannot transmit XDP frames"
 			}

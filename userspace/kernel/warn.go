@@ -13,8 +13,8 @@ import (
 
 // Warnings returns one line for each thing on this host that may keep a state
 // from working as people expect: backends behind interfaces that are not
-// attached, firewall rules that XDP passes by, senders that leave checksums to
-// hardware. interfaces are those that are, or will be, attached. What cannot be
+// attached, firewall rules that XDP passes by, far ends that may not take
+// frames, senders that leave checksums to hardware. interfaces are those that are, or will be, attached. What cannot be
 // looked at without root is left out, with one line that says so.
 func Warnings(state *model.State, interfaces []string) ([]string, error) {
 	if state.XDP == model.XDPOff {
@@ -33,6 +33,15 @@ func Warnings(state *model.State, interfaces []string) ([]string, error) {
 		if !slices.Contains(said, r) {
 			said = append(said, r)
 			lines = append(lines, fmt.Sprintf("nftables chain %s %s has a rule for %s, which packets forwarded by XDP do not pass", r.Table, r.Chain, r.Addr))
+		}
+	}
+	devices, err := host.Devices(state.XDP == model.XDPGeneric)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range devices {
+		if d.Transmits && d.Why != "" && slices.Contains(interfaces, d.Name) {
+			lines = append(lines, d.Why)
 		}
 	}
 	for _, name := range interfaces {

@@ -50,7 +50,7 @@ func ConfigFlag() cli.Flag { return String("config", "", "read the configuration
 
 // PinDirFlag says where the kernel part is pinned.
 func PinDirFlag() cli.Flag {
-	return String("pin-dir", loader.DefaultDir, "keep maps, program and links pinned in `DIR` of a BPF file system")
+	return String("pin-dir", loader.DefaultDir, "maps, program and links are pinned in `DIR` of a BPF file system")
 }
 
 // RunDirFlag says where the agent publishes its view; "" means the default,
