@@ -194,9 +194,12 @@ func (k *Kernel) KeepNeighbours(ctx context.Context, state *model.State, wait ti
 	if wait == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	unknown, err := host.AwaitNeighbours(ctx, fresh)
+	unknown, err := host.AwaitNeighbours(limited, fresh)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	for _, n := range unknown {
 		k.opts.Warn(fmt.Sprintf("next hop %s does not answer ARP; packets to it are dropped until it does", n.Addr))
 	}
