@@ -44,6 +44,23 @@ func TestAttachThenDetachLeavesNothing(t *testing.T) {
 	b.wantNothing()
 }
 
+// A detach killed at its very end leaves the lock file of an agent that is gone.
+func TestDetachOfNothingRemovesLockOfGoneAgent(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0"}}, realProgram)
+	b.detach()
+	if err := os.WriteFile(lockPath(b.dir, "agent"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.Do(t, func() error {
+		if err := Detach(context.Background(), b.dir, nil); !errors.Is(err, ErrNotAttached) {
+			t.Errorf("Detach: %v, want ErrNotAttached", err)
+		}
+		return nil
+	})
+	b.wantNothing()
+}
+
 func TestDetachSomeThenTheRest(t *testing.T) {
 	b := newBench(t)
 	b.attach(Options{Interfaces: []string{"d0", "d1", "lo"}}, nil)

@@ -19,7 +19,9 @@ func (l *Lock) Detach(ctx context.Context, interfaces []string) error {
 		return err
 	}
 	if !there {
-		return fmt.Errorf("detach %s: %w", l.dir, ErrNotAttached)
+		// A detach that was killed at its very end has left this.
+		err := removeUnlocked(lockPath(l.dir, "agent"))
+		return errors.Join(fmt.Errorf("detach %s: %w", l.dir, ErrNotAttached), err)
 	}
 	links, err := loadLinks(l.dir)
 	if err != nil {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,6 +107,9 @@ func giveRunDir(t *testing.T, s *stage.Stage) {
 // wantProxied asserts that the proxy serves TCP and UDP and says so.
 func wantProxied(t *testing.T, s *stage.Stage, listen string) {
 	t.Helper()
+	s.AwaitView("first health", func(v *view.View) bool { // the first result starts a new round
+		return !slices.ContainsFunc(v.Services[0].Backends, func(b view.Backend) bool { return !b.Known })
+	})
 	count, err := s.Spread(0, "http://"+listen+"/", 30)
 	if err != nil || count["backend1"] != 10 || count["backend2"] != 10 || count["backend3"] != 10 {
 		t.Errorf("30 requests were answered by %v: %v", count, err)
