@@ -93,9 +93,8 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	code, next := judge(err)
 	text := err.Error()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		next = "interrupted: run it again to finish or mend"
-	}
-	if next != "" {
+		text = strings.TrimSuffix(text, context.Canceled.Error()) + "interrupted: run it again to finish or mend"
+	} else if next != "" {
 		text += "; " + next
 	}
 	for line := range strings.Lines(text) {

@@ -194,7 +194,7 @@ func TestAnInterruptedCommandSaysSo(t *testing.T) {
 		cancel()
 		return fmt.Errorf("attach x: %w", c.Err())
 	}, "go")
-	if want := "prog: attach x: context canceled; interrupted: run it again to finish or mend\n"; code != 1 || errOut != want {
+	if want := "prog: attach x: interrupted: run it again to finish or mend\n"; code != 1 || errOut != want {
 		t.Errorf("status %d, stderr %q; want 1, %q", code, errOut, want)
 	}
 }
