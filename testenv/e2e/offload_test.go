@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -63,30 +65,40 @@ func setOffloads(t *testing.T, s *stage.Stage, senders, balancer bool) {
 	}
 }
 
-// tryTCP sends requests until one was answered, or packets with wrong
+// tryTCP opens connections until they were answered, or packets with wrong
 // checksums arrive at a backend.
 func tryTCP(t *testing.T, s *stage.Stage) string {
 	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		_, err := s.Spread(0, web, 30)
+		c, err := s.Clients[0].DialContext(ctx, "tcp", vip+":80")
+		if err == nil {
+			_, err = stage.NewTalk(c).Ask()
+			err = errors.Join(err, c.Close())
+		}
 		done <- err
 	}()
-	result := ""
+	wrong := errors.New("neither yet")
 	stage.Await(t, "an answer or a wrong checksum", func() error {
 		select {
-		case err := <-done:
-			result = "works"
-			return err
+		case wrong = <-done:
+			return wrong
 		default:
 		}
 		for _, h := range s.Backends {
 			if s.StackCounter(h, "Tcp", "InCsumErrors") > 0 {
-				result = "wrong checksums: no connection"
 				return nil
 			}
 		}
-		return fmt.Errorf("neither yet")
+		return wrong
 	})
-	return result
+	if wrong != nil {
+		cancel()
+		<-done
+		return "wrong checksums: no connection"
+	}
+	wantSpread(t, s, 30, map[string]int{"backend1": 10, "backend2": 10, "backend3": 10})
+	return "works"
 }
