@@ -93,7 +93,11 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	code, next := judge(err)
 	text := err.Error()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		text = strings.TrimSuffix(text, context.Canceled.Error()) + "interrupted: run it again to finish or mend"
+		text = strings.TrimSuffix(text, context.Canceled.Error())
+		next = "interrupted: run it again to finish or mend"
+	}
+	if text != err.Error() {
+		text += next
 	} else if next != "" {
 		text += "; " + next
 	}
