@@ -96,7 +96,7 @@ func mountInPrivate() error {
 
 func TestWaitForPackets(t *testing.T) {
 	testenv.RequireRoot(t)
-	if err := waitForPackets(); err != nil {
+	if err := WaitForPackets(); err != nil {
 		t.Error(err)
 	}
 	if err := waitByMapOfMaps(); err != nil {

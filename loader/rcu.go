@@ -10,9 +10,9 @@ import (
 // membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
 const membarrierGlobal = 1
 
-// waitForPackets returns when every packet whose way began before the call has
+// WaitForPackets returns when every packet whose way began before the call has
 // ended, so that none is in an old program or its maps any more.
-func waitForPackets() error {
+func WaitForPackets() error {
 	_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
 	if errno == 0 {
 		return nil

@@ -180,7 +180,7 @@ func (l *Lock) finish() error {
 	if err := l.updateLinks(l.dir); err != nil {
 		return err
 	}
-	if err := waitForPackets(); err != nil {
+	if err := WaitForPackets(); err != nil {
 		return err
 	}
 	if err := l.step("updated all"); err != nil {
@@ -207,7 +207,7 @@ func (l *Lock) revert() error {
 	if err := l.updateLinks(l.dir); err != nil {
 		return err
 	}
-	if err := waitForPackets(); err != nil {
+	if err := WaitForPackets(); err != nil {
 		return err
 	}
 	if err := carryCounters(l.dir, l.next(), true); err != nil {

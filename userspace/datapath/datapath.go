@@ -74,6 +74,9 @@ type Service struct {
 	Proxy bool
 	// Local says that the service's address is on this host.
 	Local bool
+	// Known says that the maps have the service already. Reconcile does not
+	// look at it.
+	Known bool
 	// Down says which of Backends are down, by index. nil means none.
 	Down []bool
 }

@@ -96,9 +96,10 @@ func Collect(maps *loader.Maps) (live, deleted int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	era := maps.ControlView().Era()
-	slack := maps.ControlView().Hz() // an entry at its edge is left alone
+	control := maps.ControlView()
+	slack := control.Hz() // an entry at its edge is left alone
 	dead := func(f *loader.Flow) bool {
+		era := control.Era() // read after the entry: one of a newer era is not dead
 		return expired(f, era, now) && (f.Era != era || age(now, f.Seen)-f.Idle >= slack)
 	}
 	rerr := maps.ReadFlows(func(k loader.FlowKey, f loader.Flow) bool {

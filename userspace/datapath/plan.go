@@ -53,6 +53,7 @@ type plan struct {
 	slots         []run
 	names         []put[string]
 	services      []put[loader.Service]
+	downs         []put[loader.Backend] // turn down; no slot names them any more
 	devices       changes[uint32, loader.Device]
 	listeners     changes[loader.Listener, uint32]
 	vips          changes[uint32, uint32]
@@ -64,7 +65,7 @@ func (p *plan) empty() bool { return p.writes() == 0 }
 
 // writes counts the map entries that the plan writes or deletes.
 func (p *plan) writes() int {
-	return len(p.backends) + len(p.slots) + len(p.names) + len(p.services) +
+	return len(p.backends) + len(p.slots) + len(p.names) + len(p.services) + len(p.downs) +
 		p.devices.len() + p.listeners.len() + p.vips.len() + len(p.endServices) + len(p.endBackends)
 }
 
@@ -98,9 +99,17 @@ func diff[K comparable, V comparable](have, want map[K]V) changes[K, V] {
 	return c
 }
 
-// identity is what a service keeps its row, counters and flows by.
+// identity is what a service keeps its row, counters and flows by: its address,
+// first port and protocol, which no other can have.
 func identity(s *loader.Service) loader.Service {
-	return loader.Service{Addr: s.Addr, Port: s.Port, LastPort: s.LastPort, Proto: s.Proto}
+	return loader.Service{Addr: s.Addr, Port: s.Port, Proto: s.Proto}
+}
+
+// find returns the row that the maps have for a service.
+func (p *planner) find(s *Service) (id uint32, known bool) {
+	row := s.row()
+	id, known = p.byID[identity(&row)]
+	return id, known
 }
 
 // A planner makes a plan. Rows that it takes are marked in its fields, so that
@@ -170,7 +179,7 @@ func newPlanner(have *rows) *planner {
 // service plans one service and returns its row.
 func (p *planner) service(s *Service) (uint32, error) {
 	row := s.row()
-	id, known := p.byID[row]
+	id, known := p.find(s)
 	if known {
 		row.Gen, row.Slots, row.SlotsAll = p.have.services[id].Gen, p.have.services[id].Slots, p.have.services[id].SlotsAll
 	} else {
@@ -245,7 +254,11 @@ func (p *planner) backendRows(s *Service, service uint32, known bool) ([]uint32,
 		}
 		ids[i] = id
 		p.keepBack[id] = true
-		if row != p.have.backends[id] {
+		switch {
+		case row == p.have.backends[id]:
+		case row.State == backendDown && ok:
+			p.plan.downs = append(p.plan.downs, put[loader.Backend]{id, row})
+		default:
 			p.plan.backends = append(p.plan.backends, put[loader.Backend]{id, row})
 		}
 	}

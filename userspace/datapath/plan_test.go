@@ -44,6 +44,9 @@ func execute(t *testing.T, r *rows, p *plan) {
 	for _, w := range p.listeners.del {
 		delete(r.listeners, w)
 	}
+	for _, w := range p.downs {
+		r.backends[w.row] = w.value
+	}
 	for k, v := range p.listeners.put {
 		r.listeners[k] = v
 	}
@@ -188,6 +191,22 @@ func TestRenamedServiceKeepsItsRow(t *testing.T) {
 	execute(t, r, p)
 	if r.services[0].Gen != gen || r.names[0] != "b" {
 		t.Errorf("row = %+v, name %q", r.services[0], r.names[0])
+	}
+}
+
+func TestChangedPortRangeKeepsItsRow(t *testing.T) {
+	r := empty(2)
+	s := service("a", 8000, 1)
+	s.LastPort = 8003
+	execute(t, r, mustPlan(t, r, &Want{Services: []Service{s}}))
+	before := r.services[0]
+	s.LastPort = 8001
+	execute(t, r, mustPlan(t, r, &Want{Services: []Service{s}}))
+	if got := r.services[0]; got.Gen != before.Gen || be16(got.LastPort) != 8001 || got.Slots != before.Slots {
+		t.Errorf("row = %+v, was %+v", got, before)
+	}
+	if len(r.listeners) != 2 {
+		t.Errorf("%d listeners, want 2", len(r.listeners))
 	}
 }
 

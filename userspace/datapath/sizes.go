@@ -45,7 +45,8 @@ type owned struct {
 }
 
 func (t *taken) addService(s *Service) {
-	id := s.row()
+	row := s.row()
+	id := identity(&row)
 	t.services[id] = true
 	for _, b := range s.Backends {
 		t.backends[owned{id, loader.Backend{Addr: be32(b.Address.Addr()), Port: be16(b.Address.Port())}}] = true

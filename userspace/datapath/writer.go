@@ -1,11 +1,11 @@
 package datapath
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"fairlead/loader"
 	"fairlead/userspace/model"
@@ -26,7 +26,7 @@ func New(maps *loader.Maps) (*Writer, error) {
 		return nil, err
 	}
 	// Who wrote before may have died right after it freed something.
-	if err := grace(); err != nil {
+	if err := loader.WaitForPackets(); err != nil {
 		return nil, err
 	}
 	return &Writer{maps: maps, rows: r}, nil
@@ -51,11 +51,11 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 			w.rows = r
 		}
 		w.maps.ControlView().BumpEpoch()
-		return 0, fmt.Errorf("reconcile maps: %w", err)
+		return 0, errors.Join(fmt.Errorf("reconcile maps: %w", err), loader.WaitForPackets())
 	}
 	w.maps.ControlView().BumpEpoch()
 	if p.breaks() {
-		if err := grace(); err != nil {
+		if err := loader.WaitForPackets(); err != nil {
 			return 0, err
 		}
 	}
@@ -71,7 +71,8 @@ func (w *Writer) Keep(state *model.State) *Want {
 	for i := range state.Services {
 		s := Service{Service: state.Services[i], Proxy: state.Services[i].Forward == model.ForwardProxy}
 		s.Down = make([]bool, len(s.Backends))
-		if id, known := p.byID[s.row()]; known {
+		if id, known := p.find(&s); known {
+			s.Known = true
 			row := &w.rows.services[id]
 			s.Proxy = s.Proxy || row.State == serviceProxy
 			s.Local = row.Flags&serviceLocal != 0
@@ -105,7 +106,7 @@ func (w *Writer) Health(state *model.State) [][]Health {
 	for i := range state.Services {
 		s := Service{Service: state.Services[i]}
 		all[i] = make([]Health, len(s.Backends))
-		if id, known := p.byID[s.row()]; known {
+		if id, known := p.find(&s); known {
 			all[i] = p.health(&s, id)
 		}
 	}
@@ -176,6 +177,7 @@ func (w *Writer) apply(p *plan) error {
 		func() error { return w.putSlots(p.slots) },
 		func() error { return w.putNames(p.names) },
 		func() error { return putRows(m.Services, r.services, p.services) },
+		func() error { return putRows(m.Backends, r.backends, p.downs) },
 		func() error { return apply(m.Devices, r.devices, p.devices) },
 		func() error { return apply(m.VIPs, r.vips, p.vips) },
 		func() error { return apply(m.Listeners, r.listeners, p.listeners) },
@@ -269,16 +271,6 @@ func (w *Writer) zero(t loader.Table, rows []uint32) error {
 		if err := w.maps.ResetCounters(t, row); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// grace returns when every packet that was in the program when it was called
-// has left it: membarrier(2) waits for an RCU grace period.
-func grace() error {
-	const global = 1 // MEMBARRIER_CMD_GLOBAL
-	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
-		return fmt.Errorf("wait for packets in flight: membarrier: %w", errno)
 	}
 	return nil
 }

@@ -74,14 +74,18 @@ func lastOnes(inst *loader.Instance, interfaces []string) (bool, error) {
 		}
 	}
 	return len(interfaces) == 0 || !slices.ContainsFunc(links, func(l loader.LinkInfo) bool {
-		return !slices.Contains(interfaces, l.Interface)
+		return l.Index != 0 && !slices.Contains(interfaces, l.Interface)
 	}), nil
 }
 
 // Drain leaves new flows to the proxy until the known ones have ended or grace
-// is over. If ctx ends first, the instance goes on as before.
+// is over. If ctx ends first, the instance goes on as before. One that is off
+// forwards no flows, so there is nothing to wait for.
 func Drain(ctx context.Context, inst *loader.Instance, grace time.Duration, progress func(flows int)) error {
 	was := inst.Control().Mode()
+	if was == loader.ModeOff {
+		return nil
+	}
 	inst.SetMode(loader.ModeDraining)
 	end := time.NewTimer(grace)
 	defer end.Stop()

@@ -152,7 +152,7 @@ func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Option
 		Mode:        loader.AttachMode(o.Mode),
 		Force:       o.Force,
 		KeepMode:    true,
-		Fill:        func(m *loader.Maps) error { return fill(m, state) },
+		Fill:        func(m *loader.Maps) error { return fill(m, state, &o) },
 	})
 	if err != nil {
 		return nil, Report{Report: r}, err
@@ -192,17 +192,27 @@ func (k *Kernel) finish(ctx context.Context, state *model.State, sysctls []host.
 			return err
 		}
 	}
+	k.writer.Recheck() // flows may have been checked under new rows by the old program
 	k.inst.SetMode(loader.ModeOn)
 	return nil
 }
 
-// fill writes the state's rows into new maps, which no packet sees yet.
-func fill(m *loader.Maps, state *model.State) error {
+// fill writes the state's rows into new maps, which no packet sees yet. New
+// services wait on the proxy's rung for Reconcile, which looks at the host.
+func fill(m *loader.Maps, state *model.State, o *Options) error {
 	w, err := datapath.New(m)
 	if err != nil {
 		return err
 	}
-	_, err = w.Reconcile(w.Keep(state))
+	want := w.Keep(state)
+	for i := range want.Services {
+		s := &want.Services[i]
+		s.Proxy = s.Proxy || !s.Known
+		if o.Down != nil {
+			s.Down = o.Down(&s.Service)
+		}
+	}
+	_, err = w.Reconcile(want)
 	return err
 }
 
@@ -224,6 +234,10 @@ func pinned(dir string) (*datapath.Writer, error) {
 func besideAgent(ctx context.Context, lock *loader.Lock, state *model.State, o Options, pid int, digest string) (*Kernel, Report, error) {
 	if want := Digest(state); want != digest {
 		return nil, Report{}, fmt.Errorf("%w: change its file and send SIGHUP to process %d", ErrOtherConfig, pid)
+	}
+	o.SetSysctl = false // the journal is the agent's
+	if _, err := forwarding(o); err != nil {
+		return nil, Report{}, err
 	}
 	inst, r, err := lock.Attach(ctx, loader.Options{
 		Interfaces: o.Interfaces, Mode: loader.AttachMode(o.Mode), Force: o.Force, KeepMode: true,

@@ -3,10 +3,12 @@ package kernel
 import (
 	"context"
 	"errors"
+	"github.com/vishvananda/netlink"
 	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -288,4 +290,76 @@ func TestDetachBesideAnAgentLeavesItTheAddresses(t *testing.T) {
 	if local() {
 		t.Error("an address that was handed over is left behind")
 	}
+}
+
+func TestDetachOfTheLastLiveInterfaceLeavesNothing(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 2})
+	dir := pins(t)
+	attached(t, r, stateOf(r), Options{Dir: dir})
+	r.Balancer.Do(t, func() error {
+		link, err := netlink.LinkByName(r.BackendLinks[1])
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkDel(link); err != nil {
+			return err
+		}
+		if err := Detach(t.Context(), dir, []string{r.ClientLinks[0], r.BackendLinks[0]}, 0, nil); err != nil {
+			return err
+		}
+		var ways host.Routes
+		local, err := ways.IsLocal(vip)
+		if local {
+			t.Error("the service address is left")
+		}
+		return err
+	})
+}
+
+func TestGrowthKeepsNewServicesBackUntilTheyAreJudged(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{})
+	state := stateOf(r)
+	dir := pins(t)
+	k, _ := attached(t, r, state, Options{Dir: dir})
+	more := *state
+	other := more.Services[0]
+	other.Name, other.Listen, other.LastPort = "other", netip.AddrPortFrom(vip, 81), 81
+	more.Services = append(slices.Clone(more.Services), other)
+	down := func(*model.Service) []bool { return []bool{true, false, false} }
+	if err := fill(k.Maps(), &more, &Options{Down: down}); err != nil {
+		t.Fatal(err)
+	}
+	v, err := datapath.Read(k.Maps())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rungs := map[string]string{}
+	for _, s := range v.Services {
+		rungs[s.Name] = s.Rung
+		if s.Backends[0].State != "down" {
+			t.Errorf("service %s: backend that is down is %s", s.Name, s.Backends[0].State)
+		}
+	}
+	if rungs["web"] != "xdp" || rungs["other"] != "proxy" {
+		t.Errorf("rungs = %v, want the new service on the proxy's", rungs)
+	}
+	detach(t, r, dir)
+}
+
+func TestNeighboursOfRemovedBackendsAreReleased(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{})
+	state := stateOf(r)
+	dir := pins(t)
+	strange := netip.MustParseAddr("10.2.1.77")
+	state.Services[0].Backends = append(state.Services[0].Backends, model.Backend{Address: netip.AddrPortFrom(strange, 80), Weight: 1})
+	k, _ := attached(t, r, state, Options{Dir: dir})
+	j, err := k.Maps().ReadJournal()
+	if err != nil || len(j.Neighbours) != 1 || j.Neighbours[0].Address != strange {
+		t.Fatalf("journal %+v, %v, want the neighbour %s", j.Neighbours, err, strange)
+	}
+	k, _ = attached(t, r, stateOf(r), Options{Dir: dir})
+	if j, err = k.Maps().ReadJournal(); err != nil || len(j.Neighbours) != 0 {
+		t.Errorf("journal %+v, %v, want no neighbour", j.Neighbours, err)
+	}
+	detach(t, r, dir)
 }

@@ -178,10 +178,10 @@ func (k *Kernel) KeepNeighbours(ctx context.Context, state *model.State, wait ti
 		return err
 	}
 	fresh, err := host.Unmanaged(hops)
-	if err != nil || len(fresh) == 0 {
+	if err != nil {
 		return err
 	}
-	if err := k.recordNeighbours(fresh); err != nil {
+	if err := k.recordNeighbours(hops, fresh); err != nil || len(fresh) == 0 {
 		return err
 	}
 	crash("recorded neighbours")
@@ -206,30 +206,61 @@ func (k *Kernel) KeepNeighbours(ctx context.Context, state *model.State, wait ti
 	return err
 }
 
-func (k *Kernel) recordNeighbours(fresh []host.Neighbour) error {
+// recordNeighbours writes fresh into the journal, and releases those in it that
+// are no next hop any more.
+func (k *Kernel) recordNeighbours(hops, fresh []host.Neighbour) error {
 	j, err := k.Maps().ReadJournal()
 	if err != nil {
 		return err
 	}
-	have := map[loader.JournalNeighbour]bool{}
-	for _, n := range j.Neighbours {
-		have[n] = true
-	}
 	names := map[int]string{}
-	for _, n := range fresh {
+	entry := func(n host.Neighbour) (loader.JournalNeighbour, error) {
 		if _, ok := names[n.Ifindex]; !ok {
 			link, err := netlink.LinkByIndex(n.Ifindex)
 			if err != nil {
-				return fmt.Errorf("keep neighbour %s: interface %d: %w", n.Addr, n.Ifindex, err)
+				return loader.JournalNeighbour{}, fmt.Errorf("keep neighbour %s: interface %d: %w", n.Addr, n.Ifindex, err)
 			}
 			names[n.Ifindex] = link.Attrs().Name
 		}
-		if entry := (loader.JournalNeighbour{Interface: names[n.Ifindex], Address: n.Addr}); !have[entry] {
-			have[entry] = true
-			j.Neighbours = append(j.Neighbours, entry)
+		return loader.JournalNeighbour{Interface: names[n.Ifindex], Address: n.Addr}, nil
+	}
+	wanted, had := map[loader.JournalNeighbour]bool{}, map[loader.JournalNeighbour]bool{}
+	for _, n := range hops {
+		e, err := entry(n)
+		if err != nil {
+			return err
+		}
+		wanted[e] = true
+	}
+	var keep []loader.JournalNeighbour
+	for _, n := range j.Neighbours {
+		had[n] = true
+		if wanted[n] {
+			keep = append(keep, n)
+		} else if err := release(n); err != nil {
+			return err
 		}
 	}
+	changed := len(keep) != len(j.Neighbours)
+	for _, n := range fresh {
+		if e, _ := entry(n); !had[e] {
+			keep, changed = append(keep, e), true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	j.Neighbours = keep
 	return k.Maps().WriteJournal(j)
+}
+
+// release ends the keeping of a neighbour. Its interface may be gone.
+func release(n loader.JournalNeighbour) error {
+	link, err := netlink.LinkByName(n.Interface)
+	if err != nil {
+		return nil // its neighbours went with it
+	}
+	return host.Neighbour{Ifindex: link.Attrs().Index, Addr: n.Address}.Release()
 }
 
 // undo takes back what the journal says was changed on the host. What is gone
@@ -237,11 +268,7 @@ func (k *Kernel) recordNeighbours(fresh []host.Neighbour) error {
 func undo(j loader.Journal) error {
 	errs := []error{removeAddresses(j)}
 	for _, n := range j.Neighbours {
-		link, err := netlink.LinkByName(n.Interface)
-		if err != nil {
-			continue // its neighbours went with it
-		}
-		errs = append(errs, host.Neighbour{Ifindex: link.Attrs().Index, Addr: n.Address}.Release())
+		errs = append(errs, release(n))
 	}
 	for _, s := range j.Sysctls {
 		if !(host.Sysctl{Name: s.Name}).Exists() {

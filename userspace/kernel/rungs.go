@@ -102,7 +102,3 @@ func (k *Kernel) Interfaces() []string { return slices.Sorted(maps.Keys(k.interf
 
 // Native reports whether some interface is attached in native mode.
 func (k *Kernel) Native() bool { return k.native }
-
-// Outgrown reports whether err says that a map is too small for the state, so
-// that Attach has to make it larger.
-func Outgrown(err error) bool { return errors.Is(err, datapath.ErrFull) }
