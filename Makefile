@@ -4,7 +4,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-CLANG ?= clang-19
 # What `make generate` writes; all of it is committed.
 GENERATED := '*_bpfel.go' '*_bpfel.o' '*.pb.go'
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
@@ -15,9 +14,6 @@ ROOT := $(if $(filter-out 0,$(shell id -u)),sudo -E env PATH=$(PATH) GOCACHE=$(C
 GO_TEST := go test -count=1 $(if $(ROOT),-exec '$(ROOT)')
 # End-to-end tests measure and flood: they run one package after the other.
 E2E := fairlead/testenv/e2e
-
-export BPF2GO_CC := $(CLANG)
-export BPF2GO_CFLAGS := -O2 -g -Wall -Wextra -Werror -mcpu=v3 -I/usr/include/$(shell uname -m)-linux-gnu
 
 .PHONY: help build demo test test-slow test-kernels bench generate check-generate lint release release-check clean
 
