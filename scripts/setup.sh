@@ -29,6 +29,11 @@ check_go() {
 	(cd "$(dirname "$0")/.." && go list -m >/dev/null) || die "this Go is too old: install Go 1.26 or later"
 }
 
+check_root() {
+	[ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
+		die "network namespaces and XDP need root: run this as root, or install sudo"
+}
+
 # as_root runs a command with the privileges that apt-get wants.
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then
@@ -111,6 +116,7 @@ install() {
 want=()
 for group in "$@"; do
 	[ "$group" != build ] || check_go
+	[ "$group" != test ] || check_root
 	list=$(packages "$group")
 	read -ra list <<<"$list"
 	want+=("${list[@]}")
