@@ -11,8 +11,8 @@ static __always_inline void add_packet(struct counters *n, __u8 dir, __u16 bytes
 	n->bytes[dir] += bytes;
 }
 
-/* count_packet counts a packet that f forwards. */
-static __always_inline void count_packet(const struct packet *p, const struct flow *f)
+/* count_packet counts a packet of that total length that f forwards. */
+static __always_inline void count_packet(const struct flow *f, __u16 total)
 {
 	__u32 service = READ_ONCE(f->service);
 	__u32 backend = READ_ONCE(f->backend);
@@ -21,10 +21,10 @@ static __always_inline void count_packet(const struct packet *p, const struct fl
 
 	n = bpf_map_lookup_elem(&service_counters, &service);
 	if (n)
-		add_packet(n, dir, FAULT(13, p->total, p->rest));
+		add_packet(n, dir, FAULT(13, total, total - sizeof(struct iphdr)));
 	n = bpf_map_lookup_elem(&backend_counters, &backend);
 	if (n && FAULT(14, true, false))
-		add_packet(n, dir, p->total);
+		add_packet(n, dir, total);
 }
 
 /* count_flow counts a flow that was made. */

@@ -46,7 +46,7 @@ _Static_assert(offsetof(struct flow, era) == offsetof(struct flow, seen) + 4, "a
 
 static __always_inline struct stamp stamp_of(const struct flow *f)
 {
-	__u64 both = *(const volatile __u64 *)&f->seen;
+	__u64 both = *(const volatile __u64 *)__builtin_assume_aligned(&f->seen, 8);
 
 	return (struct stamp){.seen = both, .era = both >> 32};
 }

@@ -6,14 +6,19 @@
 #include "csum.h"
 
 /* translate_udp leaves "no checksum" as it is, and never makes it (RFC 768). */
-static __always_inline void translate_udp(struct udphdr *udp, __u16 delta)
+static __always_inline void translate_udp(struct udphdr *udp, const struct flow *f)
 {
 	__u16 check;
 
 	if (!udp->check && FAULT(29, true, false))
 		return;
-	check = csum_update(udp->check, delta);
+	check = csum_update(udp->check, READ_ONCE(f->l4_delta));
 	udp->check = check ? check : FAULT(30, 0xffff, 0);
+}
+
+static __always_inline void translate_tcp(struct tcphdr *tcp, const struct flow *f)
+{
+	tcp->check = csum_update(tcp->check, READ_ONCE(f->l4_delta));
 }
 
 static __always_inline void translate_ip(struct iphdr *ip, const struct flow *f)
@@ -21,6 +26,22 @@ static __always_inline void translate_ip(struct iphdr *ip, const struct flow *f)
 	COPY(&ip->saddr, &f->saddr, 8);
 	ip->ttl -= FAULT(31, 1, 0);
 	ip->check = csum_update(ip->check, READ_ONCE(f->ip_delta));
+}
+
+/* leave rewrites what TCP and UDP have in common, and says how the packet, at data, leaves. */
+static __always_inline int leave(struct xdp_md *ctx, void *data, const struct flow *f,
+				 __u32 *egress)
+{
+	struct iphdr *ip = data + ETH_HLEN;
+
+	COPY(ip + 1, &f->sport, 4);
+	translate_ip(ip, f);
+	COPY(data, &f->hop, 12);
+	*egress = READ_ONCE(f->hop.ifindex);
+	count_packet(f, bpf_ntohs(ip->tot_len));
+	if (f->hop.flags & DEVICE_TX && *egress == ctx->ingress_ifindex)
+		return FORWARD_TX;
+	return FORWARD_REDIRECT;
 }
 
 /* forward rewrites the packet by f. Its headers are there: it is not bad. */
@@ -35,18 +56,11 @@ static __always_inline int forward(struct packet *p, const struct flow *f)
 	if ((void *)(udp + 1) > end)
 		return DROP_MALFORMED; /* unreachable */
 	if (p->key.proto == IPPROTO_UDP) {
-		translate_udp(udp, READ_ONCE(f->l4_delta));
+		translate_udp(udp, f);
 	} else {
 		if ((void *)(tcp + 1) > end)
 			return DROP_MALFORMED; /* unreachable */
-		tcp->check = csum_update(tcp->check, READ_ONCE(f->l4_delta));
+		translate_tcp(tcp, f);
 	}
-	COPY(&udp->source, &f->sport, 4);
-	translate_ip(ip, f);
-	COPY(data, &f->hop, 12);
-	p->egress = READ_ONCE(f->hop.ifindex);
-	count_packet(p, f);
-	if (p->egress == p->ctx->ingress_ifindex && f->hop.flags & DEVICE_TX)
-		return FORWARD_TX;
-	return FORWARD_REDIRECT;
+	return leave(p->ctx, data, f, &p->egress);
 }

@@ -4,9 +4,10 @@
  * lb.c - the XDP program: a packet's way from the interface to a backend, and
  * of the answer back to the client.
  *
- * Read fairlead() first, then handle(), with docs/datapath.md beside it. Every
- * packet leaves through the end of fairlead(), the only place that counts
- * verdicts; everything else decides.
+ * Read fairlead() first, then handle(), with docs/datapath.md beside it;
+ * forward_fast() is a short cut through the same rules. Every packet leaves
+ * through the end of fairlead(), the only place that counts verdicts;
+ * everything else decides.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +26,7 @@
 #include "env.h"
 
 #include "export.h"
+#include "fast.h"
 #include "follow.h"
 #include "open.h"
 #include "parse.h"
@@ -52,38 +54,8 @@ static __always_inline int handle(struct packet *p)
 	return v == NEXT_OPEN ? open_flow(p) : v;
 }
 
-/*
- * send_back returns an answer to where the packet came from. A veth's far end
- * may not notice XDP_TX, but does notice a redirect.
- */
-static __always_inline int send_back(const struct packet *p)
-{
-	__u32 ifindex = p->ctx->ingress_ifindex;
-	struct device *d = bpf_map_lookup_elem(&devices, &ifindex);
-
-	return d && d->flags & DEVICE_TX ? XDP_TX : env_redirect(ifindex);
-}
-
-/* act does what the verdict says. */
-static __always_inline int act(const struct packet *p, int verdict)
-{
-	switch (verdict) {
-	case PASS_OFF ... PASS_STANDBY:
-		return XDP_PASS;
-	case FORWARD_REDIRECT:
-		return env_redirect(p->egress);
-	case FORWARD_TX:
-		return XDP_TX;
-	case ANSWER_RESET:
-	case ANSWER_UNREACHABLE:
-		return send_back(p);
-	default:
-		return XDP_DROP;
-	}
-}
-
-SEC("xdp.frags")
-int fairlead(struct xdp_md *ctx)
+/* handle_any is handle for every packet that is not forward_fast's: it reads the packet anew. */
+static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress)
 {
 	__u32 zero = 0;
 	struct packet p = {
@@ -94,12 +66,54 @@ int fairlead(struct xdp_md *ctx)
 	int verdict;
 
 	if (!p.control)
-		return XDP_PASS; /* unreachable: arrays are never empty */
+		return PASS_OFF; /* unreachable: arrays are never empty */
 	p.era = READ_ONCE(p.control->era);
 	p.epoch = READ_ONCE(p.control->epoch);
 	verdict = handle(&p);
+	*egress = p.egress;
+	return verdict;
+}
+
+/*
+ * send_back returns an answer to where the packet came from. A veth's far end
+ * may not notice XDP_TX, but does notice a redirect.
+ */
+static __always_inline int send_back(struct xdp_md *ctx)
+{
+	__u32 ifindex = ctx->ingress_ifindex;
+	struct device *d = bpf_map_lookup_elem(&devices, &ifindex);
+
+	return d && d->flags & DEVICE_TX ? XDP_TX : env_redirect(ifindex);
+}
+
+/* act does what the verdict says; egress is where to if the packet is forwarded. */
+static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
+{
+	switch (verdict) {
+	case FORWARD_REDIRECT:
+		return env_redirect(egress);
+	case FORWARD_TX:
+		return XDP_TX;
+	case PASS_OFF ... PASS_STANDBY:
+		return XDP_PASS;
+	case ANSWER_RESET:
+	case ANSWER_UNREACHABLE:
+		return send_back(ctx);
+	default:
+		return XDP_DROP;
+	}
+}
+
+SEC("xdp.frags")
+int fairlead(struct xdp_md *ctx)
+{
+	__u32 egress = 0;
+	int verdict = forward_fast(ctx, &egress);
+
+	if (unlikely(verdict == NEXT_STEP))
+		verdict = handle_any(ctx, &egress);
 	count_verdict(verdict);
-	return act(&p, verdict);
+	return act(ctx, verdict, egress);
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -10,7 +10,7 @@
 #include "packet.h"
 
 _Static_assert(sizeof(struct flow_key) == 16 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
-	       "parse writes the protocol and the padding after it as one word");
+	       "read_key writes the protocol and the padding after it as one word");
 
 #define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
 
@@ -107,6 +107,16 @@ static __always_inline void parse_lengths(struct packet *p, const void *l4, cons
 		p->flags = ((const __u8 *)tcp)[13];
 }
 
+/* read_key reads a packet's tuple; ports are TCP's or UDP's. */
+static __always_inline void read_key(struct flow_key *key, const struct iphdr *ip,
+				     const void *ports)
+{
+	key->saddr = ip->saddr;
+	key->daddr = ip->daddr;
+	COPY(&key->sport, ports, 4);
+	*(__u32 *)&key->proto = ip->protocol; /* and the padding; see the assertion above */
+}
+
 /* parse fills p, or returns the verdict of a packet that no flow can have. */
 static __always_inline int parse(struct packet *p)
 {
@@ -129,10 +139,7 @@ static __always_inline int parse(struct packet *p)
 		return PASS_OTHER;
 	if (odd != NEXT_STEP || (void *)(ports + 1) > end)
 		return at_vip(ip->daddr, odd != NEXT_STEP ? odd : PASS_MALFORMED);
-	p->key.saddr = ip->saddr;
-	p->key.daddr = ip->daddr;
-	COPY(&p->key.sport, &ports->source, 4);
-	*(__u32 *)&p->key.proto = ip->protocol; /* and the padding; see the assertion above */
+	read_key(&p->key, ip, ports);
 	p->ttl = ip->ttl;
 	p->tos = ip->tos;
 	parse_lengths(p, ports, end);

@@ -56,4 +56,8 @@ var Faults = []Fault{
 	{46, "a live flow's tuple is taken from it"},
 	{47, "a lost race counts as a flow"},
 	{48, "a backend's port has the wrong byte order"},
+	{49, "the fast path lets a TCP header end one word beyond the packet"},
+	{50, "the fast path does not see FIN and RST"},
+	{51, "the fast path forwards by a flow that is closed or ended"},
+	{52, "the fast path does not see that it is switched off"},
 }

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * fast.h - the common packet: a whole one of a steady flow, which changes
+ * nothing but counters.
+ *
+ * It decides nothing by itself. A packet that rules 1 and 2 would forward
+ * without writing to its entry, except for seen, is forwarded here by the same
+ * steps; any other one is left untouched for the complete way through the
+ * rules. What makes it quick is that its struct packet has no address, so that
+ * the compiler keeps what it needs of it in registers.
+ */
+#pragma once
+
+#include "follow.h"
+#include "forward.h"
+#include "parse.h"
+
+#define IP_PLAIN 0x45 /* version 4, no options */
+
+/* is_plain says that rule 1 has nothing against the packet, and that no flag ends its flow. */
+static __always_inline bool is_plain(const struct iphdr *ip, const void *end)
+{
+	const struct tcphdr *tcp = (void *)(ip + 1);
+	const struct udphdr *udp = (void *)(ip + 1);
+	__u32 total = bpf_ntohs(ip->tot_len);
+	__u32 len;
+
+	if (*(const __u8 *)ip != IP_PLAIN || ip->frag_off & bpf_htons(IP_FRAGMENT) || ip->ttl <= 1)
+		return false;
+	if (total > (__u32)(end - (const void *)ip))
+		return false;
+	if (likely(ip->protocol == IPPROTO_TCP)) {
+		len = tcp->doff * 4;
+		return len >= sizeof(*tcp) && sizeof(*ip) + len <= FAULT(49, total, total + 4) &&
+		       !(((const __u8 *)tcp)[13] & FAULT(50, TCP_RST | TCP_FIN, 0));
+	}
+	len = bpf_ntohs(udp->len);
+	return ip->protocol == IPPROTO_UDP && len >= sizeof(*udp) && sizeof(*ip) + len <= total;
+}
+
+/* is_steady says that a plain packet, whose entry is f, changes nothing but seen. */
+static __always_inline bool is_steady(const struct packet *p, const struct flow *f)
+{
+	__u8 state = READ_ONCE(f->state);
+
+	if (unlikely(!counts(p, f, stamp_of(f))))
+		return false;
+	if (unlikely(state != FLOW_ESTABLISHED) &&
+	    (state >= FAULT(51, FLOW_CLOSED, FLOW_RESET + 1) || may_change(p, f)))
+		return false;
+	return likely(!is_due(p, f));
+}
+
+/* forward_fast is forward for the common packet. Of any other it returns NEXT_STEP. */
+static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+	struct tcphdr *tcp = (void *)(ip + 1); /* or UDP's */
+	struct packet p = {};
+	struct flow_key key;
+	__u32 zero = 0;
+	struct flow *f;
+
+	if (unlikely((void *)(tcp + 1) > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_IP)))
+		return NEXT_STEP;
+	if (unlikely(!is_plain(ip, end)))
+		return NEXT_STEP;
+	read_key(&key, ip, tcp);
+	f = bpf_map_lookup_elem(&flows, &key);
+	if (unlikely(!f))
+		return NEXT_STEP;
+	p.control = bpf_map_lookup_elem(&control, &zero);
+	if (unlikely(!p.control || p.control->mode == FAULT(52, MODE_OFF, MODE_ON + 1)))
+		return NEXT_STEP;
+	p.now = env_now();
+	p.era = READ_ONCE(p.control->era);
+	p.epoch = READ_ONCE(p.control->epoch);
+	if (unlikely(!is_steady(&p, f)))
+		return NEXT_STEP;
+	touch(&p, f);
+	if (unlikely(key.proto == IPPROTO_UDP))
+		translate_udp((struct udphdr *)tcp, f);
+	else
+		translate_tcp(tcp, f);
+	return leave(ctx, data, f, egress);
+}
