@@ -65,6 +65,8 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 
 	if (unlikely((void *)(tcp + 1) > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_IP)))
 		return NEXT_STEP;
+	if (unlikely(is_group(data)))
+		return NEXT_STEP;
 	if (unlikely(!is_plain(ip, end)))
 		return NEXT_STEP;
 	read_key(&key, ip, tcp);
@@ -72,7 +74,7 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	if (unlikely(!f))
 		return NEXT_STEP;
 	p.control = bpf_map_lookup_elem(&control, &zero);
-	if (unlikely(!p.control || p.control->mode == FAULT(52, MODE_OFF, MODE_ON + 1)))
+	if (unlikely(!p.control || READ_ONCE(p.control->mode) == FAULT(52, MODE_OFF, MODE_ON + 1)))
 		return NEXT_STEP;
 	p.now = env_now();
 	p.era = READ_ONCE(p.control->era);

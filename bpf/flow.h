@@ -56,7 +56,7 @@ static __always_inline bool counts(const struct packet *p, const struct flow *f,
 {
 	if (stamp.era != FAULT(9, p->era, stamp.era))
 		return false;
-	return tick_age(p->now, stamp.seen) <= FAULT(10, READ_ONCE(f->idle), -1U);
+	return tick_age(p, stamp.seen) <= FAULT(10, READ_ONCE(f->idle), -1U);
 }
 
 /* is_live says that f's tuple must not be taken from it. */
@@ -83,12 +83,25 @@ static __always_inline bool claim(struct flow *f, struct stamp stamp)
 	return stamp.era != ERA_CLAIMED && __sync_val_compare_and_swap(both, was, claimed) == was;
 }
 
+/* remove_claimed deletes f, the entry at key, which the caller has claimed, or takes that back. */
+static __always_inline void remove_claimed(const struct flow_key *key, struct flow *f,
+					   struct stamp stamp)
+{
+	__u64 seen = stamp.seen;
+	__u64 was = seen | (__u64)stamp.era << 32;
+	__u64 claimed = seen | (__u64)ERA_CLAIMED << 32;
+	__u64 *both = __builtin_assume_aligned(&f->seen, 8);
+
+	if (bpf_map_delete_elem(&flows, key))
+		__sync_val_compare_and_swap(both, claimed, was);
+}
+
 /* delete_entry deletes f, the entry at key, unless it has changed since it had this stamp. */
 static __always_inline void delete_entry(const struct flow_key *key, struct flow *f,
 					 struct stamp stamp)
 {
 	if (claim(f, stamp))
-		bpf_map_delete_elem(&flows, key);
+		remove_claimed(key, f, stamp);
 }
 
 /*
@@ -120,7 +133,7 @@ static __noinline void delete_pair(const struct packet *p, const struct flow_key
 		if (names(twin, key) && goes_with(p, f, fs, twin, ts))
 			delete_entry(&at, twin, ts);
 	}
-	bpf_map_delete_elem(&flows, key);
+	remove_claimed(key, f, fs);
 }
 
 /* find_twin returns the twin of f, the entry at key; NULL when it has none. */

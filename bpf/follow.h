@@ -23,7 +23,7 @@ static __noinline int follow_ended(const struct packet *p, struct flow *f)
 static __always_inline bool is_due(const struct packet *p, const struct flow *f)
 {
 	return READ_ONCE(f->epoch) != FAULT(37, p->epoch, READ_ONCE(f->epoch)) ||
-	       tick_age(p->now, READ_ONCE(f->checked)) >= FAULT(38, p->control->hz, -1U);
+	       tick_age(p, READ_ONCE(f->checked)) >= FAULT(38, p->control->hz, -1U);
 }
 
 /* touch keeps f alive. A line that nobody writes to is every CPU's at once. */

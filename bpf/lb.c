@@ -37,7 +37,7 @@ static __always_inline int handle(struct packet *p)
 	struct flow *f;
 	int v;
 
-	if (p->control->mode == MODE_OFF)
+	if (p->mode == MODE_OFF)
 		return PASS_OFF;
 	v = parse(p);
 	if (unlikely(v != NEXT_STEP))
@@ -67,6 +67,7 @@ static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress)
 
 	if (!p.control)
 		return PASS_OFF; /* unreachable: arrays are never empty */
+	p.mode = READ_ONCE(p.control->mode);
 	p.era = READ_ONCE(p.control->era);
 	p.epoch = READ_ONCE(p.control->epoch);
 	verdict = handle(&p);

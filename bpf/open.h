@@ -42,7 +42,7 @@ static __always_inline int admit(const struct packet *p, const struct service *s
 		return PASS_PROXY;
 	if (p->key.proto == IPPROTO_TCP && !is_pure_syn(p))
 		return local ? PASS_NO_FLOW : DROP_NO_FLOW;
-	if (p->control->mode == FAULT(43, MODE_DRAINING, MODE_OFF) && local)
+	if (p->mode == FAULT(43, MODE_DRAINING, MODE_OFF) && local)
 		return PASS_DRAINING;
 	if (p->key.proto == IPPROTO_UDP && FAULT(44, true, false) &&
 	    bpf_map_lookup_elem(&standby, &p->key))

@@ -49,6 +49,7 @@ struct packet {
 	struct xdp_md *ctx;
 	const struct control *control;
 	struct flow_key key;
+	__u32 mode; /* control's, read before era: a new era begins before the switch is thrown */
 	struct stamp stamp; /* of the entry at key, when it was found */
 	__u32 now; /* tick */
 	__u32 era; /* control's, as this and epoch were when the packet came */
@@ -68,12 +69,10 @@ static __always_inline bool is_pure_syn(const struct packet *p)
 	return (p->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
-/* tick_age returns how long ago t was; a tick from another CPU's future is now. */
-static __always_inline __u32 tick_age(__u32 now, __u32 t)
+/* tick_age returns how long ago t was; a tick from another CPU's near future is now. */
+static __always_inline __u32 tick_age(const struct packet *p, __u32 t)
 {
-	__s32 age = now - t;
-
-	return age < FAULT(1, 0, -0x7fffffff) ? 0 : age;
+	return t - p->now <= FAULT(1, p->control->hz, 0) ? 0 : p->now - t;
 }
 
 /* all_count_as_up is rule 6: the agent is lost, and that shall help every backend. */

@@ -20,6 +20,12 @@ static __always_inline int at_vip(__be32 addr, enum verdict v)
 	return bpf_map_lookup_elem(&vips, &addr) ? v : PASS_OTHER;
 }
 
+/* is_group says that a frame is for everybody, or for some: not for this host alone. */
+static __always_inline bool is_group(const void *eth)
+{
+	return *(const __u8 *)eth & FAULT(53, 1, 0);
+}
+
 static __always_inline bool is_tag(__be16 type)
 {
 	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
@@ -127,7 +133,7 @@ static __always_inline int parse(struct packet *p)
 	__be16 *type = data + 12;
 	int odd;
 
-	if ((void *)(type + 1) > end)
+	if ((void *)(type + 1) > end || is_group(data))
 		return PASS_OTHER;
 	if (is_tag(*type))
 		return parse_tagged(p->ctx);

@@ -46,6 +46,8 @@ func (g *generator) mutate(frame []byte) []byte {
 	case 15: // source
 		src := pick(r, spoofed)
 		copy(frame[26:], src[:])
+	case 16:
+		frame[0] |= byte(r.IntN(2)) // the group bit
 	default:
 		g.checksum(frame)
 	}

@@ -60,4 +60,5 @@ var Faults = []Fault{
 	{50, "the fast path does not see FIN and RST"},
 	{51, "the fast path forwards by a flow that is closed or ended"},
 	{52, "the fast path does not see that it is switched off"},
+	{53, "frames to a group of hosts are taken for this one"},
 }

@@ -41,6 +41,7 @@ func passRows() []row {
 		{name: "another protocol to a service's port", want: loader.LBVerdictPASS_OTHER, frame: datagram(client, web)},
 		{name: "a service whose row is free", want: loader.LBVerdictPASS_OTHER, frame: hello,
 			given: func(w *world) { w.service(1, web, tcp, func(s *loader.Service) { s.State = 0 }) }},
+		{name: "a frame for everybody", want: loader.LBVerdictPASS_OTHER, frame: edit(hello, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)},
 		{name: "ARP", want: loader.LBVerdictPASS_OTHER, frame: edit(hello, 12, 0x08, 0x06)},
 		{name: "nothing but an Ethernet header", want: loader.LBVerdictPASS_OTHER, frame: hello[:14]},
 		{name: "a frame that ends in the IP header", want: loader.LBVerdictPASS_OTHER, frame: hello[:33]},

@@ -79,9 +79,12 @@ func (m *Model) decide(frame []byte, linear int) Result {
 	return m.unknown(p)
 }
 
-// age is how long ago the tick t was; a tick in the future is now.
+// age is how long ago the tick t was; a tick less than a second ahead is now.
 func (m *Model) age(t uint32) uint32 {
-	return uint32(max(int32(m.Now-t), 0))
+	if ahead := t - m.Now; ahead <= m.Control.Hz {
+		return 0
+	}
+	return m.Now - t
 }
 
 func (m *Model) counts(f *Flow) bool {

@@ -50,7 +50,7 @@ func (p *packet) rst() bool { return p.tuple.Proto == TCP && p.flags&RST != 0 }
 // network steps over the Ethernet header and up to two tags. At is -1 if no
 // IPv4 header follows.
 func network(frame []byte) (at, tags int) {
-	if len(frame) < ethLen {
+	if len(frame) < ethLen || frame[0]&1 != 0 {
 		return -1, 0
 	}
 	at = ethLen

@@ -32,13 +32,24 @@ var flowStates = [...]string{
 	loader.LBFlowStateFLOW_RESET: "reset",
 }
 
-// age returns the ticks from seen to now. Another CPU's clock may be ahead.
-func age(now, seen uint32) uint32 { return uint32(max(0, int32(now-seen))) }
+// A moment is what tells entries that count from those that do not.
+type moment struct{ now, era, hz uint32 }
+
+func present(maps *loader.Maps) (moment, error) {
+	now, err := Now()
+	return moment{now, maps.ControlView().Era(), maps.ControlView().Hz()}, err
+}
+
+// age returns the ticks since f's last packet. Another CPU's clock may be ahead.
+func (m moment) age(f *loader.Flow) uint32 {
+	if f.Seen-m.now <= m.hz {
+		return 0
+	}
+	return m.now - f.Seen
+}
 
 // expired reports whether the datapath treats f as absent.
-func expired(f *loader.Flow, era, now uint32) bool {
-	return f.Era != era || age(now, f.Seen) > f.Idle
-}
+func (m moment) expired(f *loader.Flow) bool { return f.Era != m.era || m.age(f) > f.Idle }
 
 // Flows calls f with every live flow until f returns false. Entries that come
 // or go meanwhile may be missed, or be seen twice.
@@ -47,19 +58,19 @@ func Flows(maps *loader.Maps, f func(FlowView) bool) error {
 	if err != nil {
 		return err
 	}
-	now, err := Now()
+	at, err := present(maps)
 	if err != nil {
 		return err
 	}
-	era, hz := maps.ControlView().Era(), float64(max(1, maps.ControlView().Hz()))
+	hz := float64(max(1, at.hz))
 	return maps.ReadFlows(func(k loader.FlowKey, fl loader.Flow) bool {
-		if fl.Dir != uint8(loader.LBFlowDirDIR_FORWARD) || expired(&fl, era, now) || r.gone(&fl) {
+		if fl.Dir != uint8(loader.LBFlowDirDIR_FORWARD) || at.expired(&fl) || r.gone(&fl) {
 			return true
 		}
 		v := flowView(&k, &fl)
 		v.Service = r.names[fl.Service]
-		v.Idle = float64(age(now, fl.Seen)) / hz
-		v.Left = float64(fl.Idle-age(now, fl.Seen)) / hz
+		v.Idle = float64(at.age(&fl)) / hz
+		v.Left = float64(fl.Idle-at.age(&fl)) / hz
 		return f(v)
 	})
 }
@@ -92,15 +103,13 @@ func (r *rows) gone(f *loader.Flow) bool {
 // how many entries it deleted.
 // The datapath is right without it: it treats them as absent.
 func Collect(maps *loader.Maps) (live, deleted int, err error) {
-	now, err := Now()
+	at, err := present(maps)
 	if err != nil {
 		return 0, 0, err
 	}
-	control := maps.ControlView()
-	slack := control.Hz() // an entry at its edge is left alone
 	dead := func(f *loader.Flow) bool {
-		era := control.Era() // read after the entry: one of a newer era is not dead
-		return expired(f, era, now) && (f.Era != era || age(now, f.Seen)-f.Idle >= slack)
+		at.era = maps.ControlView().Era()                                      // read after the entry: one of a newer era is not dead
+		return at.expired(f) && (f.Era != at.era || at.age(f)-f.Idle >= at.hz) // not at its edge
 	}
 	rerr := maps.ReadFlows(func(k loader.FlowKey, f loader.Flow) bool {
 		if !dead(&f) {
@@ -124,13 +133,13 @@ func Collect(maps *loader.Maps) (live, deleted int, err error) {
 
 // CountFlows returns how many flows live.
 func CountFlows(maps *loader.Maps) (int, error) {
-	now, err := Now()
+	at, err := present(maps)
 	if err != nil {
 		return 0, err
 	}
-	era, live := maps.ControlView().Era(), 0
+	live := 0
 	err = maps.ReadFlows(func(_ loader.FlowKey, f loader.Flow) bool {
-		if f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) && !expired(&f, era, now) {
+		if f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) && !at.expired(&f) {
 			live++
 		}
 		return true
