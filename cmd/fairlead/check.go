@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"fairlead/cmd/internal/command"
+	"fairlead/loader"
 	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -45,16 +46,27 @@ func check(c *cli.Context, w world) error {
 	return nil
 }
 
+// conflicts returns what listens on service addresses. A living agent's own
+// sockets do, by design, and cannot be told from others here.
+func conflicts(state *model.State) ([]string, error) {
+	if _, _, running, err := loader.AgentRunning(""); err == nil && running {
+		return nil, nil
+	}
+	return kernel.Conflicts(state, nil)
+}
+
 // look returns what may keep state from working on this host.
 func look(state *model.State) ([]string, error) {
 	if state.XDP == model.XDPOff {
 		return nil, nil
 	}
-	conflicts, err := kernel.Conflicts(state, nil)
+	lines, err := conflicts(state)
 	if err != nil {
 		return nil, err
 	}
-	lines := conflicts
+	if len(state.Interfaces) == 0 {
+		lines = append(lines, "the configuration names no interface: attach and run need --interface")
+	}
 	off, err := host.MissingForwarding(state.Interfaces)
 	if err != nil {
 		return lines, err

@@ -140,6 +140,10 @@ func (c *Checker) try(ctx context.Context, k *check) {
 	if ctx.Err() != nil {
 		return // the probe failed because it was cancelled, or was too late
 	}
+	if isLocal(err) {
+		c.log.Warn("cannot probe", "address", k.target.Address, "err", err)
+		return // it says nothing about the backend
+	}
 	k.reporting.Lock()
 	defer k.reporting.Unlock()
 	c.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,4 +223,20 @@ func TestTheDeadAreFoundInTime(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestWantOnThisHostSaysNothingOfABackend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var probes atomic.Int64
+		c, _ := start(t, func(context.Context, Target) error {
+			probes.Add(1)
+			return fmt.Errorf("dial: %w", syscall.EMFILE)
+		}, func(tg Target, s Status) { t.Errorf("%s changed to %+v", tg.Address, s) })
+		one := target(1, model.Check{Type: model.CheckTCP, Interval: time.Second, Timeout: time.Second, Rise: 1, Fall: 1})
+		c.Set([]Target{one}, nil)
+		time.Sleep(10 * time.Second)
+		if s, _ := c.Status(one); !s.Up || s.Known || s.Failures != 0 || probes.Load() < 5 {
+			t.Errorf("after %d probes: %+v, want nothing known", probes.Load(), s)
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"fairlead/userspace/model"
@@ -126,4 +127,17 @@ func quote(b []byte) string {
 // plain reports whether s is a single word of a line of text.
 func plain(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
+}
+
+// isLocal reports whether a probe failed for want of something on this host:
+// descriptors, ports, memory or processes.
+func isLocal(err error) bool {
+	for _, fault := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN,
+	} {
+		if errors.Is(err, fault) {
+			return true
+		}
+	}
+	return false
 }

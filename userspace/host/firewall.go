@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 
@@ -27,6 +26,10 @@ func FirewallRules(addrs []netip.Addr) ([]Rule, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list nftables chains: %w", err)
 	}
+	look := finder{conn: c, wanted: map[string]bool{}, sets: map[setName][]string{}}
+	for _, a := range addrs {
+		look.wanted[string(a.AsSlice())] = true
+	}
 	var found []Rule
 	for _, chain := range chains {
 		rules, err := c.GetRules(chain.Table, chain)
@@ -34,39 +37,63 @@ func FirewallRules(addrs []netip.Addr) ([]Rule, error) {
 			return nil, fmt.Errorf("list nftables rules of %s %s: %w", chain.Table.Name, chain.Name, err)
 		}
 		for _, r := range rules {
-			for _, a := range addrs {
-				if names(c, chain.Table, r, a.AsSlice()) {
-					found = append(found, Rule{chain.Table.Name, chain.Name, a})
-				}
+			for _, a := range look.named(chain.Table, r) {
+				addr, _ := netip.AddrFromSlice([]byte(a))
+				found = append(found, Rule{chain.Table.Name, chain.Name, addr})
 			}
 		}
 	}
 	return found, nil
 }
 
-// names reports whether a rule compares with the address.
-func names(c *nftables.Conn, table *nftables.Table, r *nftables.Rule, addr []byte) bool {
+// A finder finds addresses in rules. Each set is read once.
+type finder struct {
+	conn   *nftables.Conn
+	wanted map[string]bool // addresses as bytes
+	sets   map[setName][]string
+}
+
+type setName struct {
+	family nftables.TableFamily
+	table  string
+	set    string
+}
+
+// named returns the wanted addresses that a rule compares with.
+func (f *finder) named(table *nftables.Table, r *nftables.Rule) (found []string) {
 	for _, e := range r.Exprs {
 		switch e := e.(type) {
 		case *expr.Cmp:
-			if bytes.Equal(e.Data, addr) {
-				return true
+			if f.wanted[string(e.Data)] {
+				found = append(found, string(e.Data))
 			}
 		case *expr.Lookup:
-			set, err := c.GetSetByName(table, e.SetName)
-			if err != nil {
-				continue // gone since the rules were listed
-			}
-			elements, err := c.GetSetElements(set)
-			if err != nil {
-				continue
-			}
-			for _, el := range elements {
-				if len(el.Key) >= len(addr) && bytes.Equal(el.Key[:len(addr)], addr) {
-					return true
-				}
-			}
+			found = append(found, f.inSet(table, e.SetName)...)
 		}
 	}
-	return false
+	return found
+}
+
+// inSet returns the wanted addresses that are first in an element of a set. A
+// set that is gone since the rules were listed has none.
+func (f *finder) inSet(table *nftables.Table, name string) []string {
+	key := setName{table.Family, table.Name, name}
+	if found, ok := f.sets[key]; ok {
+		return found
+	}
+	f.sets[key] = nil
+	set, err := f.conn.GetSetByName(table, name)
+	if err != nil {
+		return nil
+	}
+	elements, err := f.conn.GetSetElements(set)
+	if err != nil {
+		return nil
+	}
+	for _, el := range elements {
+		if n := min(4, len(el.Key)); f.wanted[string(el.Key[:n])] {
+			f.sets[key] = append(f.sets[key], string(el.Key[:n]))
+		}
+	}
+	return f.sets[key]
 }

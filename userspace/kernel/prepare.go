@@ -17,9 +17,12 @@ import (
 	"fairlead/userspace/model"
 )
 
-// Digest names the contents of a state: equal for equal states.
+// Digest names the contents of a state, equal for equal ones, but for what the
+// command line may replace: interfaces and mode.
 func Digest(state *model.State) string {
-	b, err := json.Marshal(state)
+	s := *state
+	s.Interfaces, s.XDP = nil, ""
+	b, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // a State is plain data
 	}
