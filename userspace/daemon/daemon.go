@@ -181,6 +181,10 @@ func (a *agent) start(ctx context.Context) error {
 	a.isDown = a.roster.look(a.checker)
 	a.warn()
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
+		if ctx.Err() != nil { // what is attached from before goes on
+			a.log.Info("asked to end while starting", "err", err)
+			return ctx.Err()
+		}
 		if a.mustAttach(err) {
 			return err
 		}

@@ -182,7 +182,7 @@ func (a *agent) attachAnew(ctx context.Context, why string) {
 		return
 	}
 	a.log.Warn("attaching anew", "reason", why)
-	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
+	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil && ctx.Err() == nil {
 		a.loseKernel(err.Error(), true)
 	}
 }
@@ -242,6 +242,9 @@ func (a *agent) keepAddresses() {
 // tryAttach attaches again after XDP was lost.
 func (a *agent) tryAttach(ctx context.Context) {
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
+		if ctx.Err() != nil {
+			return
+		}
 		if a.noXDP != err.Error() {
 			a.log.Warn("xdp cannot run again", "err", err)
 		}

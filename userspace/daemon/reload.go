@@ -75,7 +75,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 func (a *agent) replaceKernel(ctx context.Context, r *roster, isDown map[string]bool) error {
 	gone := a.interfaces(a.state)
 	if err := a.attachKernel(ctx, r, isDown); err != nil {
-		if a.kernel != nil {
+		if a.kernel != nil || ctx.Err() != nil {
 			return err
 		}
 		if a.noXDP != err.Error() {

@@ -1,0 +1,51 @@
+package daemon
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"fairlead/loader"
+	"fairlead/userspace/view"
+)
+
+// wantOn checks that the kernel forwards by itself.
+func (b *bench) wantOn() {
+	b.t.Helper()
+	if m, err := b.mode(); err != nil || m != loader.ModeOn {
+		b.t.Errorf("mode %v, %v, want on", m, err)
+	}
+}
+
+func TestEndWhileStartingLeavesXDPOn(t *testing.T) {
+	b := newBench(t, 1)
+	b.greetAll()
+	web := b.service("web", "tcp", 80)
+	b.configure(b.interfaces(), "services:\n", web)
+	b.start()
+	b.seen("native XDP", onRung(view.RungNative))
+	b.stop()
+	b.wantOn()
+
+	const silent = "10.2.1.77" // for which the start waits a second
+	b.configure(b.interfaces(), "services:\n", web, strings.NewReplacer("web", "new", "10:80'", "10:81'", b.BackendAddrs[0].String(), silent).Replace(web))
+	b.launch()
+	await(t, "wait for a neighbour", func() error {
+		inst, err := loader.Open(b.opts.PinDir)
+		if err != nil {
+			return err
+		}
+		defer inst.Close()
+		j, err := inst.Maps().ReadJournal()
+		if err == nil && !slices.ContainsFunc(j.Neighbours, func(n loader.JournalNeighbour) bool { return n.Address.String() == silent }) {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	b.signal(syscall.SIGTERM)
+	_ = b.cmd.Wait() // says that it was interrupted
+	b.wantOn()
+	b.opened(80)
+}
