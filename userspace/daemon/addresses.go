@@ -129,8 +129,12 @@ func (a *agent) addAll(addrs []netip.Addr) error {
 	return nil
 }
 
-// dropAddresses takes away what the agent has added.
+// dropAddresses takes away what the agent has added. What belongs to another
+// agent, or cannot be read, stays.
 func (a *agent) dropAddresses() error {
+	if !a.owns {
+		return nil
+	}
 	var errs []error
 	for _, addr := range a.added {
 		if err := host.RemoveAddress(addr); err != nil && !errors.Is(err, unix.EPERM) {

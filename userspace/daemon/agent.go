@@ -46,6 +46,9 @@ type agent struct {
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
+	// owns says that the run directory is this agent's, and with it the file
+	// of addresses.
+	owns bool
 
 	events chan func()
 	// pulse is where the heartbeat goes; nil while XDP does not run.

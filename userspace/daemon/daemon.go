@@ -208,7 +208,11 @@ func (a *agent) takeRunDir() error {
 	if v, err := view.Read(a.opts.RunDir); err == nil && v.Alive() {
 		return fmt.Errorf("another agent runs: %w: process %d publishes its status in %s; use another --run-dir", loader.ErrLocked, v.PID, a.opts.RunDir)
 	}
-	return a.inheritAddresses()
+	if err := a.inheritAddresses(); err != nil {
+		return err
+	}
+	a.owns = true
+	return nil
 }
 
 // startProxies makes the proxies serve alone.

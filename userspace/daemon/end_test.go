@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -48,4 +50,20 @@ func TestEndWhileStartingLeavesXDPOn(t *testing.T) {
 	_ = b.cmd.Wait() // says that it was interrupted
 	b.wantOn()
 	b.opened(80)
+}
+
+func TestUnreadableAddressesStay(t *testing.T) {
+	b := newBench(t, 1)
+	b.configure("xdp: off\nservices:\n", b.service("web", "tcp", 80))
+	path := filepath.Join(b.opts.RunDir, addressesFile)
+	if err := errors.Join(os.MkdirAll(b.opts.RunDir, 0o755), os.WriteFile(path, []byte("[nonsense"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	b.launch()
+	if err := b.cmd.Wait(); err == nil || !strings.Contains(b.log.String(), path) {
+		t.Errorf("agent: %v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the file that the error names: %v", err)
+	}
 }

@@ -200,6 +200,9 @@ func TestProxyAlone(t *testing.T) {
 	}
 	b.cmd, b.log = first, log
 	b.opened(80) // it took nothing away
+	b.kill()
+	b.wantLocal(true)
+	b.start() // knows still whose the address is
 	b.stop()
 	b.wantNothing()
 
