@@ -45,7 +45,8 @@ static __always_inline int admit(const struct packet *p, const struct service *s
 	if (p->mode == FAULT(43, MODE_DRAINING, MODE_OFF) && local)
 		return PASS_DRAINING;
 	if (p->key.proto == IPPROTO_UDP && FAULT(44, true, false) &&
-	    bpf_map_lookup_elem(&standby, &p->key))
+	    bpf_map_lookup_elem(&standby, &p->key) &&
+	    silence(p->control) <= FAULT(54, STANDBY_LEASE, STANDBY_LEASE * 1000000))
 		return PASS_STANDBY;
 	if (p->ttl <= 1)
 		return DROP_TTL;

@@ -75,6 +75,12 @@ static __always_inline __u32 tick_age(const struct packet *p, __u32 t)
 	return t - p->now <= FAULT(1, p->control->hz, 0) ? 0 : p->now - t;
 }
 
+/* silence returns the ns since the agent's last sign of life; below 0 if that came just now. */
+static __always_inline __s64 silence(const struct control *c)
+{
+	return env_ktime() - READ_ONCE(c->heartbeat);
+}
+
 /* all_count_as_up is rule 6: the agent is lost, and that shall help every backend. */
 static __always_inline bool all_count_as_up(const struct control *c)
 {
@@ -82,5 +88,5 @@ static __always_inline bool all_count_as_up(const struct control *c)
 
 	if (!FAULT(2, loss_after, 0))
 		return false;
-	return (__s64)(env_ktime() - READ_ONCE(c->heartbeat)) > (__s64)loss_after;
+	return silence(c) > (__s64)loss_after;
 }

@@ -35,6 +35,9 @@ enum idle {
 /* ERA_CLAIMED is an era that control never has: see claim() in flow.h. */
 #define ERA_CLAIMED 0
 
+/* STANDBY_LEASE is how long, in ns, standby flows hold without a heartbeat. */
+#define STANDBY_LEASE 10000000000LL
+
 /* struct control is the one entry of the control map. */
 struct control {
 	__u32 mode; /* enum control_mode */

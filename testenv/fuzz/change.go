@@ -124,7 +124,8 @@ func (g *generator) tick() change {
 // edge moves the clock to where a known flow or the agent's time is just up.
 func (g *generator) edge() change {
 	if oneIn(g.r, 4) {
-		at := g.w.Control.Heartbeat + g.w.Control.LossAfter - 1 + uint64(g.r.IntN(3))
+		limit := pick(g.r, []uint64{g.w.Control.LossAfter, 10e9}) // until all count as up, until standby flows end
+		at := g.w.Control.Heartbeat + limit - 1 + uint64(g.r.IntN(3))
 		return change{part: partEnv, text: fmt.Sprintf("clock: %d ns", at), apply: func(w *world) { w.Clock = at }}
 	}
 	f := g.w.Flows[g.tuple()]

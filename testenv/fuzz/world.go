@@ -61,7 +61,7 @@ func newWorld(r *rand.Rand) *world {
 	}
 	w.Control = newControl(r)
 	w.Now = pick(r, []uint32{0, 5, 1 << 20, 1<<31 - 3, 1<<32 - 5, r.Uint32()})
-	w.Clock = w.Control.Heartbeat + uint64(r.IntN(3))*1e9
+	w.Clock = w.Control.Heartbeat + pick(r, []uint64{0, 1e9, 2e9, 10e9 + 1})
 	for _, addr := range vips {
 		if !oneIn(r, 8) {
 			w.VIPs[addr] = true

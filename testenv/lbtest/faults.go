@@ -60,5 +60,6 @@ var Faults = []Fault{
 	{50, "the fast path does not see FIN and RST"},
 	{51, "the fast path forwards by a flow that is closed or ended"},
 	{52, "the fast path does not see that it is switched off"},
+	{54, "a dead agent's standby flows are left to it"},
 	{53, "frames to a group of hosts are taken for this one"},
 }

@@ -93,6 +93,7 @@ func openRows() []row {
 				TTL: 63, Payload: []byte("fairlead"), NoChecksum: true}),
 			egress: uplink, counts: made("2", "4", 36)},
 		zeroChecksum(),
+		deadAgents(),
 		{name: "a wrong checksum stays as wrong", want: loader.LBVerdictFORWARD_REDIRECT, frame: wrong(hello),
 			out: wrong(toBackend(back1, syn)), egress: uplink, counts: made("1", "2", 48)},
 		{name: "a TCP header beyond the packet", want: loader.LBVerdictDROP_MALFORMED, frame: edit(hello, 46, 8<<4)},

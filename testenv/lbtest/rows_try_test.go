@@ -26,6 +26,20 @@ func wrong(frame []byte) []byte {
 	return edit(frame, 50, byte(sum>>8), byte(sum))
 }
 
+// deadAgents is a datagram of a standby flow that nobody serves any more.
+func deadAgents() row {
+	return row{name: "a standby flow of an agent that is no more", want: loader.LBVerdictFORWARD_REDIRECT,
+		frame: datagram(client, dns),
+		given: func(w *world) {
+			w.put(loader.LBMapStandby, flowKey(udp, client, dns), uint32(1))
+			w.control(func(c *loader.Control) { c.Heartbeat = 1e9 })
+			w.must(w.SetMonotonic(11e9 + 1))
+		},
+		out: testenv.UDPFrame(testenv.FrameSpec{Src: client, Dst: dns1, SrcMAC: testenv.MAC(router),
+			TTL: 63, Payload: []byte("fairlead")}),
+		egress: uplink, counts: made("2", "4", 36)}
+}
+
 // zeroChecksum is about a datagram whose checksum becomes 0 by translation.
 func zeroChecksum() row {
 	spec := testenv.FrameSpec{Src: client, Dst: dns1, SrcMAC: testenv.MAC(router), TTL: 63, Payload: make([]byte, 2)}

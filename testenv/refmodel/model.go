@@ -109,8 +109,18 @@ func (m *Model) timeout(proto, state uint8) uint32 {
 
 // allUp says whether the agent is lost, so that every backend counts as up.
 func (m *Model) allUp() bool {
-	c := m.Control
-	return c.LossAfter != 0 && m.Clock > c.Heartbeat && m.Clock-c.Heartbeat > c.LossAfter
+	return m.Control.LossAfter != 0 && m.silence() > m.Control.LossAfter
+}
+
+// standbyLease is how long standby flows hold without a heartbeat, in ns.
+const standbyLease = 10e9
+
+// silence is how long the agent has shown no sign of life, in ns.
+func (m *Model) silence() uint64 {
+	if m.Clock <= m.Control.Heartbeat {
+		return 0
+	}
+	return m.Clock - m.Control.Heartbeat
 }
 
 // service is the row, or one that is SERVICE_NONE if there is no such row.

@@ -58,7 +58,7 @@ func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 		return DropNoFlow, false
 	case m.Control.Mode == ModeDraining && local:
 		return PassDraining, false
-	case p.tuple.Proto == UDP && m.Standby[p.tuple]:
+	case p.tuple.Proto == UDP && m.Standby[p.tuple] && m.silence() <= standbyLease:
 		return PassStandby, false
 	case p.ttl <= 1:
 		return DropTTL, false
