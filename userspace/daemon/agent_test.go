@@ -143,9 +143,9 @@ func TestReloadOfInterfacesAndModes(t *testing.T) {
 
 	b.configure("interfaces: [client1, backend1]\n", services)
 	b.signal(syscall.SIGHUP)
-	v := b.seen("the proxy", onRung(view.RungProxy))
-	if want := "backend2 is not attached"; !strings.Contains(v.Services[0].Reason, want) {
-		t.Errorf("reason %q, want %q", v.Services[0].Reason, want)
+	v := b.seen("backend2 to be out", func(v view.View) bool { return len(v.XDP.Interfaces) == 2 })
+	if want := "backend2 is not attached"; !onRung(view.RungProxy)(v) || !strings.Contains(v.Services[0].Reason, want) {
+		t.Errorf("rung %s at once, reason %q, want %q", v.Services[0].Rung, v.Services[0].Reason, want)
 	}
 	b.opened(80)
 	b.configure(b.interfaces(), services)

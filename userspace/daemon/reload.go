@@ -56,6 +56,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 	old := a.state
 	a.state, a.roster, a.isDown = r.state, r, isDown
 	a.checker.Set(r.targets, nil)
+	a.takeOut(ctx, a.interfaces(old))
 	if a.lock != nil {
 		if err := a.lock.SetDigest(kernel.Digest(r.state)); err != nil {
 			a.log.Warn("sign lock", "err", err)
@@ -73,7 +74,6 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 // replaceKernel gives the kernel another state. Where XDP cannot run anyway,
 // that is no reason to refuse it.
 func (a *agent) replaceKernel(ctx context.Context, r *roster, isDown map[string]bool) error {
-	gone := a.interfaces(a.state)
 	if err := a.attachKernel(ctx, r, isDown); err != nil {
 		if a.kernel != nil || ctx.Err() != nil {
 			return err
@@ -82,10 +82,18 @@ func (a *agent) replaceKernel(ctx context.Context, r *roster, isDown map[string]
 			a.log.Warn("xdp cannot run, the proxy serves", "err", err)
 		}
 		a.noXDP = err.Error()
-		return nil
 	}
-	for _, name := range gone {
-		if slices.Contains(a.interfaces(r.state), name) || !slices.Contains(a.kernel.Interfaces(), name) {
+	return nil
+}
+
+// takeOut takes out those of some interfaces that the state in force has not.
+// What is behind them falls to the proxy.
+func (a *agent) takeOut(ctx context.Context, interfaces []string) {
+	if a.kernel == nil {
+		return
+	}
+	for _, name := range interfaces {
+		if slices.Contains(a.interfaces(a.state), name) || !slices.Contains(a.kernel.Interfaces(), name) {
 			continue
 		}
 		if err := a.kernel.Instance().DetachInterface(ctx, name); err != nil {
@@ -93,8 +101,8 @@ func (a *agent) replaceKernel(ctx context.Context, r *roster, isDown map[string]
 			continue
 		}
 		a.log.Info("interface taken out", "interface", name)
+		a.reconcile() // no event tells of it
 	}
-	return nil
 }
 
 // replaceFronts ends the proxies of services that are no more, and opens those
