@@ -8,17 +8,13 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -114,39 +110,6 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 		return err
 	})
 	return group.Wait()
-}
-
-// leave takes XDP out, if that was asked for, and ends the proxies, while
-// everything else goes on.
-func (a *agent) leave(ctx context.Context) error {
-	a.send(ctx, func() { a.leaving = true })
-	var err error
-	if a.opts.DetachOnExit && a.lock != nil {
-		a.log.Info("draining before detach", "grace", a.opts.Grace)
-		err = kernel.Detach(ctx, a.opts.PinDir, nil, a.opts.Grace, nil)
-		if errors.Is(err, loader.ErrNotAttached) {
-			err = nil
-		}
-	}
-	fronts := make(chan []*front, 1)
-	a.send(ctx, func() { fronts <- slices.Collect(maps.Values(a.fronts)) })
-	select {
-	case all := <-fronts:
-		endFronts(all)
-	case <-ctx.Done():
-	}
-	return err
-}
-
-// endFronts closes the sockets of proxies and waits until their connections
-// have ended or the grace is over.
-func endFronts(fronts []*front) {
-	for _, f := range fronts {
-		f.stop(context.Canceled)
-	}
-	for _, f := range fronts {
-		f.running.Wait()
-	}
 }
 
 // start brings the agent to where loop can take over.
@@ -363,28 +326,3 @@ func collectOnce(dir string) error {
 	_, _, err = datapath.Collect(inst.Maps())
 	return errors.Join(err, inst.Close())
 }
-
-// finish ends what start began. The kernel goes on.
-func (a *agent) finish(served bool) error {
-	endFronts(slices.Collect(maps.Values(a.fronts)))
-	errs := []error{a.standby.use(nil)}
-	var kept []netip.Addr
-	if a.kernel != nil {
-		var err error
-		kept, err = a.kernel.Added()
-		errs = append(errs, err)
-	}
-	errs = append(errs, a.dropAddresses())
-	if served {
-		errs = append(errs, view.Remove(a.opts.RunDir))
-	}
-	errs = append(errs, a.close())
-	// A detach may have just left the addresses to this agent: see kernel.Detach.
-	if _, err := os.Stat(a.pinDir()); errors.Is(err, fs.ErrNotExist) {
-		a.added = kept
-		errs = append(errs, a.dropAddresses())
-	}
-	return errors.Join(errs...)
-}
-
-func (a *agent) pinDir() string { return cmp.Or(a.opts.PinDir, loader.DefaultDir) }

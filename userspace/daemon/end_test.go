@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"fairlead/loader"
 	"fairlead/userspace/view"
 )
@@ -65,5 +67,50 @@ func TestUnreadableAddressesStay(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("the file that the error names: %v", err)
+	}
+}
+
+func TestEndWhileXDPIsOff(t *testing.T) {
+	b := newBench(t, 2)
+	b.greetAll()
+	b.configure(b.interfaces(), "services:\n", b.service("web", "tcp", 80))
+	b.start()
+	b.seen("native XDP", onRung(view.RungNative))
+	if err := os.Remove(filepath.Join(b.opts.PinDir, "link-client1")); err != nil {
+		t.Fatal(err)
+	}
+	b.seen("the proxy", onRung(view.RungProxy))
+	b.stop() // attaches once more
+	b.wantOn()
+	b.opened(80)
+
+	b.start()
+	b.Balancer.Sysctl(t, "net.ipv4.conf.client1.forwarding", "0")
+	inst, err := loader.Open(b.opts.PinDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inst.SetMode(loader.ModeOff) // as a detach that is killed; attaching fails
+	if err := inst.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.seen("the proxy", onRung(view.RungProxy))
+	b.stop()
+	b.wantOn() // all links are there
+	b.Balancer.Sysctl(t, "net.ipv4.conf.client1.forwarding", "1")
+	b.opened(80)
+
+	b.start()
+	b.Balancer.Do(t, func() error {
+		l, err := netlink.LinkByName("backend2")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(l)
+	})
+	b.seen("the proxy", onRung(view.RungProxy))
+	b.stop()
+	if !strings.Contains(b.log.String(), "nobody serves; run: loader attach") {
+		t.Error("it does not say that XDP stays off")
 	}
 }

@@ -1,7 +1,9 @@
 package kernel
 
 import (
+	"context"
 	"errors"
+	"slices"
 
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
@@ -42,6 +44,39 @@ func SwitchOff(dir string) error {
 	}
 	inst.SetMode(loader.ModeOff)
 	return inst.Close()
+}
+
+// SwitchOn lets what is pinned in dir forward as it did before [SwitchOff], for
+// a caller who serves no more. It reports whether it did: not if one of the
+// interfaces is not attached. A command that is at work is not disturbed.
+func SwitchOn(ctx context.Context, dir string, interfaces []string) (bool, error) {
+	lock, err := loader.NewLock(ctx, dir)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
+	inst, err := loader.Open(dir)
+	if errors.Is(err, loader.ErrNotAttached) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer inst.Close()
+	links, err := inst.Links()
+	if err != nil {
+		return false, err
+	}
+	for _, name := range interfaces {
+		if !slices.ContainsFunc(links, func(l loader.LinkInfo) bool { return l.Interface == name && l.Index != 0 }) {
+			return false, nil
+		}
+	}
+	if err := datapath.ClearStandby(inst.Maps()); err != nil {
+		return false, err
+	}
+	inst.SetMode(loader.ModeOn)
+	return true, nil
 }
 
 // SetHealth makes the maps hold another health: down says which backends of a

@@ -1,0 +1,119 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+
+	"fairlead/loader"
+	"fairlead/userspace/kernel"
+	"fairlead/userspace/view"
+)
+
+// leave takes XDP out, if that was asked for, and ends the proxies, while
+// everything else goes on.
+func (a *agent) leave(ctx context.Context) error {
+	a.send(ctx, func() {
+		a.leaving = true
+		if !a.opts.DetachOnExit {
+			a.lastAttach(ctx)
+		}
+	})
+	var err error
+	if a.opts.DetachOnExit && a.lock != nil {
+		a.log.Info("draining before detach", "grace", a.opts.Grace)
+		err = kernel.Detach(ctx, a.opts.PinDir, nil, a.opts.Grace, nil)
+		if errors.Is(err, loader.ErrNotAttached) {
+			err = nil
+		}
+	}
+	fronts := make(chan []*front, 1)
+	a.send(ctx, func() { fronts <- slices.Collect(maps.Values(a.fronts)) })
+	select {
+	case all := <-fronts:
+		endFronts(all)
+	case <-ctx.Done():
+	}
+	return err
+}
+
+// endFronts closes the sockets of proxies and waits until their connections
+// have ended or the grace is over.
+func endFronts(fronts []*front) {
+	for _, f := range fronts {
+		f.stop(context.Canceled)
+	}
+	for _, f := range fronts {
+		f.running.Wait()
+	}
+}
+
+// lastAttach lets the kernel forward again, where XDP is off and would stay so
+// after the agent's end. What was detached stays out.
+func (a *agent) lastAttach(ctx context.Context) {
+	if !a.strands() {
+		return
+	}
+	a.tryAttach(ctx)
+	if a.kernel != nil {
+		return
+	}
+	on, err := kernel.SwitchOn(ctx, a.opts.PinDir, a.interfaces(a.state))
+	if err != nil {
+		a.log.Warn("switch on what is attached from before", "err", err)
+	} else if on {
+		a.log.Warn("xdp is on again, as it was attached from before", "reason", a.noXDP)
+	}
+}
+
+// strands reports whether nobody would serve if the agent ended: XDP is
+// attached, but off.
+func (a *agent) strands() bool {
+	if a.lock == nil || a.kernel != nil {
+		return false
+	}
+	inst, err := loader.Open(a.opts.PinDir)
+	if err != nil {
+		return false // not there, or of another version, which SwitchOff let be
+	}
+	defer inst.Close()
+	return inst.Control().Mode() != loader.ModeOn
+}
+
+// warnOfEnd says so if XDP stays off.
+func (a *agent) warnOfEnd() {
+	if a.strands() {
+		a.log.Error("xdp stays off and the proxy ends: nobody serves; run: loader attach", "reason", a.noXDP, "pins", a.pinDir())
+	}
+}
+
+// finish ends what start began. The kernel goes on.
+func (a *agent) finish(served bool) error {
+	endFronts(slices.Collect(maps.Values(a.fronts)))
+	errs := []error{a.standby.use(nil)}
+	var kept []netip.Addr
+	if a.kernel != nil {
+		var err error
+		kept, err = a.kernel.Added()
+		errs = append(errs, err)
+	}
+	errs = append(errs, a.dropAddresses())
+	if served {
+		a.warnOfEnd()
+		errs = append(errs, view.Remove(a.opts.RunDir))
+	}
+	errs = append(errs, a.close())
+	// A detach may have just left the addresses to this agent: see kernel.Detach.
+	if _, err := os.Stat(a.pinDir()); errors.Is(err, fs.ErrNotExist) {
+		a.added = kept
+		errs = append(errs, a.dropAddresses())
+	}
+	return errors.Join(errs...)
+}
+
+func (a *agent) pinDir() string { return cmp.Or(a.opts.PinDir, loader.DefaultDir) }
