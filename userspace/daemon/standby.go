@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
 )
@@ -17,7 +19,7 @@ type standby struct {
 	mu    sync.Mutex
 	flows map[[2]netip.AddrPort]bool // client, virtual address
 	maps  *loader.Maps               // nil while XDP does not run
-	// failed says that the last write did, and that this was logged.
+	// failed says that a write into these maps did, and that this was logged.
 	failed bool
 }
 
@@ -40,30 +42,48 @@ func (s *standby) change(client, virtual netip.AddrPort, open bool) {
 	if s.maps == nil {
 		return
 	}
-	err := write(s.maps, client, virtual)
-	if err != nil && !s.failed {
+	if err := write(s.maps, client, virtual); err != nil && !s.failed {
+		s.failed = true
 		s.log.Warn("keep standby flows", "err", err)
 	}
-	s.failed = err != nil
 }
 
 // use writes the flows into the maps of another instance, and keeps those true
-// from now on. It is called with nil before an instance is closed.
+// from now on. Flows that do not fit are no error. It is called with nil before
+// an instance is closed.
 func (s *standby) use(maps *loader.Maps) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.maps
-	if s.maps = maps; maps == nil {
-		return nil
+	if maps != nil {
+		if err := s.fill(maps); err != nil {
+			return err // those of before stay in use
+		}
 	}
-	var errs []error
-	if before == nil {
+	s.maps = maps
+	return nil
+}
+
+func (s *standby) fill(maps *loader.Maps) error {
+	if s.maps == nil {
 		// What stands there is of before XDP was lost, or of an agent that was
 		// killed. Else it is these flows, which must not vanish meanwhile.
-		errs = append(errs, datapath.ClearStandby(maps))
+		if err := datapath.ClearStandby(maps); err != nil {
+			return err
+		}
 	}
+	s.failed = false
+	held := 0
 	for f := range s.flows {
-		errs = append(errs, datapath.HoldStandby(maps, f[0], f[1]))
+		err := datapath.HoldStandby(maps, f[0], f[1])
+		if errors.Is(err, unix.E2BIG) {
+			s.failed = true
+			s.log.Warn("standby flows do not fit, XDP takes the others over", "held", held, "flows", len(s.flows))
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		held++
 	}
-	return errors.Join(errs...)
+	return nil
 }
