@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"fairlead/testenv"
+	"fairlead/testenv/stage"
 	"fairlead/userspace/view"
 )
 
@@ -28,25 +29,7 @@ func TestChurnFailsNobody(t *testing.T) {
 	}
 	write([3]int{1, 1, 1}, 0)
 	agent := s.StartAgent()
-	var asked, failed atomic.Int64
-	var wg sync.WaitGroup
-	end := make(chan struct{})
-	for client := range s.Clients {
-		wg.Go(func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				asked.Add(1)
-				if _, err := s.Get(client, web); err != nil {
-					failed.Add(1)
-					t.Errorf("request %d: %v", asked.Load(), err)
-				}
-			}
-		})
-	}
+	stop := keepAsking(t, s)
 	for range slow(10, 500) {
 		weights := [3]int{1 + rng.IntN(3), rng.IntN(3), rng.IntN(3)}
 		more := rng.IntN(40) // beyond what the maps were made for
@@ -64,15 +47,44 @@ func TestChurnFailsNobody(t *testing.T) {
 			return true
 		})
 	}
-	close(end)
-	wg.Wait()
+	asked := stop()
 	for _, row := range s.ServiceRows() {
-		if row.Name == "web" && row.Flows != uint64(asked.Load()) {
-			t.Errorf("the kernel made %d flows for %d connections", row.Flows, asked.Load())
+		if row.Name == "web" && row.Flows != uint64(asked) {
+			t.Errorf("the kernel made %d flows for %d connections", row.Flows, asked)
 		}
 	}
-	t.Logf("%d connections, %d failed", asked.Load(), failed.Load())
+	t.Logf("%d connections", asked)
 	if code := agent.Stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("agent ended with status %d", code)
+	}
+}
+
+// keepAsking has every client open one connection after the other until the
+// function that it returns is called, which returns how many there were. Each
+// must get an answer.
+func keepAsking(t *testing.T, s *stage.Stage) (stop func() int64) {
+	t.Helper()
+	var asked atomic.Int64
+	var wg sync.WaitGroup
+	end := make(chan struct{})
+	for client := range s.Clients {
+		wg.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				if _, err := s.Get(client, web); err != nil {
+					t.Errorf("request after %d others: %v", asked.Load(), err)
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	return func() int64 {
+		close(end)
+		wg.Wait()
+		return asked.Load()
 	}
 }
