@@ -151,7 +151,7 @@ func (a *agent) start(ctx context.Context) error {
 		if a.mustAttach(err) {
 			return err
 		}
-		a.noXDP = err.Error()
+		a.noXDP, a.retryAt = err.Error(), time.Now().Add(retryAfter)
 		a.log.Warn("xdp cannot run, the proxy serves", "err", err)
 		if err := a.startProxies(ctx); err != nil {
 			return err

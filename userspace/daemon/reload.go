@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
@@ -81,7 +82,7 @@ func (a *agent) replaceKernel(ctx context.Context, r *roster, isDown map[string]
 		if a.noXDP != err.Error() {
 			a.log.Warn("xdp cannot run, the proxy serves", "err", err)
 		}
-		a.noXDP = err.Error()
+		a.noXDP, a.retryAt = err.Error(), time.Now().Add(retryAfter)
 	}
 	return nil
 }

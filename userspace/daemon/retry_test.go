@@ -1,0 +1,68 @@
+package daemon
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+
+	"fairlead/loader"
+	"fairlead/userspace/kernel"
+	"fairlead/userspace/view"
+)
+
+// withMaps calls do with what is pinned.
+func (b *bench) withMaps(do func(*loader.Maps) error) {
+	b.t.Helper()
+	inst, err := loader.Open(b.opts.PinDir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := errors.Join(do(inst.Maps()), inst.Close()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// breakJournal makes attaching fail until the function that it returns is called.
+func (b *bench) breakJournal() (mend func()) {
+	b.t.Helper()
+	var journal loader.Journal
+	b.withMaps(func(m *loader.Maps) (err error) {
+		if journal, err = m.ReadJournal(); err != nil {
+			return err
+		}
+		return m.Journal.Put(uint32(0), append([]byte("nonsense"), make([]byte, loader.JournalSize-len("nonsense"))...))
+	})
+	return func() {
+		b.t.Helper()
+		b.withMaps(func(m *loader.Maps) error { return m.WriteJournal(journal) })
+	}
+}
+
+func TestFailedAttachIsTriedAgain(t *testing.T) {
+	b := newBench(t, 1)
+	b.greetAll()
+	b.configure(b.interfaces(), "services:\n", b.service("web", "tcp", 80))
+	b.start()
+	b.seen("native XDP", onRung(view.RungNative))
+	b.stop()
+	mend := b.breakJournal()
+	b.start()
+	b.seen("the proxy", onRung(view.RungProxy))
+	b.opened(80)
+	mend()
+	b.seen("native XDP after a start without", onRung(view.RungNative))
+	if n := strings.Count(b.log.String(), "level=WARN msg=\"xdp cannot run"); n != 1 {
+		t.Errorf("%d lines about one reason", n)
+	}
+
+	b.Balancer.Do(t, func() error { return kernel.Detach(t.Context(), b.opts.PinDir, nil, 0, nil) })
+	b.seen("the proxy after a detach", onRung(view.RungProxy))
+	b.Balancer.Sysctl(t, "net.ipv4.conf.client1.forwarding", "0")
+	b.signal(syscall.SIGHUP)
+	b.logged("forwarding is off")
+	b.Balancer.Sysctl(t, "net.ipv4.conf.client1.forwarding", "1")
+	b.seen("native XDP after a SIGHUP without", onRung(view.RungNative))
+	b.opened(80)
+	b.stop()
+}
