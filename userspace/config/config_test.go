@@ -141,6 +141,7 @@ func TestRulesForAddresses(t *testing.T) {
 		{"no server", "203.0.113.10:80", "0.0.0.0:80", "xdp: off", noServer},
 		{"itself", "203.0.113.10:80", "203.0.113.10:80", "", itself},
 		{"itself, by range", "203.0.113.10:80-90", "203.0.113.10", "", itself},
+		{"itself, on every address", "0.0.0.0:80", "127.0.0.1:80", "xdp: off", itself},
 		{"another port of its host", "203.0.113.10:80", "203.0.113.10:81", "", fine},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -188,7 +189,11 @@ func TestServicesMustNotShareAPort(t *testing.T) {
 				want = "f:5:14: services[1].listen: " + row.b + "/tcp is taken by service \"a\" in line " + want + " already"
 			}
 			wantFault(t, err, want)
-			if _, err := Parse("f", fmt.Appendf(nil, file, row.a, "tcp", row.b, "udp")); err != nil {
+			one, other := "tcp", "udp"
+			if strings.HasPrefix(row.b, "0.0.0.0") { // which UDP cannot have
+				one, other = other, one
+			}
+			if _, err := Parse("f", fmt.Appendf(nil, file, row.a, one, row.b, other)); err != nil {
 				t.Error("TCP and UDP share no ports:", err)
 			}
 		})

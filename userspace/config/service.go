@@ -241,12 +241,17 @@ func (r *reader) reach(s *service, xdp model.XDPMode) {
 	if xdp != model.XDPOff && (listen.IsLoopback() || listen.IsUnspecified()) {
 		r.fault(s.listen, "%s is not an address that packets arrive for from outside: use another, or set xdp: off", quote(s.listen.Value))
 	}
+	if s.Protocol == model.UDP && listen.IsUnspecified() && xdp == model.XDPOff {
+		r.fault(s.listen, "%s has no address that answers could come from: a UDP service needs one of its own", quote(s.listen.Value))
+	}
 	for i, b := range s.Backends {
 		port := b.Address.Port()
+		addr := b.Address.Addr()
+		same := addr == listen || listen.IsUnspecified() && addr.IsLoopback()
 		switch {
-		case b.Address.Addr() == listen && (port == 0 || s.Listen.Port() <= port && port <= s.LastPort):
+		case same && (port == 0 || s.Listen.Port() <= port && port <= s.LastPort):
 			r.fault(s.backends[i], "%s is the service itself: use the address of a server", quote(s.backends[i].Value))
-		case b.Address.Addr().IsLoopback() && xdp != model.XDPOff && s.Forward != model.ForwardProxy:
+		case addr.IsLoopback() && xdp != model.XDPOff && s.Forward != model.ForwardProxy:
 			r.fault(s.backends[i], "%s cannot be reached by XDP: use another address, set forward: proxy for the service, or xdp: off", quote(s.backends[i].Value))
 		}
 	}
