@@ -45,7 +45,8 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 			return err
 		}
 	}
-	a.checker.Set(slices.Concat(r.targets, a.roster.targets), nil) // health first, so that nothing counts as up unseen
+	// Health first: what is known to be down gets nothing because its check changes.
+	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown))
 	isDown := r.look(a.checker)
 	if a.lock != nil {
 		if err := a.replaceKernel(ctx, r, isDown); err != nil {

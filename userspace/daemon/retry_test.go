@@ -66,3 +66,20 @@ func TestFailedAttachIsTriedAgain(t *testing.T) {
 	b.opened(80)
 	b.stop()
 }
+
+func TestBackendThatIsDownStaysSoWhenItsCheckChanges(t *testing.T) {
+	b := newBench(t, 2)
+	servers := b.greetAll()
+	web := b.service("web", "tcp", 80)
+	b.configure(b.interfaces(), "services:\n", web)
+	b.start()
+	servers[1].Close()
+	b.seen("one to be down", up(true, false))
+	b.configure(b.interfaces(), "services:\n", strings.Replace(web, "interval: 200ms", "interval: 30s", 1), b.service("new", "tcp", 81))
+	b.signal(syscall.SIGHUP)
+	v := b.seen("the other check", func(v view.View) bool { return len(v.Services) == 2 })
+	if v.Services[0].Backends[1].Up {
+		t.Error("a backend known to be down counts as up")
+	}
+	b.stop()
+}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"sync"
 
 	"fairlead/userspace/datapath"
@@ -43,6 +44,36 @@ func target(s *model.Service, backend int) health.Target {
 	return t
 }
 
+// inherit returns what old knew of targets of r, given the keys of the checks
+// that say down: a backend that another check of its service calls down stays
+// so until its first result.
+func (r *roster) inherit(old *roster, isDown map[string]bool) func(health.Target) (up, known bool) {
+	before := map[model.Key]*model.Service{}
+	for i := range old.state.Services {
+		before[old.state.Services[i].Key()] = &old.state.Services[i]
+	}
+	down := map[string]bool{}
+	for i := range r.state.Services {
+		s := &r.state.Services[i]
+		was := before[s.Key()]
+		if was == nil {
+			continue
+		}
+		dead := map[netip.AddrPort]bool{}
+		for b, key := range old.checks[s.Key()] {
+			if isDown[key] {
+				dead[was.Backends[b].Address] = true
+			}
+		}
+		for b, key := range r.checks[s.Key()] {
+			if dead[s.Backends[b].Address] {
+				down[key] = true
+			}
+		}
+	}
+	return func(t health.Target) (up, known bool) { return !down[t.Key()], false }
+}
+
 // look returns the keys of the checks that say down now.
 func (r *roster) look(c *health.Checker) map[string]bool {
 	down := map[string]bool{}
@@ -83,7 +114,7 @@ func (r *roster) adopt(known [][]datapath.Health) func(health.Target) (up, ok bo
 	}
 	return func(t health.Target) (up, ok bool) {
 		h := byKey[t.Key()]
-		return h == datapath.HealthUp, h != datapath.HealthUnknown
+		return h != datapath.HealthDown, h != datapath.HealthUnknown
 	}
 }
 

@@ -48,7 +48,7 @@ func TestHealthIsAdoptedFromWhoeverKnowsIt(t *testing.T) {
 		{datapath.HealthDown, datapath.HealthUp, datapath.HealthUnknown},
 		{datapath.HealthUnknown, datapath.HealthUnknown, datapath.HealthUnknown},
 	})
-	for i, want := range []struct{ up, known bool }{{false, true}, {true, true}, {false, false}} {
+	for i, want := range []struct{ up, known bool }{{false, true}, {true, true}, {true, false}} {
 		if up, known := adopt(r.targets[i]); up != want.up || known != want.known {
 			t.Errorf("backend %d: up %t, known %t, want %+v", i, up, known, want)
 		}
@@ -59,6 +59,26 @@ func TestHealthIsAdoptedFromWhoeverKnowsIt(t *testing.T) {
 		if diff := cmp.Diff([]bool{true, false, false}, r.down(r.look(c))(&r.state.Services[i])); diff != "" {
 			t.Errorf("down (-want +got):\n%s", diff)
 		}
+	}
+}
+
+func TestHealthOutlivesAChangeOfTheCheck(t *testing.T) {
+	old := newRoster(stateOf(2, "10.0.0.1:80", "10.0.0.2:80"))
+	state := stateOf(3, "10.0.0.2:80", "10.0.0.1:80", "10.0.0.3:80")
+	for i := range state.Services {
+		state.Services[i].Health.Fall = 7 + i
+	}
+	r := newRoster(state)
+	c := health.New(slog.New(slog.DiscardHandler), nil)
+	c.Set(r.targets, r.inherit(old, map[string]bool{old.targets[0].Key(): true}))
+	down := r.down(r.look(c))
+	for i, want := range [][]bool{{false, true, false}, {false, true, false}, {false, false, false}} {
+		if diff := cmp.Diff(want, down(&state.Services[i])); diff != "" {
+			t.Errorf("service %d: down (-want +got):\n%s", i, diff)
+		}
+	}
+	if s, ok := c.Status(r.targets[1]); !ok || s.Known {
+		t.Errorf("status %+v, want nothing known before the first result", s)
 	}
 }
 

@@ -32,9 +32,7 @@ func newCheck(t Target, initial func(Target) (up, known bool)) *check {
 	if k.target.Check.Type == model.CheckNone {
 		k.status.Known = true
 	} else if initial != nil {
-		if up, known := initial(t); known {
-			k.status.Up, k.status.Known = up, true
-		}
+		k.status.Up, k.status.Known = initial(t)
 	}
 	return k
 }

@@ -42,8 +42,9 @@ func New(log *slog.Logger, changed func(Target, Status)) *Checker {
 
 // Set makes targets the ones to check. Targets that the Checker has already
 // keep their status and their place in time, missing ones are removed. For a
-// new one, initial says what is known of its health from a former run; nil
-// stands for nothing known.
+// new one, initial says whether it counts as up, and whether that is known as
+// from a probe, or only holds until its first result; nil stands for up, not
+// known.
 func (c *Checker) Set(targets []Target, initial func(Target) (up, known bool)) {
 	c.setting.Lock()
 	defer c.setting.Unlock()

@@ -29,7 +29,7 @@ func TestSetKeepsAddsAndRemoves(t *testing.T) {
 			if k.Address != d.Address {
 				t.Errorf("asked for the health of %v, which is not new", k.Address)
 			}
-			return false, false
+			return true, false
 		})
 		if s, ok := c.Status(a); !ok || s.Up || s.Failures != 11 {
 			t.Errorf("kept: %+v, %v, want it as it was", s, ok)
