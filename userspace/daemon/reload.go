@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"fairlead/loader"
 	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -51,7 +52,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 	if a.lock != nil {
 		if err := a.replaceKernel(ctx, r, isDown); err != nil {
 			a.checker.Set(a.roster.targets, nil)
-			a.reconcile()
+			a.undoKernel(ctx, r, err)
 			return err
 		}
 	}
@@ -86,6 +87,22 @@ func (a *agent) replaceKernel(ctx context.Context, r *roster, isDown map[string]
 		a.noXDP, a.retryAt = err.Error(), time.Now().Add(retryAfter)
 	}
 	return nil
+}
+
+// undoKernel gives the kernel the state in force again, after cause kept
+// another one from it, perhaps half-way: with other maps, addresses and
+// interfaces.
+func (a *agent) undoKernel(ctx context.Context, r *roster, cause error) {
+	if a.kernel == nil {
+		return
+	}
+	if !errors.Is(cause, loader.ErrLocked) && ctx.Err() == nil {
+		if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
+			a.log.Error("return to the configuration in force", "err", err)
+		}
+	}
+	a.reconcile() // health may have changed
+	a.takeOut(ctx, a.interfaces(r.state))
 }
 
 // takeOut takes out those of some interfaces that the state in force has not.

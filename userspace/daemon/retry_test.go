@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,5 +82,33 @@ func TestBackendThatIsDownStaysSoWhenItsCheckChanges(t *testing.T) {
 	if v.Services[0].Backends[1].Up {
 		t.Error("a backend known to be down counts as up")
 	}
+	b.stop()
+}
+
+// TestReloadThatFailsHalfWay has more addresses than the journal holds, which
+// shows when the larger maps and another interface are in place already.
+func TestReloadThatFailsHalfWay(t *testing.T) {
+	b := newBench(t, 2)
+	b.greetAll()
+	web := b.service("web", "tcp", 80)
+	b.configure("interfaces: [client1, backend1]\n", "services:\n", web)
+	b.start()
+	b.opened(80)
+	var many strings.Builder
+	for i := range 24000 {
+		fmt.Fprintf(&many, "  - {name: s%d, listen: '100.100.%d.%d:80', forward: proxy, backends: [{address: '%s:8080'}]}\n", i, 100+i/250, i%250+1, b.BackendAddrs[0])
+	}
+	b.configure(b.interfaces(), "services:\n", web, many.String())
+	b.signal(syscall.SIGHUP)
+	b.seen("the fault", func(v view.View) bool { return strings.Contains(v.ConfigError, "journal") && v.XDP.Reason == "" })
+	v, err := kernel.Status(b.opts.PinDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Services) != 1 || len(v.Interfaces) != 2 {
+		t.Errorf("%d services and %d interfaces are left, want 1 and 2", len(v.Services), len(v.Interfaces))
+	}
+	b.wantOn()
+	b.opened(80)
 	b.stop()
 }
