@@ -111,7 +111,7 @@ func tryLock(path string, how int) (*os.File, error) {
 		if err == nil {
 			file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 		}
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) && !blocked(RunDir) {
 			continue // another command has just removed the directory
 		}
 		if errors.Is(err, fs.ErrPermission) {
@@ -133,6 +133,12 @@ func tryLock(path string, how int) (*os.File, error) {
 		}
 		// The holder removed the file before it let go of it.
 	}
+}
+
+// blocked reports whether something stands at path that is no directory.
+func blocked(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && !info.IsDir()
 }
 
 // isAt reports whether path still leads to file.
