@@ -72,8 +72,19 @@ func ask(t *testing.T, from *testenv.Host) (string, error) {
 	return string(b), err
 }
 
-// pins is a directory for pins that does not exist yet.
-func pins(t *testing.T) string { return filepath.Join(testenv.BPFFS(t), "fairlead") }
+// pins is a directory for pins that does not exist yet. What is attached there
+// at the end of the test goes away with it.
+func pins(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(testenv.BPFFS(t), "fairlead")
+	t.Cleanup(func() {
+		err := loader.Detach(context.Background(), dir, nil)
+		if err != nil && !errors.Is(err, loader.ErrNotAttached) {
+			t.Error(err)
+		}
+	})
+	return dir
+}
 
 func attached(t *testing.T, r *testenv.Rig, state *model.State, o Options) (*Kernel, Report) {
 	t.Helper()
