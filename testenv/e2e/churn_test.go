@@ -3,8 +3,6 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -64,27 +62,22 @@ func TestChurnFailsNobody(t *testing.T) {
 // must get an answer.
 func keepAsking(t *testing.T, s *stage.Stage) (stop func() int64) {
 	t.Helper()
-	var asked atomic.Int64
-	var wg sync.WaitGroup
-	end := make(chan struct{})
+	var ends []func() (int, error)
 	for client := range s.Clients {
-		wg.Go(func() {
-			for {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				if _, err := s.Get(client, web); err != nil {
-					t.Errorf("request after %d others: %v", asked.Load(), err)
-				}
-				asked.Add(1)
-			}
-		})
+		ends = append(ends, overAndOver(func() error {
+			_, err := s.Get(client, web)
+			return err
+		}))
 	}
-	return func() int64 {
-		close(end)
-		wg.Wait()
-		return asked.Load()
+	return func() (asked int64) {
+		t.Helper()
+		for client, end := range ends {
+			n, err := end()
+			if err != nil {
+				t.Errorf("client %d, request after %d others: %v", client, n, err)
+			}
+			asked += int64(n)
+		}
+		return asked
 	}
 }

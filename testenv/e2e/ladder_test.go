@@ -98,27 +98,13 @@ func setLink(t *testing.T, s *stage.Stage, name string, up bool) {
 // the function that it returns is called, and asserts that none fails.
 func keepConnecting(t *testing.T, s *stage.Stage) (stop func()) {
 	t.Helper()
-	var wg sync.WaitGroup
-	end := make(chan struct{})
-	asked, err := 0, error(nil)
-	wg.Go(func() {
-		for {
-			select {
-			case <-end:
-				return
-			default:
-			}
-			if _, err = s.Get(0, web); err != nil {
-				return
-			}
-			asked++
-		}
+	end := overAndOver(func() error {
+		_, err := s.Get(0, web)
+		return err
 	})
 	return sync.OnceFunc(func() {
 		t.Helper()
-		close(end)
-		wg.Wait()
-		if err != nil {
+		if asked, err := end(); err != nil {
 			t.Errorf("a new connection failed after %d good ones: %v", asked, err)
 		}
 	})

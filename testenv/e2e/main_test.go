@@ -118,3 +118,34 @@ func wantSound(t *testing.T, s *stage.Stage) {
 		}
 	}
 }
+
+// overAndOver calls do until it fails or the function that it returns is
+// called, which returns how often it succeeded, and the failure.
+func overAndOver(do func() error) (end func() (times int, err error)) {
+	type result struct {
+		times int
+		err   error
+	}
+	stop, ended := make(chan struct{}), make(chan result, 1)
+	go func() {
+		var r result
+		for {
+			select {
+			case <-stop:
+				ended <- r
+				return
+			default:
+			}
+			if r.err = do(); r.err != nil {
+				ended <- r
+				return
+			}
+			r.times++
+		}
+	}()
+	return func() (int, error) {
+		close(stop)
+		r := <-ended
+		return r.times, r.err
+	}
+}

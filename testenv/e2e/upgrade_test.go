@@ -94,31 +94,16 @@ func underTraffic(t *testing.T, s *stage.Stage, change func()) {
 // and asserts that the same server answers each time.
 func keepTalking(t *testing.T, talk *stage.Talk, message string) (stop func()) {
 	t.Helper()
-	var wg sync.WaitGroup
-	end := make(chan struct{})
-	asked, err := 0, error(nil)
-	wg.Go(func() {
-		for {
-			select {
-			case <-end:
-				return
-			default:
-			}
-			var a stage.Answer
-			if a, err = talk.Ask(); err == nil && a.Message != message {
-				err = fmt.Errorf("%s answered, want %s", a.Message, message)
-			}
-			if err != nil {
-				return
-			}
-			asked++
+	end := overAndOver(func() error {
+		a, err := talk.Ask()
+		if err == nil && a.Message != message {
+			err = fmt.Errorf("%s answered, want %s", a.Message, message)
 		}
+		return err
 	})
 	return sync.OnceFunc(func() {
 		t.Helper()
-		close(end)
-		wg.Wait()
-		if err != nil {
+		if asked, err := end(); err != nil {
 			t.Errorf("the open connection broke after %d answers: %v", asked, err)
 		}
 	})
