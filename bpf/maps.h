@@ -65,14 +65,7 @@ struct {
 	__uint(max_entries, 16);
 } turns SEC(".maps");
 
-/* service_counters, backend_counters: by row. Set at load, with services and backends. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct counters);
-	__uint(max_entries, 16);
-} service_counters SEC(".maps");
-
+/* backend_counters: by row. Set at load, with backends. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
@@ -93,13 +86,28 @@ struct {
 
 _Static_assert(VERDICT_MAX <= 64, "verdicts is too small");
 
-/* flows: both directions of each flow, written by the datapath. Set at load. */
+/*
+ * flows: buckets of entries, both directions of each flow. Written by the
+ * datapath; user space frees places. Set at load, to a power of two.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct flow_key);
-	__type(value, struct flow);
-	__uint(max_entries, 1024);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct bucket);
+	__uint(max_entries, 256);
 } flows SEC(".maps");
+
+/* flow_shift is 64 - log2(buckets of flows). Set at load. */
+volatile const __u32 flow_shift = 56;
+
+/* evictions: entries that gave their places to others, by enum eviction. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 16);
+} evictions SEC(".maps");
 
 /* standby: UDP flows of the user-space proxy, written by the agent. */
 struct {

@@ -32,8 +32,11 @@ enum idle {
 	IDLE_MAX, /* number of time-outs; not a time-out */
 };
 
-/* ERA_CLAIMED is an era that control never has: see claim() in flow.h. */
-#define ERA_CLAIMED 0
+/* enum special_era has the eras that control never has: of places that hold no entry. */
+enum special_era {
+	ERA_FREE = 0,
+	ERA_BUSY = 0xffffffff, /* being filled or deleted: see table.h */
+};
 
 /* STANDBY_LEASE is how long, in ns, standby flows hold without a heartbeat. */
 #define STANDBY_LEASE 10000000000LL
@@ -41,13 +44,15 @@ enum idle {
 /* struct control is the one entry of the control map. */
 struct control {
 	__u32 mode; /* enum control_mode */
-	__u32 era; /* a flow of another era counts as absent; never ERA_CLAIMED */
+	__u32 era; /* a flow of another era counts as absent; no special_era */
 	__u32 epoch; /* a flow checked under another epoch is checked again */
 	__u32 hz; /* ticks in a second, never 0 while mode is not MODE_OFF */
 	__u32 idle[IDLE_MAX]; /* ticks of silence that a flow survives */
 	__u32 reply_limit; /* resets and ICMP errors per second and CPU */
 	__u64 heartbeat; /* CLOCK_MONOTONIC ns of the agent's last sign of life */
 	__u64 loss_after; /* ns without heartbeat after which all backends count as up; 0: never */
+	__u64 hash_a; /* odd and random: where a key stands in the flow table */
+	__u64 hash_b; /* another one; both are the table's as long as it lives */
 };
 
 /* struct listener names one address, port and protocol that clients connect to. */
@@ -107,7 +112,7 @@ enum flow_dir {
 	DIR_MAX, /* number of directions; not a direction */
 };
 
-/* struct counters is the value of service_counters and backend_counters. */
+/* struct counters is the value of backend_counters. */
 struct counters {
 	__u64 packets[DIR_MAX]; /* forwarded, by enum flow_dir */
 	__u64 bytes[DIR_MAX]; /* IP total lengths of those */
@@ -127,6 +132,7 @@ struct flow_key {
 /* enum flow_state is shared by the two entries of a flow. */
 enum flow_state {
 	FLOW_NEW = 0, /* no answer yet */
+	FLOW_ANSWERED, /* by the backend; the client's address may be forged */
 	FLOW_ESTABLISHED,
 	FLOW_FIN, /* one side has sent a FIN */
 	FLOW_CLOSED, /* both have, or a reset was seen; a SYN starts anew */
@@ -143,26 +149,47 @@ struct hop {
 
 /* struct flow is one direction of a flow: what becomes of its packets. */
 struct flow {
-	__be32 saddr; /* the tuple that the packet leaves with */
+	struct flow_key key; /* the tuple that they arrive with */
+	__u32 seen; /* tick of the last packet, or of the twin's last check */
+	__u32 era; /* with seen one aligned u64; or enum special_era */
+	__u32 checked; /* tick of the last check */
+	__u32 epoch; /* control's at that time */
+	__be32 saddr; /* the tuple that they leave with */
 	__be32 daddr;
 	__be16 sport;
 	__be16 dport;
 	struct hop hop;
-	__u32 seen; /* tick of the last packet, or of the twin's last check */
-	__u32 era; /* with seen one aligned u64; ERA_CLAIMED: about to be deleted */
-	__u32 checked; /* tick of the last check */
-	__u32 idle; /* ticks of silence that it survives */
-	__u32 epoch;
+	__u16 l4_delta; /* what translation adds to the TCP or UDP checksum */
+	__u16 ip_delta; /* the same for the IP header, TTL included */
 	__u32 service;
 	__u32 service_gen;
 	__u32 backend;
 	__u32 backend_gen;
-	__u16 l4_delta; /* what translation adds to the TCP or UDP checksum */
-	__u16 ip_delta; /* the same for the IP header, TTL included */
+	__u32 idle; /* ticks of silence that it survives */
 	__u8 dir; /* enum flow_dir */
 	__u8 state; /* enum flow_state */
 	__u8 fins; /* bit 1 << dir: that side has sent a FIN */
 	__u8 pad;
+	__u32 room; /* always zero */
+};
+
+/* BUCKET_PLACES is how many entries a bucket holds. */
+#define BUCKET_PLACES 8
+
+/* struct bucket is a part of the flow table: see table.h. */
+struct bucket {
+	__u32 tags[BUCKET_PLACES]; /* of the keys; meaningless for a free place */
+	__u32 lock; /* 1 while somebody inserts a key whose first bucket this is */
+	__u32 pad[7];
+	struct flow places[BUCKET_PLACES];
+};
+
+/* enum eviction says what kind of entry gave its place to another: index of evictions. */
+enum eviction {
+	EVICT_UNANSWERED = 0, /* or answered to a client that has not said a word since */
+	EVICT_ENDED,
+	EVICT_SILENT,
+	EVICT_MAX, /* number of kinds; not a kind */
 };
 
 enum device_flag {
