@@ -19,7 +19,7 @@ enum twin_found {
 static __noinline enum twin_found tend_twin(const struct packet *p, struct flow *f)
 {
 	struct flow_key at = twin_key(f, p->key.proto);
-	struct flow *twin = bpf_map_lookup_elem(&flows, &at);
+	struct flow *twin = find(p->control, &at);
 	struct hop hop;
 
 	if (twin && names(twin, &p->key)) {
@@ -40,7 +40,7 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 /* lose is the end of an entry whose tuple is another flow's by now. */
 static __always_inline int lose(const struct packet *p, struct flow *f)
 {
-	delete_entry(&p->key, f, p->stamp);
+	delete_entry(f, p->stamp);
 	if (p->key.proto == IPPROTO_UDP || p->flags & TCP_RST)
 		return DROP_FLOW_ENDED;
 	return answer_reset(p);
@@ -78,7 +78,7 @@ static __noinline int check(const struct packet *p, struct flow *f)
 	f->checked = p->now;
 	f->epoch = p->epoch;
 	f->idle = idle_of(p->control, p->key.proto, READ_ONCE(f->state));
-	twin = found == TWIN_OURS ? find_twin(&p->key, f) : NULL;
+	twin = found == TWIN_OURS ? find_twin(p, &p->key, f) : NULL;
 	if (twin)
 		twin->idle = f->idle;
 	return NEXT_STEP;

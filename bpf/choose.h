@@ -13,7 +13,6 @@
 #include "route.h"
 #include "unreachable.h"
 
-#define EEXIST 17
 #define TRIES 4
 
 /* answer_no_backend tells a client that would make a flow that there is nobody to serve it. */
@@ -55,7 +54,7 @@ static __always_inline struct backend *next_backend(struct flow *e, __u64 run, b
 /* winner returns the entry at the packet's key, if another CPU has made it meanwhile. */
 static __always_inline struct flow *winner(const struct packet *p)
 {
-	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
+	struct flow *f = find(p->control, &p->key);
 
 	return f && counts(p, f, stamp_of(f)) ? f : NULL;
 }
@@ -76,7 +75,7 @@ static __noinline int follow_winner(struct packet *p)
 static __always_inline int clear_twin(struct packet *p, const struct flow *e)
 {
 	struct flow_key at = twin_key(e, p->key.proto);
-	struct flow *twin = bpf_map_lookup_elem(&flows, &at);
+	struct flow *twin = find(p->control, &at);
 	struct stamp stamp;
 
 	if (!twin)
@@ -92,18 +91,19 @@ static __always_inline int clear_twin(struct packet *p, const struct flow *e)
 	return NEXT_STEP;
 }
 
-/* insert is steps 10.4 to 10.6. DROP_TUPLE_TAKEN is not the end: another try may do. */
-static __always_inline int insert(struct packet *p, const struct flow *e, const struct hop *back)
+/* make_flow is steps 10.4 to 10.6. DROP_TUPLE_TAKEN is not the end: another try may do. */
+static __always_inline int make_flow(struct packet *p, const struct flow *e, const struct hop *back)
 {
-	int err; /* before Linux 6.4 the upper half of the helper's answer means nothing */
+	int err = insert(p, e);
+	struct flow *f;
 
-	env_race(&p->key);
-	err = bpf_map_update_elem(&flows, &p->key, e, BPF_NOEXIST);
 	if (err)
 		return err == -EEXIST ? follow_winner(p) : DROP_TABLE_FULL;
 	err = make_twin(p, e, back);
 	if (err) {
-		bpf_map_delete_elem(&flows, &p->key);
+		f = find(p->control, &p->key);
+		if (f)
+			delete_entry(f, stamp_of(f));
 		return err == -EEXIST ? DROP_TUPLE_TAKEN : DROP_TABLE_FULL;
 	}
 	count_flow(e);
@@ -134,7 +134,7 @@ static __noinline int try_backend(struct packet *p, struct flow *e, const struct
 		return DROP_DEVICE;
 	if (way != WAY_FOUND)
 		return DROP_NO_ROUTE;
-	return insert(p, e, back);
+	return make_flow(p, e, back);
 }
 
 /* may_try_again says that a try's failure is not the packet's fate. */
@@ -147,8 +147,7 @@ static __always_inline bool may_try_again(int v)
 /* delete_stale deletes what is left at the packet's key of a flow that does not count. */
 static __always_inline void delete_stale(const struct packet *p)
 {
-	struct flow *f = bpf_map_lookup_elem(&flows, &p->key);
-
+	struct flow *f = find(p->control, &p->key);
 	struct stamp stamp;
 
 	if (!f)
@@ -165,6 +164,7 @@ static __noinline int choose(struct packet *p, const struct service *s, __u32 ro
 	bool all_up = all_count_as_up(p->control);
 	__u64 run = all_up ? READ_ONCE(s->slots_all) : READ_ONCE(s->slots);
 	struct flow e = {
+		.key = p->key,
 		.seen = p->now,
 		.checked = p->now,
 		.idle = idle_of(p->control, p->key.proto, FLOW_NEW),

@@ -14,30 +14,20 @@ static __always_inline void add_packet(struct counters *n, __u8 dir, __u16 bytes
 /* count_packet counts a packet of that total length that f forwards. */
 static __always_inline void count_packet(const struct flow *f, __u16 total)
 {
-	__u32 service = READ_ONCE(f->service);
 	__u32 backend = READ_ONCE(f->backend);
-	__u8 dir = FAULT(12, f->dir, DIR_FORWARD);
-	struct counters *n;
+	struct counters *n = bpf_map_lookup_elem(&backend_counters, &backend);
 
-	n = bpf_map_lookup_elem(&service_counters, &service);
-	if (n)
-		add_packet(n, dir, FAULT(13, total, total - sizeof(struct iphdr)));
-	n = bpf_map_lookup_elem(&backend_counters, &backend);
 	if (n && FAULT(14, true, false))
-		add_packet(n, dir, total);
+		add_packet(n, FAULT(12, f->dir, DIR_FORWARD),
+			   FAULT(13, total, total - sizeof(struct iphdr)));
 }
 
 /* count_flow counts a flow that was made. */
 static __always_inline void count_flow(const struct flow *f)
 {
-	__u32 service = f->service;
 	__u32 backend = f->backend;
-	struct counters *n;
+	struct counters *n = bpf_map_lookup_elem(&backend_counters, &backend);
 
-	n = bpf_map_lookup_elem(&service_counters, &service);
-	if (n)
-		n->flows += FAULT(15, 1, 0);
-	n = bpf_map_lookup_elem(&backend_counters, &backend);
 	if (n)
 		n->flows += FAULT(16, 1, 2);
 }

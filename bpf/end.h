@@ -35,7 +35,7 @@ static __always_inline int reset_entry(const struct packet *p, struct flow *f, s
 	int v = answer_reset(p);
 
 	if (v == ANSWER_RESET)
-		delete_entry(&p->key, f, stamp);
+		delete_entry(f, stamp);
 	return v;
 }
 
@@ -58,7 +58,8 @@ static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitn
 		delete_pair(p, &p->key, f, p->stamp);
 		return forward ? NEXT_OPEN : DROP_FLOW_ENDED;
 	}
-	if (forward && is_pure_syn(p) && (fitness == GONE || READ_ONCE(f->state) == FLOW_NEW)) {
+	if (forward && is_pure_syn(p) &&
+	    (fitness == GONE || READ_ONCE(f->state) <= FLOW_ANSWERED)) {
 		delete_pair(p, &p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
@@ -66,7 +67,7 @@ static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitn
 		delete_pair(p, &p->key, f, p->stamp);
 		return DROP_FLOW_ENDED;
 	}
-	twin = find_twin(&p->key, f);
+	twin = find_twin(p, &p->key, f);
 	if (twin)
 		end_entry(p, twin);
 	end_entry(p, f);

@@ -21,13 +21,14 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
 
 /*
  * make_twin inserts the twin of f, the entry at the packet's key; hop is the
- * twin's way out. It returns -EEXIST if something is at the twin's key.
+ * twin's way out. It returns what insert does.
  */
 static __noinline int make_twin(const struct packet *p, const struct flow *f, const struct hop *hop)
 {
 	struct flow_key at = twin_key(f, p->key.proto);
 	struct flow_key to = reversed(&p->key);
 	struct flow twin = {
+		.key = at,
 		.hop = *hop,
 		.seen = p->now,
 		.checked = p->now,
@@ -46,6 +47,5 @@ static __noinline int make_twin(const struct packet *p, const struct flow *f, co
 	set_leaving(&twin, &at, &to);
 	if (FAULT(20, false, true))
 		return 0;
-	env_race(&at);
-	return bpf_map_update_elem(&flows, &at, &twin, FAULT(21, BPF_NOEXIST, BPF_ANY));
+	return insert(p, &twin);
 }

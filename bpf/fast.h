@@ -43,12 +43,38 @@ static __always_inline bool is_steady(const struct packet *p, const struct flow 
 {
 	__u8 state = READ_ONCE(f->state);
 
-	if (unlikely(!counts(p, f, stamp_of(f))))
+	if (unlikely(READ_ONCE(f->era) != p->era || is_due(p, f)))
 		return false;
 	if (unlikely(state != FLOW_ESTABLISHED) &&
 	    (state >= FAULT(51, FLOW_CLOSED, FLOW_RESET + 1) || may_change(p, f)))
 		return false;
-	return likely(!is_due(p, f));
+	return true;
+}
+
+/*
+ * find_fast is find in the first bucket only, where nearly all entries are. The
+ * tuple is not put together in memory: it would have to be read from there in
+ * larger pieces than it was written in.
+ */
+static __always_inline struct flow *find_fast(const struct control *c, const struct iphdr *ip,
+					      const void *ports)
+{
+	__u64 addrs = ip->saddr | (__u64)ip->daddr << 32;
+	__u64 rest = *(const __u32 *)ports | (__u64)ip->protocol << 32;
+	__u64 hash = hash_key(c, addrs, rest);
+	__u32 at = hash >> flow_shift;
+	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+
+	if (!b)
+		return NULL;
+	for (int i = 0; i < BUCKET_PLACES; i++) {
+		struct flow *f = &b->places[i];
+
+		if (b->tags[i] == tag_of(hash) && *(__u64 *)&f->key.saddr == addrs &&
+		    *(__u64 *)&f->key.sport == rest)
+			return f;
+	}
+	return NULL;
 }
 
 /* forward_fast is forward for the common packet. Of any other it returns NEXT_STEP. */
@@ -59,7 +85,6 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	struct iphdr *ip = data + ETH_HLEN;
 	struct tcphdr *tcp = (void *)(ip + 1); /* or UDP's */
 	struct packet p = {};
-	struct flow_key key;
 	__u32 zero = 0;
 	struct flow *f;
 
@@ -69,12 +94,11 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 		return NEXT_STEP;
 	if (unlikely(!is_plain(ip, end)))
 		return NEXT_STEP;
-	read_key(&key, ip, tcp);
-	f = bpf_map_lookup_elem(&flows, &key);
-	if (unlikely(!f))
-		return NEXT_STEP;
 	p.control = bpf_map_lookup_elem(&control, &zero);
 	if (unlikely(!p.control || READ_ONCE(p.control->mode) == FAULT(52, MODE_OFF, MODE_ON + 1)))
+		return NEXT_STEP;
+	f = find_fast(p.control, ip, tcp);
+	if (unlikely(!f))
 		return NEXT_STEP;
 	p.now = env_now();
 	p.era = READ_ONCE(p.control->era);
@@ -82,7 +106,7 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	if (unlikely(!is_steady(&p, f)))
 		return NEXT_STEP;
 	touch(&p, f);
-	if (unlikely(key.proto == IPPROTO_UDP))
+	if (unlikely(ip->protocol == IPPROTO_UDP))
 		translate_udp((struct udphdr *)tcp, f);
 	else
 		translate_tcp(tcp, f);

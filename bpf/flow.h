@@ -4,12 +4,12 @@
  *
  * A flow has an entry for each direction, its twins. Nothing ties them but
  * their tuples: packets that leave by one entry come back, turned round, to
- * the key of the other. The table forgets entries one by one, so a twin may be
+ * the key of the other. The table evicts entries one by one, so a twin may be
  * missing, or its key may belong to another flow by now.
  */
 #pragma once
 
-#include "packet.h"
+#include "table.h"
 
 static __always_inline struct flow_key reversed(const struct flow_key *k)
 {
@@ -41,24 +41,6 @@ static __always_inline bool names(const struct flow *f, const struct flow_key *k
 	       f->sport == key->dport;
 }
 
-_Static_assert(offsetof(struct flow, seen) % 8 == 0, "a stamp is swapped as one u64");
-_Static_assert(offsetof(struct flow, era) == offsetof(struct flow, seen) + 4, "a stamp is one u64");
-
-static __always_inline struct stamp stamp_of(const struct flow *f)
-{
-	__u64 both = *(const volatile __u64 *)__builtin_assume_aligned(&f->seen, 8);
-
-	return (struct stamp){.seen = both, .era = both >> 32};
-}
-
-/* counts says that f, with this stamp, has not been given up: rule 2. */
-static __always_inline bool counts(const struct packet *p, const struct flow *f, struct stamp stamp)
-{
-	if (stamp.era != FAULT(9, p->era, stamp.era))
-		return false;
-	return tick_age(p, stamp.seen) <= FAULT(10, READ_ONCE(f->idle), -1U);
-}
-
 /* is_live says that f's tuple must not be taken from it. */
 static __always_inline bool is_live(const struct packet *p, const struct flow *f,
 				    struct stamp stamp)
@@ -69,39 +51,20 @@ static __always_inline bool is_live(const struct packet *p, const struct flow *f
 }
 
 /*
- * claim gives f to one CPU alone to delete, if it still has this stamp. Nothing
- * can be inserted at f's key until that has been done, so all others may go on
- * as if it were gone.
+ * claim gives f to one CPU alone to delete, if it still has this stamp. Its key
+ * cannot be inserted until that has been done, so all others may go on as if it
+ * were gone.
  */
 static __always_inline bool claim(struct flow *f, struct stamp stamp)
 {
-	__u64 seen = stamp.seen;
-	__u64 was = seen | (__u64)stamp.era << 32;
-	__u64 claimed = seen | (__u64)ERA_CLAIMED << 32;
-	__u64 *both = __builtin_assume_aligned(&f->seen, 8);
-
-	return stamp.era != ERA_CLAIMED && __sync_val_compare_and_swap(both, was, claimed) == was;
+	return stamp.era != ERA_FREE && stamp.era != ERA_BUSY && swap_era(f, stamp, ERA_BUSY);
 }
 
-/* remove_claimed deletes f, the entry at key, which the caller has claimed, or takes that back. */
-static __always_inline void remove_claimed(const struct flow_key *key, struct flow *f,
-					   struct stamp stamp)
-{
-	__u64 seen = stamp.seen;
-	__u64 was = seen | (__u64)stamp.era << 32;
-	__u64 claimed = seen | (__u64)ERA_CLAIMED << 32;
-	__u64 *both = __builtin_assume_aligned(&f->seen, 8);
-
-	if (bpf_map_delete_elem(&flows, key))
-		__sync_val_compare_and_swap(both, claimed, was);
-}
-
-/* delete_entry deletes f, the entry at key, unless it has changed since it had this stamp. */
-static __always_inline void delete_entry(const struct flow_key *key, struct flow *f,
-					 struct stamp stamp)
+/* delete_entry deletes f unless it has changed since it had this stamp. */
+static __always_inline void delete_entry(struct flow *f, struct stamp stamp)
 {
 	if (claim(f, stamp))
-		remove_claimed(key, f, stamp);
+		f->era = ERA_FREE;
 }
 
 /*
@@ -117,40 +80,42 @@ static __always_inline bool goes_with(const struct packet *p, const struct flow 
 	return is_live(p, f, fs) || !is_live(p, twin, ts);
 }
 
+/* find_twin returns the twin of f, the entry at key; NULL when it has none. */
+static __always_inline struct flow *find_twin(const struct packet *p, const struct flow_key *key,
+					      const struct flow *f)
+{
+	struct flow_key at = twin_key(f, key->proto);
+	struct flow *twin = find(p->control, &at);
+
+	return twin && names(twin, key) ? twin : NULL;
+}
+
 /* delete_pair deletes f, the entry at key, and its twin. That goes first: f keeps its place. */
 static __noinline void delete_pair(const struct packet *p, const struct flow_key *key,
 				   struct flow *f, struct stamp fs)
 {
-	struct flow_key at = twin_key(f, key->proto);
 	struct flow *twin;
 	struct stamp ts;
 
 	if (!claim(f, fs))
 		return;
-	twin = bpf_map_lookup_elem(&flows, &at);
+	twin = find_twin(p, key, f);
 	if (twin) {
 		ts = stamp_of(twin);
-		if (names(twin, key) && goes_with(p, f, fs, twin, ts))
-			delete_entry(&at, twin, ts);
+		if (goes_with(p, f, fs, twin, ts))
+			delete_entry(twin, ts);
 	}
-	remove_claimed(key, f, fs);
-}
-
-/* find_twin returns the twin of f, the entry at key; NULL when it has none. */
-static __always_inline struct flow *find_twin(const struct flow_key *key, const struct flow *f)
-{
-	struct flow_key at = twin_key(f, key->proto);
-	struct flow *twin = bpf_map_lookup_elem(&flows, &at);
-
-	return twin && names(twin, key) ? twin : NULL;
+	f->era = ERA_FREE;
 }
 
 /* idle_of returns the time-out of a state, in ticks. */
 static __always_inline __u32 idle_of(const struct control *c, __u8 proto, __u8 state)
 {
+	bool begun = state == FLOW_NEW || state == FAULT(64, FLOW_ANSWERED, FLOW_NEW);
+
 	if (proto == IPPROTO_UDP)
-		return c->idle[state == FLOW_NEW ? IDLE_UDP_NEW : IDLE_UDP_ESTABLISHED];
-	if (state == FLOW_NEW)
+		return c->idle[begun ? IDLE_UDP_NEW : IDLE_UDP_ESTABLISHED];
+	if (begun)
 		return c->idle[IDLE_TCP_NEW];
 	return c->idle[state == FLOW_ESTABLISHED ? IDLE_TCP_ESTABLISHED : IDLE_TCP_FIN];
 }

@@ -9,7 +9,7 @@
 static __noinline int follow_ended(const struct packet *p, struct flow *f)
 {
 	if (p->flags & TCP_RST || p->key.proto == IPPROTO_UDP) {
-		delete_entry(&p->key, f, p->stamp);
+		delete_entry(f, p->stamp);
 		return DROP_FLOW_ENDED;
 	}
 	if (f->dir == DIR_FORWARD && is_pure_syn(p)) {
@@ -17,13 +17,6 @@ static __noinline int follow_ended(const struct packet *p, struct flow *f)
 		return NEXT_OPEN;
 	}
 	return reset_entry(p, f, p->stamp);
-}
-
-/* is_due says that f must be checked. */
-static __always_inline bool is_due(const struct packet *p, const struct flow *f)
-{
-	return READ_ONCE(f->epoch) != FAULT(37, p->epoch, READ_ONCE(f->epoch)) ||
-	       tick_age(p, READ_ONCE(f->checked)) >= FAULT(38, p->control->hz, -1U);
 }
 
 /* touch keeps f alive. A line that nobody writes to is every CPU's at once. */

@@ -42,7 +42,7 @@ static __always_inline int handle(struct packet *p)
 	v = parse(p);
 	if (unlikely(v != NEXT_STEP))
 		return v;
-	f = bpf_map_lookup_elem(&flows, &p->key);
+	f = find(p->control, &p->key);
 	if (unlikely(!f))
 		return open_flow(p);
 	p->stamp = stamp_of(f);

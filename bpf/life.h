@@ -9,11 +9,25 @@
 
 #include "flow.h"
 
+/* next_state is the state that follows when neither RST nor FIN is set. */
+static __always_inline __u8 next_state(const struct packet *p, __u8 dir, __u8 state)
+{
+	if (dir == DIR_REPLY)
+		return state == FLOW_NEW ? FLOW_ANSWERED : state;
+	if (state != FLOW_ANSWERED)
+		return state;
+	if (p->key.proto == IPPROTO_TCP &&
+	    FAULT(65, (p->flags & (TCP_SYN | TCP_ACK)) != TCP_ACK, false))
+		return state; /* whoever forges an address never sees what it would acknowledge */
+	return FLOW_ESTABLISHED;
+}
+
 /* may_change says quickly that nearly every packet changes nothing. */
 static __always_inline bool may_change(const struct packet *p, const struct flow *f)
 {
-	return p->flags & (TCP_RST | TCP_FIN) ||
-	       (f->dir == DIR_REPLY && READ_ONCE(f->state) == FLOW_NEW);
+	__u8 state = READ_ONCE(f->state);
+
+	return p->flags & (TCP_RST | TCP_FIN) || next_state(p, f->dir, state) != state;
 }
 
 static __always_inline void set_state(const struct packet *p, struct flow *f, __u8 state, __u8 fins)
@@ -40,13 +54,13 @@ static __noinline void advance(const struct packet *p, struct flow *f)
 			state = FLOW_CLOSED;
 		else if (state != FLOW_CLOSED)
 			state = FLOW_FIN;
-	} else if (f->dir == DIR_REPLY && state == FLOW_NEW) {
-		state = FLOW_ESTABLISHED;
+	} else {
+		state = next_state(p, f->dir, state);
 	}
 	if (state == old_state && fins == old_fins)
 		return;
 	set_state(p, f, state, fins);
-	twin = find_twin(&p->key, f);
+	twin = find_twin(p, &p->key, f);
 	if (twin && FAULT(28, true, false))
 		set_state(p, twin, state, fins);
 }

@@ -32,6 +32,14 @@ const (
 	LBBackendStateBACKEND_DOWN LBBackendState = 2
 )
 
+type LBBucket struct {
+	_      structs.HostLayout
+	Tags   [8]uint32
+	Lock   uint32
+	Pad    [7]uint32
+	Places [8]LBFlow
+}
+
 type LBControl struct {
 	_          structs.HostLayout
 	Mode       uint32
@@ -42,6 +50,8 @@ type LBControl struct {
 	ReplyLimit uint32
 	Heartbeat  uint64
 	LossAfter  uint64
+	HashA      uint64
+	HashB      uint64
 }
 
 type LBControlMode uint32
@@ -70,28 +80,39 @@ const (
 	LBDeviceFlagDEVICE_TX LBDeviceFlag = 1
 )
 
+type LBEviction uint32
+
+const (
+	LBEvictionEVICT_UNANSWERED LBEviction = 0
+	LBEvictionEVICT_ENDED      LBEviction = 1
+	LBEvictionEVICT_SILENT     LBEviction = 2
+	LBEvictionEVICT_MAX        LBEviction = 3
+)
+
 type LBFlow struct {
 	_          structs.HostLayout
+	Key        LBFlowKey
+	Seen       uint32
+	Era        uint32
+	Checked    uint32
+	Epoch      uint32
 	Saddr      uint32
 	Daddr      uint32
 	Sport      uint16
 	Dport      uint16
 	Hop        LBHop
-	Seen       uint32
-	Era        uint32
-	Checked    uint32
-	Idle       uint32
-	Epoch      uint32
+	L4Delta    uint16
+	IpDelta    uint16
 	Service    uint32
 	ServiceGen uint32
 	Backend    uint32
 	BackendGen uint32
-	L4Delta    uint16
-	IpDelta    uint16
+	Idle       uint32
 	Dir        uint8
 	State      uint8
 	Fins       uint8
 	Pad        uint8
+	Room       uint32
 }
 
 type LBFlowDir uint32
@@ -116,10 +137,11 @@ type LBFlowState uint32
 
 const (
 	LBFlowStateFLOW_NEW         LBFlowState = 0
-	LBFlowStateFLOW_ESTABLISHED LBFlowState = 1
-	LBFlowStateFLOW_FIN         LBFlowState = 2
-	LBFlowStateFLOW_CLOSED      LBFlowState = 3
-	LBFlowStateFLOW_RESET       LBFlowState = 4
+	LBFlowStateFLOW_ANSWERED    LBFlowState = 1
+	LBFlowStateFLOW_ESTABLISHED LBFlowState = 2
+	LBFlowStateFLOW_FIN         LBFlowState = 3
+	LBFlowStateFLOW_CLOSED      LBFlowState = 4
+	LBFlowStateFLOW_RESET       LBFlowState = 5
 )
 
 type LBHop struct {
@@ -184,6 +206,13 @@ const (
 	LBServiceStateSERVICE_PROXY LBServiceState = 2
 )
 
+type LBSpecialEra uint32
+
+const (
+	LBSpecialEraERA_FREE LBSpecialEra = 0
+	LBSpecialEraERA_BUSY LBSpecialEra = 4294967295
+)
+
 type LBVerdict uint32
 
 const (
@@ -225,10 +254,10 @@ const (
 	LBMapBackends        = "backends"
 	LBMapControl         = "control"
 	LBMapDevices         = "devices"
+	LBMapEvictions       = "evictions"
 	LBMapFlows           = "flows"
 	LBMapListeners       = "listeners"
 	LBMapReplies         = "replies"
-	LBMapServiceCounters = "service_counters"
 	LBMapServices        = "services"
 	LBMapSlots           = "slots"
 	LBMapStandby         = "standby"
@@ -236,6 +265,7 @@ const (
 	LBMapVerdicts        = "verdicts"
 	LBMapVips            = "vips"
 	LBProgFairlead       = "fairlead"
+	LBVarFlowShift       = "flow_shift"
 )
 
 // LoadLB returns the embedded CollectionSpec for LB.
@@ -291,10 +321,10 @@ type LBMapSpecs struct {
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
+	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
-	ServiceCounters *ebpf.MapSpec `ebpf:"service_counters"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
@@ -307,6 +337,7 @@ type LBMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LBVariableSpecs struct {
+	FlowShift *ebpf.VariableSpec `ebpf:"flow_shift"`
 }
 
 // LBObjects contains all objects after they have been loaded into the kernel.
@@ -333,10 +364,10 @@ type LBMaps struct {
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
+	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Replies         *ebpf.Map `ebpf:"replies"`
-	ServiceCounters *ebpf.Map `ebpf:"service_counters"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Standby         *ebpf.Map `ebpf:"standby"`
@@ -351,10 +382,10 @@ func (m *LBMaps) Close() error {
 		m.Backends,
 		m.Control,
 		m.Devices,
+		m.Evictions,
 		m.Flows,
 		m.Listeners,
 		m.Replies,
-		m.ServiceCounters,
 		m.Services,
 		m.Slots,
 		m.Standby,
@@ -368,6 +399,7 @@ func (m *LBMaps) Close() error {
 //
 // It can be passed to LoadLBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LBVariables struct {
+	FlowShift *ebpf.Variable `ebpf:"flow_shift"`
 }
 
 // LBPrograms contains all programs after they have been loaded into the kernel.

@@ -70,10 +70,7 @@ static __always_inline int env_redirect(__u32 ifindex)
 	return XDP_REDIRECT;
 }
 
-static __always_inline void env_race(const struct flow_key *key)
+static __always_inline const struct flow *env_rival(const struct flow_key *key)
 {
-	struct flow *rival = bpf_map_lookup_elem(&rivals, key);
-
-	if (rival)
-		bpf_map_update_elem(&flows, key, rival, BPF_ANY);
+	return bpf_map_lookup_elem(&rivals, key);
 }

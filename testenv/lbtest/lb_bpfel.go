@@ -29,12 +29,12 @@ const (
 	lbMapBackends        = "backends"
 	lbMapControl         = "control"
 	lbMapDevices         = "devices"
+	lbMapEvictions       = "evictions"
 	lbMapFibs            = "fibs"
 	lbMapFlows           = "flows"
 	lbMapListeners       = "listeners"
 	lbMapReplies         = "replies"
 	lbMapRivals          = "rivals"
-	lbMapServiceCounters = "service_counters"
 	lbMapServices        = "services"
 	lbMapSlots           = "slots"
 	lbMapStandby         = "standby"
@@ -42,6 +42,7 @@ const (
 	lbMapVerdicts        = "verdicts"
 	lbMapVips            = "vips"
 	lbProgFairlead       = "fairlead"
+	lbVarFlowShift       = "flow_shift"
 	lbVarSeededFault     = "seeded_fault"
 	lbVarWorldEgress     = "world_egress"
 	lbVarWorldKtime      = "world_ktime"
@@ -101,12 +102,12 @@ type lbMapSpecs struct {
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
+	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Rivals          *ebpf.MapSpec `ebpf:"rivals"`
-	ServiceCounters *ebpf.MapSpec `ebpf:"service_counters"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
@@ -119,6 +120,7 @@ type lbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
+	FlowShift   *ebpf.VariableSpec `ebpf:"flow_shift"`
 	SeededFault *ebpf.VariableSpec `ebpf:"seeded_fault"`
 	WorldEgress *ebpf.VariableSpec `ebpf:"world_egress"`
 	WorldKtime  *ebpf.VariableSpec `ebpf:"world_ktime"`
@@ -149,12 +151,12 @@ type lbMaps struct {
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
+	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Rivals          *ebpf.Map `ebpf:"rivals"`
-	ServiceCounters *ebpf.Map `ebpf:"service_counters"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Standby         *ebpf.Map `ebpf:"standby"`
@@ -169,12 +171,12 @@ func (m *lbMaps) Close() error {
 		m.Backends,
 		m.Control,
 		m.Devices,
+		m.Evictions,
 		m.Fibs,
 		m.Flows,
 		m.Listeners,
 		m.Replies,
 		m.Rivals,
-		m.ServiceCounters,
 		m.Services,
 		m.Slots,
 		m.Standby,
@@ -188,6 +190,7 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
+	FlowShift   *ebpf.Variable `ebpf:"flow_shift"`
 	SeededFault *ebpf.Variable `ebpf:"seeded_fault"`
 	WorldEgress *ebpf.Variable `ebpf:"world_egress"`
 	WorldKtime  *ebpf.Variable `ebpf:"world_ktime"`

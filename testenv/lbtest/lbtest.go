@@ -9,6 +9,7 @@ package lbtest
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/netip"
 
 	"github.com/cilium/ebpf"
@@ -50,8 +51,8 @@ type Datapath struct {
 }
 
 // Load loads the datapath with one of [Faults] built in, or with none: 0.
-// sizes are numbers of entries by name of the map; a map that it lacks gets
-// what the C says. The test closes the datapath.
+// sizes are numbers of entries by name of the map, of buckets for the flow table,
+// where they must be a power of two; a map that it lacks gets what the C says. The test closes the datapath.
 func Load(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	tb.Helper()
 	testenv.RequireRoot(tb)
@@ -64,6 +65,10 @@ func Load(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	}
 	if err := spec.Variables[lbVarSeededFault].Set(fault); err != nil {
 		tb.Fatalf("seed fault %d: %v", fault, err)
+	}
+	shift := uint32(65 - bits.Len32(spec.Maps[lbMapFlows].MaxEntries))
+	if err := spec.Variables[lbVarFlowShift].Set(shift); err != nil {
+		tb.Fatalf("set the size of the flow table: %v", err)
 	}
 	coll, err := ebpf.NewCollection(spec)
 	var refused *ebpf.VerifierError

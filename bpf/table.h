@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * table.h - the flow table: rule 8.
+ *
+ * A hash of our own, in an array of buckets, since one look-up in a kernel's
+ * hash takes longer than all the rest of a hit, and since the kernel's LRU
+ * chooses by itself what it forgets. Whoever looks something up locks nothing.
+ * A place is taken and given up by swapping its stamp atomically; the bucket's
+ * lock only keeps two CPUs from inserting one key twice.
+ */
+#pragma once
+
+#include "packet.h"
+
+#define EAGAIN 11
+#define EEXIST 17
+#define ENOSPC 28
+
+#define LOCK_TRIES 256
+#define LASTING 60 /* seconds of silence for which a flow in use keeps its place */
+
+/* WORTHLESS is the score of a place that must not be taken: see score_of(). */
+#define WORTHLESS (~0ULL)
+
+_Static_assert(sizeof(struct flow) == 96 && sizeof(struct bucket) % 64 == 0,
+	       "entries and buckets fit cache lines");
+_Static_assert(offsetof(struct flow, seen) % 8 == 0, "a stamp is swapped as one u64");
+_Static_assert(offsetof(struct flow, era) == offsetof(struct flow, seen) + 4, "a stamp is one u64");
+
+/* struct spot says where in the table a key may stand. */
+struct spot {
+	__u32 first;
+	__u32 second;
+	__u32 tag;
+};
+
+/* hash_key returns the hash of a key, given as the two u64 that it is in memory. */
+static __always_inline __u64 hash_key(const struct control *c, __u64 addrs, __u64 rest)
+{
+	return addrs * c->hash_a + rest * c->hash_b;
+}
+
+static __always_inline __u32 tag_of(__u64 hash)
+{
+	return hash >> FAULT(55, 16, 17);
+}
+
+static __always_inline __u64 addrs_of(const struct flow_key *k)
+{
+	return k->saddr | (__u64)k->daddr << 32;
+}
+
+static __always_inline __u64 rest_of(const struct flow_key *k)
+{
+	return k->sport | (__u64)k->dport << 16 | (__u64)k->proto << 32;
+}
+
+static __always_inline struct spot spot_of(const struct control *c, const struct flow_key *k)
+{
+	__u64 hash = hash_key(c, addrs_of(k), rest_of(k));
+	__u32 mask = (1ULL << (64 - flow_shift)) - 1;
+	struct spot s = {.first = hash >> flow_shift, .tag = tag_of(hash)};
+
+	s.second = (s.first + (s.tag | 1)) & mask;
+	return s;
+}
+
+static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
+{
+	return a->saddr == b->saddr && a->daddr == b->daddr && a->sport == b->sport &&
+	       a->dport == b->dport && a->proto == b->proto;
+}
+
+static __always_inline struct stamp stamp_of(const struct flow *f)
+{
+	__u64 both = *(const volatile __u64 *)__builtin_assume_aligned(&f->seen, 8);
+
+	return (struct stamp){.seen = both, .era = both >> 32};
+}
+
+/* swap_era changes era in f's stamp, if that still is as it was judged. */
+static __always_inline bool swap_era(struct flow *f, struct stamp was, __u32 era)
+{
+	__u64 seen = was.seen;
+	__u64 from = seen | (__u64)was.era << 32;
+	__u64 *both = __builtin_assume_aligned(&f->seen, 8);
+
+	return __sync_val_compare_and_swap(both, from, seen | (__u64)era << 32) == from;
+}
+
+/* match returns the entry of a key in one bucket, or NULL. */
+static __noinline struct flow *match(const struct flow_key *key, __u32 at, __u32 tag)
+{
+	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+
+	if (!b)
+		return NULL;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < BUCKET_PLACES; i++) {
+		struct flow *f = &b->places[i];
+
+		if (READ_ONCE(b->tags[i]) == tag && READ_ONCE(f->era) != ERA_FREE &&
+		    same_key(&f->key, key))
+			return f;
+	}
+	return NULL;
+}
+
+/* find returns the entry of a key, or NULL. It may be one that does not count. */
+static __noinline struct flow *find(const struct control *c, const struct flow_key *key)
+{
+	struct spot s = spot_of(c, key);
+	struct flow *f = match(key, s.first, s.tag);
+
+	return f ? f : match(key, FAULT(56, s.second, s.first), s.tag);
+}
+
+/* is_due says that f must be checked. */
+static __always_inline bool is_due(const struct packet *p, const struct flow *f)
+{
+	return READ_ONCE(f->epoch) != FAULT(37, p->epoch, READ_ONCE(f->epoch)) ||
+	       tick_age(p, READ_ONCE(f->checked)) >= FAULT(38, p->control->hz, -1U);
+}
+
+/* counts says that f, with this stamp, has not been given up: rule 2. */
+static __always_inline bool counts(const struct packet *p, const struct flow *f, struct stamp stamp)
+{
+	if (stamp.era != FAULT(9, p->era, stamp.era))
+		return false;
+	return !is_due(p, f) || tick_age(p, stamp.seen) <= FAULT(10, READ_ONCE(f->idle), -1U);
+}
+
+/* eviction_of says what an entry that counts would be evicted as. */
+static __always_inline enum eviction eviction_of(__u8 state)
+{
+	if (state == FLOW_NEW || state == FLOW_ANSWERED)
+		return EVICT_UNANSWERED;
+	return state == FLOW_CLOSED || state == FLOW_RESET ? EVICT_ENDED : EVICT_SILENT;
+}
+
+/* score_of says how bad it is to take f's place, the least being the best to take. */
+static __always_inline __u64 score_of(const struct packet *p, const struct flow *f,
+				      struct stamp stamp)
+{
+	bool lasting = eviction_of(READ_ONCE(f->state)) == FAULT(57, EVICT_SILENT, EVICT_MAX);
+	__u32 age = tick_age(p, stamp.seen);
+
+	if (stamp.era == ERA_FREE)
+		return 0;
+	if (stamp.era == ERA_BUSY)
+		return WORTHLESS;
+	if (!counts(p, f, stamp))
+		return FAULT(58, 1, WORTHLESS);
+	if (age < (lasting ? FAULT(59, LASTING, 0) * p->control->hz : FAULT(60, 1, 0)))
+		return WORTHLESS;
+	return (lasting ? 3ULL : 2ULL) << 32 | (FAULT(61, -1U, 0) ^ age);
+}
+
+/* struct choice is the best place so far. */
+struct choice {
+	__u64 score;
+	struct stamp stamp;
+	__u32 bucket;
+	__u32 place;
+};
+
+/* consider looks through a bucket for a better place; false if it holds the key already. */
+static __noinline bool consider(const struct packet *p, const struct flow *e, struct choice *best,
+				__u32 at, __u32 tag)
+{
+	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+
+	if (!b)
+		return true;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < BUCKET_PLACES; i++) {
+		struct flow *f = &b->places[i];
+		struct stamp stamp = stamp_of(f);
+		__u64 score = score_of(p, f, stamp);
+
+		if (stamp.era != ERA_FREE && READ_ONCE(b->tags[i]) == tag &&
+		    FAULT(62, same_key(&f->key, &e->key), false))
+			return false;
+		if (score >= best->score)
+			continue;
+		best->score = score;
+		best->stamp = stamp;
+		best->bucket = at;
+		best->place = i;
+	}
+	return true;
+}
+
+static __always_inline void count_eviction(enum eviction kind)
+{
+	__u32 row = kind;
+	__u64 *n = bpf_map_lookup_elem(&evictions, &row);
+
+	if (n)
+		*n += FAULT(63, 1, 0);
+}
+
+/* fill writes e into a place that is busy, and makes it an entry at last. */
+static __always_inline void fill(struct bucket *b, __u32 place, const struct flow *e, __u32 tag)
+{
+	struct flow *f = &b->places[place];
+	struct flow busy = *e;
+	__u64 seen = e->seen;
+
+	busy.era = ERA_BUSY;
+	*f = busy;
+	b->tags[place] = tag;
+	__sync_lock_test_and_set((__u64 *)__builtin_assume_aligned(&f->seen, 8),
+				 seen | (__u64)e->era << 32);
+}
+
+/* take puts e into the best place for it: 0, -EEXIST, -ENOSPC, or -EAGAIN if that has just changed. */
+static __noinline int take(const struct packet *p, const struct flow *e)
+{
+	struct spot s = spot_of(p->control, &e->key);
+	struct choice best = {.score = WORTHLESS};
+	struct bucket *b;
+	struct flow *f;
+	__u8 state;
+
+	if (!consider(p, e, &best, s.first, s.tag) || !consider(p, e, &best, s.second, s.tag))
+		return -EEXIST;
+	if (best.score == WORTHLESS)
+		return -ENOSPC;
+	b = bpf_map_lookup_elem(&flows, &best.bucket);
+	best.place &= BUCKET_PLACES - 1;
+	if (!b)
+		return -ENOSPC;
+	f = &b->places[best.place];
+	state = READ_ONCE(f->state);
+	if (!swap_era(f, best.stamp, ERA_BUSY))
+		return -EAGAIN;
+	fill(b, best.place, e, s.tag);
+	if (best.score >> 32)
+		count_eviction(eviction_of(state));
+	return 0;
+}
+
+static __always_inline bool lock(struct bucket *b)
+{
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (!__sync_val_compare_and_swap(&b->lock, 0, 1))
+			return true;
+	}
+	return false;
+}
+
+/* insert_now is insert without rivals. */
+static __noinline int insert_now(const struct packet *p, const struct flow *e)
+{
+	__u32 at = spot_of(p->control, &e->key).first;
+	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+	int err;
+
+	if (!b || !lock(b))
+		return -ENOSPC;
+	err = take(p, e);
+	if (err == -EAGAIN)
+		err = take(p, e);
+	__sync_lock_test_and_set(&b->lock, 0);
+	return err == -EAGAIN ? -ENOSPC : err;
+}
+
+/* insert makes e an entry; -EEXIST if there is one with its key, -ENOSPC if there is no place. */
+static __always_inline int insert(const struct packet *p, const struct flow *e)
+{
+	const struct flow *rival = env_rival(&e->key);
+	struct flow *f;
+
+	if (rival) {
+		f = find(p->control, &e->key);
+		if (f)
+			*f = *rival;
+		else
+			insert_now(p, rival);
+	}
+	return insert_now(p, e);
+}
