@@ -10,7 +10,7 @@ func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
 	case p.ttl <= 1:
 		return verdict(DropTTL), true
 	case f.State == FlowReset && p.rst():
-		delete(m.Flows, p.tuple)
+		m.Remove(p.tuple)
 		return verdict(DropFlowEnded), true
 	case f.State == FlowReset && !again:
 		return m.ended(p), true
@@ -18,7 +18,7 @@ func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
 		m.deleteBoth(p.tuple)
 		return res, false
 	}
-	if f.Epoch != m.Control.Epoch || m.age(f.Checked) >= m.Control.Hz {
+	if m.due(f) {
 		if res, next := m.check(p, f); next != goOn {
 			return res, next == stop
 		}
@@ -32,7 +32,7 @@ func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
 func (m *Model) ended(p *packet) Result {
 	res := m.answerReset(p, DropReplyLimit)
 	if res.Verdict == AnswerReset {
-		delete(m.Flows, p.tuple)
+		m.Remove(p.tuple)
 	}
 	return res
 }
@@ -53,7 +53,7 @@ func (m *Model) check(p *packet, f *Flow) (Result, next) {
 	}
 	twinLives, lost := m.checkTwin(p, f)
 	if lost {
-		delete(m.Flows, p.tuple)
+		m.Remove(p.tuple)
 		if p.tuple.Proto == UDP || p.rst() {
 			return verdict(DropFlowEnded), stop
 		}
@@ -66,7 +66,7 @@ func (m *Model) check(p *packet, f *Flow) (Result, next) {
 	f.Epoch = m.Control.Epoch
 	f.Idle = m.timeout(p.tuple.Proto, f.State)
 	if twinLives {
-		m.Flows[f.Leave.Reverse()].Idle = f.Idle
+		m.Find(f.TwinKey()).Idle = f.Idle
 	}
 	return Result{}, goOn
 }
@@ -87,7 +87,7 @@ func (m *Model) checkRows(p *packet, f *Flow) (Result, next) {
 		}
 		return verdict(DropFlowEnded), stop
 	}
-	if p.pureSYN() && f.Dir == Forward && (gone || f.State == FlowNew) {
+	if p.pureSYN() && f.Dir == Forward && (gone || f.State == FlowNew || f.State == FlowAnswered) {
 		m.deleteBoth(p.tuple)
 		return Result{}, anew
 	}
@@ -95,7 +95,7 @@ func (m *Model) checkRows(p *packet, f *Flow) (Result, next) {
 		m.deleteBoth(p.tuple)
 		return verdict(DropFlowEnded), stop
 	}
-	m.both(p.tuple, f, func(f *Flow) {
+	m.both(f, func(f *Flow) {
 		f.State = FlowReset
 		f.Idle = m.Control.Idle[IdleTCPFin]
 		f.Seen = m.Now
@@ -106,8 +106,7 @@ func (m *Model) checkRows(p *packet, f *Flow) (Result, next) {
 // checkTwin is step 5.5. lives says that the twin named the entry or was made
 // again, lost that it belongs to another live flow.
 func (m *Model) checkTwin(p *packet, f *Flow) (lives, lost bool) {
-	key := f.Leave.Reverse()
-	t, named := m.twin(p.tuple, f)
+	t, named := m.twin(f)
 	if named {
 		t.Seen = m.Now
 		return true, false
@@ -116,17 +115,18 @@ func (m *Model) checkTwin(p *packet, f *Flow) (lives, lost bool) {
 		if m.holds(t) {
 			return false, true
 		}
-		m.deleteBoth(key)
+		m.deleteBoth(t.Key)
 	}
+	f.Seen = m.Now // so that it does not give its place to its own twin
 	_, hop := m.wayBack(p)
 	again := *f
-	again.Leave = p.tuple.Reverse()
+	again.Key = f.TwinKey()
+	again.Leave = f.Key.Reverse()
 	again.Hop = hop
 	again.Dir = 1 - f.Dir
-	again.Seen = m.Now
 	again.Checked = m.Now
 	again.Epoch = m.Control.Epoch
-	return m.insert(key, again), false
+	return m.insert(again) == made, false
 }
 
 // holds says that an entry keeps its tuple from others.
@@ -163,12 +163,14 @@ func (m *Model) live(p *packet, f *Flow) {
 			state = FlowFin
 		}
 	case f.Dir == Reply && state == FlowNew:
+		state = FlowAnswered
+	case f.Dir == Forward && state == FlowAnswered && (p.tuple.Proto == UDP || p.flags&(SYN|ACK) == ACK):
 		state = FlowEstablished
 	}
 	if state == f.State && fins == f.Fins {
 		return
 	}
-	m.both(p.tuple, f, func(f *Flow) {
+	m.both(f, func(f *Flow) {
 		f.State = state
 		f.Fins = fins
 		f.Idle = m.timeout(p.tuple.Proto, state)
@@ -176,21 +178,9 @@ func (m *Model) live(p *packet, f *Flow) {
 }
 
 // both changes an entry, and its twin if that names it.
-func (m *Model) both(key Tuple, f *Flow, change func(*Flow)) {
-	if t, named := m.twin(key, f); named {
+func (m *Model) both(f *Flow, change func(*Flow)) {
+	if t, named := m.twin(f); named {
 		change(t)
 	}
 	change(f)
-}
-
-// insert adds an entry if there is none by then.
-func (m *Model) insert(key Tuple, f Flow) bool {
-	if rival, ok := m.Rivals[key]; ok {
-		m.Flows[key] = &rival
-	}
-	if _, exists := m.Flows[key]; exists {
-		return false
-	}
-	m.Flows[key] = &f
-	return true
 }

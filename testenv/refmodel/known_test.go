@@ -13,6 +13,7 @@ func established(t *testing.T) *Model {
 	m := newModel()
 	pass(t, m, syn, synOut, ForwardRedirect)
 	pass(t, m, synAck, synAckOut, ForwardTX)
+	send(t, m, data, ACK, ForwardRedirect)
 	m.Now += 250
 	return m
 }
@@ -29,21 +30,21 @@ func send(t *testing.T, m *Model, frame string, flags byte, want Verdict) {
 
 func TestTwinIsMadeAgain(t *testing.T) {
 	m := established(t)
-	delete(m.Flows, tcpRev)
+	m.Remove(tcpRev)
 	pass(t, m, data, dataOut, ForwardRedirect)
 	pass(t, m, synAck, synAckOut, ForwardTX)
 
 	m.Now += 250
-	delete(m.Flows, tcpKey)
+	m.Remove(tcpKey)
 	pass(t, m, synAck, synAckOut, ForwardTX)
 	pass(t, m, data, dataOut, ForwardRedirect)
-	if flows := m.ServiceCounters[1].Flows; flows != 1 {
+	if flows := m.BackendCounters[0].Flows; flows != 1 {
 		t.Errorf("%d flows counted, want 1", flows)
 	}
 }
 
 func TestTwinOfAnother(t *testing.T) {
-	other := Flow{Leave: Tuple{Src: Addr{203, 0, 113, 11}, Dst: client, SPort: 80, DPort: 40000, Proto: TCP}, Era: 1, Idle: 10, Dir: Reply}
+	other := Flow{Key: tcpRev, Leave: Tuple{Src: Addr{203, 0, 113, 11}, Dst: client, SPort: 80, DPort: 40000, Proto: TCP}, Era: 1, Idle: 10, Dir: Reply}
 	for _, test := range []struct {
 		name  string
 		flags byte
@@ -63,10 +64,10 @@ func TestTwinOfAnother(t *testing.T) {
 			m := established(t)
 			twin := other
 			twin.Seen = m.Now
-			m.Flows[tcpRev] = &twin
 			test.edit(m, &twin)
+			*m.Find(tcpRev) = twin
 			send(t, m, data, test.flags, test.want)
-			if _, kept := m.Flows[tcpKey]; kept != (test.want == ForwardRedirect) {
+			if kept := m.Find(tcpKey) != nil; kept != (test.want == ForwardRedirect) {
 				t.Errorf("entry kept: %v", kept)
 			}
 		})
@@ -100,7 +101,7 @@ func TestLifeOfTCP(t *testing.T) {
 	m := established(t)
 	state := func(want uint8) {
 		t.Helper()
-		if a, b := m.Flows[tcpKey], m.Flows[tcpRev]; a.State != want || b.State != want || a.Fins != b.Fins {
+		if a, b := m.Find(tcpKey), m.Find(tcpRev); a.State != want || b.State != want || a.Fins != b.Fins {
 			t.Fatalf("states are %d and %d, want %d", a.State, b.State, want)
 		}
 	}
@@ -114,10 +115,46 @@ func TestLifeOfTCP(t *testing.T) {
 	state(FlowClosed)
 	send(t, m, syn, SYN, ForwardRedirect)
 	state(FlowNew)
+	send(t, m, synAck, SYN|ACK, ForwardTX)
+	state(FlowAnswered)
+	send(t, m, syn, SYN, ForwardRedirect)
+	state(FlowAnswered)
+	send(t, m, data, SYN|ACK, ForwardRedirect)
+	state(FlowAnswered)
+	send(t, m, synAck, ACK, ForwardTX)
+	state(FlowAnswered)
+	send(t, m, data, ACK, ForwardRedirect)
+	state(FlowEstablished)
 	send(t, m, synAck, RST, ForwardTX)
 	state(FlowClosed)
-	if flows := m.ServiceCounters[1].Flows; flows != 2 {
+	if flows := m.BackendCounters[0].Flows; flows != 2 {
 		t.Errorf("%d flows counted, want 2", flows)
+	}
+}
+
+func TestLifeOfUDP(t *testing.T) {
+	m := newModel()
+	key := Tuple{Src: client, Dst: vip, SPort: 5000, DPort: 53, Proto: UDP}
+	for _, want := range []struct {
+		state uint8
+		idle  uint32
+	}{{FlowNew, 4000}, {FlowAnswered, 4000}, {FlowEstablished, 5000}} {
+		if want.state == FlowAnswered {
+			reply := unhex(t, query)
+			copy(reply[26:], append(append([]byte{}, dns[:]...), client[:]...))
+			copy(reply[34:], []byte{0, 53, 0x13, 0x88})
+			if res := m.Process(reply, len(reply)); res.Verdict != ForwardTX {
+				t.Fatalf("the answer's verdict is %v", res.Verdict)
+			}
+		} else {
+			pass(t, m, query, queryOut, ForwardTX)
+			pass(t, m, query, queryOut, ForwardTX)
+		}
+		for _, f := range []*Flow{m.Find(key), m.Find(m.Find(key).TwinKey())} {
+			if f.State != want.state || f.Idle != want.idle {
+				t.Errorf("state is %d and idle %d, want %+v", f.State, f.Idle, want)
+			}
+		}
 	}
 }
 
@@ -137,11 +174,11 @@ func TestEndedFlow(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := established(t)
-			m.Flows[tcpKey].State = FlowReset
-			m.Flows[tcpRev].State = FlowReset
+			m.Find(tcpKey).State = FlowReset
+			m.Find(tcpRev).State = FlowReset
 			send(t, m, test.frame, test.flags, test.want)
-			if len(m.Flows) != test.left {
-				t.Errorf("%d entries left, want %d", len(m.Flows), test.left)
+			if n := len(m.entries()); n != test.left {
+				t.Errorf("%d entries left, want %d", n, test.left)
 			}
 		})
 	}
@@ -160,7 +197,7 @@ func TestDownAndGone(t *testing.T) {
 		want  Verdict
 	}{
 		{"down", down, ACK, AnswerReset},
-		{"down, a SYN of a flow that was answered", down, SYN, AnswerReset},
+		{"down, a SYN of a flow that is established", down, SYN, AnswerReset},
 		{"down, a reset", down, RST, DropFlowEnded},
 		{"down, but kept", keep, ACK, ForwardRedirect},
 		{"down, but the agent is lost", lost, ACK, ForwardRedirect},
@@ -174,5 +211,18 @@ func TestDownAndGone(t *testing.T) {
 			test.edit(m)
 			send(t, m, data, test.flags, test.want)
 		})
+	}
+}
+
+func TestSYNOfFlowThatHasNotBegun(t *testing.T) {
+	for state, left := range map[uint8]int{FlowNew: 0, FlowAnswered: 0, FlowEstablished: 1} {
+		m := established(t)
+		m.Find(tcpKey).State = state
+		m.Find(tcpRev).State = state
+		m.Backends[0].State = BackendDown
+		send(t, m, syn, SYN, AnswerReset)
+		if n := len(m.entries()); n != left {
+			t.Errorf("state %d: %d entries left, want %d", state, n, left)
+		}
 	}
 }

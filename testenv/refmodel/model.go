@@ -20,16 +20,17 @@ type Model struct {
 	// FIB answers for the way from src to dst. The hop matters only for
 	// FIBSuccess, and its flags never do.
 	FIB func(src, dst Addr) (FIBResult, Hop)
-	// Rivals are entries that another CPU puts into Flows just before one would
-	// be inserted there.
+	// Rivals are entries, by key, that another CPU puts into Flows just before
+	// one of that key would be inserted: over an entry that is there, or else
+	// as any other, if there is room.
 	Rivals map[Tuple]Flow
 
 	// State.
-	Flows           map[Tuple]*Flow
+	Flows           Table
 	Turns           []uint64 // as long as Services
-	ServiceCounters []Counters
 	BackendCounters []Counters
 	Verdicts        [VerdictMax]uint64
+	Evictions       [EvictMax]uint64
 	Replies         Replies
 }
 
@@ -71,7 +72,7 @@ func (m *Model) decide(frame []byte, linear int) Result {
 		}
 		return verdict(PassOther)
 	}
-	if entry, ok := m.Flows[p.tuple]; ok && m.counts(entry) {
+	if entry := m.Find(p.tuple); entry != nil && m.counts(entry) {
 		if res, done := m.known(p, entry); done {
 			return res
 		}
@@ -87,19 +88,26 @@ func (m *Model) age(t uint32) uint32 {
 	return m.Now - t
 }
 
+// counts says that an entry is of this era and not silent for too long.
 func (m *Model) counts(f *Flow) bool {
-	return f.Era == m.Control.Era && m.age(f.Seen) <= f.Idle
+	return f.Era == m.Control.Era && (!m.due(f) || m.age(f.Seen) <= f.Idle)
+}
+
+// due says that an entry has to be checked.
+func (m *Model) due(f *Flow) bool {
+	return f.Epoch != m.Control.Epoch || m.age(f.Checked) >= m.Control.Hz
 }
 
 // timeout is how long a flow of this state may be silent.
 func (m *Model) timeout(proto, state uint8) uint32 {
 	which := IdleTCPFin
+	unanswered := state == FlowNew || state == FlowAnswered
 	switch {
-	case proto == UDP && state == FlowNew:
+	case proto == UDP && unanswered:
 		which = IdleUDPNew
 	case proto == UDP:
 		which = IdleUDPEstablished
-	case state == FlowNew:
+	case unanswered:
 		which = IdleTCPNew
 	case state == FlowEstablished:
 		which = IdleTCPEstablished
@@ -140,23 +148,23 @@ func (m *Model) backend(row uint32) Backend {
 }
 
 // twin is the entry of the other direction. named says that it exists and
-// belongs to the same flow as the entry of key.
-func (m *Model) twin(key Tuple, f *Flow) (t *Flow, named bool) {
-	t = m.Flows[f.Leave.Reverse()]
-	return t, t != nil && t.Leave.Reverse() == key
+// belongs to the same flow as f.
+func (m *Model) twin(f *Flow) (t *Flow, named bool) {
+	t = m.Find(f.TwinKey())
+	return t, t != nil && t.TwinKey() == f.Key
 }
 
 // deleteBoth removes an entry, and its twin if that names it, is of the same
 // service and backend, and does not live on where the entry has ended.
 func (m *Model) deleteBoth(key Tuple) {
-	f := m.Flows[key]
+	f := m.Find(key)
 	if f == nil {
 		return
 	}
-	if t, named := m.twin(key, f); named && sameOwner(f, t) && (m.holds(f) || !m.holds(t)) {
-		delete(m.Flows, f.Leave.Reverse())
+	if t, named := m.twin(f); named && sameOwner(f, t) && (m.holds(f) || !m.holds(t)) {
+		m.Remove(t.Key)
 	}
-	delete(m.Flows, key)
+	m.Remove(key)
 }
 
 // sameOwner says that two entries are of one service and one backend.
@@ -167,21 +175,17 @@ func sameOwner(f, t *Flow) bool {
 
 // count counts a forwarded packet.
 func (m *Model) count(p *packet, f *Flow) {
-	for _, c := range m.counters(f) {
-		c.Packets[f.Dir]++
-		c.Bytes[f.Dir] += uint64(p.total)
-	}
+	c := m.counters(f)
+	c.Packets[f.Dir]++
+	c.Bytes[f.Dir] += uint64(p.total)
 }
 
-func (m *Model) counters(f *Flow) []*Counters {
-	var cs []*Counters
-	if int64(f.Service) < int64(len(m.ServiceCounters)) {
-		cs = append(cs, &m.ServiceCounters[f.Service])
-	}
+// counters are those of the entry's backend, or some that nobody reads.
+func (m *Model) counters(f *Flow) *Counters {
 	if int64(f.Backend) < int64(len(m.BackendCounters)) {
-		cs = append(cs, &m.BackendCounters[f.Backend])
+		return &m.BackendCounters[f.Backend]
 	}
-	return cs
+	return &Counters{}
 }
 
 // route is the way from src to dst. Usable says that there is one, by a device

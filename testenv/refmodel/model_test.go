@@ -49,7 +49,8 @@ func newModel() *Model {
 	return &Model{
 		Control: Control{
 			Mode: ModeOn, Era: 1, Epoch: 1, Hz: 250, ReplyLimit: 1,
-			Idle: [IdleMax]uint32{1000, 2000, 3000, 4000, 5000},
+			Idle:  [IdleMax]uint32{1000, 2000, 3000, 4000, 5000},
+			HashA: 0x9e3779b97f4a7c15, HashB: 0xc2b2ae3d27d4eb4f,
 		},
 		Listeners: map[Listener]uint32{{vip, 80, TCP}: 1, {vip, 53, UDP}: 2},
 		VIPs:      map[Addr]bool{vip: true},
@@ -70,11 +71,23 @@ func newModel() *Model {
 			}
 			return FIBNotFwded, Hop{}
 		},
-		Flows:           map[Tuple]*Flow{},
+		Flows:           make(Table, 4),
 		Turns:           make([]uint64, 3),
-		ServiceCounters: make([]Counters, 3),
 		BackendCounters: make([]Counters, 2),
 	}
+}
+
+// entries are all of the flow table.
+func (m *Model) entries() []*Flow {
+	var fs []*Flow
+	for _, bucket := range m.Flows {
+		for _, f := range bucket {
+			if f != nil {
+				fs = append(fs, f)
+			}
+		}
+	}
+	return fs
 }
 
 // pass sends a frame and checks what comes out; an empty want is the frame itself.
@@ -101,18 +114,15 @@ func TestTCPBothWays(t *testing.T) {
 	pass(t, m, syn, synOut, ForwardRedirect)
 	pass(t, m, synAck, synAckOut, ForwardTX)
 	want := Counters{Packets: [2]uint64{1, 1}, Bytes: [2]uint64{40, 40}, Flows: 1}
-	if diff := cmp.Diff(want, m.ServiceCounters[1]); diff != "" {
-		t.Errorf("service counters (-want +got):\n%s", diff)
-	}
 	if diff := cmp.Diff(want, m.BackendCounters[0]); diff != "" {
 		t.Errorf("backend counters (-want +got):\n%s", diff)
 	}
-	if len(m.Flows) != 2 || m.Turns[1] != 1 {
-		t.Errorf("%d flows and turn %d, want 2 and 1", len(m.Flows), m.Turns[1])
+	if len(m.entries()) != 2 || m.Turns[1] != 1 {
+		t.Errorf("%d entries and turn %d, want 2 and 1", len(m.entries()), m.Turns[1])
 	}
-	for key, f := range m.Flows {
-		if f.State != FlowEstablished || f.Idle != 2000 {
-			t.Errorf("%v: state %d, idle %d, want established, 2000", key, f.State, f.Idle)
+	for _, f := range m.entries() {
+		if f.State != FlowAnswered || f.Idle != 1000 {
+			t.Errorf("%v: state %d, idle %d, want answered, 1000", f.Key, f.State, f.Idle)
 		}
 	}
 }
@@ -122,12 +132,12 @@ func TestUDPKeepsPortOfClient(t *testing.T) {
 	pass(t, m, query, queryOut, ForwardTX)
 	m.Now += 4000
 	pass(t, m, query, queryOut, ForwardTX)
-	if flows := m.ServiceCounters[2].Flows; flows != 1 {
+	if flows := m.BackendCounters[1].Flows; flows != 1 {
 		t.Errorf("%d flows before the time-out, want 1", flows)
 	}
 	m.Now += 4001
 	pass(t, m, query, queryOut, ForwardTX)
-	if flows := m.ServiceCounters[2].Flows; flows != 2 {
+	if flows := m.BackendCounters[1].Flows; flows != 2 {
 		t.Errorf("%d flows after the time-out, want 2", flows)
 	}
 }
@@ -151,8 +161,8 @@ func TestBackendGone(t *testing.T) {
 	pass(t, m, data, dataOut, ForwardRedirect)
 	m.Control.Epoch++
 	pass(t, m, data, dataReset, AnswerReset)
-	if len(m.Flows) != 1 {
-		t.Errorf("%d entries left, want the backend's", len(m.Flows))
+	if n := len(m.entries()); n != 1 {
+		t.Errorf("%d entries left, want the backend's", n)
 	}
 	pass(t, m, synAck, "", DropReplyLimit)
 	pass(t, m, data, "", PassNoFlow)
@@ -161,34 +171,34 @@ func TestBackendGone(t *testing.T) {
 func TestRival(t *testing.T) {
 	m := newModel()
 	pass(t, m, syn, synOut, ForwardRedirect)
-	key := Tuple{Src: client, Dst: vip, SPort: 40000, DPort: 80, Proto: TCP}
-	first := *m.Flows[key]
+	first := *m.Find(tcpKey)
 
 	m = newModel()
-	m.Rivals = map[Tuple]Flow{key: first}
+	m.Rivals = map[Tuple]Flow{tcpKey: first}
 	pass(t, m, syn, synOut, ForwardRedirect)
-	if c := m.ServiceCounters[1]; c.Flows != 0 || c.Packets[Forward] != 1 {
+	if c := m.BackendCounters[0]; c.Flows != 0 || c.Packets[Forward] != 1 {
 		t.Errorf("counted %+v, want a packet and no flow", c)
 	}
 	m = newModel()
 	first.Era = 9
-	m.Rivals = map[Tuple]Flow{key: first}
+	m.Rivals = map[Tuple]Flow{tcpKey: first}
 	pass(t, m, syn, "", DropTableFull)
 
 	m = newModel()
-	m.Rivals = map[Tuple]Flow{first.Leave.Reverse(): {}}
+	m.Rivals = map[Tuple]Flow{tcpRev: {Key: tcpRev, Era: 9}}
 	pass(t, m, syn, "", DropTupleTaken)
-	if len(m.Flows) != 1 {
-		t.Errorf("%d entries left, want the rival's", len(m.Flows))
+	if n := len(m.entries()); n != 1 {
+		t.Errorf("%d entries left, want the rival's", n)
 	}
 }
 
 func TestTupleTaken(t *testing.T) {
 	m := newModel()
-	m.Flows[Tuple{Src: web, Dst: client, SPort: 8080, DPort: 40000, Proto: TCP}] = &Flow{
+	m.put(Flow{
+		Key:   tcpRev,
 		Leave: Tuple{Src: Addr{203, 0, 113, 11}, Dst: client, SPort: 80, DPort: 40000, Proto: TCP},
 		Seen:  m.Now, Era: 1, Dir: Reply,
-	}
+	})
 	pass(t, m, syn, "", DropTupleTaken)
 	if m.Turns[1] != 4 {
 		t.Errorf("%d turns were taken, want 4", m.Turns[1])

@@ -84,6 +84,7 @@ func TestClockGoesBack(t *testing.T) {
 	pass(t, m, syn, synOut, ForwardRedirect)
 	m.Now -= 2
 	pass(t, m, synAck, synAckOut, ForwardTX)
+	pass(t, m, data, dataOut, ForwardRedirect)
 	m.Now += 2000
 	pass(t, m, synAck, synAckOut, ForwardTX)
 	m.Now += 2001

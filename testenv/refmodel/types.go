@@ -73,6 +73,8 @@ type Control struct {
 	ReplyLimit uint32
 	Heartbeat  uint64
 	LossAfter  uint64
+	// HashA and HashB are odd, and the flow table's as long as it lives.
+	HashA, HashB uint64
 }
 
 // A Listener is what a client connects to.
@@ -127,6 +129,7 @@ const (
 // States of a flow, numbered as enum flow_state.
 const (
 	FlowNew = iota
+	FlowAnswered
 	FlowEstablished
 	FlowFin
 	FlowClosed
@@ -143,10 +146,10 @@ type Hop struct {
 	Flags      uint32
 }
 
-// A Flow is one entry of the flow table: what becomes of the packets of a
-// tuple. Its cached checksum deltas are not part of the model.
+// A Flow is one entry of the flow table: what becomes of the packets of the
+// tuple Key. Its cached checksum deltas are not part of the model.
 type Flow struct {
-	Leave               Tuple
+	Key, Leave          Tuple
 	Hop                 Hop
 	Seen, Checked, Idle uint32
 	Epoch, Era          uint32
@@ -155,7 +158,10 @@ type Flow struct {
 	Dir, State, Fins    uint8
 }
 
-// Counters are those of a row of services or backends, by direction.
+// TwinKey is the key of the entry of the other direction.
+func (f *Flow) TwinKey() Tuple { return f.Leave.Reverse() }
+
+// Counters are those of a backend's row, by direction.
 type Counters struct {
 	Packets, Bytes [2]uint64
 	Flows          uint64

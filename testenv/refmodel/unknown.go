@@ -93,18 +93,18 @@ func (a *attempt) try() (res Result, again bool) {
 		port = a.p.tuple.DPort
 	}
 	leave := Tuple{Src: a.p.tuple.Src, SPort: a.p.tuple.SPort, Dst: b.Addr, DPort: port, Proto: a.p.tuple.Proto}
-	if t := a.Flows[leave.Reverse()]; t != nil {
-		if a.holds(t) && t.Leave.Reverse() != a.p.tuple {
+	if t := a.Find(leave.Reverse()); t != nil {
+		if a.holds(t) && t.TwinKey() != a.p.tuple {
 			return verdict(DropTupleTaken), true
 		}
-		a.deleteBoth(leave.Reverse())
+		a.deleteBoth(t.Key)
 	}
 	out, v, ok := a.wayOut(leave)
 	if !ok {
 		return verdict(v), true
 	}
 	return a.make(Flow{
-		Leave: leave, Hop: out, State: FlowNew, Dir: Forward,
+		Key: a.p.tuple, Leave: leave, Hop: out, State: FlowNew, Dir: Forward,
 		Seen: a.Now, Checked: a.Now, Idle: a.timeout(a.p.tuple.Proto, FlowNew),
 		Epoch: a.Control.Epoch, Era: a.Control.Era,
 		Service: a.row, ServiceGen: a.gen, Backend: row, BackendGen: b.Gen,
@@ -135,25 +135,30 @@ func (a *attempt) wayOut(leave Tuple) (Hop, Verdict, bool) {
 
 // make inserts both entries of a new flow and forwards its first packet.
 func (a *attempt) make(f Flow) (res Result, again bool) {
-	key := a.p.tuple
-	if !a.insert(key, f) {
-		first := a.Flows[key]
+	switch a.insert(f) {
+	case full:
+		return verdict(DropTableFull), false
+	case exists:
+		first := a.Find(f.Key)
 		if !a.counts(first) {
 			return verdict(DropTableFull), false
 		}
 		return a.forward(a.p, first), false
 	}
 	reply := f
-	reply.Leave = key.Reverse()
+	reply.Key = f.TwinKey()
+	reply.Leave = f.Key.Reverse()
 	reply.Hop = a.back
 	reply.Dir = Reply
-	if !a.insert(f.Leave.Reverse(), reply) {
-		delete(a.Flows, key)
+	switch a.insert(reply) {
+	case full:
+		a.Remove(f.Key)
+		return verdict(DropTableFull), false
+	case exists:
+		a.Remove(f.Key)
 		return verdict(DropTupleTaken), true
 	}
-	for _, c := range a.counters(&f) {
-		c.Flows++
-	}
+	a.counters(&f).Flows++
 	return a.forward(a.p, &f), false
 }
 

@@ -1,0 +1,160 @@
+package refmodel
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// bucketPlaces is how many entries a bucket holds.
+const bucketPlaces = 8
+
+// A Table is the flow table of rule 8: buckets of places, nil where one is
+// free. The number of buckets is a power of two, at least 2. There is no
+// ERA_BUSY, because nobody else is looking.
+type Table [][bucketPlaces]*Flow
+
+// An Eviction is a kind of entry that gave its place to another: index of
+// Model.Evictions.
+type Eviction int
+
+// Kinds, numbered as enum eviction.
+const (
+	EvictUnanswered Eviction = iota
+	EvictEnded
+	EvictSilent
+	EvictMax
+)
+
+var evictionNames = [EvictMax]string{"EVICT_UNANSWERED", "EVICT_ENDED", "EVICT_SILENT"}
+
+// String is the kind's name in types.h.
+func (e Eviction) String() string { return evictionNames[e] }
+
+// insertion is what became of an entry that was to be inserted.
+type insertion int
+
+const (
+	made insertion = iota
+	exists
+	full
+)
+
+// Home is where a key may stand: in either bucket, with the tag.
+func (m *Model) Home(key Tuple) (tag, first, second uint32) {
+	le := binary.LittleEndian
+	addrs := uint64(le.Uint32(key.Src[:])) | uint64(le.Uint32(key.Dst[:]))<<32
+	rest := uint64(bits.ReverseBytes16(key.SPort)) | uint64(bits.ReverseBytes16(key.DPort))<<16 | uint64(key.Proto)<<32
+	h := addrs*m.Control.HashA + rest*m.Control.HashB
+	n := bits.Len(uint(len(m.Flows))) - 1
+	tag = uint32(h >> 16)
+	first = uint32(h >> (64 - n))
+	second = (first + (tag | 1)) % uint32(len(m.Flows))
+	return tag, first, second
+}
+
+// places are those that a key may take, in the order of the search.
+func (m *Model) places(key Tuple) []**Flow {
+	_, first, second := m.Home(key)
+	var ps []**Flow
+	for _, b := range []uint32{first, second} {
+		for i := range m.Flows[b] {
+			ps = append(ps, &m.Flows[b][i])
+		}
+	}
+	return ps
+}
+
+// Find is the entry of a key, nil if there is none. It need not count.
+func (m *Model) Find(key Tuple) *Flow {
+	for _, place := range m.places(key) {
+		if f := *place; f != nil && f.Key == key {
+			return f
+		}
+	}
+	return nil
+}
+
+// Remove frees the place of a key, if it has one.
+func (m *Model) Remove(key Tuple) {
+	for _, place := range m.places(key) {
+		if f := *place; f != nil && f.Key == key {
+			*place = nil
+		}
+	}
+}
+
+// insert adds an entry if there is none by then.
+func (m *Model) insert(f Flow) insertion {
+	if rival, ok := m.Rivals[f.Key]; ok {
+		if old := m.Find(f.Key); old != nil {
+			*old = rival
+		} else {
+			m.put(rival)
+		}
+	}
+	return m.put(f)
+}
+
+// put is the insertion of rule 8.
+func (m *Model) put(f Flow) insertion {
+	if m.Find(f.Key) != nil {
+		return exists
+	}
+	var best **Flow
+	var bestRank rank
+	var bestAge uint32
+	for _, place := range m.places(f.Key) {
+		rank, age := m.rank(*place)
+		if best == nil || rank < bestRank || rank == bestRank && age > bestAge {
+			best, bestRank, bestAge = place, rank, age
+		}
+	}
+	switch bestRank {
+	case kept:
+		return full
+	case restless, silent:
+		m.Evictions[evictionOf(*best)]++
+	}
+	*best = &f
+	return made
+}
+
+// rank says how good a place is for another entry: the lower, the better.
+type rank int
+
+const (
+	free     rank = iota
+	expired       // its entry does not count
+	restless      // of a flow that has not begun or is over
+	silent        // of any other flow
+	kept          // not to be had
+)
+
+// rank is the rank of a place, and the age by which it is compared with others
+// of the same rank.
+func (m *Model) rank(f *Flow) (rank, uint32) {
+	if f == nil {
+		return free, 0
+	}
+	age := m.age(f.Seen)
+	switch {
+	case !m.counts(f):
+		return expired, 0
+	case evictionOf(f) != EvictSilent && age >= 1:
+		return restless, age
+	case evictionOf(f) == EvictSilent && age >= 60*m.Control.Hz:
+		return silent, age
+	}
+	return kept, 0
+}
+
+// evictionOf is what the eviction of an entry counts as.
+func evictionOf(f *Flow) Eviction {
+	switch f.State {
+	case FlowNew, FlowAnswered:
+		return EvictUnanswered
+	case FlowClosed, FlowReset:
+		return EvictEnded
+	}
+	return EvictSilent
+}
