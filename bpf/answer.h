@@ -15,7 +15,7 @@
 /* may_answer takes one of this second's answers, if one is left. */
 static __always_inline bool may_answer(const struct packet *p)
 {
-	__u32 second = p->now / p->control->hz;
+	__u32 second = p->when.now / p->control->hz;
 	__u32 zero = 0;
 	struct replies *r = bpf_map_lookup_elem(&replies, &zero);
 

@@ -19,17 +19,17 @@ enum twin_found {
 static __noinline enum twin_found tend_twin(const struct packet *p, struct flow *f)
 {
 	struct flow_key at = twin_key(f, p->key.proto);
-	struct flow *twin = find(p->control, &at);
+	struct flow *twin = find(&at);
 	struct hop hop;
 
 	if (twin && names(twin, &p->key)) {
-		twin->seen = FAULT(36, p->now, twin->seen);
+		twin->seen = FAULT(36, p->when.now, twin->seen);
 		return TWIN_OURS;
 	}
 	if (twin) {
 		struct stamp stamp = stamp_of(twin);
 
-		if (is_live(p, twin, stamp))
+		if (is_live(&p->when, twin, stamp))
 			return TWIN_TAKEN;
 		delete_pair(p, &at, twin, stamp);
 	}
@@ -75,10 +75,10 @@ static __noinline int check(const struct packet *p, struct flow *f)
 	v = refresh_way(p, f);
 	if (v != NEXT_STEP)
 		return v;
-	f->checked = p->now;
-	f->epoch = p->epoch;
+	f->checked = p->when.now;
+	f->epoch = p->when.epoch;
 	f->idle = idle_of(p->control, p->key.proto, READ_ONCE(f->state));
-	twin = found == TWIN_OURS ? find_twin(p, &p->key, f) : NULL;
+	twin = found == TWIN_OURS ? find_twin(&p->key, f) : NULL;
 	if (twin)
 		twin->idle = f->idle;
 	return NEXT_STEP;

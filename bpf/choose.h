@@ -54,9 +54,9 @@ static __always_inline struct backend *next_backend(struct flow *e, __u64 run, b
 /* winner returns the entry at the packet's key, if another CPU has made it meanwhile. */
 static __always_inline struct flow *winner(const struct packet *p)
 {
-	struct flow *f = find(p->control, &p->key);
+	struct flow *f = find(&p->key);
 
-	return f && counts(p, f, stamp_of(f)) ? f : NULL;
+	return f && counts(&p->when, f, stamp_of(f)) ? f : NULL;
 }
 
 /* follow_winner is for who was second in making the same flow. */
@@ -75,13 +75,13 @@ static __noinline int follow_winner(struct packet *p)
 static __always_inline int clear_twin(struct packet *p, const struct flow *e)
 {
 	struct flow_key at = twin_key(e, p->key.proto);
-	struct flow *twin = find(p->control, &at);
+	struct flow *twin = find(&at);
 	struct stamp stamp;
 
 	if (!twin)
 		return NEXT_STEP;
 	stamp = stamp_of(twin);
-	if (FAULT(46, is_live(p, twin, stamp), false)) {
+	if (FAULT(46, is_live(&p->when, twin, stamp), false)) {
 		if (!names(twin, &p->key))
 			return DROP_TUPLE_TAKEN;
 		if (winner(p))
@@ -92,16 +92,17 @@ static __always_inline int clear_twin(struct packet *p, const struct flow *e)
 }
 
 /* make_flow is steps 10.4 to 10.6. DROP_TUPLE_TAKEN is not the end: another try may do. */
-static __always_inline int make_flow(struct packet *p, const struct flow *e, const struct hop *back)
+static __always_inline int make_flow(struct packet *p, const struct draft *d)
 {
+	const struct flow *e = &d->forward;
 	int err = insert(p, e);
 	struct flow *f;
 
 	if (err)
 		return err == -EEXIST ? follow_winner(p) : DROP_TABLE_FULL;
-	err = make_twin(p, e, back);
+	err = make_twin(p, e, &d->back);
 	if (err) {
-		f = find(p->control, &p->key);
+		f = find(&p->key);
 		if (f)
 			delete_entry(f, stamp_of(f));
 		return err == -EEXIST ? DROP_TUPLE_TAKEN : DROP_TABLE_FULL;
@@ -110,10 +111,10 @@ static __always_inline int make_flow(struct packet *p, const struct flow *e, con
 	return forward(p, e);
 }
 
-/* try_backend is one try of step 10, with the backend that e's run of slots offers next. */
-static __noinline int try_backend(struct packet *p, struct flow *e, const struct hop *back,
-				  __u64 run, bool all_up)
+/* try_backend is one try of step 10, with the backend that the run of slots offers next. */
+static __noinline int try_backend(struct packet *p, struct draft *d, __u64 run, bool all_up)
 {
+	struct flow *e = &d->forward;
 	struct backend *b = next_backend(e, run, all_up);
 	struct flow_key to = {.saddr = p->key.saddr, .sport = p->key.sport};
 	enum way way;
@@ -134,7 +135,7 @@ static __noinline int try_backend(struct packet *p, struct flow *e, const struct
 		return DROP_DEVICE;
 	if (way != WAY_FOUND)
 		return DROP_NO_ROUTE;
-	return make_flow(p, e, back);
+	return make_flow(p, d);
 }
 
 /* may_try_again says that a try's failure is not the packet's fate. */
@@ -147,39 +148,44 @@ static __always_inline bool may_try_again(int v)
 /* delete_stale deletes what is left at the packet's key of a flow that does not count. */
 static __always_inline void delete_stale(const struct packet *p)
 {
-	struct flow *f = find(p->control, &p->key);
+	struct flow *f = find(&p->key);
 	struct stamp stamp;
 
 	if (!f)
 		return;
 	stamp = stamp_of(f);
-	if (!counts(p, f, stamp))
+	if (!counts(&p->when, f, stamp))
 		delete_pair(p, &p->key, f, stamp);
 }
 
+/* begin is what all tries of step 10 have in common. */
+static __always_inline void begin(const struct packet *p, struct flow *e, const struct service *s,
+				  __u32 row)
+{
+	__builtin_memset(e, 0, sizeof(*e));
+	e->key = p->key;
+	e->seen = p->when.now;
+	e->era = p->when.era;
+	e->checked = p->when.now;
+	e->epoch = p->when.epoch;
+	e->idle = idle_of(p->control, p->key.proto, FLOW_NEW);
+	e->service = row;
+	e->service_gen = s->gen;
+}
+
 /* choose is steps 9 to 11. */
-static __noinline int choose(struct packet *p, const struct service *s, __u32 row,
-			     const struct hop *back)
+static __noinline int choose(struct packet *p, const struct service *s, __u32 row, struct draft *d)
 {
 	bool all_up = all_count_as_up(p->control);
 	__u64 run = all_up ? READ_ONCE(s->slots_all) : READ_ONCE(s->slots);
-	struct flow e = {
-		.key = p->key,
-		.seen = p->now,
-		.checked = p->now,
-		.idle = idle_of(p->control, p->key.proto, FLOW_NEW),
-		.epoch = p->epoch,
-		.era = p->era,
-		.service = row,
-		.service_gen = s->gen,
-	};
 	int v = DROP_NO_BACKEND;
 
 	if (!(__u32)run)
 		return answer_no_backend(p);
 	delete_stale(p);
+	begin(p, &d->forward, s, row);
 	for (int i = 0; i < TRIES; i++) {
-		v = try_backend(p, &e, back, run, all_up);
+		v = try_backend(p, d, run, all_up);
 		if (!may_try_again(v))
 			break;
 	}

@@ -44,13 +44,13 @@ static __always_inline void end_entry(const struct packet *p, struct flow *f)
 {
 	f->state = FLOW_RESET;
 	f->idle = p->control->idle[IDLE_TCP_FIN];
-	f->seen = p->now;
+	f->seen = p->when.now;
 }
 
 /* end_flow is steps 2 to 4: f's service or backend is gone or down. */
 static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitness fitness)
 {
-	struct stamp ended = {.seen = p->now, .era = p->stamp.era};
+	struct stamp ended = {.seen = p->when.now, .era = p->stamp.era};
 	bool forward = f->dir == DIR_FORWARD;
 	struct flow *twin;
 
@@ -67,7 +67,7 @@ static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitn
 		delete_pair(p, &p->key, f, p->stamp);
 		return DROP_FLOW_ENDED;
 	}
-	twin = find_twin(p, &p->key, f);
+	twin = find_twin(&p->key, f);
 	if (twin)
 		end_entry(p, twin);
 	end_entry(p, f);

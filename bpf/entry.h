@@ -25,27 +25,22 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
  */
 static __noinline int make_twin(const struct packet *p, const struct flow *f, const struct hop *hop)
 {
-	struct flow_key at = twin_key(f, p->key.proto);
 	struct flow_key to = reversed(&p->key);
-	struct flow twin = {
-		.key = at,
-		.hop = *hop,
-		.seen = p->now,
-		.checked = p->now,
-		.idle = f->idle,
-		.epoch = p->epoch,
-		.era = f->era,
-		.service = f->service,
-		.service_gen = f->service_gen,
-		.backend = f->backend,
-		.backend_gen = f->backend_gen,
-		.dir = f->dir ^ FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0),
-		.state = f->state,
-		.fins = f->fins,
-	};
+	struct draft *d = draft();
+	struct flow *twin;
 
-	set_leaving(&twin, &at, &to);
+	if (!d)
+		return -ENOSPC; /* unreachable */
+	twin = &d->twin;
+	*twin = *f;
+	twin->key = twin_key(f, p->key.proto);
+	twin->hop = *hop;
+	twin->seen = p->when.now;
+	twin->checked = p->when.now;
+	twin->epoch = p->when.epoch;
+	twin->dir = f->dir ^ FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0);
+	set_leaving(twin, &twin->key, &to);
 	if (FAULT(20, false, true))
 		return 0;
-	return insert(p, &twin);
+	return insert(p, twin);
 }

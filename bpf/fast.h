@@ -43,7 +43,7 @@ static __always_inline bool is_steady(const struct packet *p, const struct flow 
 {
 	__u8 state = READ_ONCE(f->state);
 
-	if (unlikely(READ_ONCE(f->era) != p->era || is_due(p, f)))
+	if (unlikely(READ_ONCE(f->era) != p->when.era || is_due(&p->when, f)))
 		return false;
 	if (unlikely(state != FLOW_ESTABLISHED) &&
 	    (state >= FAULT(51, FLOW_CLOSED, FLOW_RESET + 1) || may_change(p, f)))
@@ -85,6 +85,7 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	struct iphdr *ip = data + ETH_HLEN;
 	struct tcphdr *tcp = (void *)(ip + 1); /* or UDP's */
 	struct packet p = {};
+	const struct control *c;
 	__u32 zero = 0;
 	struct flow *f;
 
@@ -94,15 +95,13 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 		return NEXT_STEP;
 	if (unlikely(!is_plain(ip, end)))
 		return NEXT_STEP;
-	p.control = bpf_map_lookup_elem(&control, &zero);
-	if (unlikely(!p.control || READ_ONCE(p.control->mode) == FAULT(52, MODE_OFF, MODE_ON + 1)))
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (unlikely(!c || READ_ONCE(c->mode) == FAULT(52, MODE_OFF, MODE_ON + 1)))
 		return NEXT_STEP;
-	f = find_fast(p.control, ip, tcp);
+	f = find_fast(c, ip, tcp);
 	if (unlikely(!f))
 		return NEXT_STEP;
-	p.now = env_now();
-	p.era = READ_ONCE(p.control->era);
-	p.epoch = READ_ONCE(p.control->epoch);
+	p.when = this_moment(c);
 	if (unlikely(!is_steady(&p, f)))
 		return NEXT_STEP;
 	touch(&p, f);

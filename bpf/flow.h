@@ -42,12 +42,12 @@ static __always_inline bool names(const struct flow *f, const struct flow_key *k
 }
 
 /* is_live says that f's tuple must not be taken from it. */
-static __always_inline bool is_live(const struct packet *p, const struct flow *f,
+static __always_inline bool is_live(const struct moment *m, const struct flow *f,
 				    struct stamp stamp)
 {
 	__u8 state = READ_ONCE(f->state);
 
-	return counts(p, f, stamp) && state != FLOW_CLOSED && state != FLOW_RESET;
+	return counts(m, f, stamp) && state != FLOW_CLOSED && state != FLOW_RESET;
 }
 
 /*
@@ -77,15 +77,14 @@ static __always_inline bool goes_with(const struct packet *p, const struct flow 
 	if (f->service != twin->service || f->service_gen != twin->service_gen ||
 	    f->backend != twin->backend || f->backend_gen != twin->backend_gen)
 		return false;
-	return is_live(p, f, fs) || !is_live(p, twin, ts);
+	return is_live(&p->when, f, fs) || !is_live(&p->when, twin, ts);
 }
 
 /* find_twin returns the twin of f, the entry at key; NULL when it has none. */
-static __always_inline struct flow *find_twin(const struct packet *p, const struct flow_key *key,
-					      const struct flow *f)
+static __always_inline struct flow *find_twin(const struct flow_key *key, const struct flow *f)
 {
 	struct flow_key at = twin_key(f, key->proto);
-	struct flow *twin = find(p->control, &at);
+	struct flow *twin = find(&at);
 
 	return twin && names(twin, key) ? twin : NULL;
 }
@@ -99,7 +98,7 @@ static __noinline void delete_pair(const struct packet *p, const struct flow_key
 
 	if (!claim(f, fs))
 		return;
-	twin = find_twin(p, key, f);
+	twin = find_twin(key, f);
 	if (twin) {
 		ts = stamp_of(twin);
 		if (goes_with(p, f, fs, twin, ts))

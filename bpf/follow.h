@@ -22,8 +22,8 @@ static __noinline int follow_ended(const struct packet *p, struct flow *f)
 /* touch keeps f alive. A line that nobody writes to is every CPU's at once. */
 static __always_inline void touch(const struct packet *p, struct flow *f)
 {
-	if (READ_ONCE(f->seen) != p->now)
-		f->seen = p->now;
+	if (READ_ONCE(f->seen) != p->when.now)
+		f->seen = p->when.now;
 }
 
 /* follow returns NEXT_STEP when the packet is to be forwarded by f, the entry at its key. */
@@ -42,7 +42,7 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		delete_pair(p, &p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
-	if (unlikely(is_due(p, f))) {
+	if (unlikely(is_due(&p->when, f))) {
 		int v = check(p, f);
 
 		if (v != NEXT_STEP)

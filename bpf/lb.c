@@ -42,11 +42,11 @@ static __always_inline int handle(struct packet *p)
 	v = parse(p);
 	if (unlikely(v != NEXT_STEP))
 		return v;
-	f = find(p->control, &p->key);
+	f = find(&p->key);
 	if (unlikely(!f))
 		return open_flow(p);
 	p->stamp = stamp_of(f);
-	if (unlikely(!counts(p, f, p->stamp)))
+	if (unlikely(!counts(&p->when, f, p->stamp)))
 		return open_flow(p);
 	v = follow(p, f);
 	if (likely(v == NEXT_STEP))
@@ -58,18 +58,14 @@ static __always_inline int handle(struct packet *p)
 static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress)
 {
 	__u32 zero = 0;
-	struct packet p = {
-		.ctx = ctx,
-		.control = bpf_map_lookup_elem(&control, &zero),
-		.now = env_now(),
-	};
+	const struct control *c = bpf_map_lookup_elem(&control, &zero);
+	struct packet p = {.ctx = ctx, .control = c};
 	int verdict;
 
-	if (!p.control)
+	if (!c)
 		return PASS_OFF; /* unreachable: arrays are never empty */
-	p.mode = READ_ONCE(p.control->mode);
-	p.era = READ_ONCE(p.control->era);
-	p.epoch = READ_ONCE(p.control->epoch);
+	p.mode = READ_ONCE(c->mode);
+	p.when = this_moment(c);
 	verdict = handle(&p);
 	*egress = p.egress;
 	return verdict;

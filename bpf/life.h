@@ -60,7 +60,7 @@ static __noinline void advance(const struct packet *p, struct flow *f)
 	if (state == old_state && fins == old_fins)
 		return;
 	set_state(p, f, state, fins);
-	twin = find_twin(p, &p->key, f);
+	twin = find_twin(&p->key, f);
 	if (twin && FAULT(28, true, false))
 		set_state(p, twin, state, fins);
 }

@@ -109,6 +109,14 @@ struct {
 	__uint(max_entries, 16);
 } evictions SEC(".maps");
 
+/* drafts: each CPU's flow in the making. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct draft);
+	__uint(max_entries, 1);
+} drafts SEC(".maps");
+
 /* standby: UDP flows of the user-space proxy, written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

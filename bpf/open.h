@@ -56,22 +56,22 @@ static __always_inline int admit(const struct packet *p, const struct service *s
 /* open_flow makes a flow for the packet, if it is for a service, and forwards it. */
 static __noinline int open_flow(struct packet *p)
 {
+	struct draft *d = draft();
 	struct service *s;
-	struct hop back;
 	enum way way;
 	__u32 row;
 	int v;
 
 	s = find_service(p, &row);
-	if (!s)
+	if (!s || !d)
 		return PASS_OTHER;
 	v = admit(p, s);
 	if (v != NEXT_STEP)
 		return v;
-	way = way_back(p, &back);
+	way = way_back(p, &d->back);
 	if (way == WAY_NOT_FORWARDED)
 		return DROP_SOURCE;
 	if (way != WAY_FOUND)
 		return DROP_NO_ROUTE;
-	return choose(p, s, row, &back);
+	return choose(p, s, row, d);
 }

@@ -35,25 +35,13 @@ enum tcp_flag {
 	TCP_ACK = 0x10,
 };
 
-/*
- * struct stamp is an entry's seen and era, read at once. Elements of the table
- * are used again at once too, so what was judged by one stamp may only be
- * deleted while it still has it.
- */
-struct stamp {
-	__u32 seen;
-	__u32 era;
-};
-
 struct packet {
 	struct xdp_md *ctx;
 	const struct control *control;
+	struct moment when;
 	struct flow_key key;
-	__u32 mode; /* control's, read before era: a new era begins before the switch is thrown */
 	struct stamp stamp; /* of the entry at key, when it was found */
-	__u32 now; /* tick */
-	__u32 era; /* control's, as this and epoch were when the packet came */
-	__u32 epoch; /* so what changes from then on makes the next packet check again */
+	__u32 mode; /* control's */
 	__u32 egress; /* interface, once it is known */
 	__u16 total; /* IP total length */
 	__u16 rest; /* what of it follows the IP header */
@@ -69,10 +57,21 @@ static __always_inline bool is_pure_syn(const struct packet *p)
 	return (p->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
-/* tick_age returns how long ago t was; a tick from another CPU's near future is now. */
-static __always_inline __u32 tick_age(const struct packet *p, __u32 t)
+/* this_moment is for who has read control's mode: a new era begins before that changes. */
+static __always_inline struct moment this_moment(const struct control *c)
 {
-	return t - p->now <= FAULT(1, p->control->hz, 0) ? 0 : p->now - t;
+	return (struct moment){
+		.hz = c->hz,
+		.now = env_now(),
+		.era = READ_ONCE(c->era),
+		.epoch = READ_ONCE(c->epoch),
+	};
+}
+
+/* tick_age returns how long ago t was; a tick from another CPU's near future is now. */
+static __always_inline __u32 tick_age(const struct moment *m, __u32 t)
+{
+	return t - m->now <= FAULT(1, m->hz, 0) ? 0 : m->now - t;
 }
 
 /* silence returns the ns since the agent's last sign of life; below 0 if that came just now. */

@@ -16,7 +16,9 @@
 #define EEXIST 17
 #define ENOSPC 28
 
+#ifndef LOCK_TRIES
 #define LOCK_TRIES 256
+#endif
 #define LASTING 60 /* seconds of silence for which a flow in use keeps its place */
 
 /* WORTHLESS is the score of a place that must not be taken: see score_of(). */
@@ -26,6 +28,16 @@ _Static_assert(sizeof(struct flow) == 96 && sizeof(struct bucket) % 64 == 0,
 	       "entries and buckets fit cache lines");
 _Static_assert(offsetof(struct flow, seen) % 8 == 0, "a stamp is swapped as one u64");
 _Static_assert(offsetof(struct flow, era) == offsetof(struct flow, seen) + 4, "a stamp is one u64");
+
+#define STAMP_END (offsetof(struct flow, era) + sizeof(__u32))
+
+/* draft returns this CPU's room for a flow in the making; NULL never. */
+static __always_inline struct draft *draft(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&drafts, &zero);
+}
 
 /* struct spot says where in the table a key may stand. */
 struct spot {
@@ -88,46 +100,73 @@ static __always_inline bool swap_era(struct flow *f, struct stamp was, __u32 era
 	return __sync_val_compare_and_swap(both, from, seen | (__u64)era << 32) == from;
 }
 
-/* match returns the entry of a key in one bucket, or NULL. */
-static __noinline struct flow *match(const struct flow_key *key, __u32 at, __u32 tag)
+/* NOWHERE is the location of a key that has no entry. */
+#define NOWHERE (-1L)
+
+/* match returns the location of a key's entry in one bucket. */
+static __always_inline long match(const struct flow_key *key, __u32 at, __u32 tag)
 {
 	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
 
 	if (!b)
-		return NULL;
+		return NOWHERE; /* unreachable */
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < BUCKET_PLACES; i++) {
+	for (__u32 i = 0; i < BUCKET_PLACES; i++) {
 		struct flow *f = &b->places[i];
 
 		if (READ_ONCE(b->tags[i]) == tag && READ_ONCE(f->era) != ERA_FREE &&
 		    same_key(&f->key, key))
-			return f;
+			return (__u64)at * BUCKET_PLACES + i;
 	}
-	return NULL;
+	return NOWHERE;
+}
+
+/*
+ * locate returns the location of a key's entry: bucket * BUCKET_PLACES + place.
+ * It is global so that the verifier looks at it once, and not for each way that
+ * leads here.
+ */
+__noinline long locate(const struct flow_key *key)
+{
+	__u32 zero = 0;
+	struct control *c = bpf_map_lookup_elem(&control, &zero);
+	struct spot s;
+	long found;
+
+	if (!key || !c)
+		return NOWHERE; /* unreachable */
+	s = spot_of(c, key);
+	found = match(key, s.first, s.tag);
+	return found == NOWHERE ? match(key, FAULT(56, s.second, s.first), s.tag) : found;
 }
 
 /* find returns the entry of a key, or NULL. It may be one that does not count. */
-static __noinline struct flow *find(const struct control *c, const struct flow_key *key)
+static __noinline struct flow *find(const struct flow_key *key)
 {
-	struct spot s = spot_of(c, key);
-	struct flow *f = match(key, s.first, s.tag);
+	long found = locate(key);
+	__u32 place = found & (BUCKET_PLACES - 1);
+	__u32 at = (__u64)found / BUCKET_PLACES;
+	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
 
-	return f ? f : match(key, FAULT(56, s.second, s.first), s.tag);
+	if (found == NOWHERE || !b)
+		return NULL;
+	barrier_var(place);
+	return &b->places[place];
 }
 
 /* is_due says that f must be checked. */
-static __always_inline bool is_due(const struct packet *p, const struct flow *f)
+static __always_inline bool is_due(const struct moment *m, const struct flow *f)
 {
-	return READ_ONCE(f->epoch) != FAULT(37, p->epoch, READ_ONCE(f->epoch)) ||
-	       tick_age(p, READ_ONCE(f->checked)) >= FAULT(38, p->control->hz, -1U);
+	return READ_ONCE(f->epoch) != FAULT(37, m->epoch, READ_ONCE(f->epoch)) ||
+	       tick_age(m, READ_ONCE(f->checked)) >= FAULT(38, m->hz, -1U);
 }
 
 /* counts says that f, with this stamp, has not been given up: rule 2. */
-static __always_inline bool counts(const struct packet *p, const struct flow *f, struct stamp stamp)
+static __always_inline bool counts(const struct moment *m, const struct flow *f, struct stamp stamp)
 {
-	if (stamp.era != FAULT(9, p->era, stamp.era))
+	if (stamp.era != FAULT(9, m->era, stamp.era))
 		return false;
-	return !is_due(p, f) || tick_age(p, stamp.seen) <= FAULT(10, READ_ONCE(f->idle), -1U);
+	return !is_due(m, f) || tick_age(m, stamp.seen) <= FAULT(10, READ_ONCE(f->idle), -1U);
 }
 
 /* eviction_of says what an entry that counts would be evicted as. */
@@ -139,56 +178,50 @@ static __always_inline enum eviction eviction_of(__u8 state)
 }
 
 /* score_of says how bad it is to take f's place, the least being the best to take. */
-static __always_inline __u64 score_of(const struct packet *p, const struct flow *f,
+static __always_inline __u64 score_of(const struct moment *m, const struct flow *f,
 				      struct stamp stamp)
 {
 	bool lasting = eviction_of(READ_ONCE(f->state)) == FAULT(57, EVICT_SILENT, EVICT_MAX);
-	__u32 age = tick_age(p, stamp.seen);
+	__u32 age = tick_age(m, stamp.seen);
 
 	if (stamp.era == ERA_FREE)
 		return 0;
 	if (stamp.era == ERA_BUSY)
 		return WORTHLESS;
-	if (!counts(p, f, stamp))
+	if (!counts(m, f, stamp))
 		return FAULT(58, 1, WORTHLESS);
-	if (age < (lasting ? FAULT(59, LASTING, 0) * p->control->hz : FAULT(60, 1, 0)))
+	if (age < (lasting ? FAULT(59, LASTING, 0) * m->hz : FAULT(60, 1, 0)))
 		return WORTHLESS;
 	return (lasting ? 3ULL : 2ULL) << 32 | (FAULT(61, -1U, 0) ^ age);
 }
 
-/* struct choice is the best place so far. */
-struct choice {
-	__u64 score;
-	struct stamp stamp;
-	__u32 bucket;
-	__u32 place;
-};
-
-/* consider looks through a bucket for a better place; false if it holds the key already. */
-static __noinline bool consider(const struct packet *p, const struct flow *e, struct choice *best,
-				__u32 at, __u32 tag)
+/*
+ * consider looks through a bucket for a better place, and returns -EEXIST if it
+ * holds the key already. Global, as locate is.
+ */
+__noinline int consider(struct search *s, __u32 at)
 {
 	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
 
-	if (!b)
-		return true;
+	if (!s || !b)
+		return 0; /* unreachable */
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < BUCKET_PLACES; i++) {
 		struct flow *f = &b->places[i];
 		struct stamp stamp = stamp_of(f);
-		__u64 score = score_of(p, f, stamp);
+		__u64 score = score_of(&s->when, f, stamp);
 
-		if (stamp.era != ERA_FREE && READ_ONCE(b->tags[i]) == tag &&
-		    FAULT(62, same_key(&f->key, &e->key), false))
-			return false;
-		if (score >= best->score)
+		if (stamp.era != ERA_FREE && READ_ONCE(b->tags[i]) == s->tag &&
+		    FAULT(62, same_key(&f->key, &s->key), false))
+			return -EEXIST;
+		if (score >= s->score)
 			continue;
-		best->score = score;
-		best->stamp = stamp;
-		best->bucket = at;
-		best->place = i;
+		s->score = score;
+		s->stamp = stamp;
+		s->bucket = at;
+		s->place = i;
 	}
-	return true;
+	return 0;
 }
 
 static __always_inline void count_eviction(enum eviction kind)
@@ -204,39 +237,40 @@ static __always_inline void count_eviction(enum eviction kind)
 static __always_inline void fill(struct bucket *b, __u32 place, const struct flow *e, __u32 tag)
 {
 	struct flow *f = &b->places[place];
-	struct flow busy = *e;
 	__u64 seen = e->seen;
 
-	busy.era = ERA_BUSY;
-	*f = busy;
+	f->key = e->key;
+	__builtin_memcpy((void *)f + STAMP_END, (const void *)e + STAMP_END,
+			 sizeof(*f) - STAMP_END);
 	b->tags[place] = tag;
 	__sync_lock_test_and_set((__u64 *)__builtin_assume_aligned(&f->seen, 8),
 				 seen | (__u64)e->era << 32);
 }
 
 /* take puts e into the best place for it: 0, -EEXIST, -ENOSPC, or -EAGAIN if that has just changed. */
-static __noinline int take(const struct packet *p, const struct flow *e)
+static __always_inline int take(const struct flow *e, struct search *s, struct spot at)
 {
-	struct spot s = spot_of(p->control, &e->key);
-	struct choice best = {.score = WORTHLESS};
 	struct bucket *b;
 	struct flow *f;
+	__u32 place;
 	__u8 state;
 
-	if (!consider(p, e, &best, s.first, s.tag) || !consider(p, e, &best, s.second, s.tag))
+	s->score = WORTHLESS;
+	if (consider(s, at.first) || consider(s, at.second))
 		return -EEXIST;
-	if (best.score == WORTHLESS)
+	if (s->score == WORTHLESS)
 		return -ENOSPC;
-	b = bpf_map_lookup_elem(&flows, &best.bucket);
-	best.place &= BUCKET_PLACES - 1;
+	b = bpf_map_lookup_elem(&flows, &s->bucket);
 	if (!b)
-		return -ENOSPC;
-	f = &b->places[best.place];
+		return -ENOSPC; /* unreachable */
+	place = s->place & (BUCKET_PLACES - 1);
+	barrier_var(place);
+	f = &b->places[place];
 	state = READ_ONCE(f->state);
-	if (!swap_era(f, best.stamp, ERA_BUSY))
+	if (!swap_era(f, s->stamp, ERA_BUSY))
 		return -EAGAIN;
-	fill(b, best.place, e, s.tag);
-	if (best.score >> 32)
+	fill(b, place, e, at.tag);
+	if (s->score >> 32)
 		count_eviction(eviction_of(state));
 	return 0;
 }
@@ -252,17 +286,28 @@ static __always_inline bool lock(struct bucket *b)
 }
 
 /* insert_now is insert without rivals. */
-static __noinline int insert_now(const struct packet *p, const struct flow *e)
+__noinline int insert_now(const struct flow *e, __u32 now, __u32 era, __u32 epoch)
 {
-	__u32 at = spot_of(p->control, &e->key).first;
-	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
-	int err;
+	struct draft *d = draft();
+	const struct control *c;
+	struct bucket *b;
+	struct spot at;
+	__u32 zero = 0;
+	int err = -EAGAIN;
 
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!e || !c || !d)
+		return -ENOSPC; /* unreachable */
+	at = spot_of(c, &e->key);
+	d->search.key = e->key;
+	d->search.tag = at.tag;
+	d->search.when = (struct moment){.hz = c->hz, .now = now, .era = era, .epoch = epoch};
+	b = bpf_map_lookup_elem(&flows, &at.first);
 	if (!b || !lock(b))
 		return -ENOSPC;
-	err = take(p, e);
-	if (err == -EAGAIN)
-		err = take(p, e);
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < 2 && err == -EAGAIN; i++)
+		err = take(e, &d->search, at);
 	__sync_lock_test_and_set(&b->lock, 0);
 	return err == -EAGAIN ? -ENOSPC : err;
 }
@@ -274,11 +319,11 @@ static __always_inline int insert(const struct packet *p, const struct flow *e)
 	struct flow *f;
 
 	if (rival) {
-		f = find(p->control, &e->key);
+		f = find(&e->key);
 		if (f)
 			*f = *rival;
 		else
-			insert_now(p, rival);
+			insert_now(rival, p->when.now, p->when.era, p->when.epoch);
 	}
-	return insert_now(p, e);
+	return insert_now(e, p->when.now, p->when.era, p->when.epoch);
 }

@@ -173,6 +173,45 @@ struct flow {
 	__u32 room; /* always zero */
 };
 
+/*
+ * struct stamp is an entry's seen and era, read at once. Elements of the table
+ * are used again at once too, so what was judged by one stamp may only be
+ * deleted while it still has it.
+ */
+struct stamp {
+	__u32 seen;
+	__u32 era;
+};
+
+/* struct moment is when a packet came, and what control was like then. */
+struct moment {
+	__u32 hz;
+	__u32 now; /* tick */
+	__u32 era; /* control's, as this and epoch were when the packet came */
+	__u32 epoch; /* so what changes from then on makes the next packet check again */
+};
+
+/* struct search is the search for a place for a key: the best one so far. */
+struct search {
+	struct flow_key key;
+	__u64 score; /* the less, the better */
+	struct stamp stamp;
+	struct moment when;
+	__u32 bucket;
+	__u32 place;
+	__u32 tag;
+	__u32 pad;
+};
+
+/* struct draft is a flow in the making: what the stack has no room for. */
+struct draft {
+	struct flow forward;
+	struct flow twin;
+	struct search search;
+	struct hop back; /* the way to the client */
+	__u32 pad;
+};
+
 /* BUCKET_PLACES is how many entries a bucket holds. */
 #define BUCKET_PLACES 8
 

@@ -80,6 +80,35 @@ const (
 	LBDeviceFlagDEVICE_TX LBDeviceFlag = 1
 )
 
+type LBDraft struct {
+	_       structs.HostLayout
+	Forward LBFlow
+	Twin    LBFlow
+	Search  struct {
+		_     structs.HostLayout
+		Key   LBFlowKey
+		Score uint64
+		Stamp struct {
+			_    structs.HostLayout
+			Seen uint32
+			Era  uint32
+		}
+		When struct {
+			_     structs.HostLayout
+			Hz    uint32
+			Now   uint32
+			Era   uint32
+			Epoch uint32
+		}
+		Bucket uint32
+		Place  uint32
+		Tag    uint32
+		Pad    uint32
+	}
+	Back LBHop
+	Pad  uint32
+}
+
 type LBEviction uint32
 
 const (
@@ -254,6 +283,7 @@ const (
 	LBMapBackends        = "backends"
 	LBMapControl         = "control"
 	LBMapDevices         = "devices"
+	LBMapDrafts          = "drafts"
 	LBMapEvictions       = "evictions"
 	LBMapFlows           = "flows"
 	LBMapListeners       = "listeners"
@@ -321,6 +351,7 @@ type LBMapSpecs struct {
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
+	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
@@ -364,6 +395,7 @@ type LBMaps struct {
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
+	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
@@ -382,6 +414,7 @@ func (m *LBMaps) Close() error {
 		m.Backends,
 		m.Control,
 		m.Devices,
+		m.Drafts,
 		m.Evictions,
 		m.Flows,
 		m.Listeners,

@@ -29,6 +29,7 @@ const (
 	lbMapBackends        = "backends"
 	lbMapControl         = "control"
 	lbMapDevices         = "devices"
+	lbMapDrafts          = "drafts"
 	lbMapEvictions       = "evictions"
 	lbMapFibs            = "fibs"
 	lbMapFlows           = "flows"
@@ -102,6 +103,7 @@ type lbMapSpecs struct {
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
+	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
@@ -151,6 +153,7 @@ type lbMaps struct {
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
+	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
 	Flows           *ebpf.Map `ebpf:"flows"`
@@ -171,6 +174,7 @@ func (m *lbMaps) Close() error {
 		m.Backends,
 		m.Control,
 		m.Devices,
+		m.Drafts,
 		m.Evictions,
 		m.Fibs,
 		m.Flows,
