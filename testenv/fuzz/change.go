@@ -128,7 +128,7 @@ func (g *generator) edge() change {
 		at := g.w.Control.Heartbeat + limit - 1 + uint64(g.r.IntN(3))
 		return change{part: partEnv, text: fmt.Sprintf("clock: %d ns", at), apply: func(w *world) { w.Clock = at }}
 	}
-	f := g.w.Flows[g.tuple()]
+	f := g.w.Find(g.tuple())
 	if f == nil {
 		return g.tick()
 	}
@@ -269,7 +269,7 @@ func (g *generator) evict() change {
 }
 
 func evict(t m.Tuple) change {
-	return change{part: partFlow, tuple: t, text: fmt.Sprintf("flow %v evicted", t), apply: func(w *world) { delete(w.Flows, t) }}
+	return change{part: partFlow, tuple: t, text: fmt.Sprintf("flow %v evicted", t), apply: func(w *world) { w.Remove(t) }}
 }
 
 var noRivals = change{part: partRival, text: "no rivals", apply: func(w *world) { clear(w.Rivals) }}
@@ -281,32 +281,31 @@ func (g *generator) rival() []change {
 	t := g.client()
 	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
 	var cs []change
-	if f := g.w.Flows[g.tuple()]; f != nil && oneIn(r, 2) {
+	if f := g.w.Find(g.tuple()); f != nil && oneIn(r, 2) {
 		leave = f.Leave
-		if twin := g.w.Flows[leave.Reverse()]; twin != nil {
-			t = twin.Leave.Reverse()
+		if twin := g.w.Find(f.TwinKey()); twin != nil {
+			t = twin.TwinKey()
 		}
 		cs = append(cs, evict(leave.Reverse()), g.epoch())
 	}
 	g.want = &t
 	f := m.Flow{
-		Leave: leave, Hop: newHop(r), Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
-		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(5)),
+		Key: t, Leave: leave, Hop: newHop(r), Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
+		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(6)),
 		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3), BackendGen: r.Uint32N(3),
 	}
 	if t.Proto == m.UDP {
-		f.State = uint8(r.IntN(2))
+		f.State = uint8(r.IntN(3))
 	}
 	if oneIn(r, 3) {
 		f.Era++
 	}
-	key := t
 	if len(cs) > 0 || oneIn(r, 2) {
-		key, f.Leave, f.Dir = f.Leave.Reverse(), t.Reverse(), m.Reply
+		f.Key, f.Leave, f.Dir = f.Leave.Reverse(), t.Reverse(), m.Reply
 		if oneIn(r, 2) {
 			f.Leave.SPort++
 		}
 	}
-	text := fmt.Sprintf("rival at %v: %+v", key, f)
-	return append(cs, change{part: partRival, tuple: key, text: text, apply: func(w *world) { w.Rivals[key] = f }})
+	text := fmt.Sprintf("rival: %+v", f)
+	return append(cs, change{part: partRival, tuple: f.Key, text: text, apply: func(w *world) { w.Rivals[f.Key] = f }})
 }

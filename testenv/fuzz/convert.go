@@ -29,7 +29,7 @@ func portFrom(v uint16) uint16 { return be.Uint16(raw.AppendUint16(nil, v)) }
 func controlOf(c m.Control) loader.LBControl {
 	return loader.LBControl{
 		Mode: uint32(c.Mode), Era: c.Era, Epoch: c.Epoch, Hz: c.Hz, Idle: c.Idle,
-		ReplyLimit: c.ReplyLimit, Heartbeat: c.Heartbeat, LossAfter: c.LossAfter,
+		ReplyLimit: c.ReplyLimit, Heartbeat: c.Heartbeat, LossAfter: c.LossAfter, HashA: c.HashA, HashB: c.HashB,
 	}
 }
 
@@ -54,9 +54,10 @@ func keyOf(t m.Tuple) loader.LBFlowKey {
 }
 
 // flowOf is an entry with the deltas that its translation needs.
-func flowOf(t m.Tuple, f m.Flow) loader.LBFlow {
-	l4, ip := m.Delta(t, f.Leave)
+func flowOf(f m.Flow) loader.LBFlow {
+	l4, ip := m.Delta(f.Key, f.Leave)
 	return loader.LBFlow{
+		Key:   keyOf(f.Key),
 		Saddr: rawAddr(f.Leave.Src), Daddr: rawAddr(f.Leave.Dst), Sport: rawPort(f.Leave.SPort), Dport: rawPort(f.Leave.DPort),
 		Hop:  loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex, Flags: f.Hop.Flags},
 		Seen: f.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: f.Era,
@@ -67,22 +68,23 @@ func flowOf(t m.Tuple, f m.Flow) loader.LBFlow {
 
 // flowFrom is the entry as the model has it. Fault tells what the model does
 // not know and is wrong: padding, or a delta.
-func flowFrom(k loader.LBFlowKey, f loader.LBFlow) (t m.Tuple, flow m.Flow, fault string) {
-	t = m.Tuple{Src: addrFrom(k.Saddr), Dst: addrFrom(k.Daddr), SPort: portFrom(k.Sport), DPort: portFrom(k.Dport), Proto: k.Proto}
+func flowFrom(f loader.LBFlow) (flow m.Flow, fault string) {
+	k := f.Key
 	flow = m.Flow{
+		Key:   m.Tuple{Src: addrFrom(k.Saddr), Dst: addrFrom(k.Daddr), SPort: portFrom(k.Sport), DPort: portFrom(k.Dport), Proto: k.Proto},
 		Leave: m.Tuple{Src: addrFrom(f.Saddr), Dst: addrFrom(f.Daddr), SPort: portFrom(f.Sport), DPort: portFrom(f.Dport), Proto: k.Proto},
 		Hop:   m.Hop{DMAC: f.Hop.Dmac, SMAC: f.Hop.Smac, Ifindex: f.Hop.Ifindex, Flags: f.Hop.Flags},
 		Seen:  f.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: f.Era,
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
 		Dir: f.Dir, State: f.State, Fins: f.Fins,
 	}
-	l4, ip := m.Delta(t, flow.Leave)
+	l4, ip := m.Delta(flow.Key, flow.Leave)
 	// 0 and 0xffff are the same number in one's complement.
 	if portFrom(f.L4Delta)%0xffff != l4%0xffff || portFrom(f.IpDelta)%0xffff != ip%0xffff {
-		fault = fmt.Sprintf("deltas of %v are %#04x and %#04x, want %#04x and %#04x", t, portFrom(f.L4Delta), portFrom(f.IpDelta), l4, ip)
+		fault = fmt.Sprintf("deltas of %v are %#04x and %#04x, want %#04x and %#04x", flow.Key, portFrom(f.L4Delta), portFrom(f.IpDelta), l4, ip)
 	}
-	if f.Pad != 0 || k.Pad != [3]uint8{} {
-		fault = fmt.Sprintf("padding of %v is not zero", t)
+	if f.Pad != 0 || f.Room != 0 || k.Pad != [3]uint8{} {
+		fault = fmt.Sprintf("padding of %v is not zero", flow.Key)
 	}
-	return t, flow, fault
+	return flow, fault
 }

@@ -105,7 +105,7 @@ func (d *difference) String() string {
 // describe writes a configuration down.
 func (w *world) describe() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "control %+v\nnow %d, clock %d, devices %v, vips %v\n", w.Control, w.Now, w.Clock, w.Devices, w.VIPs)
+	fmt.Fprintf(&b, "control %+v\n%d buckets, now %d, clock %d, devices %v, vips %v\n", w.Control, len(w.Flows), w.Now, w.Clock, w.Devices, w.VIPs)
 	for row, s := range w.Services {
 		fmt.Fprintf(&b, "service %d: %+v, turn %d, slots %v\n", row, s, w.Turns[row], w.Slots[row*8:][:8])
 	}

@@ -36,30 +36,26 @@ type target interface {
 
 // A state is what packets change.
 type state struct {
-	Flows           map[m.Tuple]m.Flow
+	Flows           map[place]m.Flow
 	Turns           []uint64
-	ServiceCounters []m.Counters
 	BackendCounters []m.Counters
 	Verdicts        []uint64
+	Evictions       []uint64
 	Replies         m.Replies
 	Faults          []string // what must not be, whatever the model says
 }
 
 func (w *world) state() state {
-	s := state{
-		Flows: make(map[m.Tuple]m.Flow, len(w.Flows)), Turns: w.Turns, Verdicts: w.Verdicts[:], Replies: w.Replies,
-		ServiceCounters: w.ServiceCounters, BackendCounters: w.BackendCounters,
+	return state{
+		Flows: w.flows(), Turns: w.Turns, BackendCounters: w.BackendCounters,
+		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies,
 	}
-	for t, f := range w.Flows {
-		s.Flows[t] = *f
-	}
-	return s
 }
 
 // equal says that packets have changed the same.
 func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
-		slices.Equal(s.ServiceCounters, t.ServiceCounters) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
+		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
 		s.Replies == t.Replies && slices.Equal(s.Faults, t.Faults)
 }
 
@@ -73,8 +69,29 @@ type item struct {
 	linear int
 }
 
-// A Histogram counts packets by verdict, as the model has it.
-type Histogram [m.VerdictMax]uint64
+// A histogram counts what the model has seen.
+type histogram struct {
+	verdicts  [m.VerdictMax]uint64
+	evictions [m.EvictMax]uint64
+	places    [2]uint64 // entries in the first and in the second bucket of their keys
+}
+
+// add counts a world at its end.
+func (h *histogram) add(w *world) {
+	for v, n := range w.Verdicts {
+		h.verdicts[v] += n
+	}
+	for kind, n := range w.Evictions {
+		h.evictions[kind] += n
+	}
+	for at, f := range w.flows() {
+		if _, first, _ := w.Home(f.Key); at.Bucket == int(first) {
+			h.places[0]++
+		} else {
+			h.places[1]++
+		}
+	}
+}
 
 // fuzzer compares a target with the model.
 type fuzzer struct {
@@ -82,7 +99,7 @@ type fuzzer struct {
 	seed    uint64
 	shrinks bool // whether to look for a short way to a difference
 	packets int  // sent so far
-	seen    Histogram
+	seen    histogram
 }
 
 // run sends n packets. It returns the first difference, nil if there is none.
@@ -135,9 +152,7 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 	if text != "" {
 		return f.pin(episode, items, text)
 	}
-	for v, n := range w.Verdicts {
-		f.seen[v] += n
-	}
+	f.seen.add(w)
 	return nil, nil
 }
 

@@ -23,9 +23,8 @@ func (t *twin) reset(w *world) error {
 	t.Backends = append([]m.Backend{}, w.Backends...)
 	t.Slots = append([]uint32{}, w.Slots...)
 	t.Turns = append([]uint64{}, w.Turns...)
-	t.ServiceCounters = make([]m.Counters, numServices)
 	t.BackendCounters = make([]m.Counters, numBackends)
-	t.Flows = map[m.Tuple]*m.Flow{}
+	t.Flows = make(m.Table, len(w.Flows))
 	return nil
 }
 
@@ -78,8 +77,8 @@ func TestDifferenceIsPinned(t *testing.T) {
 		}, "state (-model +target)"},
 		{"a flow", func(w *world, res *m.Result) {
 			if res.Verdict == m.DropFlowEnded {
-				for _, f := range w.Flows {
-					f.Seen++
+				for at := range w.flows() {
+					w.Flows[at.Bucket][at.Index].Seen++
 				}
 			}
 		}, "Seen:"},
@@ -104,10 +103,21 @@ func TestDifferenceIsPinned(t *testing.T) {
 	}
 }
 
-// checkCoverage asserts that every verdict was reached, and prints how often.
+// checkCoverage asserts that every verdict and every kind of eviction was
+// reached, and prints how often.
 func checkCoverage(t *testing.T, f *fuzzer) {
 	t.Helper()
-	for v, n := range f.seen {
+	for kind, n := range f.seen.evictions {
+		t.Logf("%-18s %9d", m.Eviction(kind), n)
+		if n == 0 {
+			t.Errorf("no packet of %d led to %s", f.packets, m.Eviction(kind))
+		}
+	}
+	t.Logf("entries at the ends of episodes: %d in their first bucket, %d in the second", f.seen.places[0], f.seen.places[1])
+	if f.seen.places[1]*10 < f.seen.places[0] {
+		t.Error("too few entries are in the second bucket")
+	}
+	for v, n := range f.seen.verdicts {
 		t.Logf("%-18s %9d", m.Verdict(v), n)
 		if n == 0 {
 			t.Errorf("no packet of %d reached %s", f.packets, m.Verdict(v))

@@ -13,27 +13,39 @@ import (
 	"fairlead/testenv/lbtest"
 )
 
-// numFlows is far above what an episode can make, so that the LRU never evicts.
-const numFlows = 8192
-
 // A kernel is the XDP program, run by BPF_PROG_TEST_RUN. Its thread has to
 // stay on one CPU.
 type kernel struct {
-	*lbtest.Datapath
-	canCut bool
+	*lbtest.Datapath // that of loaded with the size of the world's table
+	w                *world
+	loaded           map[int]*lbtest.Datapath // by number of buckets
+	load             func(buckets int) *lbtest.Datapath
+	canCut           bool
 }
 
-// newKernel loads the program with a fault built in, or none: 0.
+// newKernel is the program with a fault built in, or none: 0. It is loaded
+// once for each size of the flow table.
 func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
-	k := &kernel{Datapath: lbtest.Load(tb, map[string]uint32{
-		loader.LBMapServices: numServices, loader.LBMapServiceCounters: numServices, loader.LBMapTurns: numServices,
-		loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
-		loader.LBMapSlots: numSlots, loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: numFlows,
-	}, fault)}
+	k := &kernel{loaded: map[int]*lbtest.Datapath{}, load: func(buckets int) *lbtest.Datapath {
+		return lbtest.Load(tb, map[string]uint32{
+			loader.LBMapServices: numServices, loader.LBMapTurns: numServices,
+			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
+			loader.LBMapSlots: numSlots, loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(buckets),
+		}, fault)
+	}}
+	k.resize(bucketNumbers[0])
 	_, _, _, err := k.RunLinear(make([]byte, 100), 50)
 	k.canCut = err == nil
 	return k
+}
+
+// resize goes on with a datapath that has so many buckets.
+func (k *kernel) resize(buckets int) {
+	if k.loaded[buckets] == nil {
+		k.loaded[buckets] = k.load(buckets)
+	}
+	k.Datapath = k.loaded[buckets]
 }
 
 func (k *kernel) cuts() bool { return k.canCut }
@@ -51,12 +63,17 @@ func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
 
 // reset writes everything. Hash maps are emptied first.
 func (k *kernel) reset(w *world) error {
+	k.w = w
+	k.resize(len(w.Flows))
 	for _, name := range []string{
-		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby, loader.LBMapFlows, "fibs", "rivals",
+		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby, "fibs", "rivals",
 	} {
 		if err := empty(k.Maps[name]); err != nil {
 			return fmt.Errorf("empty %s: %w", name, err)
 		}
+	}
+	if err := k.clear(); err != nil {
+		return err
 	}
 	if err := k.zero(); err != nil {
 		return err
@@ -117,11 +134,6 @@ func (k *kernel) zero() error {
 		return fmt.Errorf("count CPUs: %w", err)
 	}
 	counters := make([]loader.LBCounters, cpus)
-	for row := range uint32(numServices) {
-		if err := k.Maps[loader.LBMapServiceCounters].Put(row, counters); err != nil {
-			return fmt.Errorf("clear counters of service: %w", err)
-		}
-	}
 	for row := range uint32(numBackends) {
 		if err := k.Maps[loader.LBMapBackendCounters].Put(row, counters); err != nil {
 			return fmt.Errorf("clear counters of backend: %w", err)
@@ -130,6 +142,11 @@ func (k *kernel) zero() error {
 	for v := range uint32(m.VerdictMax) {
 		if err := k.Maps[loader.LBMapVerdicts].Put(v, make([]uint64, cpus)); err != nil {
 			return fmt.Errorf("clear verdict: %w", err)
+		}
+	}
+	for kind := range uint32(m.EvictMax) {
+		if err := k.Maps[loader.LBMapEvictions].Put(kind, make([]uint64, cpus)); err != nil {
+			return fmt.Errorf("clear evictions: %w", err)
 		}
 	}
 	if err := k.Maps[loader.LBMapReplies].Put(uint32(0), make([]loader.LBReplies, cpus)); err != nil {
@@ -170,9 +187,9 @@ func (k *kernel) sync(w *world, c change) error {
 		if len(w.Rivals) == 0 {
 			return empty(k.Maps["rivals"])
 		}
-		return k.Maps["rivals"].Put(keyOf(c.tuple), flowOf(c.tuple, w.Rivals[c.tuple]))
+		return k.Maps["rivals"].Put(keyOf(c.tuple), flowOf(w.Rivals[c.tuple]))
 	case partFlow:
-		return set(k.Maps[loader.LBMapFlows], keyOf(c.tuple), loader.LBFlow{}, false)
+		return k.free(w, c.tuple)
 	}
 	return fmt.Errorf("part %d is unknown", c.part)
 }
@@ -201,22 +218,15 @@ func set(table *ebpf.Map, key, value any, exists bool) error {
 // state reads what packets have changed.
 func (k *kernel) state() (s state, err error) {
 	s.Turns = make([]uint64, numServices)
-	s.Verdicts = make([]uint64, m.VerdictMax)
 	for row := range s.Turns {
 		if err := k.Maps[loader.LBMapTurns].Lookup(uint32(row), &s.Turns[row]); err != nil {
 			return s, fmt.Errorf("read turns: %w", err)
 		}
 	}
-	for v := range s.Verdicts {
-		var n []uint64
-		if err := k.Maps[loader.LBMapVerdicts].Lookup(uint32(v), &n); err != nil {
-			return s, fmt.Errorf("read verdict: %w", err)
-		}
-		for _, n := range n {
-			s.Verdicts[v] += n
-		}
+	if s.Verdicts, err = readSums(k.Maps[loader.LBMapVerdicts], int(m.VerdictMax)); err != nil {
+		return s, err
 	}
-	if s.ServiceCounters, err = readCounters(k.Maps[loader.LBMapServiceCounters], numServices); err != nil {
+	if s.Evictions, err = readSums(k.Maps[loader.LBMapEvictions], int(m.EvictMax)); err != nil {
 		return s, err
 	}
 	if s.BackendCounters, err = readCounters(k.Maps[loader.LBMapBackendCounters], numBackends); err != nil {
@@ -230,7 +240,23 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Second += r.Second
 		s.Replies.Count += r.Count
 	}
-	return s, k.flows(&s)
+	s.Flows, s.Faults, err = k.flows(k.w)
+	return s, err
+}
+
+// readSums adds up the counts of all CPUs, row by row.
+func readSums(table *ebpf.Map, rows int) ([]uint64, error) {
+	sums := make([]uint64, rows)
+	for row := range sums {
+		var perCPU []uint64
+		if err := table.Lookup(uint32(row), &perCPU); err != nil {
+			return nil, fmt.Errorf("read %v: %w", table, err)
+		}
+		for _, n := range perCPU {
+			sums[row] += n
+		}
+	}
+	return sums, nil
 }
 
 func readCounters(table *ebpf.Map, rows int) ([]m.Counters, error) {
@@ -249,24 +275,4 @@ func readCounters(table *ebpf.Map, rows int) ([]m.Counters, error) {
 		}
 	}
 	return sums, nil
-}
-
-// flows reads the flow table in large pieces.
-func (k *kernel) flows(s *state) error {
-	s.Flows = map[m.Tuple]m.Flow{}
-	var cursor ebpf.MapBatchCursor
-	keys := make([]loader.LBFlowKey, numFlows)
-	values := make([]loader.LBFlow, numFlows)
-	n, err := k.Maps[loader.LBMapFlows].BatchLookup(&cursor, keys, values, nil)
-	if err != nil && !isNotExist(err) {
-		return fmt.Errorf("read flows: %w", err)
-	}
-	for i := range n {
-		t, f, fault := flowFrom(keys[i], values[i])
-		s.Flows[t] = f
-		if fault != "" {
-			s.Faults = append(s.Faults, fault)
-		}
-	}
-	return nil
 }

@@ -65,7 +65,7 @@ func tag(frame []byte, kind uint16) []byte {
 func (g *generator) checksum(frame []byte) {
 	edges := []uint16{0, 0xffff, 1, 0xfffe}
 	t := tupleOf(frame)
-	if f := g.w.Flows[t]; f != nil {
+	if f := g.w.Find(t); f != nil {
 		l4, ip := m.Delta(t, f.Leave)
 		edges = append(edges, l4, l4, ^l4, ip, ^ip)
 	}

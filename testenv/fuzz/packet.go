@@ -98,7 +98,7 @@ func (g *generator) packet() (frame []byte, linear int) {
 		t = g.client()
 	default:
 		t = pick(g.r, g.tuples)
-		if g.w.Flows[t] == nil { // one with a flow is worth more
+		if g.w.Find(t) == nil { // one with a flow is worth more
 			t = pick(g.r, g.tuples)
 		}
 	}
@@ -170,7 +170,7 @@ func (g *generator) tcp(l4 []byte, t m.Tuple) {
 	if len(l4) >= 24 && oneIn(g.r, 4) {
 		l4[12] = 6 << 4
 	}
-	known := g.w.Flows[t]
+	known := g.w.Find(t)
 	kinds := []byte{m.SYN, m.SYN, m.SYN, m.SYN, m.SYN, m.ACK, m.FIN | m.ACK}
 	switch {
 	case known != nil && known.Dir == m.Reply:

@@ -13,6 +13,10 @@ const (
 	numSlots    = 64
 )
 
+// bucketNumbers are the sizes of the flow table: two that are soon full, and
+// one that is never.
+var bucketNumbers = []int{2, 4, 64}
+
 // Pools of addresses and ports, small so that tuples collide.
 var (
 	vips     = []m.Addr{{203, 0, 113, 10}, {203, 0, 113, 11}, {10, 0, 0, 1}}
@@ -50,8 +54,8 @@ func newWorld(r *rand.Rand) *world {
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]bool{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
 		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
-		Flows: map[m.Tuple]*m.Flow{}, Turns: make([]uint64, numServices),
-		ServiceCounters: make([]m.Counters, numServices), BackendCounters: make([]m.Counters, numBackends),
+		Flows: make(m.Table, pick(r, bucketNumbers)), Turns: make([]uint64, numServices),
+		BackendCounters: make([]m.Counters, numBackends),
 	}, fib: map[m.Addr]route{}}
 	w.FIB = func(_, dst m.Addr) (m.FIBResult, m.Hop) {
 		if way, ok := w.fib[dst]; ok {
@@ -96,6 +100,7 @@ func newControl(r *rand.Rand) m.Control {
 	for i := range c.Idle {
 		c.Idle[i] = newIdle(r)
 	}
+	c.HashA, c.HashB = r.Uint64()|1, r.Uint64()|1
 	return c
 }
 
