@@ -69,6 +69,6 @@ var Faults = []Fault{
 	{61, "the youngest entry is evicted, not the oldest"},
 	{62, "a key is inserted twice"},
 	{63, "evictions are not counted"},
-	{64, "an answered flow has the time-out of an established one"},
+	{64, "an answered flow has the time-out of a closing one"},
 	{65, "a forged client establishes a flow without acknowledging"},
 }

@@ -72,17 +72,15 @@ func resetTo(src, dst netip.AddrPort, flags uint8, seq, ackSeq uint32) []byte {
 }
 
 // counted is what a forwarded packet counts.
-func counted(service, backend, dir string, bytes uint64) map[string]uint64 {
+func counted(backend, dir string, bytes uint64) map[string]uint64 {
 	return map[string]uint64{
-		"service " + service + " " + dir + " packets": 1, "service " + service + " " + dir + " bytes": bytes,
 		"backend " + backend + " " + dir + " packets": 1, "backend " + backend + " " + dir + " bytes": bytes,
 	}
 }
 
 // made is what the packet that makes a flow counts.
-func made(service, backend string, bytes uint64) map[string]uint64 {
-	n := counted(service, backend, "forward", bytes)
-	n["service "+service+" flows"] = 1
+func made(backend string, bytes uint64) map[string]uint64 {
+	n := counted(backend, "forward", bytes)
 	n["backend "+backend+" flows"] = 1
 	return n
 }
@@ -118,7 +116,7 @@ func (r row) check(w *world) string {
 // rows are all tables together.
 func rows() []row {
 	var all []row
-	for _, table := range [][]row{passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), answerRows()} {
+	for _, table := range [][]row{passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), tableRows(), answerRows()} {
 		all = append(all, table...)
 	}
 	return all

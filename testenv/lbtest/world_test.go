@@ -39,6 +39,7 @@ const (
 	udpOpen    = 2000
 	replyLimit = 2
 	slotUnset  = 99
+	buckets    = 8 // of the flow table
 )
 
 // A world is a datapath with the configuration of the tables.
@@ -49,7 +50,7 @@ type world struct {
 
 func newWorld(tb testing.TB, fault uint32) *world {
 	tb.Helper()
-	return &world{tb: tb, Datapath: Load(tb, map[string]uint32{loader.LBMapFlows: 4096}, fault)}
+	return &world{tb: tb, Datapath: Load(tb, map[string]uint32{loader.LBMapFlows: buckets}, fault)}
 }
 
 func (w *world) must(err error) {
@@ -69,7 +70,7 @@ func (w *world) clear() {
 	w.tb.Helper()
 	for name, m := range w.Maps {
 		switch m.Type() {
-		case ebpf.Hash, ebpf.LRUHash:
+		case ebpf.Hash:
 			key := make([]byte, m.KeySize())
 			for m.NextKey(nil, &key) == nil {
 				w.must(m.Delete(key))
@@ -126,7 +127,8 @@ func (w *world) control(edit func(*loader.Control)) {
 	w.tb.Helper()
 	c := loader.Control{
 		Mode: uint32(loader.LBControlModeMODE_ON), Era: 3, Epoch: 1, Hz: hz, ReplyLimit: replyLimit,
-		Idle: [loader.LBIdleIDLE_MAX]uint32{tcpNew, tcpOpen, tcpFin, udpNew, udpOpen},
+		Idle:  [loader.LBIdleIDLE_MAX]uint32{tcpNew, tcpOpen, tcpFin, udpNew, udpOpen},
+		HashA: hashA, HashB: hashB,
 	}
 	edit(&c)
 	w.put(loader.LBMapControl, uint32(0), c)
@@ -174,11 +176,6 @@ func (w *world) send(frames ...[]byte) {
 	}
 }
 
-// deleteFlow deletes the entry of a tuple; a fault may have done so already.
-func (w *world) deleteFlow(proto uint8, src, dst netip.AddrPort) {
-	_ = w.Maps[loader.LBMapFlows].Delete(flowKey(proto, src, dst))
-}
-
 // An effect is all that one packet does.
 type effect struct {
 	Action   uint32
@@ -218,17 +215,22 @@ func (w *world) counters() map[string]uint64 {
 			add(loader.Verdict(v).String(), c)
 		}
 	}
-	for name, m := range map[string]string{"service": loader.LBMapServiceCounters, "backend": loader.LBMapBackendCounters} {
-		for row := range uint32(6) {
-			var cpus []loader.Counters
-			w.must(w.Maps[m].Lookup(row, &cpus))
-			for _, c := range cpus {
-				add(fmt.Sprintf("%s %d forward packets", name, row), c.Packets[0])
-				add(fmt.Sprintf("%s %d reply packets", name, row), c.Packets[1])
-				add(fmt.Sprintf("%s %d forward bytes", name, row), c.Bytes[0])
-				add(fmt.Sprintf("%s %d reply bytes", name, row), c.Bytes[1])
-				add(fmt.Sprintf("%s %d flows", name, row), c.Flows)
-			}
+	for i, kind := range []string{"unanswered", "ended", "silent"} {
+		var cpus []uint64
+		w.must(w.Maps[loader.LBMapEvictions].Lookup(uint32(i), &cpus))
+		for _, c := range cpus {
+			add("evicted "+kind, c)
+		}
+	}
+	for row := range uint32(6) {
+		var cpus []loader.Counters
+		w.must(w.Maps[loader.LBMapBackendCounters].Lookup(row, &cpus))
+		for _, c := range cpus {
+			add(fmt.Sprintf("backend %d forward packets", row), c.Packets[0])
+			add(fmt.Sprintf("backend %d reply packets", row), c.Packets[1])
+			add(fmt.Sprintf("backend %d forward bytes", row), c.Bytes[0])
+			add(fmt.Sprintf("backend %d reply bytes", row), c.Bytes[1])
+			add(fmt.Sprintf("backend %d flows", row), c.Flows)
 		}
 	}
 	return n
