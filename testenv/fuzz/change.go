@@ -41,8 +41,14 @@ func (g *generator) changes() []change {
 	if len(g.w.Rivals) > 0 {
 		cs = append(cs, noRivals)
 	}
+	if g.burst > 0 {
+		return cs
+	}
 	if oneIn(g.r, 2) {
 		cs = append(cs, g.tick())
+	}
+	if oneIn(g.r, 40) {
+		g.burst = 1 + g.r.IntN(12)
 	}
 	if g.w.Control.Mode != m.ModeOn && oneIn(g.r, 20) {
 		cs = append(cs, setControl("mode on", func(c *m.Control) { c.Mode = m.ModeOn }))
@@ -132,10 +138,14 @@ func (g *generator) edge() change {
 	if f == nil {
 		return g.tick()
 	}
-	if oneIn(g.r, 2) {
+	switch g.r.IntN(4) {
+	case 0:
 		return setNow(f.Seen + f.Idle + g.r.Uint32N(2))
+	case 1:
+		return setNow(f.Checked + g.w.Control.Hz - g.r.Uint32N(2))
 	}
-	return setNow(f.Checked + g.w.Control.Hz - g.r.Uint32N(2))
+	g.burst = 4 + g.r.IntN(8) // to take the places of flows that are silent
+	return setNow(f.Seen + 60*g.w.Control.Hz - g.r.Uint32N(2))
 }
 
 func (g *generator) control() change {
@@ -288,7 +298,7 @@ func (g *generator) rival() []change {
 		}
 		cs = append(cs, evict(leave.Reverse()), g.epoch())
 	}
-	g.want = &t
+	g.want = []m.Tuple{t}
 	f := m.Flow{
 		Key: t, Leave: leave, Hop: newHop(r), Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
 		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(6)),

@@ -23,13 +23,15 @@ type generator struct {
 	tuples []m.Tuple // of clients' packets, and reversed ones of what was forwarded
 	next   int       // to be replaced
 	cut    bool      // frames may have a shorter linear part
-	want   *m.Tuple  // of the next packet, if not nil
+	want   []m.Tuple // of the next packets
+	calm   bool      // hosts seldom end a connection
+	burst  int       // packets of new clients that are still to come, with the clock standing still
 }
 
 const remembered = 40
 
 func newGenerator(r *rand.Rand, w *world, cut bool) *generator {
-	return &generator{r: r, w: w, cut: cut}
+	return &generator{r: r, w: w, cut: cut, calm: oneIn(r, 2)}
 }
 
 // remember replaces the oldest tuple.
@@ -43,11 +45,14 @@ func (g *generator) remember(t m.Tuple) {
 }
 
 // learn remembers a packet that was forwarded, and how its receiver would
-// answer; a few others, too.
+// answer; a few others, too. Many flows are made complete at once.
 func (g *generator) learn(frame []byte, res m.Result) {
 	if res.Verdict == m.ForwardTX || res.Verdict == m.ForwardRedirect {
 		g.remember(tupleOf(frame))
 		g.remember(tupleOf(res.Out).Reverse())
+		if f := g.w.Find(tupleOf(frame)); f != nil && f.State == m.FlowNew && oneIn(g.r, 2) {
+			g.want = append(g.want, f.TwinKey(), f.Key)
+		}
 	} else if len(frame) >= l4At+8 && oneIn(g.r, 8) {
 		g.remember(tupleOf(frame))
 	}
@@ -72,6 +77,9 @@ func (g *generator) tuple() m.Tuple {
 func (g *generator) client() m.Tuple {
 	l := pick(g.r, g.w.offered)
 	t := m.Tuple{Src: pick(g.r, clients), Dst: l.Addr, SPort: pick(g.r, ports), DPort: l.Port, Proto: l.Proto}
+	if len(g.w.Flows) <= 4 && !oneIn(g.r, 3) { // enough to fill the table
+		t.SPort = 1000 + uint16(g.r.IntN(50))
+	}
 	if oneIn(g.r, 12) {
 		t.Src = pick(g.r, spoofed)
 	}
@@ -92,8 +100,11 @@ func (g *generator) client() m.Tuple {
 func (g *generator) packet() (frame []byte, linear int) {
 	var t m.Tuple
 	switch {
-	case g.want != nil:
-		t, g.want = *g.want, nil
+	case len(g.want) > 0:
+		t, g.want = g.want[0], g.want[1:]
+	case g.burst > 0:
+		t = g.client()
+		g.burst--
 	case oneIn(g.r, 4) || len(g.tuples) == 0:
 		t = g.client()
 	default:
@@ -170,16 +181,30 @@ func (g *generator) tcp(l4 []byte, t m.Tuple) {
 	if len(l4) >= 24 && oneIn(g.r, 4) {
 		l4[12] = 6 << 4
 	}
-	known := g.w.Find(t)
-	kinds := []byte{m.SYN, m.SYN, m.SYN, m.SYN, m.SYN, m.ACK, m.FIN | m.ACK}
-	switch {
-	case known != nil && known.Dir == m.Reply:
-		kinds = []byte{m.SYN | m.ACK, m.ACK, m.ACK, m.ACK, m.FIN | m.ACK, m.FIN, m.RST, m.SYN}
-	case known != nil:
-		kinds = []byte{m.SYN, m.SYN, m.ACK, m.ACK, m.ACK, m.ACK, m.FIN | m.ACK, m.FIN, m.RST | m.ACK}
-	}
-	l4[13] = pick(g.r, kinds)
+	l4[13] = pick(g.r, g.kinds(g.w.Find(t)))
 	if oneIn(g.r, 16) {
 		l4[13] = byte(g.r.Uint32())
 	}
+}
+
+// kinds are flags of packets that may come next, in the direction of an entry,
+// or of a client that has none.
+func (g *generator) kinds(f *m.Flow) []byte {
+	var kinds []byte
+	switch {
+	case f == nil:
+		return []byte{m.SYN, m.SYN, m.SYN, m.SYN, m.SYN, m.ACK, m.FIN | m.ACK}
+	case f.Dir == m.Reply && f.State == m.FlowNew:
+		kinds = []byte{m.SYN | m.ACK, m.SYN | m.ACK, m.SYN | m.ACK, m.ACK}
+	case f.Dir == m.Reply:
+		kinds = []byte{m.SYN | m.ACK, m.ACK, m.ACK, m.ACK, m.SYN}
+	case f.State == m.FlowAnswered:
+		kinds = []byte{m.ACK, m.ACK, m.ACK, m.SYN, m.SYN | m.ACK}
+	default:
+		kinds = []byte{m.SYN, m.SYN, m.ACK, m.ACK, m.ACK, m.ACK}
+	}
+	if g.calm && !oneIn(g.r, 10) {
+		return kinds
+	}
+	return append(kinds, m.FIN|m.ACK, m.FIN, m.RST|m.ACK&^byte(f.Dir*m.ACK))
 }

@@ -97,8 +97,12 @@ func newControl(r *rand.Rand) m.Control {
 		ReplyLimit: pick(r, []uint32{0, 1, 2, 10, 1000}),
 		Heartbeat:  1 << 40, LossAfter: pick(r, []uint64{0, 0, 1, 1e9}),
 	}
+	lasting := oneIn(r, 2) // flows fill the table
 	for i := range c.Idle {
 		c.Idle[i] = newIdle(r)
+		if lasting {
+			c.Idle[i] = pick(r, []uint32{20_000, 1<<31 - 1})
+		}
 	}
 	c.HashA, c.HashB = r.Uint64()|1, r.Uint64()|1
 	return c
