@@ -3,6 +3,7 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 
@@ -56,6 +57,9 @@ func (b *build) load(object *ebpf.CollectionSpec, specs map[string]*ebpf.MapSpec
 			replacements[p.name] = m
 		}
 	}
+	if err := setFlowShift(object, b.maps.Flows); err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
 	// Links refuse a program whose attach type differs from their own, and
 	// not every version of the library fills it in.
 	object.Programs[LBProgFairlead].AttachType = ebpf.AttachXDP
@@ -66,6 +70,11 @@ func (b *build) load(object *ebpf.CollectionSpec, specs map[string]*ebpf.MapSpec
 	defer loaded.Close()
 	b.prog = loaded.DetachProgram(LBProgFairlead)
 	return b.maps.view()
+}
+
+// setFlowShift tells the program how large its flow table is.
+func setFlowShift(object *ebpf.CollectionSpec, flows *ebpf.Map) error {
+	return object.Variables[LBVarFlowShift].Set(uint32(64 - bits.TrailingZeros32(flows.MaxEntries())))
 }
 
 func (b *build) mapOf(p place, spec *ebpf.MapSpec) (*ebpf.Map, error) {
@@ -102,10 +111,10 @@ func (b *build) pin(fill func(*Maps) error) error {
 }
 
 // fill gives new maps their contents. Counters get theirs when the program has
-// changed, see carry.
+// changed, see carryCounters.
 func (b *build) fill(fill func(*Maps) error) error {
 	for _, p := range places {
-		if b.plan.fates[p.name] != fateCopy || p.carried() {
+		if b.plan.fates[p.name] != fateCopy || p.counts {
 			continue
 		}
 		if err := copyRows(*p.field(b.maps), *p.field(b.old)); err != nil {
@@ -113,11 +122,9 @@ func (b *build) fill(fill func(*Maps) error) error {
 		}
 	}
 	if b.plan.fates[LBMapControl] != fateKeep {
-		hz, err := kernelHz()
-		if err != nil {
+		if err := b.maps.control.init(); err != nil {
 			return err
 		}
-		b.maps.control.setHz(hz)
 	}
 	if b.plan.fates[mapJournal] == fateDrop {
 		if err := b.keepJournal(); err != nil {
@@ -142,16 +149,6 @@ func (b *build) keepJournal() error {
 		return err
 	}
 	return b.maps.WriteJournal(j)
-}
-
-// carried reports whether carry writes the map.
-func (p place) carried() bool {
-	for counters, base := range bases {
-		if p.name == counters || p.name == base {
-			return true
-		}
-	}
-	return false
 }
 
 func (b *build) close() error {

@@ -1,6 +1,8 @@
 package loader
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"os"
@@ -77,7 +79,9 @@ func (v *ControlView) Mode() Mode { return Mode(v.load(&v.c.Mode)) }
 // from before count as absent.
 func (v *ControlView) SetMode(m Mode) {
 	if v.Mode() == ModeOff && m != ModeOff {
-		atomic.AddUint32(&v.c.Era, 1)
+		if era := atomic.AddUint32(&v.c.Era, 1); era == uint32(LBSpecialEraERA_BUSY) {
+			v.store(&v.c.Era, uint32(LBSpecialEraERA_FREE)+1)
+		}
 	}
 	v.store(&v.c.Mode, uint32(m))
 }
@@ -150,8 +154,20 @@ func (v *ControlView) SetLossAfter(d time.Duration) {
 	runtime.KeepAlive(v)
 }
 
-func (v *ControlView) setHz(hz uint32) {
+// init gives a new control map what it never changes again.
+func (v *ControlView) init() error {
+	hz, err := kernelHz()
+	if err != nil {
+		return err
+	}
 	v.store(&v.c.Hz, hz)
+	for _, hash := range []*uint64{&v.c.HashA, &v.c.HashB} {
+		var random [8]byte
+		_, _ = rand.Read(random[:]) // never fails
+		atomic.StoreUint64(hash, binary.NativeEndian.Uint64(random[:])|1)
+	}
+	runtime.KeepAlive(v)
+	return nil
 }
 
 // monotonic returns CLOCK_MONOTONIC in ns, the clock of bpf_ktime_get_ns.

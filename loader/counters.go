@@ -3,9 +3,25 @@ package loader
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
+
+// The kernel counts by row of backends. What a service counted is what its
+// backends did, those that are gone included:
+//
+//	sum of a backend = backend_counters, all CPUs + backend_base
+//	sum of a service = service_base + sums of all rows of backends of its row
+//
+// A row of backends stays its service's when it is free. When it gets another
+// owner, its sum is folded into service_base first and then set to zero. One
+// write adds the sum and says whose it is, so that who reads in between, or
+// goes on after a crash in between, does not count it twice. A row of services
+// that gets another owner starts with no rows of backends that count anything,
+// and then with no base.
+//
+// Rows that are free count no more: who frees them waits until no packet can.
 
 // A Table is one of the two tables of counters.
 type Table string
@@ -16,55 +32,192 @@ const (
 	TableBackends Table = "backend"
 )
 
-// counters returns the per-CPU map of a table and its base.
-func (m *Maps) counters(t Table) (perCPU, base *ebpf.Map) {
-	if t == TableServices {
-		return m.ServiceCounters, m.ServiceBase
-	}
-	return m.BackendCounters, m.BackendBase
+// A serviceBase is a row of service_base.
+type serviceBase struct {
+	Counters
+	// FoldedRow and FoldedGen are the row and the generation of the backend that
+	// was folded last.
+	FoldedRow, FoldedGen uint32
 }
 
-// ReadCounters returns what was counted for each row of a table: the sum over
-// all CPUs, and what was counted before the table grew.
-func (m *Maps) ReadCounters(t Table) ([]Counters, error) {
-	perCPU, base := m.counters(t)
-	sums, err := sumCounters(perCPU, base)
-	if err != nil {
-		return nil, fmt.Errorf("read counters of %ss: %w", t, err)
+// has reports whether the sum of a row of backends is in s already. No owner
+// has generation 0.
+func (s *serviceBase) has(row int, b *Backend) bool {
+	return b.Gen != 0 && s.FoldedGen == b.Gen && s.FoldedRow == uint32(row)
+}
+
+// A tally is what the sums are made of.
+type tally struct {
+	bases    []serviceBase // by row of services
+	backends []Backend
+	sums     []Counters // by row of backends
+}
+
+// readTally returns a tally in which nothing was folded halfway.
+func (m *Maps) readTally() (*tally, error) {
+	t := &tally{}
+	var err error
+	if t.bases, err = ReadArray[serviceBase](m.ServiceBase); err != nil {
+		return nil, err
 	}
+	for {
+		if t.backends, err = ReadArray[Backend](m.Backends); err != nil {
+			return nil, err
+		}
+		if t.sums, err = sumCounters(m.BackendCounters, m.BackendBase); err != nil {
+			return nil, err
+		}
+		now, err := ReadArray[serviceBase](m.ServiceBase)
+		if err != nil || slices.Equal(now, t.bases) {
+			return t, err
+		}
+		t.bases = now
+	}
+}
+
+// each calls f with every row of backends whose sum is not in its service's
+// base yet.
+func (t *tally) each(f func(row int, b *Backend, sum Counters)) {
+	for row := range t.backends[:min(len(t.backends), len(t.sums))] {
+		b := &t.backends[row]
+		if int(b.Service) < len(t.bases) && !t.bases[b.Service].has(row, b) {
+			f(row, b, t.sums[row])
+		}
+	}
+}
+
+// ReadCounters returns what was counted for each row of a table.
+func (m *Maps) ReadCounters(t Table) ([]Counters, error) {
+	if t == TableBackends {
+		sums, err := sumCounters(m.BackendCounters, m.BackendBase)
+		return sums, wrap(err, "read counters of backends")
+	}
+	all, err := m.readTally()
+	if err != nil {
+		return nil, fmt.Errorf("read counters of services: %w", err)
+	}
+	sums := make([]Counters, len(all.bases))
+	for row := range all.bases {
+		sums[row] = all.bases[row].Counters
+	}
+	all.each(func(_ int, b *Backend, sum Counters) { sums[b.Service].add(sum) })
 	return sums, nil
 }
 
-// ResetCounters sets the counters of a row to 0, for a new owner. What is
-// counted for the row at the same time may be lost.
-func (m *Maps) ResetCounters(t Table, row uint32) error {
-	perCPU, base := m.counters(t)
-	cpus, err := ebpf.PossibleCPU()
+// ResetCounters lets the counters of free rows start at 0, for new owners; a
+// service keeps what backends counted whose rows these were. Being killed and
+// done again changes nothing. Rows of services come before those of their
+// backends.
+func (m *Maps) ResetCounters(t Table, rows ...uint32) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	backends, err := ReadArray[Backend](m.Backends)
 	if err != nil {
-		return err
+		return fmt.Errorf("read backends: %w", err)
 	}
-	if err := perCPU.Put(row, make([]Counters, cpus)); err != nil {
-		return fmt.Errorf("reset counters of %s %d: %w", t, row, err)
-	}
-	if err := base.Put(row, Counters{}); err != nil {
-		return fmt.Errorf("reset counters of %s %d: %w", t, row, err)
+	for _, row := range rows {
+		if t == TableServices {
+			err = m.resetService(row, backends)
+		} else {
+			err = m.fold(row, backends)
+		}
+		if err != nil {
+			return fmt.Errorf("reset counters of %s %d: %w", t, row, err)
+		}
 	}
 	return nil
 }
 
-// ReadVerdicts returns the number of packets by verdict.
-func (m *Maps) ReadVerdicts() ([Verdicts]uint64, error) {
-	var sums [Verdicts]uint64
-	for v := range sums {
-		var each []uint64
-		if err := m.Verdicts.Lookup(uint32(v), &each); err != nil {
-			return sums, fmt.Errorf("read verdicts: %w", err)
-		}
-		for _, n := range each {
-			sums[v] += n
+func (m *Maps) resetService(row uint32, backends []Backend) error {
+	for i := range backends {
+		if b := &backends[i]; b.Service == row && b.Gen != 0 {
+			if err := m.zero(uint32(i)); err != nil {
+				return err
+			}
 		}
 	}
-	return sums, nil
+	return m.ServiceBase.Put(row, serviceBase{})
+}
+
+// fold moves the sum of a row of backends to its service.
+func (m *Maps) fold(row uint32, backends []Backend) error {
+	b := &backends[row]
+	if b.Gen == 0 {
+		return nil // it has had no owner, so it has counted nothing
+	}
+	var base serviceBase
+	if err := m.ServiceBase.Lookup(b.Service, &base); err != nil {
+		return err
+	}
+	if last := base.FoldedRow; int(last) < len(backends) && base.has(int(last), &backends[last]) {
+		if err := m.zero(last); err != nil { // who was killed may have left that
+			return err
+		}
+	}
+	if !base.has(int(row), b) {
+		sum, err := m.sumOf(row)
+		if err != nil {
+			return err
+		}
+		base.add(sum)
+		base.FoldedRow, base.FoldedGen = row, b.Gen
+		if err := m.ServiceBase.Put(b.Service, base); err != nil {
+			return err
+		}
+	}
+	return m.zero(row)
+}
+
+// sumOf returns what a row of backends has counted.
+func (m *Maps) sumOf(row uint32) (sum Counters, err error) {
+	var each []Counters
+	if err := errors.Join(m.BackendBase.Lookup(row, &sum), m.BackendCounters.Lookup(row, &each)); err != nil {
+		return sum, err
+	}
+	for _, c := range each {
+		sum.add(c)
+	}
+	return sum, nil
+}
+
+// zero forgets what a row of backends has counted.
+func (m *Maps) zero(row uint32) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return err
+	}
+	if err := m.BackendCounters.Put(row, make([]Counters, cpus)); err != nil {
+		return err
+	}
+	return m.BackendBase.Put(row, Counters{})
+}
+
+// ReadVerdicts returns the number of packets by verdict.
+func (m *Maps) ReadVerdicts() (sums [Verdicts]uint64, err error) {
+	err = wrap(sumRows(m.Verdicts, sums[:]), "read verdicts")
+	return sums, err
+}
+
+// ReadEvictions returns the number of entries that the flow table gave up for
+// others, by kind.
+func (m *Maps) ReadEvictions() (sums [Evictions]uint64, err error) {
+	err = wrap(sumRows(m.Evictions, sums[:]), "read evictions")
+	return sums, err
+}
+
+// sumRows fills sums with the first rows of a per-CPU array of numbers.
+func sumRows(m *ebpf.Map, sums []uint64) error {
+	for row := range sums {
+		var each []uint64
+		if err := m.Lookup(uint32(row), &each); err != nil {
+			return err
+		}
+		for _, n := range each {
+			sums[row] += n
+		}
+	}
+	return nil
 }
 
 // sumCounters returns perCPU summed over CPUs, plus base if there is one, by row.
@@ -89,21 +242,6 @@ func sumCounters(perCPU, base *ebpf.Map) ([]Counters, error) {
 	return sums, nil
 }
 
-// readArray fills values with all values of an array, in order; those of a
-// per-CPU array are as many as there are CPUs for each row.
-func readArray[T any](m *ebpf.Map, values []T) error {
-	var cursor ebpf.MapBatchCursor
-	keys := make([]uint32, m.MaxEntries())
-	n, err := m.BatchLookup(&cursor, keys, values, nil)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return err
-	}
-	if n != len(keys) {
-		return fmt.Errorf("read %d of %d rows", n, len(keys))
-	}
-	return nil
-}
-
 // add adds d to c.
 func (c *LBCounters) add(d Counters) {
 	for dir := range c.Packets {
@@ -111,79 +249,4 @@ func (c *LBCounters) add(d Counters) {
 		c.Bytes[dir] += d.Bytes[dir]
 	}
 	c.Flows += d.Flows
-}
-
-// carryCounters makes the sums of the instance in dir exact after it has taken
-// the place of the one in from: rows that still have the same owner go on
-// where the old maps, which nobody counts in any more, ended. When back is set,
-// dir is the older one again: its rows are added what was counted meanwhile.
-//
-// Going forward it may be done again: it sets bases, from maps that stay.
-func carryCounters(dir, from string, back bool) error {
-	to, err := loadMaps(dir)
-	if err != nil {
-		return err
-	}
-	defer to.close()
-	old, err := loadMaps(from)
-	if err != nil {
-		return err
-	}
-	defer old.close()
-	for _, t := range []Table{TableServices, TableBackends} {
-		if err := carryTable(t, to, old, back); err != nil {
-			return fmt.Errorf("carry counters of %ss: %w", t, err)
-		}
-	}
-	return nil
-}
-
-func carryTable(t Table, to, old *Maps, back bool) error {
-	counters, base := to.counters(t)
-	oldCounters, oldBase := old.counters(t)
-	same, err := sameMap(counters, oldCounters)
-	if err != nil || same || !carries(oldCounters, oldBase, counters, base) {
-		return err
-	}
-	if back {
-		oldBase = nil
-	}
-	sums, err := sumCounters(oldCounters, oldBase)
-	if err != nil {
-		return err
-	}
-	owners, err := to.owners(t)
-	if err != nil {
-		return err
-	}
-	oldOwners, err := old.owners(t)
-	if err != nil {
-		return err
-	}
-	for row, sum := range sums[:min(len(sums), int(base.MaxEntries()))] {
-		if row >= len(owners) || row >= len(oldOwners) || owners[row] != oldOwners[row] {
-			continue
-		}
-		if back {
-			var had Counters
-			if err := base.Lookup(uint32(row), &had); err != nil {
-				return err
-			}
-			sum.add(had)
-		}
-		if err := base.Put(uint32(row), sum); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// carries reports whether all maps are there and of this version.
-func carries(maps ...*ebpf.Map) bool {
-	for _, m := range maps {
-		if m == nil || int(m.ValueSize()) != countersSize {
-			return false
-		}
-	}
-	return true
 }

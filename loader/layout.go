@@ -2,6 +2,7 @@ package loader
 
 import (
 	"math/bits"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 )
@@ -15,8 +16,8 @@ type Sizes struct {
 	Services  uint32 // rows of services
 	Backends  uint32 // rows of backends
 	Slots     uint32 // slots of all services, with room to swing
-	// Flows is the number of flows; each takes two entries. 0 means the size
-	// that the object was compiled with.
+	// Flows is the number of flows, see [Maps.FlowRoom]. 0 means the size that
+	// the object was compiled with.
 	Flows uint32
 }
 
@@ -45,11 +46,10 @@ const (
 // Reading is safe for concurrent use. Only package datapath writes.
 type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
-	ServiceCounters, BackendCounters, Verdicts                 *ebpf.Map
-	Flows, Standby, Devices, Replies                           *ebpf.Map
+	BackendCounters, Verdicts, Evictions                       *ebpf.Map
+	Flows, Drafts, Standby, Devices, Replies                   *ebpf.Map
 
-	// ServiceBase and BackendBase hold what was counted in maps that were
-	// outgrown. Each row is a Counters.
+	// ServiceBase and BackendBase hold what was counted before, see counters.go.
 	ServiceBase, BackendBase *ebpf.Map
 	// ServiceNames holds names by row of Services.
 	ServiceNames *ebpf.Map
@@ -72,6 +72,9 @@ type place struct {
 	// linked says that user space writes the map in step with other linked
 	// ones: when one of them is made anew, so are all.
 	linked bool
+	// counts says that the map holds what rows have counted. Such maps are
+	// filled by carryCounters, and useless without each other.
+	counts bool
 }
 
 // places is the layout of the pin directory: every map, in the order in which
@@ -84,15 +87,16 @@ var places = []place{
 	{name: LBMapBackends, field: func(m *Maps) **ebpf.Map { return &m.Backends }, size: Sizes.backends, rows: true, linked: true},
 	{name: LBMapSlots, field: func(m *Maps) **ebpf.Map { return &m.Slots }, size: Sizes.slots, rows: true, linked: true},
 	{name: LBMapTurns, field: func(m *Maps) **ebpf.Map { return &m.Turns }, size: Sizes.services, rows: true},
-	{name: LBMapServiceCounters, field: func(m *Maps) **ebpf.Map { return &m.ServiceCounters }, size: Sizes.services, rows: true},
-	{name: LBMapBackendCounters, field: func(m *Maps) **ebpf.Map { return &m.BackendCounters }, size: Sizes.backends, rows: true},
+	{name: LBMapBackendCounters, field: func(m *Maps) **ebpf.Map { return &m.BackendCounters }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: LBMapVerdicts, field: func(m *Maps) **ebpf.Map { return &m.Verdicts }},
+	{name: LBMapEvictions, field: func(m *Maps) **ebpf.Map { return &m.Evictions }},
 	{name: LBMapFlows, field: func(m *Maps) **ebpf.Map { return &m.Flows }, size: Sizes.flows, rows: true},
+	{name: LBMapDrafts, field: func(m *Maps) **ebpf.Map { return &m.Drafts }},
 	{name: LBMapStandby, field: func(m *Maps) **ebpf.Map { return &m.Standby }},
 	{name: LBMapDevices, field: func(m *Maps) **ebpf.Map { return &m.Devices }},
 	{name: LBMapReplies, field: func(m *Maps) **ebpf.Map { return &m.Replies }},
-	{name: mapServiceBase, field: func(m *Maps) **ebpf.Map { return &m.ServiceBase }, size: Sizes.services, rows: true},
-	{name: mapBackendBase, field: func(m *Maps) **ebpf.Map { return &m.BackendBase }, size: Sizes.backends, rows: true},
+	{name: mapServiceBase, field: func(m *Maps) **ebpf.Map { return &m.ServiceBase }, size: Sizes.services, rows: true, linked: true, counts: true},
+	{name: mapBackendBase, field: func(m *Maps) **ebpf.Map { return &m.BackendBase }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: mapServiceNames, field: func(m *Maps) **ebpf.Map { return &m.ServiceNames }, size: Sizes.services, rows: true, linked: true},
 	{name: mapJournal, field: func(m *Maps) **ebpf.Map { return &m.Journal }},
 }
@@ -105,12 +109,6 @@ const (
 	mapJournal      = "journal"
 )
 
-// bases are the maps that go with counters: each pair is made anew together.
-var bases = map[string]string{
-	LBMapServiceCounters: mapServiceBase,
-	LBMapBackendCounters: mapBackendBase,
-}
-
 func (s Sizes) listeners() uint32 { return entries(s.Listeners) }
 func (s Sizes) vips() uint32      { return entries(s.VIPs) }
 func (s Sizes) services() uint32  { return entries(s.Services) }
@@ -120,14 +118,14 @@ func (s Sizes) flows() uint32 {
 	if s.Flows == 0 {
 		return 0
 	}
-	return entries(min(s.Flows, 1<<30) * 2)
+	return entries((s.Flows-1)/bucketFlows + 1)
 }
 
 // mapSpecs returns the specifications of all places by name, sized for s. Those
 // of the object are its own, so that programs load against them.
 func mapSpecs(object *ebpf.CollectionSpec, s Sizes) map[string]*ebpf.MapSpec {
 	specs := map[string]*ebpf.MapSpec{
-		mapServiceBase:  array(mapServiceBase, object.Maps[LBMapServiceCounters].ValueSize),
+		mapServiceBase:  array(mapServiceBase, uint32(unsafe.Sizeof(serviceBase{}))),
 		mapBackendBase:  array(mapBackendBase, object.Maps[LBMapBackendCounters].ValueSize),
 		mapServiceNames: array(mapServiceNames, NameSize),
 		mapJournal:      array(mapJournal, JournalSize),

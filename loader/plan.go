@@ -1,6 +1,10 @@
 package loader
 
-import "github.com/cilium/ebpf"
+import (
+	"slices"
+
+	"github.com/cilium/ebpf"
+)
 
 // A shape is what decides whether a pinned map can go on being used.
 type shape struct {
@@ -91,9 +95,13 @@ func (p plan) drop(name string) {
 func (p plan) agree() {
 	lost := func(name string) bool { return p.fates[name] == fateDrop || p.fates[name] == fateNew }
 	rowsLost := lost(LBMapServices) || lost(LBMapBackends)
+	countsLost := slices.ContainsFunc(places, func(pl place) bool { return pl.counts && lost(pl.name) })
+	if lost(LBMapControl) {
+		p.drop(LBMapFlows) // control knows where they stand, and which era is theirs
+	}
 	linkedFresh := false
 	for _, pl := range places {
-		if rowsLost && pl.rows {
+		if rowsLost && pl.rows || countsLost && pl.counts {
 			p.drop(pl.name)
 		}
 		linkedFresh = linkedFresh || pl.linked && p.fates[pl.name] != fateKeep
@@ -101,14 +109,6 @@ func (p plan) agree() {
 	for _, pl := range places {
 		if linkedFresh && pl.linked && p.fates[pl.name] == fateKeep {
 			p.fates[pl.name] = fateCopy
-		}
-	}
-	for counters, base := range bases {
-		if lost(counters) || lost(base) {
-			p.drop(counters)
-			p.drop(base)
-		} else if p.fates[counters] == fateCopy || p.fates[base] == fateCopy {
-			p.fates[counters], p.fates[base] = fateCopy, fateCopy
 		}
 	}
 }

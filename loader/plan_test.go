@@ -25,6 +25,7 @@ func TestPlanMaps(t *testing.T) {
 	linked := map[string]fate{
 		LBMapListeners: fateCopy, LBMapVips: fateCopy, LBMapServices: fateCopy,
 		LBMapBackends: fateCopy, LBMapSlots: fateCopy, mapServiceNames: fateCopy,
+		LBMapBackendCounters: fateCopy, mapServiceBase: fateCopy, mapBackendBase: fateCopy,
 	}
 	for _, tt := range []struct {
 		name   string
@@ -36,18 +37,20 @@ func TestPlanMaps(t *testing.T) {
 		{"the same sizes", Sizes{}, false, nil, nil},
 		{"sizes within the rounding", Sizes{Services: 16, Slots: 9}, false, nil, nil},
 		{"more slots take all rows that are written with them", Sizes{Slots: 17}, false, nil, linked},
-		{"more services take their counters too", Sizes{Services: 17}, false, nil, with(linked, map[string]fate{
-			LBMapTurns: fateCopy, LBMapServiceCounters: fateCopy, mapServiceBase: fateCopy,
+		{"more services take their turns too", Sizes{Services: 17}, false, nil, with(linked, map[string]fate{
+			LBMapTurns: fateCopy,
 		})},
 		{"more flows change nothing", Sizes{Flows: 5000}, false, nil, nil},
 		{"more flows, resized", Sizes{Flows: 5000}, true, nil, map[string]fate{LBMapFlows: fateDrop}},
 		{"flows of the same size, resized", Sizes{Flows: 512}, true, nil, nil},
-		{"a base that is missing drops its counters", Sizes{}, false, func(have map[string]shape) {
+		{"a base that is missing drops all counters", Sizes{}, false, func(have map[string]shape) {
 			delete(have, mapServiceBase)
-		}, map[string]fate{LBMapServiceCounters: fateDrop, mapServiceBase: fateNew}},
-		{"control of another schema is all that is lost", Sizes{}, false, func(have map[string]shape) {
+		}, with(linked, map[string]fate{
+			LBMapBackendCounters: fateDrop, mapServiceBase: fateNew, mapBackendBase: fateDrop,
+		})},
+		{"control of another schema takes the flows along", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapControl] = shape{typ: ebpf.Array, key: 4, value: 8, entries: 1}
-		}, map[string]fate{LBMapControl: fateDrop}},
+		}, map[string]fate{LBMapControl: fateDrop, LBMapFlows: fateDrop}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			have := shapesFor(t, Sizes{Flows: 512})
@@ -86,8 +89,13 @@ func TestEntriesAreRoundedUp(t *testing.T) {
 			t.Errorf("entries(%d) = %d, want %d", n, got, want)
 		}
 	}
-	if got := (Sizes{Flows: 1<<32 - 1}).flows(); got != 1<<31 {
-		t.Errorf("entries for all flows = %d, want %d", got, uint32(1<<31))
+}
+
+func TestBucketsHaveRoomForTheFlows(t *testing.T) {
+	for n, want := range map[uint32]uint32{0: 0, 1: 16, 48: 16, 49: 32, 96: 32, 97: 64, 131072: 1 << 16, 1<<32 - 1: 1 << 31} {
+		if got := (Sizes{Flows: n}).flows(); got != want {
+			t.Errorf("%d flows get %d buckets, want %d", n, got, want)
+		}
 	}
 }
 

@@ -11,10 +11,14 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
 
 	"fairlead/testenv"
 )
+
+// ignoreLayout lets cmp compare what the bindings have.
+var ignoreLayout = cmpopts.IgnoreUnexported(Control{}, Counters{}, Flow{}, FlowKey{}, Hop{}, LBBucket{})
 
 // A bench is a host with interfaces, and a pin directory to be.
 type bench struct {
@@ -233,27 +237,38 @@ func otherSchema(name string) func(*Lock) {
 	}
 }
 
-// setCounter counts n packets for a row that belongs to generation 1.
+// setCounter lets the backend of a row, and the service of the same row whose
+// only one it is, have counted n packets.
 func (b *bench) setCounter(row uint32, n uint64) {
 	b.t.Helper()
 	m := b.open().Maps()
-	each := make([]Counters, ebpf.MustPossibleCPU())
-	each[0].Packets[LBFlowDirDIR_FORWARD] = n
-	if err := m.Services.Put(row, Service{Gen: 1}); err != nil {
-		b.t.Fatal(err)
-	}
-	if err := m.ServiceCounters.Put(row, each); err != nil {
+	if err := errors.Join(
+		m.Services.Put(row, Service{Gen: 1}),
+		m.Backends.Put(row, Backend{Gen: 1, Service: row}),
+		m.BackendCounters.Put(row, counted(n)),
+	); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
+// counted returns a value of backend_counters: n packets, on the first CPU.
+func counted(n uint64) []Counters {
+	each := make([]Counters, ebpf.MustPossibleCPU())
+	each[0].Packets[LBFlowDirDIR_FORWARD] = n
+	return each
+}
+
+// wantCounter wants the service of a row, and the backend of the same row, to
+// have counted n packets.
 func (b *bench) wantCounter(row uint32, want uint64) {
 	b.t.Helper()
-	sums, err := b.open().Maps().ReadCounters(TableServices)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if got := sums[row].Packets[LBFlowDirDIR_FORWARD]; got != want {
-		b.t.Errorf("row %d counts %d packets, want %d", row, got, want)
+	for _, t := range []Table{TableServices, TableBackends} {
+		sums, err := b.open().Maps().ReadCounters(t)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if got := sums[row].Packets[LBFlowDirDIR_FORWARD]; got != want {
+			b.t.Errorf("%s %d counts %d packets, want %d", t, row, got, want)
+		}
 	}
 }

@@ -10,13 +10,13 @@ import (
 )
 
 // counting makes a Lock load a program that counts every packet twice: in row
-// 0 of service_counters, which grows, and in entry 0 of verdicts, which does
+// 0 of backend_counters, which grows, and in entry 0 of verdicts, which does
 // not. Another salt is another program.
 func counting(salt int32) func(*Lock) {
 	return func(l *Lock) {
 		l.spec = func() (*ebpf.CollectionSpec, error) {
 			ins := asm.Instructions{asm.Mov.Imm(asm.R7, salt), asm.StoreImm(asm.RFP, -4, 0, asm.Word)}
-			for _, name := range []string{LBMapServiceCounters, LBMapVerdicts} {
+			for _, name := range []string{LBMapBackendCounters, LBMapVerdicts} {
 				ins = append(ins, countIn(name)...)
 			}
 			ins = append(ins,

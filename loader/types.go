@@ -14,7 +14,7 @@ type (
 	Service = LBService
 	// Backend is a row of the backends map.
 	Backend = LBBackend
-	// Counters is what one CPU counted for a service or a backend.
+	// Counters is what one CPU counted for a backend, or a sum of such.
 	Counters = LBCounters
 	// FlowKey is the tuple of a packet as it arrives.
 	FlowKey = LBFlowKey
@@ -29,10 +29,31 @@ type (
 	// Verdict says what became of a packet and why. Its number is an index of
 	// the verdicts map.
 	Verdict = LBVerdict
+	// Eviction is a kind of entry that the flow table gave up for another one.
+	// Its number is an index of the evictions map.
+	Eviction = LBEviction
 )
 
 // Verdicts is the number of verdicts; each number below it is one.
 const Verdicts = LBVerdictVERDICT_MAX
+
+// Evictions is the number of kinds of evictions; each number below it is one.
+const Evictions = LBEvictionEVICT_MAX
+
+// evictions are the names of enum eviction, in its order.
+var evictions = [Evictions]string{
+	LBEvictionEVICT_UNANSWERED: "unanswered",
+	LBEvictionEVICT_ENDED:      "ended",
+	LBEvictionEVICT_SILENT:     "silent",
+}
+
+// String returns e's name, such as "silent".
+func (e Eviction) String() string {
+	if e >= Evictions {
+		return fmt.Sprintf("unknown_%d", uint32(e))
+	}
+	return evictions[e]
+}
 
 // A Kind is what a verdict does with its packet.
 type Kind string

@@ -32,6 +32,26 @@ func TestEveryVerdictHasItsName(t *testing.T) {
 	}
 }
 
+func TestEveryEvictionHasItsName(t *testing.T) {
+	spec, err := LoadLB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var enum *btf.Enum
+	if err := spec.Types.TypeByName("eviction", &enum); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range enum.Values {
+		e := Eviction(v.Value)
+		if got, want := "EVICT_"+strings.ToUpper(e.String()), v.Name; e < Evictions && got != want {
+			t.Errorf("eviction %d is called %q, want %q", v.Value, got, want)
+		}
+	}
+	if got := Evictions.String(); got != "unknown_3" {
+		t.Errorf("no eviction is called %q", got)
+	}
+}
+
 func TestUnknownVerdictHasNoKind(t *testing.T) {
 	v := Verdict(Verdicts)
 	if v.Kind() != "" || v.Reason() != "" || v.String() != "unknown_27" {

@@ -70,7 +70,7 @@ func (b *build) current(old *Instance) (bool, error) {
 	if b.plan.fresh() || old.prog == nil {
 		return false, nil
 	}
-	same, err := sameProgram(b.prog, old.prog)
+	same, err := b.sameProgram(old.prog)
 	if err != nil || !same {
 		return false, err
 	}
@@ -93,21 +93,31 @@ func (b *build) current(old *Instance) (bool, error) {
 }
 
 // sameProgram reports whether two programs have the same instructions and use
-// the same maps.
-func sameProgram(a, b *ebpf.Program) (bool, error) {
-	ia, err := a.Info()
-	if err != nil {
-		return false, err
+// the same of the pinned maps. Each has a map of constants of its own, which
+// says no more than the pinned ones: how large the flow table is.
+func (b *build) sameProgram(old *ebpf.Program) (bool, error) {
+	pinned := map[ebpf.MapID]bool{}
+	for _, p := range places {
+		info, err := (*p.field(b.maps)).Info()
+		if err != nil {
+			return false, err
+		}
+		id, _ := info.ID()
+		pinned[id] = true
 	}
-	ib, err := b.Info()
-	if err != nil {
-		return false, err
+	var tags [2]string
+	var maps [2][]ebpf.MapID
+	for i, prog := range []*ebpf.Program{b.prog, old} {
+		info, err := prog.Info()
+		if err != nil {
+			return false, err
+		}
+		ids, _ := info.MapIDs()
+		tags[i] = info.Tag
+		maps[i] = slices.DeleteFunc(ids, func(id ebpf.MapID) bool { return !pinned[id] })
+		slices.Sort(maps[i])
 	}
-	mapsA, _ := ia.MapIDs()
-	mapsB, _ := ib.MapIDs()
-	slices.Sort(mapsA)
-	slices.Sort(mapsB)
-	return ia.Tag == ib.Tag && slices.Equal(mapsA, mapsB), nil
+	return tags[0] == tags[1] && slices.Equal(maps[0], maps[1]), nil
 }
 
 // report says what b does to the maps of the old instance.

@@ -94,7 +94,7 @@ func TestGrowthKeepsRows(t *testing.T) {
 	if err := errors.Join(
 		m.Turns.Put(uint32(3), uint64(11)),
 		m.Listeners.Put(Listener{Addr: 1, Port: 2, Proto: 6}, uint32(3)),
-		m.Flows.Put(FlowKey{Saddr: 1}, Flow{Service: 3}),
+		m.Flows.Put(uint32(7), LBBucket{Places: [8]LBFlow{5: {Service: 3}}}),
 		m.WriteServiceName(3, "web"),
 	); err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestGrowthKeepsRows(t *testing.T) {
 	r := b.attach(o, nil)
 	want := []Growth{
 		{LBMapServices, 16, 64}, {LBMapSlots, 16, 32}, {LBMapTurns, 16, 64},
-		{LBMapServiceCounters, 16, 64}, {mapServiceBase, 16, 64}, {mapServiceNames, 16, 64},
+		{mapServiceBase, 16, 64}, {mapServiceNames, 16, 64},
 	}
 	if diff := cmp.Diff(want, r.Grown); diff != "" {
 		t.Errorf("grown (-want +got):\n%s", diff)
@@ -131,11 +131,11 @@ func (b *bench) wantRowsOfGrowth() {
 	m := b.open().Maps()
 	var turn uint64
 	var service uint32
-	var flow Flow
+	var bucket LBBucket
 	if err := errors.Join(
 		m.Turns.Lookup(uint32(3), &turn),
 		m.Listeners.Lookup(Listener{Addr: 1, Port: 2, Proto: 6}, &service),
-		m.Flows.Lookup(FlowKey{Saddr: 1}, &flow),
+		m.Flows.Lookup(uint32(7), &bucket),
 	); err != nil {
 		b.t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func (b *bench) wantRowsOfGrowth() {
 		b.t.Fatal(err)
 	}
 	slots := m.SlotsView()
-	got := []any{turn, service, flow.Service, len(names), names[3], slots.Len(), slots.Load(15), slots.Load(31)}
+	got := []any{turn, service, bucket.Places[5].Service, len(names), names[3], slots.Len(), slots.Load(15), slots.Load(31)}
 	want := []any{uint64(11), uint32(3), uint32(3), 64, "web", 32, uint32(4), uint32(5)}
 	if diff := cmp.Diff(want, got); diff != "" {
 		b.t.Errorf("rows after growth (-want +got):\n%s", diff)
@@ -170,8 +170,9 @@ func TestOtherSchemaIsDroppedAndReported(t *testing.T) {
 		want []string
 	}{
 		{LBMapVerdicts, []string{LBMapVerdicts}},
-		{LBMapServiceCounters, []string{LBMapServiceCounters, mapServiceBase}},
+		{LBMapBackendCounters, []string{LBMapBackendCounters, mapServiceBase, mapBackendBase}},
 		{LBMapFlows, nil},
+		{LBMapControl, []string{LBMapControl}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t)
@@ -194,7 +195,7 @@ func TestLostServicesTakeTheirRowsAlong(t *testing.T) {
 	b := newBench(t)
 	b.attach(two, otherSchema(LBMapServices))
 	r := b.attach(two, nil)
-	for _, name := range []string{LBMapServices, LBMapBackends, LBMapSlots, LBMapServiceCounters, mapServiceNames} {
+	for _, name := range []string{LBMapServices, LBMapBackends, LBMapSlots, LBMapBackendCounters, mapServiceNames} {
 		if !slices.Contains(r.Dropped, name) {
 			t.Errorf("%s was not dropped: %v", name, r.Dropped)
 		}
@@ -210,14 +211,15 @@ func TestResizeFlows(t *testing.T) {
 	o.Sizes.Flows = 100
 	b.attach(o, nil)
 	m := b.open().Maps()
-	if got := m.Flows.MaxEntries(); got != 256 {
-		t.Errorf("flow table for 100 flows has %d entries, want 256", got)
+	if got := m.Flows.MaxEntries(); got != 64 || m.FlowRoom() != 192 {
+		t.Errorf("flow table for 100 flows has %d buckets for %d flows, want 64 for 192", got, m.FlowRoom())
 	}
 	for i := range uint32(10) {
-		if err := m.Flows.Put(FlowKey{Saddr: i}, Flow{}); err != nil {
+		if err := m.Flows.Put(i, LBBucket{Places: [8]LBFlow{3: {Era: 1}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	before := hashes(t, m)
 	o.Sizes.Flows = 1000
 	if r := b.attach(o, nil); r.Outcome != OutcomeUnchanged || r.FlowsDropped != 0 {
 		t.Errorf("without ResizeFlows: %+v, want unchanged", r)
@@ -226,9 +228,26 @@ func TestResizeFlows(t *testing.T) {
 	if r := b.attach(o, nil); r.FlowsDropped != 5 || r.Dropped != nil {
 		t.Errorf("with ResizeFlows: %+v, want 5 flows dropped", r)
 	}
-	if got := b.open().Maps().Flows.MaxEntries(); got != 2048 {
-		t.Errorf("resized table has %d entries, want 2048", got)
+	m = b.open().Maps()
+	if got := m.Flows.MaxEntries(); got != 512 {
+		t.Errorf("resized table has %d buckets, want 512", got)
 	}
+	if got := hashes(t, m); got != before {
+		t.Errorf("hashes = %x, were %x, though control was kept", got, before)
+	}
+}
+
+// hashes returns what says where a key stands in the flow table.
+func hashes(t *testing.T, m *Maps) [2]uint64 {
+	t.Helper()
+	var c Control
+	if err := m.Control.Lookup(uint32(0), &c); err != nil {
+		t.Fatal(err)
+	}
+	if c.HashA&c.HashB&1 == 0 || c.HashA == c.HashB {
+		t.Errorf("hashes = %#x, %#x, want two odd random numbers", c.HashA, c.HashB)
+	}
+	return [2]uint64{c.HashA, c.HashB}
 }
 
 func TestFailureAtAnyStepKeepsOldInstance(t *testing.T) {

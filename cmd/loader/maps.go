@@ -129,13 +129,15 @@ type statsView struct {
 	Packets  uint64                 `json:"packets"`
 	Kinds    map[loader.Kind]uint64 `json:"kinds"`
 	Verdicts map[string]uint64      `json:"verdicts"`
+	// Evictions are the entries that the flow table gave up for others.
+	Evictions map[string]uint64 `json:"evictions"`
 	// Forwarded are the sums over the services that there are.
 	Forwarded datapath.Counters `json:"forwarded"`
 }
 
 func stats(_ *cli.Context, v *datapath.View) table {
 	kinds := []loader.Kind{loader.KindPass, loader.KindForward, loader.KindAnswer, loader.KindDrop}
-	s := statsView{Kinds: map[loader.Kind]uint64{}, Verdicts: v.Verdicts}
+	s := statsView{Kinds: map[loader.Kind]uint64{}, Verdicts: v.Verdicts, Evictions: v.Evictions}
 	t := table{titles: []string{"VERDICT", "PACKETS"}}
 	for i := range loader.Verdicts {
 		n := v.Verdicts[i.String()]
@@ -155,6 +157,9 @@ func stats(_ *cli.Context, v *datapath.View) table {
 		t.rows = append(t.rows, []string{"all " + string(k), number(s.Kinds[k])})
 	}
 	t.rows = append(t.rows, []string{"all", number(s.Packets)})
+	for i := range loader.Evictions {
+		t.rows = append(t.rows, []string{"evicted " + i.String(), number(v.Evictions[i.String()])})
+	}
 	t.json = s
 	return t
 }

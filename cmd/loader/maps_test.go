@@ -49,7 +49,8 @@ func held(string) (*datapath.View, error) {
 				Backends: []datapath.BackendView{{Address: "10.2.1.5:*", State: "drain"}}, Counters: counters(4),
 			},
 		},
-		Verdicts: map[string]uint64{},
+		Verdicts:  map[string]uint64{},
+		Evictions: map[string]uint64{"unanswered": 7, "ended": 8, "silent": 9},
 	}
 	for i := range loader.Verdicts {
 		v.Verdicts[i.String()] = uint64(i) % 3
@@ -59,7 +60,7 @@ func held(string) (*datapath.View, error) {
 
 func TestMaps(t *testing.T) {
 	empty := func(string) (*datapath.View, error) {
-		return &datapath.View{Services: []datapath.ServiceView{}, Verdicts: map[string]uint64{}}, nil
+		return &datapath.View{Services: []datapath.ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}}, nil
 	}
 	for _, row := range []struct {
 		golden, args string

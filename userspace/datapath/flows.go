@@ -27,59 +27,77 @@ type FlowView struct {
 
 // flowStates are the names of enum flow_state.
 var flowStates = [...]string{
-	loader.LBFlowStateFLOW_NEW: "new", loader.LBFlowStateFLOW_ESTABLISHED: "established",
-	loader.LBFlowStateFLOW_FIN: "fin", loader.LBFlowStateFLOW_CLOSED: "closed",
-	loader.LBFlowStateFLOW_RESET: "reset",
+	loader.LBFlowStateFLOW_NEW: "new", loader.LBFlowStateFLOW_ANSWERED: "answered",
+	loader.LBFlowStateFLOW_ESTABLISHED: "established", loader.LBFlowStateFLOW_FIN: "fin",
+	loader.LBFlowStateFLOW_CLOSED: "closed", loader.LBFlowStateFLOW_RESET: "reset",
 }
 
 // A moment is what tells entries that count from those that do not.
-type moment struct{ now, era, hz uint32 }
+type moment struct{ now, era, epoch, hz uint32 }
 
 func present(maps *loader.Maps) (moment, error) {
 	now, err := Now()
-	return moment{now, maps.ControlView().Era(), maps.ControlView().Hz()}, err
+	c := maps.ControlView()
+	return moment{now, c.Era(), c.Epoch(), c.Hz()}, err
 }
 
-// age returns the ticks since f's last packet. Another CPU's clock may be ahead.
-func (m moment) age(f *loader.Flow) uint32 {
-	if f.Seen-m.now <= m.hz {
+// age returns the ticks since a tick. Another CPU's clock may be ahead.
+func (m moment) age(tick uint32) uint32 {
+	if tick-m.now <= m.hz {
 		return 0
 	}
-	return m.now - f.Seen
+	return m.now - tick
 }
 
 // expired reports whether the datapath treats f as absent.
-func (m moment) expired(f *loader.Flow) bool { return f.Era != m.era || m.age(f) > f.Idle }
+func (m moment) expired(f *loader.Flow) bool {
+	due := f.Epoch != m.epoch || m.age(f.Checked) >= m.hz
+	return f.Era != m.era || due && m.age(f.Seen) > f.Idle
+}
+
+// forward reports whether f is the forward entry of its flow.
+func forward(f *loader.Flow) bool { return f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) }
+
+// eachEntry calls f with every entry of the flow table, and with what time it
+// is, until f returns false.
+func eachEntry(maps *loader.Maps, f func(*loader.FlowTable, loader.Entry, moment) bool) error {
+	at, err := present(maps)
+	if err != nil {
+		return err
+	}
+	table, err := maps.FlowTable()
+	if err != nil {
+		return err
+	}
+	table.Each(func(e loader.Entry) bool { return f(table, e, at) })
+	return table.Close()
+}
 
 // Flows calls f with every live flow until f returns false. Entries that come
-// or go meanwhile may be missed, or be seen twice.
+// or go meanwhile may be missed.
 func Flows(maps *loader.Maps, f func(FlowView) bool) error {
 	r, err := read(maps)
 	if err != nil {
 		return err
 	}
-	at, err := present(maps)
-	if err != nil {
-		return err
-	}
-	hz := float64(max(1, at.hz))
-	return maps.ReadFlows(func(k loader.FlowKey, fl loader.Flow) bool {
-		if fl.Dir != uint8(loader.LBFlowDirDIR_FORWARD) || at.expired(&fl) || r.gone(&fl) {
+	return eachEntry(maps, func(_ *loader.FlowTable, e loader.Entry, at moment) bool {
+		if !forward(&e.Flow) || at.expired(&e.Flow) || r.gone(&e.Flow) {
 			return true
 		}
-		v := flowView(&k, &fl)
-		v.Service = r.names[fl.Service]
-		v.Idle = float64(at.age(&fl)) / hz
-		v.Left = float64(fl.Idle-at.age(&fl)) / hz
+		v := flowView(&e.Flow)
+		v.Service = r.names[e.Service]
+		age, hz := at.age(e.Seen), float64(max(1, at.hz))
+		v.Idle = float64(age) / hz
+		v.Left = float64(e.Idle-min(age, e.Idle)) / hz
 		return f(v)
 	})
 }
 
-func flowView(k *loader.FlowKey, f *loader.Flow) FlowView {
+func flowView(f *loader.Flow) FlowView {
 	v := FlowView{
-		Protocol: protocolOf(k.Proto), State: "unknown",
-		Client:  netip.AddrPortFrom(addr4(k.Saddr), be16(k.Sport)),
-		Virtual: netip.AddrPortFrom(addr4(k.Daddr), be16(k.Dport)),
+		Protocol: protocolOf(f.Key.Proto), State: "unknown",
+		Client:  netip.AddrPortFrom(addr4(f.Key.Saddr), be16(f.Key.Sport)),
+		Virtual: netip.AddrPortFrom(addr4(f.Key.Daddr), be16(f.Key.Dport)),
 		Backend: netip.AddrPortFrom(addr4(f.Daddr), be16(f.Dport)),
 	}
 	if int(f.State) < len(flowStates) {
@@ -98,70 +116,39 @@ func (r *rows) gone(f *loader.Flow) bool {
 		b.State == backendNone || b.Gen != f.BackendGen || b.Service != f.Service
 }
 
-// Collect deletes the entries of the flow table that count as absent, to free
-// their room, and returns how many flows go on, which closed ones do not, and
-// how many entries it deleted.
+// Collect frees the places of entries that count as absent, and returns how
+// many flows go on, which closed ones do not, and how many entries it freed.
 // The datapath is right without it: it treats them as absent.
-func Collect(maps *loader.Maps) (live, deleted int, err error) {
-	at, err := present(maps)
-	if err != nil {
-		return 0, 0, err
-	}
-	dead := func(f *loader.Flow) bool {
-		at.era = maps.ControlView().Era()                                      // read after the entry: one of a newer era is not dead
-		return at.expired(f) && (f.Era != at.era || at.age(f)-f.Idle >= at.hz) // not at its edge
-	}
-	rerr := maps.ReadFlows(func(k loader.FlowKey, f loader.Flow) bool {
-		if !dead(&f) {
-			over := f.State == uint8(loader.LBFlowStateFLOW_CLOSED) || f.State == uint8(loader.LBFlowStateFLOW_RESET)
-			if f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) && !over {
-				live++
+func Collect(maps *loader.Maps) (live, freed int, err error) {
+	err = eachEntry(maps, func(t *loader.FlowTable, e loader.Entry, at moment) bool {
+		at.era = maps.ControlView().Era() // read after the entry: one of a newer era is not dead
+		over := e.State == uint8(loader.LBFlowStateFLOW_CLOSED) || e.State == uint8(loader.LBFlowStateFLOW_RESET)
+		switch {
+		case at.expired(&e.Flow) && (e.Era != at.era || at.age(e.Seen)-e.Idle >= at.hz): // not at its edge
+			if t.Free(e) {
+				freed++
 			}
-			return true
+		case forward(&e.Flow) && !over:
+			live++
 		}
-		var ok bool
-		if ok, err = drop(maps.Flows, &k, dead); ok {
-			deleted++
-		}
-		return err == nil
+		return true
 	})
-	if err := errors.Join(rerr, err); err != nil {
-		return live, deleted, fmt.Errorf("collect flows: %w", err)
+	if err != nil {
+		return live, freed, fmt.Errorf("collect flows: %w", err)
 	}
-	return live, deleted, nil
+	return live, freed, nil
 }
 
 // CountFlows returns how many flows live.
 func CountFlows(maps *loader.Maps) (int, error) {
-	at, err := present(maps)
-	if err != nil {
-		return 0, err
-	}
 	live := 0
-	err = maps.ReadFlows(func(_ loader.FlowKey, f loader.Flow) bool {
-		if f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) && !at.expired(&f) {
+	err := eachEntry(maps, func(_ *loader.FlowTable, e loader.Entry, at moment) bool {
+		if forward(&e.Flow) && !at.expired(&e.Flow) {
 			live++
 		}
 		return true
 	})
 	return live, err
-}
-
-// drop deletes an entry if it is still dead: its tuple may have been used again
-// since the batch was read.
-func drop(flows *ebpf.Map, k *loader.FlowKey, dead func(*loader.Flow) bool) (bool, error) {
-	var f loader.Flow
-	err := flows.Lookup(k, &f)
-	if err == nil && dead(&f) {
-		err = flows.Delete(k)
-		if err == nil {
-			return true, nil
-		}
-	}
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return false, nil
-	}
-	return false, err
 }
 
 // standbyKey is the key of the standby map for a client's datagrams.
@@ -192,7 +179,7 @@ func ReleaseStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
 
 // ClearStandby forgets the standby flows of an agent that is no more.
 func ClearStandby(maps *loader.Maps) error {
-	held, err := readHash[loader.FlowKey, uint32](maps.Standby)
+	held, err := loader.ReadHash[loader.FlowKey, uint32](maps.Standby)
 	if err != nil {
 		return fmt.Errorf("read standby flows: %w", err)
 	}

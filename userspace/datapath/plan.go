@@ -323,7 +323,8 @@ func (r *rows) at(table uint64) []uint32 {
 	return r.slots[off : off+n]
 }
 
-// end plans the end of every row that nobody wants.
+// end plans the end of every row that nobody wants. What a backend counted stays
+// its service's.
 func (p *planner) end() {
 	for i := range p.have.services {
 		if s := p.have.services[i]; s.State != serviceNone && !p.keepSvc[uint32(i)] {
@@ -332,7 +333,7 @@ func (p *planner) end() {
 	}
 	for i := range p.have.backends {
 		if b := p.have.backends[i]; b.State != backendNone && !p.keepBack[uint32(i)] {
-			p.plan.endBackends = append(p.plan.endBackends, put[loader.Backend]{uint32(i), loader.Backend{Gen: b.Gen}})
+			p.plan.endBackends = append(p.plan.endBackends, put[loader.Backend]{uint32(i), loader.Backend{Gen: b.Gen, Service: b.Service}})
 		}
 	}
 }

@@ -13,6 +13,9 @@ import (
 type View struct {
 	Services []ServiceView     `json:"services"`
 	Verdicts map[string]uint64 `json:"verdicts"` // packets by verdict; none is left out
+	// Evictions are the entries that the flow table gave up for others, by kind;
+	// none is left out.
+	Evictions map[string]uint64 `json:"evictions"`
 }
 
 // A ServiceView is one service.
@@ -65,9 +68,16 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}}
+	evictions, err := maps.ReadEvictions()
+	if err != nil {
+		return nil, err
+	}
+	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}}
 	for i := range loader.Verdicts {
 		v.Verdicts[i.String()] = verdicts[i]
+	}
+	for i := range loader.Evictions {
+		v.Evictions[i.String()] = evictions[i]
 	}
 	at := make([]int, len(r.services)) // index in v.Services + 1
 	for i := range r.services {

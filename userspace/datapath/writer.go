@@ -25,7 +25,9 @@ func New(maps *loader.Maps) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Who wrote before may have died right after it freed something.
+	// Who wrote before may have died right after it freed something: no packet
+	// must count in that any more.
+	maps.ControlView().BumpEpoch()
 	if err := loader.WaitForPackets(); err != nil {
 		return nil, err
 	}
@@ -167,12 +169,13 @@ func (w *Writer) settings(t Settings) (writes int) {
 	return writes
 }
 
-// apply carries out a plan, in its order, and remembers what it wrote.
+// apply carries out a plan, in its order, and remembers what it wrote. Nobody
+// counts in rows that get a new owner: they were freed a grace period ago.
 func (w *Writer) apply(p *plan) error {
 	m, r := w.maps, w.rows
 	for _, step := range []func() error{
-		func() error { return w.zero(loader.TableServices, p.freshServices) },
-		func() error { return w.zero(loader.TableBackends, p.freshBackends) },
+		func() error { return m.ResetCounters(loader.TableServices, p.freshServices...) },
+		func() error { return m.ResetCounters(loader.TableBackends, p.freshBackends...) },
 		func() error { return putRows(m.Backends, r.backends, p.backends) },
 		func() error { return w.putSlots(p.slots) },
 		func() error { return w.putNames(p.names) },
@@ -260,17 +263,6 @@ func apply[K, V comparable](m *ebpf.Map, have map[K]V, c changes[K, V]) error {
 			return err
 		}
 		delete(have, k)
-	}
-	return nil
-}
-
-// zero lets the counters of rows start at zero. Nobody counts in them: they
-// were freed a grace period ago.
-func (w *Writer) zero(t loader.Table, rows []uint32) error {
-	for _, row := range rows {
-		if err := w.maps.ResetCounters(t, row); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type View struct {
 	Heartbeat   *time.Time       `json:"heartbeat,omitempty"`
 	OnAgentLoss model.LossPolicy `json:"on_agent_loss"`
 	Flows       int              `json:"flows"`      // live now
-	FlowTable   uint32           `json:"flow_table"` // flows that fit
+	FlowTable   uint32           `json:"flow_table"` // flows that there is room for
 	Memory      uint64           `json:"memory_bytes"`
 	Maps        []MapView        `json:"maps"`
 	datapath.View
@@ -55,7 +55,7 @@ func Status(dir string) (*View, error) {
 	}
 	v := &View{
 		Dir: inst.Dir(), Mode: inst.Control().Mode().String(), OnAgentLoss: model.LossKeep,
-		FlowTable: inst.Maps().Flows.MaxEntries() / 2, View: *rows, Interfaces: []InterfaceView{},
+		FlowTable: inst.Maps().FlowRoom(), View: *rows, Interfaces: []InterfaceView{},
 	}
 	if inst.Control().LossAfter() > 0 {
 		v.OnAgentLoss = model.LossAllUp

@@ -46,7 +46,8 @@ func inKernel() *kernel.View {
 				},
 				{Name: "dns", Listen: "203.0.113.10:53", Protocol: "udp", Rung: "proxy"},
 			},
-			Verdicts: map[string]uint64{},
+			Verdicts:  map[string]uint64{},
+			Evictions: map[string]uint64{},
 		},
 	}
 }
