@@ -53,7 +53,11 @@ func (g *generator) changes() []change {
 	if g.w.Control.Mode != m.ModeOn && oneIn(g.r, 20) {
 		cs = append(cs, setControl("mode on", func(c *m.Control) { c.Mode = m.ModeOn }))
 	}
-	for oneIn(g.r, 4) {
+	rate := 4
+	if g.calm {
+		rate = 12
+	}
+	for oneIn(g.r, rate) {
 		cs = append(cs, g.change()...)
 	}
 	return cs

@@ -24,7 +24,7 @@ type generator struct {
 	next   int       // to be replaced
 	cut    bool      // frames may have a shorter linear part
 	want   []m.Tuple // of the next packets
-	calm   bool      // hosts seldom end a connection
+	calm   bool      // hosts seldom end a connection, user space seldom changes something
 	burst  int       // packets of new clients that are still to come, with the clock standing still
 }
 

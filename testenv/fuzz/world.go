@@ -13,9 +13,9 @@ const (
 	numSlots    = 64
 )
 
-// bucketNumbers are the sizes of the flow table: two that are soon full, and
-// one that is never.
-var bucketNumbers = []int{2, 4, 64}
+// bucketNumbers are the sizes of the flow table: two that are soon full, the
+// smallest more often, and one that never is.
+var bucketNumbers = []int{2, 2, 4, 64}
 
 // Pools of addresses and ports, small so that tuples collide.
 var (
