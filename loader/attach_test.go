@@ -297,10 +297,11 @@ func TestEveryMapOfTheObjectHasItsPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What every program has for itself: no other one needs to find it.
+	for _, name := range []string{".rodata", LBMapDrafts} {
+		delete(spec.Maps, name)
+	}
 	for name := range spec.Maps {
-		if name == ".rodata" {
-			continue
-		}
 		if !slices.ContainsFunc(places, func(p place) bool { return p.name == name }) {
 			t.Errorf("map %s has no place: it could not be pinned", name)
 		}

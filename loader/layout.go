@@ -40,14 +40,14 @@ const (
 	JournalSize = 1 << 20
 )
 
-// Maps are the pinned maps of an instance: those of bpf/maps.h, then those
-// that only user space knows.
+// Maps are the pinned maps of an instance: those of bpf/maps.h, but for drafts,
+// which each program has for itself, then those that only user space knows.
 //
 // Reading is safe for concurrent use. Only package datapath writes.
 type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
-	Flows, Drafts, Standby, Devices, Replies                   *ebpf.Map
+	Flows, Standby, Devices, Replies                           *ebpf.Map
 
 	// ServiceBase and BackendBase hold what was counted before, see counters.go.
 	ServiceBase, BackendBase *ebpf.Map
@@ -91,7 +91,6 @@ var places = []place{
 	{name: LBMapVerdicts, field: func(m *Maps) **ebpf.Map { return &m.Verdicts }},
 	{name: LBMapEvictions, field: func(m *Maps) **ebpf.Map { return &m.Evictions }},
 	{name: LBMapFlows, field: func(m *Maps) **ebpf.Map { return &m.Flows }, size: Sizes.flows, rows: true},
-	{name: LBMapDrafts, field: func(m *Maps) **ebpf.Map { return &m.Drafts }},
 	{name: LBMapStandby, field: func(m *Maps) **ebpf.Map { return &m.Standby }},
 	{name: LBMapDevices, field: func(m *Maps) **ebpf.Map { return &m.Devices }},
 	{name: LBMapReplies, field: func(m *Maps) **ebpf.Map { return &m.Replies }},

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -46,6 +47,37 @@ func TestControlViewIsWhatTheProgramReads(t *testing.T) {
 	case 100, 250, 300, 1000:
 	default:
 		t.Errorf("hz = %d, which no kernel has", hz)
+	}
+}
+
+func TestErasAreNeverSpecial(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0"}}, nil)
+	i := b.open()
+	c := Control{Era: uint32(LBSpecialEraERA_BUSY) - 1}
+	if err := i.Maps().Control.Put(uint32(0), c); err != nil {
+		t.Fatal(err)
+	}
+	i.SetMode(ModeOn)
+	if got := i.Control().Era(); got != 1 {
+		t.Errorf("the era after the last one is %#x, want 1", got)
+	}
+}
+
+func TestEvictionsAreSums(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0"}}, nil)
+	m := b.open().Maps()
+	each := make([]uint64, ebpf.MustPossibleCPU())
+	for cpu := range each {
+		each[cpu] = 3
+	}
+	if err := m.Evictions.Put(uint32(LBEvictionEVICT_SILENT), each); err != nil {
+		t.Fatal(err)
+	}
+	got, err := m.ReadEvictions()
+	if want := [Evictions]uint64{LBEvictionEVICT_SILENT: 3 * uint64(len(each))}; err != nil || got != want {
+		t.Errorf("evictions = %v, %v, want %v", got, err, want)
 	}
 }
 

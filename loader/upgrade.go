@@ -93,8 +93,9 @@ func (b *build) current(old *Instance) (bool, error) {
 }
 
 // sameProgram reports whether two programs have the same instructions and use
-// the same of the pinned maps. Each has a map of constants of its own, which
-// says no more than the pinned ones: how large the flow table is.
+// the same of the pinned maps. Each has maps of its own besides: for what it is
+// about to write, and for constants, which say no more than that the pinned flow
+// table has its size.
 func (b *build) sameProgram(old *ebpf.Program) (bool, error) {
 	pinned := map[ebpf.MapID]bool{}
 	for _, p := range places {

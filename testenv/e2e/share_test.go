@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 
 	"fairlead/loader"
@@ -77,7 +78,7 @@ func connect(ctx context.Context, addr string, n int) error {
 	return nil
 }
 
-// flowsPerCPU returns how many flows of the first service each CPU has made.
+// flowsPerCPU returns how many flows each CPU has made.
 func flowsPerCPU(t *testing.T, s *stage.Stage) []uint64 {
 	t.Helper()
 	inst, err := loader.Open(s.PinDir)
@@ -85,13 +86,16 @@ func flowsPerCPU(t *testing.T, s *stage.Stage) []uint64 {
 		t.Fatal(err)
 	}
 	defer inst.Close()
-	var each []loader.Counters
-	if err := inst.Maps().ServiceCounters.Lookup(uint32(0), &each); err != nil {
-		t.Fatal(err)
-	}
-	var flows []uint64
-	for _, c := range each {
-		flows = append(flows, c.Flows)
+	flows := make([]uint64, ebpf.MustPossibleCPU())
+	counters := inst.Maps().BackendCounters
+	for row := range counters.MaxEntries() {
+		var each []loader.Counters
+		if err := counters.Lookup(row, &each); err != nil {
+			t.Fatal(err)
+		}
+		for cpu, c := range each {
+			flows[cpu] += c.Flows
+		}
 	}
 	return flows
 }
