@@ -1,0 +1,169 @@
+package datapath
+
+import (
+	"context"
+	"net/netip"
+	"path/filepath"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"fairlead/loader"
+	"fairlead/testenv"
+	"fairlead/userspace/model"
+)
+
+// newMaps returns the maps of an instance that is attached to a host's loopback.
+func newMaps(t *testing.T) *loader.Maps {
+	t.Helper()
+	host, dir := testenv.NewHost(t, "maps"), filepath.Join(testenv.BPFFS(t), "maps")
+	var inst *loader.Instance
+	host.Do(t, func() (err error) {
+		inst, _, err = loader.Attach(t.Context(), dir, loader.Options{Interfaces: []string{"lo"}})
+		return err
+	})
+	t.Cleanup(func() {
+		_ = inst.Close()
+		if err := loader.Detach(context.Background(), dir, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	return inst.Maps()
+}
+
+func reconcile(t *testing.T, w *Writer, want *Want) {
+	t.Helper()
+	if _, err := w.Reconcile(want); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantForwarded wants the only service to have forwarded n packets.
+func wantForwarded(t *testing.T, maps *loader.Maps, n uint64) {
+	t.Helper()
+	v, err := Read(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Services) != 1 || v.Services[0].ForwardPackets != n {
+		t.Errorf("services %+v, want one that forwarded %d packets", v.Services, n)
+	}
+}
+
+func TestServiceKeepsItsCountWhileBackendsComeAndGo(t *testing.T) {
+	maps := newMaps(t)
+	w, err := New(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each backend is replaced by the next, and the third gets the row of the first.
+	counted := uint64(0)
+	want := &Want{Services: []Service{service("a", 80, 1)}}
+	for i := range byte(3) {
+		want.Services[0].Backends[0].Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 2, 9, i}), 8080)
+		reconcile(t, w, want)
+		wantForwarded(t, maps, counted)
+		each := make([]loader.Counters, ebpf.MustPossibleCPU())
+		each[0].Packets[0] = 10
+		row := w.rows.at(w.rows.services[0].Slots)[0]
+		if err := maps.BackendCounters.Put(row, each); err != nil {
+			t.Fatal(err)
+		}
+		counted += 10
+		wantForwarded(t, maps, counted)
+	}
+	reconcile(t, w, &Want{})
+	reconcile(t, w, &Want{Services: []Service{service("b", 81, 1)}})
+	wantForwarded(t, maps, 0)
+	if w.rows.services[0].State == serviceNone {
+		t.Error("the new service did not get the row of the former one")
+	}
+}
+
+// entryAt returns an entry of the given age and time-out, in seconds.
+func entryAt(m moment, n, age, idle uint32, edit func(*loader.Flow)) loader.Flow {
+	f := loader.Flow{
+		Key: loader.FlowKey{
+			Saddr: be32(netip.MustParseAddr("10.1.1.2")), Sport: be16(uint16(n)),
+			Daddr: be32(netip.MustParseAddr("203.0.113.1")), Dport: be16(80), Proto: model.TCP.Number(),
+		},
+		Daddr: be32(netip.MustParseAddr("10.2.0.2")), Dport: be16(8080),
+		Seen: m.now - age*m.hz, Checked: m.now - age*m.hz, Era: m.era, Epoch: m.epoch, Idle: idle * m.hz,
+		ServiceGen: 1, BackendGen: 1, State: uint8(loader.LBFlowStateFLOW_ANSWERED),
+	}
+	if edit != nil {
+		edit(&f)
+	}
+	return f
+}
+
+func TestFlowsThatCountAreSeenAndOthersCollected(t *testing.T) {
+	maps := newMaps(t)
+	w, err := New(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
+	at, err := present(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := []loader.Flow{
+		entryAt(at, 1, 100, 1000, nil),
+		entryAt(at, 2, 100, 1000, func(f *loader.Flow) { f.Dir = uint8(loader.LBFlowDirDIR_REPLY) }),
+		entryAt(at, 3, 1000, 100, nil), // silent for too long
+		entryAt(at, 4, 100, 1000, func(f *loader.Flow) { f.Era++ }),
+		entryAt(at, 5, 100, 1000, func(f *loader.Flow) { f.State = uint8(loader.LBFlowStateFLOW_CLOSED) }),
+		entryAt(at, 6, 100, 1000, func(f *loader.Flow) { f.BackendGen++ }), // gone, but nobody has told it
+		entryAt(at, 7, 1000, 100, func(f *loader.Flow) { f.Era = uint32(loader.LBSpecialEraERA_BUSY) }),
+	}
+	if err := maps.Flows.Put(uint32(9), loader.LBBucket{Places: [8]loader.LBFlow(append(entries, loader.Flow{}))}); err != nil {
+		t.Fatal(err)
+	}
+	var got []FlowView
+	if err := Flows(maps, func(v FlowView) bool { got = append(got, v); return true }); err != nil {
+		t.Fatal(err)
+	}
+	view := func(port uint16, state string) FlowView {
+		return FlowView{
+			Service: "a", Protocol: model.TCP, Client: netip.AddrPortFrom(netip.MustParseAddr("10.1.1.2"), port),
+			Virtual: netip.MustParseAddrPort("203.0.113.1:80"), Backend: netip.MustParseAddrPort("10.2.0.2:8080"),
+			State: state, Idle: 100, Left: 900,
+		}
+	}
+	want := []FlowView{view(1, "answered"), view(5, "closed")}
+	options := cmp.Options{cmpopts.EquateComparable(netip.AddrPort{}), cmpopts.EquateApprox(0, 60)} // a slow machine is one
+	if diff := cmp.Diff(want, got, options); diff != "" {
+		t.Errorf("flows (-want +got):\n%s", diff)
+	}
+	if n, err := CountFlows(maps); err != nil || n != 3 {
+		t.Errorf("CountFlows = %d, %v, want 3", n, err)
+	}
+	for _, want := range []int{2, 0} { // the second time there is nothing to do
+		if live, freed, err := Collect(maps); err != nil || live != 2 || freed != want {
+			t.Errorf("Collect = %d live, %d freed, %v, want 2 and %d", live, freed, err, want)
+		}
+	}
+}
+
+func TestEntryIsExpiredWhenItsCheckIsDueOnly(t *testing.T) {
+	at := moment{now: 50, era: 3, epoch: 7, hz: 100} // the clock has wrapped
+	for _, test := range []struct {
+		name    string
+		flow    loader.Flow
+		expired bool
+	}{
+		{"seen in time", loader.Flow{Era: 3, Epoch: 7, Seen: 0, Checked: 0, Idle: 50}, false},
+		{"silent, and checked less than a second ago", loader.Flow{Era: 3, Epoch: 7, Seen: 0, Checked: 0, Idle: 49}, false},
+		{"silent, and checked under another epoch", loader.Flow{Era: 3, Epoch: 6, Seen: 0, Checked: 0, Idle: 49}, true},
+		{"silent, and checked a second ago", loader.Flow{Era: 3, Epoch: 7, Seen: 0, Checked: 1<<32 - 50, Idle: 49}, true},
+		{"of another era", loader.Flow{Era: 2, Epoch: 7, Seen: 50, Checked: 50, Idle: 49}, true},
+		{"seen by a CPU whose clock is ahead", loader.Flow{Era: 3, Epoch: 6, Seen: 51, Checked: 51}, false},
+	} {
+		if got := at.expired(&test.flow); got != test.expired {
+			t.Errorf("%s: expired = %t", test.name, got)
+		}
+	}
+}
