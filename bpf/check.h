@@ -20,21 +20,22 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 {
 	struct flow_key at = twin_key(f, p->key.proto);
 	struct flow *twin = find(&at);
+	struct stamp *touched = twin ? stamp_at(twin) : NULL;
 	struct hop hop;
 
-	if (twin && names(twin, &p->key)) {
-		twin->seen = FAULT(36, p->when.now, twin->seen);
+	if (touched && names(twin, &p->key)) {
+		touched->seen = FAULT(36, p->when.now, touched->seen);
 		return TWIN_OURS;
 	}
-	if (twin) {
-		struct stamp stamp = stamp_of(twin);
+	if (touched) {
+		struct stamp stamp = read_stamp(touched);
 
 		if (is_live(&p->when, twin, stamp))
 			return TWIN_TAKEN;
 		delete_pair(p, &at, twin, stamp);
 	}
 	way_back(p, &hop);
-	return make_twin(p, f, &hop) ? TWIN_MISSING : TWIN_OURS;
+	return make_twin(p, f, p->stamp, &hop) ? TWIN_MISSING : TWIN_OURS;
 }
 
 /* lose is the end of an entry whose tuple is another flow's by now. */
@@ -54,7 +55,7 @@ static __always_inline int refresh_way(const struct packet *p, struct flow *f)
 
 	if (way == WAY_FOUND)
 		f->hop = hop;
-	if (way == WAY_FOUND || way == WAY_NO_NEIGHBOUR || f->dir == DIR_REPLY)
+	if (way == WAY_FOUND || way == WAY_NO_NEIGHBOUR || dir_of(p->stamp) == DIR_REPLY)
 		return NEXT_STEP;
 	return way == WAY_NO_DEVICE ? DROP_DEVICE : DROP_NO_ROUTE;
 }
@@ -77,7 +78,7 @@ static __noinline int check(const struct packet *p, struct flow *f)
 		return v;
 	f->checked = p->when.now;
 	f->epoch = p->when.epoch;
-	f->idle = idle_of(p->control, p->key.proto, READ_ONCE(f->state));
+	f->idle = idle_of(p->control, p->key.proto, state_of(p->stamp));
 	twin = found == TWIN_OURS ? find_twin(&p->key, f) : NULL;
 	if (twin)
 		twin->idle = f->idle;

@@ -52,11 +52,14 @@ static __always_inline struct backend *next_backend(struct flow *e, __u64 run, b
 }
 
 /* winner returns the entry at the packet's key, if another CPU has made it meanwhile. */
-static __always_inline struct flow *winner(const struct packet *p)
+static __always_inline struct flow *winner(struct packet *p)
 {
 	struct flow *f = find(&p->key);
 
-	return f && counts(&p->when, f, stamp_of(f)) ? f : NULL;
+	if (!f)
+		return NULL;
+	p->stamp = stamp_of(f);
+	return counts(&p->when, f, p->stamp) ? f : NULL;
 }
 
 /* follow_winner is for who was second in making the same flow. */
@@ -94,13 +97,19 @@ static __always_inline int clear_twin(struct packet *p, const struct flow *e)
 /* make_flow is steps 10.4 to 10.6. DROP_TUPLE_TAKEN is not the end: another try may do. */
 static __always_inline int make_flow(struct packet *p, const struct draft *d)
 {
+	struct stamp stamp = {
+		.seen = p->when.now,
+		.era = p->when.era,
+		.life = life_of(DIR_FORWARD, 0, FLOW_NEW),
+	};
 	const struct flow *e = &d->forward;
-	int err = insert(p, e);
+	int err = insert(p, e, stamp);
 	struct flow *f;
 
 	if (err)
 		return err == -EEXIST ? follow_winner(p) : DROP_TABLE_FULL;
-	err = make_twin(p, e, &d->back);
+	p->stamp = stamp;
+	err = make_twin(p, e, stamp, &d->back);
 	if (err) {
 		f = find(&p->key);
 		if (f)
@@ -164,8 +173,6 @@ static __always_inline void begin(const struct packet *p, struct flow *e, const 
 {
 	__builtin_memset(e, 0, sizeof(*e));
 	e->key = p->key;
-	e->seen = p->when.now;
-	e->era = p->when.era;
 	e->checked = p->when.now;
 	e->epoch = p->when.epoch;
 	e->idle = idle_of(p->control, p->key.proto, FLOW_NEW);

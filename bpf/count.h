@@ -4,22 +4,17 @@
 
 #include "packet.h"
 
-static __always_inline void add_packet(struct counters *n, __u8 dir, __u16 bytes)
-{
-	dir &= 1; /* the entry's, but the verifier does not know that it has two values */
-	n->packets[dir]++;
-	n->bytes[dir] += bytes;
-}
-
-/* count_packet counts a packet of that total length that f forwards. */
-static __always_inline void count_packet(const struct flow *f, __u16 total)
+/* count_packet counts a packet of that direction and total length that f forwards. */
+static __always_inline void count_packet(const struct flow *f, __u8 dir, __u16 total)
 {
 	__u32 backend = READ_ONCE(f->backend);
 	struct counters *n = bpf_map_lookup_elem(&backend_counters, &backend);
 
-	if (n && FAULT(14, true, false))
-		add_packet(n, FAULT(12, f->dir, DIR_FORWARD),
-			   FAULT(13, total, total - sizeof(struct iphdr)));
+	if (!n || FAULT(14, false, true))
+		return;
+	dir = FAULT(12, dir & 1, DIR_FORWARD);
+	n->packets[dir]++;
+	n->bytes[dir] += FAULT(13, total, total - sizeof(struct iphdr));
 }
 
 /* count_flow counts a flow that was made. */

@@ -39,19 +39,24 @@ static __always_inline int reset_entry(const struct packet *p, struct flow *f, s
 	return v;
 }
 
-/* end_entry makes f one whose next packet is answered with a reset. */
-static __always_inline void end_entry(const struct packet *p, struct flow *f)
+/* end_entry makes f one whose next packet is answered with a reset; it returns the new stamp. */
+static __always_inline struct stamp end_entry(const struct packet *p, struct flow *f,
+					      struct stamp was)
 {
-	f->state = FLOW_RESET;
-	f->idle = p->control->idle[IDLE_TCP_FIN];
-	f->seen = p->when.now;
+	struct stamp *at = stamp_at(f);
+	struct stamp is = was;
+
+	is.seen = p->when.now;
+	is.life = life_of(dir_of(was), fins_of(was), FLOW_RESET);
+	if (at && swap_stamp(at, was, is))
+		f->idle = p->control->idle[IDLE_TCP_FIN];
+	return is;
 }
 
 /* end_flow is steps 2 to 4: f's service or backend is gone or down. */
 static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitness fitness)
 {
-	struct stamp ended = {.seen = p->when.now, .era = p->stamp.era};
-	bool forward = f->dir == DIR_FORWARD;
+	bool forward = dir_of(p->stamp) == DIR_FORWARD;
 	struct flow *twin;
 
 	if (p->key.proto == IPPROTO_UDP) {
@@ -59,7 +64,7 @@ static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitn
 		return forward ? NEXT_OPEN : DROP_FLOW_ENDED;
 	}
 	if (forward && is_pure_syn(p) &&
-	    (fitness == GONE || READ_ONCE(f->state) <= FLOW_ANSWERED)) {
+	    (fitness == GONE || eviction_of(p->stamp) == EVICT_UNANSWERED)) {
 		delete_pair(p, &p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
@@ -69,7 +74,6 @@ static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitn
 	}
 	twin = find_twin(&p->key, f);
 	if (twin)
-		end_entry(p, twin);
-	end_entry(p, f);
-	return reset_entry(p, f, ended);
+		end_entry(p, twin, stamp_of(twin));
+	return reset_entry(p, f, end_entry(p, f, p->stamp));
 }

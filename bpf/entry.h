@@ -20,11 +20,13 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
 }
 
 /*
- * make_twin inserts the twin of f, the entry at the packet's key; hop is the
- * twin's way out. It returns what insert does.
+ * make_twin inserts the twin of f, the entry at the packet's key, which has this
+ * stamp; hop is the twin's way out. It returns what insert does.
  */
-static __noinline int make_twin(const struct packet *p, const struct flow *f, const struct hop *hop)
+static __noinline int make_twin(const struct packet *p, const struct flow *f, struct stamp stamp,
+				const struct hop *hop)
 {
+	__u8 dir = dir_of(stamp) ^ FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0);
 	struct flow_key to = reversed(&p->key);
 	struct draft *d = draft();
 	struct flow *twin;
@@ -35,12 +37,12 @@ static __noinline int make_twin(const struct packet *p, const struct flow *f, co
 	*twin = *f;
 	twin->key = twin_key(f, p->key.proto);
 	twin->hop = *hop;
-	twin->seen = p->when.now;
 	twin->checked = p->when.now;
 	twin->epoch = p->when.epoch;
-	twin->dir = f->dir ^ FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0);
 	set_leaving(twin, &twin->key, &to);
+	stamp.seen = p->when.now;
+	stamp.life = life_of(dir, fins_of(stamp), state_of(stamp));
 	if (FAULT(20, false, true))
 		return 0;
-	return insert(p, twin);
+	return insert(p, twin, stamp);
 }

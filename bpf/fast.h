@@ -38,17 +38,17 @@ static __always_inline bool is_plain(const struct iphdr *ip, const void *end)
 	return ip->protocol == IPPROTO_UDP && len >= sizeof(*udp) && sizeof(*ip) + len <= total;
 }
 
-/* is_steady says that a plain packet, whose entry is f, changes nothing but seen. */
-static __always_inline bool is_steady(const struct packet *p, const struct flow *f)
+/* is_steady says that a plain packet, whose entry is f with this stamp, changes nothing but seen. */
+static __always_inline bool is_steady(const struct packet *p, const struct flow *f, struct stamp s)
 {
-	__u8 state = READ_ONCE(f->state);
+	enum flow_state state = state_of(s);
 
-	if (unlikely(READ_ONCE(f->era) != p->when.era || is_due(&p->when, f)))
+	if (unlikely(is_due(&p->when, f)))
 		return false;
-	if (unlikely(state != FLOW_ESTABLISHED) &&
-	    (state >= FAULT(51, FLOW_CLOSED, FLOW_RESET + 1) || may_change(p, f)))
-		return false;
-	return true;
+	if (likely(state == FLOW_ESTABLISHED))
+		return true;
+	return state < FAULT(51, FLOW_CLOSED, FLOW_RESET + 1) &&
+	       next_state(p, dir_of(s), state) == state;
 }
 
 /*
@@ -57,11 +57,12 @@ static __always_inline bool is_steady(const struct packet *p, const struct flow 
  * larger pieces than it was written in.
  */
 static __always_inline struct flow *find_fast(const struct control *c, const struct iphdr *ip,
-					      const void *ports)
+					      const void *ports, struct stamp **stamp)
 {
 	__u64 addrs = ip->saddr | (__u64)ip->daddr << 32;
 	__u64 rest = *(const __u32 *)ports | (__u64)ip->protocol << 32;
 	__u64 hash = hash_key(c, addrs, rest);
+	__u32 want = tag_of(hash) | READ_ONCE(c->era) << 16;
 	__u32 at = hash >> flow_shift;
 	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
 
@@ -70,8 +71,9 @@ static __always_inline struct flow *find_fast(const struct control *c, const str
 	for (int i = 0; i < BUCKET_PLACES; i++) {
 		struct flow *f = &b->places[i];
 
-		if (b->tags[i] == tag_of(hash) && *(__u64 *)&f->key.saddr == addrs &&
-		    *(__u64 *)&f->key.sport == rest)
+		*stamp = &b->stamps[i];
+		if ((*(const volatile __u32 *)&b->stamps[i].tag & 0xffffff) == want &&
+		    *(__u64 *)&f->key.saddr == addrs && *(__u64 *)&f->key.sport == rest)
 			return f;
 	}
 	return NULL;
@@ -87,6 +89,7 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	struct packet p = {};
 	const struct control *c;
 	__u32 zero = 0;
+	struct stamp *at, s;
 	struct flow *f;
 
 	if (unlikely((void *)(tcp + 1) > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_IP)))
@@ -98,16 +101,17 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (unlikely(!c || READ_ONCE(c->mode) == FAULT(52, MODE_OFF, MODE_ON + 1)))
 		return NEXT_STEP;
-	f = find_fast(c, ip, tcp);
+	f = find_fast(c, ip, tcp, &at);
 	if (unlikely(!f))
 		return NEXT_STEP;
 	p.when = this_moment(c);
-	if (unlikely(!is_steady(&p, f)))
+	s = read_stamp(at);
+	if (unlikely(!is_steady(&p, f, s)))
 		return NEXT_STEP;
-	touch(&p, f);
+	touch(&p, at);
 	if (unlikely(ip->protocol == IPPROTO_UDP))
 		translate_udp((struct udphdr *)tcp, f);
 	else
 		translate_tcp(tcp, f);
-	return leave(ctx, data, f, egress);
+	return leave(ctx, data, f, dir_of(s), egress);
 }

@@ -45,9 +45,7 @@ static __always_inline bool names(const struct flow *f, const struct flow_key *k
 static __always_inline bool is_live(const struct moment *m, const struct flow *f,
 				    struct stamp stamp)
 {
-	__u8 state = READ_ONCE(f->state);
-
-	return counts(m, f, stamp) && state != FLOW_CLOSED && state != FLOW_RESET;
+	return counts(m, f, stamp) && eviction_of(stamp) != EVICT_ENDED;
 }
 
 /*
@@ -55,16 +53,29 @@ static __always_inline bool is_live(const struct moment *m, const struct flow *f
  * cannot be inserted until that has been done, so all others may go on as if it
  * were gone.
  */
-static __always_inline bool claim(struct flow *f, struct stamp stamp)
+static __always_inline bool claim(struct flow *f, struct stamp was)
 {
-	return stamp.era != ERA_FREE && stamp.era != ERA_BUSY && swap_era(f, stamp, ERA_BUSY);
+	struct stamp *at = stamp_at(f);
+	struct stamp claimed = was;
+
+	claimed.era = ERA_BUSY;
+	return at && was.era != ERA_FREE && was.era != ERA_BUSY && swap_stamp(at, was, claimed);
+}
+
+/* give_up makes the place of f, which the caller has claimed, a free one. */
+static __always_inline void give_up(struct flow *f)
+{
+	struct stamp *at = stamp_at(f);
+
+	if (at)
+		at->era = ERA_FREE;
 }
 
 /* delete_entry deletes f unless it has changed since it had this stamp. */
 static __always_inline void delete_entry(struct flow *f, struct stamp stamp)
 {
 	if (claim(f, stamp))
-		f->era = ERA_FREE;
+		give_up(f);
 }
 
 /*
@@ -104,7 +115,7 @@ static __noinline void delete_pair(const struct packet *p, const struct flow_key
 		if (goes_with(p, f, fs, twin, ts))
 			delete_entry(twin, ts);
 	}
-	f->era = ERA_FREE;
+	give_up(f);
 }
 
 /* idle_of returns the time-out of a state, in ticks. */

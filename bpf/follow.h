@@ -12,32 +12,32 @@ static __noinline int follow_ended(const struct packet *p, struct flow *f)
 		delete_entry(f, p->stamp);
 		return DROP_FLOW_ENDED;
 	}
-	if (f->dir == DIR_FORWARD && is_pure_syn(p)) {
+	if (dir_of(p->stamp) == DIR_FORWARD && is_pure_syn(p)) {
 		delete_pair(p, &p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
 	return reset_entry(p, f, p->stamp);
 }
 
-/* touch keeps f alive. A line that nobody writes to is every CPU's at once. */
-static __always_inline void touch(const struct packet *p, struct flow *f)
+/* touch keeps an entry alive. A line that nobody writes to is every CPU's at once. */
+static __always_inline void touch(const struct packet *p, struct stamp *at)
 {
-	if (READ_ONCE(f->seen) != p->when.now)
-		f->seen = p->when.now;
+	if (READ_ONCE(at->seen) != p->when.now)
+		at->seen = p->when.now;
 }
 
 /* follow returns NEXT_STEP when the packet is to be forwarded by f, the entry at its key. */
 static __always_inline int follow(struct packet *p, struct flow *f)
 {
-	__u8 state = READ_ONCE(f->state);
+	struct stamp *at;
 
 	if (p->bad)
 		return DROP_MALFORMED;
 	if (p->ttl <= FAULT(39, 1, 0))
 		return DROP_TTL;
-	if (unlikely(state == FLOW_RESET))
+	if (unlikely(state_of(p->stamp) == FLOW_RESET))
 		return follow_ended(p, f);
-	if (unlikely(state == FLOW_CLOSED) && f->dir == DIR_FORWARD &&
+	if (unlikely(state_of(p->stamp) == FLOW_CLOSED) && dir_of(p->stamp) == DIR_FORWARD &&
 	    FAULT(40, is_pure_syn(p), false)) {
 		delete_pair(p, &p->key, f, p->stamp);
 		return NEXT_OPEN;
@@ -48,8 +48,9 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		if (v != NEXT_STEP)
 			return v;
 	}
-	if (unlikely(may_change(p, f)))
-		advance(p, f);
-	touch(p, f);
+	advance(p, f);
+	at = stamp_at(f);
+	if (at)
+		touch(p, at);
 	return NEXT_STEP;
 }

@@ -29,7 +29,7 @@ static __always_inline void translate_ip(struct iphdr *ip, const struct flow *f)
 }
 
 /* leave rewrites what TCP and UDP have in common, and says how the packet, at data, leaves. */
-static __always_inline int leave(struct xdp_md *ctx, void *data, const struct flow *f,
+static __always_inline int leave(struct xdp_md *ctx, void *data, const struct flow *f, __u8 dir,
 				 __u32 *egress)
 {
 	struct iphdr *ip = data + ETH_HLEN;
@@ -38,13 +38,13 @@ static __always_inline int leave(struct xdp_md *ctx, void *data, const struct fl
 	translate_ip(ip, f);
 	COPY(data, &f->hop, 12);
 	*egress = READ_ONCE(f->hop.ifindex);
-	count_packet(f, bpf_ntohs(ip->tot_len));
+	count_packet(f, dir, bpf_ntohs(ip->tot_len));
 	if (f->hop.flags & DEVICE_TX && *egress == ctx->ingress_ifindex)
 		return FORWARD_TX;
 	return FORWARD_REDIRECT;
 }
 
-/* forward rewrites the packet by f. Its headers are there: it is not bad. */
+/* forward rewrites the packet by f, whose stamp is p's. Its headers are there: it is not bad. */
 static __always_inline int forward(struct packet *p, const struct flow *f)
 {
 	void *data = (void *)(long)p->ctx->data;
@@ -62,5 +62,5 @@ static __always_inline int forward(struct packet *p, const struct flow *f)
 			return DROP_MALFORMED; /* unreachable */
 		translate_tcp(tcp, f);
 	}
-	return leave(p->ctx, data, f, &p->egress);
+	return leave(p->ctx, data, f, dir_of(p->stamp), &p->egress);
 }

@@ -22,45 +22,60 @@ static __always_inline __u8 next_state(const struct packet *p, __u8 dir, __u8 st
 	return FLOW_ESTABLISHED;
 }
 
-/* may_change says quickly that nearly every packet changes nothing. */
-static __always_inline bool may_change(const struct packet *p, const struct flow *f)
+/* next_life returns what a flow of which s is a stamp becomes by the packet. */
+static __always_inline __u8 next_life(const struct packet *p, struct stamp s)
 {
-	__u8 state = READ_ONCE(f->state);
+	__u8 dir = dir_of(s), fins = fins_of(s), state = state_of(s);
 
-	return p->flags & (TCP_RST | TCP_FIN) || next_state(p, f->dir, state) != state;
+	if (p->flags & TCP_RST)
+		return life_of(dir, fins, FLOW_CLOSED);
+	if (!(p->flags & FAULT(27, TCP_FIN, 0)))
+		return life_of(dir, fins, next_state(p, dir, state));
+	fins |= 1 << dir;
+	if (fins == (1 << DIR_FORWARD | 1 << DIR_REPLY))
+		state = FLOW_CLOSED;
+	else if (state != FLOW_CLOSED)
+		state = FLOW_FIN;
+	return life_of(dir, fins, state);
 }
 
-static __always_inline void set_state(const struct packet *p, struct flow *f, __u8 state, __u8 fins)
+/* set_life gives the entry f, which has this stamp, the life of its twin. */
+static __always_inline void set_life(const struct packet *p, struct flow *f, struct stamp was,
+				     struct stamp twin)
 {
-	f->state = state;
-	f->fins = fins;
-	f->idle = idle_of(p->control, p->key.proto, state);
+	struct stamp *at = stamp_at(f);
+	struct stamp is = was;
+
+	is.life = life_of(dir_of(was), fins_of(twin), state_of(twin));
+	if (at && swap_stamp(at, was, is))
+		f->idle = idle_of(p->control, p->key.proto, state_of(is));
 }
 
-/* advance changes f, the entry at the packet's key, and its twin by what p says. */
+/*
+ * advance changes f, the entry at the packet's key, and its twin by what p says.
+ * The other side's FIN may come on another CPU at the same moment, so the stamp
+ * is swapped, and read again if that fails.
+ */
 static __noinline void advance(const struct packet *p, struct flow *f)
 {
-	__u8 old_state = READ_ONCE(f->state);
-	__u8 old_fins = READ_ONCE(f->fins);
-	__u8 state = old_state;
-	__u8 fins = old_fins;
+	struct stamp *at = stamp_at(f);
+	struct stamp was, is = {};
 	struct flow *twin;
 
-	if (p->flags & TCP_RST) {
-		state = FLOW_CLOSED;
-	} else if (p->flags & FAULT(27, TCP_FIN, 0)) {
-		fins |= 1 << (f->dir & 1);
-		if (fins == (1 << DIR_FORWARD | 1 << DIR_REPLY))
-			state = FLOW_CLOSED;
-		else if (state != FLOW_CLOSED)
-			state = FLOW_FIN;
-	} else {
-		state = next_state(p, f->dir, state);
+	if (!at)
+		return; /* unreachable */
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < SWAP_TRIES; i++) {
+		was = read_stamp(at);
+		is = was;
+		is.life = next_life(p, was);
+		if (is.life == was.life)
+			return;
+		if (swap_stamp(at, was, is))
+			break;
 	}
-	if (state == old_state && fins == old_fins)
-		return;
-	set_state(p, f, state, fins);
+	f->idle = idle_of(p->control, p->key.proto, state_of(is));
 	twin = find_twin(&p->key, f);
 	if (twin && FAULT(28, true, false))
-		set_state(p, twin, state, fins);
+		set_life(p, twin, stamp_of(twin), is);
 }

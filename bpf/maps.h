@@ -101,6 +101,14 @@ struct {
 /* flow_shift is 64 - log2(buckets of flows). Set at load. */
 volatile const __u32 flow_shift = 56;
 
+/* locks: each is for many buckets; who holds one is about to insert. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, LOCKS);
+} locks SEC(".maps");
+
 /* evictions: entries that gave their places to others, by enum eviction. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

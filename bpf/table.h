@@ -16,20 +16,16 @@
 #define EEXIST 17
 #define ENOSPC 28
 
-#ifndef LOCK_TRIES
 #define LOCK_TRIES 256
-#endif
+#define SWAP_TRIES 4
 #define LASTING 60 /* seconds of silence for which a flow in use keeps its place */
 
 /* WORTHLESS is the score of a place that must not be taken: see score_of(). */
 #define WORTHLESS (~0ULL)
 
-_Static_assert(sizeof(struct flow) == 96 && sizeof(struct bucket) % 64 == 0,
-	       "entries and buckets fit cache lines");
-_Static_assert(offsetof(struct flow, seen) % 8 == 0, "a stamp is swapped as one u64");
-_Static_assert(offsetof(struct flow, era) == offsetof(struct flow, seen) + 4, "a stamp is one u64");
-
-#define STAMP_END (offsetof(struct flow, era) + sizeof(__u32))
+_Static_assert(sizeof(struct stamp) == 8 && sizeof(struct stamp[BUCKET_PLACES]) == 64,
+	       "a stamp is one u64, and those of a bucket are one cache line");
+_Static_assert(sizeof(struct bucket) % 64 == 0, "buckets fit cache lines");
 
 /* draft returns this CPU's room for a flow in the making; NULL never. */
 static __always_inline struct draft *draft(void)
@@ -43,7 +39,7 @@ static __always_inline struct draft *draft(void)
 struct spot {
 	__u32 first;
 	__u32 second;
-	__u32 tag;
+	__u16 tag;
 };
 
 /* hash_key returns the hash of a key, given as the two u64 that it is in memory. */
@@ -52,7 +48,7 @@ static __always_inline __u64 hash_key(const struct control *c, __u64 addrs, __u6
 	return addrs * c->hash_a + rest * c->hash_b;
 }
 
-static __always_inline __u32 tag_of(__u64 hash)
+static __always_inline __u16 tag_of(__u64 hash)
 {
 	return hash >> FAULT(55, 16, 17);
 }
@@ -83,28 +79,70 @@ static __always_inline bool same_key(const struct flow_key *a, const struct flow
 	       a->dport == b->dport && a->proto == b->proto;
 }
 
-static __always_inline struct stamp stamp_of(const struct flow *f)
+static __always_inline __u64 word_of(struct stamp s)
 {
-	__u64 both = *(const volatile __u64 *)__builtin_assume_aligned(&f->seen, 8);
-
-	return (struct stamp){.seen = both, .era = both >> 32};
+	return s.seen | (__u64)s.tag << 32 | (__u64)s.era << 48 | (__u64)s.life << 56;
 }
 
-/* swap_era changes era in f's stamp, if that still is as it was judged. */
-static __always_inline bool swap_era(struct flow *f, struct stamp was, __u32 era)
+static __always_inline struct stamp read_stamp(const struct stamp *at)
 {
-	__u64 seen = was.seen;
-	__u64 from = seen | (__u64)was.era << 32;
-	__u64 *both = __builtin_assume_aligned(&f->seen, 8);
+	__u64 word = *(const volatile __u64 *)__builtin_assume_aligned(at, 8);
 
-	return __sync_val_compare_and_swap(both, from, seen | (__u64)era << 32) == from;
+	return (struct stamp){
+		.seen = word, .tag = word >> 32, .era = word >> 48, .life = word >> 56};
+}
+
+/* swap_stamp changes a stamp, if it still is as it was judged. */
+static __always_inline bool swap_stamp(struct stamp *at, struct stamp was, struct stamp is)
+{
+	__u64 *word = __builtin_assume_aligned(at, 8);
+
+	return __sync_val_compare_and_swap(word, word_of(was), word_of(is)) == word_of(was);
+}
+
+static __always_inline enum flow_dir dir_of(struct stamp s)
+{
+	return s.life & 1;
+}
+
+static __always_inline __u8 fins_of(struct stamp s)
+{
+	return s.life >> 1 & 3;
+}
+
+static __always_inline enum flow_state state_of(struct stamp s)
+{
+	return s.life >> 3;
+}
+
+static __always_inline __u8 life_of(__u8 dir, __u8 fins, __u8 state)
+{
+	return dir | fins << 1 | state << 3;
+}
+
+/* stamp_at returns where the stamp of f is; NULL never. */
+static __always_inline struct stamp *stamp_at(const struct flow *f)
+{
+	__u32 place = f->place & (BUCKET_PLACES - 1);
+	__u32 at = f->bucket;
+	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+
+	barrier_var(place);
+	return b ? &b->stamps[place] : NULL;
+}
+
+static __always_inline struct stamp stamp_of(const struct flow *f)
+{
+	const struct stamp *at = stamp_at(f);
+
+	return at ? read_stamp(at) : (struct stamp){};
 }
 
 /* NOWHERE is the location of a key that has no entry. */
 #define NOWHERE (-1L)
 
 /* match returns the location of a key's entry in one bucket. */
-static __always_inline long match(const struct flow_key *key, __u32 at, __u32 tag)
+static __always_inline long match(const struct flow_key *key, __u32 at, __u16 tag)
 {
 	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
 
@@ -112,10 +150,9 @@ static __always_inline long match(const struct flow_key *key, __u32 at, __u32 ta
 		return NOWHERE; /* unreachable */
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < BUCKET_PLACES; i++) {
-		struct flow *f = &b->places[i];
+		struct stamp stamp = read_stamp(&b->stamps[i]);
 
-		if (READ_ONCE(b->tags[i]) == tag && READ_ONCE(f->era) != ERA_FREE &&
-		    same_key(&f->key, key))
+		if (stamp.tag == tag && stamp.era != ERA_FREE && same_key(&b->places[i].key, key))
 			return (__u64)at * BUCKET_PLACES + i;
 	}
 	return NOWHERE;
@@ -169,30 +206,34 @@ static __always_inline bool counts(const struct moment *m, const struct flow *f,
 	return !is_due(m, f) || tick_age(m, stamp.seen) <= FAULT(10, READ_ONCE(f->idle), -1U);
 }
 
-/* eviction_of says what an entry that counts would be evicted as. */
-static __always_inline enum eviction eviction_of(__u8 state)
+/* eviction_of says what an entry would be evicted as. */
+static __always_inline enum eviction eviction_of(struct stamp stamp)
 {
-	if (state == FLOW_NEW || state == FLOW_ANSWERED)
+	switch (state_of(stamp)) {
+	case FLOW_NEW:
+	case FLOW_ANSWERED:
 		return EVICT_UNANSWERED;
-	return state == FLOW_CLOSED || state == FLOW_RESET ? EVICT_ENDED : EVICT_SILENT;
+	case FLOW_CLOSED:
+	case FLOW_RESET:
+		return EVICT_ENDED;
+	default:
+		return FAULT(57, EVICT_SILENT, EVICT_ENDED);
+	}
 }
 
-/* score_of says how bad it is to take f's place, the least being the best to take. */
-static __always_inline __u64 score_of(const struct moment *m, const struct flow *f,
-				      struct stamp stamp)
+/* score_of says how bad it is to take a place, the least being the best to take. */
+static __always_inline __u64 score_of(const struct moment *m, struct stamp stamp)
 {
-	bool lasting = eviction_of(READ_ONCE(f->state)) == FAULT(57, EVICT_SILENT, EVICT_MAX);
+	bool lasting = eviction_of(stamp) == EVICT_SILENT;
 	__u32 age = tick_age(m, stamp.seen);
 
-	if (stamp.era == ERA_FREE)
-		return 0;
 	if (stamp.era == ERA_BUSY)
 		return WORTHLESS;
-	if (!counts(m, f, stamp))
-		return FAULT(58, 1, WORTHLESS);
+	if (stamp.era != m->era)
+		return FAULT(58, 0, stamp.era ? WORTHLESS : 0);
 	if (age < (lasting ? FAULT(59, LASTING, 0) * m->hz : FAULT(60, 1, 0)))
 		return WORTHLESS;
-	return (lasting ? 3ULL : 2ULL) << 32 | (FAULT(61, -1U, 0) ^ age);
+	return (lasting ? 2ULL : 1ULL) << 32 | (FAULT(61, -1U, 0) ^ age);
 }
 
 /*
@@ -207,12 +248,11 @@ __noinline int consider(struct search *s, __u32 at)
 		return 0; /* unreachable */
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < BUCKET_PLACES; i++) {
-		struct flow *f = &b->places[i];
-		struct stamp stamp = stamp_of(f);
-		__u64 score = score_of(&s->when, f, stamp);
+		struct stamp stamp = read_stamp(&b->stamps[i]);
+		__u64 score = score_of(&s->when, stamp);
 
-		if (stamp.era != ERA_FREE && READ_ONCE(b->tags[i]) == s->tag &&
-		    FAULT(62, same_key(&f->key, &s->key), false))
+		if (stamp.era != ERA_FREE && stamp.tag == s->tag &&
+		    FAULT(62, same_key(&b->places[i].key, &s->key), false))
 			return -EEXIST;
 		if (score >= s->score)
 			continue;
@@ -233,27 +273,14 @@ static __always_inline void count_eviction(enum eviction kind)
 		*n += FAULT(63, 1, 0);
 }
 
-/* fill writes e into a place that is busy, and makes it an entry at last. */
-static __always_inline void fill(struct bucket *b, __u32 place, const struct flow *e, __u32 tag)
-{
-	struct flow *f = &b->places[place];
-	__u64 seen = e->seen;
-
-	f->key = e->key;
-	__builtin_memcpy((void *)f + STAMP_END, (const void *)e + STAMP_END,
-			 sizeof(*f) - STAMP_END);
-	b->tags[place] = tag;
-	__sync_lock_test_and_set((__u64 *)__builtin_assume_aligned(&f->seen, 8),
-				 seen | (__u64)e->era << 32);
-}
-
 /* take puts e into the best place for it: 0, -EEXIST, -ENOSPC, or -EAGAIN if that has just changed. */
-static __always_inline int take(const struct flow *e, struct search *s, struct spot at)
+static __always_inline int take(const struct flow *e, struct stamp stamp, struct search *s,
+				struct spot at)
 {
+	struct stamp busy = {.era = ERA_BUSY};
 	struct bucket *b;
 	struct flow *f;
 	__u32 place;
-	__u8 state;
 
 	s->score = WORTHLESS;
 	if (consider(s, at.first) || consider(s, at.second))
@@ -266,33 +293,37 @@ static __always_inline int take(const struct flow *e, struct search *s, struct s
 	place = s->place & (BUCKET_PLACES - 1);
 	barrier_var(place);
 	f = &b->places[place];
-	state = READ_ONCE(f->state);
-	if (!swap_era(f, s->stamp, ERA_BUSY))
+	if (!swap_stamp(&b->stamps[place], s->stamp, busy))
 		return -EAGAIN;
-	fill(b, place, e, at.tag);
-	if (s->score >> 32)
-		count_eviction(eviction_of(state));
+	if (s->score >> 32 && counts(&s->when, f, s->stamp))
+		count_eviction(eviction_of(s->stamp));
+	*f = *e;
+	f->bucket = s->bucket;
+	f->place = place;
+	stamp.tag = at.tag;
+	__sync_lock_test_and_set((__u64 *)__builtin_assume_aligned(&b->stamps[place], 8),
+				 word_of(stamp));
 	return 0;
 }
 
-static __always_inline bool lock(struct bucket *b)
+static __always_inline bool lock(__u32 *l)
 {
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (!__sync_val_compare_and_swap(&b->lock, 0, 1))
+		if (!__sync_val_compare_and_swap(l, 0, 1))
 			return true;
 	}
 	return false;
 }
 
 /* insert_now is insert without rivals. */
-__noinline int insert_now(const struct flow *e, __u32 now, __u32 era, __u32 epoch)
+__noinline int insert_now(const struct flow *e, __u64 stamp, __u32 now, __u32 era, __u32 epoch)
 {
+	struct stamp is = *(struct stamp *)&stamp;
 	struct draft *d = draft();
 	const struct control *c;
-	struct bucket *b;
 	struct spot at;
-	__u32 zero = 0;
+	__u32 zero = 0, *l;
 	int err = -EAGAIN;
 
 	c = bpf_map_lookup_elem(&control, &zero);
@@ -302,28 +333,25 @@ __noinline int insert_now(const struct flow *e, __u32 now, __u32 era, __u32 epoc
 	d->search.key = e->key;
 	d->search.tag = at.tag;
 	d->search.when = (struct moment){.hz = c->hz, .now = now, .era = era, .epoch = epoch};
-	b = bpf_map_lookup_elem(&flows, &at.first);
-	if (!b || !lock(b))
+	zero = at.first & (LOCKS - 1);
+	l = bpf_map_lookup_elem(&locks, &zero);
+	if (!l || !lock(l))
 		return -ENOSPC;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < 2 && err == -EAGAIN; i++)
-		err = take(e, &d->search, at);
-	__sync_lock_test_and_set(&b->lock, 0);
+		err = take(e, is, &d->search, at);
+	__sync_lock_test_and_set(l, 0);
 	return err == -EAGAIN ? -ENOSPC : err;
 }
 
-/* insert makes e an entry; -EEXIST if there is one with its key, -ENOSPC if there is no place. */
-static __always_inline int insert(const struct packet *p, const struct flow *e)
-{
-	const struct flow *rival = env_rival(&e->key);
-	struct flow *f;
+#include "race.h"
 
-	if (rival) {
-		f = find(&e->key);
-		if (f)
-			*f = *rival;
-		else
-			insert_now(rival, p->when.now, p->when.era, p->when.epoch);
-	}
-	return insert_now(e, p->when.now, p->when.era, p->when.epoch);
+/*
+ * insert makes e an entry with this stamp, whose tag does not matter; -EEXIST
+ * if there is one with its key, -ENOSPC if there is no place.
+ */
+static __always_inline int insert(const struct packet *p, const struct flow *e, struct stamp stamp)
+{
+	env_race(p, &e->key);
+	return insert_now(e, word_of(stamp), p->when.now, p->when.era, p->when.epoch);
 }

@@ -35,7 +35,9 @@ enum idle {
 /* enum special_era has the eras that control never has: of places that hold no entry. */
 enum special_era {
 	ERA_FREE = 0,
-	ERA_BUSY = 0xffffffff, /* being filled or deleted: see table.h */
+	ERA_MIN = 1, /* control's eras */
+	ERA_LAST = 254,
+	ERA_BUSY = 255, /* the place is being filled, or its entry deleted: see table.h */
 };
 
 /* STANDBY_LEASE is how long, in ns, standby flows hold without a heartbeat. */
@@ -44,7 +46,7 @@ enum special_era {
 /* struct control is the one entry of the control map. */
 struct control {
 	__u32 mode; /* enum control_mode */
-	__u32 era; /* a flow of another era counts as absent; no special_era */
+	__u32 era; /* a flow of another era counts as absent; ERA_MIN to ERA_LAST */
 	__u32 epoch; /* a flow checked under another epoch is checked again */
 	__u32 hz; /* ticks in a second, never 0 while mode is not MODE_OFF */
 	__u32 idle[IDLE_MAX]; /* ticks of silence that a flow survives */
@@ -150,8 +152,6 @@ struct hop {
 /* struct flow is one direction of a flow: what becomes of its packets. */
 struct flow {
 	struct flow_key key; /* the tuple that they arrive with */
-	__u32 seen; /* tick of the last packet, or of the twin's last check */
-	__u32 era; /* with seen one aligned u64; or enum special_era */
 	__u32 checked; /* tick of the last check */
 	__u32 epoch; /* control's at that time */
 	__be32 saddr; /* the tuple that they leave with */
@@ -166,21 +166,41 @@ struct flow {
 	__u32 backend;
 	__u32 backend_gen;
 	__u32 idle; /* ticks of silence that it survives */
-	__u8 dir; /* enum flow_dir */
-	__u8 state; /* enum flow_state */
-	__u8 fins; /* bit 1 << dir: that side has sent a FIN */
-	__u8 pad;
-	__u32 room; /* always zero */
+	__u32 bucket; /* where it is itself */
+	__u8 place;
+	__u8 pad[3];
 };
 
 /*
- * struct stamp is an entry's seen and era, read at once. Elements of the table
- * are used again at once too, so what was judged by one stamp may only be
- * deleted while it still has it.
+ * struct stamp is what a place's entry is like, in one aligned u64 that is only
+ * changed as a whole, but for seen. What was judged by one stamp may only be
+ * deleted while it still has it, as places are used again at once.
  */
 struct stamp {
-	__u32 seen;
-	__u32 era;
+	__u32 seen; /* tick of the last packet, or of the twin's last check */
+	__u16 tag; /* of the key */
+	__u8 era; /* control's when the entry was made, or enum special_era */
+	__u8 life; /* enum flow_dir | fins << 1 | enum flow_state << 3; fins has a bit 1 << dir for each side */
+};
+
+/* BUCKET_PLACES is how many entries a bucket holds. */
+#define BUCKET_PLACES 8
+
+/* struct bucket is a part of the flow table: see table.h. */
+struct bucket {
+	struct stamp stamps[BUCKET_PLACES];
+	struct flow places[BUCKET_PLACES];
+};
+
+/* LOCKS is the number of locks, a power of two. */
+#define LOCKS 4096
+
+/* enum eviction says what kind of entry gave its place to another: index of evictions. */
+enum eviction {
+	EVICT_UNANSWERED = 0, /* or answered to a client that has not said a word since */
+	EVICT_ENDED,
+	EVICT_SILENT,
+	EVICT_MAX, /* number of kinds; not a kind */
 };
 
 /* struct moment is when a packet came, and what control was like then. */
@@ -199,8 +219,8 @@ struct search {
 	struct moment when;
 	__u32 bucket;
 	__u32 place;
-	__u32 tag;
-	__u32 pad;
+	__u16 tag;
+	__u16 pad[3];
 };
 
 /* struct draft is a flow in the making: what the stack has no room for. */
@@ -210,25 +230,6 @@ struct draft {
 	struct search search;
 	struct hop back; /* the way to the client */
 	__u32 pad;
-};
-
-/* BUCKET_PLACES is how many entries a bucket holds. */
-#define BUCKET_PLACES 8
-
-/* struct bucket is a part of the flow table: see table.h. */
-struct bucket {
-	__u32 tags[BUCKET_PLACES]; /* of the keys; meaningless for a free place */
-	__u32 lock; /* 1 while somebody inserts a key whose first bucket this is */
-	__u32 pad[7];
-	struct flow places[BUCKET_PLACES];
-};
-
-/* enum eviction says what kind of entry gave its place to another: index of evictions. */
-enum eviction {
-	EVICT_UNANSWERED = 0, /* or answered to a client that has not said a word since */
-	EVICT_ENDED,
-	EVICT_SILENT,
-	EVICT_MAX, /* number of kinds; not a kind */
 };
 
 enum device_flag {

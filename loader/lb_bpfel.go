@@ -34,9 +34,7 @@ const (
 
 type LBBucket struct {
 	_      structs.HostLayout
-	Tags   [8]uint32
-	Lock   uint32
-	Pad    [7]uint32
+	Stamps [8]LBStamp
 	Places [8]LBFlow
 }
 
@@ -88,12 +86,8 @@ type LBDraft struct {
 		_     structs.HostLayout
 		Key   LBFlowKey
 		Score uint64
-		Stamp struct {
-			_    structs.HostLayout
-			Seen uint32
-			Era  uint32
-		}
-		When struct {
+		Stamp LBStamp
+		When  struct {
 			_     structs.HostLayout
 			Hz    uint32
 			Now   uint32
@@ -102,8 +96,8 @@ type LBDraft struct {
 		}
 		Bucket uint32
 		Place  uint32
-		Tag    uint32
-		Pad    uint32
+		Tag    uint16
+		Pad    [3]uint16
 	}
 	Back LBHop
 	Pad  uint32
@@ -121,8 +115,6 @@ const (
 type LBFlow struct {
 	_          structs.HostLayout
 	Key        LBFlowKey
-	Seen       uint32
-	Era        uint32
 	Checked    uint32
 	Epoch      uint32
 	Saddr      uint32
@@ -137,11 +129,9 @@ type LBFlow struct {
 	Backend    uint32
 	BackendGen uint32
 	Idle       uint32
-	Dir        uint8
-	State      uint8
-	Fins       uint8
-	Pad        uint8
-	Room       uint32
+	Bucket     uint32
+	Place      uint8
+	Pad        [3]uint8
 }
 
 type LBFlowDir uint32
@@ -239,8 +229,18 @@ type LBSpecialEra uint32
 
 const (
 	LBSpecialEraERA_FREE LBSpecialEra = 0
-	LBSpecialEraERA_BUSY LBSpecialEra = 4294967295
+	LBSpecialEraERA_MIN  LBSpecialEra = 1
+	LBSpecialEraERA_LAST LBSpecialEra = 254
+	LBSpecialEraERA_BUSY LBSpecialEra = 255
 )
+
+type LBStamp struct {
+	_    structs.HostLayout
+	Seen uint32
+	Tag  uint16
+	Era  uint8
+	Life uint8
+}
 
 type LBVerdict uint32
 
@@ -287,6 +287,7 @@ const (
 	LBMapEvictions       = "evictions"
 	LBMapFlows           = "flows"
 	LBMapListeners       = "listeners"
+	LBMapLocks           = "locks"
 	LBMapReplies         = "replies"
 	LBMapServices        = "services"
 	LBMapSlots           = "slots"
@@ -355,6 +356,7 @@ type LBMapSpecs struct {
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
+	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
@@ -399,6 +401,7 @@ type LBMaps struct {
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
+	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
@@ -418,6 +421,7 @@ func (m *LBMaps) Close() error {
 		m.Evictions,
 		m.Flows,
 		m.Listeners,
+		m.Locks,
 		m.Replies,
 		m.Services,
 		m.Slots,

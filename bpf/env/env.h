@@ -32,10 +32,3 @@ static __always_inline int env_redirect(__u32 ifindex)
 {
 	return bpf_redirect(ifindex, 0);
 }
-
-/* env_rival returns what another CPU inserts at a key just before this one would. */
-static __always_inline const struct flow *env_rival(const struct flow_key *key)
-{
-	(void)key;
-	return NULL;
-}

@@ -30,15 +30,6 @@ struct {
 	__uint(max_entries, 65536);
 } fibs SEC(".maps");
 
-/* rivals: what another CPU puts at a key of flows just before the datapath would. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct flow_key);
-	__type(value, struct flow);
-	__uint(max_entries, 65536);
-} rivals SEC(".maps");
-
 static __always_inline __u32 env_now(void)
 {
 	return world_now;
@@ -68,9 +59,4 @@ static __always_inline int env_redirect(__u32 ifindex)
 {
 	world_egress = ifindex;
 	return XDP_REDIRECT;
-}
-
-static __always_inline const struct flow *env_rival(const struct flow_key *key)
-{
-	return bpf_map_lookup_elem(&rivals, key);
 }

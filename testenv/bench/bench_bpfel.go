@@ -21,10 +21,12 @@ const (
 	benchMapBackends        = "backends"
 	benchMapControl         = "control"
 	benchMapDevices         = "devices"
+	benchMapDrafts          = "drafts"
+	benchMapEvictions       = "evictions"
 	benchMapFlows           = "flows"
 	benchMapListeners       = "listeners"
+	benchMapLocks           = "locks"
 	benchMapReplies         = "replies"
-	benchMapServiceCounters = "service_counters"
 	benchMapServices        = "services"
 	benchMapSlots           = "slots"
 	benchMapStandby         = "standby"
@@ -43,6 +45,7 @@ const (
 	benchProgRunRestore     = "run_restore"
 	benchProgRunSwap        = "run_swap"
 	benchProgSink           = "sink"
+	benchVarFlowShift       = "flow_shift"
 	benchVarMade            = "made"
 	benchVarOut             = "out"
 	benchVarTemplate        = "template"
@@ -112,10 +115,12 @@ type benchMapSpecs struct {
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
+	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
+	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
+	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
-	ServiceCounters *ebpf.MapSpec `ebpf:"service_counters"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
@@ -129,9 +134,10 @@ type benchMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchVariableSpecs struct {
-	Made     *ebpf.VariableSpec `ebpf:"made"`
-	Out      *ebpf.VariableSpec `ebpf:"out"`
-	Template *ebpf.VariableSpec `ebpf:"template"`
+	FlowShift *ebpf.VariableSpec `ebpf:"flow_shift"`
+	Made      *ebpf.VariableSpec `ebpf:"made"`
+	Out       *ebpf.VariableSpec `ebpf:"out"`
+	Template  *ebpf.VariableSpec `ebpf:"template"`
 }
 
 // benchObjects contains all objects after they have been loaded into the kernel.
@@ -159,10 +165,12 @@ type benchMaps struct {
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
+	Drafts          *ebpf.Map `ebpf:"drafts"`
+	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
+	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
-	ServiceCounters *ebpf.Map `ebpf:"service_counters"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Standby         *ebpf.Map `ebpf:"standby"`
@@ -179,10 +187,12 @@ func (m *benchMaps) Close() error {
 		m.Backends,
 		m.Control,
 		m.Devices,
+		m.Drafts,
+		m.Evictions,
 		m.Flows,
 		m.Listeners,
+		m.Locks,
 		m.Replies,
-		m.ServiceCounters,
 		m.Services,
 		m.Slots,
 		m.Standby,
@@ -197,9 +207,10 @@ func (m *benchMaps) Close() error {
 //
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchVariables struct {
-	Made     *ebpf.Variable `ebpf:"made"`
-	Out      *ebpf.Variable `ebpf:"out"`
-	Template *ebpf.Variable `ebpf:"template"`
+	FlowShift *ebpf.Variable `ebpf:"flow_shift"`
+	Made      *ebpf.Variable `ebpf:"made"`
+	Out       *ebpf.Variable `ebpf:"out"`
+	Template  *ebpf.Variable `ebpf:"template"`
 }
 
 // benchPrograms contains all programs after they have been loaded into the kernel.

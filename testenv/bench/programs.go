@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"math/bits"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,10 @@ func loadPrograms(tb testenv.TB, dir string, names ...string) *ebpf.Collection {
 		tb.Cleanup(func() { m.Close() })
 		spec.Maps[name].MaxEntries = m.MaxEntries() // set at load, there
 		pinned[name] = m
+	}
+	shift := uint32(65 - bits.Len32(spec.Maps[benchMapFlows].MaxEntries))
+	if err := spec.Variables[benchVarFlowShift].Set(shift); err != nil {
+		tb.Fatalf("set the size of the flow table: %v", err)
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: pinned})
 	if err != nil {

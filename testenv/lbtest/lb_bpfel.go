@@ -34,6 +34,7 @@ const (
 	lbMapFibs            = "fibs"
 	lbMapFlows           = "flows"
 	lbMapListeners       = "listeners"
+	lbMapLocks           = "locks"
 	lbMapReplies         = "replies"
 	lbMapRivals          = "rivals"
 	lbMapServices        = "services"
@@ -108,6 +109,7 @@ type lbMapSpecs struct {
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
+	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Rivals          *ebpf.MapSpec `ebpf:"rivals"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
@@ -158,6 +160,7 @@ type lbMaps struct {
 	Fibs            *ebpf.Map `ebpf:"fibs"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
+	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Rivals          *ebpf.Map `ebpf:"rivals"`
 	Services        *ebpf.Map `ebpf:"services"`
@@ -179,6 +182,7 @@ func (m *lbMaps) Close() error {
 		m.Fibs,
 		m.Flows,
 		m.Listeners,
+		m.Locks,
 		m.Replies,
 		m.Rivals,
 		m.Services,

@@ -78,8 +78,8 @@ static __always_inline void *restore(struct xdp_md *ctx)
 	return data;
 }
 
-/* find returns the entry of the packet's tuple in table. */
-static __always_inline __u32 *find(void *data)
+/* look_up returns the entry of the packet's tuple in table. */
+static __always_inline __u32 *look_up(void *data)
 {
 	struct iphdr *ip = data + IP;
 	struct flow_key key = {.proto = ip->protocol};
@@ -132,7 +132,7 @@ int run_lookup(struct xdp_md *ctx)
 
 	if (!data)
 		return XDP_ABORTED;
-	action = find(data);
+	action = look_up(data);
 	return action ? (int)*action : XDP_ABORTED;
 }
 
@@ -145,7 +145,7 @@ int run_forward(struct xdp_md *ctx)
 
 	if (!data)
 		return XDP_ABORTED;
-	to = find(data);
+	to = look_up(data);
 	if (!to)
 		return XDP_ABORTED;
 	swap(data);
@@ -186,7 +186,7 @@ int lookup_redirect(struct xdp_md *ctx)
 
 	if (!data)
 		return XDP_ABORTED;
-	to = find(data);
+	to = look_up(data);
 	return to ? bpf_redirect(*to, 0) : XDP_ABORTED;
 }
 

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* race.h - another CPU as a test wants it: takes the place of bpf/env/race.h. */
+#pragma once
+
+/* struct rival is an entry that another CPU makes, with its stamp. */
+struct rival {
+	struct flow flow;
+	struct stamp stamp;
+};
+
+/* rivals: what another CPU puts at a key of flows just before the datapath would. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct flow_key);
+	__type(value, struct rival);
+	__uint(max_entries, 65536);
+} rivals SEC(".maps");
+
+/* overwrite gives f, whose stamp is at, what the rival says of a flow. */
+static __always_inline void overwrite(struct flow *f, struct stamp *at, const struct rival *r)
+{
+	struct stamp stamp = r->stamp;
+	__u32 bucket = f->bucket;
+	__u8 place = f->place;
+
+	*f = r->flow;
+	f->bucket = bucket;
+	f->place = place;
+	stamp.tag = at->tag;
+	*at = stamp;
+}
+
+static __always_inline void env_race(const struct packet *p, const struct flow_key *key)
+{
+	const struct moment *m = &p->when;
+	const struct rival *r = bpf_map_lookup_elem(&rivals, key);
+	struct stamp *at;
+	struct flow *f;
+
+	if (!r)
+		return;
+	f = find(key);
+	at = f ? stamp_at(f) : NULL;
+	if (at)
+		overwrite(f, at, r);
+	else
+		insert_now(&r->flow, word_of(r->stamp), m->now, m->era, m->epoch);
+}
