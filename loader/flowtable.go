@@ -48,16 +48,17 @@ func (t *FlowTable) Close() error { return unix.Munmap(t.memory) }
 // An Entry is one direction of a flow, as it was when it was read.
 type Entry struct {
 	Flow
-	place *LBFlow
+	Stamp Stamp
+	place *uint64 // the stamp in the table
 }
 
 // Each calls yield with every entry of the table, two of each flow, until it
 // returns false. Entries that come or go meanwhile may be missed.
 func (t *FlowTable) Each(yield func(Entry) bool) {
-	for b := range t.buckets {
-		for p := range t.buckets[b].Places {
-			place := &t.buckets[b].Places[p]
-			if f, ok := place.read(); ok && !yield(Entry{f, place}) {
+	for i := range t.buckets {
+		b := &t.buckets[i]
+		for p := range b.Places {
+			if e, ok := b.read(p); ok && !yield(e) {
 				return
 			}
 		}
@@ -68,40 +69,51 @@ func (t *FlowTable) Each(yield func(Entry) bool) {
 // gone, since e was read: it does what the kernel does, and reports whether it
 // did.
 func (t *FlowTable) Free(e Entry) bool {
-	free := stamp(e.Seen, uint32(LBSpecialEraERA_FREE))
-	return atomic.CompareAndSwapUint64(e.place.stamp(), stamp(e.Seen, e.Era), free)
+	free := e.Stamp
+	free.Era = uint8(LBSpecialEraERA_FREE)
+	return atomic.CompareAndSwapUint64(e.place, e.Stamp.word(), free.word())
 }
 
 // flowWords is the size of an entry in words of the machine.
 const flowWords = unsafe.Sizeof(LBFlow{}) / 8
 
-// read returns what is in a place, unless that is no entry. A stamp that has
-// not changed in between says that the rest is the entry's too. Every word is
-// loaded atomically for the sake of the order.
-func (f *LBFlow) read() (Flow, bool) {
+// read returns what is in a place, unless that is no entry. A stamp whose era
+// and tag have not changed in between says that the rest is the entry's too.
+// Every word is loaded atomically for the sake of the order.
+func (b *LBBucket) read(place int) (Entry, bool) {
 	var words [flowWords]uint64
-	from := (*[flowWords]uint64)(unsafe.Pointer(f))
+	from := (*[flowWords]uint64)(unsafe.Pointer(&b.Places[place]))
+	at := (*uint64)(unsafe.Pointer(&b.Stamps[place]))
 	for {
-		before := atomic.LoadUint64(f.stamp())
-		switch era := LBSpecialEra(before >> 32); era {
+		before := stampOf(atomic.LoadUint64(at))
+		switch LBSpecialEra(before.Era) {
 		case LBSpecialEraERA_FREE, LBSpecialEraERA_BUSY:
-			return Flow{}, false
+			return Entry{}, false
 		}
 		for i := range from {
 			words[i] = atomic.LoadUint64(&from[i])
 		}
-		if atomic.LoadUint64(f.stamp()) == before {
-			return *(*Flow)(unsafe.Pointer(&words)), true
+		if stampOf(atomic.LoadUint64(at)) == before {
+			return Entry{*(*Flow)(unsafe.Pointer(&words)), before, at}, true
 		}
 	}
 }
 
-// stamp returns the address of seen and era, which change as one.
-func (f *LBFlow) stamp() *uint64 { return (*uint64)(unsafe.Pointer(&f.Seen)) }
+// Dir returns which way the entry's packets go.
+func (s Stamp) Dir() LBFlowDir { return LBFlowDir(s.Life & 1) }
 
-// stamp returns seen and era as the one number that they are in memory. Objects
-// are for little-endian machines only.
-func stamp(seen, era uint32) uint64 { return uint64(seen) | uint64(era)<<32 }
+// State returns how far the flow is.
+func (s Stamp) State() LBFlowState { return LBFlowState(s.Life >> 3) }
+
+// word returns the stamp as the one number that it is in memory. Objects are
+// for little-endian machines only.
+func (s Stamp) word() uint64 {
+	return uint64(s.Seen) | uint64(s.Tag)<<32 | uint64(s.Era)<<48 | uint64(s.Life)<<56
+}
+
+func stampOf(word uint64) Stamp {
+	return Stamp{Seen: uint32(word), Tag: uint16(word >> 32), Era: uint8(word >> 48), Life: uint8(word >> 56)}
+}
 
 // countFlows returns the number of entries of a flow table, be it one of this
 // version's or a hash, as older ones had.
