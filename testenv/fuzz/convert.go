@@ -59,31 +59,45 @@ func flowOf(f m.Flow) loader.LBFlow {
 	return loader.LBFlow{
 		Key:   keyOf(f.Key),
 		Saddr: rawAddr(f.Leave.Src), Daddr: rawAddr(f.Leave.Dst), Sport: rawPort(f.Leave.SPort), Dport: rawPort(f.Leave.DPort),
-		Hop:  loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex, Flags: f.Hop.Flags},
-		Seen: f.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: f.Era,
+		Hop:     loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex, Flags: f.Hop.Flags},
+		Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch,
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
-		L4Delta: rawPort(l4), IpDelta: rawPort(ip), Dir: f.Dir, State: f.State, Fins: f.Fins,
+		L4Delta: rawPort(l4), IpDelta: rawPort(ip),
+	}
+}
+
+// rival is struct rival of bpf/test/race.h.
+type rival struct {
+	Flow  loader.LBFlow
+	Stamp loader.LBStamp
+}
+
+// rivalOf is an entry with what its stamp says of it, but for the tag.
+func rivalOf(f m.Flow) rival {
+	return rival{
+		Flow:  flowOf(f),
+		Stamp: loader.LBStamp{Seen: f.Seen, Era: uint8(f.Era), Life: f.Dir | f.Fins<<1 | f.State<<3},
 	}
 }
 
 // flowFrom is the entry as the model has it. Fault tells what the model does
 // not know and is wrong: padding, or a delta.
-func flowFrom(f loader.LBFlow) (flow m.Flow, fault string) {
+func flowFrom(s loader.LBStamp, f loader.LBFlow) (flow m.Flow, fault string) {
 	k := f.Key
 	flow = m.Flow{
 		Key:   m.Tuple{Src: addrFrom(k.Saddr), Dst: addrFrom(k.Daddr), SPort: portFrom(k.Sport), DPort: portFrom(k.Dport), Proto: k.Proto},
 		Leave: m.Tuple{Src: addrFrom(f.Saddr), Dst: addrFrom(f.Daddr), SPort: portFrom(f.Sport), DPort: portFrom(f.Dport), Proto: k.Proto},
 		Hop:   m.Hop{DMAC: f.Hop.Dmac, SMAC: f.Hop.Smac, Ifindex: f.Hop.Ifindex, Flags: f.Hop.Flags},
-		Seen:  f.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: f.Era,
+		Seen:  s.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: uint32(s.Era),
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
-		Dir: f.Dir, State: f.State, Fins: f.Fins,
+		Dir: s.Life & 1, Fins: s.Life >> 1 & 3, State: s.Life >> 3,
 	}
 	l4, ip := m.Delta(flow.Key, flow.Leave)
 	// 0 and 0xffff are the same number in one's complement.
 	if portFrom(f.L4Delta)%0xffff != l4%0xffff || portFrom(f.IpDelta)%0xffff != ip%0xffff {
 		fault = fmt.Sprintf("deltas of %v are %#04x and %#04x, want %#04x and %#04x", flow.Key, portFrom(f.L4Delta), portFrom(f.IpDelta), l4, ip)
 	}
-	if f.Pad != 0 || f.Room != 0 || k.Pad != [3]uint8{} {
+	if f.Pad != [3]uint8{} || k.Pad != [3]uint8{} {
 		fault = fmt.Sprintf("padding of %v is not zero", flow.Key)
 	}
 	return flow, fault

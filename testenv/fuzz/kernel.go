@@ -187,7 +187,7 @@ func (k *kernel) sync(w *world, c change) error {
 		if len(w.Rivals) == 0 {
 			return empty(k.Maps["rivals"])
 		}
-		return k.Maps["rivals"].Put(keyOf(c.tuple), flowOf(w.Rivals[c.tuple]))
+		return k.Maps["rivals"].Put(keyOf(c.tuple), rivalOf(w.Rivals[c.tuple]))
 	case partFlow:
 		return k.free(w, c.tuple)
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	eraFree = uint32(loader.LBSpecialEraERA_FREE)
-	eraBusy = uint32(loader.LBSpecialEraERA_BUSY)
+	eraFree = uint8(loader.LBSpecialEraERA_FREE)
+	eraBusy = uint8(loader.LBSpecialEraERA_BUSY)
 )
 
 // A place is one of the flow table.
@@ -32,18 +32,22 @@ func (w *world) flows() map[place]m.Flow {
 
 // buckets reads the whole flow table.
 func (k *kernel) buckets() ([]loader.LBBucket, error) {
-	table := k.Maps[loader.LBMapFlows]
+	return readArray[loader.LBBucket](k.Maps[loader.LBMapFlows])
+}
+
+// readArray reads all of an array.
+func readArray[T any](table *ebpf.Map) ([]T, error) {
 	var cursor ebpf.MapBatchCursor
 	rows := make([]uint32, table.MaxEntries())
-	buckets := make([]loader.LBBucket, len(rows))
-	n, err := table.BatchLookup(&cursor, rows, buckets, nil)
+	values := make([]T, len(rows))
+	n, err := table.BatchLookup(&cursor, rows, values, nil)
 	if err != nil && !isNotExist(err) {
-		return nil, fmt.Errorf("read flows: %w", err)
+		return nil, fmt.Errorf("read %v: %w", table, err)
 	}
 	if n != len(rows) {
-		return nil, fmt.Errorf("read flows: %d buckets of %d", n, len(rows))
+		return nil, fmt.Errorf("read %v: %d rows of %d", table, n, len(rows))
 	}
-	return buckets, nil
+	return values, nil
 }
 
 // clear makes all places free.
@@ -70,7 +74,7 @@ func (k *kernel) free(w *world, t m.Tuple) error {
 		}
 		for i := range b.Places {
 			if b.Places[i].Key == keyOf(t) {
-				b.Places[i].Era = eraFree // what else it holds stays
+				b.Stamps[i].Era = eraFree // what else it holds stays
 			}
 		}
 		if err := table.Put(row, b); err != nil {
@@ -89,18 +93,18 @@ func (k *kernel) flows(w *world) (flows map[place]m.Flow, faults []string, err e
 	}
 	flows = map[place]m.Flow{}
 	for row, b := range buckets {
-		if b.Lock != 0 || b.Pad != [7]uint32{} {
-			faults = append(faults, fmt.Sprintf("bucket %d: lock %d, padding %v", row, b.Lock, b.Pad))
-		}
-		for i, raw := range b.Places {
-			if raw.Era == eraFree {
+		for i, stamp := range b.Stamps {
+			if stamp.Era == eraFree {
 				continue
 			}
-			f, fault := flowFrom(raw)
-			if tag, first, second := w.Home(f.Key); b.Tags[i] != tag || uint32(row) != first && uint32(row) != second {
-				fault = fmt.Sprintf("%v has tag %#x in bucket %d, want %#x in %d or %d", f.Key, b.Tags[i], row, tag, first, second)
+			f, fault := flowFrom(stamp, b.Places[i])
+			if at := (place{int(b.Places[i].Bucket), int(b.Places[i].Place)}); at != (place{row, i}) {
+				fault = fmt.Sprintf("%v stands in %v and says %v", f.Key, place{row, i}, at)
 			}
-			if raw.Era == eraBusy {
+			if tag, first, second := w.Home(f.Key); stamp.Tag != tag || uint32(row) != first && uint32(row) != second {
+				fault = fmt.Sprintf("%v has tag %#x in bucket %d, want %#x in %d or %d", f.Key, stamp.Tag, row, tag, first, second)
+			}
+			if stamp.Era == eraBusy {
 				fault = fmt.Sprintf("the place of %v was left busy", f.Key)
 			}
 			if fault != "" {
@@ -109,5 +113,11 @@ func (k *kernel) flows(w *world) (flows map[place]m.Flow, faults []string, err e
 			flows[place{row, i}] = f
 		}
 	}
-	return flows, faults, nil
+	locks, err := readArray[uint32](k.Maps[loader.LBMapLocks])
+	for row, lock := range locks {
+		if lock != 0 {
+			faults = append(faults, fmt.Sprintf("lock %d was left locked", row))
+		}
+	}
+	return flows, faults, err
 }

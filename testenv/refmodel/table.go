@@ -40,15 +40,15 @@ const (
 )
 
 // Home is where a key may stand: in either bucket, with the tag.
-func (m *Model) Home(key Tuple) (tag, first, second uint32) {
+func (m *Model) Home(key Tuple) (tag uint16, first, second uint32) {
 	le := binary.LittleEndian
 	addrs := uint64(le.Uint32(key.Src[:])) | uint64(le.Uint32(key.Dst[:]))<<32
 	rest := uint64(bits.ReverseBytes16(key.SPort)) | uint64(bits.ReverseBytes16(key.DPort))<<16 | uint64(key.Proto)<<32
 	h := addrs*m.Control.HashA + rest*m.Control.HashB
 	n := bits.Len(uint(len(m.Flows))) - 1
-	tag = uint32(h >> 16)
+	tag = uint16(h >> 16)
 	first = uint32(h >> (64 - n))
-	second = (first + (tag | 1)) % uint32(len(m.Flows))
+	second = (first + uint32(tag|1)) % uint32(len(m.Flows))
 	return tag, first, second
 }
 
@@ -109,11 +109,11 @@ func (m *Model) put(f Flow) insertion {
 			best, bestRank, bestAge = place, rank, age
 		}
 	}
-	switch bestRank {
-	case kept:
+	if bestRank == kept {
 		return full
-	case restless, silent:
-		m.Evictions[evictionOf(*best)]++
+	}
+	if old := *best; old != nil && m.counts(old) {
+		m.Evictions[evictionOf(old)]++
 	}
 	*best = &f
 	return made
@@ -123,23 +123,20 @@ func (m *Model) put(f Flow) insertion {
 type rank int
 
 const (
-	free     rank = iota
-	expired       // its entry does not count
-	restless      // of a flow that has not begun or is over
-	silent        // of any other flow
-	kept          // not to be had
+	free     rank = iota // or of another era
+	restless             // of a flow that has not begun or is over
+	silent               // of any other flow
+	kept                 // not to be had
 )
 
 // rank is the rank of a place, and the age by which it is compared with others
 // of the same rank.
 func (m *Model) rank(f *Flow) (rank, uint32) {
-	if f == nil {
+	if f == nil || f.Era != m.Control.Era {
 		return free, 0
 	}
 	age := m.age(f.Seen)
 	switch {
-	case !m.counts(f):
-		return expired, 0
 	case evictionOf(f) != EvictSilent && age >= 1:
 		return restless, age
 	case evictionOf(f) == EvictSilent && age >= 60*m.Control.Hz:

@@ -8,7 +8,10 @@ import (
 
 func TestHome(t *testing.T) {
 	key := Tuple{Src: client, Dst: vip, SPort: 40000, DPort: 80, Proto: TCP}
-	type home struct{ tag, first, second uint32 }
+	type home struct {
+		tag           uint16
+		first, second uint32
+	}
 	for _, test := range []struct {
 		name    string
 		a, b    uint64
@@ -16,9 +19,9 @@ func TestHome(t *testing.T) {
 		want    home
 	}{
 		// 0x0a7100cb_076433c6 + 0x6_5000409c is 0x0a7100d1_57647462.
-		{"no factors", 1, 1, 256, home{0x00d15764, 0x0a, 0x0a + 0x65}},
-		{"two factors", 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f, 32, home{0xc594861b, 29, 24}},
-		{"two buckets", 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f, 2, home{0xc594861b, 1, 0}},
+		{"no factors", 1, 1, 256, home{0x5764, 0x0a, 0x0a + 0x65}},
+		{"two factors", 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f, 32, home{0x861b, 29, 24}},
+		{"two buckets", 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f, 2, home{0x861b, 1, 0}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := &Model{Control: Control{HashA: test.a, HashB: test.b}, Flows: make(Table, test.buckets)}
@@ -125,7 +128,12 @@ func TestEviction(t *testing.T) {
 	state := func(state uint8, age uint32) func(*Model, *Flow) {
 		return func(m *Model, f *Flow) { f.State, f.Seen = state, m.Now-age }
 	}
-	expire := func(m *Model, f *Flow) { f.Seen, f.Checked, f.Idle = m.Now-11, m.Now-10, 10 }
+	// long is silence for longer than the time-out of 100 ticks; the check is
+	// due after 10.
+	long := func(state uint8, age, checked uint32) func(*Model, *Flow) {
+		return func(m *Model, f *Flow) { f.State, f.Seen, f.Checked, f.Idle = state, m.Now-age, m.Now-checked, 100 }
+	}
+	era := func(_ *Model, f *Flow) { f.Era = 2 }
 	for _, test := range []struct {
 		name  string
 		edits edits
@@ -133,11 +141,14 @@ func TestEviction(t *testing.T) {
 		count [EvictMax]uint64
 	}{
 		{"all in use", nil, none, [EvictMax]uint64{}},
-		{"one that was silent for too long", edits{4: state(FlowNew, 9), 9: expire}, 9, [EvictMax]uint64{}},
-		{"the first of two, whatever their age", edits{3: expire, 9: func(m *Model, f *Flow) { expire(m, f); f.Seen -= 5 }}, 3, [EvictMax]uint64{}},
-		{"one silent for too long, but not due", edits{9: func(m *Model, f *Flow) { expire(m, f); f.Checked++ }}, none, [EvictMax]uint64{}},
-		{"one of another epoch is due", edits{9: func(m *Model, f *Flow) { expire(m, f); f.Checked, f.Epoch = m.Now, 2 }}, 9, [EvictMax]uint64{}},
-		{"one of another era", edits{4: state(FlowNew, 9), 9: func(_ *Model, f *Flow) { f.Era = 2 }}, 9, [EvictMax]uint64{}},
+		{"one of another era", edits{4: state(FlowNew, 9), 9: era}, 9, [EvictMax]uint64{}},
+		{"the first of two of other eras", edits{9: era, 11: era}, 9, [EvictMax]uint64{}},
+		{"one in use that was silent for too long", edits{9: long(FlowEstablished, 101, 10)}, none, [EvictMax]uint64{}},
+		{"one in use that was silent for a minute, too long", edits{9: long(FlowEstablished, 600, 10)}, 9, [EvictMax]uint64{}},
+		{"the same, but not due", edits{9: long(FlowEstablished, 600, 9)}, 9, [EvictMax]uint64{EvictSilent: 1}},
+		{"new, silent for too long", edits{9: long(FlowNew, 101, 10)}, 9, [EvictMax]uint64{}},
+		{"the same, but not due", edits{9: long(FlowNew, 101, 9)}, 9, [EvictMax]uint64{EvictUnanswered: 1}},
+		{"older though it counts", edits{8: state(FlowNew, 102), 9: long(FlowNew, 101, 10)}, 8, [EvictMax]uint64{EvictUnanswered: 1}},
 		{"new, this tick", edits{2: state(FlowNew, 0)}, none, [EvictMax]uint64{}},
 		{"new, a tick ahead", edits{2: func(m *Model, f *Flow) { f.State, f.Seen = FlowNew, m.Now+1 }}, none, [EvictMax]uint64{}},
 		{"new, a tick ago", edits{2: state(FlowNew, 1)}, 2, [EvictMax]uint64{EvictUnanswered: 1}},
