@@ -76,14 +76,20 @@ func (v *ControlView) store(p *uint32, n uint32) {
 func (v *ControlView) Mode() Mode { return Mode(v.load(&v.c.Mode)) }
 
 // SetMode throws the switch. Leaving [ModeOff] starts a new era first: flows
-// from before count as absent.
+// from before count as absent. Only one process at a time may do that.
 func (v *ControlView) SetMode(m Mode) {
 	if v.Mode() == ModeOff && m != ModeOff {
-		if era := atomic.AddUint32(&v.c.Era, 1); era == uint32(LBSpecialEraERA_BUSY) {
-			v.store(&v.c.Era, uint32(LBSpecialEraERA_FREE)+1)
-		}
+		v.store(&v.c.Era, nextEra(v.Era()))
 	}
 	v.store(&v.c.Mode, uint32(m))
+}
+
+// nextEra returns the era after another one, of those that control may have.
+func nextEra(era uint32) uint32 {
+	if era >= uint32(LBSpecialEraERA_LAST) {
+		return uint32(LBSpecialEraERA_MIN)
+	}
+	return era + 1
 }
 
 // Era returns the number of the flow era.

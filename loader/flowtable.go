@@ -48,8 +48,8 @@ func (t *FlowTable) Close() error { return unix.Munmap(t.memory) }
 // An Entry is one direction of a flow, as it was when it was read.
 type Entry struct {
 	Flow
-	Stamp Stamp
-	place *uint64 // the stamp in the table
+	Stamp
+	at *uint64 // the stamp in the table
 }
 
 // Each calls yield with every entry of the table, two of each flow, until it
@@ -65,55 +65,62 @@ func (t *FlowTable) Each(yield func(Entry) bool) {
 	}
 }
 
-// Free frees the place of an entry, unless the entry has had a packet, or has
-// gone, since e was read: it does what the kernel does, and reports whether it
-// did.
+// Free frees the place of an entry, unless the entry has changed, had a packet
+// in another tick, or gone since e was read: it does what the kernel does, and
+// reports whether it did.
 func (t *FlowTable) Free(e Entry) bool {
 	free := e.Stamp
 	free.Era = uint8(LBSpecialEraERA_FREE)
-	return atomic.CompareAndSwapUint64(e.place, e.Stamp.word(), free.word())
+	return atomic.CompareAndSwapUint64(e.at, e.word(), free.word())
 }
 
 // flowWords is the size of an entry in words of the machine.
 const flowWords = unsafe.Sizeof(LBFlow{}) / 8
 
-// read returns what is in a place, unless that is no entry. A stamp whose era
-// and tag have not changed in between says that the rest is the entry's too.
-// Every word is loaded atomically for the sake of the order.
-func (b *LBBucket) read(place int) (Entry, bool) {
-	var words [flowWords]uint64
-	from := (*[flowWords]uint64)(unsafe.Pointer(&b.Places[place]))
-	at := (*uint64)(unsafe.Pointer(&b.Stamps[place]))
+// read returns what is in a place, unless that is no entry. A stamp that has
+// not changed in between says that the rest is its entry's. Every word is loaded
+// atomically for the sake of the order.
+func (b *LBBucket) read(place int) (e Entry, ok bool) {
+	from, to := b.Places[place].words(), e.words()
+	e.at = b.Stamps[place].at()
 	for {
-		before := stampOf(atomic.LoadUint64(at))
-		switch LBSpecialEra(before.Era) {
+		before := atomic.LoadUint64(e.at)
+		e.Stamp = stampOf(before)
+		switch LBSpecialEra(e.Era) {
 		case LBSpecialEraERA_FREE, LBSpecialEraERA_BUSY:
-			return Entry{}, false
+			return e, false
 		}
 		for i := range from {
-			words[i] = atomic.LoadUint64(&from[i])
+			to[i] = atomic.LoadUint64(&from[i])
 		}
-		if stampOf(atomic.LoadUint64(at)) == before {
-			return Entry{*(*Flow)(unsafe.Pointer(&words)), before, at}, true
+		if atomic.LoadUint64(e.at) == before {
+			return e, true
 		}
 	}
 }
 
-// Dir returns which way the entry's packets go.
-func (s Stamp) Dir() LBFlowDir { return LBFlowDir(s.Life & 1) }
+// words returns the memory of an entry.
+func (f *LBFlow) words() *[flowWords]uint64 { return (*[flowWords]uint64)(unsafe.Pointer(f)) }
 
-// State returns how far the flow is.
-func (s Stamp) State() LBFlowState { return LBFlowState(s.Life >> 3) }
+// at returns the memory of a stamp in the table, which changes as one word.
+func (s *LBStamp) at() *uint64 { return (*uint64)(unsafe.Pointer(s)) }
 
-// word returns the stamp as the one number that it is in memory. Objects are
-// for little-endian machines only.
-func (s Stamp) word() uint64 {
+// word returns a stamp as it is in memory. Objects are for little-endian
+// machines only.
+func (s *LBStamp) word() uint64 {
 	return uint64(s.Seen) | uint64(s.Tag)<<32 | uint64(s.Era)<<48 | uint64(s.Life)<<56
 }
 
+// stampOf is the reverse of word.
 func stampOf(word uint64) Stamp {
 	return Stamp{Seen: uint32(word), Tag: uint16(word >> 32), Era: uint8(word >> 48), Life: uint8(word >> 56)}
 }
+
+// Dir says which way the entry's packets go.
+func (s *LBStamp) Dir() LBFlowDir { return LBFlowDir(s.Life & 1) }
+
+// State says how far the flow is.
+func (s *LBStamp) State() LBFlowState { return LBFlowState(s.Life >> 3) }
 
 // countFlows returns the number of entries of a flow table, be it one of this
 // version's or a hash, as older ones had.

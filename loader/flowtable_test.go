@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
@@ -39,52 +38,78 @@ func newFlowTable(t *testing.T) (*FlowTable, *ebpf.Map) {
 	return table, m
 }
 
-func entryOf(n, era uint32) Flow { return Flow{Key: FlowKey{Saddr: n}, Seen: n, Era: era, Idle: n} }
+// A standing is an entry and its stamp.
+type standing struct {
+	Flow  Flow
+	Stamp Stamp
+}
+
+// standingOf returns an entry that can be told from others by n.
+func standingOf(n uint32, era uint8) standing {
+	return standing{Flow{Key: FlowKey{Saddr: n}, Idle: n}, Stamp{Seen: n, Tag: 5, Era: era, Life: 1 | 4<<3}}
+}
+
+// bucketOf returns a bucket with entries in its first places.
+func bucketOf(all ...standing) (b LBBucket) {
+	for i, s := range all {
+		b.Places[i], b.Stamps[i] = s.Flow, s.Stamp
+	}
+	return b
+}
 
 func TestEachSeesEntriesOnly(t *testing.T) {
 	table, m := newFlowTable(t)
-	busy := uint32(LBSpecialEraERA_BUSY)
+	busy := uint8(LBSpecialEraERA_BUSY)
+	full := make([]standing, 8)
+	for i := range full {
+		full[i] = standingOf(uint32(10+i), uint8(1+i%2))
+	}
 	for at, b := range map[uint32]LBBucket{
-		0:  {Places: [8]LBFlow{entryOf(1, 1), entryOf(2, busy), entryOf(3, 0)}},
-		15: {Tags: [8]uint32{5}, Lock: 1, Places: [8]LBFlow{6: entryOf(4, 2), 7: entryOf(5, 1)}},
+		0:  bucketOf(standingOf(1, 1), standingOf(2, busy), standingOf(3, 0), standingOf(4, 254)),
+		15: bucketOf(full...),
 	} {
 		if err := m.Put(at, b); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var got []Flow
-	table.Each(func(e Entry) bool { got = append(got, e.Flow); return true })
-	if diff := cmp.Diff([]Flow{entryOf(1, 1), entryOf(4, 2), entryOf(5, 1)}, got, ignoreLayout); diff != "" {
+	var got []standing
+	table.Each(func(e Entry) bool { got = append(got, standing{e.Flow, e.Stamp}); return true })
+	want := append([]standing{standingOf(1, 1), standingOf(4, 254)}, full...)
+	if diff := cmp.Diff(want, got, ignoreLayout); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
+	}
+	if s := &got[0].Stamp; s.Dir() != LBFlowDirDIR_REPLY || s.State() != LBFlowStateFLOW_CLOSED {
+		t.Errorf("direction %d, state %d, want those of a closed flow's reply", s.Dir(), s.State())
 	}
 	calls := 0
 	table.Each(func(Entry) bool { calls++; return false })
 	if calls != 1 {
 		t.Errorf("Each called %d times after false", calls)
 	}
-	if n, err := countFlows(m); err != nil || n != 3 {
-		t.Errorf("countFlows = %d, %v, want 3", n, err)
+	if n, err := countFlows(m); err != nil || n != 10 {
+		t.Errorf("countFlows = %d, %v, want 10", n, err)
 	}
 }
 
 func TestFreeTakesWhatHasNotChanged(t *testing.T) {
 	table, m := newFlowTable(t)
-	if err := m.Put(uint32(3), LBBucket{Tags: [8]uint32{9, 9, 9}, Places: [8]LBFlow{entryOf(1, 1), entryOf(2, 1), entryOf(3, 1)}}); err != nil {
+	b := bucketOf(standingOf(1, 1), standingOf(2, 1), standingOf(3, 1), standingOf(4, 1))
+	if err := m.Put(uint32(3), b); err != nil {
 		t.Fatal(err)
 	}
 	var all []Entry
 	table.Each(func(e Entry) bool { all = append(all, e); return true })
-	changed := LBBucket{Tags: [8]uint32{9, 9, 9}, Lock: 1, Places: [8]LBFlow{entryOf(1, 1), entryOf(2, 1), entryOf(3, 1)}}
-	changed.Places[1].Seen++
-	changed.Places[2].Era = uint32(LBSpecialEraERA_BUSY)
-	if err := m.Put(uint32(3), changed); err != nil {
+	b.Stamps[1].Seen++
+	b.Stamps[2].Era = uint8(LBSpecialEraERA_BUSY)
+	b.Stamps[3].Life++
+	if err := m.Put(uint32(3), b); err != nil {
 		t.Fatal(err)
 	}
 	var freed []bool
 	for _, e := range all {
 		freed = append(freed, table.Free(e))
 	}
-	if !slices.Equal(freed, []bool{true, false, false}) {
+	if !slices.Equal(freed, []bool{true, false, false, false}) {
 		t.Errorf("freed %v, want the first alone", freed)
 	}
 	if table.Free(all[0]) {
@@ -94,9 +119,8 @@ func TestFreeTakesWhatHasNotChanged(t *testing.T) {
 	if err := m.Lookup(uint32(3), &got); err != nil {
 		t.Fatal(err)
 	}
-	want := changed
-	want.Places[0].Era = 0
-	if diff := cmp.Diff(want, got, ignoreLayout); diff != "" {
+	b.Stamps[0].Era = 0
+	if diff := cmp.Diff(b, got, ignoreLayout); diff != "" {
 		t.Errorf("bucket (-want +got):\n%s", diff)
 	}
 }
@@ -111,13 +135,12 @@ func TestEachIsNeverTorn(t *testing.T) {
 	defer close(stop)
 	for p := range 2 {
 		writers.Go(func() {
-			place := &table.buckets[1].Places[p]
 			for n := uint32(1); ; n++ {
 				select {
 				case <-stop:
 					return
 				default:
-					place.replace(entryOf(n, 1))
+					table.buckets[1].replace(p, standingOf(n, 1))
 				}
 			}
 		})
@@ -125,7 +148,7 @@ func TestEachIsNeverTorn(t *testing.T) {
 	for seen := 0; seen < 20_000; {
 		table.Each(func(e Entry) bool {
 			if seen++; e.Key.Saddr != e.Seen || e.Idle != e.Seen {
-				t.Errorf("torn: %+v", e.Flow)
+				t.Errorf("torn: %+v", e)
 			}
 			return !t.Failed()
 		})
@@ -135,16 +158,16 @@ func TestEachIsNeverTorn(t *testing.T) {
 	}
 }
 
-// replace makes another entry of a place, in the kernel's order.
-func (f *LBFlow) replace(e Flow) {
-	busy := e
-	busy.Era = uint32(LBSpecialEraERA_BUSY)
-	atomic.StoreUint64(f.stamp(), stamp(busy.Seen, busy.Era))
-	from, to := (*[flowWords]uint64)(unsafe.Pointer(&busy)), (*[flowWords]uint64)(unsafe.Pointer(f))
+// replace puts another entry into a place, in the kernel's order.
+func (b *LBBucket) replace(place int, s standing) {
+	at := b.Stamps[place].at()
+	busy := Stamp{Era: uint8(LBSpecialEraERA_BUSY)}
+	atomic.StoreUint64(at, busy.word())
+	from, to := s.Flow.words(), b.Places[place].words()
 	for i := range from {
 		atomic.StoreUint64(&to[i], from[i])
 	}
-	atomic.StoreUint64(f.stamp(), stamp(e.Seen, e.Era))
+	atomic.StoreUint64(at, s.Stamp.word())
 }
 
 func TestOtherMapIsNoFlowTable(t *testing.T) {

@@ -47,7 +47,7 @@ const (
 type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
-	Flows, Standby, Devices, Replies                           *ebpf.Map
+	Flows, Locks, Standby, Devices, Replies                    *ebpf.Map
 
 	// ServiceBase and BackendBase hold what was counted before, see counters.go.
 	ServiceBase, BackendBase *ebpf.Map
@@ -91,6 +91,7 @@ var places = []place{
 	{name: LBMapVerdicts, field: func(m *Maps) **ebpf.Map { return &m.Verdicts }},
 	{name: LBMapEvictions, field: func(m *Maps) **ebpf.Map { return &m.Evictions }},
 	{name: LBMapFlows, field: func(m *Maps) **ebpf.Map { return &m.Flows }, size: Sizes.flows, rows: true},
+	{name: LBMapLocks, field: func(m *Maps) **ebpf.Map { return &m.Locks }},
 	{name: LBMapStandby, field: func(m *Maps) **ebpf.Map { return &m.Standby }},
 	{name: LBMapDevices, field: func(m *Maps) **ebpf.Map { return &m.Devices }},
 	{name: LBMapReplies, field: func(m *Maps) **ebpf.Map { return &m.Replies }},

@@ -18,7 +18,7 @@ import (
 )
 
 // ignoreLayout lets cmp compare what the bindings have.
-var ignoreLayout = cmpopts.IgnoreUnexported(Control{}, Counters{}, Flow{}, FlowKey{}, Hop{}, LBBucket{})
+var ignoreLayout = cmpopts.IgnoreUnexported(Control{}, Counters{}, Flow{}, FlowKey{}, Hop{}, Stamp{}, LBBucket{})
 
 // A bench is a host with interfaces, and a pin directory to be.
 type bench struct {

@@ -20,6 +20,8 @@ type (
 	FlowKey = LBFlowKey
 	// Flow is one direction of a flow.
 	Flow = LBFlow
+	// Stamp is what an entry of the flow table is like.
+	Stamp = LBStamp
 	// Hop is a way out: an interface and the Ethernet addresses.
 	Hop = LBHop
 	// Device says that XDP may send out of an interface.

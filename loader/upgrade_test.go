@@ -215,7 +215,7 @@ func TestResizeFlows(t *testing.T) {
 		t.Errorf("flow table for 100 flows has %d buckets for %d flows, want 64 for 192", got, m.FlowRoom())
 	}
 	for i := range uint32(10) {
-		if err := m.Flows.Put(i, LBBucket{Places: [8]LBFlow{3: {Era: 1}}}); err != nil {
+		if err := m.Flows.Put(i, LBBucket{Stamps: [8]Stamp{3: {Era: 1}}}); err != nil {
 			t.Fatal(err)
 		}
 	}

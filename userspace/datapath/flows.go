@@ -49,18 +49,18 @@ func (m moment) age(tick uint32) uint32 {
 	return m.now - tick
 }
 
-// expired reports whether the datapath treats f as absent.
-func (m moment) expired(f *loader.Flow) bool {
-	due := f.Epoch != m.epoch || m.age(f.Checked) >= m.hz
-	return f.Era != m.era || due && m.age(f.Seen) > f.Idle
+// expired reports whether the datapath treats e as absent.
+func (m moment) expired(e *loader.Entry) bool {
+	due := e.Epoch != m.epoch || m.age(e.Checked) >= m.hz
+	return uint32(e.Era) != m.era || due && m.age(e.Seen) > e.Idle
 }
 
-// forward reports whether f is the forward entry of its flow.
-func forward(f *loader.Flow) bool { return f.Dir == uint8(loader.LBFlowDirDIR_FORWARD) }
+// forward reports whether e is the forward entry of its flow.
+func forward(e *loader.Entry) bool { return e.Dir() == loader.LBFlowDirDIR_FORWARD }
 
 // eachEntry calls f with every entry of the flow table, and with what time it
 // is, until f returns false.
-func eachEntry(maps *loader.Maps, f func(*loader.FlowTable, loader.Entry, moment) bool) error {
+func eachEntry(maps *loader.Maps, f func(*loader.FlowTable, *loader.Entry, moment) bool) error {
 	at, err := present(maps)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func eachEntry(maps *loader.Maps, f func(*loader.FlowTable, loader.Entry, moment
 	if err != nil {
 		return err
 	}
-	table.Each(func(e loader.Entry) bool { return f(table, e, at) })
+	table.Each(func(e loader.Entry) bool { return f(table, &e, at) })
 	return table.Close()
 }
 
@@ -80,11 +80,11 @@ func Flows(maps *loader.Maps, f func(FlowView) bool) error {
 	if err != nil {
 		return err
 	}
-	return eachEntry(maps, func(_ *loader.FlowTable, e loader.Entry, at moment) bool {
-		if !forward(&e.Flow) || at.expired(&e.Flow) || r.gone(&e.Flow) {
+	return eachEntry(maps, func(_ *loader.FlowTable, e *loader.Entry, at moment) bool {
+		if !forward(e) || at.expired(e) || r.gone(e) {
 			return true
 		}
-		v := flowView(&e.Flow)
+		v := flowView(e)
 		v.Service = r.names[e.Service]
 		age, hz := at.age(e.Seen), float64(max(1, at.hz))
 		v.Idle = float64(age) / hz
@@ -93,21 +93,21 @@ func Flows(maps *loader.Maps, f func(FlowView) bool) error {
 	})
 }
 
-func flowView(f *loader.Flow) FlowView {
+func flowView(f *loader.Entry) FlowView {
 	v := FlowView{
 		Protocol: protocolOf(f.Key.Proto), State: "unknown",
 		Client:  netip.AddrPortFrom(addr4(f.Key.Saddr), be16(f.Key.Sport)),
 		Virtual: netip.AddrPortFrom(addr4(f.Key.Daddr), be16(f.Key.Dport)),
 		Backend: netip.AddrPortFrom(addr4(f.Daddr), be16(f.Dport)),
 	}
-	if int(f.State) < len(flowStates) {
-		v.State = flowStates[f.State]
+	if state := f.State(); int(state) < len(flowStates) {
+		v.State = flowStates[state]
 	}
 	return v
 }
 
 // gone reports whether the service or backend of f exists no more.
-func (r *rows) gone(f *loader.Flow) bool {
+func (r *rows) gone(f *loader.Entry) bool {
 	if int(f.Service) >= len(r.services) || int(f.Backend) >= len(r.backends) {
 		return true
 	}
@@ -120,15 +120,15 @@ func (r *rows) gone(f *loader.Flow) bool {
 // many flows go on, which closed ones do not, and how many entries it freed.
 // The datapath is right without it: it treats them as absent.
 func Collect(maps *loader.Maps) (live, freed int, err error) {
-	err = eachEntry(maps, func(t *loader.FlowTable, e loader.Entry, at moment) bool {
+	err = eachEntry(maps, func(t *loader.FlowTable, e *loader.Entry, at moment) bool {
 		at.era = maps.ControlView().Era() // read after the entry: one of a newer era is not dead
-		over := e.State == uint8(loader.LBFlowStateFLOW_CLOSED) || e.State == uint8(loader.LBFlowStateFLOW_RESET)
+		over := e.State() == loader.LBFlowStateFLOW_CLOSED || e.State() == loader.LBFlowStateFLOW_RESET
 		switch {
-		case at.expired(&e.Flow) && (e.Era != at.era || at.age(e.Seen)-e.Idle >= at.hz): // not at its edge
-			if t.Free(e) {
+		case at.expired(e) && (uint32(e.Era) != at.era || at.age(e.Seen)-e.Idle >= at.hz): // not at its edge
+			if t.Free(*e) {
 				freed++
 			}
-		case forward(&e.Flow) && !over:
+		case forward(e) && !over:
 			live++
 		}
 		return true
@@ -142,8 +142,8 @@ func Collect(maps *loader.Maps) (live, freed int, err error) {
 // CountFlows returns how many flows live.
 func CountFlows(maps *loader.Maps) (int, error) {
 	live := 0
-	err := eachEntry(maps, func(_ *loader.FlowTable, e loader.Entry, at moment) bool {
-		if forward(&e.Flow) && !at.expired(&e.Flow) {
+	err := eachEntry(maps, func(_ *loader.FlowTable, e *loader.Entry, at moment) bool {
+		if forward(e) && !at.expired(e) {
 			live++
 		}
 		return true

@@ -82,21 +82,34 @@ func TestServiceKeepsItsCountWhileBackendsComeAndGo(t *testing.T) {
 	}
 }
 
-// entryAt returns an entry of the given age and time-out, in seconds.
-func entryAt(m moment, n, age, idle uint32, edit func(*loader.Flow)) loader.Flow {
-	f := loader.Flow{
-		Key: loader.FlowKey{
-			Saddr: be32(netip.MustParseAddr("10.1.1.2")), Sport: be16(uint16(n)),
-			Daddr: be32(netip.MustParseAddr("203.0.113.1")), Dport: be16(80), Proto: model.TCP.Number(),
-		},
-		Daddr: be32(netip.MustParseAddr("10.2.0.2")), Dport: be16(8080),
-		Seen: m.now - age*m.hz, Checked: m.now - age*m.hz, Era: m.era, Epoch: m.epoch, Idle: idle * m.hz,
-		ServiceGen: 1, BackendGen: 1, State: uint8(loader.LBFlowStateFLOW_ANSWERED),
+// An entry is what tells the entries of a test apart.
+type entry struct {
+	age, idle  uint32 // seconds
+	era        uint32
+	dir        loader.LBFlowDir
+	state      loader.LBFlowState
+	backendGen uint32
+}
+
+// putEntries puts entries into one bucket. The ports of their clients are 1, 2
+// and so on.
+func putEntries(t *testing.T, maps *loader.Maps, m moment, all ...entry) {
+	t.Helper()
+	var b loader.LBBucket
+	for i, e := range all {
+		b.Places[i] = loader.Flow{
+			Key: loader.FlowKey{
+				Saddr: be32(netip.MustParseAddr("10.1.1.2")), Sport: be16(uint16(i + 1)),
+				Daddr: be32(netip.MustParseAddr("203.0.113.1")), Dport: be16(80), Proto: model.TCP.Number(),
+			},
+			Daddr: be32(netip.MustParseAddr("10.2.0.2")), Dport: be16(8080),
+			Checked: m.now - e.age*m.hz, Epoch: m.epoch, Idle: e.idle * m.hz, ServiceGen: 1, BackendGen: e.backendGen,
+		}
+		b.Stamps[i] = loader.Stamp{Seen: m.now - e.age*m.hz, Era: uint8(e.era), Life: uint8(e.dir) | uint8(e.state)<<3}
 	}
-	if edit != nil {
-		edit(&f)
+	if err := maps.Flows.Put(uint32(9), b); err != nil {
+		t.Fatal(err)
 	}
-	return f
 }
 
 func TestFlowsThatCountAreSeenAndOthersCollected(t *testing.T) {
@@ -110,18 +123,16 @@ func TestFlowsThatCountAreSeenAndOthersCollected(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries := []loader.Flow{
-		entryAt(at, 1, 100, 1000, nil),
-		entryAt(at, 2, 100, 1000, func(f *loader.Flow) { f.Dir = uint8(loader.LBFlowDirDIR_REPLY) }),
-		entryAt(at, 3, 1000, 100, nil), // silent for too long
-		entryAt(at, 4, 100, 1000, func(f *loader.Flow) { f.Era++ }),
-		entryAt(at, 5, 100, 1000, func(f *loader.Flow) { f.State = uint8(loader.LBFlowStateFLOW_CLOSED) }),
-		entryAt(at, 6, 100, 1000, func(f *loader.Flow) { f.BackendGen++ }), // gone, but nobody has told it
-		entryAt(at, 7, 1000, 100, func(f *loader.Flow) { f.Era = uint32(loader.LBSpecialEraERA_BUSY) }),
-	}
-	if err := maps.Flows.Put(uint32(9), loader.LBBucket{Places: [8]loader.LBFlow(append(entries, loader.Flow{}))}); err != nil {
-		t.Fatal(err)
-	}
+	const answered, closed = loader.LBFlowStateFLOW_ANSWERED, loader.LBFlowStateFLOW_CLOSED
+	putEntries(t, maps, at,
+		entry{100, 1000, at.era, loader.LBFlowDirDIR_FORWARD, answered, 1},
+		entry{100, 1000, at.era, loader.LBFlowDirDIR_REPLY, answered, 1},
+		entry{1000, 100, at.era, loader.LBFlowDirDIR_FORWARD, answered, 1}, // silent for too long
+		entry{100, 1000, at.era + 1, loader.LBFlowDirDIR_FORWARD, answered, 1},
+		entry{100, 1000, at.era, loader.LBFlowDirDIR_FORWARD, closed, 1},
+		entry{100, 1000, at.era, loader.LBFlowDirDIR_FORWARD, answered, 2}, // gone, but nobody has told it
+		entry{1000, 100, uint32(loader.LBSpecialEraERA_BUSY), loader.LBFlowDirDIR_FORWARD, answered, 1},
+	)
 	var got []FlowView
 	if err := Flows(maps, func(v FlowView) bool { got = append(got, v); return true }); err != nil {
 		t.Fatal(err)
@@ -150,19 +161,25 @@ func TestFlowsThatCountAreSeenAndOthersCollected(t *testing.T) {
 
 func TestEntryIsExpiredWhenItsCheckIsDueOnly(t *testing.T) {
 	at := moment{now: 50, era: 3, epoch: 7, hz: 100} // the clock has wrapped
+	entry := func(era uint8, epoch, seen, checked, idle uint32) loader.Entry {
+		return loader.Entry{
+			Flow:  loader.Flow{Epoch: epoch, Checked: checked, Idle: idle},
+			Stamp: loader.Stamp{Era: era, Seen: seen},
+		}
+	}
 	for _, test := range []struct {
 		name    string
-		flow    loader.Flow
+		entry   loader.Entry
 		expired bool
 	}{
-		{"seen in time", loader.Flow{Era: 3, Epoch: 7, Seen: 0, Checked: 0, Idle: 50}, false},
-		{"silent, and checked less than a second ago", loader.Flow{Era: 3, Epoch: 7, Seen: 0, Checked: 0, Idle: 49}, false},
-		{"silent, and checked under another epoch", loader.Flow{Era: 3, Epoch: 6, Seen: 0, Checked: 0, Idle: 49}, true},
-		{"silent, and checked a second ago", loader.Flow{Era: 3, Epoch: 7, Seen: 0, Checked: 1<<32 - 50, Idle: 49}, true},
-		{"of another era", loader.Flow{Era: 2, Epoch: 7, Seen: 50, Checked: 50, Idle: 49}, true},
-		{"seen by a CPU whose clock is ahead", loader.Flow{Era: 3, Epoch: 6, Seen: 51, Checked: 51}, false},
+		{"seen in time", entry(3, 7, 0, 0, 50), false},
+		{"silent, and checked less than a second ago", entry(3, 7, 0, 0, 49), false},
+		{"silent, and checked under another epoch", entry(3, 6, 0, 0, 49), true},
+		{"silent, and checked a second ago", entry(3, 7, 0, 1<<32-50, 49), true},
+		{"of another era", entry(2, 7, 50, 50, 49), true},
+		{"seen by a CPU whose clock is ahead", entry(3, 6, 51, 51, 0), false},
 	} {
-		if got := at.expired(&test.flow); got != test.expired {
+		if got := at.expired(&test.entry); got != test.expired {
 			t.Errorf("%s: expired = %t", test.name, got)
 		}
 	}
