@@ -55,10 +55,11 @@ type Entry struct {
 // Each calls yield with every entry of the table, two of each flow, until it
 // returns false. Entries that come or go meanwhile may be missed.
 func (t *FlowTable) Each(yield func(Entry) bool) {
+	var e Entry
 	for i := range t.buckets {
 		b := &t.buckets[i]
 		for p := range b.Places {
-			if e, ok := b.read(p); ok && !yield(e) {
+			if b.read(p, &e) && !yield(e) {
 				return
 			}
 		}
@@ -77,10 +78,10 @@ func (t *FlowTable) Free(e Entry) bool {
 // flowWords is the size of an entry in words of the machine.
 const flowWords = unsafe.Sizeof(LBFlow{}) / 8
 
-// read returns what is in a place, unless that is no entry. A stamp that has
+// read sets e to what is in a place, unless that is no entry. A stamp that has
 // not changed in between says that the rest is its entry's. Every word is loaded
 // atomically for the sake of the order.
-func (b *LBBucket) read(place int) (e Entry, ok bool) {
+func (b *LBBucket) read(place int, e *Entry) bool {
 	from, to := b.Places[place].words(), e.words()
 	e.at = b.Stamps[place].at()
 	for {
@@ -88,13 +89,13 @@ func (b *LBBucket) read(place int) (e Entry, ok bool) {
 		e.Stamp = stampOf(before)
 		switch LBSpecialEra(e.Era) {
 		case LBSpecialEraERA_FREE, LBSpecialEraERA_BUSY:
-			return e, false
+			return false
 		}
 		for i := range from {
 			to[i] = atomic.LoadUint64(&from[i])
 		}
 		if atomic.LoadUint64(e.at) == before {
-			return e, true
+			return true
 		}
 	}
 }
