@@ -82,13 +82,13 @@ static __always_inline void delete_entry(struct flow *f, struct stamp stamp)
  * goes_with says that f's twin, which names it, is to be deleted with it: it is
  * not another CPU's, who has begun to make the same flow anew.
  */
-static __always_inline bool goes_with(const struct packet *p, const struct flow *f, struct stamp fs,
+static __always_inline bool goes_with(const struct moment *m, const struct flow *f, struct stamp fs,
 				      const struct flow *twin, struct stamp ts)
 {
 	if (f->service != twin->service || f->service_gen != twin->service_gen ||
 	    f->backend != twin->backend || f->backend_gen != twin->backend_gen)
 		return false;
-	return is_live(&p->when, f, fs) || !is_live(&p->when, twin, ts);
+	return is_live(m, f, fs) || !is_live(m, twin, ts);
 }
 
 /* find_twin returns the twin of f, the entry at key; NULL when it has none. */
@@ -100,22 +100,30 @@ static __always_inline struct flow *find_twin(const struct flow_key *key, const 
 	return twin && names(twin, key) ? twin : NULL;
 }
 
-/* delete_pair deletes f, the entry at key, and its twin. That goes first: f keeps its place. */
-static __noinline void delete_pair(const struct packet *p, const struct flow_key *key,
-				   struct flow *f, struct stamp fs)
+/* delete_both is delete_pair; stamp is a struct stamp. Global, as locate is. */
+__noinline int delete_both(const struct moment *m, const struct flow_key *key, struct flow *f,
+			   __u64 stamp)
 {
+	struct stamp fs = *(struct stamp *)&stamp, ts;
 	struct flow *twin;
-	struct stamp ts;
 
-	if (!claim(f, fs))
-		return;
+	if (!m || !key || !f || !claim(f, fs))
+		return 0;
 	twin = find_twin(key, f);
 	if (twin) {
 		ts = stamp_of(twin);
-		if (goes_with(p, f, fs, twin, ts))
+		if (goes_with(m, f, fs, twin, ts))
 			delete_entry(twin, ts);
 	}
 	give_up(f);
+	return 0;
+}
+
+/* delete_pair deletes f, the entry at key, and its twin. That goes first: f keeps its place. */
+static __always_inline void delete_pair(const struct packet *p, const struct flow_key *key,
+					struct flow *f, struct stamp stamp)
+{
+	delete_both(&p->when, key, f, word_of(stamp));
 }
 
 /* idle_of returns the time-out of a state, in ticks. */

@@ -48,7 +48,7 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		if (v != NEXT_STEP)
 			return v;
 	}
-	advance(p, f);
+	advance(&p->key, f, p->flags);
 	at = stamp_at(f);
 	if (at)
 		touch(p, at);

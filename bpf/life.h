@@ -10,27 +10,26 @@
 #include "flow.h"
 
 /* next_state is the state that follows when neither RST nor FIN is set. */
-static __always_inline __u8 next_state(const struct packet *p, __u8 dir, __u8 state)
+static __always_inline __u8 next_state(__u8 proto, __u8 flags, __u8 dir, __u8 state)
 {
 	if (dir == DIR_REPLY)
 		return state == FLOW_NEW ? FLOW_ANSWERED : state;
 	if (state != FLOW_ANSWERED)
 		return state;
-	if (p->key.proto == IPPROTO_TCP &&
-	    FAULT(65, (p->flags & (TCP_SYN | TCP_ACK)) != TCP_ACK, false))
+	if (proto == IPPROTO_TCP && FAULT(65, (flags & (TCP_SYN | TCP_ACK)) != TCP_ACK, false))
 		return state; /* whoever forges an address never sees what it would acknowledge */
 	return FLOW_ESTABLISHED;
 }
 
-/* next_life returns what a flow of which s is a stamp becomes by the packet. */
-static __always_inline __u8 next_life(const struct packet *p, struct stamp s)
+/* next_life returns what a flow of which s is a stamp becomes by a packet. */
+static __always_inline __u8 next_life(__u8 proto, __u8 flags, struct stamp s)
 {
 	__u8 dir = dir_of(s), fins = fins_of(s), state = state_of(s);
 
-	if (p->flags & TCP_RST)
+	if (flags & TCP_RST)
 		return life_of(dir, fins, FLOW_CLOSED);
-	if (!(p->flags & FAULT(27, TCP_FIN, 0)))
-		return life_of(dir, fins, next_state(p, dir, state));
+	if (!(flags & FAULT(27, TCP_FIN, 0)))
+		return life_of(dir, fins, next_state(proto, flags, dir, state));
 	fins |= 1 << dir;
 	if (fins == (1 << DIR_FORWARD | 1 << DIR_REPLY))
 		state = FLOW_CLOSED;
@@ -40,7 +39,7 @@ static __always_inline __u8 next_life(const struct packet *p, struct stamp s)
 }
 
 /* set_life gives the entry f, which has this stamp, the life of its twin. */
-static __always_inline void set_life(const struct packet *p, struct flow *f, struct stamp was,
+static __always_inline void set_life(const struct control *c, struct flow *f, struct stamp was,
 				     struct stamp twin)
 {
 	struct stamp *at = stamp_at(f);
@@ -48,34 +47,38 @@ static __always_inline void set_life(const struct packet *p, struct flow *f, str
 
 	is.life = life_of(dir_of(was), fins_of(twin), state_of(twin));
 	if (at && swap_stamp(at, was, is))
-		f->idle = idle_of(p->control, p->key.proto, state_of(is));
+		f->idle = idle_of(c, f->key.proto, state_of(is));
 }
 
 /*
- * advance changes f, the entry at the packet's key, and its twin by what p says.
- * The other side's FIN may come on another CPU at the same moment, so the stamp
- * is swapped, and read again if that fails.
+ * advance changes f, the entry at key, and its twin by a packet with these
+ * flags. The other side's FIN may come on another CPU at the same moment, so
+ * the stamp is swapped, and read again if that fails. Global, as locate is.
  */
-static __noinline void advance(const struct packet *p, struct flow *f)
+__noinline int advance(const struct flow_key *key, struct flow *f, __u8 flags)
 {
-	struct stamp *at = stamp_at(f);
-	struct stamp was, is = {};
+	struct stamp was, is = {}, *at;
+	const struct control *c;
 	struct flow *twin;
+	__u32 zero = 0;
 
-	if (!at)
-		return; /* unreachable */
+	c = bpf_map_lookup_elem(&control, &zero);
+	at = f ? stamp_at(f) : NULL;
+	if (!key || !f || !c || !at)
+		return 0; /* unreachable */
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SWAP_TRIES; i++) {
 		was = read_stamp(at);
 		is = was;
-		is.life = next_life(p, was);
+		is.life = next_life(key->proto, flags, was);
 		if (is.life == was.life)
-			return;
+			return 0;
 		if (swap_stamp(at, was, is))
 			break;
 	}
-	f->idle = idle_of(p->control, p->key.proto, state_of(is));
-	twin = find_twin(&p->key, f);
+	f->idle = idle_of(c, key->proto, state_of(is));
+	twin = find_twin(key, f);
 	if (twin && FAULT(28, true, false))
-		set_life(p, twin, stamp_of(twin), is);
+		set_life(c, twin, stamp_of(twin), is);
+	return 0;
 }

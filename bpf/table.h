@@ -16,7 +16,7 @@
 #define EEXIST 17
 #define ENOSPC 28
 
-#define LOCK_TRIES 256
+#define LOCK_TRIES 64
 #define SWAP_TRIES 4
 #define LASTING 60 /* seconds of silence for which a flow in use keeps its place */
 

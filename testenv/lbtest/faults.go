@@ -63,7 +63,7 @@ var Faults = []Fault{
 	{55, "a tag is made of the wrong bits"},
 	{56, "the second bucket is not looked into"},
 	{57, "a flow in use gives its place to a new one"},
-	{58, "the place of an entry that does not count is not used again"},
+	{58, "the place of an entry of another era is not used again"},
 	{59, "a flow in use is evicted however short it was silent"},
 	{60, "an entry is evicted in the tick in which it was made"},
 	{61, "the youngest entry is evicted, not the oldest"},

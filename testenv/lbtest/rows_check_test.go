@@ -89,7 +89,7 @@ func endRows() []row {
 func twinRows() []row {
 	taken := func(w *world) {
 		answered(w)
-		w.rival(back1, func(*loader.Flow) {})
+		w.rival(back1, func(*entry) {})
 		changed(w)
 	}
 	return []row{
@@ -107,7 +107,7 @@ func twinRows() []row {
 		{name: "a reset of a flow that lost its tuple", given: taken, want: loader.LBVerdictDROP_FLOW_ENDED,
 			frame: segment(client, web, rst)},
 		replied(ack).as("a closed flow gives the reply's tuple back", then(answered, func(w *world) {
-			w.rival(back1, func(f *loader.Flow) { f.State = uint8(loader.LBFlowStateFLOW_CLOSED) })
+			w.rival(back1, closed)
 			changed(w)
 		}, sends(segment(client, web, ack)))),
 	}

@@ -76,23 +76,34 @@ func (w *world) lost() {
 }
 
 // rival is a flow of another service that has the reply tuple of backend and client.
-func (w *world) rival(backend netip.AddrPort, edit func(*loader.Flow)) {
+func (w *world) rival(backend netip.AddrPort, edit func(*entry)) {
 	w.tb.Helper()
-	f := loader.Flow{
-		Key:   flowKey(tcp, backend, client),
-		Saddr: addr32(remote.Addr()), Sport: port16(remote.Port()),
-		Daddr: addr32(client.Addr()), Dport: port16(client.Port()),
-		Seen: now, Checked: now, Idle: tcpOpen, Era: 3, Epoch: 1, Service: 4, Backend: 2,
-		Dir: uint8(loader.LBFlowDirDIR_REPLY), State: uint8(loader.LBFlowStateFLOW_ESTABLISHED),
+	e := entry{
+		Flow: loader.Flow{
+			Key:   flowKey(tcp, backend, client),
+			Saddr: addr32(remote.Addr()), Sport: port16(remote.Port()),
+			Daddr: addr32(client.Addr()), Dport: port16(client.Port()),
+			Checked: now, Idle: tcpOpen, Epoch: 1, Service: 4, Backend: 2,
+		},
+		Stamp: loader.LBStamp{Seen: now, Era: 3, Life: life(loader.LBFlowDirDIR_REPLY, loader.LBFlowStateFLOW_ESTABLISHED)},
 	}
-	edit(&f)
-	w.putFlow(f)
+	edit(&e)
+	w.putFlow(e)
+}
+
+func closed(e *entry) {
+	e.Stamp.Life = life(loader.LBFlowDirDIR_REPLY, loader.LBFlowStateFLOW_CLOSED)
+}
+
+// stale is an entry at a key that does not count.
+func stale(key loader.FlowKey) entry {
+	return entry{loader.Flow{Key: key}, loader.LBStamp{Era: 99}}
 }
 
 // tryRows are about the choice of a backend: rule 3, steps 9 to 11.
 func tryRows() []row {
 	hello := segment(client, web, syn)
-	asIs := func(*loader.Flow) {}
+	asIs := func(*entry) {}
 	second := row{want: loader.LBVerdictFORWARD_REDIRECT, frame: hello, out: toBackend(back2, syn),
 		egress: uplink, counts: made("3", 48)}
 	first := row{want: loader.LBVerdictFORWARD_REDIRECT, frame: hello, out: toBackend(back1, syn),
@@ -106,13 +117,13 @@ func tryRows() []row {
 		second.as("another service's backend is stepped over", func(w *world) { w.backend(2, back1, 9, func(*loader.Backend) {}) }),
 		second.as("a slot without a backend is stepped over", func(w *world) { w.put(loader.LBMapSlots, uint32(0), uint32(slotUnset)) }),
 		second.as("a twin that another CPU takes lets the next backend serve", func(w *world) {
-			w.put(lbMapRivals, flowKey(tcp, back1, client), loader.Flow{Key: flowKey(tcp, back1, client), Era: 99})
+			w.put(lbMapRivals, flowKey(tcp, back1, client), stale(flowKey(tcp, back1, client)))
 		}),
 		first.as("a closed flow's tuple is free", func(w *world) {
-			w.rival(back1, func(f *loader.Flow) { f.State = uint8(loader.LBFlowStateFLOW_CLOSED) })
+			w.rival(back1, closed)
 		}),
 		first.as("an idle flow's tuple is free", func(w *world) {
-			w.rival(back1, func(f *loader.Flow) { f.Seen, f.Checked = now-tcpOpen-1, now-hz })
+			w.rival(back1, func(e *entry) { e.Stamp.Seen, e.Flow.Checked = now-tcpOpen-1, now-hz })
 		}),
 		first.as("the turn goes round at the end of the run", func(w *world) {
 			w.put(loader.LBMapSlots, uint32(2), uint32(3)) // not in the run, but it would do
@@ -150,7 +161,7 @@ func failRows(hello []byte) []row {
 		Saddr: addr32(client.Addr()), Sport: port16(client.Port()),
 		Key:   flowKey(tcp, client, web),
 		Daddr: addr32(back2.Addr()), Dport: port16(back2.Port()),
-		Seen: now, Idle: tcpNew, Era: 3, Service: 1, Backend: 3, L4Delta: 0xffff, IpDelta: 0xffff,
+		Idle: tcpNew, Checked: now, Epoch: 1, Service: 1, Backend: 3, L4Delta: 0xffff, IpDelta: 0xffff,
 		Hop: loader.Hop{Ifindex: uplink, Dmac: [6]uint8(testenv.MAC(back2.Addr())), Smac: [6]uint8(testenv.MAC(router))},
 	}
 	asWinner := toBackend(back2, syn) // but for the checksums, which the winner's deltas leave alone
@@ -158,16 +169,18 @@ func failRows(hello []byte) []row {
 	copy(asWinner[50:52], hello[50:52])
 	return []row{
 		{name: "another CPU's flow is followed", want: loader.LBVerdictFORWARD_REDIRECT, frame: hello,
-			given: func(w *world) { w.put(lbMapRivals, flowKey(tcp, client, web), winner) },
-			out:   asWinner, egress: uplink, counts: counted("3", "forward", 48)},
+			given: func(w *world) {
+				w.put(lbMapRivals, flowKey(tcp, client, web), entry{winner, loader.LBStamp{Seen: now, Era: 3}})
+			},
+			out: asWinner, egress: uplink, counts: counted("3", "forward", 48)},
 		{name: "another CPU's entry does not count", want: loader.LBVerdictDROP_TABLE_FULL, frame: hello,
 			given: func(w *world) {
-				w.put(lbMapRivals, flowKey(tcp, client, web), loader.Flow{Key: flowKey(tcp, client, web), Era: 99})
+				w.put(lbMapRivals, flowKey(tcp, client, web), stale(flowKey(tcp, client, web)))
 			}},
 		{name: "every backend's tuple is taken", want: loader.LBVerdictDROP_TUPLE_TAKEN, frame: hello,
 			given: func(w *world) {
-				w.rival(back1, func(*loader.Flow) {})
-				w.rival(back2, func(*loader.Flow) {})
+				w.rival(back1, func(*entry) {})
+				w.rival(back2, func(*entry) {})
 			}},
 		{name: "no backend's neighbour is known", want: loader.LBVerdictDROP_NO_NEIGHBOUR, frame: hello,
 			given: both(RouteNoNeighbour, 0)},

@@ -1,10 +1,8 @@
 package lbtest
 
 import (
-	"encoding/binary"
 	"math/bits"
 	"net/netip"
-	"slices"
 
 	"fairlead/loader"
 )
@@ -15,15 +13,29 @@ const (
 	hashB = 0xc2b2ae3d27d4eb4f
 )
 
+// An entry is one of the flow table, as rivals are too.
+type entry struct {
+	Flow  loader.Flow
+	Stamp loader.LBStamp
+}
+
+// life is a stamp's, of a flow without FINs.
+func life(dir loader.LBFlowDir, state loader.LBFlowState) uint8 {
+	return uint8(dir) | uint8(state)<<3
+}
+
 // A spot is where a key may stand.
-type spot struct{ first, second, tag uint32 }
+type spot struct {
+	first, second uint32
+	tag           uint16
+}
 
 // spotOf is rule 8, in words of its own.
 func spotOf(k loader.FlowKey) spot {
 	h := (uint64(k.Saddr)|uint64(k.Daddr)<<32)*hashA + (uint64(k.Sport)|uint64(k.Dport)<<16|uint64(k.Proto)<<32)*hashB
-	tag := uint32(h >> 16)
+	tag := uint16(h >> 16)
 	first := uint32(h >> (65 - bits.Len32(buckets)))
-	return spot{first, (first + (tag | 1)) % buckets, tag}
+	return spot{first, (first + uint32(tag|1)) % buckets, tag}
 }
 
 // bucket changes a bucket of the flow table.
@@ -35,20 +47,23 @@ func (w *world) bucket(at uint32, edit func(*loader.LBBucket)) {
 	w.put(loader.LBMapFlows, at, &b)
 }
 
-// putFlow makes f an entry, in the place of the one with its key, else in a
+// putFlow makes e an entry, in the place of the one with its key, else in a
 // free one of the first bucket.
-func (w *world) putFlow(f loader.Flow) {
+func (w *world) putFlow(e entry) {
 	w.tb.Helper()
-	s := spotOf(f.Key)
+	s := spotOf(e.Flow.Key)
 	w.bucket(s.first, func(b *loader.LBBucket) {
-		i := slices.IndexFunc(b.Places[:], func(g loader.Flow) bool { return g.Era != 0 && g.Key == f.Key })
-		if i < 0 {
-			i = slices.IndexFunc(b.Places[:], func(g loader.Flow) bool { return g.Era == 0 })
+		at := -1
+		for i, stamp := range b.Stamps {
+			if stamp.Era == 0 && at < 0 || stamp.Era != 0 && b.Places[i].Key == e.Flow.Key {
+				at = i
+			}
 		}
-		if i < 0 {
+		if at < 0 {
 			w.tb.Fatalf("no place in bucket %d", s.first)
 		}
-		b.Places[i], b.Tags[i] = f, s.tag
+		e.Flow.Bucket, e.Flow.Place, e.Stamp.Tag = s.first, uint8(at), s.tag
+		b.Places[at], b.Stamps[at] = e.Flow, e.Stamp
 	})
 }
 
@@ -60,7 +75,7 @@ func (w *world) deleteFlow(proto uint8, src, dst netip.AddrPort) {
 		w.bucket(at, func(b *loader.LBBucket) {
 			for i := range b.Places {
 				if b.Places[i].Key == key {
-					b.Places[i].Era = 0
+					b.Stamps[i].Era = 0
 				}
 			}
 		})
@@ -68,22 +83,28 @@ func (w *world) deleteFlow(proto uint8, src, dst netip.AddrPort) {
 }
 
 // crowd fills the places that are free in a bucket with entries of strangers.
-func (w *world) crowd(at uint32, edit func(*loader.Flow)) {
+func (w *world) crowd(at uint32, edit func(*entry)) {
 	w.tb.Helper()
 	w.bucket(at, func(b *loader.LBBucket) {
 		for i := range b.Places {
-			if b.Places[i].Era != 0 {
+			if b.Stamps[i].Era != 0 {
 				continue
 			}
-			f := loader.Flow{Key: loader.FlowKey{Saddr: at, Sport: uint16(i), Proto: 99}, Seen: now, Checked: now, Idle: tcpOpen, Era: 3, Epoch: 1}
-			edit(&f)
-			b.Places[i], b.Tags[i] = f, binary.NativeEndian.Uint32([]byte("none"))
+			e := entry{
+				Flow: loader.Flow{
+					Key: loader.FlowKey{Saddr: at, Sport: uint16(i), Proto: 99}, Checked: now, Idle: tcpOpen, Epoch: 1,
+					Bucket: at, Place: uint8(i),
+				},
+				Stamp: loader.LBStamp{Seen: now, Era: 3},
+			}
+			edit(&e)
+			b.Places[i], b.Stamps[i] = e.Flow, e.Stamp
 		}
 	})
 }
 
 // crowded fills both buckets of the client's flow to a service, or one.
-func crowded(to netip.AddrPort, first, second bool, edit func(*loader.Flow)) func(*world) {
+func crowded(to netip.AddrPort, first, second bool, edit func(*entry)) func(*world) {
 	return func(w *world) {
 		w.tb.Helper()
 		s := spotOf(flowKey(tcp, client, to))
@@ -97,12 +118,16 @@ func crowded(to netip.AddrPort, first, second bool, edit func(*loader.Flow)) fun
 }
 
 // What strangers are like.
-func state(s loader.LBFlowState, silent uint32) func(*loader.Flow) {
-	return func(f *loader.Flow) { f.State, f.Seen = uint8(s), now-silent }
+func state(s loader.LBFlowState, silent uint32) func(*entry) {
+	return func(e *entry) { e.Stamp.Life, e.Stamp.Seen = life(0, s), now-silent }
 }
 
-func expired(f *loader.Flow) {
-	f.State, f.Seen, f.Checked = uint8(loader.LBFlowStateFLOW_ESTABLISHED), now-tcpOpen-1, now-tcpOpen-1
+func ofAnotherEra(e *entry) { e.Stamp.Era = 2 }
+
+// expired is a stranger that does not count any more, but was in use.
+func expired(e *entry) {
+	state(loader.LBFlowStateFLOW_ESTABLISHED, 60*hz)(e)
+	e.Flow.Checked = now - 60*hz
 }
 
 // tableRows are about places in the flow table: rule 8.
@@ -123,8 +148,8 @@ func tableRows() []row {
 		r.counts["evicted "+kind] = 1
 		return r
 	}
-	all := func(edit func(*loader.Flow)) func(*world) { return crowded(web, true, true, edit) }
-	twinless := func(edit func(*loader.Flow)) func(*world) {
+	all := func(edit func(*entry)) func(*world) { return crowded(web, true, true, edit) }
+	twinless := func(edit func(*entry)) func(*world) {
 		return func(w *world) {
 			w.tb.Helper()
 			s := spotOf(flowKey(tcp, back1, client))
@@ -138,7 +163,8 @@ func tableRows() []row {
 		full("entries of this tick keep their places", all(state(unanswered, 0))),
 		full("a twin without a place undoes its flow", twinless(state(established, 10))),
 		opens.as("the second bucket has a place", crowded(web, true, false, state(established, 10))),
-		opens.as("entries that do not count give way", all(expired)),
+		opens.as("entries of another era give way", all(ofAnotherEra)),
+		opens.as("an entry that does not count is not evicted, but replaced", all(expired)),
 		evicts("unanswered").as("a flow that nobody has answered gives way", all(state(unanswered, 1))),
 		evicts("unanswered").as("a flow that is only answered gives way", all(state(loader.LBFlowStateFLOW_ANSWERED, 1))),
 		evicts("ended").as("a flow that has ended gives way", all(state(loader.LBFlowStateFLOW_CLOSED, 1))),
@@ -162,10 +188,10 @@ func youngerSurvives(w *world) {
 	}
 	w.crowd(at.second, state(loader.LBFlowStateFLOW_ESTABLISHED, 0))
 	old := uint32(5)
-	w.crowd(at.first, func(f *loader.Flow) {
-		state(loader.LBFlowStateFLOW_NEW, old)(f)
-		if old == 0 {
-			f.State = uint8(loader.LBFlowStateFLOW_ESTABLISHED)
+	w.crowd(at.first, func(e *entry) {
+		state(loader.LBFlowStateFLOW_ESTABLISHED, 0)(e)
+		if old > 0 {
+			state(loader.LBFlowStateFLOW_NEW, old)(e)
 		}
 		old = 0
 	})
