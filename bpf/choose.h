@@ -11,7 +11,6 @@
 #include "forward.h"
 #include "reset.h"
 #include "route.h"
-#include "unreachable.h"
 
 #define TRIES 4
 
@@ -21,7 +20,8 @@ static __always_inline int answer_no_backend(const struct packet *p)
 	int v;
 
 	if (p->key.proto == IPPROTO_UDP)
-		return answer_unreachable(p);
+		return answer_unreachable(p, ICMP_PORT_UNREACH, 0) ? ANSWER_UNREACHABLE
+								   : DROP_NO_BACKEND;
 	v = answer_reset(p);
 	return v == DROP_REPLY_LIMIT ? DROP_NO_BACKEND : v;
 }

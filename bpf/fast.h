@@ -15,8 +15,6 @@
 #include "forward.h"
 #include "parse.h"
 
-#define IP_PLAIN 0x45 /* version 4, no options */
-
 /* is_plain says that rule 1 has nothing against the packet, and that no flag ends its flow. */
 static __always_inline bool is_plain(const struct iphdr *ip, const void *end)
 {
@@ -107,7 +105,7 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 		return NEXT_STEP;
 	p.when = this_moment(c);
 	s = read_stamp(at);
-	if (unlikely(!is_steady(&p, f, s)))
+	if (unlikely(!is_steady(&p, f, s) || is_too_big(f, FAULT(71, bpf_ntohs(ip->tot_len), 0))))
 		return NEXT_STEP;
 	touch(&p, at);
 	if (unlikely(ip->protocol == IPPROTO_UDP))

@@ -37,7 +37,7 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		return DROP_TTL;
 	if (unlikely(state_of(p->stamp) == FLOW_RESET))
 		return follow_ended(p, f);
-	if (unlikely(state_of(p->stamp) == FLOW_CLOSED) && dir_of(p->stamp) == DIR_FORWARD &&
+	if (unlikely(eviction_of(p->stamp) == EVICT_ENDED) && dir_of(p->stamp) == DIR_FORWARD &&
 	    FAULT(40, is_pure_syn(p), false)) {
 		delete_pair(p, &p->key, f, p->stamp);
 		return NEXT_OPEN;

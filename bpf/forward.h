@@ -4,6 +4,7 @@
 
 #include "count.h"
 #include "csum.h"
+#include "unreachable.h"
 
 /* translate_udp leaves "no checksum" as it is, and never makes it (RFC 768). */
 static __always_inline void translate_udp(struct udphdr *udp, const struct flow *f)
@@ -28,6 +29,20 @@ static __always_inline void translate_ip(struct iphdr *ip, const struct flow *f)
 	ip->check = csum_update(ip->check, READ_ONCE(f->ip_delta));
 }
 
+/* depart sends the packet, at data, on by f's hop. */
+static __always_inline int depart(struct xdp_md *ctx, void *data, const struct flow *f, __u8 dir,
+				  __u32 *egress)
+{
+	struct iphdr *ip = data + ETH_HLEN;
+
+	COPY(data, &f->hop, 12);
+	*egress = READ_ONCE(f->hop.ifindex);
+	count_packet(f, dir, bpf_ntohs(ip->tot_len));
+	if (f->hop.flags & DEVICE_TX && *egress == ctx->ingress_ifindex)
+		return FORWARD_TX;
+	return FORWARD_REDIRECT;
+}
+
 /* leave rewrites what TCP and UDP have in common, and says how the packet, at data, leaves. */
 static __always_inline int leave(struct xdp_md *ctx, void *data, const struct flow *f, __u8 dir,
 				 __u32 *egress)
@@ -36,12 +51,22 @@ static __always_inline int leave(struct xdp_md *ctx, void *data, const struct fl
 
 	COPY(ip + 1, &f->sport, 4);
 	translate_ip(ip, f);
-	COPY(data, &f->hop, 12);
-	*egress = READ_ONCE(f->hop.ifindex);
-	count_packet(f, dir, bpf_ntohs(ip->tot_len));
-	if (f->hop.flags & DEVICE_TX && *egress == ctx->ingress_ifindex)
-		return FORWARD_TX;
-	return FORWARD_REDIRECT;
+	return depart(ctx, data, f, dir, egress);
+}
+
+/* is_too_big says that a packet of this total length does not leave by f. */
+static __always_inline bool is_too_big(const struct flow *f, __u32 total)
+{
+	return total > FAULT(69, READ_ONCE(f->hop.mtu), -1U);
+}
+
+/* refuse_big is for a packet that is too big, of which ip is the header. */
+static __always_inline int refuse_big(const struct packet *p, const struct iphdr *ip,
+				      const struct flow *f)
+{
+	if (!(ip->frag_off & bpf_htons(FAULT(70, IP_DF, 0))))
+		return DROP_TOO_BIG;
+	return answer_unreachable(p, ICMP_FRAG_NEEDED, f->hop.mtu) ? ANSWER_TOO_BIG : DROP_TOO_BIG;
 }
 
 /* forward rewrites the packet by f, whose stamp is p's. Its headers are there: it is not bad. */
@@ -55,6 +80,8 @@ static __always_inline int forward(struct packet *p, const struct flow *f)
 
 	if ((void *)(udp + 1) > end)
 		return DROP_MALFORMED; /* unreachable */
+	if (unlikely(is_too_big(f, p->total)))
+		return refuse_big(p, ip, f);
 	if (p->key.proto == IPPROTO_UDP) {
 		translate_udp(udp, f);
 	} else {

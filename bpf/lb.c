@@ -28,6 +28,7 @@
 #include "export.h"
 #include "fast.h"
 #include "follow.h"
+#include "icmp.h"
 #include "open.h"
 #include "parse.h"
 
@@ -41,7 +42,7 @@ static __always_inline int handle(struct packet *p)
 		return PASS_OFF;
 	v = parse(p);
 	if (unlikely(v != NEXT_STEP))
-		return v;
+		return v == NEXT_ICMP ? follow_icmp(p) : v;
 	f = find(&p->key);
 	if (unlikely(!f))
 		return open_flow(p);
@@ -95,6 +96,7 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 		return XDP_PASS;
 	case ANSWER_RESET:
 	case ANSWER_UNREACHABLE:
+	case ANSWER_TOO_BIG:
 		return send_back(ctx);
 	default:
 		return XDP_DROP;

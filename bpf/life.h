@@ -21,19 +21,38 @@ static __always_inline __u8 next_state(__u8 proto, __u8 flags, __u8 dir, __u8 st
 	return FLOW_ESTABLISHED;
 }
 
+/* aborted is the state after a reset in direction dir. */
+static __always_inline __u8 aborted(__u8 dir)
+{
+	return FLOW_ABORTED_FORWARD + dir;
+}
+
+/* after_reset is the state that follows a reset: it may have been forged, see next_life(). */
+static __always_inline __u8 after_reset(__u8 dir, __u8 state)
+{
+	if (state < FLOW_ESTABLISHED)
+		return FLOW_CLOSED;
+	if (state < FLOW_CLOSED)
+		return FAULT(66, aborted(dir), FLOW_CLOSED);
+	return state == aborted(dir ^ 1) ? FLOW_CLOSED : state;
+}
+
 /* next_life returns what a flow of which s is a stamp becomes by a packet. */
 static __always_inline __u8 next_life(__u8 proto, __u8 flags, struct stamp s)
 {
 	__u8 dir = dir_of(s), fins = fins_of(s), state = state_of(s);
 
 	if (flags & TCP_RST)
-		return life_of(dir, fins, FLOW_CLOSED);
+		return life_of(dir, fins, after_reset(dir, state));
+	/* Who has really sent a reset says nothing more. */
+	if (state == aborted(FAULT(67, dir, dir ^ 1)) && proto == IPPROTO_TCP && !(flags & TCP_SYN))
+		state = fins ? FLOW_FIN : FLOW_ESTABLISHED;
 	if (!(flags & FAULT(27, TCP_FIN, 0)))
 		return life_of(dir, fins, next_state(proto, flags, dir, state));
 	fins |= 1 << dir;
 	if (fins == (1 << DIR_FORWARD | 1 << DIR_REPLY))
 		state = FLOW_CLOSED;
-	else if (state != FLOW_CLOSED)
+	else if (state < FLOW_CLOSED)
 		state = FLOW_FIN;
 	return life_of(dir, fins, state);
 }

@@ -26,6 +26,7 @@
 enum {
 	NEXT_STEP = VERDICT_MAX, /* the step after it */
 	NEXT_OPEN, /* rule 3: make a flow */
+	NEXT_ICMP, /* rule 9 */
 };
 
 enum tcp_flag {

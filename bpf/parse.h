@@ -12,6 +12,8 @@
 _Static_assert(sizeof(struct flow_key) == 16 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 	       "read_key writes the protocol and the padding after it as one word");
 
+#define IP_PLAIN 0x45 /* version 4, no options */
+#define IP_OFFSET 0x1fff
 #define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
 
 /* at_vip returns v for an odd packet that is sent to a service address. */
@@ -81,11 +83,11 @@ static __always_inline int oddity(struct packet *p, const struct iphdr *ip, cons
 		return PASS_OPTIONS;
 	if (ip->frag_off & FAULT(6, bpf_htons(IP_FRAGMENT), 0))
 		return PASS_FRAGMENT;
+	p->rest = p->total - sizeof(*ip);
 	if (ip->protocol == IPPROTO_ICMP)
-		return PASS_ICMP;
+		return NEXT_ICMP;
 	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
 		return PASS_OTHER;
-	p->rest = p->total - sizeof(*ip);
 	return p->rest < sizeof(struct udphdr) ? PASS_MALFORMED : NEXT_STEP;
 }
 
@@ -141,13 +143,13 @@ static __always_inline int parse(struct packet *p)
 		return PASS_OTHER;
 	p->total = bpf_ntohs(ip->tot_len);
 	odd = oddity(p, ip, end);
-	if (odd == PASS_OTHER)
-		return PASS_OTHER;
+	p->ttl = ip->ttl;
+	p->tos = ip->tos;
+	if (odd == PASS_OTHER || odd == NEXT_ICMP)
+		return odd;
 	if (odd != NEXT_STEP || (void *)(ports + 1) > end)
 		return at_vip(ip->daddr, odd != NEXT_STEP ? odd : PASS_MALFORMED);
 	read_key(&p->key, ip, ports);
-	p->ttl = ip->ttl;
-	p->tos = ip->tos;
 	parse_lengths(p, ports, end);
 	return NEXT_STEP;
 }

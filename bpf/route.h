@@ -19,12 +19,15 @@ enum way {
 	WAY_NONE,
 };
 
+#define MTU_UNKNOWN 0xffff
+
 /* find_way looks up how a packet gets from one address to another, as if it came in as p did. */
 static __noinline enum way find_way(const struct packet *p, __be32 from, __be32 to, struct hop *hop)
 {
 	struct bpf_fib_lookup fib = {
 		.family = AF_INET,
 		.l4_protocol = p->key.proto,
+		.tot_len = 1, /* asks for the MTU, which takes its place */
 		.tos = p->tos,
 		.ifindex = p->ctx->ingress_ifindex,
 		.ipv4_src = from,
@@ -51,6 +54,7 @@ static __noinline enum way find_way(const struct packet *p, __be32 from, __be32 
 	__builtin_memcpy(hop->smac, fib.smac, sizeof(hop->smac));
 	hop->ifindex = ifindex;
 	hop->flags = device->flags;
+	hop->mtu = fib.mtu_result ? FAULT(68, fib.mtu_result, fib.mtu_result - 1) : MTU_UNKNOWN;
 	return WAY_FOUND;
 }
 
@@ -68,6 +72,7 @@ static __always_inline void way_it_came(const struct packet *p, struct hop *hop)
 	hop->ifindex = p->ctx->ingress_ifindex;
 	device = bpf_map_lookup_elem(&devices, &hop->ifindex);
 	hop->flags = device ? device->flags : 0;
+	hop->mtu = MTU_UNKNOWN;
 }
 
 /*

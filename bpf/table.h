@@ -213,11 +213,11 @@ static __always_inline enum eviction eviction_of(struct stamp stamp)
 	case FLOW_NEW:
 	case FLOW_ANSWERED:
 		return EVICT_UNANSWERED;
-	case FLOW_CLOSED:
-	case FLOW_RESET:
-		return EVICT_ENDED;
-	default:
+	case FLOW_ESTABLISHED:
+	case FLOW_FIN:
 		return FAULT(57, EVICT_SILENT, EVICT_ENDED);
+	default:
+		return EVICT_ENDED;
 	}
 }
 

@@ -137,8 +137,10 @@ enum flow_state {
 	FLOW_ANSWERED, /* by the backend; the client's address may be forged */
 	FLOW_ESTABLISHED,
 	FLOW_FIN, /* one side has sent a FIN */
-	FLOW_CLOSED, /* both have, or a reset was seen; a SYN starts anew */
+	FLOW_CLOSED, /* both have, or were reset; a SYN starts anew */
 	FLOW_RESET, /* ended here: the next packet is answered with a reset */
+	FLOW_ABORTED_FORWARD, /* the client has sent a reset, or somebody in its name */
+	FLOW_ABORTED_REPLY, /* the same of the backend */
 };
 
 /* struct hop is a way out: the Ethernet addresses and the interface. */
@@ -146,7 +148,8 @@ struct hop {
 	__u8 dmac[6];
 	__u8 smac[6];
 	__u32 ifindex;
-	__u32 flags; /* enum device_flag, of the interface */
+	__u16 flags; /* enum device_flag, of the interface */
+	__u16 mtu; /* longest IP packet, in bytes */
 };
 
 /* struct flow is one direction of a flow: what becomes of its packets. */
@@ -257,7 +260,7 @@ enum verdict {
 	PASS_FRAGMENT, /* to a service address: an IP fragment */
 	PASS_OPTIONS, /* to a service address: with IP options */
 	PASS_VLAN, /* to a service address: with a VLAN tag */
-	PASS_ICMP, /* to a service address: ICMP */
+	PASS_ICMP, /* to a service address: ICMP that is about no flow */
 	PASS_MALFORMED, /* to a service address: no readable ports */
 	PASS_PROXY, /* the service is on the proxy's rung */
 	PASS_DRAINING, /* new flow while draining */
@@ -279,6 +282,9 @@ enum verdict {
 	DROP_NO_FLOW, /* as PASS_NO_FLOW, but the address is not local */
 	DROP_FLOW_ENDED, /* a reset, or a datagram of the backend, of an ended flow */
 	DROP_REPLY_LIMIT, /* a reset was due, but over the limit */
+	DROP_TOO_BIG, /* longer than the MTU of the way out, and no answer was possible or allowed */
+	DROP_ICMP, /* error about a packet that no flow has sent */
+	ANSWER_TOO_BIG, /* answered with ICMP fragmentation needed */
 	VERDICT_MAX, /* number of verdicts; not a verdict */
 };
 

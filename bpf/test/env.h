@@ -19,6 +19,8 @@ struct fib {
 	__u32 ifindex;
 	__u8 dmac[6];
 	__u8 smac[6];
+	__u16 mtu;
+	__u16 pad;
 };
 
 /* fibs: destination address -> the answer; NOT_FWDED where there is none. */
@@ -29,6 +31,15 @@ struct {
 	__type(value, struct fib);
 	__uint(max_entries, 65536);
 } fibs SEC(".maps");
+
+/* connections: those of the host, by the tuple of what arrives. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct flow_key);
+	__type(value, __u32);
+	__uint(max_entries, 65536);
+} connections SEC(".maps");
 
 static __always_inline __u32 env_now(void)
 {
@@ -45,10 +56,12 @@ static __always_inline long env_fib(struct xdp_md *ctx, struct bpf_fib_lookup *p
 	__be32 to = params->ipv4_dst;
 	struct fib *answer = bpf_map_lookup_elem(&fibs, &to);
 
-	if (!answer || params->family != 2 || params->ifindex != ctx->ingress_ifindex)
+	if (!answer || params->family != 2 || params->tot_len != 1 ||
+	    params->ifindex != ctx->ingress_ifindex)
 		return BPF_FIB_LKUP_RET_NOT_FWDED;
 	if (answer->result == BPF_FIB_LKUP_RET_SUCCESS) {
 		params->ifindex = answer->ifindex;
+		params->mtu_result = answer->mtu;
 		__builtin_memcpy(params->dmac, answer->dmac, sizeof(params->dmac));
 		__builtin_memcpy(params->smac, answer->smac, sizeof(params->smac));
 	}
@@ -59,4 +72,10 @@ static __always_inline int env_redirect(__u32 ifindex)
 {
 	world_egress = ifindex;
 	return XDP_REDIRECT;
+}
+
+static __always_inline bool env_has_connection(struct xdp_md *ctx, const struct flow_key *key)
+{
+	(void)ctx;
+	return bpf_map_lookup_elem(&connections, key);
 }
