@@ -245,17 +245,7 @@ func TestPortRangeOfUDP(t *testing.T) {
 func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 	b := newBench(t, 1)
 	b.greetAll()
-	server := b.Backends[0].ListenPacket(t, "udp", ":8080")
-	go func() {
-		var buf [100]byte
-		for {
-			n, from, err := server.ReadFrom(buf[:])
-			if err != nil {
-				return
-			}
-			_, _ = server.WriteTo(append(buf[:n], []byte(from.String())...), from)
-		}
-	}()
+	b.echoUDP(0)
 	b.configure(b.interfaces(), "services:\n", b.service("dns", "udp", 53))
 	b.start()
 	b.seen("native XDP", onRung(view.RungNative))
@@ -271,21 +261,7 @@ func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ask := func() (answer string) {
-		t.Helper()
-		await(t, "answer", func() error {
-			var buf [100]byte
-			if _, err := c.Write([]byte("?")); err != nil {
-				return err
-			}
-			_ = c.SetReadDeadline(time.Now().Add(time.Second))
-			n, err := c.Read(buf[:])
-			answer = string(buf[:n])
-			return err
-		})
-		return answer
-	}
-	first := ask()
+	first := askUDP(t, c)
 	if !strings.HasPrefix(first, "?10.2.1.1:") {
 		t.Errorf("the backend saw %s, want the balancer", first)
 	}
@@ -293,7 +269,7 @@ func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 	b.signal(syscall.SIGHUP)
 	b.logged("configuration taken")
 	for range 3 {
-		if got := ask(); got != first {
+		if got := askUDP(t, c); got != first {
 			t.Errorf("the flow moved: the backend saw %s, before %s", got, first)
 		}
 	}

@@ -223,6 +223,39 @@ func (b *bench) greetAll() (all []net.Listener) {
 	return all
 }
 
+// echoUDP serves one backend: each datagram is answered with itself and whom it
+// came from.
+func (b *bench) echoUDP(backend int) {
+	b.t.Helper()
+	server := b.Backends[backend].ListenPacket(b.t, "udp", ":8080")
+	go func() {
+		var buf [100]byte
+		for {
+			n, from, err := server.ReadFrom(buf[:])
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(append(buf[:n], []byte(from.String())...), from)
+		}
+	}()
+}
+
+// askUDP asks until there is an answer, and returns it.
+func askUDP(t *testing.T, c net.Conn) (answer string) {
+	t.Helper()
+	await(t, "answer", func() error {
+		var buf [100]byte
+		if _, err := c.Write([]byte("?")); err != nil {
+			return err
+		}
+		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		n, err := c.Read(buf[:])
+		answer = string(buf[:n])
+		return err
+	})
+	return answer
+}
+
 // connect opens a connection to a port of the service address and returns the
 // backend that it has.
 func (b *bench) connect(port int) (net.Conn, int, error) {
