@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"fairlead/testenv/stage"
 	"fairlead/userspace/model"
 )
 
@@ -70,7 +71,7 @@ func connected(t *testing.T, port uint16) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := errors.Join(c.SetDeadline(time.Now().Add(patience)), works(c)); err != nil {
+	if err := errors.Join(c.SetDeadline(time.Now().Add(stage.Patience)), works(c)); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -15,6 +15,7 @@ import (
 
 	"fairlead/loader"
 	"fairlead/testenv"
+	"fairlead/testenv/stage"
 	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/view"
@@ -150,7 +151,7 @@ func TestSwitchLeftByAKilledDetach(t *testing.T) {
 		if err := inst.Close(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "on after "+left.String(), func() error {
+		stage.Await(t, "on after "+left.String(), func() error {
 			if m, err := b.mode(); err != nil || m != loader.ModeOn {
 				return errors.Join(err, errors.New("mode "+m.String()))
 			}
@@ -254,7 +255,7 @@ func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 	}
 	b.seen("the proxy", onRung(view.RungProxy))
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), stage.Patience)
 	defer cancel()
 	c, err := b.Clients[0].DialContext(ctx, "udp", vip.String()+":53")
 	if err != nil {

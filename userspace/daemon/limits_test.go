@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fairlead/testenv"
+	"fairlead/testenv/stage"
 	"fairlead/userspace/model"
 	"fairlead/userspace/udpproxy"
 	"fairlead/userspace/view"
@@ -81,7 +82,7 @@ func TestSpoofedFloodLeavesPortsAndOthersAlone(t *testing.T) {
 	b.configure("xdp: off\nservices:\n", b.service("dns", "udp", 53), b.service("quiet", "udp", 54))
 	b.start()
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), stage.Patience)
 	defer cancel()
 	c, err := b.Clients[0].DialContext(ctx, "udp", vip.String()+":54")
 	if err != nil {
