@@ -21,6 +21,7 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 	struct flow_key at = twin_key(f, p->key.proto);
 	struct flow *twin = find(&at);
 	struct stamp *touched = twin ? stamp_at(twin) : NULL;
+	struct stamp *own = stamp_at(f);
 	struct hop hop;
 
 	if (touched && names(twin, &p->key)) {
@@ -34,6 +35,8 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 			return TWIN_TAKEN;
 		delete_pair(p, &at, twin, stamp);
 	}
+	if (own)
+		own->seen = p->when.now; /* else it might give its place to its own twin */
 	way_back(p, &hop);
 	return make_twin(p, f, p->stamp, &hop) ? TWIN_MISSING : TWIN_OURS;
 }

@@ -71,7 +71,7 @@ static __noinline int follow_winner(struct packet *p)
 		return DROP_TABLE_FULL;
 	if (FAULT(47, false, true))
 		count_flow(f);
-	return forward(p, f);
+	return forward(p, f, stamp_at(f));
 }
 
 /* clear_twin is step 10.2: NEXT_STEP when the key that e's twin needs is free. */
@@ -117,7 +117,7 @@ static __always_inline int make_flow(struct packet *p, const struct draft *d)
 		return err == -EEXIST ? DROP_TUPLE_TAKEN : DROP_TABLE_FULL;
 	}
 	count_flow(e);
-	return forward(p, e);
+	return forward(p, e, NULL);
 }
 
 /* try_backend is one try of step 10, with the backend that the run of slots offers next. */

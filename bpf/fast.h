@@ -112,5 +112,5 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 		translate_udp((struct udphdr *)tcp, f);
 	else
 		translate_tcp(tcp, f);
-	return leave(ctx, data, f, dir_of(s), egress);
+	return leave(ctx, data, f, at, s, egress);
 }

@@ -29,29 +29,33 @@ static __always_inline void translate_ip(struct iphdr *ip, const struct flow *f)
 	ip->check = csum_update(ip->check, READ_ONCE(f->ip_delta));
 }
 
-/* depart sends the packet, at data, on by f's hop. */
-static __always_inline int depart(struct xdp_md *ctx, void *data, const struct flow *f, __u8 dir,
-				  __u32 *egress)
+/*
+ * depart sends the packet, at data, on by f's hop. If f is in the table, at is
+ * where its stamp is: another CPU may have given its place away while it was
+ * read.
+ */
+static __always_inline int depart(struct xdp_md *ctx, void *data, const struct flow *f,
+				  const struct stamp *at, struct stamp was, __u32 *egress)
 {
 	struct iphdr *ip = data + ETH_HLEN;
 
 	COPY(data, &f->hop, 12);
 	*egress = READ_ONCE(f->hop.ifindex);
-	count_packet(f, dir, bpf_ntohs(ip->tot_len));
+	if (at && unlikely(!is_still(at, was)))
+		return DROP_FLOW_ENDED;
+	count_packet(f, dir_of(was), bpf_ntohs(ip->tot_len));
 	if (f->hop.flags & DEVICE_TX && *egress == ctx->ingress_ifindex)
 		return FORWARD_TX;
 	return FORWARD_REDIRECT;
 }
 
-/* leave rewrites what TCP and UDP have in common, and says how the packet, at data, leaves. */
-static __always_inline int leave(struct xdp_md *ctx, void *data, const struct flow *f, __u8 dir,
-				 __u32 *egress)
+/* leave rewrites what TCP and UDP have in common, and departs. */
+static __always_inline int leave(struct xdp_md *ctx, void *data, const struct flow *f,
+				 const struct stamp *at, struct stamp was, __u32 *egress)
 {
-	struct iphdr *ip = data + ETH_HLEN;
-
-	COPY(ip + 1, &f->sport, 4);
-	translate_ip(ip, f);
-	return depart(ctx, data, f, dir, egress);
+	COPY(data + ETH_HLEN + sizeof(struct iphdr), &f->sport, 4);
+	translate_ip(data + ETH_HLEN, f);
+	return depart(ctx, data, f, at, was, egress);
 }
 
 /* is_too_big says that a packet of this total length does not leave by f. */
@@ -69,8 +73,11 @@ static __always_inline int refuse_big(const struct packet *p, const struct iphdr
 	return answer_unreachable(p, ICMP_FRAG_NEEDED, f->hop.mtu) ? ANSWER_TOO_BIG : DROP_TOO_BIG;
 }
 
-/* forward rewrites the packet by f, whose stamp is p's. Its headers are there: it is not bad. */
-static __always_inline int forward(struct packet *p, const struct flow *f)
+/*
+ * forward rewrites the packet by f, whose stamp is p's, and is at unless f is no
+ * entry yet. The packet's headers are there: it is not bad.
+ */
+static __always_inline int forward(struct packet *p, const struct flow *f, const struct stamp *at)
 {
 	void *data = (void *)(long)p->ctx->data;
 	void *end = (void *)(long)p->ctx->data_end;
@@ -89,5 +96,5 @@ static __always_inline int forward(struct packet *p, const struct flow *f)
 			return DROP_MALFORMED; /* unreachable */
 		translate_tcp(tcp, f);
 	}
-	return leave(p->ctx, data, f, dir_of(p->stamp), &p->egress);
+	return leave(p->ctx, data, f, at, p->stamp, &p->egress);
 }

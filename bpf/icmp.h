@@ -143,5 +143,5 @@ static __noinline int follow_icmp(struct packet *p)
 		return FAULT(78, DROP_FLOW_ENDED, DROP_TTL);
 	rewrite_quote(p, q, end, f);
 	rewrite_error(ip, f, dir_of(p->stamp));
-	return depart(p->ctx, data, f, dir_of(p->stamp), &p->egress);
+	return depart(p->ctx, data, f, stamp_at(f), p->stamp, &p->egress);
 }

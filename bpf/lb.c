@@ -51,7 +51,7 @@ static __always_inline int handle(struct packet *p)
 		return open_flow(p);
 	v = follow(p, f);
 	if (likely(v == NEXT_STEP))
-		return forward(p, f);
+		return forward(p, f, stamp_at(f));
 	return v == NEXT_OPEN ? open_flow(p) : v;
 }
 

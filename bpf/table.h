@@ -16,7 +16,7 @@
 #define EEXIST 17
 #define ENOSPC 28
 
-#define LOCK_TRIES 64
+#define LOCK_TRIES 1024
 #define SWAP_TRIES 4
 #define LASTING 60 /* seconds of silence for which a flow in use keeps its place */
 
@@ -120,6 +120,14 @@ static __always_inline __u8 life_of(__u8 dir, __u8 fins, __u8 state)
 	return dir | fins << 1 | state << 3;
 }
 
+/* is_still says that the place of the stamp at has the entry that it had then. */
+static __always_inline bool is_still(const struct stamp *at, struct stamp was)
+{
+	struct stamp is = read_stamp(at);
+
+	return is.tag == was.tag && is.era == was.era;
+}
+
 /* stamp_at returns where the stamp of f is; NULL never. */
 static __always_inline struct stamp *stamp_at(const struct flow *f)
 {
@@ -127,8 +135,10 @@ static __always_inline struct stamp *stamp_at(const struct flow *f)
 	__u32 at = f->bucket;
 	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
 
+	if (!b)
+		return NULL; /* unreachable */
 	barrier_var(place);
-	return b ? &b->stamps[place] : NULL;
+	return &b->stamps[place];
 }
 
 static __always_inline struct stamp stamp_of(const struct flow *f)

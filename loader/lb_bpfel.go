@@ -155,12 +155,14 @@ type LBFlowKey struct {
 type LBFlowState uint32
 
 const (
-	LBFlowStateFLOW_NEW         LBFlowState = 0
-	LBFlowStateFLOW_ANSWERED    LBFlowState = 1
-	LBFlowStateFLOW_ESTABLISHED LBFlowState = 2
-	LBFlowStateFLOW_FIN         LBFlowState = 3
-	LBFlowStateFLOW_CLOSED      LBFlowState = 4
-	LBFlowStateFLOW_RESET       LBFlowState = 5
+	LBFlowStateFLOW_NEW             LBFlowState = 0
+	LBFlowStateFLOW_ANSWERED        LBFlowState = 1
+	LBFlowStateFLOW_ESTABLISHED     LBFlowState = 2
+	LBFlowStateFLOW_FIN             LBFlowState = 3
+	LBFlowStateFLOW_CLOSED          LBFlowState = 4
+	LBFlowStateFLOW_RESET           LBFlowState = 5
+	LBFlowStateFLOW_ABORTED_FORWARD LBFlowState = 6
+	LBFlowStateFLOW_ABORTED_REPLY   LBFlowState = 7
 )
 
 type LBHop struct {
@@ -168,7 +170,8 @@ type LBHop struct {
 	Dmac    [6]uint8
 	Smac    [6]uint8
 	Ifindex uint32
-	Flags   uint32
+	Flags   uint16
+	Mtu     uint16
 }
 
 type LBIdle uint32
@@ -272,7 +275,10 @@ const (
 	LBVerdictDROP_NO_FLOW       LBVerdict = 24
 	LBVerdictDROP_FLOW_ENDED    LBVerdict = 25
 	LBVerdictDROP_REPLY_LIMIT   LBVerdict = 26
-	LBVerdictVERDICT_MAX        LBVerdict = 27
+	LBVerdictDROP_TOO_BIG       LBVerdict = 27
+	LBVerdictDROP_ICMP          LBVerdict = 28
+	LBVerdictANSWER_TOO_BIG     LBVerdict = 29
+	LBVerdictVERDICT_MAX        LBVerdict = 30
 )
 
 // Names of all BPF objects in the ELF.

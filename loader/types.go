@@ -100,6 +100,9 @@ var verdicts = [Verdicts]struct {
 	LBVerdictDROP_NO_FLOW:       {KindDrop, "no_flow"},
 	LBVerdictDROP_FLOW_ENDED:    {KindDrop, "flow_ended"},
 	LBVerdictDROP_REPLY_LIMIT:   {KindDrop, "reply_limit"},
+	LBVerdictDROP_TOO_BIG:       {KindDrop, "too_big"},
+	LBVerdictDROP_ICMP:          {KindDrop, "icmp"},
+	LBVerdictANSWER_TOO_BIG:     {KindAnswer, "too_big"},
 }
 
 // Kind returns what v does with a packet; "" if v is no verdict.

@@ -19,6 +19,8 @@ type lbFib struct {
 	Ifindex uint32
 	Dmac    [6]uint8
 	Smac    [6]uint8
+	Mtu     uint16
+	Pad     uint16
 }
 
 // Names of all BPF objects in the ELF.
@@ -27,6 +29,7 @@ type lbFib struct {
 const (
 	lbMapBackendCounters = "backend_counters"
 	lbMapBackends        = "backends"
+	lbMapConnections     = "connections"
 	lbMapControl         = "control"
 	lbMapDevices         = "devices"
 	lbMapDrafts          = "drafts"
@@ -102,6 +105,7 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
+	Connections     *ebpf.MapSpec `ebpf:"connections"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
@@ -153,6 +157,7 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
+	Connections     *ebpf.Map `ebpf:"connections"`
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
@@ -175,6 +180,7 @@ func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.BackendCounters,
 		m.Backends,
+		m.Connections,
 		m.Control,
 		m.Devices,
 		m.Drafts,

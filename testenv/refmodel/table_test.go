@@ -122,9 +122,6 @@ func TestInsertWhatExists(t *testing.T) {
 }
 
 func TestEviction(t *testing.T) {
-	const none = -1
-	// Edits of entries by place.
-	type edits map[int]func(m *Model, f *Flow)
 	state := func(state uint8, age uint32) func(*Model, *Flow) {
 		return func(m *Model, f *Flow) { f.State, f.Seen = state, m.Now-age }
 	}
@@ -164,25 +161,38 @@ func TestEviction(t *testing.T) {
 		{"one that is over before one that is silent", edits{3: state(FlowEstablished, 5000), 8: state(FlowClosed, 1)}, 8, [EvictMax]uint64{EvictEnded: 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m := fullCrowd(t)
-			want := ports(m)
-			for port, edit := range test.edits {
-				edit(m, m.Find(member(m, port).Key))
-			}
-			got := m.put(member(m, 100))
-			if (got == made) != (test.want != none) || got == exists {
-				t.Errorf("insertion: %d", got)
-			}
-			if test.want != none {
-				want[test.want] = 100
-			}
-			if diff := cmp.Diff(want, ports(m)); diff != "" {
-				t.Errorf("ports (-want +got):\n%s", diff)
-			}
-			if m.Evictions != test.count {
-				t.Errorf("evictions are %v, want %v", m.Evictions, test.count)
-			}
+			checkEviction(t, test.edits, test.want, test.count)
 		})
+	}
+}
+
+// edits are those of entries, by place.
+type edits map[int]func(m *Model, f *Flow)
+
+// none is no place.
+const none = -1
+
+// checkEviction inserts an entry into a full table, and looks for it in the
+// place want.
+func checkEviction(t *testing.T, es edits, want int, count [EvictMax]uint64) {
+	t.Helper()
+	m := fullCrowd(t)
+	all := ports(m)
+	for port, edit := range es {
+		edit(m, m.Find(member(m, port).Key))
+	}
+	got := m.put(member(m, 100))
+	if (got == made) != (want != none) || got == exists {
+		t.Errorf("insertion: %d", got)
+	}
+	if want != none {
+		all[want] = 100
+	}
+	if diff := cmp.Diff(all, ports(m)); diff != "" {
+		t.Errorf("ports (-want +got):\n%s", diff)
+	}
+	if m.Evictions != count {
+		t.Errorf("evictions are %v, want %v", m.Evictions, count)
 	}
 }
 

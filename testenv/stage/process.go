@@ -20,26 +20,27 @@ type Process struct {
 	tb   testenv.TB
 	name string
 	cmd  *exec.Cmd
-	out  output
+	out  Output
 	done chan struct{}
 }
 
 // endWait is how long a process may take to end by itself.
 const endWait = 5 * time.Second
 
-// output is what a process has written so far.
-type output struct {
+// Output collects what a process writes. It is safe for concurrent use.
+type Output struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (o *output) Write(p []byte) (int, error) {
+func (o *Output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.Write(p)
 }
 
-func (o *output) String() string {
+// String returns what was written so far.
+func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.String()

@@ -27,7 +27,7 @@ import (
 
 // Patience is how long anything is waited for. It is far longer than anything
 // takes, so that a busy machine fails no test.
-const Patience = 30 * time.Second
+const Patience = 60 * time.Second
 
 // Options say what [New] raises.
 type Options struct {

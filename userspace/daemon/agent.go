@@ -43,6 +43,7 @@ type agent struct {
 	fronts  map[model.Key]*front
 	retried time.Time // when fronts last tried to listen
 	standby *standby
+	limits  limits
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -69,7 +70,7 @@ const retryAfter = 5 * time.Second
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
-		changed: newMailbox(), fronts: map[model.Key]*front{}, standby: newStandby(o.Log),
+		changed: newMailbox(), fronts: map[model.Key]*front{}, standby: newStandby(o.Log), limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{},
 	}
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })

@@ -46,7 +46,16 @@ type Options struct {
 	DetachOnExit bool
 	// Grace is how long flows may go on when XDP or a proxy ends.
 	Grace time.Duration
-	Log   *slog.Logger
+	// ProxyFlows is how many flows the UDP proxies may have together. Each
+	// takes a port and a descriptor. 0 means [udpproxy.DefaultMaxFlows], but
+	// no more than half of the host's local ports and a quarter of the
+	// process's descriptors.
+	ProxyFlows int
+	// ProxySockets is how many sockets the proxies may open for ranges of
+	// ports, beyond one for each service. 0 means 16384, but no more than a
+	// quarter of the process's descriptors.
+	ProxySockets int
+	Log          *slog.Logger
 }
 
 // collectEvery is how often the flow table is searched for what has expired.
@@ -241,7 +250,7 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		onFlow: a.standby.change, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, log: a.log,
 	}
 	for i := range a.state.Services {
 		s := &a.state.Services[i]

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"fairlead/loader"
+	"fairlead/testenv/stage"
 	"fairlead/userspace/view"
 )
 
@@ -36,7 +37,7 @@ func TestEndWhileStartingLeavesXDPOn(t *testing.T) {
 	const silent = "10.2.1.77" // for which the start waits a second
 	b.configure(b.interfaces(), "services:\n", web, strings.NewReplacer("web", "new", "10:80'", "10:81'", b.BackendAddrs[0].String(), silent).Replace(web))
 	b.launch()
-	await(t, "wait for a neighbour", func() error {
+	stage.Await(t, "wait for a neighbour", func() error {
 		inst, err := loader.Open(b.opts.PinDir)
 		if err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"fairlead/testenv/stage"
 	"fairlead/userspace/model"
 )
 
@@ -57,7 +58,7 @@ func frontOf(t *testing.T, backends ...*net.TCPListener) (*front, *model.Service
 	for _, b := range backends {
 		s.Backends = append(s.Backends, model.Backend{Address: b.Addr().(*net.TCPAddr).AddrPort(), Weight: 1})
 	}
-	f := openFront(t.Context(), s, make([]bool, len(backends)), frontOptions{grace: time.Hour, log: slog.New(slog.DiscardHandler)})
+	f := openFront(t.Context(), s, make([]bool, len(backends)), frontOptions{grace: time.Hour, limits: newLimits(Options{}), log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(f.remove)
 	return f, s
 }
@@ -70,7 +71,7 @@ func connected(t *testing.T, port uint16) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := errors.Join(c.SetDeadline(time.Now().Add(patience)), works(c)); err != nil {
+	if err := errors.Join(c.SetDeadline(time.Now().Add(stage.Patience)), works(c)); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -125,7 +126,7 @@ func TestFrontTriesOnlyPortsThatItLacks(t *testing.T) {
 		Name: "web", Listen: netip.AddrPortFrom(loopback, port), LastPort: port + 2, Protocol: model.TCP,
 		Backends: []model.Backend{{Address: a.Addr().(*net.TCPAddr).AddrPort(), Weight: 1}},
 	}
-	f := openFront(t.Context(), s, []bool{false}, frontOptions{log: slog.New(slog.DiscardHandler)})
+	f := openFront(t.Context(), s, []bool{false}, frontOptions{limits: newLimits(Options{}), log: slog.New(slog.DiscardHandler)})
 	defer f.remove()
 	if !strings.Contains(f.missing(), "another program listens") || !slices.Equal(f.ports(), []uint16{port, port + 2}) {
 		t.Errorf("missing %q, lacking %v", f.missing(), f.lacking)

@@ -15,6 +15,7 @@ import (
 
 	"fairlead/loader"
 	"fairlead/testenv"
+	"fairlead/testenv/stage"
 	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/view"
@@ -150,7 +151,7 @@ func TestSwitchLeftByAKilledDetach(t *testing.T) {
 		if err := inst.Close(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "on after "+left.String(), func() error {
+		stage.Await(t, "on after "+left.String(), func() error {
 			if m, err := b.mode(); err != nil || m != loader.ModeOn {
 				return errors.Join(err, errors.New("mode "+m.String()))
 			}
@@ -245,17 +246,7 @@ func TestPortRangeOfUDP(t *testing.T) {
 func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 	b := newBench(t, 1)
 	b.greetAll()
-	server := b.Backends[0].ListenPacket(t, "udp", ":8080")
-	go func() {
-		var buf [100]byte
-		for {
-			n, from, err := server.ReadFrom(buf[:])
-			if err != nil {
-				return
-			}
-			_, _ = server.WriteTo(append(buf[:n], []byte(from.String())...), from)
-		}
-	}()
+	b.echoUDP(0)
 	b.configure(b.interfaces(), "services:\n", b.service("dns", "udp", 53))
 	b.start()
 	b.seen("native XDP", onRung(view.RungNative))
@@ -264,28 +255,14 @@ func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 	}
 	b.seen("the proxy", onRung(view.RungProxy))
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), stage.Patience)
 	defer cancel()
 	c, err := b.Clients[0].DialContext(ctx, "udp", vip.String()+":53")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ask := func() (answer string) {
-		t.Helper()
-		await(t, "answer", func() error {
-			var buf [100]byte
-			if _, err := c.Write([]byte("?")); err != nil {
-				return err
-			}
-			_ = c.SetReadDeadline(time.Now().Add(time.Second))
-			n, err := c.Read(buf[:])
-			answer = string(buf[:n])
-			return err
-		})
-		return answer
-	}
-	first := ask()
+	first := askUDP(t, c)
 	if !strings.HasPrefix(first, "?10.2.1.1:") {
 		t.Errorf("the backend saw %s, want the balancer", first)
 	}
@@ -293,7 +270,7 @@ func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 	b.signal(syscall.SIGHUP)
 	b.logged("configuration taken")
 	for range 3 {
-		if got := ask(); got != first {
+		if got := askUDP(t, c); got != first {
 			t.Errorf("the flow moved: the backend saw %s, before %s", got, first)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 )
@@ -47,23 +46,4 @@ func playAgent(options string) error {
 		return err
 	}
 	return goleak.Find(before, goleak.IgnoreTopFunction("os/signal.loop"))
-}
-
-// patience is far longer than anything takes on a busy machine.
-const patience = 60 * time.Second
-
-// await calls try until it returns nil.
-func await(t *testing.T, what string, try func() error) {
-	t.Helper()
-	end := time.Now().Add(patience)
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }

@@ -127,6 +127,7 @@ func (a *agent) takeOut(ctx context.Context, interfaces []string) {
 // replaceFronts ends the proxies of services that are no more, and opens those
 // that are new.
 func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
+	a.moveFronts()
 	wanted := map[model.Key]bool{}
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
@@ -145,4 +146,32 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 	}
 	a.openFronts(ctx)
 	a.retryFronts(ctx)
+}
+
+// moveFronts gives services whose ports have changed the proxies that they had:
+// what goes on over ports that stay is not to end.
+func (a *agent) moveFronts() {
+	wanted := map[model.Key]bool{}
+	for i := range a.state.Services {
+		wanted[a.state.Services[i].Key()] = true
+	}
+	moved := map[string]*front{}
+	for key, f := range a.fronts {
+		if !wanted[key] {
+			moved[f.table.Load().service.Name] = f
+		}
+	}
+	for i := range a.state.Services {
+		s := &a.state.Services[i]
+		f := moved[s.Name]
+		if f == nil || a.fronts[s.Key()] != nil {
+			continue
+		}
+		was := f.table.Load().service
+		if was.Listen.Addr() == s.Listen.Addr() && was.Protocol == s.Protocol {
+			delete(a.fronts, was.Key())
+			a.fronts[s.Key()] = f
+			f.move(s)
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,13 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"fairlead/loader"
 	"fairlead/testenv"
+	"fairlead/testenv/stage"
 	"fairlead/userspace/host"
 	"fairlead/userspace/view"
 )
@@ -32,25 +31,7 @@ type bench struct {
 	t    *testing.T
 	opts Options
 	cmd  *exec.Cmd
-	log  *output
-}
-
-// output collects what a process writes.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
+	log  *stage.Output
 }
 
 func newBench(t *testing.T, backends int) *bench {
@@ -111,7 +92,7 @@ func (b *bench) launch() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.cmd, b.log = exec.Command("/proc/self/exe"), &output{}
+	b.cmd, b.log = exec.Command("/proc/self/exe"), &stage.Output{}
 	b.cmd.Env = append(os.Environ(), childOptions+"="+string(o))
 	b.cmd.Stderr = b.log
 	b.Balancer.Start(b.t, b.cmd)
@@ -120,7 +101,7 @@ func (b *bench) launch() {
 // logged waits until the agent's log has the words.
 func (b *bench) logged(words string) {
 	b.t.Helper()
-	await(b.t, "log of "+words, func() error {
+	stage.Await(b.t, "log of "+words, func() error {
 		if strings.Contains(b.log.String(), words) {
 			return nil
 		}
@@ -158,7 +139,7 @@ func (b *bench) kill() {
 func (b *bench) seen(what string, want func(v view.View) bool) view.View {
 	b.t.Helper()
 	var v view.View
-	await(b.t, what, func() (err error) {
+	stage.Await(b.t, what, func() (err error) {
 		if v, err = view.Read(b.opts.RunDir); err != nil {
 			return err
 		}
@@ -223,17 +204,50 @@ func (b *bench) greetAll() (all []net.Listener) {
 	return all
 }
 
+// echoUDP serves one backend: each datagram is answered with itself and whom it
+// came from.
+func (b *bench) echoUDP(backend int) {
+	b.t.Helper()
+	server := b.Backends[backend].ListenPacket(b.t, "udp", ":8080")
+	go func() {
+		var buf [100]byte
+		for {
+			n, from, err := server.ReadFrom(buf[:])
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(append(buf[:n], []byte(from.String())...), from)
+		}
+	}()
+}
+
+// askUDP asks until there is an answer, and returns it.
+func askUDP(t *testing.T, c net.Conn) (answer string) {
+	t.Helper()
+	stage.Await(t, "answer", func() error {
+		var buf [100]byte
+		if _, err := c.Write([]byte("?")); err != nil {
+			return err
+		}
+		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		n, err := c.Read(buf[:])
+		answer = string(buf[:n])
+		return err
+	})
+	return answer
+}
+
 // connect opens a connection to a port of the service address and returns the
 // backend that it has.
 func (b *bench) connect(port int) (net.Conn, int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), stage.Patience)
 	defer cancel()
 	c, err := b.Clients[0].DialContext(ctx, "tcp", netip.AddrPortFrom(vip, uint16(port)).String())
 	if err != nil {
 		return nil, 0, err
 	}
 	var first [1]byte
-	err = errors.Join(c.SetDeadline(time.Now().Add(patience)))
+	err = errors.Join(c.SetDeadline(time.Now().Add(stage.Patience)))
 	if err == nil {
 		_, err = io.ReadFull(c, first[:])
 	}

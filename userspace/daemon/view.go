@@ -37,6 +37,8 @@ func (a *agent) view() view.View {
 			v.XDP.Reason = "draining before detach"
 		}
 	}
+	v.Proxy.UDP.MaxFlows = a.limits.flows.Bound()
+	v.Proxy.RangeSockets, v.Proxy.MaxRangeSockets = int(a.limits.sockets.taken.Load()), int(a.limits.sockets.max)
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		v.Services = append(v.Services, a.serviceView(i, s))
@@ -106,6 +108,7 @@ func (f *front) count(p *view.Proxy) {
 		s := f.udp.Stats()
 		p.UDP.Flows += s.Flows
 		p.UDP.Opened += s.Opened
+		p.UDP.Evicted += s.Evicted
 		p.UDP.ToBackends += s.ToBackends.Datagrams
 		p.UDP.ToClients += s.ToClients.Datagrams
 		p.UDP.NoBackend += s.NoBackend

@@ -30,6 +30,7 @@ var flowStates = [...]string{
 	loader.LBFlowStateFLOW_NEW: "new", loader.LBFlowStateFLOW_ANSWERED: "answered",
 	loader.LBFlowStateFLOW_ESTABLISHED: "established", loader.LBFlowStateFLOW_FIN: "fin",
 	loader.LBFlowStateFLOW_CLOSED: "closed", loader.LBFlowStateFLOW_RESET: "reset",
+	loader.LBFlowStateFLOW_ABORTED_FORWARD: "aborted", loader.LBFlowStateFLOW_ABORTED_REPLY: "aborted",
 }
 
 // A moment is what tells entries that count from those that do not.

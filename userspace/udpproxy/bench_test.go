@@ -30,7 +30,7 @@ func BenchmarkRequests(b *testing.B) {
 }
 
 func BenchmarkNewFlows(b *testing.B) {
-	p := serve(b, &Proxy{Pick: to(echo(b, loopback, nil)), MaxFlows: 1000})
+	p := serve(b, &Proxy{Pick: to(echo(b, loopback, nil)), Room: &Room{Max: 1000}})
 	for b.Loop() {
 		c := client(b, p.addr)
 		if !insist(c, "first") {

@@ -1,7 +1,6 @@
 package udpproxy
 
 import (
-	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -58,11 +57,17 @@ func (p *Proxy) touch(f *flow, c *net.UDPConn) bool {
 
 // connect gives a backend to f, or to a new flow of k if f is nil. Only the
 // goroutine that receives for s calls it, so no two make the same flow. The
-// socket is nil if there is no backend to be had.
+// socket is nil if there is no backend to be had, or no room.
 func (p *Proxy) connect(s *server, k key, f *flow) (*flow, *net.UDPConn) {
 	if f == nil {
 		f = &flow{key: k, server: s}
 	}
+	placed := false // a place in the room is taken for f
+	defer func() {
+		if placed {
+			p.room().give()
+		}
+	}()
 	tried, before := p.state(f)
 	optional := len(tried) // refused earlier, better than nothing
 	for {
@@ -81,6 +86,12 @@ func (p *Proxy) connect(s *server, k key, f *flow) (*flow, *net.UDPConn) {
 			tried, optional = tried[optional:], 0
 			continue
 		}
+		if !placed && !p.has(f) {
+			if placed = p.room().take(p); !placed {
+				done(nil)
+				return f, nil
+			}
+		}
 		c, err := p.dial(addr)
 		if err != nil {
 			p.dialErrors.Add(1)
@@ -92,10 +103,11 @@ func (p *Proxy) connect(s *server, k key, f *flow) (*flow, *net.UDPConn) {
 			tried = append(tried, addr)
 			continue
 		}
-		if p.attach(f, c, addr, done, before) {
+		if p.attach(f, c, addr, done, before, placed) {
+			placed = false
 			return f, c
 		}
-		// A backend was closed meanwhile, perhaps this one.
+		// A backend was closed meanwhile, perhaps this one, or f is gone.
 		c.Close()
 		done(nil)
 		_, before = p.state(f)
@@ -113,11 +125,18 @@ func (p *Proxy) state(f *flow) (tried []netip.AddrPort, closes uint64) {
 	return tried, p.closes
 }
 
-// dial opens a socket to addr. When the host has none left, the longest silent
-// flow gives up its own.
+// has reports whether f is in the table.
+func (p *Proxy) has(f *flow) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.flows[f.key] == f
+}
+
+// dial opens a socket to addr. When the host has none left, a flow gives up its
+// own.
 func (p *Proxy) dial(addr netip.AddrPort) (*net.UDPConn, error) {
 	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(addr))
-	if isFull(err) && p.evict() {
+	if isFull(err) && p.room().yield(p) {
 		return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(addr))
 	}
 	return c, err
@@ -130,36 +149,40 @@ func isFull(err error) bool {
 }
 
 // attach makes c, to the backend addr, the socket of f and f a flow of the
-// table. It refuses if CloseBackend was called since before.
-func (p *Proxy) attach(f *flow, c *net.UDPConn, addr netip.AddrPort, done func(error), before uint64) bool {
-	var left []leaving
-	defer func() { leave(left) }()
+// table, for which a place must be taken. It refuses if CloseBackend was called
+// since before, or if f, without a place, was forgotten meanwhile.
+func (p *Proxy) attach(f *flow, c *net.UDPConn, addr netip.AddrPort, done func(error), before uint64, placed bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closes != before {
+	known := p.flows[f.key] == f
+	if p.closes != before || !known && !placed {
 		return false
 	}
-	if p.flows == nil {
-		p.flows = map[key]*flow{}
-	}
 	f.conn, f.addr, f.done, f.last = c, addr, done, time.Now()
-	if p.flows[f.key] == f {
+	if known {
 		p.moved.Add(1)
 		p.silent.remove(f)
 	} else {
-		for len(p.flows) >= cmp.Or(p.MaxFlows, DefaultMaxFlows) {
-			left = append(left, p.drop(p.silent.oldest))
-			p.evicted.Add(1)
-		}
-		p.opened.Add(1)
-		p.flows[f.key] = f
-		if p.OnFlow != nil {
-			p.OnFlow(unmap(f.key.client), f.key.local, true)
-		}
+		p.add(f)
 	}
 	p.silent.push(f)
 	f.server.running.Go(func() { p.answer(f, c) })
 	return true
+}
+
+// add puts f into the table. The caller holds the lock.
+func (p *Proxy) add(f *flow) {
+	if p.flows == nil {
+		p.flows = map[key]*flow{}
+	}
+	p.flows[f.key] = f
+	p.opened.Add(1)
+	if p.size.Add(1) == 1 {
+		p.room().active.Add(1)
+	}
+	if p.OnFlow != nil {
+		p.OnFlow(unmap(f.key.client), f.key.local, true)
+	}
 }
 
 // refuse takes the backend behind c, which is dead, from f. The flow stays and

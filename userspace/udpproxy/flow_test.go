@@ -37,7 +37,7 @@ func TestTheLongestSilentFlowGoesFirst(t *testing.T) {
 	gone := make(chan netip.AddrPort, 10)
 	answer := make(chan string, 1)
 	back := bind(t, loopback)
-	p := serve(t, &Proxy{Pick: to(addrPort(back.LocalAddr())), MaxFlows: 3, OnFlow: func(client, _ netip.AddrPort, open bool) {
+	p := serve(t, &Proxy{Pick: to(addrPort(back.LocalAddr())), Room: &Room{Max: 3}, OnFlow: func(client, _ netip.AddrPort, open bool) {
 		if !open {
 			gone <- client
 		}
@@ -219,8 +219,8 @@ func TestFlowsAddUpUnderPressure(t *testing.T) {
 	var n, open, done, picked atomic.Int64
 	live := map[string]bool{}
 	p := serve(t, &Proxy{
-		MaxFlows: 8,
-		Idle:     20 * time.Millisecond,
+		Room: &Room{Max: 8},
+		Idle: 20 * time.Millisecond,
 		Pick: func(_, _ netip.AddrPort, _ []netip.AddrPort) (netip.AddrPort, func(error), bool) {
 			picked.Add(1)
 			return []netip.AddrPort{one, two}[n.Add(1)%2], func(error) { done.Add(1) }, true

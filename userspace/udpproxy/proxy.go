@@ -14,21 +14,19 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Defaults of a Proxy.
-const (
-	DefaultIdle     = 3 * time.Minute
-	DefaultMaxFlows = 65536
-)
+// DefaultIdle is how long a flow may be silent.
+const DefaultIdle = 3 * time.Minute
 
 // A Proxy forwards datagrams between clients and backends. Its fields must not
 // change once Serve runs. Any number of Serve calls may share it, each with a
-// socket of its own; MaxFlows is for all of them together.
+// socket of its own.
 type Proxy struct {
 	// Pick chooses a backend for a flow from client to local; tried are the
 	// backends that the flow found dead. If it has no other, it is asked
@@ -42,11 +40,10 @@ type Proxy struct {
 	// Idle is how long a flow may be silent in both directions, give or take
 	// an eighth. 0 means [DefaultIdle].
 	Idle time.Duration
-	// MaxFlows bounds the flows; a new one beyond takes the place of the
-	// longest silent one. 0 means [DefaultMaxFlows]. Each flow takes a
-	// descriptor and a local port, and when the host runs out of either the
-	// longest silent flow makes room as well.
-	MaxFlows int
+	// Room bounds the flows, together with those of other proxies that have
+	// the same one. nil means one for this proxy alone. When the host itself
+	// runs out of descriptors or ports, a flow makes room as well.
+	Room *Room
 	// OnFlow, if not nil, is told of a flow before its first datagram is
 	// forwarded (open true) and when it is forgotten. A flow that moves to
 	// another backend stays open. Calls come one at a time, in order, under
@@ -60,6 +57,8 @@ type Proxy struct {
 	flows  map[key]*flow
 	silent flowList // the longest silent flow last
 	closes uint64   // calls of CloseBackend
+	size   atomic.Int64
+	alone  Room
 }
 
 // ErrUnspecified says that a socket has no address that answers could come from.
@@ -240,6 +239,13 @@ func addrPort(a net.Addr) netip.AddrPort {
 
 func unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+func (p *Proxy) room() *Room {
+	if p.Room == nil {
+		return &p.alone
+	}
+	return p.Room
 }
 
 func (p *Proxy) log() *slog.Logger {

@@ -32,6 +32,10 @@ func (p *Proxy) drop(f *flow) leaving {
 	f.conn, f.done = nil, nil
 	delete(p.flows, f.key)
 	p.silent.remove(f)
+	if p.size.Add(-1) == 0 {
+		p.room().active.Add(-1)
+	}
+	p.room().give()
 	if p.OnFlow != nil {
 		p.OnFlow(unmap(f.key.client), f.key.local, false)
 	}
@@ -93,6 +97,7 @@ func (p *Proxy) forget(s *server) {
 	}
 	p.mu.Unlock()
 	leave(left)
+	p.room().leave(p)
 }
 
 // A flowList holds flows in the order of their last datagram.

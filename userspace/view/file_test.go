@@ -35,7 +35,9 @@ func sample() View {
 		}},
 		Proxy: Proxy{
 			TCP: TCP{1, 2, 3, 4, 5, 6, 7, 8, 9, 10},
-			UDP: UDP{1, 2, 3, 4, 5, 6},
+			UDP: UDP{1, 2, 3, 4, 5, 6, 7, 8},
+
+			RangeSockets: 9, MaxRangeSockets: 10,
 		},
 	}
 }

@@ -94,6 +94,10 @@ type Backend struct {
 type Proxy struct {
 	TCP TCP `json:"tcp"`
 	UDP UDP `json:"udp"`
+	// RangeSockets are open now for ranges of ports, beyond one for each
+	// service. There may be MaxRangeSockets.
+	RangeSockets    int `json:"range_sockets"`
+	MaxRangeSockets int `json:"max_range_sockets"`
 }
 
 // TCP counts connections.
@@ -112,8 +116,10 @@ type TCP struct {
 
 // UDP counts flows and datagrams.
 type UDP struct {
-	Flows      int    `json:"flows"` // now
+	Flows      int    `json:"flows"`     // now
+	MaxFlows   int    `json:"max_flows"` // that there may be
 	Opened     uint64 `json:"opened"`
+	Evicted    uint64 `json:"evicted"` // flows that made room for others
 	ToBackends uint64 `json:"to_backends_datagrams"`
 	ToClients  uint64 `json:"to_clients_datagrams"`
 	NoBackend  uint64 `json:"no_backend"`

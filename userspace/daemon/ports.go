@@ -1,0 +1,144 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"fairlead/userspace/model"
+	"fairlead/userspace/splice"
+	"fairlead/userspace/udpproxy"
+)
+
+// A listener is the socket of one port.
+type listener struct {
+	io.Closer
+	stop context.CancelCauseFunc // of what serves it
+}
+
+// errPortGone ends what a front runs for a port that its service has left.
+var errPortGone = errors.New("service has left the port")
+
+// missing says why the front does not listen, or not on every port; "" if it
+// does.
+func (f *front) missing() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.why
+}
+
+// ports returns the ports that the front listens on.
+func (f *front) ports() []uint16 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Sorted(maps.Keys(f.serving))
+}
+
+// move gives the front the ports of another version of its service. What it
+// serves on ports that stay goes on; the front does not listen on new ones yet.
+func (f *front) move(s *model.Service) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.first, f.last = min(f.first, s.Listen.Port()), max(f.last, s.LastPort)
+	for port, l := range f.serving {
+		if port < s.Listen.Port() || port > s.LastPort {
+			delete(f.serving, port)
+			l.Close() // at once: another service may be waiting for the port
+			l.stop(errPortGone)
+		}
+	}
+	f.lacking, f.why = nil, ""
+	for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
+		if f.serving[uint16(port)] == nil {
+			f.lacking, f.why = append(f.lacking, uint16(port)), "its ports have changed"
+		}
+	}
+}
+
+// listen serves the ports that the front lacks, as far as it can.
+func (f *front) listen(ctx context.Context) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.table.Load().service
+	var still []uint16
+	f.why = ""
+	for _, port := range f.lacking {
+		at := netip.AddrPortFrom(s.Listen.Addr(), port)
+		if why := f.serve(ctx, at, port != s.Listen.Port()); why != "" {
+			still = append(still, port)
+			f.why = cmp.Or(f.why, why)
+		}
+	}
+	f.lacking = still
+}
+
+// serve listens on an address and serves it until the front is stopped, or has
+// left the port. It returns why it cannot. Further ports of a range are counted.
+func (f *front) serve(ctx context.Context, at netip.AddrPort, counted bool) (why string) {
+	if counted && !f.limits.sockets.take() {
+		return fmt.Sprintf("no proxy socket is left for %s: %d are taken by ranges of ports", at, f.limits.sockets.max)
+	}
+	l, serve, err := f.open(ctx, at)
+	if err != nil {
+		if counted {
+			f.limits.sockets.give()
+		}
+		return listenFault(at, err)
+	}
+	ctx, stop := context.WithCancelCause(f.ctx)
+	own := &listener{l, stop}
+	f.serving[at.Port()] = own
+	f.running.Go(func() {
+		err := serve(ctx)
+		if counted {
+			f.limits.sockets.give()
+		}
+		f.ended(at, own, err)
+		stop(nil)
+	})
+	return ""
+}
+
+// open opens the socket of one port and returns it and what serves it.
+func (f *front) open(ctx context.Context, at netip.AddrPort) (io.Closer, func(context.Context) error, error) {
+	if f.udp != nil {
+		l, err := udpproxy.Listen(ctx, at)
+		return l, func(ctx context.Context) error { return f.udp.Serve(ctx, l) }, err
+	}
+	l, err := splice.Listen(ctx, at)
+	return l, func(ctx context.Context) error { return f.tcp.Serve(ctx, l) }, err
+}
+
+// ended notes that a socket has failed, if that is why it is not served any
+// more, so that the port is tried again.
+func (f *front) ended(at netip.AddrPort, l *listener, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ctx.Err() != nil || f.serving[at.Port()] != l {
+		return
+	}
+	f.log.Error("proxy listener broke", "address", at, "err", err)
+	delete(f.serving, at.Port())
+	f.lacking = append(f.lacking, at.Port())
+	f.why = err.Error()
+}
+
+// listenFault says in words why an address cannot be listened on.
+func listenFault(addr netip.AddrPort, err error) string {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Sprintf("another program listens on %s", addr)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Sprintf("this host lacks the address %s; add it: ip address add %s/32 dev lo", addr.Addr(), addr.Addr())
+	case errors.Is(err, unix.EACCES):
+		return fmt.Sprintf("not allowed to listen on %s: ports below 1024 need root or CAP_NET_BIND_SERVICE", addr)
+	}
+	return err.Error()
+}
