@@ -20,6 +20,7 @@ struct exports {
 	enum device_flag device_flag;
 	enum special_era special_era;
 	enum eviction eviction;
+	enum client_rule client_rule;
 	enum verdict verdict;
 };
 

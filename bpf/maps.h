@@ -125,6 +125,23 @@ struct {
 	__uint(max_entries, 1);
 } drafts SEC(".maps");
 
+/* clients: row and network -> enum client_rule, written by user space. Set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct client_prefix);
+	__type(value, __u32);
+	__uint(max_entries, 16);
+} clients SEC(".maps");
+
+/* sources: what networks of clients may still do, written by the datapath. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct source);
+	__type(value, struct credit);
+	__uint(max_entries, 65536);
+} sources SEC(".maps");
+
 /* standby: UDP flows of the user-space proxy, written by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "choose.h"
+#include "client.h"
 #include "route.h"
 
 /* find_service returns the service that the packet is for, and its row. */
@@ -32,7 +33,7 @@ static __always_inline bool is_bad_source(__be32 addr)
 }
 
 /* admit is steps 1 to 7: may this packet make a flow of s at all? */
-static __always_inline int admit(const struct packet *p, const struct service *s)
+static __always_inline int admit(const struct packet *p, const struct service *s, __u32 row)
 {
 	bool local = s->flags & SERVICE_LOCAL;
 
@@ -50,7 +51,7 @@ static __always_inline int admit(const struct packet *p, const struct service *s
 		return PASS_STANDBY;
 	if (p->ttl <= 1)
 		return DROP_TTL;
-	return is_bad_source(p->key.saddr) ? DROP_SOURCE : NEXT_STEP;
+	return is_bad_source(p->key.saddr) ? DROP_SOURCE : may_enter(p, s, row);
 }
 
 /* open_flow makes a flow for the packet, if it is for a service, and forwards it. */
@@ -65,7 +66,7 @@ static __noinline int open_flow(struct packet *p)
 	s = find_service(p, &row);
 	if (!s || !d)
 		return PASS_OTHER;
-	v = admit(p, s);
+	v = admit(p, s, row);
 	if (v != NEXT_STEP)
 		return v;
 	way = way_back(p, &d->back);

@@ -74,6 +74,8 @@ enum service_state {
 enum service_flag {
 	SERVICE_LOCAL = 1, /* the address is on this host, so the stack may have its packets */
 	SERVICE_KEEP = 2, /* flows of a backend that is down go on */
+	SERVICE_LISTED = 4, /* clients says who may make flows */
+	SERVICE_LIMITED = 8, /* each network of clients may make so many flows a second */
 };
 
 /* struct service is a row of the services map. addr to proto are for people. */
@@ -88,6 +90,35 @@ struct service {
 	__u8 state; /* enum service_state */
 	__u8 flags; /* enum service_flag */
 	__u8 pad;
+	__be32 limit_mask; /* which part of a client's address is its network */
+	__u32 limit_rate; /* flows per second */
+	__u32 limit_burst; /* flows at once */
+	__u32 room; /* always zero */
+};
+
+/* struct client_prefix is a key of the clients map: a service's row and a network. */
+struct client_prefix {
+	__u32 len; /* 32, for the row, and the network's */
+	__u32 service;
+	__be32 addr;
+};
+
+/* enum client_rule is the value of the clients map. */
+enum client_rule {
+	CLIENT_DENY = 0,
+	CLIENT_ALLOW,
+};
+
+/* struct source names a network of clients of a service. */
+struct source {
+	__u32 service;
+	__be32 net;
+};
+
+/* struct credit is what a network may still do, in one aligned u64. */
+struct credit {
+	__u32 tick; /* when that was */
+	__u32 left; /* flows * hz */
 };
 
 enum backend_state {
@@ -284,6 +315,8 @@ enum verdict {
 	DROP_REPLY_LIMIT, /* a reset was due, but over the limit */
 	DROP_TOO_BIG, /* longer than the MTU of the way out, and no answer was possible or allowed */
 	DROP_ICMP, /* error about a packet that no flow has sent */
+	DROP_DENIED, /* the service's lists of clients do not allow the source */
+	DROP_SOURCE_LIMIT, /* the source's network makes too many flows */
 	ANSWER_TOO_BIG, /* answered with ICMP fragmentation needed */
 	VERDICT_MAX, /* number of verdicts; not a verdict */
 };

@@ -38,6 +38,20 @@ type LBBucket struct {
 	Places [8]LBFlow
 }
 
+type LBClientPrefix struct {
+	_       structs.HostLayout
+	Len     uint32
+	Service uint32
+	Addr    uint32
+}
+
+type LBClientRule uint32
+
+const (
+	LBClientRuleCLIENT_DENY  LBClientRule = 0
+	LBClientRuleCLIENT_ALLOW LBClientRule = 1
+)
+
 type LBControl struct {
 	_          structs.HostLayout
 	Mode       uint32
@@ -65,6 +79,12 @@ type LBCounters struct {
 	Packets [2]uint64
 	Bytes   [2]uint64
 	Flows   uint64
+}
+
+type LBCredit struct {
+	_    structs.HostLayout
+	Tick uint32
+	Left uint32
 }
 
 type LBDevice struct {
@@ -200,24 +220,30 @@ type LBReplies struct {
 }
 
 type LBService struct {
-	_        structs.HostLayout
-	Slots    uint64
-	SlotsAll uint64
-	Gen      uint32
-	Addr     uint32
-	Port     uint16
-	LastPort uint16
-	Proto    uint8
-	State    uint8
-	Flags    uint8
-	Pad      uint8
+	_          structs.HostLayout
+	Slots      uint64
+	SlotsAll   uint64
+	Gen        uint32
+	Addr       uint32
+	Port       uint16
+	LastPort   uint16
+	Proto      uint8
+	State      uint8
+	Flags      uint8
+	Pad        uint8
+	LimitMask  uint32
+	LimitRate  uint32
+	LimitBurst uint32
+	Room       uint32
 }
 
 type LBServiceFlag uint32
 
 const (
-	LBServiceFlagSERVICE_LOCAL LBServiceFlag = 1
-	LBServiceFlagSERVICE_KEEP  LBServiceFlag = 2
+	LBServiceFlagSERVICE_LOCAL   LBServiceFlag = 1
+	LBServiceFlagSERVICE_KEEP    LBServiceFlag = 2
+	LBServiceFlagSERVICE_LISTED  LBServiceFlag = 4
+	LBServiceFlagSERVICE_LIMITED LBServiceFlag = 8
 )
 
 type LBServiceState uint32
@@ -227,6 +253,12 @@ const (
 	LBServiceStateSERVICE_XDP   LBServiceState = 1
 	LBServiceStateSERVICE_PROXY LBServiceState = 2
 )
+
+type LBSource struct {
+	_       structs.HostLayout
+	Service uint32
+	Net     uint32
+}
 
 type LBSpecialEra uint32
 
@@ -277,8 +309,10 @@ const (
 	LBVerdictDROP_REPLY_LIMIT   LBVerdict = 26
 	LBVerdictDROP_TOO_BIG       LBVerdict = 27
 	LBVerdictDROP_ICMP          LBVerdict = 28
-	LBVerdictANSWER_TOO_BIG     LBVerdict = 29
-	LBVerdictVERDICT_MAX        LBVerdict = 30
+	LBVerdictDROP_DENIED        LBVerdict = 29
+	LBVerdictDROP_SOURCE_LIMIT  LBVerdict = 30
+	LBVerdictANSWER_TOO_BIG     LBVerdict = 31
+	LBVerdictVERDICT_MAX        LBVerdict = 32
 )
 
 // Names of all BPF objects in the ELF.
@@ -287,6 +321,7 @@ const (
 const (
 	LBMapBackendCounters = "backend_counters"
 	LBMapBackends        = "backends"
+	LBMapClients         = "clients"
 	LBMapControl         = "control"
 	LBMapDevices         = "devices"
 	LBMapDrafts          = "drafts"
@@ -297,6 +332,7 @@ const (
 	LBMapReplies         = "replies"
 	LBMapServices        = "services"
 	LBMapSlots           = "slots"
+	LBMapSources         = "sources"
 	LBMapStandby         = "standby"
 	LBMapTurns           = "turns"
 	LBMapVerdicts        = "verdicts"
@@ -356,6 +392,7 @@ type LBProgramSpecs struct {
 type LBMapSpecs struct {
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
+	Clients         *ebpf.MapSpec `ebpf:"clients"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
@@ -366,6 +403,7 @@ type LBMapSpecs struct {
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
@@ -401,6 +439,7 @@ func (o *LBObjects) Close() error {
 type LBMaps struct {
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
+	Clients         *ebpf.Map `ebpf:"clients"`
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
@@ -411,6 +450,7 @@ type LBMaps struct {
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
+	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
@@ -421,6 +461,7 @@ func (m *LBMaps) Close() error {
 	return _LBClose(
 		m.BackendCounters,
 		m.Backends,
+		m.Clients,
 		m.Control,
 		m.Devices,
 		m.Drafts,
@@ -431,6 +472,7 @@ func (m *LBMaps) Close() error {
 		m.Replies,
 		m.Services,
 		m.Slots,
+		m.Sources,
 		m.Standby,
 		m.Turns,
 		m.Verdicts,

@@ -102,6 +102,8 @@ var verdicts = [Verdicts]struct {
 	LBVerdictDROP_REPLY_LIMIT:   {KindDrop, "reply_limit"},
 	LBVerdictDROP_TOO_BIG:       {KindDrop, "too_big"},
 	LBVerdictDROP_ICMP:          {KindDrop, "icmp"},
+	LBVerdictDROP_DENIED:        {KindDrop, "denied"},
+	LBVerdictDROP_SOURCE_LIMIT:  {KindDrop, "source_limit"},
 	LBVerdictANSWER_TOO_BIG:     {KindAnswer, "too_big"},
 }
 

@@ -19,6 +19,7 @@ const (
 	benchMapArrived         = "arrived"
 	benchMapBackendCounters = "backend_counters"
 	benchMapBackends        = "backends"
+	benchMapClients         = "clients"
 	benchMapControl         = "control"
 	benchMapDevices         = "devices"
 	benchMapDrafts          = "drafts"
@@ -29,6 +30,7 @@ const (
 	benchMapReplies         = "replies"
 	benchMapServices        = "services"
 	benchMapSlots           = "slots"
+	benchMapSources         = "sources"
 	benchMapStandby         = "standby"
 	benchMapTable           = "table"
 	benchMapTurns           = "turns"
@@ -113,6 +115,7 @@ type benchMapSpecs struct {
 	Arrived         *ebpf.MapSpec `ebpf:"arrived"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
+	Clients         *ebpf.MapSpec `ebpf:"clients"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
@@ -123,6 +126,7 @@ type benchMapSpecs struct {
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
 	Table           *ebpf.MapSpec `ebpf:"table"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
@@ -163,6 +167,7 @@ type benchMaps struct {
 	Arrived         *ebpf.Map `ebpf:"arrived"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
+	Clients         *ebpf.Map `ebpf:"clients"`
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
@@ -173,6 +178,7 @@ type benchMaps struct {
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
+	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
 	Table           *ebpf.Map `ebpf:"table"`
 	Turns           *ebpf.Map `ebpf:"turns"`
@@ -185,6 +191,7 @@ func (m *benchMaps) Close() error {
 		m.Arrived,
 		m.BackendCounters,
 		m.Backends,
+		m.Clients,
 		m.Control,
 		m.Devices,
 		m.Drafts,
@@ -195,6 +202,7 @@ func (m *benchMaps) Close() error {
 		m.Replies,
 		m.Services,
 		m.Slots,
+		m.Sources,
 		m.Standby,
 		m.Table,
 		m.Turns,

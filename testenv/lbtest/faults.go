@@ -83,5 +83,10 @@ var Faults = []Fault{
 	{76, "the ICMP checksum is not updated"},
 	{77, "an ICMP error about a packet to a backend tells its address"},
 	{78, "an ICMP error about an ended flow is taken for one whose TTL is used up"},
+	{79, "everybody may be a client"},
+	{80, "each address has a credit of its own"},
+	{81, "a credit is not refilled"},
+	{82, "a credit grows without bound"},
+	{83, "a credit that is used up does not matter"},
 	{65, "a forged client establishes a flow without acknowledging"},
 }

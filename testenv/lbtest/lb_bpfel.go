@@ -29,6 +29,7 @@ type lbFib struct {
 const (
 	lbMapBackendCounters = "backend_counters"
 	lbMapBackends        = "backends"
+	lbMapClients         = "clients"
 	lbMapConnections     = "connections"
 	lbMapControl         = "control"
 	lbMapDevices         = "devices"
@@ -42,6 +43,7 @@ const (
 	lbMapRivals          = "rivals"
 	lbMapServices        = "services"
 	lbMapSlots           = "slots"
+	lbMapSources         = "sources"
 	lbMapStandby         = "standby"
 	lbMapTurns           = "turns"
 	lbMapVerdicts        = "verdicts"
@@ -105,6 +107,7 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
+	Clients         *ebpf.MapSpec `ebpf:"clients"`
 	Connections     *ebpf.MapSpec `ebpf:"connections"`
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
@@ -118,6 +121,7 @@ type lbMapSpecs struct {
 	Rivals          *ebpf.MapSpec `ebpf:"rivals"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
@@ -157,6 +161,7 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
+	Clients         *ebpf.Map `ebpf:"clients"`
 	Connections     *ebpf.Map `ebpf:"connections"`
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
@@ -170,6 +175,7 @@ type lbMaps struct {
 	Rivals          *ebpf.Map `ebpf:"rivals"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
+	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
@@ -180,6 +186,7 @@ func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.BackendCounters,
 		m.Backends,
+		m.Clients,
 		m.Connections,
 		m.Control,
 		m.Devices,
@@ -193,6 +200,7 @@ func (m *lbMaps) Close() error {
 		m.Rivals,
 		m.Services,
 		m.Slots,
+		m.Sources,
 		m.Standby,
 		m.Turns,
 		m.Verdicts,
