@@ -27,7 +27,7 @@ func check(t *testing.T, path string, want model.State) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{})); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}
 }
@@ -62,6 +62,11 @@ func TestAFileThatSaysEverything(t *testing.T) {
 			{
 				Name: "media-1", Listen: netip.MustParseAddrPort("203.0.113.10:8000"), LastPort: 8100,
 				Protocol: model.TCP, Forward: model.ForwardProxy, Balance: model.RoundRobin, OnDown: model.DownKeep,
+				Clients: model.Clients{
+					Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("198.51.100.7/32"), netip.MustParsePrefix("0.0.0.0/0")},
+					Deny:  []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
+					Limit: model.Limit{Rate: 1000000, Burst: 7, Prefix: 24},
+				},
 				Backends: []model.Backend{backend("10.0.0.1", 3), backend("10.0.0.2", 0), backend("10.0.0.3", 1000)},
 				Health: model.Check{
 					Type: model.CheckHTTP, Interval: 500 * time.Millisecond, Timeout: 250 * time.Millisecond, Rise: 1, Fall: 5,
@@ -72,6 +77,7 @@ func TestAFileThatSaysEverything(t *testing.T) {
 			{
 				Name: "dns", Listen: netip.MustParseAddrPort("203.0.113.10:8053"), LastPort: 8053,
 				Protocol: model.UDP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+				Clients:  model.Clients{Limit: model.Limit{Rate: 600000, Burst: 1000000, Prefix: 32}},
 				Backends: []model.Backend{backend("10.0.0.1:53", 1)},
 				Health:   model.Check{Type: model.CheckNone},
 			},
@@ -123,6 +129,10 @@ func FuzzParse(f *testing.F) {
 			keys[x.Key()], names[x.Name] = true, true
 			if x.Name == "" || x.Listen.Port() == 0 || x.LastPort < x.Listen.Port() || len(x.Backends) == 0 || x.Health.Timeout > x.Health.Interval {
 				t.Errorf("service %+v is not valid", x)
+			}
+			l := x.Clients.Limit
+			if l != (model.Limit{}) && (min(l.Rate, l.Burst) < 1 || max(l.Rate, l.Burst) > 1e6 || l.Prefix < 8 || l.Prefix > 32) {
+				t.Errorf("limit %+v is not valid", l)
 			}
 		}
 	})

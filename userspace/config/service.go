@@ -50,6 +50,7 @@ func (r *reader) service(v value) service {
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
+		"clients":  func(v value) { r.clients(v, &s.Clients) },
 		"backends": func(v value) { backends = v },
 		"health":   func(v value) { health = v },
 	})

@@ -152,6 +152,7 @@ type Service struct {
 	Forward  Forward
 	Balance  Balance
 	OnDown   DownPolicy
+	Clients  Clients
 	Backends []Backend
 	Health   Check
 }
