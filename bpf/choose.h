@@ -14,6 +14,11 @@
 
 #define TRIES 4
 
+/* Where a client's other ports are looked for, if its own is taken, and how often. */
+#define PORT_FIRST 1024
+#define PORT_STEP 7919
+#define PORT_TRIES 8
+
 /* answer_no_backend tells a client that would make a flow that there is nobody to serve it. */
 static __always_inline int answer_no_backend(const struct packet *p)
 {
@@ -74,23 +79,62 @@ static __noinline int follow_winner(struct packet *p)
 	return forward(p, f, stamp_at(f));
 }
 
-/* clear_twin is step 10.2: NEXT_STEP when the key that e's twin needs is free. */
-static __always_inline int clear_twin(struct packet *p, const struct flow *e)
+/* other_port is the k-th port that the client of a tuple that is taken may get. */
+static __always_inline __be16 other_port(__be16 port, __u32 k)
 {
-	struct flow_key at = twin_key(e, p->key.proto);
-	struct flow *twin = find(&at);
+	return bpf_htons(PORT_FIRST + (bpf_ntohs(port) + k * PORT_STEP) % (65536 - PORT_FIRST));
+}
+
+/*
+ * change_port gives the client of key another port towards the backend of d:
+ * NEXT_STEP, or DROP_TUPLE_TAKEN. Global, as locate is.
+ */
+__noinline int change_port(const struct moment *m, const struct flow_key *key, struct draft *d)
+{
+	struct flow_key *at;
 	struct stamp stamp;
+	struct flow *twin;
+
+	if (!m || !key || !d)
+		return DROP_TUPLE_TAKEN; /* unreachable */
+	at = &d->twin.key;
+	*at = reversed(&d->to);
+#pragma clang loop unroll(disable)
+	for (__u32 k = 1; k <= PORT_TRIES; k++) {
+		at->dport = d->to.sport = other_port(key->sport, k);
+		twin = find(at);
+		if (twin) {
+			stamp = stamp_of(twin);
+			if (FAULT(84, is_live(m, twin, stamp), false))
+				continue;
+			delete_both(m, at, twin, word_of(stamp));
+		}
+		set_leaving(&d->forward, key, &d->to);
+		return NEXT_STEP;
+	}
+	return DROP_TUPLE_TAKEN;
+}
+
+/* clear_twin is step 10.2: NEXT_STEP when the key that e's twin needs is free. */
+static __always_inline int clear_twin(struct packet *p, struct draft *d)
+{
+	struct flow_key *at = &d->twin.key;
+	struct flow *twin;
+	struct stamp stamp;
+
+	*at = reversed(&d->to);
+	twin = find(at);
 
 	if (!twin)
 		return NEXT_STEP;
 	stamp = stamp_of(twin);
 	if (FAULT(46, is_live(&p->when, twin, stamp), false)) {
 		if (!names(twin, &p->key))
-			return DROP_TUPLE_TAKEN;
+			return FAULT(85, change_port(&p->when, &p->key, d), DROP_TUPLE_TAKEN);
 		if (winner(p))
 			return follow_winner(p);
 	}
-	delete_pair(p, &at, twin, stamp);
+	delete_pair(p, at, twin, stamp);
 	return NEXT_STEP;
 }
 
@@ -125,19 +169,19 @@ static __noinline int try_backend(struct packet *p, struct draft *d, __u64 run, 
 {
 	struct flow *e = &d->forward;
 	struct backend *b = next_backend(e, run, all_up);
-	struct flow_key to = {.saddr = p->key.saddr, .sport = p->key.sport};
 	enum way way;
 	int v;
 
 	if (!b)
 		return DROP_NO_BACKEND;
-	to.daddr = b->addr;
-	to.dport = b->port ? FAULT(48, b->port, bpf_htons(b->port)) : p->key.dport;
-	set_leaving(e, &p->key, &to);
-	v = clear_twin(p, e);
+	d->to = p->key;
+	d->to.daddr = b->addr;
+	d->to.dport = b->port ? FAULT(48, b->port, bpf_htons(b->port)) : p->key.dport;
+	set_leaving(e, &p->key, &d->to);
+	v = clear_twin(p, d);
 	if (v != NEXT_STEP)
 		return v;
-	way = find_way(p, to.saddr, to.daddr, &e->hop);
+	way = find_way(p, d->to.saddr, d->to.daddr, &e->hop);
 	if (way == WAY_NO_NEIGHBOUR)
 		return DROP_NO_NEIGHBOUR;
 	if (way == WAY_NO_DEVICE)

@@ -262,6 +262,7 @@ struct draft {
 	struct flow forward;
 	struct flow twin;
 	struct search search;
+	struct flow_key to; /* the tuple to leave with */
 	struct hop back; /* the way to the client */
 	__u32 pad;
 };

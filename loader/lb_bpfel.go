@@ -119,6 +119,7 @@ type LBDraft struct {
 		Tag    uint16
 		Pad    [3]uint16
 	}
+	To   LBFlowKey
 	Back LBHop
 	Pad  uint32
 }

@@ -88,5 +88,7 @@ var Faults = []Fault{
 	{81, "a credit is not refilled"},
 	{82, "a credit grows without bound"},
 	{83, "a credit that is used up does not matter"},
+	{84, "a client's other port may be another flow's"},
+	{85, "a client whose port is taken gets no other"},
 	{65, "a forged client establishes a flow without acknowledging"},
 }
