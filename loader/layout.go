@@ -16,6 +16,7 @@ type Sizes struct {
 	Services  uint32 // rows of services
 	Backends  uint32 // rows of backends
 	Slots     uint32 // slots of all services, with room to swing
+	Clients   uint32 // networks in the lists of clients of all services
 	// Flows is the number of flows, see [Maps.FlowRoom]. 0 means the size that
 	// the object was compiled with.
 	Flows uint32
@@ -47,7 +48,7 @@ const (
 type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
-	Flows, Locks, Standby, Devices, Replies                    *ebpf.Map
+	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
 
 	// ServiceBase and BackendBase hold what was counted before, see counters.go.
 	ServiceBase, BackendBase *ebpf.Map
@@ -95,6 +96,8 @@ var places = []place{
 	{name: LBMapStandby, field: func(m *Maps) **ebpf.Map { return &m.Standby }},
 	{name: LBMapDevices, field: func(m *Maps) **ebpf.Map { return &m.Devices }},
 	{name: LBMapReplies, field: func(m *Maps) **ebpf.Map { return &m.Replies }},
+	{name: LBMapClients, field: func(m *Maps) **ebpf.Map { return &m.Clients }, size: Sizes.clients, rows: true, linked: true},
+	{name: LBMapSources, field: func(m *Maps) **ebpf.Map { return &m.Sources }, rows: true},
 	{name: mapServiceBase, field: func(m *Maps) **ebpf.Map { return &m.ServiceBase }, size: Sizes.services, rows: true, linked: true, counts: true},
 	{name: mapBackendBase, field: func(m *Maps) **ebpf.Map { return &m.BackendBase }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: mapServiceNames, field: func(m *Maps) **ebpf.Map { return &m.ServiceNames }, size: Sizes.services, rows: true, linked: true},
@@ -114,6 +117,11 @@ func (s Sizes) vips() uint32      { return entries(s.VIPs) }
 func (s Sizes) services() uint32  { return entries(s.Services) }
 func (s Sizes) backends() uint32  { return entries(s.Backends) }
 func (s Sizes) slots() uint32     { return entries(s.Slots) }
+
+// clients leaves one entry free: before 6.13 a trie that is full refuses a new
+// value for a key that it has, too.
+func (s Sizes) clients() uint32 { return entries(s.Clients + 1) }
+
 func (s Sizes) flows() uint32 {
 	if s.Flows == 0 {
 		return 0

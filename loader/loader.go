@@ -72,7 +72,7 @@ type Options struct {
 	// Fill writes rows into new maps before any packet sees them: into those
 	// of a new instance, or into larger copies of the old ones. It is not
 	// called when no map is new. It may write Control, Listeners, VIPs,
-	// Services, Backends, Slots, ServiceNames and Devices. May be nil.
+	// Services, Backends, Slots, Clients, ServiceNames and Devices. May be nil.
 	Fill func(*Maps) error
 }
 

@@ -145,7 +145,8 @@ func TestMemory(t *testing.T) {
 	var sum uint64
 	for _, m := range each {
 		sum += m.Bytes
-		if m.Bytes == 0 {
+		if m.Bytes == 0 && m.Map != LBMapClients { // a trie takes memory for what is in it
+
 			t.Errorf("map %s takes no memory", m.Map)
 		}
 		if m.Map == LBMapFlows && (m.Entries != 1<<14 || m.Bytes < 1<<14*768) {

@@ -24,7 +24,7 @@ func shapesFor(t *testing.T, s Sizes) map[string]shape {
 func TestPlanMaps(t *testing.T) {
 	linked := map[string]fate{
 		LBMapListeners: fateCopy, LBMapVips: fateCopy, LBMapServices: fateCopy,
-		LBMapBackends: fateCopy, LBMapSlots: fateCopy, mapServiceNames: fateCopy,
+		LBMapBackends: fateCopy, LBMapSlots: fateCopy, LBMapClients: fateCopy, mapServiceNames: fateCopy,
 		LBMapBackendCounters: fateCopy, mapServiceBase: fateCopy, mapBackendBase: fateCopy,
 	}
 	for _, tt := range []struct {
@@ -48,6 +48,15 @@ func TestPlanMaps(t *testing.T) {
 		}, with(linked, map[string]fate{
 			LBMapBackendCounters: fateDrop, mapServiceBase: fateNew, mapBackendBase: fateDrop,
 		})},
+		{"fifteen networks of clients fit, and one is free", Sizes{Clients: 15}, false, nil, nil},
+		{"more networks of clients take all rows along", Sizes{Clients: 16}, false, nil, linked},
+		{"an instance from before clients were listed", Sizes{}, false, func(have map[string]shape) {
+			delete(have, LBMapClients)
+			delete(have, LBMapSources)
+		}, with(linked, map[string]fate{LBMapClients: fateNew, LBMapSources: fateNew})},
+		{"services of another schema drop the lists and what was spent", Sizes{}, false, func(have map[string]shape) {
+			have[LBMapServices] = shape{typ: ebpf.Array, key: 4, value: 32, entries: 16}
+		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop})},
 		{"control of another schema takes the flows along", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapControl] = shape{typ: ebpf.Array, key: 4, value: 8, entries: 1}
 		}, map[string]fate{LBMapControl: fateDrop, LBMapFlows: fateDrop}},
@@ -71,6 +80,15 @@ func TestPlanMaps(t *testing.T) {
 			}
 		})
 	}
+}
+
+// dropped returns the same names, each dropped.
+func dropped(fates map[string]fate) map[string]fate {
+	all := map[string]fate{}
+	for name := range fates {
+		all[name] = fateDrop
+	}
+	return all
 }
 
 func with(a, b map[string]fate) map[string]fate {

@@ -12,6 +12,9 @@ type (
 	Listener = LBListener
 	// Service is a row of the services map.
 	Service = LBService
+	// ClientPrefix is a network that a service has a rule for: a key of the
+	// clients map.
+	ClientPrefix = LBClientPrefix
 	// Backend is a row of the backends map.
 	Backend = LBBackend
 	// Counters is what one CPU counted for a backend, or a sum of such.
