@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"fairlead/loader"
@@ -17,18 +18,21 @@ type rows struct {
 	vips      map[uint32]uint32
 	slots     []uint32
 	devices   map[uint32]loader.Device
+	clients   map[loader.ClientPrefix]uint32
 }
 
 // Shorter names of what bpf/types.h calls them.
 const (
-	serviceNone  = uint8(loader.LBServiceStateSERVICE_NONE)
-	serviceXDP   = uint8(loader.LBServiceStateSERVICE_XDP)
-	serviceProxy = uint8(loader.LBServiceStateSERVICE_PROXY)
-	serviceLocal = uint8(loader.LBServiceFlagSERVICE_LOCAL)
-	serviceKeep  = uint8(loader.LBServiceFlagSERVICE_KEEP)
-	backendNone  = uint8(loader.LBBackendStateBACKEND_NONE)
-	backendUp    = uint8(loader.LBBackendStateBACKEND_UP)
-	backendDown  = uint8(loader.LBBackendStateBACKEND_DOWN)
+	serviceNone    = uint8(loader.LBServiceStateSERVICE_NONE)
+	serviceXDP     = uint8(loader.LBServiceStateSERVICE_XDP)
+	serviceProxy   = uint8(loader.LBServiceStateSERVICE_PROXY)
+	serviceLocal   = uint8(loader.LBServiceFlagSERVICE_LOCAL)
+	serviceKeep    = uint8(loader.LBServiceFlagSERVICE_KEEP)
+	serviceListed  = uint8(loader.LBServiceFlagSERVICE_LISTED)
+	serviceLimited = uint8(loader.LBServiceFlagSERVICE_LIMITED)
+	backendNone    = uint8(loader.LBBackendStateBACKEND_NONE)
+	backendUp      = uint8(loader.LBBackendStateBACKEND_UP)
+	backendDown    = uint8(loader.LBBackendStateBACKEND_DOWN)
 )
 
 // A put is a row to write.
@@ -52,6 +56,8 @@ type plan struct {
 	backends      []put[loader.Backend]
 	slots         []run
 	names         []put[string]
+	staleClients  []loader.ClientPrefix
+	clients       changes[loader.ClientPrefix, uint32] // deletes come last
 	services      []put[loader.Service]
 	downs         []put[loader.Backend] // turn down; no slot names them any more
 	devices       changes[uint32, loader.Device]
@@ -66,7 +72,7 @@ func (p *plan) empty() bool { return p.writes() == 0 }
 // writes counts the map entries that the plan writes or deletes.
 func (p *plan) writes() int {
 	return len(p.backends) + len(p.slots) + len(p.names) + len(p.services) + len(p.downs) +
-		p.devices.len() + p.listeners.len() + p.vips.len() + len(p.endServices) + len(p.endBackends)
+		len(p.staleClients) + p.clients.len() + p.devices.len() + p.listeners.len() + p.vips.len() + len(p.endServices) + len(p.endBackends)
 }
 
 // breaks reports whether the plan frees rows or slots that packets on their
@@ -132,6 +138,7 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 	p := newPlanner(have)
 	listeners := map[loader.Listener]uint32{}
 	vips := map[uint32]uint32{}
+	clients := map[loader.ClientPrefix]uint32{}
 	for i := range want.Services {
 		s := &want.Services[i]
 		row, err := p.service(s)
@@ -142,6 +149,7 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 			listeners[l] = row
 			vips[l.Addr] = 1
 		}
+		maps.Copy(clients, s.clients(row))
 	}
 	devices := map[uint32]loader.Device{}
 	for index, d := range want.Devices {
@@ -150,6 +158,7 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 	p.plan.listeners = diff(have.listeners, listeners)
 	p.plan.vips = diff(have.vips, vips)
 	p.plan.devices = diff(have.devices, devices)
+	p.clients(clients)
 	p.end()
 	return &p.plan, nil
 }
@@ -192,6 +201,7 @@ func (p *planner) service(s *Service) (uint32, error) {
 	}
 	p.keepSvc[id] = true
 	row.State, row.Flags = state(s), flags(s)
+	setLimit(&row, s.Clients.Limit)
 	backends, err := p.backendRows(s, id, known)
 	if err != nil {
 		return 0, err
@@ -221,6 +231,12 @@ func flags(s *Service) (f uint8) {
 	}
 	if s.OnDown == model.DownKeep {
 		f |= serviceKeep
+	}
+	if s.Clients.Listed() {
+		f |= serviceListed
+	}
+	if s.Clients.Limit.Rate > 0 {
+		f |= serviceLimited
 	}
 	return f
 }

@@ -19,7 +19,7 @@ func empty(n int) *rows {
 	return &rows{
 		services: make([]loader.Service, n), names: make([]string, n), backends: make([]loader.Backend, 4*n),
 		listeners: map[loader.Listener]uint32{}, vips: map[uint32]uint32{},
-		slots: make([]uint32, 64*n), devices: map[uint32]loader.Device{},
+		slots: make([]uint32, 64*n), devices: map[uint32]loader.Device{}, clients: map[loader.ClientPrefix]uint32{},
 	}
 }
 
@@ -37,6 +37,7 @@ func execute(t *testing.T, r *rows, p *plan) {
 	for _, w := range p.names {
 		r.names[w.row] = w.value
 	}
+	putClients(r, p)
 	for _, w := range p.services {
 		r.services[w.row] = w.value
 		consistent(t, r)
@@ -70,6 +71,9 @@ func execute(t *testing.T, r *rows, p *plan) {
 		r.backends[w.row] = w.value
 	}
 	consistent(t, r)
+	for _, k := range p.clients.del {
+		delete(r.clients, k)
+	}
 }
 
 // consistent fails unless every slot of every service names a backend of it.
@@ -89,6 +93,12 @@ func consistent(t *testing.T, r *rows) {
 					t.Fatalf("service %d: slot names backend row %d of service %d, state %d", i, b, r.backends[b].Service, r.backends[b].State)
 				}
 			}
+		}
+	}
+	for i, s := range r.services {
+		_, ok := r.clients[loader.ClientPrefix{Len: rowBits, Service: uint32(i)}]
+		if s.State != serviceNone && s.Flags&serviceListed != 0 && !ok {
+			t.Fatalf("service %d has lists, and no rule for everybody else", i)
 		}
 	}
 	for l, id := range r.listeners {
@@ -244,6 +254,7 @@ func TestRandomChanges(t *testing.T) {
 			s := service(fmt.Sprint("s", i), uint16(80+10*i), weights...)
 			s.LastPort += uint16(rng.IntN(3))
 			s.Down, s.Proxy, s.Local = down, rng.IntN(4) == 0, rng.IntN(2) == 0
+			s.Clients = randomClients(rng)
 			w.Services = append(w.Services, s)
 		}
 		execute(t, r, mustPlan(t, r, w))
@@ -259,6 +270,7 @@ func TestRandomChanges(t *testing.T) {
 func checkService(t *testing.T, step int, r *rows, s *Service) {
 	t.Helper()
 	up, _ := s.slots()
+	checkClients(t, step, r, s)
 	for _, l := range s.listeners() {
 		id, ok := r.listeners[l]
 		if !ok {

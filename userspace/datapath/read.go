@@ -20,6 +20,7 @@ func read(m *loader.Maps) (*rows, error) {
 		{"listeners", func() error { r.listeners, err = loader.ReadHash[loader.Listener, uint32](m.Listeners); return err }},
 		{"vips", func() error { r.vips, err = loader.ReadHash[uint32, uint32](m.VIPs); return err }},
 		{"devices", func() error { r.devices, err = loader.ReadHash[uint32, loader.Device](m.Devices); return err }},
+		{"clients", func() error { r.clients, err = loader.ReadHash[loader.ClientPrefix, uint32](m.Clients); return err }},
 	} {
 		if err := step.read(); err != nil {
 			return nil, fmt.Errorf("read map %s: %w", step.name, err)

@@ -11,7 +11,7 @@ import (
 func Needs(have *Writer, state *model.State) loader.Sizes {
 	t := taken{
 		services: map[loader.Service]bool{}, backends: map[owned]bool{},
-		listeners: map[loader.Listener]bool{}, vips: map[uint32]bool{},
+		listeners: map[loader.Listener]bool{}, vips: map[uint32]bool{}, clients: map[listed]bool{},
 	}
 	if have != nil {
 		t.addRows(have.rows)
@@ -26,7 +26,7 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 	return loader.Sizes{
 		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)),
 		Listeners: uint32(len(t.listeners)), VIPs: uint32(len(t.vips)),
-		Slots: uint32(slots), Flows: flowTable(state),
+		Slots: uint32(slots), Clients: uint32(len(t.clients)), Flows: flowTable(state),
 	}
 }
 
@@ -36,6 +36,7 @@ type taken struct {
 	backends  map[owned]bool
 	listeners map[loader.Listener]bool
 	vips      map[uint32]bool
+	clients   map[listed]bool
 }
 
 // An owned backend is one of a service.
@@ -44,12 +45,21 @@ type owned struct {
 	backend loader.Backend // address and port only
 }
 
+// A listed network is one that a service has a rule for.
+type listed struct {
+	service loader.Service
+	network loader.ClientPrefix // of row 0
+}
+
 func (t *taken) addService(s *Service) {
 	row := s.row()
 	id := identity(&row)
 	t.services[id] = true
 	for _, b := range s.Backends {
 		t.backends[owned{id, loader.Backend{Addr: be32(b.Address.Addr()), Port: be16(b.Address.Port())}}] = true
+	}
+	for network := range s.clients(0) {
+		t.clients[listed{id, network}] = true
 	}
 	for _, l := range s.listeners() {
 		t.listeners[l] = true
@@ -72,6 +82,13 @@ func (t *taken) addRows(r *rows) {
 	}
 	for l := range r.listeners {
 		t.listeners[l] = true
+	}
+	for network := range r.clients {
+		row := network.Service
+		if int(row) < len(r.services) && r.services[row].State != serviceNone { // else it goes first
+			network.Service = 0
+			t.clients[listed{identity(&r.services[row]), network}] = true
+		}
 	}
 	for v := range r.vips {
 		t.vips[v] = true

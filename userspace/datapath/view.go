@@ -26,7 +26,8 @@ type ServiceView struct {
 	Rung     string         `json:"rung"`  // xdp or proxy
 	Local    bool           `json:"local"` // the address is on this host
 	OnDown   string         `json:"on_down"`
-	Slots    int            `json:"slots"` // length of its slot table
+	Clients  *ClientsView   `json:"clients"` // nil: everybody
+	Slots    int            `json:"slots"`   // length of its slot table
 	Backends []BackendView  `json:"backends"`
 	Counters
 }
@@ -79,11 +80,13 @@ func Read(maps *loader.Maps) (*View, error) {
 	for i := range loader.Evictions {
 		v.Evictions[i.String()] = evictions[i]
 	}
+	clients := r.clientViews()
 	at := make([]int, len(r.services)) // index in v.Services + 1
 	for i := range r.services {
 		if s := &r.services[i]; s.State != serviceNone {
 			v.Services = append(v.Services, r.serviceView(s, r.names[i], counters(services[i])))
 			at[i] = len(v.Services)
+			v.Services[at[i]-1].Clients = clients[uint32(i)]
 		}
 	}
 	for i := range r.backends {

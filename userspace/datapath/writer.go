@@ -3,6 +3,8 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -179,6 +181,7 @@ func (w *Writer) apply(p *plan) error {
 		func() error { return putRows(m.Backends, r.backends, p.backends) },
 		func() error { return w.putSlots(p.slots) },
 		func() error { return w.putNames(p.names) },
+		func() error { return w.putClients(p) },
 		func() error { return putRows(m.Services, r.services, p.services) },
 		func() error { return putRows(m.Backends, r.backends, p.downs) },
 		func() error { return apply(m.Devices, r.devices, p.devices) },
@@ -186,6 +189,7 @@ func (w *Writer) apply(p *plan) error {
 		func() error { return apply(m.Listeners, r.listeners, p.listeners) },
 		func() error { return putRows(m.Services, r.services, p.endServices) },
 		func() error { return putRows(m.Backends, r.backends, p.endBackends) },
+		func() error { return w.deleteClients(p) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -244,21 +248,33 @@ func (w *Writer) putNames(puts []put[string]) error {
 	return nil
 }
 
-// apply carries out the changes of a hash map.
+// apply carries out the changes of a hash map, in any order.
 func apply[K, V comparable](m *ebpf.Map, have map[K]V, c changes[K, V]) error {
-	if len(c.put) > 0 {
-		keys, values := make([]K, 0, len(c.put)), make([]V, 0, len(c.put))
-		for k, v := range c.put {
-			keys, values = append(keys, k), append(values, v)
-		}
-		if err := batchUpdate(m, keys, values); err != nil {
-			return err
-		}
-		for k, v := range c.put {
-			have[k] = v
-		}
+	if err := putKeys(m, have, slices.Collect(maps.Keys(c.put)), c.put); err != nil {
+		return err
 	}
-	for _, k := range c.del {
+	return deleteKeys(m, have, c.del)
+}
+
+// putKeys writes the values of keys, in their order.
+func putKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K, put map[K]V) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	values := make([]V, len(keys))
+	for i, k := range keys {
+		values[i] = put[k]
+	}
+	if err := batchUpdate(m, keys, values); err != nil {
+		return err
+	}
+	maps.Copy(have, put)
+	return nil
+}
+
+// deleteKeys deletes keys, in their order.
+func deleteKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K) error {
+	for _, k := range keys {
 		if err := m.Delete(&k); err != nil {
 			return err
 		}
