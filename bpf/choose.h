@@ -18,6 +18,7 @@
 #define PORT_FIRST 1024
 #define PORT_STEP 7919
 #define PORT_TRIES 8
+#define SOURCE_TRIES 16
 
 /* answer_no_backend tells a client that would make a flow that there is nobody to serve it. */
 static __always_inline int answer_no_backend(const struct packet *p)
@@ -56,24 +57,22 @@ static __always_inline struct backend *next_backend(struct flow *e, __u64 run, b
 	return b;
 }
 
-/* winner returns the entry at the packet's key, if another CPU has made it meanwhile. */
-static __always_inline struct flow *winner(struct packet *p)
+/* winner returns the entry at key, if another CPU has made it meanwhile. */
+static __always_inline struct flow *winner(const struct moment *m, const struct flow_key *key)
 {
-	struct flow *f = find(&p->key);
+	struct flow *f = find(key);
 
-	if (!f)
-		return NULL;
-	p->stamp = stamp_of(f);
-	return counts(&p->when, f, p->stamp) ? f : NULL;
+	return f && counts(m, f, stamp_of(f)) ? f : NULL;
 }
 
 /* follow_winner is for who was second in making the same flow. */
 static __noinline int follow_winner(struct packet *p)
 {
-	struct flow *f = winner(p);
+	struct flow *f = winner(&p->when, &p->key);
 
 	if (!f)
 		return DROP_TABLE_FULL;
+	p->stamp = stamp_of(f);
 	if (FAULT(47, false, true))
 		count_flow(f);
 	return forward(p, f, stamp_at(f));
@@ -115,6 +114,63 @@ __noinline int change_port(const struct moment *m, const struct flow_key *key, s
 	return DROP_TUPLE_TAKEN;
 }
 
+/* draw_source sets the k-th source that the client of key may have towards a backend. */
+static __always_inline bool draw_source(const struct control *c, const struct flow_key *key,
+					struct draft *d, __u32 sources, __u32 k)
+{
+	__u32 y = (__u32)hash_key(c, addrs_of(key), rest_of(key)) + k * PORT_STEP;
+	__u32 n = sources & 0xffff, at;
+	__be32 *addr;
+
+	if (!n || !c->snat_ports)
+		return false;
+	at = (sources >> 16) + y % n;
+	addr = bpf_map_lookup_elem(&snat, &at);
+	if (!addr)
+		return false;
+	d->to.saddr = *addr;
+	d->to.sport = bpf_htons(c->snat_port + y / n % c->snat_ports);
+	return true;
+}
+
+/*
+ * choose_source gives the client of key a source of our own towards the backend
+ * of d: NEXT_STEP, NEXT_WINNER if another CPU has just made this flow, or
+ * DROP_TUPLE_TAKEN. Global, as locate is.
+ */
+__noinline int choose_source(const struct moment *m, const struct flow_key *key, struct draft *d,
+			     __u32 sources)
+{
+	const struct control *c;
+	struct stamp stamp;
+	struct flow *twin;
+	__u32 zero = 0;
+
+	c = bpf_map_lookup_elem(&control, &zero);
+	if (!m || !key || !d || !c)
+		return DROP_TUPLE_TAKEN; /* unreachable */
+#pragma clang loop unroll(disable)
+	for (__u32 k = 0; k < SOURCE_TRIES; k++) {
+		if (!draw_source(c, key, d, sources, k))
+			return DROP_TUPLE_TAKEN;
+		d->twin.key = reversed(&d->to);
+		twin = find(&d->twin.key);
+		if (twin) {
+			stamp = stamp_of(twin);
+			if (FAULT(87, is_live(m, twin, stamp), false)) {
+				if (!names(twin, key))
+					continue;
+				if (winner(m, key))
+					return NEXT_WINNER;
+			}
+			delete_entry(twin, stamp);
+		}
+		set_leaving(&d->forward, key, &d->to);
+		return NEXT_STEP;
+	}
+	return DROP_TUPLE_TAKEN;
+}
+
 /* clear_twin is step 10.2: NEXT_STEP when the key that e's twin needs is free. */
 static __always_inline int clear_twin(struct packet *p, struct draft *d)
 {
@@ -122,17 +178,17 @@ static __always_inline int clear_twin(struct packet *p, struct draft *d)
 	struct flow *twin;
 	struct stamp stamp;
 
+	set_leaving(&d->forward, &p->key, &d->to);
 	*at = reversed(&d->to);
 	twin = find(at);
-
 	if (!twin)
 		return NEXT_STEP;
 	stamp = stamp_of(twin);
 	if (FAULT(46, is_live(&p->when, twin, stamp), false)) {
 		if (!names(twin, &p->key))
 			return FAULT(85, change_port(&p->when, &p->key, d), DROP_TUPLE_TAKEN);
-		if (winner(p))
-			return follow_winner(p);
+		if (winner(&p->when, &p->key))
+			return NEXT_WINNER;
 	}
 	delete_pair(p, at, twin, stamp);
 	return NEXT_STEP;
@@ -177,8 +233,12 @@ static __noinline int try_backend(struct packet *p, struct draft *d, __u64 run, 
 	d->to = p->key;
 	d->to.daddr = b->addr;
 	d->to.dport = b->port ? FAULT(48, b->port, bpf_htons(b->port)) : p->key.dport;
-	set_leaving(e, &p->key, &d->to);
-	v = clear_twin(p, d);
+	if (d->flags & SERVICE_FULL_NAT)
+		v = choose_source(&p->when, &p->key, d, b->sources);
+	else
+		v = clear_twin(p, d);
+	if (v == NEXT_WINNER)
+		return follow_winner(p);
 	if (v != NEXT_STEP)
 		return v;
 	way = find_way(p, d->to.saddr, d->to.daddr, &e->hop);
@@ -236,6 +296,7 @@ static __always_inline int choose(struct packet *p, const struct service *s, __u
 		return answer_no_backend(p);
 	delete_stale(p);
 	begin(p, &d->forward, s, row);
+	d->flags = s->flags;
 	for (int i = 0; i < TRIES; i++) {
 		v = try_backend(p, d, run, all_up);
 		if (!may_try_again(v))

@@ -46,7 +46,7 @@ static __always_inline bool is_steady(const struct packet *p, const struct flow 
 	if (likely(state == FLOW_ESTABLISHED))
 		return true;
 	/* Of a packet whose flags have not been read, next_state expects the most. */
-	return state < FAULT(51, FLOW_CLOSED, FLOW_RESET + 1) &&
+	return state < FAULT(51, FLOW_CLOSED, FLOW_RESET + 1) && !is_disguised(f, s) &&
 	       next_state(0, 0, dir_of(s), state) == state;
 }
 

@@ -137,3 +137,10 @@ static __always_inline __u32 idle_of(const struct control *c, __u8 proto, __u8 s
 		return c->idle[IDLE_TCP_NEW];
 	return c->idle[state == FLOW_ESTABLISHED ? IDLE_TCP_ESTABLISHED : IDLE_TCP_FIN];
 }
+
+/* is_disguised says that what f forwards leaves with another source than it came with. */
+static __always_inline bool is_disguised(const struct flow *f, struct stamp stamp)
+{
+	return dir_of(stamp) == DIR_FORWARD &&
+	       (READ_ONCE(f->saddr) != f->key.saddr || READ_ONCE(f->sport) != f->key.sport);
+}

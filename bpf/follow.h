@@ -26,6 +26,15 @@ static __always_inline void touch(const struct packet *p, struct stamp *at)
 		at->seen = p->when.now;
 }
 
+/* must_check is step 5. A source that is not the client's own may be another flow's by now. */
+static __always_inline bool must_check(const struct packet *p, const struct flow *f)
+{
+	if (is_due(&p->when, f))
+		return true;
+	return state_of(p->stamp) != FLOW_ESTABLISHED &&
+	       FAULT(86, is_disguised(f, p->stamp), false);
+}
+
 /* follow returns NEXT_STEP when the packet is to be forwarded by f, the entry at its key. */
 static __always_inline int follow(struct packet *p, struct flow *f)
 {
@@ -42,7 +51,7 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		delete_pair(p, &p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
-	if (unlikely(is_due(&p->when, f))) {
+	if (unlikely(must_check(p, f))) {
 		int v = check(p, f);
 
 		if (v != NEXT_STEP)

@@ -106,13 +106,15 @@ static __always_inline void rewrite_quote(const struct packet *p, struct quote *
 /* rewrite_error is step 4 for the error itself. */
 static __always_inline void rewrite_error(struct iphdr *ip, const struct flow *f, __u8 dir)
 {
-	__be32 *addr = dir == FAULT(77, DIR_REPLY, DIR_MAX) ? &ip->saddr : &ip->daddr;
-	__be32 to = dir == DIR_REPLY ? f->saddr : f->daddr;
-	__u64 delta = (__u64)(__u32) ~*addr + to + TTL_DELTA;
+	struct flow_key from = {.saddr = ip->saddr, .daddr = ip->daddr};
+	struct flow_key to = {.saddr = ip->saddr, .daddr = f->daddr};
 
-	*addr = to;
+	if (dir == FAULT(77, DIR_REPLY, DIR_MAX))
+		to.saddr = f->saddr;
+	ip->saddr = to.saddr;
+	ip->daddr = to.daddr;
 	ip->ttl--;
-	ip->check = csum_update(ip->check, fold(delta));
+	ip->check = csum_update(ip->check, fold(addr_delta(&from, &to) + TTL_DELTA));
 }
 
 /* follow_icmp is rule 9. */

@@ -57,6 +57,14 @@ struct {
 	__uint(max_entries, 16);
 } slots SEC(".maps");
 
+/* snat: source addresses of SERVICE_FULL_NAT, written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __be32);
+	__uint(max_entries, 1024);
+} snat SEC(".maps");
+
 /* turns: the round robin's position, by row of services; never written by user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

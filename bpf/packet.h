@@ -27,6 +27,7 @@ enum {
 	NEXT_STEP = VERDICT_MAX, /* the step after it */
 	NEXT_OPEN, /* rule 3: make a flow */
 	NEXT_ICMP, /* rule 9 */
+	NEXT_WINNER, /* another CPU was first with the same flow */
 };
 
 enum tcp_flag {

@@ -51,6 +51,9 @@ struct control {
 	__u32 hz; /* ticks in a second, never 0 while mode is not MODE_OFF */
 	__u32 idle[IDLE_MAX]; /* ticks of silence that a flow survives */
 	__u32 reply_limit; /* resets and ICMP errors per second and CPU */
+	__u16 snat_port; /* first source port of SERVICE_FULL_NAT */
+	__u16 snat_ports; /* how many there are */
+	__u32 pad;
 	__u64 heartbeat; /* CLOCK_MONOTONIC ns of the agent's last sign of life */
 	__u64 loss_after; /* ns without heartbeat after which all backends count as up; 0: never */
 	__u64 hash_a; /* odd and random: where a key stands in the flow table */
@@ -76,6 +79,7 @@ enum service_flag {
 	SERVICE_KEEP = 2, /* flows of a backend that is down go on */
 	SERVICE_LISTED = 4, /* clients says who may make flows */
 	SERVICE_LIMITED = 8, /* each network of clients may make so many flows a second */
+	SERVICE_FULL_NAT = 16, /* backends see an address of ours instead of the client's */
 };
 
 /* struct service is a row of the services map. addr to proto are for people. */
@@ -136,6 +140,7 @@ struct backend {
 	__u32 gen; /* grows with each new owner of the row */
 	__u32 service; /* row of its service */
 	__u32 weight; /* for people */
+	__u32 sources; /* run of the snat map: offset << 16 | length; of SERVICE_FULL_NAT */
 };
 
 /* enum flow_dir says which way a flow entry's packets go. */
@@ -264,7 +269,7 @@ struct draft {
 	struct search search;
 	struct flow_key to; /* the tuple to leave with */
 	struct hop back; /* the way to the client */
-	__u32 pad;
+	__u32 flags; /* enum service_flag */
 };
 
 enum device_flag {

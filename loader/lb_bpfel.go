@@ -22,6 +22,7 @@ type LBBackend struct {
 	Gen     uint32
 	Service uint32
 	Weight  uint32
+	Sources uint32
 }
 
 type LBBackendState uint32
@@ -60,6 +61,9 @@ type LBControl struct {
 	Hz         uint32
 	Idle       [5]uint32
 	ReplyLimit uint32
+	SnatPort   uint16
+	SnatPorts  uint16
+	Pad        uint32
 	Heartbeat  uint64
 	LossAfter  uint64
 	HashA      uint64
@@ -119,9 +123,9 @@ type LBDraft struct {
 		Tag    uint16
 		Pad    [3]uint16
 	}
-	To   LBFlowKey
-	Back LBHop
-	Pad  uint32
+	To    LBFlowKey
+	Back  LBHop
+	Flags uint32
 }
 
 type LBEviction uint32
@@ -241,10 +245,11 @@ type LBService struct {
 type LBServiceFlag uint32
 
 const (
-	LBServiceFlagSERVICE_LOCAL   LBServiceFlag = 1
-	LBServiceFlagSERVICE_KEEP    LBServiceFlag = 2
-	LBServiceFlagSERVICE_LISTED  LBServiceFlag = 4
-	LBServiceFlagSERVICE_LIMITED LBServiceFlag = 8
+	LBServiceFlagSERVICE_LOCAL    LBServiceFlag = 1
+	LBServiceFlagSERVICE_KEEP     LBServiceFlag = 2
+	LBServiceFlagSERVICE_LISTED   LBServiceFlag = 4
+	LBServiceFlagSERVICE_LIMITED  LBServiceFlag = 8
+	LBServiceFlagSERVICE_FULL_NAT LBServiceFlag = 16
 )
 
 type LBServiceState uint32
@@ -333,6 +338,7 @@ const (
 	LBMapReplies         = "replies"
 	LBMapServices        = "services"
 	LBMapSlots           = "slots"
+	LBMapSnat            = "snat"
 	LBMapSources         = "sources"
 	LBMapStandby         = "standby"
 	LBMapTurns           = "turns"
@@ -404,6 +410,7 @@ type LBMapSpecs struct {
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
@@ -451,6 +458,7 @@ type LBMaps struct {
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
+	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
 	Turns           *ebpf.Map `ebpf:"turns"`
@@ -473,6 +481,7 @@ func (m *LBMaps) Close() error {
 		m.Replies,
 		m.Services,
 		m.Slots,
+		m.Snat,
 		m.Sources,
 		m.Standby,
 		m.Turns,

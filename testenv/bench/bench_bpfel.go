@@ -30,6 +30,7 @@ const (
 	benchMapReplies         = "replies"
 	benchMapServices        = "services"
 	benchMapSlots           = "slots"
+	benchMapSnat            = "snat"
 	benchMapSources         = "sources"
 	benchMapStandby         = "standby"
 	benchMapTable           = "table"
@@ -126,6 +127,7 @@ type benchMapSpecs struct {
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
 	Table           *ebpf.MapSpec `ebpf:"table"`
@@ -178,6 +180,7 @@ type benchMaps struct {
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
+	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
 	Table           *ebpf.Map `ebpf:"table"`
@@ -202,6 +205,7 @@ func (m *benchMaps) Close() error {
 		m.Replies,
 		m.Services,
 		m.Slots,
+		m.Snat,
 		m.Sources,
 		m.Standby,
 		m.Table,

@@ -90,5 +90,7 @@ var Faults = []Fault{
 	{83, "a credit that is used up does not matter"},
 	{84, "a client's other port may be another flow's"},
 	{85, "a client whose port is taken gets no other"},
+	{86, "an unanswered flow sends on with a source that is another's by now"},
+	{87, "a source of our own may be another flow's"},
 	{65, "a forged client establishes a flow without acknowledging"},
 }

@@ -43,6 +43,7 @@ const (
 	lbMapRivals          = "rivals"
 	lbMapServices        = "services"
 	lbMapSlots           = "slots"
+	lbMapSnat            = "snat"
 	lbMapSources         = "sources"
 	lbMapStandby         = "standby"
 	lbMapTurns           = "turns"
@@ -121,6 +122,7 @@ type lbMapSpecs struct {
 	Rivals          *ebpf.MapSpec `ebpf:"rivals"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
@@ -175,6 +177,7 @@ type lbMaps struct {
 	Rivals          *ebpf.Map `ebpf:"rivals"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
+	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
 	Turns           *ebpf.Map `ebpf:"turns"`
@@ -200,6 +203,7 @@ func (m *lbMaps) Close() error {
 		m.Rivals,
 		m.Services,
 		m.Slots,
+		m.Snat,
 		m.Sources,
 		m.Standby,
 		m.Turns,
