@@ -194,3 +194,23 @@ func TestMTUOfTheWay(t *testing.T) {
 		t.Errorf("counted %+v, %d entries; want a flow without a packet", c, len(m.entries()))
 	}
 }
+
+func TestQuotedUDPChecksum(t *testing.T) {
+	send := func(sum uint16) (got uint16, good bool) {
+		frame := unhex(t, closedPort)
+		be.PutUint16(frame[68:], sum)
+		be.PutUint16(frame[36:], 0)
+		be.PutUint16(frame[36:], Checksum(frame[34:]))
+		out := asked(t).Process(frame, len(frame)).Out
+		return be.Uint16(out[68:]), Checksum(out[34:]) == 0
+	}
+	quoted := Tuple{Src: client, Dst: dns, SPort: 5000, DPort: 53, Proto: UDP}
+	sent := quoted
+	sent.Dst = vip
+	l4, _ := Delta(quoted, sent)
+	for sum, want := range map[uint16]uint16{0: 0, l4: 0xffff} {
+		if got, good := send(sum); got != want || !good {
+			t.Errorf("checksum %#04x became %#04x, want %#04x; that of ICMP is right: %v", sum, got, want, good)
+		}
+	}
+}

@@ -2,11 +2,9 @@ package refmodel
 
 // live is the life of a flow, step 6.
 func (m *Model) live(p *packet, f *Flow) {
-	state, fins := f.State, f.Fins
+	state, fins := afterPacket(p, f)
 	if p.rst() {
-		state = afterReset(f)
-	} else {
-		state, fins = afterPacket(p, f)
+		state, fins = afterReset(f), f.Fins
 	}
 	if state == f.State && fins == f.Fins {
 		return
