@@ -48,12 +48,15 @@ func unreachable(frame []byte, code byte, longest uint16) []byte {
 // tables are 48 bytes long.
 func bigRows() []row {
 	data, answer := whole(segment(client, web, ack)), whole(segment(back1, client, ack))
+	long := whole(jumbo(data, 400))
 	narrow := then(narrowed(back1, 47), answered)
 	told := row{want: loader.LBVerdictANSWER_TOO_BIG, frame: data, out: unreachable(data, 4, 47)}
 	cameBy := testenv.MAC(web.Addr())
 	return []row{
 		forwarded(ack).as("a packet as long as its way out allows", then(narrowed(back1, 48), answered)),
 		told.as("a packet that is too big is answered", narrow),
+		{name: "an MTU of two bytes", given: then(narrowed(back1, 300), answered), want: loader.LBVerdictANSWER_TOO_BIG,
+			frame: long, out: unreachable(long, 4, 300)},
 		told.as("a check finds that the way out has become narrower", then(answered, narrowed(back1, 47), changed)),
 		forwarded(ack).as("an entry keeps its MTU until the next check", then(answered, narrowed(back1, 47))),
 		{name: "a packet that is too big, and may be fragmented", given: narrow, want: loader.LBVerdictDROP_TOO_BIG,

@@ -1,6 +1,7 @@
 package lbtest
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"fairlead/loader"
@@ -63,6 +64,16 @@ func left(src, dst netip.AddrPort) []byte {
 	return testenv.TCPFrame(spec)[14:]
 }
 
+// datagramRow is an error about a datagram to the backend whose checksum was
+// made old, and what of it the client hears.
+func datagramRow(name string, old, heard uint16) row {
+	quote := func(dst netip.AddrPort, sum uint16) []byte {
+		return edit(left(client, dst), 26, byte(sum>>8), byte(sum))
+	}
+	return row{name: name, given: asked, want: loader.LBVerdictFORWARD_TX, frame: tellClient(dns1, quote(dns1, old)),
+		out: toldClient(quote(dns, heard)), counts: counted("4", "reply", 64)}
+}
+
 // errorRows are ICMP errors about packets of flows: rule 9.
 func errorRows() []row {
 	service := func(name string, frame, out []byte) row {
@@ -83,6 +94,8 @@ func errorRows() []row {
 		out: icmp(testenv.FrameSpec{Src: client, Dst: dns1, SrcMAC: testenv.MAC(router), TTL: 63}, unreach,
 			left(dns1, client)),
 		egress: uplink, counts: counted("4", "forward", 64)}
+	// What translation adds to a checksum makes 0 of itself.
+	zero := testenv.Sum(left(client, dns1)[26:28], ^binary.BigEndian.Uint16(left(client, dns)[26:]))
 	of := func(kind byte) row {
 		spec := testenv.FrameSpec{Src: hop, Dst: back1, SrcMAC: testenv.MAC(router), TTL: 63}
 		return service("", icmp(testenv.FrameSpec{Src: hop, Dst: web}, kind, here[:28]), icmp(spec, kind, fore[:28]))
@@ -97,8 +110,12 @@ func errorRows() []row {
 		customer("a client learns of its segment, and not from whom", tellClient(hop, there[:28]), toldClient(back[:28])),
 		customer("all of a segment is quoted", tellClient(back1, there), toldClient(back)),
 		refused, gone,
+		datagramRow("no quoted UDP checksum stays none", 0, 0),
+		datagramRow("a quoted UDP checksum that becomes 0 is written as 0xffff", zero, 0xffff),
 		of(exceeded).as("a packet's time is exceeded on its way to the client", answered),
 		of(problem).as("a parameter of a packet has a problem", answered),
+		service("the first fragment of a packet", tellService(edit(here[:28], 6, 0x20)),
+			toldBackend(back1, edit(fore[:28], 6, 0x20))),
 		broad.as("the MTU does not matter to errors", then(narrowed(back1, 50), answered)),
 		service("", tell, told).as("an error about a closed flow", then(answered,
 			sends(segment(client, web, fin|ack), segment(back1, client, fin|ack)))),
