@@ -2,10 +2,7 @@ package testenv
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
-
-	"github.com/vishvananda/netlink"
 )
 
 // Uplink is the name of the interface of clients and backends that leads to
@@ -70,17 +67,7 @@ func (r *Rig) add(tb TB, role string, side, n int, opts []CableOption) (*Host, n
 	gateway := netip.AddrFrom4([4]byte{10, byte(side), byte(n), 1})
 	own := gateway.Next()
 	Cable(tb, r.Balancer, gateway.String()+"/24", h, own.String()+"/24", opts...)
-	h.Do(tb, func() error {
-		l, err := netlink.LinkByName(Uplink)
-		if err != nil {
-			return err
-		}
-		return netlink.RouteAdd(&netlink.Route{
-			LinkIndex: l.Attrs().Index,
-			Dst:       &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)},
-			Gw:        gateway.AsSlice(),
-		})
-	})
+	h.Route(tb, Uplink, netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateway)
 	return h, own
 }
 

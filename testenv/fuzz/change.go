@@ -19,6 +19,7 @@ const (
 	partVIP
 	partDevice
 	partStandby
+	partConnection
 	partRoute
 	partRival
 	partFlow // an entry is gone
@@ -65,7 +66,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(24) {
+	switch r.IntN(26) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -90,6 +91,8 @@ func (g *generator) change() []change {
 		return []change{g.evict()}
 	case 20, 21:
 		return g.rival()
+	case 22, 23:
+		return []change{g.connection()}
 	default:
 		return []change{g.edge()}
 	}
@@ -275,6 +278,14 @@ func (g *generator) standby() change {
 	return change{part: partStandby, tuple: t, text: text, apply: func(w *world) { w.Standby[t] = is }}
 }
 
+// connection is one of the host's own.
+func (g *generator) connection() change {
+	t := g.tuple()
+	is := !oneIn(g.r, 3)
+	text := fmt.Sprintf("connection %v: %v", t, is)
+	return change{part: partConnection, tuple: t, text: text, apply: func(w *world) { w.Connections[t] = is }}
+}
+
 func (g *generator) evict() change {
 	if len(g.tuples) > 0 {
 		return evict(pick(g.r, g.tuples))
@@ -305,7 +316,7 @@ func (g *generator) rival() []change {
 	g.want = []m.Tuple{t}
 	f := m.Flow{
 		Key: t, Leave: leave, Hop: newHop(r), Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
-		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(6)),
+		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(m.FlowAbortedReply + 1)),
 		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3), BackendGen: r.Uint32N(3),
 	}
 	if t.Proto == m.UDP {

@@ -59,7 +59,7 @@ func flowOf(f m.Flow) loader.LBFlow {
 	return loader.LBFlow{
 		Key:   keyOf(f.Key),
 		Saddr: rawAddr(f.Leave.Src), Daddr: rawAddr(f.Leave.Dst), Sport: rawPort(f.Leave.SPort), Dport: rawPort(f.Leave.DPort),
-		Hop:     loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex, Flags: f.Hop.Flags},
+		Hop:     loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex, Flags: uint16(f.Hop.Flags), Mtu: f.Hop.MTU},
 		Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch,
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
 		L4Delta: rawPort(l4), IpDelta: rawPort(ip),
@@ -87,7 +87,7 @@ func flowFrom(s loader.LBStamp, f loader.LBFlow) (flow m.Flow, fault string) {
 	flow = m.Flow{
 		Key:   m.Tuple{Src: addrFrom(k.Saddr), Dst: addrFrom(k.Daddr), SPort: portFrom(k.Sport), DPort: portFrom(k.Dport), Proto: k.Proto},
 		Leave: m.Tuple{Src: addrFrom(f.Saddr), Dst: addrFrom(f.Daddr), SPort: portFrom(f.Sport), DPort: portFrom(f.Dport), Proto: k.Proto},
-		Hop:   m.Hop{DMAC: f.Hop.Dmac, SMAC: f.Hop.Smac, Ifindex: f.Hop.Ifindex, Flags: f.Hop.Flags},
+		Hop:   m.Hop{DMAC: f.Hop.Dmac, SMAC: f.Hop.Smac, Ifindex: f.Hop.Ifindex, Flags: uint32(f.Hop.Flags), MTU: f.Hop.Mtu},
 		Seen:  s.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: uint32(s.Era),
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
 		Dir: s.Life & 1, Fins: s.Life >> 1 & 3, State: s.Life >> 3,

@@ -74,6 +74,7 @@ type histogram struct {
 	verdicts  [m.VerdictMax]uint64
 	evictions [m.EvictMax]uint64
 	places    [2]uint64 // entries in the first and in the second bucket of their keys
+	errors    uint64    // ICMP errors that were forwarded
 }
 
 // add counts a world at its end.
@@ -142,6 +143,9 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 		}
 		if text != "" {
 			return f.pin(episode, items, text)
+		}
+		if isForward(res.Verdict) && frame[protoAt] == m.ICMP {
+			f.seen.errors++
 		}
 		g.learn(frame, res)
 	}

@@ -117,6 +117,10 @@ func checkCoverage(t *testing.T, f *fuzzer) {
 	if f.seen.places[1]*20 < f.seen.places[0] {
 		t.Error("too few entries are in the second bucket")
 	}
+	t.Logf("%d ICMP errors were forwarded", f.seen.errors)
+	if f.seen.errors == 0 {
+		t.Errorf("no packet of %d was an ICMP error that was forwarded", f.packets)
+	}
 	for v, n := range f.seen.verdicts {
 		t.Logf("%-18s %9d", m.Verdict(v), n)
 		if n == 0 {

@@ -66,7 +66,7 @@ func (k *kernel) reset(w *world) error {
 	k.w = w
 	k.resize(len(w.Flows))
 	for _, name := range []string{
-		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby, "fibs", "rivals",
+		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby, "fibs", "rivals", "connections",
 	} {
 		if err := empty(k.Maps[name]); err != nil {
 			return fmt.Errorf("empty %s: %w", name, err)
@@ -183,6 +183,8 @@ func (k *kernel) sync(w *world, c change) error {
 		return set(k.Maps[loader.LBMapStandby], keyOf(c.tuple), uint32(0), w.Standby[c.tuple])
 	case partRoute:
 		return k.route(w, c.addr)
+	case partConnection:
+		return set(k.Maps["connections"], keyOf(c.tuple), uint32(0), w.Connections[c.tuple])
 	case partRival:
 		if len(w.Rivals) == 0 {
 			return empty(k.Maps["rivals"])
@@ -201,6 +203,7 @@ func (k *kernel) route(w *world, addr m.Addr) error {
 	}
 	return k.SetRoute(netip.AddrFrom4(addr), lbtest.Route{
 		Result: int32(way.result), Ifindex: way.hop.Ifindex, Dmac: way.hop.DMAC, Smac: way.hop.SMAC,
+		Mtu: way.hop.MTU,
 	})
 }
 

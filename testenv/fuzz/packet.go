@@ -11,6 +11,7 @@ var be = binary.BigEndian
 
 const (
 	ethLen   = 14
+	protoAt  = ethLen + 9
 	l4At     = ethLen + 20
 	tcpFlags = l4At + 13
 )
@@ -26,6 +27,7 @@ type generator struct {
 	want   []m.Tuple // of the next packets
 	calm   bool      // hosts seldom end a connection, user space seldom changes something
 	burst  int       // packets of new clients that are still to come, with the clock standing still
+	left   [][]byte  // IP packets, or their beginnings, that were forwarded: to be quoted by errors
 }
 
 const remembered = 40
@@ -47,15 +49,27 @@ func (g *generator) remember(t m.Tuple) {
 // learn remembers a packet that was forwarded, and how its receiver would
 // answer; a few others, too. Many flows are made complete at once.
 func (g *generator) learn(frame []byte, res m.Result) {
-	if res.Verdict == m.ForwardTX || res.Verdict == m.ForwardRedirect {
+	if isForward(res.Verdict) && frame[protoAt] != m.ICMP {
 		g.remember(tupleOf(frame))
 		g.remember(tupleOf(res.Out).Reverse())
-		if f := g.w.Find(tupleOf(frame)); f != nil && f.State == m.FlowNew && oneIn(g.r, 2) {
+		g.quotable(res.Out)
+		f := g.w.Find(tupleOf(frame))
+		switch {
+		case f == nil:
+		case f.State == m.FlowNew && oneIn(g.r, 2):
 			g.want = append(g.want, f.TwinKey(), f.Key)
+		case isAborted(f) && oneIn(g.r, 2): // does its sender go on?
+			g.want = append(g.want, pick(g.r, []m.Tuple{f.Key, f.Key, f.TwinKey()}))
 		}
 	} else if len(frame) >= l4At+8 && oneIn(g.r, 8) {
 		g.remember(tupleOf(frame))
 	}
+}
+
+func isForward(v m.Verdict) bool { return v == m.ForwardTX || v == m.ForwardRedirect }
+
+func isAborted(f *m.Flow) bool {
+	return f.State == m.FlowAbortedForward || f.State == m.FlowAbortedReply
 }
 
 func tupleOf(frame []byte) m.Tuple {
@@ -113,7 +127,11 @@ func (g *generator) packet() (frame []byte, linear int) {
 			t = pick(g.r, g.tuples)
 		}
 	}
-	frame = g.build(t)
+	if len(g.want) == 0 && g.burst == 0 && oneIn(g.r, 8) {
+		frame = g.icmp(t)
+	} else {
+		frame = g.build(t)
+	}
 	if oneIn(g.r, 6) {
 		frame = g.mutate(frame)
 		for oneIn(g.r, 4) {
@@ -133,11 +151,7 @@ func (g *generator) build(t m.Tuple) []byte {
 	if t.Proto == m.TCP {
 		header = 20
 	}
-	payload := pick(g.r, []int{0, 0, 0, 1, 2, 5, 6, 11, 26, 100})
-	if oneIn(g.r, 300) {
-		payload = 3400 + g.r.IntN(5500)
-	}
-	frame := make([]byte, l4At+header+payload)
+	frame := make([]byte, l4At+header+g.payload(t, 20+header))
 	for i := range frame {
 		frame[i] = byte(g.r.Uint32())
 	}
@@ -156,6 +170,23 @@ func (g *generator) build(t m.Tuple) []byte {
 	be.PutUint16(l4[sumAt:], 0)
 	be.PutUint16(l4[sumAt:], l4Sum(t, l4))
 	return frame
+}
+
+// payload is how many bytes follow the headers, which are so long.
+func (g *generator) payload(t m.Tuple, headers int) int {
+	switch n := g.r.IntN(300); {
+	case n == 0:
+		return 3400 + g.r.IntN(5500)
+	case n < 30: // as long as its way out allows, or nearly
+		mtu := pick(g.r, mtus)
+		if f := g.w.Find(t); f != nil {
+			mtu = f.Hop.MTU
+		}
+		if mtu <= 1500 || n < 2 && mtu <= 9000 {
+			return max(0, int(mtu)-headers-1+g.r.IntN(3))
+		}
+	}
+	return pick(g.r, []int{0, 0, 0, 1, 2, 5, 6, 11, 26, 100})
 }
 
 func l4Sum(t m.Tuple, l4 []byte) uint16 {
@@ -194,6 +225,8 @@ func (g *generator) kinds(f *m.Flow) []byte {
 	switch {
 	case f == nil:
 		return []byte{m.SYN, m.SYN, m.SYN, m.SYN, m.SYN, m.ACK, m.FIN | m.ACK}
+	case isAborted(f):
+		return []byte{m.ACK, m.ACK, m.ACK, m.FIN | m.ACK, m.SYN, m.SYN | m.ACK, m.RST, m.RST | m.ACK}
 	case f.Dir == m.Reply && f.State == m.FlowNew:
 		kinds = []byte{m.SYN | m.ACK, m.SYN | m.ACK, m.SYN | m.ACK, m.ACK}
 	case f.Dir == m.Reply:

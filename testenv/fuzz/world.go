@@ -25,6 +25,8 @@ var (
 	spoofed  = []m.Addr{{0, 0, 0, 0}, {0, 1, 2, 3}, {1, 0, 0, 0}, {126, 255, 255, 255}, {127, 0, 0, 1}, {128, 0, 0, 0}, {223, 255, 255, 255}, {224, 0, 0, 1}, {255, 255, 255, 255}, {203, 0, 113, 10}, {10, 2, 1, 2}}
 	vipPorts = []uint16{80, 81, 53, 8000, 8001, 8002}
 	ports    = []uint16{1000, 40000, 80, 0, 65535}
+	// MTUs of routes: 0 is not known, and hardly any packet is longer than 9000.
+	mtus = []uint16{0, 40, 68, 100, 576, 1500, 1500, 1500, 9000, 65535}
 	// Interfaces: packets come in by the first, the last two cannot send.
 	interfaces = []uint32{1, 2, 3, 4, 70000}
 )
@@ -53,7 +55,7 @@ func newWorld(r *rand.Rand) *world {
 	w := &world{Model: &m.Model{
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]bool{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
-		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
+		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
 		Flows: make(m.Table, pick(r, bucketNumbers)), Turns: make([]uint64, numServices),
 		BackendCounters: make([]m.Counters, numBackends),
 	}, fib: map[m.Addr]route{}}
@@ -155,6 +157,7 @@ func newHop(r *rand.Rand) m.Hop {
 		SMAC:    m.MAC{2, 0, 0, 2, 0, byte(r.IntN(256))},
 		Ifindex: pick(r, interfaces[:3]),
 		Flags:   r.Uint32N(2),
+		MTU:     pick(r, mtus),
 	}
 }
 

@@ -120,7 +120,7 @@ func wayRows() []row {
 	lastWay := replied(ack)
 	return []row{
 		moved.as("the next hop has moved", then(answered, func(w *world) {
-			r := Route{Result: RouteFound, Ifindex: uplink, Dmac: [6]uint8{2, 2, 2, 2, 2, 2}}
+			r := Route{Result: RouteFound, Ifindex: uplink, Mtu: mtu, Dmac: [6]uint8{2, 2, 2, 2, 2, 2}}
 			copy(r.Smac[:], testenv.MAC(router))
 			w.must(w.SetRoute(back1.Addr(), r))
 			changed(w)
@@ -164,7 +164,7 @@ func answerRows() []row {
 		{name: "a SYN when every backend is down", given: setBackend(loader.LBBackendStateBACKEND_DOWN),
 			want: loader.LBVerdictANSWER_RESET, frame: hello, out: answered},
 		{name: "a datagram for a service without slots", given: none, want: loader.LBVerdictANSWER_UNREACHABLE,
-			frame: ask, out: unreachable(ask)},
+			frame: ask, out: unreachable(ask, 3, 0)},
 		{name: "a SYN after the last answer of this second", given: spent, want: loader.LBVerdictDROP_NO_BACKEND,
 			frame: hello},
 		{name: "a datagram after the last answer of this second", given: spent, want: loader.LBVerdictDROP_NO_BACKEND,
@@ -172,18 +172,4 @@ func answerRows() []row {
 		{name: "a SYN in the next second", given: then(spent, waits(now+hz)), want: loader.LBVerdictANSWER_RESET,
 			frame: hello, out: answered},
 	}
-}
-
-// unreachable is the ICMP error that quotes a datagram.
-func unreachable(frame []byte) []byte {
-	out := make([]byte, 0, 70)
-	out = append(append(append(out, frame[6:12]...), frame[0:6]...), 8, 0)
-	out = append(out, 0x45, 0, 0, 56, 0, 0, 0x40, 0, 64, 1, 0, 0)
-	out = append(append(out, frame[30:34]...), frame[26:30]...)
-	sum := ^testenv.Sum(out[14:34], 0)
-	out[24], out[25] = byte(sum>>8), byte(sum)
-	out = append(append(out, 3, 3, 0, 0, 0, 0, 0, 0), frame[14:42]...)
-	sum = ^testenv.Sum(out[34:], 0)
-	out[36], out[37] = byte(sum>>8), byte(sum)
-	return out
 }

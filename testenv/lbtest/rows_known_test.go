@@ -106,6 +106,35 @@ func knownRows() []row {
 	}
 }
 
+// resetRows are flows that somebody has reset, or seems to have: rule 2, step 6.
+func resetRows() []row {
+	steps := func(frames ...[]byte) func(*world) {
+		return then(answered, sends(frames...), waits(now+tcpFin+1))
+	}
+	gone := func(name string, given func(*world)) row {
+		return row{name: name, given: given, want: loader.LBVerdictPASS_NO_FLOW, frame: segment(client, web, ack)}
+	}
+	byClient, byBackend := segment(client, web, rst), segment(back1, client, rst)
+	data, answer := segment(client, web, ack), segment(back1, client, ack)
+	return []row{
+		forwarded(rst).as("a reset is forwarded", answered),
+		gone("a reset of the backend makes a flow last less", steps(byBackend)),
+		gone("the other side's packets do not undo a reset", steps(byClient, answer)),
+		gone("the client's packets do not undo the backend's reset", steps(byBackend, data)),
+		gone("a SYN does not undo a reset either", steps(byClient, segment(client, web, syn|ack))),
+		gone("a reset before the client has answered is believed at once", then(opened,
+			sends(segment(back1, client, syn|ack), byClient, data), waits(now+tcpFin+1))),
+		reopened().as("the other side's FIN does not undo a reset",
+			then(answered, sends(byClient, segment(back1, client, fin|ack)))),
+		forwarded(ack).as("who is said to have sent a reset goes on: it was forged", steps(byClient, data)),
+		forwarded(ack).as("the backend goes on", steps(byBackend, answer)),
+		forwarded(syn).as("a SYN does not reopen a flow that goes on", then(answered, sends(byClient, data))),
+		gone("an undone reset leaves the FIN as it was", steps(segment(client, web, fin|ack), byClient, data)),
+		gone("resets of both sides are no forgery", steps(byClient, byBackend, data)),
+		reopened().as("a SYN reopens a flow that the backend has reset", then(answered, sends(byBackend))),
+	}
+}
+
 // lifeRows look at the time-outs that states have: rule 2, step 6.
 func lifeRows() []row {
 	gone := func(name string, given func(*world)) row {

@@ -162,7 +162,7 @@ func failRows(hello []byte) []row {
 		Key:   flowKey(tcp, client, web),
 		Daddr: addr32(back2.Addr()), Dport: port16(back2.Port()),
 		Idle: tcpNew, Checked: now, Epoch: 1, Service: 1, Backend: 3, L4Delta: 0xffff, IpDelta: 0xffff,
-		Hop: loader.Hop{Ifindex: uplink, Dmac: [6]uint8(testenv.MAC(back2.Addr())), Smac: [6]uint8(testenv.MAC(router))},
+		Hop: loader.Hop{Ifindex: uplink, Mtu: mtu, Dmac: [6]uint8(testenv.MAC(back2.Addr())), Smac: [6]uint8(testenv.MAC(router))},
 	}
 	asWinner := toBackend(back2, syn) // but for the checksums, which the winner's deltas leave alone
 	copy(asWinner[24:26], hello[24:26])

@@ -168,6 +168,7 @@ func tableRows() []row {
 		evicts("unanswered").as("a flow that nobody has answered gives way", all(state(unanswered, 1))),
 		evicts("unanswered").as("a flow that is only answered gives way", all(state(loader.LBFlowStateFLOW_ANSWERED, 1))),
 		evicts("ended").as("a flow that has ended gives way", all(state(loader.LBFlowStateFLOW_CLOSED, 1))),
+		evicts("ended").as("a flow that was reset gives way", all(state(loader.LBFlowStateFLOW_ABORTED_REPLY, 1))),
 		evicts("silent").as("a flow that is silent for a minute gives way", all(state(established, lasting))),
 		forwarded(ack).as("an entry in the second bucket is found",
 			then(crowded(web, true, false, state(established, 10)), answered)),

@@ -116,7 +116,10 @@ func (r row) check(w *world) string {
 // rows are all tables together.
 func rows() []row {
 	var all []row
-	for _, table := range [][]row{passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), tableRows(), answerRows()} {
+	for _, table := range [][]row{
+		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), tableRows(), answerRows(),
+		bigRows(), errorRows(), strangeRows(),
+	} {
 		all = append(all, table...)
 	}
 	return all

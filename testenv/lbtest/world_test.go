@@ -40,6 +40,7 @@ const (
 	replyLimit = 2
 	slotUnset  = 99
 	buckets    = 8 // of the flow table
+	mtu        = 1500
 )
 
 // A world is a datapath with the configuration of the tables.
@@ -160,7 +161,7 @@ func (w *world) backend(row uint32, at netip.AddrPort, service uint32, edit func
 // route answers look-ups of to; next to to's MAC stands the balancer's.
 func (w *world) route(to netip.AddrPort, result int32, ifindex uint32) {
 	w.tb.Helper()
-	r := Route{Result: result, Ifindex: ifindex}
+	r := Route{Result: result, Ifindex: ifindex, Mtu: mtu}
 	copy(r.Dmac[:], testenv.MAC(to.Addr()))
 	copy(r.Smac[:], testenv.MAC(router))
 	w.must(w.SetRoute(to.Addr(), r))

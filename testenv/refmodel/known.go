@@ -14,7 +14,7 @@ func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
 		return verdict(DropFlowEnded), true
 	case f.State == FlowReset && !again:
 		return m.ended(p), true
-	case again && (f.State == FlowReset || f.State == FlowClosed):
+	case again && f.over():
 		m.deleteBoth(p.tuple)
 		return res, false
 	}
@@ -73,10 +73,7 @@ func (m *Model) check(p *packet, f *Flow) (Result, next) {
 
 // checkRows is steps 5.1 to 5.4: do service and backend still exist.
 func (m *Model) checkRows(p *packet, f *Flow) (Result, next) {
-	s, b := m.service(f.Service), m.backend(f.Backend)
-	gone := s.State == ServiceNone || s.Gen != f.ServiceGen ||
-		b.State == BackendNone || b.Gen != f.BackendGen || b.Service != f.Service
-	down := !gone && b.State == BackendDown && s.Flags&FlagKeep == 0 && !m.allUp()
+	gone, down := m.judge(f)
 	if !gone && !down {
 		return Result{}, goOn
 	}
@@ -101,6 +98,15 @@ func (m *Model) checkRows(p *packet, f *Flow) (Result, next) {
 		f.Seen = m.Now
 	})
 	return m.ended(p), stop
+}
+
+// judge is step 5.1.
+func (m *Model) judge(f *Flow) (gone, down bool) {
+	s, b := m.service(f.Service), m.backend(f.Backend)
+	gone = s.State == ServiceNone || s.Gen != f.ServiceGen ||
+		b.State == BackendNone || b.Gen != f.BackendGen || b.Service != f.Service
+	down = !gone && b.State == BackendDown && s.Flags&FlagKeep == 0 && !m.allUp()
+	return gone, down
 }
 
 // checkTwin is step 5.5. lives says that the twin named the entry or was made
@@ -131,7 +137,7 @@ func (m *Model) checkTwin(p *packet, f *Flow) (lives, lost bool) {
 
 // holds says that an entry keeps its tuple from others.
 func (m *Model) holds(f *Flow) bool {
-	return m.counts(f) && f.State != FlowClosed && f.State != FlowReset
+	return m.counts(f) && !f.over()
 }
 
 // checkRoute is step 5.6.
@@ -147,40 +153,4 @@ func (m *Model) checkRoute(f *Flow) (Verdict, bool) {
 		return DropNoRoute, false
 	}
 	return 0, true
-}
-
-// live is the life of a flow, step 6.
-func (m *Model) live(p *packet, f *Flow) {
-	state, fins := f.State, f.Fins
-	switch {
-	case p.rst():
-		state = FlowClosed
-	case p.tuple.Proto == TCP && p.flags&FIN != 0:
-		fins |= 1 << f.Dir
-		if fins == 1<<Forward|1<<Reply {
-			state = FlowClosed
-		} else if state != FlowClosed {
-			state = FlowFin
-		}
-	case f.Dir == Reply && state == FlowNew:
-		state = FlowAnswered
-	case f.Dir == Forward && state == FlowAnswered && (p.tuple.Proto == UDP || p.flags&(SYN|ACK) == ACK):
-		state = FlowEstablished
-	}
-	if state == f.State && fins == f.Fins {
-		return
-	}
-	m.both(f, func(f *Flow) {
-		f.State = state
-		f.Fins = fins
-		f.Idle = m.timeout(p.tuple.Proto, state)
-	})
-}
-
-// both changes an entry, and its twin if that names it.
-func (m *Model) both(f *Flow, change func(*Flow)) {
-	if t, named := m.twin(f); named {
-		change(t)
-	}
-	change(f)
 }

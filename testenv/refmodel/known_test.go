@@ -55,6 +55,7 @@ func TestTwinOfAnother(t *testing.T) {
 		{"live: a reset is not answered", RST, func(*Model, *Flow) {}, DropFlowEnded},
 		{"over the limit", ACK, func(m *Model, _ *Flow) { m.Control.ReplyLimit = 0 }, DropReplyLimit},
 		{"closed: it is replaced", ACK, func(_ *Model, f *Flow) { f.State = FlowClosed }, ForwardRedirect},
+		{"aborted: it is replaced", ACK, func(_ *Model, f *Flow) { f.State = FlowAbortedReply }, ForwardRedirect},
 		{"ended: it is replaced", ACK, func(_ *Model, f *Flow) { f.State = FlowReset }, ForwardRedirect},
 		{"too old: it is replaced", ACK, func(_ *Model, f *Flow) { f.Seen -= 11 }, ForwardRedirect},
 		{"just not too old", ACK, func(_ *Model, f *Flow) { f.Seen -= 10 }, AnswerReset},
@@ -126,7 +127,7 @@ func TestLifeOfTCP(t *testing.T) {
 	send(t, m, data, ACK, ForwardRedirect)
 	state(FlowEstablished)
 	send(t, m, synAck, RST, ForwardTX)
-	state(FlowClosed)
+	state(FlowAbortedReply)
 	if flows := m.BackendCounters[0].Flows; flows != 2 {
 		t.Errorf("%d flows counted, want 2", flows)
 	}

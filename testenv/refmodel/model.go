@@ -18,12 +18,15 @@ type Model struct {
 	Clock   uint64 // CLOCK_MONOTONIC, ns
 	Ingress uint32 // interface that packets come in by
 	// FIB answers for the way from src to dst. The hop matters only for
-	// FIBSuccess, and its flags never do.
+	// FIBSuccess, and its flags never do; an MTU of 0 is not known.
 	FIB func(src, dst Addr) (FIBResult, Hop)
 	// Rivals are entries, by key, that another CPU puts into Flows just before
 	// one of that key would be inserted: over an entry that is there, or else
 	// as any other, if there is room.
 	Rivals map[Tuple]Flow
+	// Connections are those of the host's own sockets, by the tuple of the
+	// packets that arrive, of UDP too.
+	Connections map[Tuple]bool
 
 	// State.
 	Flows           Table
@@ -66,11 +69,11 @@ func (m *Model) decide(frame []byte, linear int) Result {
 		return verdict(PassOff)
 	}
 	p := parse(frame, linear)
+	if p.odd == PassICMP {
+		return m.icmp(p)
+	}
 	if p.odd != PassOff {
-		if p.odd != PassOther && m.VIPs[p.tuple.Dst] {
-			return verdict(p.odd)
-		}
-		return verdict(PassOther)
+		return m.pass(p)
 	}
 	if entry := m.Find(p.tuple); entry != nil && m.counts(entry) {
 		if res, done := m.known(p, entry); done {
@@ -78,6 +81,14 @@ func (m *Model) decide(frame []byte, linear int) Result {
 		}
 	}
 	return m.unknown(p)
+}
+
+// pass lets an odd packet be.
+func (m *Model) pass(p *packet) Result {
+	if m.VIPs[p.tuple.Dst] {
+		return verdict(p.odd)
+	}
+	return verdict(PassOther)
 }
 
 // age is how long ago the tick t was; a tick less than a second ahead is now.
@@ -193,5 +204,8 @@ func (m *Model) counters(f *Flow) *Counters {
 func (m *Model) route(src, dst Addr) (answer FIBResult, hop Hop, usable bool) {
 	answer, hop = m.FIB(src, dst)
 	hop.Flags, usable = m.Devices[hop.Ifindex]
+	if hop.MTU == 0 {
+		hop.MTU = unknownMTU
+	}
 	return answer, hop, usable && answer == FIBSuccess
 }

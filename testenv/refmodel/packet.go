@@ -25,14 +25,16 @@ const (
 
 // A packet is what parse found in a frame.
 type packet struct {
-	frame []byte
+	frame  []byte
+	linear int // how much of it lies in the linear part
 	// odd is what becomes of a packet that cannot be handled, if it is to a
 	// service address: PassOther if it never is, PassOff if it is not odd.
-	// Then only the destination of tuple is set.
+	// Then only what the IP header says is set.
 	odd   Verdict
 	tuple Tuple
 	ttl   uint8
 	total int  // total length of IP
+	df    bool // don't fragment
 	bad   bool // lengths that contradict each other
 	flags uint8
 	seq   uint32
@@ -94,7 +96,7 @@ func visible(frame []byte, linear int) []byte {
 
 // parse is rule 1.
 func parse(frame []byte, linear int) *packet {
-	p := &packet{frame: frame, odd: PassOther}
+	p := &packet{frame: frame, linear: min(linear, len(frame)), odd: PassOther}
 	seen := visible(frame, linear)
 	at, tags := network(seen)
 	if at < 0 {
@@ -103,13 +105,14 @@ func parse(frame []byte, linear int) *packet {
 	ip := seen[at:]
 	p.tuple.Dst = Addr(ip[16:20])
 	p.odd = oddIP(ip, tags)
-	if p.odd != PassOff {
-		return p
-	}
 	p.tuple.Src = Addr(ip[12:16])
 	p.tuple.Proto = ip[9]
 	p.ttl = ip[8]
 	p.total = int(be.Uint16(ip[2:]))
+	p.df = be.Uint16(ip[6:])&0x4000 != 0
+	if p.odd != PassOff {
+		return p
+	}
 	l4 := ip[ipLen:p.total]
 	p.tuple.SPort = be.Uint16(l4[0:])
 	p.tuple.DPort = be.Uint16(l4[2:])

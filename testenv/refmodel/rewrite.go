@@ -2,9 +2,10 @@ package refmodel
 
 // forward is rule 4: the packet leaves with the entry's tuple, by its hop.
 func (m *Model) forward(p *packet, f *Flow) Result {
+	if p.total > int(f.Hop.MTU) {
+		return m.tooBig(p, f)
+	}
 	out := append([]byte(nil), p.frame...)
-	copy(out[0:6], f.Hop.DMAC[:])
-	copy(out[6:12], f.Hop.SMAC[:])
 	ip := out[ethLen:]
 	l4 := ip[ipLen:]
 	old := append([]byte(nil), ip[:ipLen+8]...)
@@ -31,6 +32,13 @@ func (m *Model) forward(p *packet, f *Flow) Result {
 		}
 		be.PutUint16(l4[6:], sum)
 	}
+	return m.depart(p, f, out)
+}
+
+// depart sends out by the entry's hop, in the place of p.
+func (m *Model) depart(p *packet, f *Flow, out []byte) Result {
+	copy(out[0:6], f.Hop.DMAC[:])
+	copy(out[6:12], f.Hop.SMAC[:])
 	m.count(p, f)
 	if f.Hop.Ifindex == m.Ingress && f.Hop.Flags&DeviceTX != 0 {
 		return Result{Verdict: ForwardTX, Action: XDPTx, Out: out}
@@ -73,17 +81,32 @@ func (m *Model) noBackend(p *packet) Result {
 	if p.tuple.Proto == TCP {
 		return m.answerReset(p, DropNoBackend)
 	}
+	return m.answerICMP(p, AnswerUnreachable, DropNoBackend, 3, 0)
+}
+
+// tooBig is for a packet that is longer than its way out allows.
+func (m *Model) tooBig(p *packet, f *Flow) Result {
+	if !p.df {
+		return verdict(DropTooBig)
+	}
+	return m.answerICMP(p, AnswerTooBig, DropTooBig, 4, f.Hop.MTU)
+}
+
+// answerICMP is destination unreachable with this code in answer to p, or the
+// verdict over when there were enough answers in this second.
+func (m *Model) answerICMP(p *packet, v, over Verdict, code byte, mtu uint16) Result {
 	if !m.mayAnswer() {
-		return verdict(DropNoBackend)
+		return verdict(over)
 	}
 	const quote = ipLen + 8
 	out := make([]byte, ethLen+ipLen+8+quote)
 	m.answerHeaders(out, p, ICMP)
 	icmp := out[ethLen+ipLen:]
-	icmp[0], icmp[1] = 3, 3
+	icmp[0], icmp[1] = icmpUnreachable, code
+	be.PutUint16(icmp[6:], mtu)
 	copy(icmp[8:], p.frame[ethLen:ethLen+quote])
 	be.PutUint16(icmp[2:], Checksum(icmp))
-	return m.answer(AnswerUnreachable, out)
+	return m.answer(v, out)
 }
 
 // answer sends a frame back to where the packet came from.

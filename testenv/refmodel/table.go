@@ -147,10 +147,10 @@ func (m *Model) rank(f *Flow) (rank, uint32) {
 
 // evictionOf is what the eviction of an entry counts as.
 func evictionOf(f *Flow) Eviction {
-	switch f.State {
-	case FlowNew, FlowAnswered:
+	switch {
+	case f.State == FlowNew || f.State == FlowAnswered:
 		return EvictUnanswered
-	case FlowClosed, FlowReset:
+	case f.over():
 		return EvictEnded
 	}
 	return EvictSilent

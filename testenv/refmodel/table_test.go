@@ -151,6 +151,8 @@ func TestEviction(t *testing.T) {
 		{"new, a tick ago", edits{2: state(FlowNew, 1)}, 2, [EvictMax]uint64{EvictUnanswered: 1}},
 		{"answered", edits{2: state(FlowAnswered, 1)}, 2, [EvictMax]uint64{EvictUnanswered: 1}},
 		{"closed", edits{2: state(FlowClosed, 1)}, 2, [EvictMax]uint64{EvictEnded: 1}},
+		{"aborted by the client", edits{2: state(FlowAbortedForward, 1)}, 2, [EvictMax]uint64{EvictEnded: 1}},
+		{"aborted by the backend", edits{2: state(FlowAbortedReply, 1)}, 2, [EvictMax]uint64{EvictEnded: 1}},
 		{"ended", edits{2: state(FlowReset, 1)}, 2, [EvictMax]uint64{EvictEnded: 1}},
 		{"the oldest of these", edits{2: state(FlowNew, 3), 5: state(FlowAnswered, 4), 11: state(FlowReset, 5), 12: state(FlowClosed, 4)}, 11, [EvictMax]uint64{EvictEnded: 1}},
 		{"the first of the oldest", edits{2: state(FlowNew, 4), 5: state(FlowReset, 5), 11: state(FlowAnswered, 5)}, 5, [EvictMax]uint64{EvictEnded: 1}},

@@ -134,16 +134,22 @@ const (
 	FlowFin
 	FlowClosed
 	FlowReset
+	FlowAbortedForward // by a reset of the client
+	FlowAbortedReply
 )
 
 // DeviceTX is the flag of a device whose frames XDP_TX can send back.
 const DeviceTX = 1
 
-// A Hop is a way out. Flags are those of its device.
+// unknownMTU is longer than any packet.
+const unknownMTU = 65535
+
+// A Hop is a way out. Flags are those of its device, MTU is the longest packet.
 type Hop struct {
 	DMAC, SMAC MAC
 	Ifindex    uint32
 	Flags      uint32
+	MTU        uint16
 }
 
 // A Flow is one entry of the flow table: what becomes of the packets of the
@@ -160,6 +166,15 @@ type Flow struct {
 
 // TwinKey is the key of the entry of the other direction.
 func (f *Flow) TwinKey() Tuple { return f.Leave.Reverse() }
+
+// over says that the flow has come to its end, so that its tuple may be taken.
+func (f *Flow) over() bool {
+	switch f.State {
+	case FlowClosed, FlowReset, FlowAbortedForward, FlowAbortedReply:
+		return true
+	}
+	return false
+}
 
 // Counters are those of a backend's row, by direction.
 type Counters struct {
@@ -213,6 +228,9 @@ const (
 	DropNoFlow
 	DropFlowEnded
 	DropReplyLimit
+	DropTooBig
+	DropICMP
+	AnswerTooBig
 	VerdictMax
 )
 
@@ -221,7 +239,7 @@ var verdictNames = [VerdictMax]string{
 	"PASS_PROXY", "PASS_DRAINING", "PASS_NO_FLOW", "PASS_STANDBY", "FORWARD_REDIRECT", "FORWARD_TX",
 	"ANSWER_RESET", "ANSWER_UNREACHABLE", "DROP_MALFORMED", "DROP_TTL", "DROP_SOURCE", "DROP_NO_ROUTE",
 	"DROP_NO_NEIGHBOUR", "DROP_DEVICE", "DROP_NO_BACKEND", "DROP_TUPLE_TAKEN", "DROP_TABLE_FULL",
-	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT",
+	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP", "ANSWER_TOO_BIG",
 }
 
 // String is the verdict's name in types.h.

@@ -169,5 +169,5 @@ func (m *Model) wayBack(p *packet) (FIBResult, Hop) {
 	if usable {
 		return answer, hop
 	}
-	return answer, Hop{DMAC: MAC(p.frame[6:12]), SMAC: MAC(p.frame[0:6]), Ifindex: m.Ingress, Flags: m.Devices[m.Ingress]}
+	return answer, Hop{DMAC: MAC(p.frame[6:12]), SMAC: MAC(p.frame[0:6]), Ifindex: m.Ingress, Flags: m.Devices[m.Ingress], MTU: unknownMTU}
 }

@@ -1,0 +1,75 @@
+package refmodel
+
+// live is the life of a flow, step 6.
+func (m *Model) live(p *packet, f *Flow) {
+	state, fins := afterPacket(p, f)
+	if p.rst() {
+		state, fins = afterReset(f), f.Fins
+	}
+	if state == f.State && fins == f.Fins {
+		return
+	}
+	m.both(f, func(f *Flow) {
+		f.State = state
+		f.Fins = fins
+		f.Idle = m.timeout(p.tuple.Proto, state)
+	})
+}
+
+// abortedBy is the state that a reset in this direction leads to.
+func abortedBy(dir uint8) uint8 {
+	if dir == Forward {
+		return FlowAbortedForward
+	}
+	return FlowAbortedReply
+}
+
+// afterReset is the state after a reset: either side may have sent it, or
+// somebody in its name.
+func afterReset(f *Flow) uint8 {
+	switch f.State {
+	case FlowNew, FlowAnswered:
+		return FlowClosed
+	case FlowEstablished, FlowFin:
+		return abortedBy(f.Dir)
+	case abortedBy(1 - f.Dir):
+		return FlowClosed
+	}
+	return f.State
+}
+
+// afterPacket is what follows any other packet.
+func afterPacket(p *packet, f *Flow) (state, fins uint8) {
+	state, fins = f.State, f.Fins
+	tcp := p.tuple.Proto == TCP
+	if tcp && p.flags&SYN == 0 && state == abortedBy(f.Dir) { // the reset was forged
+		state = FlowEstablished
+		if fins != 0 {
+			state = FlowFin
+		}
+	}
+	if tcp && p.flags&FIN != 0 {
+		fins |= 1 << f.Dir
+		switch {
+		case fins == 1<<Forward|1<<Reply:
+			state = FlowClosed
+		case state != FlowClosed && state != FlowAbortedForward && state != FlowAbortedReply:
+			state = FlowFin
+		}
+	}
+	switch {
+	case f.Dir == Reply && state == FlowNew:
+		state = FlowAnswered
+	case f.Dir == Forward && state == FlowAnswered && (!tcp || p.flags&(SYN|ACK) == ACK):
+		state = FlowEstablished
+	}
+	return state, fins
+}
+
+// both changes an entry, and its twin if that names it.
+func (m *Model) both(f *Flow, change func(*Flow)) {
+	if t, named := m.twin(f); named {
+		change(t)
+	}
+	change(f)
+}
