@@ -70,6 +70,7 @@ var Faults = []Fault{
 	{62, "a key is inserted twice"},
 	{63, "evictions are not counted"},
 	{64, "an answered flow has the time-out of a closing one"},
+	{65, "a forged client establishes a flow without acknowledging"},
 	{66, "a reset closes a flow, whoever sent it"},
 	{67, "the other side's packets undo a reset"},
 	{68, "the MTU of a way out is one too low"},
@@ -92,5 +93,4 @@ var Faults = []Fault{
 	{85, "a client whose port is taken gets no other"},
 	{86, "an unanswered flow sends on with a source that is another's by now"},
 	{87, "a source of our own may be another flow's"},
-	{65, "a forged client establishes a flow without acknowledging"},
 }
