@@ -28,6 +28,7 @@ type Route struct {
 	Interface string
 	NextHop   netip.Addr // the address itself when it is on the link
 	Local     bool       // the address is the host's own
+	Source    netip.Addr // what the host sends from; not valid if the route does not say
 }
 
 // Routes looks up ways and remembers them. It is for one look at the host:
@@ -69,6 +70,9 @@ func (r *Routes) lookUp(addr netip.Addr) (Route, error) {
 	found := Route{Ifindex: routes[0].LinkIndex, NextHop: addr, Local: routes[0].Type == unix.RTN_LOCAL}
 	if gw, ok := netip.AddrFromSlice(routes[0].Gw); ok {
 		found.NextHop = gw.Unmap()
+	}
+	if src, ok := netip.AddrFromSlice(routes[0].Src); ok {
+		found.Source = src.Unmap()
 	}
 	if found.Interface, err = r.name(found.Ifindex); err != nil {
 		return Route{}, fmt.Errorf("%s: %w", addr, err)
