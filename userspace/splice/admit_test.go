@@ -38,7 +38,7 @@ func TestWhoIsNotAdmittedIsReset(t *testing.T) {
 	wantRefused(t, p.addr)
 	roundTrip(t, open, "still here")
 	want := Stats{Accepted: 4, Active: 1, Denied: 1, SourceLimit: 2, ToBackends: 15, ToClients: 15}
-	await(t, "all is counted", func() bool { return p.Stats().ToClients == want.ToClients })
+	await(t, "all is counted", func() bool { s := p.Stats(); return s.ToClients == want.ToClients && s.ToBackends == want.ToBackends })
 	if diff := cmp.Diff(want, p.Stats()); diff != "" {
 		t.Errorf("stats -want +got:\n%s", diff)
 	}
