@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -144,7 +145,11 @@ func TestDeniedClientsGetNothing(t *testing.T) {
 		}
 		wantTally(false, sum)
 
-		w.configure(s, "{allow: [192.0.2.0/24]}")
+		others := make([]string, 40) // more than the map was made for
+		for i := range others {
+			others[i] = fmt.Sprintf("192.0.2.%d", i)
+		}
+		w.configure(s, fmt.Sprintf("{allow: [%s]}", strings.Join(others, ", ")))
 		agent.Signal(syscall.SIGHUP)
 		agent.AwaitOutput("configuration taken")
 		knock(t, s, w, 0, 2)
