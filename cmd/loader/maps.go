@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -69,6 +70,10 @@ func services(_ *cli.Context, v *datapath.View) table {
 		titles: append([]string{"SERVICE", "LISTEN", "PROTOCOL", "RUNG", "LOCAL", "ON-DOWN", "SLOTS", "BACKENDS"}, counterTitles...),
 		json:   v.Services,
 	}
+	choosy := slices.ContainsFunc(v.Services, func(s datapath.ServiceView) bool { return s.Clients != nil })
+	if choosy {
+		t.titles = append(t.titles, "CLIENTS")
+	}
 	for i := range v.Services {
 		s := &v.Services[i]
 		local := "no"
@@ -78,6 +83,9 @@ func services(_ *cli.Context, v *datapath.View) table {
 		t.rows = append(t.rows, append([]string{
 			s.Name, s.Listen, string(s.Protocol), s.Rung, local, s.OnDown, strconv.Itoa(s.Slots), strconv.Itoa(len(s.Backends)),
 		}, counterCells(s.Counters)...))
+		if choosy {
+			t.rows[i] = append(t.rows[i], clientsCell(s.Clients))
+		}
 	}
 	return t
 }

@@ -58,6 +58,28 @@ func held(string) (*datapath.View, error) {
 	return v, nil
 }
 
+// choosy returns maps with services that not everybody may use.
+func choosy(string) (*datapath.View, error) {
+	network := netip.MustParsePrefix
+	service := func(name string, c *datapath.ClientsView) datapath.ServiceView {
+		return datapath.ServiceView{
+			Name: name, Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", OnDown: "reset",
+			Clients: c, Backends: []datapath.BackendView{},
+		}
+	}
+	return &datapath.View{Services: []datapath.ServiceView{
+		service("all", nil),
+		service("listed", &datapath.ClientsView{
+			Allow: []netip.Prefix{network("10.0.0.0/8"), network("198.51.100.0/24")},
+			Deny:  []netip.Prefix{network("0.0.0.0/0"), network("10.1.0.0/16")},
+			Limit: &datapath.LimitView{Rate: 100, Burst: 200, Prefix: 24},
+		}),
+		service("limited", &datapath.ClientsView{
+			Allow: []netip.Prefix{}, Deny: []netip.Prefix{}, Limit: &datapath.LimitView{Rate: 1, Burst: 2, Prefix: 32},
+		}),
+	}}, nil
+}
+
 func TestMaps(t *testing.T) {
 	empty := func(string) (*datapath.View, error) {
 		return &datapath.View{Services: []datapath.ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}}, nil
@@ -68,6 +90,8 @@ func TestMaps(t *testing.T) {
 	}{
 		{"services.txt", "services", held},
 		{"services.json", "services -o json", held},
+		{"clients.txt", "services", choosy},
+		{"clients.json", "services -o json", choosy},
 		{"backends.txt", "backends", held},
 		{"backends.json", "backends -o json", held},
 		{"drops.txt", "drops", held},

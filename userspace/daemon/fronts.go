@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fairlead/userspace/access"
 	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 	"fairlead/userspace/splice"
@@ -48,21 +49,30 @@ type front struct {
 type table struct {
 	picker  *balance.Picker
 	weights []int // that picker is of
+	guard   *access.Guard
 	service *model.Service
 	down    []bool // by index of the service's backends
 }
 
 // newTable returns a table that goes on where old, which may be nil, stands,
-// unless the weights are others.
+// unless the weights are others; so does its guard, unless the clients are.
 func newTable(s *model.Service, down []bool, old *table) *table {
 	weights := make([]int, len(s.Backends))
 	for i, b := range s.Backends {
 		weights[i] = b.Weight
 	}
+	t := &table{weights: weights, service: s, down: down}
 	if old != nil && slices.Equal(weights, old.weights) {
-		return &table{old.picker, weights, s, down}
+		t.picker = old.picker
+	} else {
+		t.picker = balance.NewPicker(balance.RoundRobin(weights))
 	}
-	return &table{balance.NewPicker(balance.RoundRobin(weights)), weights, s, down}
+	if old != nil && s.Clients.Equal(&old.service.Clients) {
+		t.guard = old.guard
+	} else {
+		t.guard = access.New(s.Clients)
+	}
+	return t
 }
 
 // pick returns the next backend for a connection to local.
@@ -93,11 +103,12 @@ func openFront(ctx context.Context, s *model.Service, down []bool, o frontOption
 		addr, ok := f.table.Load().pick(local, tried)
 		return addr, nil, ok
 	}
+	admit := func(client netip.Addr) model.Admission { return f.table.Load().guard.Admit(client, time.Now()) }
 	f.ctx, f.stop = context.WithCancelCause(ctx)
 	if s.Protocol == model.UDP {
-		f.udp = &udpproxy.Proxy{Pick: pick, Idle: o.udpIdle, Room: o.limits.flows, OnFlow: o.onFlow, Log: o.log}
+		f.udp = &udpproxy.Proxy{Pick: pick, Admit: admit, Idle: o.udpIdle, Room: o.limits.flows, OnFlow: o.onFlow, Log: o.log}
 	} else {
-		f.tcp = &splice.Proxy{Pick: pick, Grace: o.grace, Log: o.log}
+		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Grace: o.grace, Log: o.log}
 	}
 	f.move(s)
 	f.listen(ctx)
@@ -149,7 +160,7 @@ func (f *front) remove() {
 	s := f.table.Load().service
 	none := *s
 	none.Backends = nil
-	f.table.Store(newTable(&none, nil, nil)) // what is only being connected finds nobody
+	f.table.Store(newTable(&none, nil, f.table.Load())) // what is only being connected finds nobody
 	f.stop(errServiceGone)
 	for _, b := range s.Backends {
 		f.closeBackend(b)

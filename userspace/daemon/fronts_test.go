@@ -146,3 +146,35 @@ func TestFrontTriesOnlyPortsThatItLacks(t *testing.T) {
 		t.Errorf("connections of the other ports: %v", err)
 	}
 }
+
+func TestFrontJudgesClients(t *testing.T) {
+	a := echo(t)
+	f, s := frontOf(t, a)
+	c := connected(t, s.Listen.Port())
+	limited := *s
+	limited.Clients.Limit = model.Limit{Rate: 1, Burst: 1, Prefix: 32}
+	f.update(&limited, []bool{false})
+	guard := f.table.Load().guard
+	same := limited
+	f.update(&same, []bool{false})
+	if f.table.Load().guard != guard {
+		t.Error("a reload without a change of clients forgets what they spent")
+	}
+	denied := limited
+	denied.Clients = model.Clients{Deny: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	f.update(&denied, []bool{false})
+	again, err := net.Dial("tcp4", s.Listen.String())
+	if err == nil {
+		defer again.Close()
+		err = errors.Join(again.SetDeadline(time.Now().Add(stage.Patience)), works(again))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("connection that is denied: %v, want a reset", err)
+	}
+	if err := works(c); err != nil {
+		t.Errorf("connection that was open: %v", err)
+	}
+	if s := f.tcp.Stats(); s.Denied != 1 {
+		t.Errorf("stats %+v, want one denied", s)
+	}
+}

@@ -112,6 +112,8 @@ func (f *front) count(p *view.Proxy) {
 		p.UDP.ToBackends += s.ToBackends.Datagrams
 		p.UDP.ToClients += s.ToClients.Datagrams
 		p.UDP.NoBackend += s.NoBackend
+		p.UDP.Denied += s.Denied
+		p.UDP.SourceLimit += s.SourceLimit
 		p.UDP.Dropped += s.Dropped
 		return
 	}
@@ -120,6 +122,8 @@ func (f *front) count(p *view.Proxy) {
 	p.TCP.Active += s.Active
 	p.TCP.ToBackends += s.ToBackends
 	p.TCP.ToClients += s.ToClients
+	p.TCP.Denied += s.Denied
+	p.TCP.SourceLimit += s.SourceLimit
 	p.TCP.NoBackend += s.NoBackend
 	p.TCP.Retries += s.Retries
 	p.TCP.Resets += s.Resets

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"fairlead/userspace/model"
 )
 
 // DefaultDialTimeout is how long a backend may take to accept.
@@ -33,6 +35,9 @@ type Proxy struct {
 	// when something else than the backend was at fault. Both are called
 	// from many goroutines at once.
 	Pick func(client, local netip.AddrPort, tried []netip.AddrPort) (addr netip.AddrPort, done func(err error), ok bool)
+	// Admit judges a client that has connected, from many goroutines at once.
+	// One that is not admitted gets a reset. nil admits all.
+	Admit func(client netip.Addr) model.Admission
 	// DialTimeout bounds the wait for one backend to accept. 0 means
 	// [DefaultDialTimeout].
 	DialTimeout time.Duration
@@ -150,8 +155,28 @@ func (p *Proxy) accept(ctx context.Context, l *net.TCPListener, g *group) error 
 			p.log().Info("accepting again", "listen", l.Addr())
 			backoff = 0
 		}
-		g.conns.Go(func() { p.handle(g, c) })
+		if p.admits(c) {
+			g.conns.Go(func() { p.handle(g, c) })
+		}
 	}
+}
+
+// admits reports whether the client of c may stay, and resets c if not.
+func (p *Proxy) admits(c *net.TCPConn) bool {
+	p.accepted.Add(1)
+	if p.Admit == nil {
+		return true
+	}
+	switch p.Admit(addrPort(c.RemoteAddr()).Addr()) {
+	case model.Denied:
+		p.denied.Add(1)
+	case model.Limited:
+		p.sourceLimit.Add(1)
+	default:
+		return true
+	}
+	reset(c)
+	return false
 }
 
 // CloseBackend resets every connection to addr, both sides of it, and returns

@@ -29,7 +29,6 @@ type session struct {
 
 // handle serves one client to the end.
 func (p *Proxy) handle(g *group, client *net.TCPConn) {
-	p.accepted.Add(1)
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	s := &session{group: g, client: client}

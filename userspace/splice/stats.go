@@ -8,6 +8,7 @@ type Stats struct {
 	Active   int64  // connections of clients that are open now
 	// ToBackends and ToClients are bytes that were handed to the kernel.
 	ToBackends, ToClients uint64
+	Denied, SourceLimit   uint64 // clients reset because Admit denied or limited them
 	NoBackend             uint64 // clients reset because Pick had no (more) backend
 	Retries               uint64 // dials after the first of a connection
 	Resets                uint64 // resets by one side that were passed on to the other
@@ -25,7 +26,8 @@ type DialErrors struct {
 }
 
 type counters struct {
-	accepted, toBackends, toClients, noBackend, retries, resets, cuts, acceptErrors atomic.Uint64
+	accepted, denied, sourceLimit, toBackends, toClients atomic.Uint64
+	noBackend, retries, resets, cuts, acceptErrors       atomic.Uint64
 
 	active     atomic.Int64
 	dialErrors [faults]atomic.Uint64
@@ -38,6 +40,8 @@ func (p *Proxy) Stats() Stats {
 		Active:       p.active.Load(),
 		ToBackends:   p.toBackends.Load(),
 		ToClients:    p.toClients.Load(),
+		Denied:       p.denied.Load(),
+		SourceLimit:  p.sourceLimit.Load(),
 		NoBackend:    p.noBackend.Load(),
 		Retries:      p.retries.Load(),
 		Resets:       p.resets.Load(),

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fairlead/userspace/model"
 )
 
 // DefaultIdle is how long a flow may be silent.
@@ -37,6 +39,9 @@ type Proxy struct {
 	// backend refused, with nil when the flow left it for another reason.
 	// Both are called from many goroutines at once.
 	Pick func(client, local netip.AddrPort, tried []netip.AddrPort) (addr netip.AddrPort, done func(err error), ok bool)
+	// Admit judges a client that has no flow yet, from many goroutines at once.
+	// The datagram of one that is not admitted is dropped. nil admits all.
+	Admit func(client netip.Addr) model.Admission
 	// Idle is how long a flow may be silent in both directions, give or take
 	// an eighth. 0 means [DefaultIdle].
 	Idle time.Duration
@@ -161,6 +166,9 @@ func (p *Proxy) forward(s *server, client netip.AddrPort, b []byte) {
 	k := key{client, s.local}
 	for range 3 {
 		f, c := p.lookup(k)
+		if f == nil && !p.admits(k.client) {
+			break
+		}
 		if c == nil {
 			if f, c = p.connect(s, k, f); c == nil {
 				break
@@ -178,6 +186,22 @@ func (p *Proxy) forward(s *server, client netip.AddrPort, b []byte) {
 		// waited on the socket and has gone now.
 	}
 	p.dropped.Add(1)
+}
+
+// admits reports whether a client may make a flow.
+func (p *Proxy) admits(client netip.AddrPort) bool {
+	if p.Admit == nil {
+		return true
+	}
+	switch p.Admit(unmap(client).Addr()) {
+	case model.Denied:
+		p.denied.Add(1)
+	case model.Limited:
+		p.sourceLimit.Add(1)
+	default:
+		return true
+	}
+	return false
 }
 
 // answer forwards what the backend sends on c to the client of f, until c is

@@ -13,9 +13,11 @@ type Stats struct {
 	ToBackends Traffic // what clients sent
 	ToClients  Traffic // what backends answered
 	NoBackend  uint64  // times that Pick had no backend
-	Dropped    uint64  // datagrams not forwarded, for whatever reason
-	DialErrors uint64  // sockets to backends that could not be made
-	ReadErrors uint64  // other errors that waited on sockets
+	// Denied and SourceLimit are datagrams that Admit denied or limited.
+	Denied, SourceLimit uint64
+	Dropped             uint64 // datagrams not forwarded, for whatever reason
+	DialErrors          uint64 // sockets to backends that could not be made
+	ReadErrors          uint64 // other errors that waited on sockets
 }
 
 // Traffic is an amount of datagrams.
@@ -26,6 +28,7 @@ type Traffic struct {
 
 type counters struct {
 	opened, expired, evicted, moved, refused, noBackend, dropped, dialErrors, readErrors atomic.Uint64
+	denied, sourceLimit                                                                  atomic.Uint64
 
 	toBackends, toClients traffic
 }
@@ -45,17 +48,19 @@ func (p *Proxy) Stats() Stats {
 	flows := len(p.flows)
 	p.mu.Unlock()
 	return Stats{
-		Flows:      flows,
-		Opened:     p.opened.Load(),
-		Expired:    p.expired.Load(),
-		Evicted:    p.evicted.Load(),
-		Moved:      p.moved.Load(),
-		Refused:    p.refused.Load(),
-		ToBackends: p.toBackends.load(),
-		ToClients:  p.toClients.load(),
-		NoBackend:  p.noBackend.Load(),
-		Dropped:    p.dropped.Load(),
-		DialErrors: p.dialErrors.Load(),
-		ReadErrors: p.readErrors.Load(),
+		Flows:       flows,
+		Opened:      p.opened.Load(),
+		Expired:     p.expired.Load(),
+		Evicted:     p.evicted.Load(),
+		Moved:       p.moved.Load(),
+		Refused:     p.refused.Load(),
+		ToBackends:  p.toBackends.load(),
+		ToClients:   p.toClients.load(),
+		NoBackend:   p.noBackend.Load(),
+		Denied:      p.denied.Load(),
+		SourceLimit: p.sourceLimit.Load(),
+		Dropped:     p.dropped.Load(),
+		DialErrors:  p.dialErrors.Load(),
+		ReadErrors:  p.readErrors.Load(),
 	}
 }

@@ -106,6 +106,8 @@ type TCP struct {
 	Active       int64  `json:"active"` // now
 	ToBackends   uint64 `json:"to_backends_bytes"`
 	ToClients    uint64 `json:"to_clients_bytes"`
+	Denied       uint64 `json:"denied"`       // by the lists of clients
+	SourceLimit  uint64 `json:"source_limit"` // more than their network may open
 	NoBackend    uint64 `json:"no_backend"`
 	Retries      uint64 `json:"retries"`
 	Resets       uint64 `json:"resets"`
@@ -123,5 +125,9 @@ type UDP struct {
 	ToBackends uint64 `json:"to_backends_datagrams"`
 	ToClients  uint64 `json:"to_clients_datagrams"`
 	NoBackend  uint64 `json:"no_backend"`
-	Dropped    uint64 `json:"dropped"`
+	// Denied and SourceLimit are datagrams that could not make a flow, of
+	// those Dropped.
+	Denied      uint64 `json:"denied"`
+	SourceLimit uint64 `json:"source_limit"`
+	Dropped     uint64 `json:"dropped"`
 }
