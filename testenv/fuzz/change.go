@@ -23,15 +23,18 @@ const (
 	partRoute
 	partRival
 	partFlow // an entry is gone
+	partClient
+	partSnat
 )
 
-// A change of a world. Row, addr, listener or tuple say which entry of the part.
+// A change of a world. Row, addr, listener, tuple or prefix say which entry of the part.
 type change struct {
 	part     part
 	row      uint32
 	addr     m.Addr
 	listener m.Listener
 	tuple    m.Tuple
+	prefix   m.Prefix
 	text     string
 	apply    func(*world)
 }
@@ -66,7 +69,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(26) {
+	switch r.IntN(34) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -93,6 +96,14 @@ func (g *generator) change() []change {
 		return g.rival()
 	case 22, 23:
 		return []change{g.connection()}
+	case 24:
+		return []change{g.prefix()}
+	case 25:
+		return []change{g.snat()}
+	case 26, 27, 28:
+		return g.robTwin()
+	case 29, 30:
+		return g.collide()
 	default:
 		return []change{g.edge()}
 	}
@@ -137,6 +148,9 @@ func (g *generator) tick() change {
 // edge moves the clock to where a known flow or the agent's time is just up.
 func (g *generator) edge() change {
 	if oneIn(g.r, 4) {
+		return g.creditEdge()
+	}
+	if oneIn(g.r, 4) {
 		limit := pick(g.r, []uint64{g.w.Control.LossAfter, 10e9}) // until all count as up, until standby flows end
 		at := g.w.Control.Heartbeat + limit - 1 + uint64(g.r.IntN(3))
 		return change{part: partEnv, text: fmt.Sprintf("clock: %d ns", at), apply: func(w *world) { w.Clock = at }}
@@ -157,7 +171,7 @@ func (g *generator) edge() change {
 
 func (g *generator) control() change {
 	r := g.r
-	switch r.IntN(8) {
+	switch r.IntN(9) {
 	case 0:
 		mode := pick(r, []m.Mode{m.ModeOff, m.ModeDraining, m.ModeDraining, m.ModeOn, m.ModeOn, m.ModeOn})
 		return setControl(fmt.Sprintf("mode %d", mode), func(c *m.Control) { c.Mode = mode })
@@ -177,6 +191,10 @@ func (g *generator) control() change {
 		beat := g.w.Clock + 1 - uint64(r.IntN(3))
 		return setControl(fmt.Sprintf("heartbeat %d", beat), func(c *m.Control) { c.Heartbeat = beat })
 	}
+	if oneIn(r, 3) {
+		first, n := newSnatPorts(r)
+		return setControl(fmt.Sprintf("snat ports %d, %d", first, n), func(c *m.Control) { c.SnatPort, c.SnatPorts = first, n })
+	}
 	which, idle := r.IntN(m.IdleMax), newIdle(r)
 	return setControl(fmt.Sprintf("idle %d: %d", which, idle), func(c *m.Control) { c.Idle[which] = idle })
 }
@@ -185,7 +203,7 @@ func (g *generator) backend() change {
 	r := g.r
 	row := r.Uint32N(numBackends)
 	b := g.w.Backends[row]
-	switch r.IntN(8) {
+	switch r.IntN(9) {
 	case 0:
 		b.Gen++
 	case 1:
@@ -196,6 +214,8 @@ func (g *generator) backend() change {
 		b.Port = pick(r, vipPorts)
 	case 4, 5:
 		b.State = m.BackendDown
+	case 6:
+		b.Sources = newSources(r)
 	default:
 		b.State = m.BackendUp
 	}
@@ -208,7 +228,7 @@ func (g *generator) service() change {
 	row := r.Uint32N(numServices)
 	was := g.w.Services[row]
 	s := was
-	switch r.IntN(6) {
+	switch r.IntN(9) {
 	case 0:
 		s.Gen++
 	case 1:
@@ -216,6 +236,10 @@ func (g *generator) service() change {
 		s.Slots, s.SlotsAll = was.Slots, was.SlotsAll
 	case 2:
 		s.Flags ^= m.FlagKeep
+	case 4, 5:
+		s.Flags ^= pick(r, []uint8{m.FlagListed, m.FlagLimited, m.FlagFullNAT})
+	case 6:
+		setLimit(r, &s)
 	case 3:
 		s.State = pick(r, []uint8{m.ServiceXDP, m.ServiceXDP, m.ServiceProxy, m.ServiceNone})
 	default:

@@ -29,18 +29,36 @@ func portFrom(v uint16) uint16 { return be.Uint16(raw.AppendUint16(nil, v)) }
 func controlOf(c m.Control) loader.LBControl {
 	return loader.LBControl{
 		Mode: uint32(c.Mode), Era: c.Era, Epoch: c.Epoch, Hz: c.Hz, Idle: c.Idle,
-		ReplyLimit: c.ReplyLimit, Heartbeat: c.Heartbeat, LossAfter: c.LossAfter, HashA: c.HashA, HashB: c.HashB,
+		ReplyLimit: c.ReplyLimit, SnatPort: c.SnatPort, SnatPorts: c.SnatPorts,
+		Heartbeat: c.Heartbeat, LossAfter: c.LossAfter, HashA: c.HashA, HashB: c.HashB,
 	}
 }
 
 func runOf(r m.Run) uint64 { return uint64(r.Offset)<<32 | uint64(r.Length) }
 
 func serviceOf(s m.Service) loader.LBService {
-	return loader.LBService{Slots: runOf(s.Slots), SlotsAll: runOf(s.SlotsAll), Gen: s.Gen, State: s.State, Flags: s.Flags}
+	return loader.LBService{
+		Slots: runOf(s.Slots), SlotsAll: runOf(s.SlotsAll), Gen: s.Gen, State: s.State, Flags: s.Flags,
+		LimitMask: rawAddr(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
+	}
 }
 
 func backendOf(b m.Backend) loader.LBBackend {
-	return loader.LBBackend{Addr: rawAddr(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service}
+	return loader.LBBackend{
+		Addr: rawAddr(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
+		Sources: b.Sources.Offset<<16 | b.Sources.Length,
+	}
+}
+
+func prefixOf(p m.Prefix) loader.LBClientPrefix {
+	return loader.LBClientPrefix{Len: uint32(32 + p.Len), Service: p.Service, Addr: rawAddr(p.Addr)}
+}
+
+func ruleOf(allow bool) uint32 {
+	if allow {
+		return uint32(loader.LBClientRuleCLIENT_ALLOW)
+	}
+	return uint32(loader.LBClientRuleCLIENT_DENY)
 }
 
 func listenerOf(l m.Listener) loader.LBListener {

@@ -116,6 +116,14 @@ func (w *world) describe() string {
 	for l, row := range w.Listeners {
 		lines = append(lines, fmt.Sprintf("listener %v: %d\n", l, row))
 	}
+	for p, allow := range w.Clients {
+		lines = append(lines, fmt.Sprintf("client %+v: %v\n", p, allow))
+	}
+	for at, addr := range w.Snat {
+		if addr != (m.Addr{}) {
+			lines = append(lines, fmt.Sprintf("snat %d: %v\n", at, addr))
+		}
+	}
 	for addr, way := range w.fib {
 		lines = append(lines, fmt.Sprintf("route to %v: %+v\n", addr, way))
 	}

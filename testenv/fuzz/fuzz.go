@@ -42,13 +42,14 @@ type state struct {
 	Verdicts        []uint64
 	Evictions       []uint64
 	Replies         m.Replies
+	Sources         map[m.Source]m.Credit
 	Faults          []string // what must not be, whatever the model says
 }
 
 func (w *world) state() state {
 	return state{
 		Flows: w.flows(), Turns: w.Turns, BackendCounters: w.BackendCounters,
-		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies,
+		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources,
 	}
 }
 
@@ -56,7 +57,7 @@ func (w *world) state() state {
 func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
 		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
-		s.Replies == t.Replies && slices.Equal(s.Faults, t.Faults)
+		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Faults, t.Faults)
 }
 
 // episodeLen is the number of packets from one clean state to the next.
@@ -75,6 +76,8 @@ type histogram struct {
 	evictions [m.EvictMax]uint64
 	places    [2]uint64 // entries in the first and in the second bucket of their keys
 	errors    uint64    // ICMP errors that were forwarded
+	ports     uint64    // flows that leave with another port than the client's
+	sources   uint64    // flows that leave with a source of our own
 }
 
 // add counts a world at its end.
@@ -91,6 +94,16 @@ func (h *histogram) add(w *world) {
 		} else {
 			h.places[1]++
 		}
+	}
+}
+
+// flow counts one that was made.
+func (h *histogram) flow(f *m.Flow) {
+	switch {
+	case f.Leave.Src != f.Key.Src:
+		h.sources++
+	case f.Leave.SPort != f.Key.SPort:
+		h.ports++
 	}
 }
 
@@ -137,6 +150,7 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 		}
 		frame, linear := g.packet()
 		items = append(items, item{frame: frame, linear: linear})
+		before := w.made()
 		text, res, err := f.packet(w, frame, linear)
 		if err != nil {
 			return nil, err
@@ -146,6 +160,9 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 		}
 		if isForward(res.Verdict) && frame[protoAt] == m.ICMP {
 			f.seen.errors++
+		}
+		if w.made() != before {
+			f.seen.flow(w.Find(tupleOf(frame)))
 		}
 		g.learn(frame, res)
 	}

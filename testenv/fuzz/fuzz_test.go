@@ -23,6 +23,8 @@ func (t *twin) reset(w *world) error {
 	t.Backends = append([]m.Backend{}, w.Backends...)
 	t.Slots = append([]uint32{}, w.Slots...)
 	t.Turns = append([]uint64{}, w.Turns...)
+	t.Snat = append([]m.Addr{}, w.Snat...)
+	t.Sources = map[m.Source]m.Credit{}
 	t.BackendCounters = make([]m.Counters, numBackends)
 	t.Flows = make(m.Table, len(w.Flows))
 	return nil
@@ -120,6 +122,10 @@ func checkCoverage(t *testing.T, f *fuzzer) {
 	t.Logf("%d ICMP errors were forwarded", f.seen.errors)
 	if f.seen.errors == 0 {
 		t.Errorf("no packet of %d was an ICMP error that was forwarded", f.packets)
+	}
+	t.Logf("%d flows got another port, %d a source of our own", f.seen.ports, f.seen.sources)
+	if least := uint64(f.packets / 500); f.seen.ports < least || f.seen.sources < least {
+		t.Errorf("want at least %d flows of each", least)
 	}
 	for v, n := range f.seen.verdicts {
 		t.Logf("%-18s %9d", m.Verdict(v), n)

@@ -32,6 +32,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 			loader.LBMapServices: numServices, loader.LBMapTurns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
 			loader.LBMapSlots: numSlots, loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(buckets),
+			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14,
 		}, fault)
 	}}
 	k.resize(bucketNumbers[0])
@@ -66,7 +67,8 @@ func (k *kernel) reset(w *world) error {
 	k.w = w
 	k.resize(len(w.Flows))
 	for _, name := range []string{
-		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby, "fibs", "rivals", "connections",
+		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby,
+		loader.LBMapClients, loader.LBMapSources, "fibs", "rivals", "connections",
 	} {
 		if err := empty(k.Maps[name]); err != nil {
 			return fmt.Errorf("empty %s: %w", name, err)
@@ -79,6 +81,12 @@ func (k *kernel) reset(w *world) error {
 		return err
 	}
 	changes := []change{{part: partControl}, {part: partEnv}}
+	for at := range w.Snat {
+		changes = append(changes, change{part: partSnat, row: uint32(at)})
+	}
+	for p := range w.Clients {
+		changes = append(changes, change{part: partClient, prefix: p})
+	}
 	for row := range uint32(numServices) {
 		changes = append(changes, change{part: partService, row: row})
 		if err := k.Maps[loader.LBMapTurns].Put(row, w.Turns[row]); err != nil {
@@ -181,6 +189,11 @@ func (k *kernel) sync(w *world, c change) error {
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
 	case partStandby:
 		return set(k.Maps[loader.LBMapStandby], keyOf(c.tuple), uint32(0), w.Standby[c.tuple])
+	case partClient:
+		allow, ok := w.Clients[c.prefix]
+		return set(k.Maps[loader.LBMapClients], prefixOf(c.prefix), ruleOf(allow), ok)
+	case partSnat:
+		return k.Maps[loader.LBMapSnat].Put(c.row, w.Snat[c.row])
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:
@@ -243,8 +256,26 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Second += r.Second
 		s.Replies.Count += r.Count
 	}
+	if s.Sources, err = readSources(k.Maps[loader.LBMapSources]); err != nil {
+		return s, err
+	}
 	s.Flows, s.Faults, err = k.flows(k.w)
 	return s, err
+}
+
+// readSources reads what networks of clients may still do.
+func readSources(table *ebpf.Map) (map[m.Source]m.Credit, error) {
+	sources := map[m.Source]m.Credit{}
+	var key loader.LBSource
+	var value loader.LBCredit
+	all := table.Iterate()
+	for all.Next(&key, &value) {
+		sources[m.Source{Service: key.Service, Net: addrFrom(key.Net)}] = m.Credit{Tick: value.Tick, Left: value.Left}
+	}
+	if err := all.Err(); err != nil {
+		return nil, fmt.Errorf("read sources: %w", err)
+	}
+	return sources, nil
 }
 
 // readSums adds up the counts of all CPUs, row by row.

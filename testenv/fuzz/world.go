@@ -11,6 +11,7 @@ const (
 	numServices = 8
 	numBackends = 16
 	numSlots    = 64
+	numSnat     = 1024
 )
 
 // bucketNumbers are the sizes of the flow table: two that are soon full, the
@@ -56,6 +57,7 @@ func newWorld(r *rand.Rand) *world {
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]bool{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
 		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
+		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Snat: make([]m.Addr, numSnat),
 		Flows: make(m.Table, pick(r, bucketNumbers)), Turns: make([]uint64, numServices),
 		BackendCounters: make([]m.Counters, numBackends),
 	}, fib: map[m.Addr]route{}}
@@ -77,11 +79,16 @@ func newWorld(r *rand.Rand) *world {
 		w.Services[row] = newService(r)
 		w.Turns[row] = pick(r, []uint64{0, 1, 1<<32 - 2, 1<<64 - 2, r.Uint64()})
 		w.listen(r, uint32(row))
+		for range r.IntN(6) {
+			p, allow := newPrefix(r, uint32(row))
+			w.Clients[p] = allow
+		}
 	}
 	for row := range w.Backends {
 		w.Backends[row] = newBackend(r, w.owner(r))
 	}
 	w.fillSlots(r)
+	w.fillSnat(r)
 	for _, i := range interfaces[:3] {
 		w.Devices[i] = r.Uint32N(2)
 	}
@@ -106,6 +113,7 @@ func newControl(r *rand.Rand) m.Control {
 			c.Idle[i] = pick(r, []uint32{20_000, 1<<31 - 1})
 		}
 	}
+	c.SnatPort, c.SnatPorts = newSnatPorts(r)
 	c.HashA, c.HashB = r.Uint64()|1, r.Uint64()|1
 	return c
 }
@@ -115,7 +123,8 @@ func newIdle(r *rand.Rand) uint32 {
 }
 
 func newService(r *rand.Rand) m.Service {
-	s := m.Service{State: m.ServiceXDP, Gen: r.Uint32N(3), Flags: uint8(r.IntN(4))}
+	s := m.Service{State: m.ServiceXDP, Gen: r.Uint32N(3), Flags: newFlags(r)}
+	setLimit(r, &s)
 	if oneIn(r, 8) {
 		s.State = pick(r, []uint8{m.ServiceNone, m.ServiceProxy, m.ServiceProxy})
 	}
@@ -125,7 +134,7 @@ func newService(r *rand.Rand) m.Service {
 func newBackend(r *rand.Rand, owner uint32) m.Backend {
 	b := m.Backend{
 		Addr: pick(r, servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
-		Gen: r.Uint32N(3), Service: owner,
+		Gen: r.Uint32N(3), Service: owner, Sources: newSources(r),
 	}
 	if oneIn(r, 5) {
 		b.State = pick(r, []uint8{m.BackendNone, m.BackendDown, m.BackendDown})

@@ -103,13 +103,12 @@ func stale(key loader.FlowKey) entry {
 // tryRows are about the choice of a backend: rule 3, steps 9 to 11.
 func tryRows() []row {
 	hello := segment(client, web, syn)
-	asIs := func(*entry) {}
 	second := row{want: loader.LBVerdictFORWARD_REDIRECT, frame: hello, out: toBackend(back2, syn),
 		egress: uplink, counts: made("3", 48)}
 	first := row{want: loader.LBVerdictFORWARD_REDIRECT, frame: hello, out: toBackend(back1, syn),
 		egress: uplink, counts: made("2", 48)}
 	tries := []row{
-		second.as("a taken tuple lets the next backend serve", func(w *world) { w.rival(back1, asIs) }),
+		second.as("tuples that are all taken let the next backend serve", func(w *world) { w.crowdPorts(back1) }),
 		second.as("a route that fails lets the next backend serve", func(w *world) { w.route(back1, RouteBlackhole, 0) }),
 		second.as("a backend that is down is stepped over", func(w *world) {
 			w.backend(2, back1, 1, func(b *loader.Backend) { b.State = uint8(loader.LBBackendStateBACKEND_DOWN) })
@@ -179,8 +178,8 @@ func failRows(hello []byte) []row {
 			}},
 		{name: "every backend's tuple is taken", want: loader.LBVerdictDROP_TUPLE_TAKEN, frame: hello,
 			given: func(w *world) {
-				w.rival(back1, func(*entry) {})
-				w.rival(back2, func(*entry) {})
+				w.crowdPorts(back1)
+				w.crowdPorts(back2)
 			}},
 		{name: "no backend's neighbour is known", want: loader.LBVerdictDROP_NO_NEIGHBOUR, frame: hello,
 			given: both(RouteNoNeighbour, 0)},

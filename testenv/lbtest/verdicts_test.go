@@ -47,18 +47,25 @@ func datagram(src, dst netip.AddrPort) []byte {
 
 // toBackend is what leaves for a backend when the client has sent the same.
 func toBackend(to netip.AddrPort, flags uint8) []byte {
-	return testenv.TCPFrame(testenv.FrameSpec{
-		Src: client, Dst: to, SrcMAC: testenv.MAC(router), TTL: 63,
-		Flags: flags, Seq: 0x01020304, Ack: 0x0a0b0c0d, Payload: []byte("fairlead"),
-	})
+	return leaving(client, to, flags)
 }
 
 // toClient is what leaves for the client when a backend has sent the same.
 func toClient(from netip.AddrPort, flags uint8) []byte {
+	return leaving(from, client, flags)
+}
+
+// leaving is what leaves when somebody has sent the same to us.
+func leaving(src, dst netip.AddrPort, flags uint8) []byte {
 	return testenv.TCPFrame(testenv.FrameSpec{
-		Src: from, Dst: client, SrcMAC: testenv.MAC(router), TTL: 63,
+		Src: src, Dst: dst, SrcMAC: testenv.MAC(router), TTL: 63,
 		Flags: flags, Seq: 0x01020304, Ack: 0x0a0b0c0d, Payload: []byte("fairlead"),
 	})
+}
+
+// leavingDatagram is the same of UDP.
+func leavingDatagram(src, dst netip.AddrPort) []byte {
+	return testenv.UDPFrame(testenv.FrameSpec{Src: src, Dst: dst, SrcMAC: testenv.MAC(router), TTL: 63, Payload: []byte("fairlead")})
 }
 
 // resetTo is the answer to a segment from src; the Ethernet addresses change places.
@@ -118,7 +125,7 @@ func rows() []row {
 	var all []row
 	for _, table := range [][]row{
 		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), tableRows(), answerRows(),
-		bigRows(), errorRows(), strangeRows(),
+		bigRows(), errorRows(), strangeRows(), clientRows(), limitRows(), portRows(), sourceRows(), disguisedRows(),
 	} {
 		all = append(all, table...)
 	}

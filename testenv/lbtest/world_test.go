@@ -51,7 +51,7 @@ type world struct {
 
 func newWorld(tb testing.TB, fault uint32) *world {
 	tb.Helper()
-	return &world{tb: tb, Datapath: Load(tb, map[string]uint32{loader.LBMapFlows: buckets}, fault)}
+	return &world{tb: tb, Datapath: Load(tb, map[string]uint32{loader.LBMapFlows: buckets, loader.LBMapSources: 1024}, fault)}
 }
 
 func (w *world) must(err error) {
@@ -71,7 +71,7 @@ func (w *world) clear() {
 	w.tb.Helper()
 	for name, m := range w.Maps {
 		switch m.Type() {
-		case ebpf.Hash:
+		case ebpf.Hash, ebpf.LRUHash, ebpf.LPMTrie:
 			key := make([]byte, m.KeySize())
 			for m.NextKey(nil, &key) == nil {
 				w.must(m.Delete(key))

@@ -77,9 +77,8 @@ func (m *Model) forwardICMP(p *packet, f *Flow, quoted Tuple) Result {
 	ip[8]--
 	if f.Dir == Reply {
 		copy(ip[12:16], f.Leave.Src[:])
-	} else {
-		copy(ip[16:20], f.Leave.Dst[:])
 	}
+	copy(ip[16:20], f.Leave.Dst[:])
 	updateSum(ip[10:12], p.frame[ethLen:][:ipLen], ip)
 
 	sent := f.TwinKey() // the quoted packet's tuple as its sender sent it

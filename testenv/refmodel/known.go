@@ -18,7 +18,7 @@ func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
 		m.deleteBoth(p.tuple)
 		return res, false
 	}
-	if m.due(f) {
+	if m.due(f) || f.disguised() && f.State != FlowEstablished {
 		if res, next := m.check(p, f); next != goOn {
 			return res, next == stop
 		}

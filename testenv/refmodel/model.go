@@ -10,6 +10,8 @@ type Model struct {
 	Services  []Service
 	Backends  []Backend
 	Slots     []uint32
+	Clients   map[Prefix]bool // whether they are allowed
+	Snat      []Addr
 	Devices   map[uint32]uint32 // flags by interface
 	Standby   map[Tuple]bool
 
@@ -35,6 +37,7 @@ type Model struct {
 	Verdicts        [VerdictMax]uint64
 	Evictions       [EvictMax]uint64
 	Replies         Replies
+	Sources         map[Source]Credit // forgets none
 }
 
 // A Result is what became of a packet. Out is the frame afterwards, Egress the

@@ -39,12 +39,17 @@ const (
 	full
 )
 
-// Home is where a key may stand: in either bucket, with the tag.
-func (m *Model) Home(key Tuple) (tag uint16, first, second uint32) {
+// hash is the hash of a key.
+func (m *Model) hash(key Tuple) uint64 {
 	le := binary.LittleEndian
 	addrs := uint64(le.Uint32(key.Src[:])) | uint64(le.Uint32(key.Dst[:]))<<32
 	rest := uint64(bits.ReverseBytes16(key.SPort)) | uint64(bits.ReverseBytes16(key.DPort))<<16 | uint64(key.Proto)<<32
-	h := addrs*m.Control.HashA + rest*m.Control.HashB
+	return addrs*m.Control.HashA + rest*m.Control.HashB
+}
+
+// Home is where a key may stand: in either bucket, with the tag.
+func (m *Model) Home(key Tuple) (tag uint16, first, second uint32) {
+	h := m.hash(key)
 	n := bits.Len(uint(len(m.Flows))) - 1
 	tag = uint16(h >> 16)
 	first = uint32(h >> (64 - n))

@@ -71,8 +71,10 @@ type Control struct {
 	Hz         uint32
 	Idle       [IdleMax]uint32
 	ReplyLimit uint32
-	Heartbeat  uint64
-	LossAfter  uint64
+	// SnatPort is the first of SnatPorts source ports of our own.
+	SnatPort, SnatPorts uint16
+	Heartbeat           uint64
+	LossAfter           uint64
 	// HashA and HashB are odd, and the flow table's as long as it lives.
 	HashA, HashB uint64
 }
@@ -90,11 +92,14 @@ const (
 	ServiceXDP   = 1
 	ServiceProxy = 2
 
-	FlagLocal = 1
-	FlagKeep  = 2
+	FlagLocal   = 1
+	FlagKeep    = 2
+	FlagListed  = 4
+	FlagLimited = 8
+	FlagFullNAT = 16
 )
 
-// A Run is a part of the slots.
+// A Run is a part of the slots, or of the source addresses.
 type Run struct{ Offset, Length uint32 }
 
 // A Service is a row of the services map.
@@ -102,7 +107,27 @@ type Service struct {
 	Slots, SlotsAll Run
 	Gen             uint32
 	State, Flags    uint8
+	// LimitMask is which part of a client's address is its network; each makes
+	// LimitRate flows a second, or LimitBurst at once.
+	LimitMask             Addr
+	LimitRate, LimitBurst uint32
 }
+
+// A Prefix is a network of clients of a service: an entry of the clients map.
+type Prefix struct {
+	Service uint32
+	Addr    Addr
+	Len     int
+}
+
+// A Source is a network of clients that makes flows of a service.
+type Source struct {
+	Service uint32
+	Net     Addr
+}
+
+// A Credit is what a source may still do: flows times hz, as of a tick.
+type Credit struct{ Tick, Left uint32 }
 
 // States of a backend, numbered as enum backend_state.
 const (
@@ -118,6 +143,7 @@ type Backend struct {
 	State   uint8
 	Gen     uint32
 	Service uint32
+	Sources Run // of Snat
 }
 
 // Directions of a flow entry, numbered as enum flow_dir.
@@ -166,6 +192,12 @@ type Flow struct {
 
 // TwinKey is the key of the entry of the other direction.
 func (f *Flow) TwinKey() Tuple { return f.Leave.Reverse() }
+
+// disguised says that the client's packets leave with another source than
+// they came with.
+func (f *Flow) disguised() bool {
+	return f.Dir == Forward && (f.Leave.Src != f.Key.Src || f.Leave.SPort != f.Key.SPort)
+}
 
 // over says that the flow has come to its end, so that its tuple may be taken.
 func (f *Flow) over() bool {
@@ -230,6 +262,8 @@ const (
 	DropReplyLimit
 	DropTooBig
 	DropICMP
+	DropDenied
+	DropSourceLimit
 	AnswerTooBig
 	VerdictMax
 )
@@ -239,7 +273,8 @@ var verdictNames = [VerdictMax]string{
 	"PASS_PROXY", "PASS_DRAINING", "PASS_NO_FLOW", "PASS_STANDBY", "FORWARD_REDIRECT", "FORWARD_TX",
 	"ANSWER_RESET", "ANSWER_UNREACHABLE", "DROP_MALFORMED", "DROP_TTL", "DROP_SOURCE", "DROP_NO_ROUTE",
 	"DROP_NO_NEIGHBOUR", "DROP_DEVICE", "DROP_NO_BACKEND", "DROP_TUPLE_TAKEN", "DROP_TABLE_FULL",
-	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP", "ANSWER_TOO_BIG",
+	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
+	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG",
 }
 
 // String is the verdict's name in types.h.

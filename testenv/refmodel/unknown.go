@@ -10,6 +10,9 @@ func (m *Model) unknown(p *packet) Result {
 	if v, ok := m.admit(p, s); !ok {
 		return verdict(v)
 	}
+	if v, ok := m.welcome(p.tuple.Src, row, s); !ok {
+		return verdict(v)
+	}
 	answer, back := m.wayBack(p)
 	switch answer {
 	case FIBSuccess, FIBNoNeigh:
@@ -28,7 +31,7 @@ func (m *Model) unknown(p *packet) Result {
 	}
 	m.deleteBoth(p.tuple)
 
-	attempt := attempt{Model: m, p: p, row: row, gen: s.Gen, run: run, allUp: allUp, back: back}
+	attempt := attempt{Model: m, p: p, row: row, gen: s.Gen, run: run, fullNAT: s.Flags&FlagFullNAT != 0, allUp: allUp, back: back}
 	failure := DropNoBackend
 	for range 4 {
 		res, again := attempt.try()
@@ -43,7 +46,7 @@ func (m *Model) unknown(p *packet) Result {
 	return verdict(failure)
 }
 
-// admit is steps 1 to 7.
+// admit is steps 1 to 7, but for who may be a client.
 func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 	local := s.Flags&FlagLocal != 0
 	src := p.tuple.Src
@@ -71,12 +74,13 @@ func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 // An attempt is what the tries of step 10 share.
 type attempt struct {
 	*Model
-	p     *packet
-	row   uint32 // of the service
-	gen   uint32
-	run   Run
-	allUp bool
-	back  Hop
+	p       *packet
+	row     uint32 // of the service
+	gen     uint32
+	run     Run
+	fullNAT bool
+	allUp   bool
+	back    Hop
 }
 
 // try takes one turn. Again says that it failed with the result's verdict and
@@ -93,11 +97,9 @@ func (a *attempt) try() (res Result, again bool) {
 		port = a.p.tuple.DPort
 	}
 	leave := Tuple{Src: a.p.tuple.Src, SPort: a.p.tuple.SPort, Dst: b.Addr, DPort: port, Proto: a.p.tuple.Proto}
-	if t := a.Find(leave.Reverse()); t != nil {
-		if a.holds(t) && t.TwinKey() != a.p.tuple {
-			return verdict(DropTupleTaken), true
-		}
-		a.deleteBoth(t.Key)
+	leave, ok := a.leaving(leave, b)
+	if !ok {
+		return verdict(DropTupleTaken), true
 	}
 	out, v, ok := a.wayOut(leave)
 	if !ok {

@@ -1,0 +1,53 @@
+package refmodel
+
+import "encoding/binary"
+
+// welcome is the rest of step 7: whether a source may make a flow of the
+// service in this row.
+func (m *Model) welcome(src Addr, row uint32, s Service) (Verdict, bool) {
+	switch {
+	case s.Flags&FlagListed != 0 && !m.allowed(src, row):
+		return DropDenied, false
+	case s.Flags&FlagLimited != 0 && !m.spend(src, row, s):
+		return DropSourceLimit, false
+	}
+	return 0, true
+}
+
+// allowed says what the longest prefix that a source is in says.
+func (m *Model) allowed(src Addr, row uint32) bool {
+	longest, allowed := -1, false
+	for p, allow := range m.Clients {
+		if p.Service == row && p.Len > longest && masked(src, p.Len) == masked(p.Addr, p.Len) {
+			longest, allowed = p.Len, allow
+		}
+	}
+	return allowed
+}
+
+// masked is the network of so many bits that an address is in.
+func masked(a Addr, bits int) Addr {
+	return and(a, Addr(binary.BigEndian.AppendUint32(nil, ^uint32(1<<(32-bits)-1))))
+}
+
+func and(a, b Addr) Addr {
+	for i := range a {
+		a[i] &= b[i]
+	}
+	return a
+}
+
+// spend takes one flow from the credit of the source's network, if there is one.
+func (m *Model) spend(src Addr, row uint32, s Service) bool {
+	hz := uint64(m.Control.Hz)
+	left := uint64(s.LimitBurst) * hz
+	key := Source{Service: row, Net: and(src, s.LimitMask)}
+	if c, known := m.Sources[key]; known {
+		left = min(left, uint64(c.Left)+uint64(m.age(c.Tick))*uint64(s.LimitRate))
+		if left < hz {
+			return false
+		}
+	}
+	m.Sources[key] = Credit{Tick: m.Now, Left: uint32(left - hz)}
+	return true
+}
