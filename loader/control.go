@@ -131,6 +131,22 @@ func (v *ControlView) SetReplyLimit(n uint32) {
 	v.store(&v.c.ReplyLimit, n)
 }
 
+// SourcePorts returns the range of source ports of full-NAT flows.
+func (v *ControlView) SourcePorts() (first, last uint16) {
+	word := v.load(v.sourcePorts())
+	ports := *(*[2]uint16)(unsafe.Pointer(&word))
+	return ports[0], ports[0] + ports[1] - 1
+}
+
+// SetSourcePorts sets it, in one store.
+func (v *ControlView) SetSourcePorts(first, last uint16) {
+	ports := [2]uint16{first, last - first + 1}
+	v.store(v.sourcePorts(), *(*uint32)(unsafe.Pointer(&ports)))
+}
+
+// sourcePorts is where both ends of the range are: SnatPort and SnatPorts.
+func (v *ControlView) sourcePorts() *uint32 { return (*uint32)(unsafe.Pointer(&v.c.SnatPort)) }
+
 // Beat says that the agent is alive now.
 func (v *ControlView) Beat() {
 	atomic.StoreUint64(&v.c.Heartbeat, monotonic())

@@ -49,6 +49,7 @@ type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
 	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
+	Snat                                                       *ebpf.Map
 
 	// ServiceBase and BackendBase hold what was counted before, see counters.go.
 	ServiceBase, BackendBase *ebpf.Map
@@ -98,6 +99,7 @@ var places = []place{
 	{name: LBMapReplies, field: func(m *Maps) **ebpf.Map { return &m.Replies }},
 	{name: LBMapClients, field: func(m *Maps) **ebpf.Map { return &m.Clients }, size: Sizes.clients, rows: true, linked: true},
 	{name: LBMapSources, field: func(m *Maps) **ebpf.Map { return &m.Sources }, rows: true},
+	{name: LBMapSnat, field: func(m *Maps) **ebpf.Map { return &m.Snat }, rows: true, linked: true},
 	{name: mapServiceBase, field: func(m *Maps) **ebpf.Map { return &m.ServiceBase }, size: Sizes.services, rows: true, linked: true, counts: true},
 	{name: mapBackendBase, field: func(m *Maps) **ebpf.Map { return &m.BackendBase }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: mapServiceNames, field: func(m *Maps) **ebpf.Map { return &m.ServiceNames }, size: Sizes.services, rows: true, linked: true},

@@ -24,7 +24,7 @@ func shapesFor(t *testing.T, s Sizes) map[string]shape {
 func TestPlanMaps(t *testing.T) {
 	linked := map[string]fate{
 		LBMapListeners: fateCopy, LBMapVips: fateCopy, LBMapServices: fateCopy,
-		LBMapBackends: fateCopy, LBMapSlots: fateCopy, LBMapClients: fateCopy, mapServiceNames: fateCopy,
+		LBMapBackends: fateCopy, LBMapSlots: fateCopy, LBMapClients: fateCopy, LBMapSnat: fateCopy, mapServiceNames: fateCopy,
 		LBMapBackendCounters: fateCopy, mapServiceBase: fateCopy, mapBackendBase: fateCopy,
 	}
 	for _, tt := range []struct {

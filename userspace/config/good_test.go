@@ -27,7 +27,7 @@ func check(t *testing.T, path string, want model.State) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}
 }
@@ -40,6 +40,7 @@ func TestASmallFileGetsEveryDefault(t *testing.T) {
 			TCPNew: 30 * time.Second, TCPEstablished: 2 * time.Hour, TCPFin: time.Minute,
 			UDPNew: 30 * time.Second, UDPEstablished: 3 * time.Minute,
 		},
+		FullNAT: model.FullNAT{First: 10000, Last: 29999},
 		Services: []model.Service{{
 			Name: "web", Listen: netip.MustParseAddrPort("203.0.113.10:80"), LastPort: 80,
 			Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
@@ -57,6 +58,9 @@ func TestAFileThatSaysEverything(t *testing.T) {
 		Timeouts: model.Timeouts{
 			TCPNew: time.Second, TCPEstablished: 24 * time.Hour, TCPFin: 10 * time.Second,
 			UDPNew: 5 * time.Second, UDPEstablished: 90 * time.Second,
+		},
+		FullNAT: model.FullNAT{
+			Addresses: []netip.Addr{netip.MustParseAddr("10.2.1.1"), netip.MustParseAddr("10.2.1.3")}, First: 1024, Last: 65535,
 		},
 		Services: []model.Service{
 			{
@@ -76,7 +80,7 @@ func TestAFileThatSaysEverything(t *testing.T) {
 			},
 			{
 				Name: "dns", Listen: netip.MustParseAddrPort("203.0.113.10:8053"), LastPort: 8053,
-				Protocol: model.UDP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+				Protocol: model.UDP, Forward: model.ForwardFullNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
 				Clients:  model.Clients{Limit: model.Limit{Rate: 600000, Burst: 1000000, Prefix: 32}},
 				Backends: []model.Backend{backend("10.0.0.1:53", 1)},
 				Health:   model.Check{Type: model.CheckNone},

@@ -40,8 +40,8 @@ func (r *reader) service(v value) service {
 			enum(r, v, &s.Protocol, []model.Protocol{model.TCP, model.UDP})
 		},
 		"forward": func(v value) {
-			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardProxy},
-				"full-nat", "dsr", "ipip", "gue", "http")
+			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy},
+				"dsr", "ipip", "gue", "http")
 		},
 		"balance": func(v value) {
 			enum(r, v, &s.Balance, []model.Balance{model.RoundRobin},

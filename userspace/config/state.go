@@ -20,7 +20,7 @@ func (r *reader) state(v value) model.State {
 	s := model.State{
 		XDP: model.XDPAuto, Addresses: model.AddressesAdd, OnAgentLoss: model.LossKeep,
 		FlowTable: model.DefaultFlowTable, ReplyLimit: model.DefaultReplyLimit,
-		Timeouts: model.Timeouts{}.WithDefaults(),
+		Timeouts: model.Timeouts{}.WithDefaults(), FullNAT: model.FullNAT{}.WithDefaults(),
 	}
 	var services []service
 	met := r.object(v, fields{
@@ -37,6 +37,7 @@ func (r *reader) state(v value) model.State {
 		"flow-table":  func(v value) { r.number(v, &s.FlowTable, minFlows, maxFlows) },
 		"reply-limit": func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
 		"timeouts":    func(v value) { r.timeouts(v, &s.Timeouts) },
+		"full-nat":    func(v value) { r.fullNAT(v, &s.FullNAT) },
 		"services": func(v value) {
 			r.list(v, func(v value) { services = append(services, r.service(v)) })
 		},

@@ -26,6 +26,9 @@ type Want struct {
 	Services []Service
 	// Devices are the interfaces that XDP may send out of, by index.
 	Devices map[uint32]Device
+	// Sources are what backends of full-NAT services see, by backend. One that
+	// is missing here has no source, and gets no new flow.
+	Sources map[netip.Addr][]netip.Addr
 	Settings
 }
 
@@ -47,6 +50,8 @@ func (d Device) row() (row loader.Device) {
 type Settings struct {
 	// Idle says how long silent flows are remembered; zero fields are defaults.
 	Idle model.Timeouts
+	// FullNAT has the range of source ports; what is missing are defaults.
+	FullNAT model.FullNAT
 	// ReplyLimit is in answers per second and CPU; 0 means the default.
 	ReplyLimit int
 	// LossAfter is the silence of the agent after which every backend counts
@@ -60,7 +65,7 @@ const LossAfter = 10 * time.Second
 
 // SettingsOf returns the settings of a state.
 func SettingsOf(state *model.State) Settings {
-	s := Settings{Idle: state.Timeouts, ReplyLimit: state.ReplyLimit}
+	s := Settings{Idle: state.Timeouts, FullNAT: state.FullNAT, ReplyLimit: state.ReplyLimit}
 	if state.OnAgentLoss == model.LossAllUp {
 		s.LossAfter = LossAfter
 	}

@@ -17,6 +17,7 @@ type rows struct {
 	listeners map[loader.Listener]uint32
 	vips      map[uint32]uint32
 	slots     []uint32
+	snat      []uint32
 	devices   map[uint32]loader.Device
 	clients   map[loader.ClientPrefix]uint32
 }
@@ -30,6 +31,7 @@ const (
 	serviceKeep    = uint8(loader.LBServiceFlagSERVICE_KEEP)
 	serviceListed  = uint8(loader.LBServiceFlagSERVICE_LISTED)
 	serviceLimited = uint8(loader.LBServiceFlagSERVICE_LIMITED)
+	serviceFullNAT = uint8(loader.LBServiceFlagSERVICE_FULL_NAT)
 	backendNone    = uint8(loader.LBBackendStateBACKEND_NONE)
 	backendUp      = uint8(loader.LBBackendStateBACKEND_UP)
 	backendDown    = uint8(loader.LBBackendStateBACKEND_DOWN)
@@ -41,7 +43,7 @@ type put[T any] struct {
 	value T
 }
 
-// A run is a stretch of the slots map.
+// A run is a stretch of the slots map, or of the snat map.
 type run struct {
 	at   uint32
 	rows []uint32
@@ -53,13 +55,14 @@ type run struct {
 type plan struct {
 	freshServices []uint32 // rows whose counters start at zero
 	freshBackends []uint32
+	snat          []run
 	backends      []put[loader.Backend]
 	slots         []run
 	names         []put[string]
 	staleClients  []loader.ClientPrefix
 	clients       changes[loader.ClientPrefix, uint32] // deletes come last
 	services      []put[loader.Service]
-	downs         []put[loader.Backend] // turn down; no slot names them any more
+	late          []put[loader.Backend] // turn down, so that no slot names them any more, or need no sources any more
 	devices       changes[uint32, loader.Device]
 	listeners     changes[loader.Listener, uint32]
 	vips          changes[uint32, uint32]
@@ -71,14 +74,14 @@ func (p *plan) empty() bool { return p.writes() == 0 }
 
 // writes counts the map entries that the plan writes or deletes.
 func (p *plan) writes() int {
-	return len(p.backends) + len(p.slots) + len(p.names) + len(p.services) + len(p.downs) +
+	return len(p.snat) + len(p.backends) + len(p.slots) + len(p.names) + len(p.services) + len(p.late) +
 		len(p.staleClients) + p.clients.len() + p.devices.len() + p.listeners.len() + p.vips.len() + len(p.endServices) + len(p.endBackends)
 }
 
-// breaks reports whether the plan frees rows or slots that packets on their
-// way through the program may still be reading.
+// breaks reports whether the plan frees rows, slots or sources that packets on
+// their way through the program may still be reading.
 func (p *plan) breaks() bool {
-	return len(p.services)+len(p.endServices)+len(p.endBackends) > 0
+	return len(p.backends)+len(p.services)+len(p.late)+len(p.endServices)+len(p.endBackends) > 0
 }
 
 // changes turn one hash map into another.
@@ -128,6 +131,7 @@ type planner struct {
 	freeSvc  []uint32
 	freeBack []uint32
 	space    []span
+	sources  sources
 	keepSvc  map[uint32]bool
 	keepBack map[uint32]bool
 }
@@ -136,6 +140,7 @@ type planner struct {
 // The error wraps [ErrFull] if a map has too little room.
 func makePlan(have *rows, want *Want) (*plan, error) {
 	p := newPlanner(have)
+	p.sources.want = want.Sources
 	listeners := map[loader.Listener]uint32{}
 	vips := map[uint32]uint32{}
 	clients := map[loader.ClientPrefix]uint32{}
@@ -159,6 +164,7 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 	p.plan.vips = diff(have.vips, vips)
 	p.plan.devices = diff(have.devices, devices)
 	p.clients(clients)
+	p.plan.snat = p.sources.runs
 	p.end()
 	return &p.plan, nil
 }
@@ -166,7 +172,7 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 func newPlanner(have *rows) *planner {
 	p := &planner{
 		have: have, byID: map[loader.Service]uint32{}, backends: map[uint32][]uint32{},
-		space: freeSpans(have), keepSvc: map[uint32]bool{}, keepBack: map[uint32]bool{},
+		space: freeSpans(have), sources: newSources(have), keepSvc: map[uint32]bool{}, keepBack: map[uint32]bool{},
 	}
 	for i := range have.services {
 		if s := &have.services[i]; s.State == serviceNone {
@@ -238,6 +244,9 @@ func flags(s *Service) (f uint8) {
 	if s.Clients.Limit.Rate > 0 {
 		f |= serviceLimited
 	}
+	if s.Forward == model.ForwardFullNAT {
+		f |= serviceFullNAT
+	}
 	return f
 }
 
@@ -268,17 +277,34 @@ func (p *planner) backendRows(s *Service, service uint32, known bool) ([]uint32,
 		if s.isDown(i) {
 			row.State = backendDown
 		}
+		if s.Forward == model.ForwardFullNAT {
+			var err error
+			if row.Sources, err = p.sources.of(b.Address.Addr(), p.have.backends[id].Sources); err != nil {
+				return nil, err
+			}
+		}
 		ids[i] = id
 		p.keepBack[id] = true
-		switch {
-		case row == p.have.backends[id]:
-		case row.State == backendDown && ok:
-			p.plan.downs = append(p.plan.downs, put[loader.Backend]{id, row})
-		default:
-			p.plan.backends = append(p.plan.backends, put[loader.Backend]{id, row})
-		}
+		p.backend(id, row, ok)
 	}
 	return ids, nil
+}
+
+// backend plans to write the row of a backend, known or new.
+func (p *planner) backend(id uint32, row loader.Backend, known bool) {
+	have, early := p.have.backends[id], row
+	if known && row.Sources == 0 {
+		early.Sources = have.Sources // its service may use full NAT until it is written
+	}
+	if known && row.State == backendDown {
+		early = have
+	}
+	if early != have {
+		p.plan.backends = append(p.plan.backends, put[loader.Backend]{id, early})
+	}
+	if row != early {
+		p.plan.late = append(p.plan.late, put[loader.Backend]{id, row})
+	}
 }
 
 // slotTables plans the two slot tables of a service, in free space unless one
@@ -316,18 +342,12 @@ func (p *planner) table(old [2]uint64, rows []uint32) (uint64, error) {
 			return t, nil
 		}
 	}
-	for i := range p.space {
-		sp := &p.space[i]
-		if int(sp.n) < len(rows) {
-			continue
-		}
-		at := sp.at
-		sp.at += uint32(len(rows))
-		sp.n -= uint32(len(rows))
-		p.plan.slots = append(p.plan.slots, run{at, rows})
-		return uint64(at)<<32 | uint64(len(rows)), nil
+	at, ok := cut(p.space, uint32(len(rows)))
+	if !ok {
+		return 0, fmt.Errorf("slots: %w", ErrFull)
 	}
-	return 0, fmt.Errorf("slots: %w", ErrFull)
+	p.plan.slots = append(p.plan.slots, run{at, rows})
+	return uint64(at)<<32 | uint64(len(rows)), nil
 }
 
 // at returns the slots of a table; nil if it does not lie in the map.
@@ -352,33 +372,4 @@ func (p *planner) end() {
 			p.plan.endBackends = append(p.plan.endBackends, put[loader.Backend]{uint32(i), loader.Backend{Gen: b.Gen, Service: b.Service}})
 		}
 	}
-}
-
-// A span is a free stretch of the slots map.
-type span struct{ at, n uint32 }
-
-// freeSpans returns the stretches of the slots map that no service uses.
-func freeSpans(r *rows) []span {
-	var taken []span
-	for i := range r.services {
-		s := &r.services[i]
-		for _, t := range []uint64{s.Slots, s.SlotsAll} {
-			if s.State != serviceNone && t&0xffffffff != 0 {
-				taken = append(taken, span{uint32(t >> 32), uint32(t)})
-			}
-		}
-	}
-	slices.SortFunc(taken, func(a, b span) int { return int(a.at) - int(b.at) })
-	var free []span
-	next := uint32(0)
-	for _, t := range taken {
-		if t.at > next {
-			free = append(free, span{next, t.at - next})
-		}
-		next = max(next, t.at+t.n)
-	}
-	if n := uint32(len(r.slots)); n > next {
-		free = append(free, span{next, n - next})
-	}
-	return free
 }

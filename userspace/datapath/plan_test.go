@@ -19,7 +19,7 @@ func empty(n int) *rows {
 	return &rows{
 		services: make([]loader.Service, n), names: make([]string, n), backends: make([]loader.Backend, 4*n),
 		listeners: map[loader.Listener]uint32{}, vips: map[uint32]uint32{},
-		slots: make([]uint32, 64*n), devices: map[uint32]loader.Device{}, clients: map[loader.ClientPrefix]uint32{},
+		slots: make([]uint32, 64*n), snat: make([]uint32, 8), devices: map[uint32]loader.Device{}, clients: map[loader.ClientPrefix]uint32{},
 	}
 }
 
@@ -27,6 +27,9 @@ func empty(n int) *rows {
 // that no packet could meet something half-made.
 func execute(t *testing.T, r *rows, p *plan) {
 	t.Helper()
+	for _, w := range p.snat {
+		copy(r.snat[w.at:], w.rows)
+	}
 	for _, w := range p.backends {
 		r.backends[w.row] = w.value
 	}
@@ -45,7 +48,7 @@ func execute(t *testing.T, r *rows, p *plan) {
 	for _, w := range p.listeners.del {
 		delete(r.listeners, w)
 	}
-	for _, w := range p.downs {
+	for _, w := range p.late {
 		r.backends[w.row] = w.value
 	}
 	for k, v := range p.listeners.put {

@@ -66,11 +66,11 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 	return settings + p.writes(), nil
 }
 
-// Keep returns the want of state with the health, the rungs and the devices
-// that the maps have; what they do not know is up, and forwarded in the kernel
+// Keep returns the want of state with the health, the rungs, the devices and
+// the sources that the maps have; what they do not know is up, and forwarded in the kernel
 // if state wants that.
 func (w *Writer) Keep(state *model.State) *Want {
-	want := &Want{Settings: SettingsOf(state), Devices: map[uint32]Device{}}
+	want := &Want{Settings: SettingsOf(state), Devices: map[uint32]Device{}, Sources: w.rows.sourceAddrs()}
 	p := newPlanner(w.rows)
 	for i := range state.Services {
 		s := Service{Service: state.Services[i], Proxy: state.Services[i].Forward == model.ForwardProxy}
@@ -150,6 +150,8 @@ func (w *Writer) settings(t Settings) (writes int) {
 		c.SetReplyLimit(limit)
 		writes++
 	}
+	nat := t.FullNAT.WithDefaults()
+	writes += setSourcePorts(c, nat.First, nat.Last)
 	idle := t.Idle.WithDefaults()
 	for i, d := range [loader.LBIdleIDLE_MAX]time.Duration{
 		loader.LBIdleIDLE_TCP_NEW: idle.TCPNew, loader.LBIdleIDLE_TCP_ESTABLISHED: idle.TCPEstablished,
@@ -178,12 +180,13 @@ func (w *Writer) apply(p *plan) error {
 	for _, step := range []func() error{
 		func() error { return m.ResetCounters(loader.TableServices, p.freshServices...) },
 		func() error { return m.ResetCounters(loader.TableBackends, p.freshBackends...) },
+		func() error { return w.putSources(p.snat) },
 		func() error { return putRows(m.Backends, r.backends, p.backends) },
 		func() error { return w.putSlots(p.slots) },
 		func() error { return w.putNames(p.names) },
 		func() error { return w.putClients(p) },
 		func() error { return putRows(m.Services, r.services, p.services) },
-		func() error { return putRows(m.Backends, r.backends, p.downs) },
+		func() error { return putRows(m.Backends, r.backends, p.late) },
 		func() error { return apply(m.Devices, r.devices, p.devices) },
 		func() error { return apply(m.VIPs, r.vips, p.vips) },
 		func() error { return apply(m.Listeners, r.listeners, p.listeners) },

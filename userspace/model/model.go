@@ -28,6 +28,7 @@ type State struct {
 	// second. 0 means [DefaultReplyLimit].
 	ReplyLimit int
 	Timeouts   Timeouts
+	FullNAT    FullNAT
 	Services   []Service
 }
 
@@ -95,6 +96,29 @@ func (t Timeouts) WithDefaults() Timeouts {
 	return t
 }
 
+// FullNAT says what backends of full-NAT services see instead of their clients.
+type FullNAT struct {
+	// Addresses are those of this host that backends see. None means, for each
+	// backend, the one that the host itself would use towards it.
+	Addresses []netip.Addr
+	// First and Last bound the source ports. 0 means the defaults.
+	First, Last uint16
+}
+
+// Defaults of a FullNAT.
+const (
+	DefaultFullNATFirst = 10000
+	DefaultFullNATLast  = 29999
+)
+
+// WithDefaults returns n with its defaults filled in.
+func (n FullNAT) WithDefaults() FullNAT {
+	if n.First == 0 {
+		n.First, n.Last = DefaultFullNATFirst, DefaultFullNATLast
+	}
+	return n
+}
+
 // Protocol is a transport protocol.
 type Protocol string
 
@@ -120,8 +144,9 @@ type Forward string
 
 // The ways to forward.
 const (
-	ForwardDNAT  Forward = "dnat"  // rewrite the destination, in XDP where it can run
-	ForwardProxy Forward = "proxy" // user space on purpose
+	ForwardDNAT    Forward = "dnat"     // rewrite the destination, in XDP where it can run
+	ForwardFullNAT Forward = "full-nat" // rewrite the source too, to one of this host's
+	ForwardProxy   Forward = "proxy"    // user space on purpose
 )
 
 // Balance says how a backend is chosen.

@@ -1,0 +1,50 @@
+package datapath
+
+import "slices"
+
+// A span is a stretch of a map.
+type span struct{ at, n uint32 }
+
+// freeSpans returns the stretches of the slots map that no service uses.
+func freeSpans(r *rows) []span {
+	var taken []span
+	for i := range r.services {
+		s := &r.services[i]
+		for _, t := range []uint64{s.Slots, s.SlotsAll} {
+			if s.State != serviceNone && t&0xffffffff != 0 {
+				taken = append(taken, span{uint32(t >> 32), uint32(t)})
+			}
+		}
+	}
+	return gaps(taken, uint32(len(r.slots)))
+}
+
+// gaps returns what is free of a map of n entries, beside what is taken.
+func gaps(taken []span, n uint32) []span {
+	slices.SortFunc(taken, func(a, b span) int { return int(a.at) - int(b.at) })
+	var free []span
+	next := uint32(0)
+	for _, t := range taken {
+		if t.at > next {
+			free = append(free, span{next, t.at - next})
+		}
+		next = max(next, t.at+t.n)
+	}
+	if n > next {
+		free = append(free, span{next, n - next})
+	}
+	return free
+}
+
+// cut takes n entries off the first of the free spans that has so many.
+func cut(free []span, n uint32) (at uint32, ok bool) {
+	for i := range free {
+		if s := &free[i]; s.n >= n {
+			at = s.at
+			s.at += n
+			s.n -= n
+			return at, true
+		}
+	}
+	return 0, false
+}
