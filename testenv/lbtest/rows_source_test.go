@@ -120,9 +120,7 @@ func natted(addrs, ports uint32) func(*world) {
 
 // drawn is the client's k-th source if there are two addresses with 64 ports.
 func drawn(k uint32) netip.AddrPort {
-	key := flowKey(tcp, client, web)
-	h := (uint64(key.Saddr)|uint64(key.Daddr)<<32)*hashA + (uint64(key.Sport)|uint64(key.Dport)<<16|uint64(key.Proto)<<32)*hashB
-	y := uint32(h) + 7919*k
+	y := uint32(hashOf(flowKey(tcp, client, web))) + 7919*k
 	addr := []netip.AddrPort{own, own2}[y%2].Addr()
 	return netip.AddrPortFrom(addr, uint16(30000+y/2%64))
 }

@@ -30,9 +30,13 @@ type spot struct {
 	tag           uint16
 }
 
-// spotOf is rule 8, in words of its own.
+// hashOf is rule 8, in words of its own.
+func hashOf(k loader.FlowKey) uint64 {
+	return (uint64(k.Saddr)|uint64(k.Daddr)<<32)*hashA + (uint64(k.Sport)|uint64(k.Dport)<<16|uint64(k.Proto)<<32)*hashB
+}
+
 func spotOf(k loader.FlowKey) spot {
-	h := (uint64(k.Saddr)|uint64(k.Daddr)<<32)*hashA + (uint64(k.Sport)|uint64(k.Dport)<<16|uint64(k.Proto)<<32)*hashB
+	h := hashOf(k)
 	tag := uint16(h >> 16)
 	first := uint32(h >> (65 - bits.Len32(buckets)))
 	return spot{first, (first + uint32(tag|1)) % buckets, tag}

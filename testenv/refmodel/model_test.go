@@ -71,6 +71,8 @@ func newModel() *Model {
 			}
 			return FIBNotFwded, Hop{}
 		},
+		Clients:         map[Prefix]bool{},
+		Sources:         map[Source]Credit{},
 		Flows:           make(Table, 4),
 		Turns:           make([]uint64, 3),
 		BackendCounters: make([]Counters, 2),
@@ -194,11 +196,10 @@ func TestRival(t *testing.T) {
 
 func TestTupleTaken(t *testing.T) {
 	m := newModel()
-	m.put(Flow{
-		Key:   tcpRev,
-		Leave: Tuple{Src: Addr{203, 0, 113, 11}, Dst: client, SPort: 80, DPort: 40000, Proto: TCP},
-		Seen:  m.Now, Era: 1, Dir: Reply,
-	})
+	m.take(tcpRev)
+	for _, port := range otherPorts {
+		m.take(towards(client, port))
+	}
 	pass(t, m, syn, "", DropTupleTaken)
 	if m.Turns[1] != 4 {
 		t.Errorf("%d turns were taken, want 4", m.Turns[1])
