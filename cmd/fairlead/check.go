@@ -74,6 +74,13 @@ func look(state *model.State) ([]string, error) {
 	for _, s := range off {
 		lines = append(lines, fmt.Sprintf("forwarding is off: run: sysctl -w %s, or run the agent with --set-sysctl", s))
 	}
+	faults, err := kernel.FullNATFaults(state)
+	if err != nil {
+		return lines, err
+	}
+	for _, f := range faults {
+		lines = append(lines, "full-nat: "+f)
+	}
 	warnings, err := kernel.Warnings(state, state.Interfaces)
 	return append(lines, warnings...), err
 }

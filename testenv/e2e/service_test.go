@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -66,44 +65,6 @@ func TestPortRange(t *testing.T) {
 		if _, err := s.Dial(0, vip+":"+port); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("port %s, outside: %v, want %v", port, err, syscall.ECONNREFUSED)
 		}
-	}
-}
-
-// Two services share backends, and a client uses one port for both: their
-// answers would be the same packets.
-func TestCollisionTakesAnotherBackend(t *testing.T) {
-	s := newStage(t, testenv.RigOptions{Backends: 2})
-	twoServices(t, s)
-	account := s.Account()
-	const port = 40000
-	one, two := dialFrom(t, s, port, vip+":80"), dialFrom(t, s, port, vip+":81")
-	for range 3 {
-		wantAnswer(t, one, "backend1")
-		wantAnswer(t, two, "backend2")
-	}
-	wantAllXDP(t, s, account)
-}
-
-func TestCollisionWithoutAnotherBackendIsDropped(t *testing.T) {
-	s := newStage(t, testenv.RigOptions{Backends: 1})
-	twoServices(t, s)
-	account := s.Account()
-	const port = 40000
-	one := dialFrom(t, s, port, vip+":80")
-	wantAnswer(t, one, "backend1")
-	s.Clients[0].Inject(t, testenv.Uplink, testenv.TCPFrame(testenv.FrameSpec{
-		DstMAC: testenv.MAC(s.ClientAddrs[0].Prev()), Flags: testenv.SYN,
-		Src: netip.AddrPortFrom(s.ClientAddrs[0], port), Dst: netip.MustParseAddrPort(vip + ":81"),
-	}))
-	stage.Await(t, "the SYN to be counted", func() error {
-		if v := s.Stats().Verdicts; v["drop_tuple_taken"] != 1 {
-			return fmt.Errorf("verdicts are %v", v)
-		}
-		return nil
-	})
-	wantAnswer(t, one, "backend1")
-	if sums := account.Close(); sums.Dropped != 1 {
-		t.Errorf("not the one SYN was dropped: %+v", sums)
 	}
 }
 

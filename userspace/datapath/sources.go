@@ -88,18 +88,19 @@ func (r *rows) sourceAddrs() map[netip.Addr][]netip.Addr {
 	all := map[netip.Addr][]netip.Addr{}
 	for i := range r.backends {
 		b := &r.backends[i]
-		if b.State == backendNone {
-			continue
-		}
-		var list []netip.Addr
-		for _, a := range r.sourcesAt(b.Sources) {
-			list = append(list, addr4(a))
-		}
-		if list != nil {
-			all[addr4(b.Addr)] = list
+		if list := r.sourcesAt(b.Sources); b.State != backendNone && list != nil {
+			all[addr4(b.Addr)] = addrs4(list)
 		}
 	}
 	return all
+}
+
+// addrs4 is addr4 for a list.
+func addrs4(list []uint32) (addrs []netip.Addr) {
+	for _, a := range list {
+		addrs = append(addrs, addr4(a))
+	}
+	return addrs
 }
 
 // putSources writes runs of source addresses. No row names them yet.

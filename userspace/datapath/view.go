@@ -26,8 +26,9 @@ type ServiceView struct {
 	Rung     string         `json:"rung"`  // xdp or proxy
 	Local    bool           `json:"local"` // the address is on this host
 	OnDown   string         `json:"on_down"`
-	Clients  *ClientsView   `json:"clients"` // nil: everybody
-	Slots    int            `json:"slots"`   // length of its slot table
+	FullNAT  bool           `json:"full_nat"` // backends see sources of this host
+	Clients  *ClientsView   `json:"clients"`  // nil: everybody
+	Slots    int            `json:"slots"`    // length of its slot table
 	Backends []BackendView  `json:"backends"`
 	Counters
 }
@@ -38,6 +39,8 @@ type BackendView struct {
 	State   string `json:"state"`   // up, down or drain
 	Weight  uint32 `json:"weight"`
 	Slots   int    `json:"slots"` // how often it stands in the slot table
+	// Sources are what it sees of a full-NAT service's clients.
+	Sources []netip.Addr `json:"sources,omitempty"`
 	Counters
 }
 
@@ -112,7 +115,7 @@ func counters(c loader.Counters) Counters {
 func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceView {
 	v := ServiceView{
 		Name: name, Listen: listenText(s), Protocol: protocolOf(s.Proto), Rung: "xdp",
-		Local: s.Flags&serviceLocal != 0, OnDown: string(model.DownReset),
+		Local: s.Flags&serviceLocal != 0, OnDown: string(model.DownReset), FullNAT: s.Flags&serviceFullNAT != 0,
 		Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
 	}
 	if s.State == serviceProxy {
@@ -126,7 +129,7 @@ func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceVi
 
 func (r *rows) backendView(row uint32, c Counters) BackendView {
 	b := &r.backends[row]
-	v := BackendView{Address: addrPortText(b.Addr, b.Port), Weight: b.Weight, State: "up", Counters: c}
+	v := BackendView{Address: addrPortText(b.Addr, b.Port), Weight: b.Weight, State: "up", Sources: addrs4(r.sourcesAt(b.Sources)), Counters: c}
 	switch {
 	case b.State == backendDown:
 		v.State = "down"

@@ -140,6 +140,9 @@ func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Option
 	if err != nil {
 		return nil, Report{}, err
 	}
+	if err := checkFullNAT(state); err != nil {
+		return nil, Report{}, err
+	}
 	k := &Kernel{opts: o}
 	have, err := pinned(o.Dir)
 	if err != nil {
@@ -205,6 +208,9 @@ func fill(m *loader.Maps, state *model.State, o *Options) error {
 		return err
 	}
 	want := w.Keep(state)
+	if err := setSources(new(host.Routes), state, want.Sources); err != nil {
+		return err
+	}
 	for i := range want.Services {
 		s := &want.Services[i]
 		s.Proxy = s.Proxy || !s.Known

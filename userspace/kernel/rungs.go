@@ -40,6 +40,9 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 		}
 	}
 	var ways host.Routes
+	if err := setSources(&ways, state, want.Sources); err != nil {
+		return nil, err
+	}
 	rungs := make([]Rung, len(want.Services))
 	for i := range want.Services {
 		s := &want.Services[i]

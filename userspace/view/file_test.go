@@ -26,7 +26,7 @@ func sample() View {
 			{Name: "eth1", Mode: "generic", Reason: "driver dummy: operation not supported"},
 		}},
 		Services: []Service{{
-			Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: RungGeneric, Reason: "eth1 is generic",
+			Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Forward: "full-nat", Rung: RungGeneric, Reason: "eth1 is generic",
 			Standby: false, StandbyReason: "this host listens there itself",
 			Backends: []Backend{
 				{Address: "10.2.1.2:8080", Weight: 2, Up: true, Known: true, Since: at, LastProbe: at},

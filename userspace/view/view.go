@@ -66,6 +66,8 @@ type Service struct {
 	Name     string         `json:"name"`
 	Listen   string         `json:"listen"` // address:port or address:first-last
 	Protocol model.Protocol `json:"protocol"`
+	// Forward is what the configuration asks for; "" if that is not known.
+	Forward model.Forward `json:"forward"`
 	// Rung serves the service; Reason says why no higher one does, "" at the
 	// top and where the configuration asks for it.
 	Rung   Rung   `json:"rung"`

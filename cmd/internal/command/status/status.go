@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"fairlead/loader"
+	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
+	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
@@ -129,7 +131,7 @@ func (s *Status) services() []view.Service {
 		for i := range s.Kernel.Services {
 			have := &s.Kernel.Services[i]
 			v := view.Service{
-				Name: have.Name, Listen: have.Listen, Protocol: have.Protocol,
+				Name: have.Name, Listen: have.Listen, Protocol: have.Protocol, Forward: kernelForward(have),
 				StandbyReason: standby, Backends: []view.Backend{},
 			}
 			v.Rung, v.Reason = kernelRung(s.Kernel, have.Rung == "proxy")
@@ -140,6 +142,17 @@ func (s *Status) services() []view.Service {
 		}
 	}
 	return all
+}
+
+// kernelForward returns how a service is forwarded, as far as the kernel knows.
+func kernelForward(s *datapath.ServiceView) model.Forward {
+	switch {
+	case s.FullNAT:
+		return model.ForwardFullNAT
+	case s.Rung == "proxy":
+		return "" // asked for, or for want of XDP
+	}
+	return model.ForwardDNAT
 }
 
 // kernelRung returns what serves a service as far as the kernel knows.

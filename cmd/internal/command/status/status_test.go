@@ -37,7 +37,7 @@ func inKernel() *kernel.View {
 		View: datapath.View{
 			Services: []datapath.ServiceView{
 				{
-					Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", Local: true, OnDown: "reset", Slots: 3,
+					Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", Local: true, OnDown: "reset", FullNAT: true, Slots: 3,
 					Backends: []datapath.BackendView{
 						{Address: "10.2.1.2:8080", State: "up", Weight: 1, Slots: 1},
 						{Address: "10.2.1.3:8080", State: "down", Weight: 2},
@@ -62,14 +62,14 @@ func agentView() view.View {
 		}},
 		Services: []view.Service{
 			{
-				Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: view.RungNative, Standby: true,
+				Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Forward: "full-nat", Rung: view.RungNative, Standby: true,
 				Backends: []view.Backend{
 					{Address: "10.2.1.2:8080", Weight: 1, Up: true, Known: true, Since: now.Add(-time.Minute)},
 					{Address: "10.2.1.3:8080", Weight: 2, Known: true, Since: now.Add(-48 * time.Hour), LastError: "connection refused"},
 				},
 			},
 			{
-				Name: "dns", Listen: "203.0.113.10:53", Protocol: "udp", Rung: view.RungProxy, Reason: "backend 10.3.0.2:53: eth7 is not attached",
+				Name: "dns", Listen: "203.0.113.10:53", Protocol: "udp", Forward: "dnat", Rung: view.RungProxy, Reason: "backend 10.3.0.2:53: eth7 is not attached",
 				StandbyReason: "this host listens there itself", Backends: []view.Backend{{Address: "10.3.0.2:53", Up: true}},
 			},
 		},

@@ -21,7 +21,7 @@ func (s *Status) Write(w io.Writer) error {
 		rows   [][]string
 	}{
 		{[]string{"INTERFACE", "MODE", "PROGRAM", "REASON"}, s.interfaces()},
-		{[]string{"SERVICE", "LISTEN", "PROTOCOL", "RUNG", "STANDBY", "REASON"}, s.serviceRows()},
+		{[]string{"SERVICE", "LISTEN", "PROTOCOL", "FORWARD", "RUNG", "STANDBY", "REASON"}, s.serviceRows()},
 		{[]string{"SERVICE", "BACKEND", "WEIGHT", "HEALTH", "SINCE", "LAST ERROR"}, s.backendRows()},
 		{[]string{"MAP", "ENTRIES", "MEMORY"}, s.memory()},
 	} {
@@ -115,7 +115,7 @@ func (s *Status) serviceRows() (rows [][]string) {
 				standby = "no: " + oneLine(v.StandbyReason)
 			}
 		}
-		rows = append(rows, []string{v.Name, v.Listen, string(v.Protocol), string(v.Rung), standby, oneLine(v.Reason)})
+		rows = append(rows, []string{v.Name, v.Listen, string(v.Protocol), string(v.Forward), string(v.Rung), standby, oneLine(v.Reason)})
 	}
 	return rows
 }

@@ -1,0 +1,123 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"fairlead/userspace/host"
+	"fairlead/userspace/model"
+)
+
+// ErrFullNAT says that the host cannot give backends the sources that full-NAT
+// services need.
+var ErrFullNAT = errors.New("full-nat")
+
+// errNoSource says that the host does not know what to send from.
+var errNoSource = errors.New("no source address")
+
+// fullNATBackends returns the backends of full-NAT services that need a source.
+func fullNATBackends(state *model.State) []netip.Addr {
+	s := model.State{}
+	for i := range state.Services {
+		if state.Services[i].Forward == model.ForwardFullNAT {
+			s.Services = append(s.Services, state.Services[i])
+		}
+	}
+	return backendAddresses(&s)
+}
+
+// sourcesOf returns what a backend of a full-NAT service sees. The error wraps
+// [host.ErrNoRoute] or errNoSource if the host cannot tell.
+func sourcesOf(ways *host.Routes, nat model.FullNAT, backend netip.Addr) ([]netip.Addr, error) {
+	if len(nat.Addresses) > 0 {
+		return nat.Addresses, nil
+	}
+	r, err := ways.To(backend)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Source.IsValid() {
+		return nil, fmt.Errorf("%s: %w", backend, errNoSource)
+	}
+	return []netip.Addr{r.Source}, nil
+}
+
+// setSources fills in what the backends of full-NAT services see by now. One
+// whose route has gone keeps what it saw.
+func setSources(ways *host.Routes, state *model.State, sources map[netip.Addr][]netip.Addr) error {
+	for _, b := range fullNATBackends(state) {
+		s, err := sourcesOf(ways, state.FullNAT, b)
+		switch {
+		case err == nil:
+			sources[b] = s
+		case !errors.Is(err, host.ErrNoRoute) && !errors.Is(err, errNoSource):
+			return err
+		}
+	}
+	return nil
+}
+
+// FullNATFaults returns one line for each thing on this host that keeps full-NAT
+// services from working, with what to do.
+func FullNATFaults(state *model.State) ([]string, error) {
+	backends := fullNATBackends(state)
+	if len(backends) == 0 {
+		return nil, nil
+	}
+	var ways host.Routes
+	lines, err := addressFaults(&ways, state.FullNAT.Addresses)
+	if err != nil {
+		return nil, err
+	}
+	used := slices.Clone(state.FullNAT.Addresses)
+	for _, b := range backends {
+		s, err := sourcesOf(&ways, state.FullNAT, b)
+		switch {
+		case err == nil:
+			used = append(used, s...)
+		case errors.Is(err, host.ErrNoRoute), errors.Is(err, errNoSource):
+			lines = append(lines, fmt.Sprintf("there is no source address towards backend %s: add a route to it, or set full-nat.addresses", b))
+		default:
+			return nil, err
+		}
+	}
+	nat := state.FullNAT.WithDefaults()
+	ports := host.PortRange{First: nat.First, Last: nat.Last}
+	fault, err := host.SourcePortsFault(ports, used)
+	if err != nil {
+		return nil, err
+	}
+	if fault != "" {
+		lines = append(lines, fmt.Sprintf("ports %s: %s", ports, fault))
+	}
+	return lines, nil
+}
+
+// addressFaults finds configured addresses that the host does not have.
+func addressFaults(ways *host.Routes, addrs []netip.Addr) (lines []string, err error) {
+	for _, a := range addrs {
+		local, err := ways.IsLocal(a)
+		if err != nil {
+			return nil, err
+		}
+		if !local {
+			lines = append(lines, fmt.Sprintf("%s is not an address of this host: put it on an interface, or take it out of full-nat.addresses", a))
+		}
+	}
+	return lines, nil
+}
+
+// checkFullNAT refuses a state whose full-NAT services could not work.
+func checkFullNAT(state *model.State) error {
+	lines, err := FullNATFaults(state)
+	if err != nil || len(lines) == 0 {
+		return err
+	}
+	errs := make([]error, len(lines))
+	for i, l := range lines {
+		errs[i] = fmt.Errorf("%w: %s", ErrFullNAT, l)
+	}
+	return errors.Join(errs...)
+}
