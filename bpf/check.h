@@ -19,7 +19,8 @@ enum twin_found {
 static __noinline enum twin_found tend_twin(const struct packet *p, struct flow *f)
 {
 	struct flow_key at = twin_key(f, p->key.proto);
-	struct flow *twin = find(&at);
+	struct stamp stamp = {};
+	struct flow *twin = find(&at, &stamp);
 	struct stamp *touched = twin ? stamp_at(twin) : NULL;
 	struct stamp *own = stamp_at(f);
 	struct hop hop;
@@ -29,8 +30,6 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 		return TWIN_OURS;
 	}
 	if (touched) {
-		struct stamp stamp = read_stamp(touched);
-
 		if (is_live(&p->when, twin, stamp))
 			return TWIN_TAKEN;
 		delete_pair(p, &at, twin, stamp);
@@ -68,6 +67,7 @@ static __noinline int check(const struct packet *p, struct flow *f)
 {
 	enum fitness fitness = judge(p, f);
 	enum twin_found found;
+	struct stamp ts = {};
 	struct flow *twin;
 	int v;
 
@@ -82,7 +82,7 @@ static __noinline int check(const struct packet *p, struct flow *f)
 	f->checked = p->when.now;
 	f->epoch = p->when.epoch;
 	f->idle = idle_of(p->control, p->key.proto, state_of(p->stamp));
-	twin = found == TWIN_OURS ? find_twin(&p->key, f) : NULL;
+	twin = found == TWIN_OURS ? find_twin(&p->key, f, &ts) : NULL;
 	if (twin)
 		twin->idle = f->idle;
 	return NEXT_STEP;

@@ -57,22 +57,22 @@ static __always_inline struct backend *next_backend(struct flow *e, __u64 run, b
 	return b;
 }
 
-/* winner returns the entry at key, if another CPU has made it meanwhile. */
-static __always_inline struct flow *winner(const struct moment *m, const struct flow_key *key)
+/* winner returns the entry at key, with its stamp, if another CPU has made it meanwhile. */
+static __always_inline struct flow *winner(const struct moment *m, const struct flow_key *key,
+					   struct stamp *was)
 {
-	struct flow *f = find(key);
+	struct flow *f = find(key, was);
 
-	return f && counts(m, f, stamp_of(f)) ? f : NULL;
+	return f && counts(m, f, *was) ? f : NULL;
 }
 
 /* follow_winner is for who was second in making the same flow. */
 static __noinline int follow_winner(struct packet *p)
 {
-	struct flow *f = winner(&p->when, &p->key);
+	struct flow *f = winner(&p->when, &p->key, &p->stamp);
 
-	if (!f)
+	if (!f || !is_live(&p->when, f, p->stamp))
 		return DROP_TABLE_FULL;
-	p->stamp = stamp_of(f);
 	if (FAULT(47, false, true))
 		count_flow(f);
 	return forward(p, f, stamp_at(f));
@@ -91,7 +91,7 @@ static __always_inline __be16 other_port(__be16 port, __u32 k)
 __noinline int change_port(const struct moment *m, const struct flow_key *key, struct draft *d)
 {
 	struct flow_key *at;
-	struct stamp stamp;
+	struct stamp stamp = {};
 	struct flow *twin;
 
 	if (!m || !key || !d)
@@ -101,9 +101,8 @@ __noinline int change_port(const struct moment *m, const struct flow_key *key, s
 #pragma clang loop unroll(disable)
 	for (__u32 k = 1; k <= PORT_TRIES; k++) {
 		at->dport = d->to.sport = other_port(key->sport, k);
-		twin = find(at);
+		twin = find(at, &stamp);
 		if (twin) {
-			stamp = stamp_of(twin);
 			if (FAULT(84, is_live(m, twin, stamp), false))
 				continue;
 			delete_both(m, at, twin, word_of(stamp));
@@ -142,7 +141,7 @@ __noinline int choose_source(const struct moment *m, const struct flow_key *key,
 			     __u32 sources)
 {
 	const struct control *c;
-	struct stamp stamp;
+	struct stamp stamp = {};
 	struct flow *twin;
 	__u32 zero = 0;
 
@@ -154,13 +153,12 @@ __noinline int choose_source(const struct moment *m, const struct flow_key *key,
 		if (!draw_source(c, key, d, sources, k))
 			return DROP_TUPLE_TAKEN;
 		d->twin.key = reversed(&d->to);
-		twin = find(&d->twin.key);
+		twin = find(&d->twin.key, &stamp);
 		if (twin) {
-			stamp = stamp_of(twin);
 			if (FAULT(87, is_live(m, twin, stamp), false)) {
 				if (!names(twin, key))
 					continue;
-				if (winner(m, key))
+				if (winner(m, key, &stamp))
 					return NEXT_WINNER;
 			}
 			delete_entry(twin, stamp);
@@ -176,18 +174,17 @@ static __always_inline int clear_twin(struct packet *p, struct draft *d)
 {
 	struct flow_key *at = &d->twin.key;
 	struct flow *twin;
-	struct stamp stamp;
+	struct stamp stamp = {};
 
 	set_leaving(&d->forward, &p->key, &d->to);
 	*at = reversed(&d->to);
-	twin = find(at);
+	twin = find(at, &stamp);
 	if (!twin)
 		return NEXT_STEP;
-	stamp = stamp_of(twin);
 	if (FAULT(46, is_live(&p->when, twin, stamp), false)) {
 		if (!names(twin, &p->key))
 			return FAULT(85, change_port(&p->when, &p->key, d), DROP_TUPLE_TAKEN);
-		if (winner(&p->when, &p->key))
+		if (winner(&p->when, &p->key, &stamp))
 			return NEXT_WINNER;
 	}
 	delete_pair(p, at, twin, stamp);
@@ -195,14 +192,14 @@ static __always_inline int clear_twin(struct packet *p, struct draft *d)
 }
 
 /* make_flow is steps 10.4 to 10.6. DROP_TUPLE_TAKEN is not the end: another try may do. */
-static __always_inline int make_flow(struct packet *p, const struct draft *d)
+static __always_inline int make_flow(struct packet *p, struct draft *d)
 {
 	struct stamp stamp = {
 		.seen = p->when.now,
 		.era = p->when.era,
-		.life = life_of(DIR_FORWARD, 0, FLOW_NEW),
+		.life = p->key.proto == IPPROTO_UDP ? LIFE_UDP : 0, /* forward, no FIN, FLOW_NEW */
 	};
-	const struct flow *e = &d->forward;
+	struct flow *e = &d->forward;
 	int err = insert(p, e, stamp);
 	struct flow *f;
 
@@ -211,9 +208,9 @@ static __always_inline int make_flow(struct packet *p, const struct draft *d)
 	p->stamp = stamp;
 	err = make_twin(p, e, stamp, &d->back);
 	if (err) {
-		f = find(&p->key);
+		f = find(&p->key, &stamp);
 		if (f)
-			delete_entry(f, stamp_of(f));
+			delete_entry(f, stamp);
 		return err == -EEXIST ? DROP_TUPLE_TAKEN : DROP_TABLE_FULL;
 	}
 	count_flow(e);
@@ -261,13 +258,10 @@ static __always_inline bool may_try_again(int v)
 /* delete_stale deletes what is left at the packet's key of a flow that does not count. */
 static __always_inline void delete_stale(const struct packet *p)
 {
-	struct flow *f = find(&p->key);
-	struct stamp stamp;
+	struct stamp stamp = {};
+	struct flow *f = find(&p->key, &stamp);
 
-	if (!f)
-		return;
-	stamp = stamp_of(f);
-	if (!counts(&p->when, f, stamp))
+	if (f && !counts(&p->when, f, stamp))
 		delete_pair(p, &p->key, f, stamp);
 }
 

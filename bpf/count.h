@@ -4,10 +4,9 @@
 
 #include "packet.h"
 
-/* count_packet counts a packet of that direction and total length that f forwards. */
-static __always_inline void count_packet(const struct flow *f, __u8 dir, __u16 total)
+/* count_packet counts a packet of that direction and total length that goes to or from a backend. */
+static __always_inline void count_packet(__u32 backend, __u8 dir, __u16 total)
 {
-	__u32 backend = READ_ONCE(f->backend);
 	struct counters *n = bpf_map_lookup_elem(&backend_counters, &backend);
 
 	if (!n || FAULT(14, false, true))

@@ -47,7 +47,7 @@ static __always_inline struct stamp end_entry(const struct packet *p, struct flo
 	struct stamp is = was;
 
 	is.seen = p->when.now;
-	is.life = life_of(dir_of(was), fins_of(was), FLOW_RESET);
+	is.life = life_of(was, fins_of(was), FLOW_RESET);
 	if (at && swap_stamp(at, was, is))
 		f->idle = p->control->idle[IDLE_TCP_FIN];
 	return is;
@@ -57,6 +57,7 @@ static __always_inline struct stamp end_entry(const struct packet *p, struct flo
 static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitness fitness)
 {
 	bool forward = dir_of(p->stamp) == DIR_FORWARD;
+	struct stamp ts = {};
 	struct flow *twin;
 
 	if (p->key.proto == IPPROTO_UDP) {
@@ -72,8 +73,8 @@ static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitn
 		delete_pair(p, &p->key, f, p->stamp);
 		return DROP_FLOW_ENDED;
 	}
-	twin = find_twin(&p->key, f);
+	twin = find_twin(&p->key, f, &ts);
 	if (twin)
-		end_entry(p, twin, stamp_of(twin));
+		end_entry(p, twin, ts);
 	return reset_entry(p, f, end_entry(p, f, p->stamp));
 }

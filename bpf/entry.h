@@ -26,7 +26,6 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
 static __always_inline int make_twin(const struct packet *p, const struct flow *f,
 				     struct stamp stamp, const struct hop *hop)
 {
-	__u8 dir = dir_of(stamp) ^ FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0);
 	struct flow_key to = reversed(&p->key);
 	struct draft *d = draft();
 	struct flow *twin;
@@ -41,7 +40,7 @@ static __always_inline int make_twin(const struct packet *p, const struct flow *
 	twin->epoch = p->when.epoch;
 	set_leaving(twin, &twin->key, &to);
 	stamp.seen = p->when.now;
-	stamp.life = life_of(dir, fins_of(stamp), state_of(stamp));
+	stamp.life ^= FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0);
 	if (FAULT(20, false, true))
 		return 0;
 	return insert(p, twin, stamp);

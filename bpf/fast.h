@@ -36,6 +36,16 @@ static __always_inline bool is_plain(const struct iphdr *ip, const void *end)
 	return ip->protocol == IPPROTO_UDP && len >= sizeof(*udp) && sizeof(*ip) + len <= total;
 }
 
+/* may_begin says that a packet of a flow in this state may be a step to an established one. */
+static __always_inline bool may_begin(struct stamp s)
+{
+	if (state_of(s) == FLOW_NEW)
+		return dir_of(s) == DIR_REPLY;
+	if (state_of(s) != FLOW_ANSWERED)
+		return false;
+	return dir_of(s) == DIR_FORWARD || !(s.life & FAULT(92, LIFE_UDP, 0xff));
+}
+
 /* is_steady says that a plain packet, whose entry is f with this stamp, changes nothing but seen. */
 static __always_inline bool is_steady(const struct packet *p, const struct flow *f, struct stamp s)
 {
@@ -45,9 +55,8 @@ static __always_inline bool is_steady(const struct packet *p, const struct flow 
 		return false;
 	if (likely(state == FLOW_ESTABLISHED))
 		return true;
-	/* Of a packet whose flags have not been read, next_state expects the most. */
 	return state < FAULT(51, FLOW_CLOSED, FLOW_RESET + 1) && !is_disguised(f, s) &&
-	       next_state(0, 0, dir_of(s), state) == state;
+	       !may_begin(s);
 }
 
 /*
@@ -56,22 +65,25 @@ static __always_inline bool is_steady(const struct packet *p, const struct flow 
  * larger pieces than it was written in.
  */
 static __always_inline struct flow *find_fast(const struct control *c, const struct iphdr *ip,
-					      const void *ports, struct stamp **stamp)
+					      const void *ports, struct stamp **at,
+					      struct stamp *was)
 {
 	__u64 addrs = ip->saddr | (__u64)ip->daddr << 32;
 	__u64 rest = *(const __u32 *)ports | (__u64)ip->protocol << 32;
 	__u64 hash = hash_key(c, addrs, rest);
 	__u32 want = tag_of(hash) | READ_ONCE(c->era) << 16;
-	__u32 at = hash >> flow_shift;
-	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+	__u32 bucket = hash >> flow_shift;
+	struct bucket *b = bpf_map_lookup_elem(&flows, &bucket);
 
 	if (!b)
 		return NULL;
 	for (int i = 0; i < BUCKET_PLACES; i++) {
 		struct flow *f = &b->places[i];
 
-		*stamp = &b->stamps[i];
-		if ((*(const volatile __u32 *)&b->stamps[i].tag & 0xffffff) == want &&
+		/* The stamp is read first: while that is_still there, so is the key. */
+		*at = &b->stamps[i];
+		*was = read_stamp(*at);
+		if ((was->tag | (__u32)was->era << 16) == want &&
 		    *(__u64 *)&f->key.saddr == addrs && *(__u64 *)&f->key.sport == rest)
 			return f;
 	}
@@ -100,11 +112,10 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (unlikely(!c || READ_ONCE(c->mode) == FAULT(52, MODE_OFF, MODE_ON + 1)))
 		return NEXT_STEP;
-	f = find_fast(c, ip, tcp, &at);
+	f = find_fast(c, ip, tcp, &at, &s);
 	if (unlikely(!f))
 		return NEXT_STEP;
 	p.when = this_moment(c);
-	s = read_stamp(at);
 	if (unlikely(!is_steady(&p, f, s) || is_too_big(f, FAULT(71, bpf_ntohs(ip->tot_len), 0))))
 		return NEXT_STEP;
 	touch(&p, at);

@@ -91,11 +91,12 @@ static __always_inline bool goes_with(const struct moment *m, const struct flow 
 	return is_live(m, f, fs) || !is_live(m, twin, ts);
 }
 
-/* find_twin returns the twin of f, the entry at key; NULL when it has none. */
-static __always_inline struct flow *find_twin(const struct flow_key *key, const struct flow *f)
+/* find_twin returns the twin of f, the entry at key, with its stamp; NULL when it has none. */
+static __always_inline struct flow *find_twin(const struct flow_key *key, const struct flow *f,
+					      struct stamp *was)
 {
 	struct flow_key at = twin_key(f, key->proto);
-	struct flow *twin = find(&at);
+	struct flow *twin = find(&at, was);
 
 	return twin && names(twin, key) ? twin : NULL;
 }
@@ -104,17 +105,14 @@ static __always_inline struct flow *find_twin(const struct flow_key *key, const 
 __noinline int delete_both(const struct moment *m, const struct flow_key *key, struct flow *f,
 			   __u64 stamp)
 {
-	struct stamp fs = *(struct stamp *)&stamp, ts;
+	struct stamp fs = *(struct stamp *)&stamp, ts = {};
 	struct flow *twin;
 
 	if (!m || !key || !f || !claim(f, fs))
 		return 0;
-	twin = find_twin(key, f);
-	if (twin) {
-		ts = stamp_of(twin);
-		if (goes_with(m, f, fs, twin, ts))
-			delete_entry(twin, ts);
-	}
+	twin = find_twin(key, f, &ts);
+	if (twin && goes_with(m, f, fs, twin, ts))
+		delete_entry(twin, ts);
 	give_up(f);
 	return 0;
 }

@@ -35,6 +35,30 @@ static __always_inline bool must_check(const struct packet *p, const struct flow
 	       FAULT(86, is_disguised(f, p->stamp), false);
 }
 
+/* number_of returns the number that the segment acknowledges, or has acknowledged if it answers. */
+static __always_inline __u32 number_of(const struct packet *p, enum flow_dir dir)
+{
+	void *end = (void *)(long)p->ctx->data_end;
+	struct tcphdr *tcp = (void *)(long)p->ctx->data + ETH_HLEN + sizeof(struct iphdr);
+
+	if (p->key.proto != IPPROTO_TCP || (void *)(tcp + 1) > end)
+		return 0;
+	return dir == DIR_FORWARD ? bpf_ntohl(tcp->ack_seq) : bpf_ntohl(tcp->seq) + 1;
+}
+
+/* tell lets the packet play its part in the flow's life. */
+static __noinline void tell(const struct packet *p, struct flow *f)
+{
+	struct news n = {
+		.key = p->key,
+		.was = p->stamp,
+		.number = number_of(p, dir_of(p->stamp)),
+		.flags = p->flags,
+	};
+
+	advance(p, &n, f);
+}
+
 /* follow returns NEXT_STEP when the packet is to be forwarded by f, the entry at its key. */
 static __always_inline int follow(struct packet *p, struct flow *f)
 {
@@ -57,7 +81,7 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		if (v != NEXT_STEP)
 			return v;
 	}
-	advance(&p->key, f, p->flags);
+	tell(p, f);
 	at = stamp_at(f);
 	if (at)
 		touch(p, at);

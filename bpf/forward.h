@@ -38,13 +38,17 @@ static __always_inline int depart(struct xdp_md *ctx, void *data, const struct f
 				  const struct stamp *at, struct stamp was, __u32 *egress)
 {
 	struct iphdr *ip = data + ETH_HLEN;
+	__u32 ifindex = READ_ONCE(f->hop.ifindex);
+	__u32 backend = READ_ONCE(f->backend);
+	__u16 flags = READ_ONCE(f->hop.flags);
 
 	COPY(data, &f->hop, 12);
-	*egress = READ_ONCE(f->hop.ifindex);
+	barrier();
 	if (at && unlikely(!is_still(at, was)))
 		return DROP_FLOW_ENDED;
-	count_packet(f, dir_of(was), bpf_ntohs(ip->tot_len));
-	if (f->hop.flags & DEVICE_TX && *egress == ctx->ingress_ifindex)
+	*egress = ifindex;
+	count_packet(backend, dir_of(was), bpf_ntohs(ip->tot_len));
+	if (flags & DEVICE_TX && ifindex == ctx->ingress_ifindex)
 		return FORWARD_TX;
 	return FORWARD_REDIRECT;
 }

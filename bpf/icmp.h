@@ -134,9 +134,7 @@ static __noinline int follow_icmp(struct packet *p)
 		return at_vip(ip->daddr, PASS_ICMP);
 	read_key(&quoted, &q->ip, &q->ports);
 	p->key = reversed(&quoted);
-	f = find(&p->key);
-	if (f)
-		p->stamp = stamp_of(f);
+	f = find(&p->key, &p->stamp);
 	if (!f || !counts(&p->when, f, p->stamp) || state_of(p->stamp) == FLOW_RESET)
 		return icmp_without_flow(p, ip->daddr);
 	if (p->ttl <= 1)

@@ -43,10 +43,9 @@ static __always_inline int handle(struct packet *p)
 	v = parse(p);
 	if (unlikely(v != NEXT_STEP))
 		return v == NEXT_ICMP ? follow_icmp(p) : v;
-	f = find(&p->key);
+	f = find(&p->key, &p->stamp);
 	if (unlikely(!f))
 		return open_flow(p);
-	p->stamp = stamp_of(f);
 	if (unlikely(!counts(&p->when, f, p->stamp)))
 		return open_flow(p);
 	v = follow(p, f);

@@ -9,16 +9,36 @@
 
 #include "flow.h"
 
-/* next_state is the state that follows when neither RST nor FIN is set. */
-static __always_inline __u8 next_state(__u8 proto, __u8 flags, __u8 dir, __u8 state)
+/* struct word is what a packet says about its flow. */
+struct word {
+	__u8 proto;
+	__u8 flags; /* enum tcp_flag */
+	bool proof; /* it acknowledges what the backend has answered */
+};
+
+/* answers says that the backend has answered with this packet. */
+static __always_inline bool answers(struct word w)
+{
+	__u8 both = TCP_SYN | TCP_ACK;
+
+	return w.proto == IPPROTO_UDP || (w.flags & both) == both;
+}
+
+/*
+ * next_state is the state that follows when RST is not set: from the beginning
+ * to an established flow. Whoever forges an address never sees the backend's
+ * answer, and so cannot acknowledge it.
+ */
+static __always_inline __u8 next_state(struct word w, __u8 dir, __u8 state, __u8 fins)
 {
 	if (dir == DIR_REPLY)
-		return state == FLOW_NEW ? FLOW_ANSWERED : state;
+		return state == FLOW_NEW && FAULT(90, answers(w), true) ? FLOW_ANSWERED : state;
 	if (state != FLOW_ANSWERED)
 		return state;
-	if (proto == IPPROTO_TCP && FAULT(65, (flags & (TCP_SYN | TCP_ACK)) != TCP_ACK, false))
-		return state; /* whoever forges an address never sees what it would acknowledge */
-	return FLOW_ESTABLISHED;
+	if (w.proto == IPPROTO_TCP &&
+	    FAULT(65, (w.flags & (TCP_SYN | TCP_ACK)) != TCP_ACK || !w.proof, false))
+		return state;
+	return fins ? FLOW_FIN : FLOW_ESTABLISHED;
 }
 
 /* aborted is the state after a reset in direction dir. */
@@ -26,6 +46,8 @@ static __always_inline __u8 aborted(__u8 dir)
 {
 	return FLOW_ABORTED_FORWARD + dir;
 }
+
+#define BOTH_FINS (1 << DIR_FORWARD | 1 << DIR_REPLY)
 
 /* after_reset is the state that follows a reset: it may have been forged, see next_life(). */
 static __always_inline __u8 after_reset(__u8 dir, __u8 state)
@@ -37,67 +59,127 @@ static __always_inline __u8 after_reset(__u8 dir, __u8 state)
 	return state == aborted(dir ^ 1) ? FLOW_CLOSED : state;
 }
 
-/* next_life returns what a flow of which s is a stamp becomes by a packet. */
-static __always_inline __u8 next_life(__u8 proto, __u8 flags, struct stamp s)
+/*
+ * next_life returns the life that follows life by a packet; proof says that it
+ * acknowledges what the backend has answered. Global, as locate is.
+ */
+__noinline __u32 next_life(__u8 proto, __u8 flags, __u8 proof, __u8 life)
 {
+	struct word w = {.proto = proto, .flags = flags, .proof = proof};
+	struct stamp s = {.life = life};
 	__u8 dir = dir_of(s), fins = fins_of(s), state = state_of(s);
 
 	if (flags & TCP_RST)
-		return life_of(dir, fins, after_reset(dir, state));
+		return life_of(s, fins, after_reset(dir, state));
 	/* Who has really sent a reset says nothing more. */
 	if (state == aborted(FAULT(67, dir, dir ^ 1)) && proto == IPPROTO_TCP && !(flags & TCP_SYN))
 		state = fins ? FLOW_FIN : FLOW_ESTABLISHED;
+	state = next_state(w, dir, state, fins);
 	if (!(flags & FAULT(27, TCP_FIN, 0)))
-		return life_of(dir, fins, next_state(proto, flags, dir, state));
+		return life_of(s, fins, state);
 	fins |= 1 << dir;
-	if (fins == (1 << DIR_FORWARD | 1 << DIR_REPLY))
+	if (fins == BOTH_FINS)
 		state = FLOW_CLOSED;
-	else if (state < FLOW_CLOSED)
+	else if (state == FLOW_ESTABLISHED)
 		state = FLOW_FIN;
-	return life_of(dir, fins, state);
+	return life_of(s, fins, state);
 }
 
-/* set_life gives the entry f, which has this stamp, the life of its twin. */
-static __always_inline void set_life(const struct control *c, struct flow *f, struct stamp was,
-				     struct stamp twin)
+/* with_twin returns the life of an entry of which s is a stamp, when its twin's stamp is t. */
+static __always_inline __u8 with_twin(struct stamp s, struct stamp t)
 {
-	struct stamp *at = stamp_at(f);
-	struct stamp is = was;
+	__u8 fins = fins_of(s) | fins_of(t);
 
-	is.life = life_of(dir_of(was), fins_of(twin), state_of(twin));
-	if (at && swap_stamp(at, was, is))
-		f->idle = idle_of(c, f->key.proto, state_of(is));
+	return life_of(s, fins, fins == BOTH_FINS ? FLOW_CLOSED : state_of(t));
 }
 
 /*
- * advance changes f, the entry at key, and its twin by a packet with these
- * flags. The other side's FIN may come on another CPU at the same moment, so
- * the stamp is swapped, and read again if that fails. Global, as locate is.
+ * set_life gives the entry f the life of its twin; both are words of stamps, f's
+ * as it was when it was found. It is tried again while the stamp changes, since
+ * each packet of f changes seen. Global, as locate is.
  */
-__noinline int advance(const struct flow_key *key, struct flow *f, __u8 flags)
+__noinline int set_life(struct flow *f, __u64 found, __u64 twin)
 {
-	struct stamp was, is = {}, *at;
+	struct stamp was = *(struct stamp *)&found, is, cur, *at;
 	const struct control *c;
-	struct flow *twin;
 	__u32 zero = 0;
 
 	c = bpf_map_lookup_elem(&control, &zero);
 	at = f ? stamp_at(f) : NULL;
-	if (!key || !f || !c || !at)
+	if (!f || !c || !at)
 		return 0; /* unreachable */
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SWAP_TRIES; i++) {
+		cur = read_stamp(at);
+		if (cur.tag != was.tag || cur.era != was.era)
+			return 0;
+		is = cur;
+		is.life = with_twin(cur, *(struct stamp *)&twin);
+		if (!swap_stamp(at, cur, is))
+			continue;
+		f->idle = idle_of(c, f->key.proto, state_of(is));
+		return 0;
+	}
+	return 0;
+}
+
+/* struct news is a packet's part in the life of a flow, as advance takes it. */
+struct news {
+	struct flow_key key;
+	struct stamp was; /* the entry's when it was found */
+	__u32 number; /* what the packet acknowledges, or is to be acknowledged */
+	__u8 flags;
+	__u8 pad[3];
+};
+
+/*
+ * step swaps f's stamp for that after the packet, and returns its word; 0 if
+ * nothing changes. The other side's FIN may come on another CPU at the same
+ * moment. Global, as locate is.
+ */
+__noinline __u64 step(const struct news *n, struct flow *f)
+{
+	struct stamp was, is, *at = f ? stamp_at(f) : NULL;
+	bool proof;
+
+	if (!n || !f || !at)
+		return 0; /* unreachable */
+	proof = n->number - READ_ONCE(f->answer) <= FAULT(91, 0xffff, -1U);
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < SWAP_TRIES; i++) {
 		was = read_stamp(at);
+		if (was.tag != n->was.tag || was.era != n->was.era)
+			return 0;
 		is = was;
-		is.life = next_life(key->proto, flags, was);
+		is.life = next_life(n->key.proto, n->flags, proof, was.life);
 		if (is.life == was.life)
 			return 0;
 		if (swap_stamp(at, was, is))
-			break;
+			return word_of(is);
 	}
-	f->idle = idle_of(c, key->proto, state_of(is));
-	twin = find_twin(key, f);
-	if (twin && FAULT(28, true, false))
-		set_life(c, twin, stamp_of(twin), is);
 	return 0;
+}
+
+/* advance changes f, the entry at the packet's key, and its twin. */
+static __always_inline void advance(const struct packet *p, const struct news *n, struct flow *f)
+{
+	__u8 both = TCP_SYN | TCP_ACK;
+	bool answer = dir_of(n->was) == DIR_REPLY && eviction_of(n->was) == EVICT_UNANSWERED &&
+		      (n->flags & both) == both;
+	__u64 is = step(n, f);
+	struct stamp ts = {};
+	struct flow *twin;
+
+	if (!is && !answer)
+		return;
+	twin = find_twin(&n->key, f, &ts);
+	if (answer)
+		f->answer = n->number;
+	if (twin && answer)
+		twin->answer = n->number;
+	if (!is)
+		return;
+	f->idle = idle_of(p->control, n->key.proto, state_of(*(struct stamp *)&is));
+	if (twin && FAULT(28, true, false))
+		set_life(twin, word_of(ts), is);
 }

@@ -70,10 +70,12 @@ static __always_inline struct moment this_moment(const struct control *c)
 	};
 }
 
+#define AHEAD 60 /* seconds for which a tick is of the near future */
+
 /* tick_age returns how long ago t was; a tick from another CPU's near future is now. */
 static __always_inline __u32 tick_age(const struct moment *m, __u32 t)
 {
-	return t - m->now <= FAULT(1, m->hz, 0) ? 0 : m->now - t;
+	return t - m->now <= FAULT(1, AHEAD * m->hz, 0) ? 0 : m->now - t;
 }
 
 /* silence returns the ns since the agent's last sign of life; below 0 if that came just now. */

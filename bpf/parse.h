@@ -126,7 +126,7 @@ static __always_inline void read_key(struct flow_key *key, const struct iphdr *i
 }
 
 /* parse fills p, or returns the verdict of a packet that no flow can have. */
-static __always_inline int parse(struct packet *p)
+static __noinline int parse(struct packet *p)
 {
 	void *data = (void *)(long)p->ctx->data;
 	void *end = (void *)(long)p->ctx->data_end;

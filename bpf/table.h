@@ -17,7 +17,7 @@
 #define ENOSPC 28
 
 #define LOCK_TRIES 1024
-#define SWAP_TRIES 4
+#define SWAP_TRIES 16
 #define LASTING 60 /* seconds of silence for which a flow in use keeps its place */
 
 /* WORTHLESS is the score of a place that must not be taken: see score_of(). */
@@ -45,7 +45,9 @@ struct spot {
 /* hash_key returns the hash of a key, given as the two u64 that it is in memory. */
 static __always_inline __u64 hash_key(const struct control *c, __u64 addrs, __u64 rest)
 {
-	return addrs * c->hash_a + rest * c->hash_b;
+	__u64 g = addrs * c->hash_a + rest * c->hash_b;
+
+	return (g ^ FAULT(88, g >> 32, 0)) * c->hash_b;
 }
 
 static __always_inline __u16 tag_of(__u64 hash)
@@ -112,12 +114,13 @@ static __always_inline __u8 fins_of(struct stamp s)
 
 static __always_inline enum flow_state state_of(struct stamp s)
 {
-	return s.life >> 3;
+	return s.life >> 3 & 7;
 }
 
-static __always_inline __u8 life_of(__u8 dir, __u8 fins, __u8 state)
+/* life_of returns the life that follows s. */
+static __always_inline __u8 life_of(struct stamp s, __u8 fins, __u8 state)
 {
-	return dir | fins << 1 | state << 3;
+	return (s.life & (LIFE_UDP | 1)) | fins << 1 | state << 3;
 }
 
 /* is_still says that the place of the stamp at has the entry that it had then. */
@@ -151,8 +154,12 @@ static __always_inline struct stamp stamp_of(const struct flow *f)
 /* NOWHERE is the location of a key that has no entry. */
 #define NOWHERE (-1L)
 
-/* match returns the location of a key's entry in one bucket. */
-static __always_inline long match(const struct flow_key *key, __u32 at, __u16 tag)
+/*
+ * match returns the location of a key's entry in one bucket, and its stamp,
+ * which is read before the key: while that is_still there, so is the key.
+ */
+static __always_inline long match(const struct flow_key *key, __u32 at, __u16 tag,
+				  struct stamp *was)
 {
 	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
 
@@ -162,8 +169,10 @@ static __always_inline long match(const struct flow_key *key, __u32 at, __u16 ta
 	for (__u32 i = 0; i < BUCKET_PLACES; i++) {
 		struct stamp stamp = read_stamp(&b->stamps[i]);
 
-		if (stamp.tag == tag && stamp.era != ERA_FREE && same_key(&b->places[i].key, key))
-			return (__u64)at * BUCKET_PLACES + i;
+		if (stamp.tag != tag || stamp.era == ERA_FREE || !same_key(&b->places[i].key, key))
+			continue;
+		*was = stamp;
+		return (__u64)at * BUCKET_PLACES + i;
 	}
 	return NOWHERE;
 }
@@ -173,24 +182,24 @@ static __always_inline long match(const struct flow_key *key, __u32 at, __u16 ta
  * It is global so that the verifier looks at it once, and not for each way that
  * leads here.
  */
-__noinline long locate(const struct flow_key *key)
+__noinline long locate(const struct flow_key *key, struct stamp *was)
 {
 	__u32 zero = 0;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	struct spot s;
 	long found;
 
-	if (!key || !c)
+	if (!key || !was || !c)
 		return NOWHERE; /* unreachable */
 	s = spot_of(c, key);
-	found = match(key, s.first, s.tag);
-	return found == NOWHERE ? match(key, FAULT(56, s.second, s.first), s.tag) : found;
+	found = match(key, s.first, s.tag, was);
+	return found == NOWHERE ? match(key, FAULT(56, s.second, s.first), s.tag, was) : found;
 }
 
-/* find returns the entry of a key, or NULL. It may be one that does not count. */
-static __noinline struct flow *find(const struct flow_key *key)
+/* find returns the entry of a key, with its stamp, or NULL. It may be one that does not count. */
+static __always_inline struct flow *find(const struct flow_key *key, struct stamp *was)
 {
-	long found = locate(key);
+	long found = locate(key, was);
 	__u32 place = found & (BUCKET_PLACES - 1);
 	__u32 at = (__u64)found / BUCKET_PLACES;
 	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
@@ -216,34 +225,51 @@ static __always_inline bool counts(const struct moment *m, const struct flow *f,
 	return !is_due(m, f) || tick_age(m, stamp.seen) <= FAULT(10, READ_ONCE(f->idle), -1U);
 }
 
-/* eviction_of says what an entry would be evicted as. */
+/* KIND is where the kinds of two bits, by state, have that of one. */
+#define KIND(state, kind) ((kind) << 2 * (state))
+#define KINDS                                                                  \
+	(KIND(FLOW_ESTABLISHED, EVICT_SILENT) | KIND(FLOW_FIN, EVICT_SILENT) | \
+	 KIND(FLOW_CLOSED, EVICT_ENDED) | KIND(FLOW_RESET, EVICT_ENDED) |      \
+	 KIND(FLOW_ABORTED_FORWARD, EVICT_ENDED) | KIND(FLOW_ABORTED_REPLY, EVICT_ENDED))
+
+_Static_assert(EVICT_UNANSWERED == 0 && EVICT_MAX <= 4, "kinds have two bits");
+
+/* eviction_of says what an entry would be evicted as, without a branch. */
 static __always_inline enum eviction eviction_of(struct stamp stamp)
 {
-	switch (state_of(stamp)) {
-	case FLOW_NEW:
-	case FLOW_ANSWERED:
-		return EVICT_UNANSWERED;
-	case FLOW_ESTABLISHED:
-	case FLOW_FIN:
-		return FAULT(57, EVICT_SILENT, EVICT_ENDED);
-	default:
-		return EVICT_ENDED;
+	return FAULT(57, KINDS, KINDS & ~KIND(FLOW_ESTABLISHED, 3)) >> 2 * state_of(stamp) & 3;
+}
+
+/*
+ * class_of says how bad it is to evict an entry, and from which age on it may be:
+ * a client of UDP, other than one of TCP, never proves that its address is its own.
+ */
+static __always_inline __u64 class_of(const struct moment *m, struct stamp stamp, __u32 *from)
+{
+	if (eviction_of(stamp) != EVICT_SILENT) {
+		*from = FAULT(60, 1, 0);
+		return 1;
 	}
+	if (stamp.life & FAULT(89, LIFE_UDP, 0)) {
+		*from = m->hz;
+		return 2;
+	}
+	*from = FAULT(59, LASTING, 0) * m->hz;
+	return 3;
 }
 
 /* score_of says how bad it is to take a place, the least being the best to take. */
 static __always_inline __u64 score_of(const struct moment *m, struct stamp stamp)
 {
-	bool lasting = eviction_of(stamp) == EVICT_SILENT;
-	__u32 age = tick_age(m, stamp.seen);
+	__u32 age = tick_age(m, stamp.seen), from;
+	__u64 class;
 
 	if (stamp.era == ERA_BUSY)
 		return WORTHLESS;
 	if (stamp.era != m->era)
 		return FAULT(58, 0, stamp.era ? WORTHLESS : 0);
-	if (age < (lasting ? FAULT(59, LASTING, 0) * m->hz : FAULT(60, 1, 0)))
-		return WORTHLESS;
-	return (lasting ? 2ULL : 1ULL) << 32 | (FAULT(61, -1U, 0) ^ age);
+	class = class_of(m, stamp, &from);
+	return age < from ? WORTHLESS : class << 32 | (FAULT(61, -1U, 0) ^ age);
 }
 
 /*
@@ -284,7 +310,7 @@ static __always_inline void count_eviction(enum eviction kind)
 }
 
 /* take puts e into the best place for it: 0, -EEXIST, -ENOSPC, or -EAGAIN if that has just changed. */
-static __always_inline int take(const struct flow *e, struct stamp stamp, struct search *s,
+static __always_inline int take(struct flow *e, struct stamp stamp, struct search *s,
 				struct spot at)
 {
 	struct stamp busy = {.era = ERA_BUSY};
@@ -307,9 +333,9 @@ static __always_inline int take(const struct flow *e, struct stamp stamp, struct
 		return -EAGAIN;
 	if (s->score >> 32 && counts(&s->when, f, s->stamp))
 		count_eviction(eviction_of(s->stamp));
+	e->bucket = s->bucket;
+	e->place = place;
 	*f = *e;
-	f->bucket = s->bucket;
-	f->place = place;
 	stamp.tag = at.tag;
 	__sync_lock_test_and_set((__u64 *)__builtin_assume_aligned(&b->stamps[place], 8),
 				 word_of(stamp));
@@ -327,7 +353,7 @@ static __always_inline bool lock(__u32 *l)
 }
 
 /* insert_now is insert without rivals. */
-__noinline int insert_now(const struct flow *e, __u64 stamp, __u32 now, __u32 era, __u32 epoch)
+__noinline int insert_now(struct flow *e, __u64 stamp, __u32 now, __u32 era, __u32 epoch)
 {
 	struct stamp is = *(struct stamp *)&stamp;
 	struct draft *d = draft();
@@ -360,7 +386,7 @@ __noinline int insert_now(const struct flow *e, __u64 stamp, __u32 now, __u32 er
  * insert makes e an entry with this stamp, whose tag does not matter; -EEXIST
  * if there is one with its key, -ENOSPC if there is no place.
  */
-static __always_inline int insert(const struct packet *p, const struct flow *e, struct stamp stamp)
+static __always_inline int insert(const struct packet *p, struct flow *e, struct stamp stamp)
 {
 	env_race(p, &e->key);
 	return insert_now(e, word_of(stamp), p->when.now, p->when.era, p->when.epoch);

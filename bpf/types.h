@@ -205,10 +205,13 @@ struct flow {
 	__u32 backend;
 	__u32 backend_gen;
 	__u32 idle; /* ticks of silence that it survives */
+	__u32 answer; /* what the client must acknowledge, at least */
 	__u32 bucket; /* where it is itself */
 	__u8 place;
-	__u8 pad[3];
+	__u8 pad[7];
 };
+
+#define LIFE_UDP 0x40
 
 /*
  * struct stamp is what a place's entry is like, in one aligned u64 that is only
@@ -219,7 +222,7 @@ struct stamp {
 	__u32 seen; /* tick of the last packet, or of the twin's last check */
 	__u16 tag; /* of the key */
 	__u8 era; /* control's when the entry was made, or enum special_era */
-	__u8 life; /* enum flow_dir | fins << 1 | enum flow_state << 3; fins has a bit 1 << dir for each side */
+	__u8 life; /* enum flow_dir | fins << 1 | enum flow_state << 3 | LIFE_UDP; fins has a bit 1 << dir */
 };
 
 /* BUCKET_PLACES is how many entries a bucket holds. */

@@ -121,7 +121,7 @@ func stampOf(word uint64) Stamp {
 func (s *LBStamp) Dir() LBFlowDir { return LBFlowDir(s.Life & 1) }
 
 // State says how far the flow is.
-func (s *LBStamp) State() LBFlowState { return LBFlowState(s.Life >> 3) }
+func (s *LBStamp) State() LBFlowState { return LBFlowState(s.Life >> 3 & 7) }
 
 // countFlows returns the number of entries of a flow table, be it one of this
 // version's or a hash, as older ones had.

@@ -154,9 +154,10 @@ type LBFlow struct {
 	Backend    uint32
 	BackendGen uint32
 	Idle       uint32
+	Answer     uint32
 	Bucket     uint32
 	Place      uint8
-	Pad        [3]uint8
+	Pad        [7]uint8
 }
 
 type LBFlowDir uint32

@@ -34,13 +34,13 @@ static __always_inline void overwrite(struct flow *f, struct stamp *at, const st
 static __always_inline void env_race(const struct packet *p, const struct flow_key *key)
 {
 	const struct moment *m = &p->when;
-	const struct rival *r = bpf_map_lookup_elem(&rivals, key);
-	struct stamp *at;
+	struct rival *r = bpf_map_lookup_elem(&rivals, key);
+	struct stamp *at, was;
 	struct flow *f;
 
 	if (!r)
 		return;
-	f = find(key);
+	f = find(key, &was);
 	at = f ? stamp_at(f) : NULL;
 	if (at)
 		overwrite(f, at, r);

@@ -80,7 +80,7 @@ func flowOf(f m.Flow) loader.LBFlow {
 		Hop:     loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex, Flags: uint16(f.Hop.Flags), Mtu: f.Hop.MTU},
 		Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch,
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
-		L4Delta: rawPort(l4), IpDelta: rawPort(ip),
+		L4Delta: rawPort(l4), IpDelta: rawPort(ip), Answer: f.Answer,
 	}
 }
 
@@ -94,8 +94,17 @@ type rival struct {
 func rivalOf(f m.Flow) rival {
 	return rival{
 		Flow:  flowOf(f),
-		Stamp: loader.LBStamp{Seen: f.Seen, Era: uint8(f.Era), Life: f.Dir | f.Fins<<1 | f.State<<3},
+		Stamp: loader.LBStamp{Seen: f.Seen, Era: uint8(f.Era), Life: lifeOf(f)},
 	}
+}
+
+// lifeOf is a stamp's life.
+func lifeOf(f m.Flow) uint8 {
+	life := f.Dir | f.Fins<<1 | f.State<<3
+	if f.Key.Proto == m.UDP {
+		life |= 0x40 // LIFE_UDP
+	}
+	return life
 }
 
 // flowFrom is the entry as the model has it. Fault tells what the model does
@@ -108,15 +117,18 @@ func flowFrom(s loader.LBStamp, f loader.LBFlow) (flow m.Flow, fault string) {
 		Hop:   m.Hop{DMAC: f.Hop.Dmac, SMAC: f.Hop.Smac, Ifindex: f.Hop.Ifindex, Flags: uint32(f.Hop.Flags), MTU: f.Hop.Mtu},
 		Seen:  s.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: uint32(s.Era),
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
-		Dir: s.Life & 1, Fins: s.Life >> 1 & 3, State: s.Life >> 3,
+		Dir: s.Life & 1, Fins: s.Life >> 1 & 3, State: s.Life >> 3 & 7, Answer: f.Answer,
 	}
 	l4, ip := m.Delta(flow.Key, flow.Leave)
 	// 0 and 0xffff are the same number in one's complement.
 	if portFrom(f.L4Delta)%0xffff != l4%0xffff || portFrom(f.IpDelta)%0xffff != ip%0xffff {
 		fault = fmt.Sprintf("deltas of %v are %#04x and %#04x, want %#04x and %#04x", flow.Key, portFrom(f.L4Delta), portFrom(f.IpDelta), l4, ip)
 	}
-	if f.Pad != [3]uint8{} || k.Pad != [3]uint8{} {
+	if f.Pad != [7]uint8{} || k.Pad != [3]uint8{} {
 		fault = fmt.Sprintf("padding of %v is not zero", flow.Key)
+	}
+	if s.Life != lifeOf(flow) {
+		fault = fmt.Sprintf("life of %v is %#02x, want %#02x", flow.Key, s.Life, lifeOf(flow))
 	}
 	return flow, fault
 }

@@ -212,7 +212,13 @@ func (g *generator) tcp(l4 []byte, t m.Tuple) {
 	if len(l4) >= 24 && oneIn(g.r, 4) {
 		l4[12] = 6 << 4
 	}
-	l4[13] = pick(g.r, g.kinds(g.w.Find(t)))
+	f := g.w.Find(t)
+	be.PutUint32(l4[4:], g.r.Uint32())
+	be.PutUint32(l4[8:], g.r.Uint32())
+	if f != nil && !oneIn(g.r, 4) {
+		be.PutUint32(l4[8:], f.Answer+pick(g.r, []uint32{0, 0, 0, 1, 65535, 65536, 1<<32 - 1}))
+	}
+	l4[13] = pick(g.r, g.kinds(f))
 	if oneIn(g.r, 16) {
 		l4[13] = byte(g.r.Uint32())
 	}

@@ -93,4 +93,9 @@ var Faults = []Fault{
 	{85, "a client whose port is taken gets no other"},
 	{86, "an unanswered flow sends on with a source that is another's by now"},
 	{87, "a source of our own may be another flow's"},
+	{88, "the hash is not mixed"},
+	{89, "a UDP flow keeps its place as long as a connection"},
+	{90, "any packet of the backend is an answer"},
+	{91, "any acknowledgement establishes a flow"},
+	{92, "the fast path takes an answer that is sent again"},
 }

@@ -38,7 +38,7 @@ func checkRows() []row {
 // ended is a packet that is answered with a reset, since it has an ACK.
 func ended(name string, given func(*world)) row {
 	return row{name: name, given: given, want: loader.LBVerdictANSWER_RESET, frame: segment(client, web, ack),
-		out: resetTo(client, web, rst, 0x0a0b0c0d, 0)}
+		out: resetTo(client, web, rst, 0x01020305, 0)}
 }
 
 // endRows are flows whose service or backend is gone or down.
@@ -58,7 +58,7 @@ func endRows() []row {
 		})),
 		{name: "the backend's side is reset too", given: then(answered, backendDown, sends(segment(client, web, ack))),
 			want: loader.LBVerdictANSWER_RESET, frame: segment(back1, client, ack),
-			out: resetTo(back1, client, rst, 0x0a0b0c0d, 0)},
+			out: resetTo(back1, client, rst, 0x01020305, 0)},
 		{name: "a flow that has told both sides is no flow", want: loader.LBVerdictPASS_NO_FLOW,
 			given: then(answered, backendDown, sends(segment(client, web, ack))), frame: segment(client, web, ack)},
 		forwarded(ack).as("a service may keep flows of a backend that is down", then(answered, func(w *world) {

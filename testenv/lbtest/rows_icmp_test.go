@@ -54,7 +54,7 @@ func toldClient(quote []byte) []byte {
 // or, but for the TTL, as it was sent.
 func left(src, dst netip.AddrPort) []byte {
 	spec := testenv.FrameSpec{
-		Src: src, Dst: dst, TTL: 63, Payload: []byte("fairlead"), Flags: ack, Seq: 0x01020304, Ack: 0x0a0b0c0d,
+		Src: src, Dst: dst, TTL: 63, Payload: []byte("fairlead"), Flags: ack, Seq: 0x01020304, Ack: 0x01020305,
 	}
 	for _, at := range []netip.AddrPort{src, dst} {
 		if at == dns || at == dns1 {

@@ -32,7 +32,8 @@ type spot struct {
 
 // hashOf is rule 8, in words of its own.
 func hashOf(k loader.FlowKey) uint64 {
-	return (uint64(k.Saddr)|uint64(k.Daddr)<<32)*hashA + (uint64(k.Sport)|uint64(k.Dport)<<16|uint64(k.Proto)<<32)*hashB
+	g := (uint64(k.Saddr)|uint64(k.Daddr)<<32)*hashA + (uint64(k.Sport)|uint64(k.Dport)<<16|uint64(k.Proto)<<32)*hashB
+	return (g ^ g>>32) * hashB
 }
 
 func spotOf(k loader.FlowKey) spot {
@@ -126,6 +127,14 @@ func state(s loader.LBFlowState, silent uint32) func(*entry) {
 	return func(e *entry) { e.Stamp.Life, e.Stamp.Seen = life(0, s), now-silent }
 }
 
+// ofUDP is a UDP flow that looks like a dialogue.
+func ofUDP(silent uint32) func(*entry) {
+	return func(e *entry) {
+		state(loader.LBFlowStateFLOW_ESTABLISHED, silent)(e)
+		e.Stamp.Life |= 0x40 // LIFE_UDP
+	}
+}
+
 func ofAnotherEra(e *entry) { e.Stamp.Era = 2 }
 
 // expired is a stranger that does not count any more, but was in use.
@@ -174,6 +183,8 @@ func tableRows() []row {
 		evicts("ended").as("a flow that has ended gives way", all(state(loader.LBFlowStateFLOW_CLOSED, 1))),
 		evicts("ended").as("a flow that was reset gives way", all(state(loader.LBFlowStateFLOW_ABORTED_REPLY, 1))),
 		evicts("silent").as("a flow that is silent for a minute gives way", all(state(established, lasting))),
+		full("a UDP flow that is silent for a little less than a second keeps its place", all(ofUDP(hz-1))),
+		evicts("silent").as("a UDP flow that is silent for a second gives way", all(ofUDP(hz))),
 		forwarded(ack).as("an entry in the second bucket is found",
 			then(crowded(web, true, false, state(established, 10)), answered)),
 		forwarded(ack).as("the oldest gives way, not a younger one", youngerSurvives),

@@ -37,8 +37,13 @@ type row struct {
 // segment returns a TCP segment as the client or a backend sends it.
 func segment(src, dst netip.AddrPort, flags uint8) []byte {
 	return testenv.TCPFrame(testenv.FrameSpec{
-		Src: src, Dst: dst, Flags: flags, Seq: 0x01020304, Ack: 0x0a0b0c0d, Payload: []byte("fairlead"),
+		Src: src, Dst: dst, Flags: flags, Seq: 0x01020304, Ack: 0x01020305, Payload: []byte("fairlead"),
 	})
+}
+
+// numbered is a segment with these numbers.
+func numbered(src, dst netip.AddrPort, flags uint8, seq, ackSeq uint32) []byte {
+	return testenv.TCPFrame(testenv.FrameSpec{Src: src, Dst: dst, Flags: flags, Seq: seq, Ack: ackSeq})
 }
 
 func datagram(src, dst netip.AddrPort) []byte {
@@ -59,7 +64,7 @@ func toClient(from netip.AddrPort, flags uint8) []byte {
 func leaving(src, dst netip.AddrPort, flags uint8) []byte {
 	return testenv.TCPFrame(testenv.FrameSpec{
 		Src: src, Dst: dst, SrcMAC: testenv.MAC(router), TTL: 63,
-		Flags: flags, Seq: 0x01020304, Ack: 0x0a0b0c0d, Payload: []byte("fairlead"),
+		Flags: flags, Seq: 0x01020304, Ack: 0x01020305, Payload: []byte("fairlead"),
 	})
 }
 

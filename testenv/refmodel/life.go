@@ -6,14 +6,30 @@ func (m *Model) live(p *packet, f *Flow) {
 	if p.rst() {
 		state, fins = afterReset(f), f.Fins
 	}
+	twin, named := m.twin(f)
+	if f.Dir == Reply && (f.State == FlowNew || f.State == FlowAnswered) && p.tuple.Proto == TCP && p.answers() {
+		f.Answer = p.seq + 1
+		if named {
+			twin.Answer = f.Answer
+		}
+	}
 	if state == f.State && fins == f.Fins {
 		return
 	}
-	m.both(f, func(f *Flow) {
-		f.State = state
-		f.Fins = fins
-		f.Idle = m.timeout(p.tuple.Proto, state)
-	})
+	m.become(p, f, state, fins)
+	if named {
+		both := fins | twin.Fins
+		if both == 1<<Forward|1<<Reply {
+			state = FlowClosed
+		}
+		m.become(p, twin, state, both)
+	}
+}
+
+func (m *Model) become(p *packet, f *Flow, state, fins uint8) {
+	f.State = state
+	f.Fins = fins
+	f.Idle = m.timeout(p.tuple.Proto, state)
 }
 
 // abortedBy is the state that a reset in this direction leads to.
@@ -48,23 +64,29 @@ func afterPacket(p *packet, f *Flow) (state, fins uint8) {
 			state = FlowFin
 		}
 	}
+	switch {
+	case f.Dir == Reply && state == FlowNew && (!tcp || p.answers()):
+		state = FlowAnswered
+	case f.Dir == Forward && state == FlowAnswered && (!tcp || p.flags&(SYN|ACK) == ACK && p.ack-f.Answer <= 65535):
+		state = FlowEstablished
+		if fins != 0 {
+			state = FlowFin
+		}
+	}
 	if tcp && p.flags&FIN != 0 {
 		fins |= 1 << f.Dir
 		switch {
 		case fins == 1<<Forward|1<<Reply:
 			state = FlowClosed
-		case state != FlowClosed && state != FlowAbortedForward && state != FlowAbortedReply:
+		case state == FlowEstablished:
 			state = FlowFin
 		}
 	}
-	switch {
-	case f.Dir == Reply && state == FlowNew:
-		state = FlowAnswered
-	case f.Dir == Forward && state == FlowAnswered && (!tcp || p.flags&(SYN|ACK) == ACK):
-		state = FlowEstablished
-	}
 	return state, fins
 }
+
+// answers says that the segment is a SYN with an ACK.
+func (p *packet) answers() bool { return p.flags&(SYN|ACK) == SYN|ACK }
 
 // both changes an entry, and its twin if that names it.
 func (m *Model) both(f *Flow, change func(*Flow)) {

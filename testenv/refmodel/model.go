@@ -96,7 +96,7 @@ func (m *Model) pass(p *packet) Result {
 
 // age is how long ago the tick t was; a tick less than a second ahead is now.
 func (m *Model) age(t uint32) uint32 {
-	if ahead := t - m.Now; ahead <= m.Control.Hz {
+	if ahead := t - m.Now; ahead <= 60*m.Control.Hz {
 		return 0
 	}
 	return m.Now - t

@@ -44,7 +44,8 @@ func (m *Model) hash(key Tuple) uint64 {
 	le := binary.LittleEndian
 	addrs := uint64(le.Uint32(key.Src[:])) | uint64(le.Uint32(key.Dst[:]))<<32
 	rest := uint64(bits.ReverseBytes16(key.SPort)) | uint64(bits.ReverseBytes16(key.DPort))<<16 | uint64(key.Proto)<<32
-	return addrs*m.Control.HashA + rest*m.Control.HashB
+	g := addrs*m.Control.HashA + rest*m.Control.HashB
+	return (g ^ g>>32) * m.Control.HashB
 }
 
 // Home is where a key may stand: in either bucket, with the tag.
@@ -130,6 +131,7 @@ type rank int
 const (
 	free     rank = iota // or of another era
 	restless             // of a flow that has not begun or is over
+	unproven             // of any other UDP flow
 	silent               // of any other flow
 	kept                 // not to be had
 )
@@ -144,7 +146,9 @@ func (m *Model) rank(f *Flow) (rank, uint32) {
 	switch {
 	case evictionOf(f) != EvictSilent && age >= 1:
 		return restless, age
-	case evictionOf(f) == EvictSilent && age >= 60*m.Control.Hz:
+	case evictionOf(f) == EvictSilent && f.Key.Proto == UDP && age >= m.Control.Hz:
+		return unproven, age
+	case evictionOf(f) == EvictSilent && f.Key.Proto == TCP && age >= 60*m.Control.Hz:
 		return silent, age
 	}
 	return kept, 0

@@ -18,10 +18,11 @@ func TestHome(t *testing.T) {
 		buckets int
 		want    home
 	}{
-		// 0x0a7100cb_076433c6 + 0x6_5000409c is 0x0a7100d1_57647462.
-		{"no factors", 1, 1, 256, home{0x5764, 0x0a, 0x0a + 0x65}},
-		{"two factors", 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f, 32, home{0x861b, 29, 24}},
-		{"two buckets", 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f, 2, home{0x861b, 1, 0}},
+		// 0x0a7100cb_076433c6 + 0x6_5000409c is 0x0a7100d1_57647462,
+		// and 0x57647462 xor 0x0a7100d1 is 0x5d1574b3.
+		{"no factors", 1, 1, 256, home{0x5d15, 0x0a, 0x0a + 0x15}},
+		{"two factors", 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f, 32, home{0xaf0b, 5, 16}},
+		{"two buckets", 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f, 2, home{0xaf0b, 0, 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := &Model{Control: Control{HashA: test.a, HashB: test.b}, Flows: make(Table, test.buckets)}

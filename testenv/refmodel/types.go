@@ -188,6 +188,7 @@ type Flow struct {
 	Service, ServiceGen uint32
 	Backend, BackendGen uint32
 	Dir, State, Fins    uint8
+	Answer              uint32 // what the client must acknowledge
 }
 
 // TwinKey is the key of the entry of the other direction.

@@ -142,7 +142,7 @@ func (a *attempt) make(f Flow) (res Result, again bool) {
 		return verdict(DropTableFull), false
 	case exists:
 		first := a.Find(f.Key)
-		if !a.counts(first) {
+		if !a.counts(first) || first.over() {
 			return verdict(DropTableFull), false
 		}
 		return a.forward(a.p, first), false
