@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -137,9 +138,22 @@ func (b *build) fill(fill func(*Maps) error) error {
 		}
 	}
 	if b.plan.fates[LBMapControl] == fateDrop {
-		b.maps.control.SetMode(ModeOn) // the old switch cannot be read
+		b.maps.control.SetMode(oldMode(b.old.Control))
 	}
 	return nil
+}
+
+// oldMode returns the switch of a control map of another version, in which it
+// stands first too; on, if there is no such thing.
+func oldMode(control *ebpf.Map) Mode {
+	var raw []byte
+	if err := control.Lookup(uint32(0), &raw); err != nil || len(raw) < 4 {
+		return ModeOn
+	}
+	if m := Mode(binary.NativeEndian.Uint32(raw)); m < ModeOn {
+		return m
+	}
+	return ModeOn
 }
 
 // keepJournal saves the journal when only the size of its map has changed.

@@ -42,12 +42,10 @@ func present(maps *loader.Maps) (moment, error) {
 	return moment{now, c.Era(), c.Epoch(), c.Hz()}, err
 }
 
-// age returns the ticks since a tick. Another CPU's clock may be ahead.
+// age returns the ticks since a tick. One that is ahead is now: reading a large
+// table takes seconds, in which its flows have packets.
 func (m moment) age(tick uint32) uint32 {
-	if tick-m.now <= m.hz {
-		return 0
-	}
-	return m.now - tick
+	return uint32(max(0, int32(m.now-tick)))
 }
 
 // expired reports whether the datapath treats e as absent.
