@@ -1,7 +1,9 @@
 package testenv
 
 import (
+	"encoding/binary"
 	"fmt"
+	"net/netip"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -21,8 +23,13 @@ type FrameCounter struct {
 	counts *ebpf.Map
 }
 
+// Discard lets the host's frame counters that are made from now on throw away
+// what comes from a network, once it is counted: a flood never gets to the stack.
+func (h *Host) Discard(from netip.Prefix) { h.discard = from }
+
 // CountFrames attaches an XDP program to the interface that counts frames and
-// passes them on. Frames are counted before GRO, one by one.
+// passes them on, but for [Host.Discard]. Frames are counted before GRO, one by
+// one.
 func (h *Host) CountFrames(tb TB, iface string) *FrameCounter {
 	tb.Helper()
 	counts, err := ebpf.NewMap(&ebpf.MapSpec{
@@ -36,7 +43,7 @@ func (h *Host) CountFrames(tb TB, iface string) *FrameCounter {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "count_frames", Type: ebpf.XDP, AttachType: ebpf.AttachXDP,
 		Flags: unix.BPF_F_XDP_HAS_FRAGS, License: "MIT",
-		Instructions: countProgram(counts),
+		Instructions: countProgram(counts, h.discard),
 	})
 	if err != nil {
 		tb.Fatalf("load frame counter: %v", err)
@@ -83,25 +90,30 @@ func (c *FrameCounter) Counts() FrameCounts {
 	return FrameCounts{IPv4: n[0], IPv6: n[1], ARP: n[2], Other: n[3]}
 }
 
-// countProgram adds one to the count of the frame's Ethernet type.
-func countProgram(counts *ebpf.Map) asm.Instructions {
+// countProgram adds one to the count of the frame's Ethernet type: r1 frame, r2
+// its end, r6 index of the count, r7 action.
+func countProgram(counts *ebpf.Map, discard netip.Prefix) asm.Instructions {
 	const etherType = 12
-	return asm.Instructions{
+	insns := asm.Instructions{
 		asm.Mov.Imm(asm.R6, 3),
+		asm.Mov.Imm(asm.R7, 2),                   // XDP_PASS
 		asm.LoadMem(asm.R2, asm.R1, 4, asm.Word), // data_end
 		asm.LoadMem(asm.R1, asm.R1, 0, asm.Word), // data
 		asm.Mov.Reg(asm.R3, asm.R1),
-		asm.Add.Imm(asm.R3, 14),
+		asm.Add.Imm(asm.R3, ethLen),
 		asm.JGT.Reg(asm.R3, asm.R2, "count"),
 		asm.LoadMem(asm.R4, asm.R1, etherType, asm.Half),
 		asm.HostTo(asm.BE, asm.R4, asm.Half),
-		asm.Mov.Imm(asm.R6, 0),
-		asm.JEq.Imm(asm.R4, unix.ETH_P_IP, "count"),
 		asm.Mov.Imm(asm.R6, 1),
 		asm.JEq.Imm(asm.R4, unix.ETH_P_IPV6, "count"),
 		asm.Mov.Imm(asm.R6, 2),
 		asm.JEq.Imm(asm.R4, unix.ETH_P_ARP, "count"),
 		asm.Mov.Imm(asm.R6, 3),
+		asm.JNE.Imm(asm.R4, unix.ETH_P_IP, "count"),
+		asm.Mov.Imm(asm.R6, 0),
+	}
+	insns = append(insns, discardFrom(discard)...)
+	return append(insns,
 		asm.StoreMem(asm.RFP, -4, asm.R6, asm.Word).WithSymbol("count"),
 		asm.LoadMapPtr(asm.R1, counts.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
@@ -111,7 +123,27 @@ func countProgram(counts *ebpf.Map) asm.Instructions {
 		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
 		asm.Add.Imm(asm.R1, 1),
 		asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
-		asm.Mov.Imm(asm.R0, 2).WithSymbol("pass"), // XDP_PASS
+		asm.Mov.Reg(asm.R0, asm.R7).WithSymbol("pass"),
 		asm.Return(),
+	)
+}
+
+// discardFrom makes the action of an IPv4 frame from a network, if there is one,
+// XDP_DROP.
+func discardFrom(from netip.Prefix) asm.Instructions {
+	if !from.IsValid() {
+		return nil
+	}
+	const source = ethLen + 12
+	network, rest := from.Masked().Addr().As4(), 32-from.Bits()
+	return asm.Instructions{
+		asm.Add.Imm(asm.R3, ipv4Len),
+		asm.JGT.Reg(asm.R3, asm.R2, "count"),
+		asm.LoadMem(asm.R4, asm.R1, source, asm.Word),
+		asm.HostTo(asm.BE, asm.R4, asm.Word),
+		asm.RSh.Imm(asm.R4, int32(rest)),
+		asm.LoadImm(asm.R5, int64(binary.BigEndian.Uint32(network[:])>>rest), asm.DWord),
+		asm.JNE.Reg(asm.R4, asm.R5, "count"),
+		asm.Mov.Imm(asm.R7, 1), // XDP_DROP
 	}
 }

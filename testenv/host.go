@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -28,6 +29,8 @@ type Host struct {
 	ns   netns.NsHandle
 	// starts runs functions on a thread that lives as long as the host.
 	starts chan func()
+	// discard is for frame counters.
+	discard netip.Prefix
 }
 
 // NewHost returns a namespace with loopback up and nothing else. It skips the

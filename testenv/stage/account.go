@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,7 +37,7 @@ type Sums struct {
 	Stack    uint64 // IPv4 packets that the balancer's stack sent, at most
 	Arrived  uint64 // IPv4 frames at clients and backends
 	Failed   uint64 // redirects that were refused at once
-	Overflow uint64 // sent by XDP and refused by a device: its ring was full
+	Overflow uint64 // sent by either and refused by a device: the ring behind it was full
 }
 
 func (a Sums) sub(b Sums) Sums {
@@ -103,8 +104,15 @@ func (a *Account) readOnce() Sums {
 	n := Sums{
 		Verdicts: stats.Packets, XDP: stats.Kinds["forward"] + stats.Kinds["answer"], Dropped: stats.Kinds["drop"],
 		Stack:  a.s.StackCounter(a.s.Balancer, "Ip", "OutTransmits"),
-		Failed: lost.RedirectErrors, Overflow: lost.RedirectDrops + lost.TransmitDrops,
+		Failed: lost.RedirectErrors,
 	}
+	for _, link := range slices.Concat(a.s.ClientLinks, a.s.BackendLinks) {
+		_, refused := a.s.transmitted(a.s.Balancer, link)
+		n.Overflow += refused
+	}
+	// Under a flood both miss some: the watch, and devices with fewer queues
+	// than there are CPUs.
+	n.Overflow = max(n.Overflow, lost.RedirectDrops+lost.TransmitDrops)
 	for _, far := range [][]*testenv.FrameCounter{a.clients, a.backends} {
 		for _, c := range far {
 			n.Arrived += c.Counts().IPv4
@@ -112,7 +120,7 @@ func (a *Account) readOnce() Sums {
 	}
 	for _, hosts := range [][]*testenv.Host{a.s.Clients, a.s.Backends} {
 		for _, h := range hosts {
-			sent, refused := a.s.transmitted(h)
+			sent, refused := a.s.transmitted(h, testenv.Uplink)
 			n.Sent += sent
 			n.Refused += refused
 		}
@@ -122,10 +130,10 @@ func (a *Account) readOnce() Sums {
 
 // transmitted returns how many frames a host's cable took and refused. XDP is
 // attached at the other end, so no frame of the host is a large one.
-func (s *Stage) transmitted(h *testenv.Host) (sent, refused uint64) {
+func (s *Stage) transmitted(h *testenv.Host, link string) (sent, refused uint64) {
 	s.tb.Helper()
 	h.Do(s.tb, func() error {
-		l, err := netlink.LinkByName(testenv.Uplink)
+		l, err := netlink.LinkByName(link)
 		if err != nil {
 			return err
 		}
