@@ -111,10 +111,11 @@ func TestFullNATFlowsAreNotMixedUp(t *testing.T) {
 	for range 3 {
 		sources = append(sources, addSource(t, s, len(sources)))
 	}
+	s.Balancer.Sysctl(t, "net.ipv4.ip_local_reserved_ports", "32768-60999")
 	s.Configure(`
 interfaces: %s
 flow-table: 262144
-full-nat: {addresses: [%s, %s, %s, %s], ports: 1024-32767}
+full-nat: {addresses: [%s, %s, %s, %s], ports: 1024-65535}
 services: [{name: echo, listen: "%s:7000-%d", protocol: udp, forward: full-nat, backends: %s}]`,
 		s.Links(), sources[0], sources[1], sources[2], sources[3], vip, 7000+ports-1, s.BackendList(8080))
 	s.Loader("attach").OK(t)
@@ -218,7 +219,7 @@ func askAll(flows []*echoFlow) error {
 }
 
 func (f *echoFlow) ask() error {
-	if err := f.socket.SetDeadline(time.Now().Add(5*time.Second)); err != nil {
+	if err := f.socket.SetDeadline(time.Now().Add(stage.Patience)); err != nil {
 		return err
 	}
 	if _, err := f.socket.WriteToUDPAddrPort([]byte(f.id), f.to); err != nil {
