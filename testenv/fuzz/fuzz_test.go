@@ -124,7 +124,7 @@ func checkCoverage(t *testing.T, f *fuzzer) {
 		t.Errorf("no packet of %d was an ICMP error that was forwarded", f.packets)
 	}
 	t.Logf("%d flows got another port, %d a source of our own", f.seen.ports, f.seen.sources)
-	if least := uint64(f.packets / 500); f.seen.ports < least || f.seen.sources < least {
+	if least := uint64(f.packets / 1000); f.seen.ports < least || f.seen.sources < least {
 		t.Errorf("want at least %d flows of each", least)
 	}
 	for v, n := range f.seen.verdicts {

@@ -47,9 +47,13 @@ func raceWorld(n, buckets int) *world {
 	w.Listeners[m.Listener{Addr: vips[0], Port: 80, Proto: m.TCP}] = 0
 	w.Listeners[m.Listener{Addr: vips[0], Port: 80, Proto: m.UDP}] = 0
 	w.Turns[0] = 0
+	w.Control.SnatPort, w.Control.SnatPorts = 20000, 40000
+	for i, addr := range snats[:3] {
+		w.Snat[i] = addr
+	}
 	for i := range n {
 		w.Slots[i] = uint32(i)
-		w.Backends[i] = m.Backend{Addr: servers[i], Port: 80, State: m.BackendUp, Service: 0}
+		w.Backends[i] = m.Backend{Addr: servers[i], Port: 80, State: m.BackendUp, Service: 0, Sources: m.Run{Length: 3}}
 		w.fib[servers[i]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 1, byte(i)}, Ifindex: interfaces[0]}}
 	}
 	w.fib[clients[0]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 2, 0}, Ifindex: interfaces[0]}}
@@ -69,6 +73,7 @@ type race struct {
 	*kernel
 	w        *world
 	backends int
+	flags    uint8    // of the service
 	frames   [][]byte // first packets, one of each flow
 	turns    uint64   // taken before
 }
@@ -78,26 +83,33 @@ type race struct {
 func TestRace(t *testing.T) {
 	for _, backends := range []int{1, 2, 3} {
 		for _, proto := range []uint8{m.TCP, m.UDP} {
-			t.Run(fmt.Sprintf("%d backends, protocol %d", backends, proto), func(t *testing.T) {
-				r := &race{kernel: newKernel(t, 0), backends: backends}
-				for range 5 {
-					r.start(t, proto)
-					r.run(t, "new flows", false)
+			for _, flags := range []uint8{0, m.FlagFullNAT} {
+				t.Run(fmt.Sprintf("%d backends, protocol %d, flags %d", backends, proto, flags), func(t *testing.T) {
+					(&race{kernel: newKernel(t, 0), backends: backends, flags: flags}).all(t, proto)
+				})
+			}
+		}
+	}
+}
 
-					r.w.Control.Era++
-					r.update(t, partControl)
-					r.run(t, "flows of an earlier era", true)
+// all makes flows over what may be left of earlier ones.
+func (r *race) all(t *testing.T, proto uint8) {
+	t.Helper()
+	for range 5 {
+		r.start(t, proto)
+		r.run(t, "new flows", false)
 
-					r.w.Now += r.w.Control.Idle[0] + 1
-					r.update(t, partEnv)
-					r.run(t, "flows whose time was up", true)
+		r.w.Control.Era++
+		r.update(t, partControl)
+		r.run(t, "flows of an earlier era", true)
 
-					if proto == m.TCP {
-						r.close(t)
-						r.run(t, "flows that were closed", true)
-					}
-				}
-			})
+		r.w.Now += r.w.Control.Idle[0] + 1
+		r.update(t, partEnv)
+		r.run(t, "flows whose time was up", true)
+
+		if proto == m.TCP {
+			r.close(t)
+			r.run(t, "flows that were closed", true)
 		}
 	}
 }
@@ -106,6 +118,7 @@ func TestRace(t *testing.T) {
 func (r *race) start(t *testing.T, proto uint8) {
 	t.Helper()
 	r.w = raceWorld(r.backends, raceBuckets)
+	r.w.Services[0].Flags = r.flags
 	r.turns = r.w.Turns[0]
 	if err := r.reset(r.w); err != nil {
 		t.Fatal(err)
