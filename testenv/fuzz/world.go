@@ -154,6 +154,9 @@ func newRoute(r *rand.Rand) route {
 	if oneIn(r, 12) {
 		way.result = m.FIBResult(r.IntN(10))
 	}
+	if oneIn(r, 25) {
+		way.result = m.FIBNoNeigh
+	}
 	if oneIn(r, 100) {
 		way.result = -22
 	}
