@@ -271,6 +271,29 @@ func TestFullNATThatCannotWorkChangesNothing(t *testing.T) {
 	}
 }
 
+// Nobody watches over what loader attaches; an agent waits for the route.
+func TestFullNATBackendWithoutARoute(t *testing.T) {
+	s := fullNATStage(t, testenv.RigOptions{Backends: 1})
+	s.Configure(`
+interfaces: %s
+services: [{name: web, listen: %s:80, forward: full-nat, backends: [{address: 192.0.2.1:8080}, {address: %s:8080}], health: {type: none}}]`,
+		s.Links(), vip, s.BackendAddrs[0])
+	const want = "there is no source address towards backend 192.0.2.1: add a route"
+	if r := s.Loader("attach"); r.Code != 3 || !strings.Contains(r.Stderr, want) {
+		t.Errorf("attach: exit status %d, want 3 and %q:\n%s", r.Code, want, r.Stderr)
+	}
+	agent := s.StartAgent()
+	for range 3 {
+		if a, err := s.Get(0, web); err != nil || a.Message != "backend1" {
+			t.Errorf("answer of %q: %v", a.Message, err)
+		}
+	}
+	if v := s.Stats(); v.Forwarded.Flows != 3 {
+		t.Errorf("%d flows in the kernel, want 3: %v", v.Forwarded.Flows, v.Verdicts)
+	}
+	agent.Stop(syscall.SIGTERM)
+}
+
 func TestAgentKeepsFullNATSourcesTrue(t *testing.T) {
 	s := fullNATStage(t, testenv.RigOptions{Backends: 1})
 	configureFullNAT(s, "")

@@ -62,14 +62,24 @@ func setSources(ways *host.Routes, state *model.State, sources map[netip.Addr][]
 // FullNATFaults returns one line for each thing on this host that keeps full-NAT
 // services from working, with what to do.
 func FullNATFaults(state *model.State) ([]string, error) {
+	f, err := fullNATFaults(state)
+	return append(f.host, f.routes...), err
+}
+
+// faults are lines that say what to do.
+type faults struct {
+	host   []string // about addresses and ports
+	routes []string // about backends that have no source
+}
+
+func fullNATFaults(state *model.State) (f faults, err error) {
 	backends := fullNATBackends(state)
 	if len(backends) == 0 {
-		return nil, nil
+		return f, nil
 	}
 	var ways host.Routes
-	lines, err := addressFaults(&ways, state.FullNAT.Addresses)
-	if err != nil {
-		return nil, err
+	if f.host, err = addressFaults(&ways, state.FullNAT.Addresses); err != nil {
+		return f, err
 	}
 	used := slices.Clone(state.FullNAT.Addresses)
 	for _, b := range backends {
@@ -78,21 +88,18 @@ func FullNATFaults(state *model.State) ([]string, error) {
 		case err == nil:
 			used = append(used, s...)
 		case errors.Is(err, host.ErrNoRoute), errors.Is(err, errNoSource):
-			lines = append(lines, fmt.Sprintf("there is no source address towards backend %s: add a route to it, or set full-nat.addresses", b))
+			f.routes = append(f.routes, fmt.Sprintf("there is no source address towards backend %s: add a route to it, or set full-nat.addresses", b))
 		default:
-			return nil, err
+			return f, err
 		}
 	}
 	nat := state.FullNAT.WithDefaults()
 	ports := host.PortRange{First: nat.First, Last: nat.Last}
 	fault, err := host.SourcePortsFault(ports, used)
-	if err != nil {
-		return nil, err
-	}
 	if fault != "" {
-		lines = append(lines, fmt.Sprintf("ports %s: %s", ports, fault))
+		f.host = append(f.host, fmt.Sprintf("ports %s: %s", ports, fault))
 	}
-	return lines, nil
+	return f, err
 }
 
 // addressFaults finds configured addresses that the host does not have.
@@ -109,11 +116,17 @@ func addressFaults(ways *host.Routes, addrs []netip.Addr) (lines []string, err e
 	return lines, nil
 }
 
-// checkFullNAT refuses a state whose full-NAT services could not work.
-func checkFullNAT(state *model.State) error {
-	lines, err := FullNATFaults(state)
-	if err != nil || len(lines) == 0 {
+// checkFullNAT refuses a state whose full-NAT services could not work. A backend
+// without a source is an agent's business later: health knows about it, and the
+// route may come.
+func checkFullNAT(state *model.State, agent bool) error {
+	f, err := fullNATFaults(state)
+	if err != nil {
 		return err
+	}
+	lines := f.host
+	if !agent {
+		lines = append(lines, f.routes...)
 	}
 	errs := make([]error, len(lines))
 	for i, l := range lines {

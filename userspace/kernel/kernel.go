@@ -140,7 +140,7 @@ func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Option
 	if err != nil {
 		return nil, Report{}, err
 	}
-	if err := checkFullNAT(state); err != nil {
+	if err := checkFullNAT(state, o.Agent); err != nil {
 		return nil, Report{}, err
 	}
 	k := &Kernel{opts: o}
