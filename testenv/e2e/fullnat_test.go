@@ -271,6 +271,33 @@ func TestFullNATThatCannotWorkChangesNothing(t *testing.T) {
 	}
 }
 
+// Sources are there before a service needs them, and as long as it does.
+func TestSwitchingFullNATFailsNoConnection(t *testing.T) {
+	s := attached(t, testenv.RigOptions{})
+	talk, err := s.Dial(0, vip+":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	account := s.Account()
+	end := overAndOver(func() error {
+		_, err := s.Get(0, web)
+		return err
+	})
+	for range slow(5, 50) {
+		configureFullNAT(s, "")
+		s.Loader("attach").OK(t)
+		configure(s, "")
+		s.Loader("attach").OK(t)
+	}
+	if n, err := end(); err != nil || n == 0 {
+		t.Errorf("%d connections, then: %v", n, err)
+	}
+	if a, err := talk.Ask(); err != nil || !strings.HasPrefix(a.Client, s.ClientAddrs[0].String()+":") {
+		t.Errorf("the connection from before is seen as %q: %v", a.Client, err)
+	}
+	closeAccount(t, account)
+}
+
 // Nobody watches over what loader attaches; an agent waits for the route.
 func TestFullNATBackendWithoutARoute(t *testing.T) {
 	s := fullNATStage(t, testenv.RigOptions{Backends: 1})
