@@ -191,6 +191,18 @@ static __always_inline int clear_twin(struct packet *p, struct draft *d)
 	return NEXT_STEP;
 }
 
+/*
+ * is_ours says that the twin at key is that of the packet's entry: another CPU
+ * has found the entry without one, and made it.
+ */
+static __noinline bool is_ours(const struct packet *p, const struct flow_key *key)
+{
+	struct stamp stamp = {};
+	struct flow *twin = find(key, &stamp);
+
+	return twin && names(twin, &p->key) && counts(&p->when, twin, stamp);
+}
+
 /* make_flow is steps 10.4 to 10.6. DROP_TUPLE_TAKEN is not the end: another try may do. */
 static __always_inline int make_flow(struct packet *p, struct draft *d)
 {
@@ -207,6 +219,8 @@ static __always_inline int make_flow(struct packet *p, struct draft *d)
 		return err == -EEXIST ? follow_winner(p) : DROP_TABLE_FULL;
 	p->stamp = stamp;
 	err = make_twin(p, e, stamp, &d->back);
+	if (err == -EEXIST && is_ours(p, &d->twin.key))
+		err = 0;
 	if (err) {
 		f = find(&p->key, &stamp);
 		if (f)

@@ -157,6 +157,9 @@ func (a *attempt) make(f Flow) (res Result, again bool) {
 		a.Remove(f.Key)
 		return verdict(DropTableFull), false
 	case exists:
+		if twin := a.Find(reply.Key); a.counts(twin) && twin.TwinKey() == f.Key {
+			break // another CPU has made it from the forward entry
+		}
 		a.Remove(f.Key)
 		return verdict(DropTupleTaken), true
 	}
