@@ -113,11 +113,16 @@ __noinline int change_port(const struct moment *m, const struct flow_key *key, s
 	return DROP_TUPLE_TAKEN;
 }
 
-/* draw_source sets the k-th source that the client of key may have towards a backend. */
+/*
+ * draw_source sets the k-th source that the client of key may have towards a
+ * backend. Each client steps by a width of its own, so that none meets a row of
+ * others.
+ */
 static __always_inline bool draw_source(const struct control *c, const struct flow_key *key,
 					struct draft *d, __u32 sources, __u32 k)
 {
-	__u32 y = (__u32)hash_key(c, addrs_of(key), rest_of(key)) + k * PORT_STEP;
+	__u64 hash = hash_key(c, addrs_of(key), rest_of(key));
+	__u32 y = (__u32)hash + k * (hash >> 32 | 1);
 	__u32 n = sources & 0xffff, at;
 	__be32 *addr;
 
@@ -189,18 +194,6 @@ static __always_inline int clear_twin(struct packet *p, struct draft *d)
 	}
 	delete_pair(p, at, twin, stamp);
 	return NEXT_STEP;
-}
-
-/*
- * is_ours says that the twin at key is that of the packet's entry: another CPU
- * has found the entry without one, and made it.
- */
-static __noinline bool is_ours(const struct packet *p, const struct flow_key *key)
-{
-	struct stamp stamp = {};
-	struct flow *twin = find(key, &stamp);
-
-	return twin && names(twin, &p->key) && counts(&p->when, twin, stamp);
 }
 
 /* make_flow is steps 10.4 to 10.6. DROP_TUPLE_TAKEN is not the end: another try may do. */

@@ -45,3 +45,15 @@ static __always_inline int make_twin(const struct packet *p, const struct flow *
 		return 0;
 	return insert(p, twin, stamp);
 }
+
+/*
+ * is_ours says that the twin at key is that of the packet's entry: another CPU
+ * has found the entry without one, and made it.
+ */
+static __noinline bool is_ours(const struct packet *p, const struct flow_key *key)
+{
+	struct stamp stamp = {};
+	struct flow *twin = find(key, &stamp);
+
+	return twin && names(twin, &p->key) && counts(&p->when, twin, stamp);
+}

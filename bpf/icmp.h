@@ -117,6 +117,14 @@ static __always_inline void rewrite_error(struct iphdr *ip, const struct flow *f
 	ip->check = csum_update(ip->check, fold(addr_delta(&from, &to) + TTL_DELTA));
 }
 
+/* is_robbed says that the source of f's packets may be another flow's by now. */
+static __always_inline bool is_robbed(const struct packet *p, const struct flow *f)
+{
+	struct stamp ts = {};
+
+	return is_disguised(f, p->stamp) && !find_twin(&p->key, f, &ts);
+}
+
 /* follow_icmp is rule 9. */
 static __noinline int follow_icmp(struct packet *p)
 {
@@ -141,6 +149,8 @@ static __noinline int follow_icmp(struct packet *p)
 		return DROP_TTL;
 	if (judge(p, f) != FIT)
 		return FAULT(78, DROP_FLOW_ENDED, DROP_TTL);
+	if (FAULT(94, is_robbed(p, f), false))
+		return DROP_FLOW_ENDED;
 	rewrite_quote(p, q, end, f);
 	rewrite_error(ip, f, dir_of(p->stamp));
 	return depart(p->ctx, data, f, stamp_at(f), p->stamp, &p->egress);

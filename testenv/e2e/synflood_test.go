@@ -192,12 +192,12 @@ func askSoon(h *testenv.Host) error {
 	return err
 }
 
-type tally struct {
+type toll struct {
 	evictions [loader.Evictions]uint64
 	verdicts  [loader.Verdicts]uint64
 }
 
-func tallyOf(t *testing.T, s *stage.Stage) (n tally) {
+func tallyOf(t *testing.T, s *stage.Stage) (n toll) {
 	t.Helper()
 	inst, err := loader.Open(s.PinDir)
 	if err != nil {
@@ -213,7 +213,7 @@ func tallyOf(t *testing.T, s *stage.Stage) (n tally) {
 	return n
 }
 
-func (n tally) sub(m tally) string {
+func (n toll) sub(m toll) string {
 	text := "evictions"
 	for i, v := range n.evictions {
 		text += fmt.Sprintf(" %s %d", loader.Eviction(i), v-m.evictions[i])

@@ -98,4 +98,6 @@ var Faults = []Fault{
 	{90, "any packet of the backend is an answer"},
 	{91, "any acknowledgement establishes a flow"},
 	{92, "the fast path takes an answer that is sent again"},
+	{93, "a flow sends with a source that it could not keep"},
+	{94, "an ICMP error tells of a source that is another flow's by now"},
 }

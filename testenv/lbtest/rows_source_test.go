@@ -120,7 +120,8 @@ func natted(addrs, ports uint32) func(*world) {
 
 // drawn is the client's k-th source if there are two addresses with 64 ports.
 func drawn(k uint32) netip.AddrPort {
-	y := uint32(hashOf(flowKey(tcp, client, web))) + 7919*k
+	h := hashOf(flowKey(tcp, client, web))
+	y := uint32(h) + uint32(h>>32|1)*k
 	addr := []netip.AddrPort{own, own2}[y%2].Addr()
 	return netip.AddrPortFrom(addr, uint16(30000+y/2%64))
 }
@@ -175,6 +176,15 @@ func sourceRows() []row {
 	}
 }
 
+// homeless has lost the reply entry of the disguised flow, and there is no place for it.
+func homeless(w *world) {
+	w.tb.Helper()
+	w.deleteFlow(tcp, back1, own)
+	s := spotOf(flowKey(tcp, back1, own))
+	w.crowd(s.first, state(loader.LBFlowStateFLOW_ESTABLISHED, 0))
+	w.crowd(s.second, state(loader.LBFlowStateFLOW_ESTABLISHED, 0))
+}
+
 // disguisedRows are flows that have a source of our own: rules 2 and 9.
 func disguisedRows() []row {
 	one := natted(1, 1)
@@ -209,6 +219,10 @@ func disguisedRows() []row {
 		answer.as("an unanswered flow takes its source back", then(one, opened, func(w *world) {
 			w.deleteFlow(tcp, back1, own)
 		}, opened)),
+		{name: "an answered flow whose source finds no place", given: then(one, opened, sends(segment(back1, own, syn|ack)), homeless),
+			want: loader.LBVerdictDROP_TABLE_FULL, frame: segment(client, web, ack)},
+		{name: "an error about a source that is another's by now", given: then(settled, rob), want: loader.LBVerdictDROP_FLOW_ENDED,
+			frame: tellService(here)},
 		{name: "a client learns of its segment, and not from a source of ours", given: settled, want: loader.LBVerdictFORWARD_TX,
 			frame: icmp(testenv.FrameSpec{Src: hop, Dst: own}, unreach, there[:28]), out: toldClient(back[:28]),
 			counts: counted("2", "reply", 56)},

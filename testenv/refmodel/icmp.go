@@ -30,6 +30,9 @@ func (m *Model) icmp(p *packet) Result {
 	if gone, down := m.judge(f); gone || down {
 		return verdict(DropFlowEnded)
 	}
+	if _, named := m.twin(f); f.disguised() && !named {
+		return verdict(DropFlowEnded)
+	}
 	return m.forwardICMP(p, f, quoted)
 }
 

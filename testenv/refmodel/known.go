@@ -59,6 +59,9 @@ func (m *Model) check(p *packet, f *Flow) (Result, next) {
 		}
 		return m.answerReset(p, DropReplyLimit), stop
 	}
+	if !twinLives && f.disguised() {
+		return verdict(DropTableFull), stop
+	}
 	if v, ok := m.checkRoute(f); !ok {
 		return verdict(v), stop
 	}
@@ -132,7 +135,14 @@ func (m *Model) checkTwin(p *packet, f *Flow) (lives, lost bool) {
 	again.Dir = 1 - f.Dir
 	again.Checked = m.Now
 	again.Epoch = m.Control.Epoch
-	return m.insert(again) == made, false
+	switch m.insert(again) {
+	case made:
+		return true, false
+	case exists: // another CPU may have made it
+		t, named := m.twin(f)
+		return named && m.counts(t), false
+	}
+	return false, false
 }
 
 // holds says that an entry keeps its tuple from others.

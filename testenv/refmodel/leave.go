@@ -40,9 +40,10 @@ func (a *attempt) anotherPort(t Tuple) (Tuple, bool) {
 
 // sourceOfOurs is t with a source of this run that no other flow has.
 func (a *attempt) sourceOfOurs(t Tuple, run Run) (Tuple, bool) {
-	x := uint32(a.hash(a.p.tuple))
+	h := a.hash(a.p.tuple)
+	x, width := uint32(h), uint32(h>>32)|1
 	for k := range uint32(sourceTries) {
-		y := x + portStep*k
+		y := x + width*k
 		if run.Length == 0 || a.Control.SnatPorts == 0 {
 			return t, false
 		}

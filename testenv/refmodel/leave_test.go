@@ -80,10 +80,15 @@ func TestSourcesInTurn(t *testing.T) {
 	m.Control.SnatPorts = 3
 	m.Snat = []Addr{{}, own, web}
 	m.Backends[0].Sources.Length = 2
-	x := uint32(m.hash(tcpKey))
-	for k := range uint32(5) {
-		y := x + 7919*k
+	h := m.hash(tcpKey)
+	taken := map[Tuple]bool{}
+	for k := range uint32(16) {
+		y := uint32(h) + k*(uint32(h>>32)|1)
 		want := Tuple{Src: m.Snat[1+y%2], SPort: uint16(30000 + y/2%3), Dst: web, DPort: 8080, Proto: TCP}
+		if taken[want] {
+			continue
+		}
+		taken[want] = true
 		send(t, m, syn, SYN, ForwardRedirect)
 		if leave := m.Find(tcpKey).Leave; leave != want {
 			t.Fatalf("source %d is %v, want %v", k, leave, want)
