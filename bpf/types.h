@@ -167,7 +167,7 @@ struct flow_key {
 	__u8 pad[3];
 };
 
-/* enum flow_state is shared by the two entries of a flow. */
+/* enum flow_state is shared by the two entries of a flow. From FLOW_CLOSED on, it is over. */
 enum flow_state {
 	FLOW_NEW = 0, /* no answer yet */
 	FLOW_ANSWERED, /* by the backend; the client's address may be forged */

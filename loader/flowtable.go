@@ -123,6 +123,9 @@ func (s *LBStamp) Dir() LBFlowDir { return LBFlowDir(s.Life & 1) }
 // State says how far the flow is.
 func (s *LBStamp) State() LBFlowState { return LBFlowState(s.Life >> 3 & 7) }
 
+// Over says that the flow has come to its end: nobody waits for it.
+func (s *LBStamp) Over() bool { return s.State() >= LBFlowStateFLOW_CLOSED }
+
 // countFlows returns the number of entries of a flow table, be it one of this
 // version's or a hash, as older ones had.
 func countFlows(m *ebpf.Map) (n uint64, err error) {

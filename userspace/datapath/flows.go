@@ -121,13 +121,12 @@ func (r *rows) gone(f *loader.Entry) bool {
 func Collect(maps *loader.Maps) (live, freed int, err error) {
 	err = eachEntry(maps, func(t *loader.FlowTable, e *loader.Entry, at moment) bool {
 		at.era = maps.ControlView().Era() // read after the entry: one of a newer era is not dead
-		over := e.State() == loader.LBFlowStateFLOW_CLOSED || e.State() == loader.LBFlowStateFLOW_RESET
 		switch {
 		case at.expired(e) && (uint32(e.Era) != at.era || at.age(e.Seen)-e.Idle >= at.hz): // not at its edge
 			if t.Free(*e) {
 				freed++
 			}
-		case forward(e) && !over:
+		case forward(e) && !e.Over():
 			live++
 		}
 		return true

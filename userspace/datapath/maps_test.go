@@ -132,6 +132,7 @@ func TestFlowsThatCountAreSeenAndOthersCollected(t *testing.T) {
 		entry{100, 1000, at.era, loader.LBFlowDirDIR_FORWARD, closed, 1},
 		entry{100, 1000, at.era, loader.LBFlowDirDIR_FORWARD, answered, 2}, // gone, but nobody has told it
 		entry{1000, 100, uint32(loader.LBSpecialEraERA_BUSY), loader.LBFlowDirDIR_FORWARD, answered, 1},
+		entry{100, 1000, at.era, loader.LBFlowDirDIR_FORWARD, loader.LBFlowStateFLOW_ABORTED_REPLY, 1},
 	)
 	var got []FlowView
 	if err := Flows(maps, func(v FlowView) bool { got = append(got, v); return true }); err != nil {
@@ -144,13 +145,13 @@ func TestFlowsThatCountAreSeenAndOthersCollected(t *testing.T) {
 			State: state, Idle: 100, Left: 900,
 		}
 	}
-	want := []FlowView{view(1, "answered"), view(5, "closed")}
+	want := []FlowView{view(1, "answered"), view(5, "closed"), view(8, "aborted")}
 	options := cmp.Options{cmpopts.EquateComparable(netip.AddrPort{}), cmpopts.EquateApprox(0, 60)} // a slow machine is one
 	if diff := cmp.Diff(want, got, options); diff != "" {
 		t.Errorf("flows (-want +got):\n%s", diff)
 	}
-	if n, err := CountFlows(maps); err != nil || n != 3 {
-		t.Errorf("CountFlows = %d, %v, want 3", n, err)
+	if n, err := CountFlows(maps); err != nil || n != 4 {
+		t.Errorf("CountFlows = %d, %v, want 4", n, err)
 	}
 	for _, want := range []int{2, 0} { // the second time there is nothing to do
 		if live, freed, err := Collect(maps); err != nil || live != 2 || freed != want {
