@@ -181,7 +181,8 @@ static __always_inline void begin(const struct packet *p, struct flow *e, const 
 }
 
 /* choose is steps 9 to 11. */
-static __noinline int choose(struct packet *p, const struct service *s, __u32 row, struct draft *d)
+static __always_inline int choose(struct packet *p, const struct service *s, __u32 row,
+				  struct draft *d)
 {
 	bool all_up = all_count_as_up(p->control);
 	__u64 run = all_up ? READ_ONCE(s->slots_all) : READ_ONCE(s->slots);

@@ -23,8 +23,8 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
  * make_twin inserts the twin of f, the entry at the packet's key, which has this
  * stamp; hop is the twin's way out. It returns what insert does.
  */
-static __noinline int make_twin(const struct packet *p, const struct flow *f, struct stamp stamp,
-				const struct hop *hop)
+static __always_inline int make_twin(const struct packet *p, const struct flow *f,
+				     struct stamp stamp, const struct hop *hop)
 {
 	__u8 dir = dir_of(stamp) ^ FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0);
 	struct flow_key to = reversed(&p->key);
