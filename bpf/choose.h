@@ -154,8 +154,8 @@ __noinline int choose_source(const struct moment *m, const struct flow_key *key,
 	if (!m || !key || !d || !c)
 		return DROP_TUPLE_TAKEN; /* unreachable */
 #pragma clang loop unroll(disable)
-	for (__u32 k = 0; k < SOURCE_TRIES; k++) {
-		if (!draw_source(c, key, d, sources, k))
+	for (__u32 k = 0; k < 2 * SOURCE_TRIES; k++) {
+		if (!draw_source(c, key, d, sources, k % SOURCE_TRIES))
 			return DROP_TUPLE_TAKEN;
 		d->twin.key = reversed(&d->to);
 		twin = find(&d->twin.key, &stamp);
@@ -165,6 +165,8 @@ __noinline int choose_source(const struct moment *m, const struct flow_key *key,
 					continue;
 				if (winner(m, key, &stamp))
 					return NEXT_WINNER;
+			} else if (k < SOURCE_TRIES && FAULT(95, counts(m, twin, stamp), false)) {
+				continue; /* the backend may still be in TIME_WAIT */
 			}
 			delete_entry(twin, stamp);
 		}

@@ -62,10 +62,11 @@ func TestRunPassesOnWhatItIsTold(t *testing.T) {
 	}{
 		{"", daemon.Options{Config: path, PinDir: loader.DefaultDir, Grace: 10 * time.Second}},
 		{
-			"--pin-dir /p --run-dir /r -i a -i b --mode generic --force --set-sysctl --detach-on-exit --grace 3s",
+			"--pin-dir /p --run-dir /r -i a -i b --mode generic --force --set-sysctl --detach-on-exit --grace 3s --proxy-flows 5 --proxy-sockets 6",
 			daemon.Options{
 				Config: path, PinDir: "/p", RunDir: "/r", Interfaces: []string{"a", "b"}, Mode: model.XDPGeneric,
 				Force: true, SetSysctl: true, DetachOnExit: true, Grace: 3 * time.Second,
+				ProxyFlows: 5, ProxySockets: 6,
 			},
 		},
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 
 	"github.com/urfave/cli/v2"
 
@@ -30,6 +31,8 @@ func runCommand(w world) *cli.Command {
 			command.Bool("set-sysctl", "switch forwarding on where it is off, until detach"),
 			command.Bool("detach-on-exit", "take everything out of the kernel at the end"),
 			command.GraceFlag("let known connections and flows go on for `TIME` at most at the end"),
+			boundFlag("proxy-flows", "let the UDP proxies have `N` flows together"),
+			boundFlag("proxy-sockets", "let the proxies open `N` sockets for ranges of ports, beyond one for each service"),
 			command.PinDirFlag(),
 			command.RunDirFlag(),
 			command.Choice("log-format", "text", "write the log, on standard error, as `FORMAT`: text or json", "text", "json"),
@@ -55,12 +58,27 @@ func runAgent(c *cli.Context, w world) error {
 		SetSysctl:    c.Bool("set-sysctl"),
 		DetachOnExit: c.Bool("detach-on-exit"),
 		Grace:        c.Duration("grace"),
+		ProxyFlows:   int(c.Uint("proxy-flows")),
+		ProxySockets: int(c.Uint("proxy-sockets")),
 		Log:          newLog(w.errOut, c.String("log-format"), levels[c.String("log-level")]),
 	})
 	if c.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // asked to end
 	}
 	return err
+}
+
+// boundFlag bounds what the proxies take of the host; 0 leaves that to the agent.
+func boundFlag(name, usage string) cli.Flag {
+	f := command.Uint(name, 0, usage)
+	f.DefaultText = "16384, or what the host can spare"
+	f.Action = func(_ *cli.Context, n uint) error {
+		if n > math.MaxInt32 {
+			return command.Usagef("--%s is %d: use at most %d", name, n, math.MaxInt32)
+		}
+		return nil
+	}
+	return f
 }
 
 func newLog(w io.Writer, format string, level slog.Level) *slog.Logger {

@@ -100,4 +100,5 @@ var Faults = []Fault{
 	{92, "the fast path takes an answer that is sent again"},
 	{93, "a flow sends with a source that it could not keep"},
 	{94, "an ICMP error tells of a source that is another flow's by now"},
+	{95, "the source of a flow that has just ended is the next one's"},
 }

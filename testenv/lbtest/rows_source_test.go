@@ -164,6 +164,7 @@ func sourceRows() []row {
 		from(drawn(1)).as("the first source is taken", then(many, busy(1))),
 		from(drawn(15)).as("the last source", then(many, busy(15))),
 		from(own).as("a closed flow's source is free", then(one, taken(own, back1, closed))),
+		from(drawn(1)).as("the source of a flow that has just ended waits while there are others", then(many, taken(drawn(0), back1, closed))),
 		from(own).as("an idle flow's source is free", then(one, taken(own, back1, idle))),
 		from(own).as("a source towards another backend is free", then(one, taken(own, back2, asIs))),
 		from(own).as("the client's own tuple does not matter", then(one, taken(client, back1, asIs))),

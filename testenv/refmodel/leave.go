@@ -42,8 +42,8 @@ func (a *attempt) anotherPort(t Tuple) (Tuple, bool) {
 func (a *attempt) sourceOfOurs(t Tuple, run Run) (Tuple, bool) {
 	h := a.hash(a.p.tuple)
 	x, width := uint32(h), uint32(h>>32)|1
-	for k := range uint32(sourceTries) {
-		y := x + width*k
+	for k := range uint32(2 * sourceTries) {
+		y := x + width*(k%sourceTries)
 		if run.Length == 0 || a.Control.SnatPorts == 0 {
 			return t, false
 		}
@@ -53,8 +53,12 @@ func (a *attempt) sourceOfOurs(t Tuple, run Run) (Tuple, bool) {
 		}
 		t.Src = a.Snat[at]
 		t.SPort = a.Control.SnatPort + uint16(y/run.Length%uint32(a.Control.SnatPorts))
-		if twin := a.Find(t.Reverse()); twin != nil && a.holds(twin) && twin.TwinKey() != a.p.tuple {
+		twin := a.Find(t.Reverse())
+		if twin != nil && a.holds(twin) && twin.TwinKey() != a.p.tuple {
 			continue
+		}
+		if twin != nil && a.counts(twin) && twin.over() && k < sourceTries {
+			continue // the backend may still remember it
 		}
 		a.Remove(t.Reverse())
 		return t, true

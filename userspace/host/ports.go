@@ -32,8 +32,8 @@ const (
 // SourcePortsFault says why flows of the datapath may not have source ports of
 // a range, at these addresses of the host, and what to do; "" if they may. The
 // kernel must not give such a port to a connection of the host, and nobody may
-// listen there: XDP would take the packets.
-func SourcePortsFault(r PortRange, addrs []netip.Addr) (string, error) {
+// listen there, but the sockets that are ours: XDP would take the packets.
+func SourcePortsFault(r PortRange, addrs []netip.Addr, ours func(Socket) bool) (string, error) {
 	if fault, err := ephemeralFault(r); fault != "" || err != nil {
 		return fault, err
 	}
@@ -43,7 +43,7 @@ func SourcePortsFault(r PortRange, addrs []netip.Addr) (string, error) {
 	}
 	for _, s := range sockets {
 		for _, a := range addrs {
-			if s.Clashes(a, r.First, r.Last, s.Protocol) {
+			if s.Clashes(a, r.First, r.Last, s.Protocol) && !ours(s) {
 				return fmt.Sprintf("a program of this host listens on %s port %d: choose ports among which nobody listens", s.Protocol, s.Addr.Port()), nil
 			}
 		}

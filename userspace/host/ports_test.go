@@ -52,15 +52,21 @@ func TestSourcePorts(t *testing.T) {
 			return err
 		}
 		defer l.Close()
+		own, err := net.Listen("tcp4", "127.0.0.1:20006")
+		if err != nil {
+			return err
+		}
+		defer own.Close()
 		for r, want := range map[PortRange]string{
 			{10000, 20004}: "",
 			{40000, 40999}: "",
 			{61000, 65535}: "",
 			{20000, 20010}: "listens on tcp port 20005",
+			{20006, 20010}: "",
 			{40500, 41500}: "ip_local_reserved_ports=40000-40999,40500-41500)",
 			{30000, 40000}: "gives ports 32768-40000",
 		} {
-			got, err := SourcePortsFault(r, []netip.Addr{here})
+			got, err := SourcePortsFault(r, []netip.Addr{here}, func(s Socket) bool { return s.Addr.Port() == 20006 })
 			if err != nil {
 				return err
 			}

@@ -78,7 +78,7 @@ func fullNATFaults(state *model.State) (f faults, err error) {
 		return f, nil
 	}
 	var ways host.Routes
-	if f.host, err = addressFaults(&ways, state.FullNAT.Addresses); err != nil {
+	if f.host, err = addressFaults(&ways, state); err != nil {
 		return f, err
 	}
 	used := slices.Clone(state.FullNAT.Addresses)
@@ -95,21 +95,34 @@ func fullNATFaults(state *model.State) (f faults, err error) {
 	}
 	nat := state.FullNAT.WithDefaults()
 	ports := host.PortRange{First: nat.First, Last: nat.Last}
-	fault, err := host.SourcePortsFault(ports, used)
+	fault, err := host.SourcePortsFault(ports, used, func(s host.Socket) bool { return isStandby(state, s) })
 	if fault != "" {
 		f.host = append(f.host, fmt.Sprintf("ports %s: %s", ports, fault))
 	}
 	return f, err
 }
 
-// addressFaults finds configured addresses that the host does not have.
-func addressFaults(ways *host.Routes, addrs []netip.Addr) (lines []string, err error) {
-	for _, a := range addrs {
+// isStandby reports whether a socket listens where a service does: it is that of
+// the service's standby proxy, or is looked at as a conflict with the service.
+func isStandby(state *model.State, s host.Socket) bool {
+	return slices.ContainsFunc(state.Services, func(v model.Service) bool {
+		return v.Protocol == s.Protocol && v.Listen.Addr() == s.Addr.Addr() && s.Addr.Port() >= v.Listen.Port() && s.Addr.Port() <= v.LastPort
+	})
+}
+
+// addressFaults finds configured addresses that the host neither has nor gets
+// as service addresses.
+func addressFaults(ways *host.Routes, state *model.State) (lines []string, err error) {
+	var added []netip.Addr
+	if state.Addresses != model.AddressesLeave {
+		added = addresses(state)
+	}
+	for _, a := range state.FullNAT.Addresses {
 		local, err := ways.IsLocal(a)
 		if err != nil {
 			return nil, err
 		}
-		if !local {
+		if !local && !slices.Contains(added, a) {
 			lines = append(lines, fmt.Sprintf("%s is not an address of this host: put it on an interface, or take it out of full-nat.addresses", a))
 		}
 	}
