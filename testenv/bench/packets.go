@@ -59,7 +59,8 @@ func newPacketBench(b *bench) *packetBench {
 		TB: b, host: r.Balancer, programs: coll.Programs, coll: coll, live: k.Instance().Program(), maps: k.Maps(),
 		syn:    testenv.TCPFrame(testenv.FrameSpec{Src: client, Dst: service, Flags: testenv.SYN}),
 		synAck: testenv.TCPFrame(testenv.FrameSpec{Src: backend, Dst: client, Flags: testenv.SYN | testenv.ACK}),
-		ack:    testenv.TCPFrame(testenv.FrameSpec{Src: client, Dst: service, Flags: testenv.ACK}),
+		// It acknowledges the SYN of the answer, or the flow would not be established.
+		ack: testenv.TCPFrame(testenv.FrameSpec{Src: client, Dst: service, Flags: testenv.ACK, Ack: 1}),
 	}
 	key := loader.FlowKey{
 		Saddr: native32(client.Addr()), Daddr: native32(vip), Sport: native16(client.Port()), Dport: native16(80), Proto: 6,
