@@ -24,7 +24,6 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 	struct stamp *touched = twin ? stamp_at(twin) : NULL;
 	struct stamp *own = stamp_at(f);
 	struct hop hop;
-	int err;
 
 	if (touched && names(twin, &p->key)) {
 		touched->seen = FAULT(36, p->when.now, touched->seen);
@@ -38,10 +37,7 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 	if (own)
 		own->seen = p->when.now; /* else it might give its place to its own twin */
 	way_back(p, &hop);
-	err = make_twin(p, f, p->stamp, &hop);
-	if (err == -EEXIST && is_ours(p, &at))
-		err = 0;
-	return err ? TWIN_MISSING : TWIN_OURS;
+	return make_twin(p, f, p->stamp, &hop) ? TWIN_MISSING : TWIN_OURS;
 }
 
 /* lose is the end of an entry whose tuple is another flow's by now. */

@@ -214,8 +214,6 @@ static __always_inline int make_flow(struct packet *p, struct draft *d)
 		return err == -EEXIST ? follow_winner(p) : DROP_TABLE_FULL;
 	p->stamp = stamp;
 	err = make_twin(p, e, stamp, &d->back);
-	if (err == -EEXIST && is_ours(p, &d->twin.key))
-		err = 0;
 	if (err) {
 		f = find(&p->key, &stamp);
 		if (f)

@@ -42,8 +42,8 @@ static __always_inline bool spend(const struct packet *p, const struct service *
 	if (left < p->when.hz)
 		return FAULT(83, false, true);
 	is.left = left - p->when.hz;
-	swap_credit(at, was,
-		    is); /* if another CPU was quicker, that makes no difference to this one */
+	/* If another CPU was quicker, that makes no difference to this packet. */
+	swap_credit(at, was, is);
 	return true;
 }
 

@@ -43,6 +43,17 @@ static __always_inline __u16 csum_update(__u16 old, __u16 delta)
 	return ~(__u16)(sum + FAULT(11, sum >> 16, 0));
 }
 
+/* update_udp leaves "no checksum" as it is, and never makes it (RFC 768). */
+static __always_inline void update_udp(struct udphdr *udp, __u16 delta)
+{
+	__u16 check;
+
+	if (!udp->check && FAULT(29, true, false))
+		return;
+	check = csum_update(udp->check, delta);
+	udp->check = check ? check : FAULT(30, 0xffff, 0);
+}
+
 /* csum_words adds n words to sum, not folded. n is a constant. */
 static __always_inline __u32 csum_words(const void *start, int n, __u32 sum)
 {

@@ -20,8 +20,28 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
 }
 
 /*
+ * insert_twin inserts the draft's twin, that of the packet's entry, and returns
+ * what insert does, but 0 as well if another CPU has found the entry without
+ * one, and made it.
+ */
+static __noinline int insert_twin(const struct packet *p, struct stamp stamp)
+{
+	struct draft *d = draft();
+	struct flow *twin;
+	int err;
+
+	if (!d)
+		return -ENOSPC; /* unreachable */
+	err = insert(p, &d->twin, stamp);
+	if (err != -EEXIST)
+		return err;
+	twin = find(&d->twin.key, &stamp);
+	return twin && names(twin, &p->key) && counts(&p->when, twin, stamp) ? 0 : err;
+}
+
+/*
  * make_twin inserts the twin of f, the entry at the packet's key, which has this
- * stamp; hop is the twin's way out. It returns what insert does.
+ * stamp; hop is the twin's way out. It returns what insert_twin does.
  */
 static __always_inline int make_twin(const struct packet *p, const struct flow *f,
 				     struct stamp stamp, const struct hop *hop)
@@ -43,17 +63,5 @@ static __always_inline int make_twin(const struct packet *p, const struct flow *
 	stamp.life ^= FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0);
 	if (FAULT(20, false, true))
 		return 0;
-	return insert(p, twin, stamp);
-}
-
-/*
- * is_ours says that the twin at key is that of the packet's entry: another CPU
- * has found the entry without one, and made it.
- */
-static __noinline bool is_ours(const struct packet *p, const struct flow_key *key)
-{
-	struct stamp stamp = {};
-	struct flow *twin = find(key, &stamp);
-
-	return twin && names(twin, &p->key) && counts(&p->when, twin, stamp);
+	return insert_twin(p, stamp);
 }

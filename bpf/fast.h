@@ -120,7 +120,7 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 		return NEXT_STEP;
 	touch(&p, at);
 	if (unlikely(ip->protocol == IPPROTO_UDP))
-		translate_udp((struct udphdr *)tcp, f);
+		update_udp((struct udphdr *)tcp, READ_ONCE(f->l4_delta));
 	else
 		translate_tcp(tcp, f);
 	return leave(ctx, data, f, at, s, egress);

@@ -6,17 +6,6 @@
 #include "csum.h"
 #include "unreachable.h"
 
-/* translate_udp leaves "no checksum" as it is, and never makes it (RFC 768). */
-static __always_inline void translate_udp(struct udphdr *udp, const struct flow *f)
-{
-	__u16 check;
-
-	if (!udp->check && FAULT(29, true, false))
-		return;
-	check = csum_update(udp->check, READ_ONCE(f->l4_delta));
-	udp->check = check ? check : FAULT(30, 0xffff, 0);
-}
-
 static __always_inline void translate_tcp(struct tcphdr *tcp, const struct flow *f)
 {
 	tcp->check = csum_update(tcp->check, READ_ONCE(f->l4_delta));
@@ -94,7 +83,7 @@ static __always_inline int forward(struct packet *p, const struct flow *f, const
 	if (unlikely(is_too_big(f, p->total)))
 		return refuse_big(p, ip, f);
 	if (p->key.proto == IPPROTO_UDP) {
-		translate_udp(udp, f);
+		update_udp(udp, READ_ONCE(f->l4_delta));
 	} else {
 		if ((void *)(tcp + 1) > end)
 			return DROP_MALFORMED; /* unreachable */

@@ -56,13 +56,10 @@ static __always_inline int icmp_without_flow(const struct packet *p, __be32 to)
 /* rewrite_udp and rewrite_tcp return what the change of a quoted checksum adds to ICMP's. */
 static __always_inline __u64 rewrite_udp(struct udphdr *udp, __u16 delta)
 {
-	__u16 old = udp->check, new;
+	__u16 old = udp->check;
 
-	if (!old)
-		return 0;
-	new = csum_update(old, delta);
-	udp->check = new ? new : 0xffff;
-	return (__u64)(__u16)~old + udp->check;
+	update_udp(udp, delta);
+	return old ? (__u64)(__u16)~old + udp->check : 0;
 }
 
 static __always_inline __u64 rewrite_tcp(const struct packet *p, struct tcphdr *tcp,

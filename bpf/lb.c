@@ -44,9 +44,7 @@ static __always_inline int handle(struct packet *p)
 	if (unlikely(v != NEXT_STEP))
 		return v == NEXT_ICMP ? follow_icmp(p) : v;
 	f = find(&p->key, &p->stamp);
-	if (unlikely(!f))
-		return open_flow(p);
-	if (unlikely(!counts(&p->when, f, p->stamp)))
+	if (unlikely(!f || !counts(&p->when, f, p->stamp)))
 		return open_flow(p);
 	v = follow(p, f);
 	if (likely(v == NEXT_STEP))

@@ -16,12 +16,15 @@ struct word {
 	bool proof; /* it acknowledges what the backend has answered */
 };
 
+static __always_inline bool is_syn_ack(__u8 flags)
+{
+	return (flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+}
+
 /* answers says that the backend has answered with this packet. */
 static __always_inline bool answers(struct word w)
 {
-	__u8 both = TCP_SYN | TCP_ACK;
-
-	return w.proto == IPPROTO_UDP || (w.flags & both) == both;
+	return w.proto == IPPROTO_UDP || is_syn_ack(w.flags);
 }
 
 /*
@@ -111,7 +114,7 @@ __noinline int set_life(struct flow *f, __u64 found, __u64 twin)
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SWAP_TRIES; i++) {
 		cur = read_stamp(at);
-		if (cur.tag != was.tag || cur.era != was.era)
+		if (!same_entry(cur, was))
 			return 0;
 		is = cur;
 		is.life = with_twin(cur, *(struct stamp *)&twin);
@@ -148,7 +151,7 @@ __noinline __u64 step(const struct news *n, struct flow *f)
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SWAP_TRIES; i++) {
 		was = read_stamp(at);
-		if (was.tag != n->was.tag || was.era != n->was.era)
+		if (!same_entry(was, n->was))
 			return 0;
 		is = was;
 		is.life = next_life(n->key.proto, n->flags, proof, was.life);
@@ -163,9 +166,8 @@ __noinline __u64 step(const struct news *n, struct flow *f)
 /* advance changes f, the entry at the packet's key, and its twin. */
 static __always_inline void advance(const struct packet *p, const struct news *n, struct flow *f)
 {
-	__u8 both = TCP_SYN | TCP_ACK;
 	bool answer = dir_of(n->was) == DIR_REPLY && eviction_of(n->was) == EVICT_UNANSWERED &&
-		      (n->flags & both) == both;
+		      is_syn_ack(n->flags);
 	__u64 is = step(n, f);
 	struct stamp ts = {};
 	struct flow *twin;

@@ -123,12 +123,16 @@ static __always_inline __u8 life_of(struct stamp s, __u8 fins, __u8 state)
 	return (s.life & (LIFE_UDP | 1)) | fins << 1 | state << 3;
 }
 
+/* same_entry says that two stamps of one place are of one entry. */
+static __always_inline bool same_entry(struct stamp a, struct stamp b)
+{
+	return a.tag == b.tag && a.era == b.era;
+}
+
 /* is_still says that the place of the stamp at has the entry that it had then. */
 static __always_inline bool is_still(const struct stamp *at, struct stamp was)
 {
-	struct stamp is = read_stamp(at);
-
-	return is.tag == was.tag && is.era == was.era;
+	return same_entry(read_stamp(at), was);
 }
 
 /* stamp_at returns where the stamp of f is; NULL never. */
@@ -142,13 +146,6 @@ static __always_inline struct stamp *stamp_at(const struct flow *f)
 		return NULL; /* unreachable */
 	barrier_var(place);
 	return &b->stamps[place];
-}
-
-static __always_inline struct stamp stamp_of(const struct flow *f)
-{
-	const struct stamp *at = stamp_at(f);
-
-	return at ? read_stamp(at) : (struct stamp){};
 }
 
 /* NOWHERE is the location of a key that has no entry. */
@@ -353,7 +350,7 @@ static __always_inline bool lock(__u32 *l)
 }
 
 /* insert_now is insert without rivals. */
-__noinline int insert_now(struct flow *e, __u64 stamp, __u32 now, __u32 era, __u32 epoch)
+__noinline int insert_now(const struct moment *m, struct flow *e, __u64 stamp)
 {
 	struct stamp is = *(struct stamp *)&stamp;
 	struct draft *d = draft();
@@ -363,12 +360,12 @@ __noinline int insert_now(struct flow *e, __u64 stamp, __u32 now, __u32 era, __u
 	int err = -EAGAIN;
 
 	c = bpf_map_lookup_elem(&control, &zero);
-	if (!e || !c || !d)
+	if (!m || !e || !c || !d)
 		return -ENOSPC; /* unreachable */
 	at = spot_of(c, &e->key);
 	d->search.key = e->key;
 	d->search.tag = at.tag;
-	d->search.when = (struct moment){.hz = c->hz, .now = now, .era = era, .epoch = epoch};
+	d->search.when = *m;
 	zero = at.first & (LOCKS - 1);
 	l = bpf_map_lookup_elem(&locks, &zero);
 	if (!l || !lock(l))
@@ -389,5 +386,5 @@ __noinline int insert_now(struct flow *e, __u64 stamp, __u32 now, __u32 era, __u
 static __always_inline int insert(const struct packet *p, struct flow *e, struct stamp stamp)
 {
 	env_race(p, &e->key);
-	return insert_now(e, word_of(stamp), p->when.now, p->when.era, p->when.epoch);
+	return insert_now(&p->when, e, word_of(stamp));
 }

@@ -33,7 +33,6 @@ static __always_inline void overwrite(struct flow *f, struct stamp *at, const st
 
 static __always_inline void env_race(const struct packet *p, const struct flow_key *key)
 {
-	const struct moment *m = &p->when;
 	struct rival *r = bpf_map_lookup_elem(&rivals, key);
 	struct stamp *at, was;
 	struct flow *f;
@@ -45,5 +44,5 @@ static __always_inline void env_race(const struct packet *p, const struct flow_k
 	if (at)
 		overwrite(f, at, r);
 	else
-		insert_now(&r->flow, word_of(r->stamp), m->now, m->era, m->epoch);
+		insert_now(&p->when, &r->flow, word_of(r->stamp));
 }

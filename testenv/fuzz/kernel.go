@@ -239,12 +239,15 @@ func (k *kernel) state() (s state, err error) {
 			return s, fmt.Errorf("read turns: %w", err)
 		}
 	}
-	if s.Verdicts, err = readSums(k.Maps[loader.LBMapVerdicts], int(m.VerdictMax)); err != nil {
+	verdicts, err := k.Sums(loader.LBMapVerdicts)
+	if err != nil {
 		return s, err
 	}
-	if s.Evictions, err = readSums(k.Maps[loader.LBMapEvictions], int(m.EvictMax)); err != nil {
+	evictions, err := k.Sums(loader.LBMapEvictions)
+	if err != nil {
 		return s, err
 	}
+	s.Verdicts, s.Evictions = verdicts[:m.VerdictMax], evictions[:m.EvictMax]
 	if s.BackendCounters, err = readCounters(k.Maps[loader.LBMapBackendCounters], numBackends); err != nil {
 		return s, err
 	}
@@ -276,21 +279,6 @@ func readSources(table *ebpf.Map) (map[m.Source]m.Credit, error) {
 		return nil, fmt.Errorf("read sources: %w", err)
 	}
 	return sources, nil
-}
-
-// readSums adds up the counts of all CPUs, row by row.
-func readSums(table *ebpf.Map, rows int) ([]uint64, error) {
-	sums := make([]uint64, rows)
-	for row := range sums {
-		var perCPU []uint64
-		if err := table.Lookup(uint32(row), &perCPU); err != nil {
-			return nil, fmt.Errorf("read %v: %w", table, err)
-		}
-		for _, n := range perCPU {
-			sums[row] += n
-		}
-	}
-	return sums, nil
 }
 
 func readCounters(table *ebpf.Map, rows int) ([]m.Counters, error) {

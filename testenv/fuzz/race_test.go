@@ -63,7 +63,7 @@ const (
 	raceBuckets = 1024 // more than they need
 	// raceDrops is how many packets of new flows may be dropped because their
 	// bucket's lock was held for too long: by a CPU that the host took away.
-	raceDrops = raceFlows / 2
+	raceDrops = raceFlows / 20
 )
 
 // A race has two CPUs that make the same flows at once.

@@ -127,5 +127,20 @@ func (d *Datapath) SetRoute(to netip.Addr, r Route) error {
 	return d.Maps[lbMapFibs].Put(to.As4(), r)
 }
 
+// Sums returns the rows of a per-CPU array of numbers, each summed over all CPUs.
+func (d *Datapath) Sums(name string) ([]uint64, error) {
+	sums := make([]uint64, d.Maps[name].MaxEntries())
+	for row := range sums {
+		var cpus []uint64
+		if err := d.Maps[name].Lookup(uint32(row), &cpus); err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		for _, n := range cpus {
+			sums[row] += n
+		}
+	}
+	return sums, nil
+}
+
 // Program returns the program, for those who time it.
 func (d *Datapath) Program() *ebpf.Program { return d.coll.Programs[lbProgFairlead] }

@@ -178,12 +178,8 @@ func TestEveryPacketIsCountedOnce(t *testing.T) {
 func verdictSum(w *world) uint64 {
 	w.tb.Helper()
 	sum := uint64(0)
-	for i := range w.Maps[loader.LBMapVerdicts].MaxEntries() {
-		var cpus []uint64
-		w.must(w.Maps[loader.LBMapVerdicts].Lookup(i, &cpus))
-		for _, n := range cpus {
-			sum += n
-		}
+	for _, n := range w.sums(loader.LBMapVerdicts) {
+		sum += n
 	}
 	return sum
 }

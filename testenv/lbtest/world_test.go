@@ -209,19 +209,11 @@ func (w *world) counters() map[string]uint64 {
 			n[name] += by
 		}
 	}
-	for v := range uint32(loader.Verdicts) {
-		var cpus []uint64
-		w.must(w.Maps[loader.LBMapVerdicts].Lookup(v, &cpus))
-		for _, c := range cpus {
-			add(loader.Verdict(v).String(), c)
-		}
+	for v, sum := range w.sums(loader.LBMapVerdicts) {
+		add(loader.Verdict(v).String(), sum)
 	}
-	for i, kind := range []string{"unanswered", "ended", "silent"} {
-		var cpus []uint64
-		w.must(w.Maps[loader.LBMapEvictions].Lookup(uint32(i), &cpus))
-		for _, c := range cpus {
-			add("evicted "+kind, c)
-		}
+	for kind, sum := range w.sums(loader.LBMapEvictions) {
+		add("evicted "+loader.Eviction(kind).String(), sum)
 	}
 	for row := range uint32(6) {
 		var cpus []loader.Counters
@@ -235,6 +227,14 @@ func (w *world) counters() map[string]uint64 {
 		}
 	}
 	return n
+}
+
+// sums is Sums, which must work.
+func (w *world) sums(name string) []uint64 {
+	w.tb.Helper()
+	sums, err := w.Sums(name)
+	w.must(err)
+	return sums
 }
 
 func addr32(a netip.Addr) uint32 {

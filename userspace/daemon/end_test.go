@@ -77,10 +77,7 @@ func TestEndWhileXDPIsOff(t *testing.T) {
 	b.configure(b.interfaces(), "services:\n", b.service("web", "tcp", 80))
 	b.start()
 	b.seen("native XDP", onRung(view.RungNative))
-	if err := os.Remove(filepath.Join(b.opts.PinDir, "link-client1")); err != nil {
-		t.Fatal(err)
-	}
-	b.seen("the proxy", onRung(view.RungProxy))
+	b.loseXDP()
 	b.stop() // attaches once more
 	b.wantOn()
 	b.opened(80)

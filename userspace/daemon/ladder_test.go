@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,10 +82,7 @@ func TestLostLinkComesBack(t *testing.T) {
 	b.configure(b.interfaces(), "services:\n", b.service("web", "tcp", 80))
 	b.start()
 	b.seen("native XDP", onRung(view.RungNative))
-	if err := os.Remove(filepath.Join(b.opts.PinDir, "link-client1")); err != nil {
-		t.Fatal(err)
-	}
-	v := b.seen("the proxy", onRung(view.RungProxy))
+	v := b.loseXDP()
 	if !strings.Contains(v.Services[0].Reason, "client1") {
 		t.Errorf("reason %q", v.Services[0].Reason)
 	}
@@ -250,10 +246,7 @@ func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 	b.configure(b.interfaces(), "services:\n", b.service("dns", "udp", 53))
 	b.start()
 	b.seen("native XDP", onRung(view.RungNative))
-	if err := os.Remove(filepath.Join(b.opts.PinDir, "link-client1")); err != nil {
-		t.Fatal(err)
-	}
-	b.seen("the proxy", onRung(view.RungProxy))
+	b.loseXDP()
 
 	ctx, cancel := context.WithTimeout(t.Context(), stage.Patience)
 	defer cancel()

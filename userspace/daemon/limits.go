@@ -1,11 +1,10 @@
 package daemon
 
 import (
-	"fmt"
-	"os"
 	"sync/atomic"
 	"syscall"
 
+	"fairlead/userspace/host"
 	"fairlead/userspace/udpproxy"
 )
 
@@ -26,31 +25,16 @@ func newLimits(o Options) limits {
 	files := openFiles()
 	if flows == 0 {
 		flows = min(udpproxy.DefaultMaxFlows, files/4)
-		if ports, err := localPorts(); err != nil {
+		if ports, err := host.LocalPorts(); err != nil {
 			o.Log.Warn("look how many ports there are for proxies", "err", err)
 		} else {
-			flows = min(flows, ports/2)
+			flows = min(flows, ports.Len()/2)
 		}
 	}
 	if sockets == 0 {
 		sockets = min(defaultSockets, files/4)
 	}
 	return limits{flows: &udpproxy.Room{Max: max(flows, 1)}, sockets: &budget{max: int64(sockets)}}
-}
-
-// localPorts returns how many ports the kernel chooses from for sockets that
-// ask for none.
-func localPorts() (int, error) {
-	const path = "/proc/sys/net/ipv4/ip_local_port_range"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	var first, last int
-	if _, err := fmt.Sscan(string(text), &first, &last); err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
-	}
-	return last - first + 1, nil
 }
 
 // openFiles returns how many descriptors this process may have.

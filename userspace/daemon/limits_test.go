@@ -14,16 +14,18 @@ import (
 
 	"fairlead/testenv"
 	"fairlead/testenv/stage"
+	"fairlead/userspace/host"
 	"fairlead/userspace/model"
 	"fairlead/userspace/udpproxy"
 	"fairlead/userspace/view"
 )
 
 func TestLimitsLeaveTheHostMostOfWhatItHas(t *testing.T) {
-	ports, err := localPorts()
+	local, err := host.LocalPorts()
 	if err != nil {
 		t.Fatal(err)
 	}
+	ports := local.Len()
 	l := newLimits(Options{})
 	if n := l.flows.Bound(); n < 1 || n > udpproxy.DefaultMaxFlows || n > ports/2 || n > openFiles()/4 {
 		t.Errorf("%d flows of %d ports and %d descriptors", n, ports, openFiles())

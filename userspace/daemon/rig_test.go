@@ -288,6 +288,15 @@ func (b *bench) mode() (m loader.Mode, err error) {
 	return inst.Control().Mode(), inst.Close()
 }
 
+// loseXDP deletes a link by hand and returns the view once the proxy serves.
+func (b *bench) loseXDP() view.View {
+	b.t.Helper()
+	if err := os.Remove(filepath.Join(b.opts.PinDir, "link-client1")); err != nil {
+		b.t.Fatal(err)
+	}
+	return b.seen("the proxy", onRung(view.RungProxy))
+}
+
 // wantLocal checks whether the balancer has the service address.
 func (b *bench) wantLocal(want bool) {
 	b.t.Helper()

@@ -20,6 +20,9 @@ func (r PortRange) String() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
+// Len returns how many ports there are.
+func (r PortRange) Len() int { return int(r.Last) - int(r.First) + 1 }
+
 // overlaps reports whether two ranges share a port.
 func (r PortRange) overlaps(o PortRange) bool { return r.First <= o.Last && o.First <= r.Last }
 
@@ -51,21 +54,28 @@ func SourcePortsFault(r PortRange, addrs []netip.Addr, ours func(Socket) bool) (
 	return "", nil
 }
 
+// LocalPorts returns the ports that the kernel chooses from for sockets that ask
+// for none.
+func LocalPorts() (PortRange, error) {
+	text, err := os.ReadFile(localPorts)
+	if err != nil {
+		return PortRange{}, err
+	}
+	r, err := parseRange(strings.Join(strings.Fields(string(text)), "-"))
+	if err != nil {
+		return PortRange{}, fmt.Errorf("read %s: %w", localPorts, err)
+	}
+	return r, nil
+}
+
 // ephemeralFault is about ports that the kernel chooses for the host's own
 // connections: those of the local range that are not reserved.
 func ephemeralFault(r PortRange) (string, error) {
-	text, err := os.ReadFile(localPorts)
-	if err != nil {
+	local, err := LocalPorts()
+	if err != nil || !r.overlaps(local) {
 		return "", err
 	}
-	local, err := parseRange(strings.Join(strings.Fields(string(text)), "-"))
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", localPorts, err)
-	}
-	if !r.overlaps(local) {
-		return "", nil
-	}
-	text, err = os.ReadFile(reservedPorts)
+	text, err := os.ReadFile(reservedPorts)
 	if err != nil {
 		return "", err
 	}

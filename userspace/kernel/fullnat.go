@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -44,19 +45,30 @@ func sourcesOf(ways *host.Routes, nat model.FullNAT, backend netip.Addr) ([]neti
 	return []netip.Addr{r.Source}, nil
 }
 
-// setSources fills in what the backends of full-NAT services see by now. One
-// whose route has gone keeps what it saw.
-func setSources(ways *host.Routes, state *model.State, sources map[netip.Addr][]netip.Addr) error {
+// sources returns what the backends of full-NAT services are to see, and which
+// of them have no source by now.
+func sources(ways *host.Routes, state *model.State) (of map[netip.Addr][]netip.Addr, without []netip.Addr, err error) {
+	of = map[netip.Addr][]netip.Addr{}
 	for _, b := range fullNATBackends(state) {
 		s, err := sourcesOf(ways, state.FullNAT, b)
 		switch {
 		case err == nil:
-			sources[b] = s
-		case !errors.Is(err, host.ErrNoRoute) && !errors.Is(err, errNoSource):
-			return err
+			of[b] = s
+		case errors.Is(err, host.ErrNoRoute), errors.Is(err, errNoSource):
+			without = append(without, b)
+		default:
+			return nil, nil, err
 		}
 	}
-	return nil
+	return of, without, nil
+}
+
+// setSources fills in what the backends of full-NAT services see by now. One
+// whose route has gone keeps what it saw.
+func setSources(ways *host.Routes, state *model.State, seen map[netip.Addr][]netip.Addr) error {
+	of, _, err := sources(ways, state)
+	maps.Copy(seen, of)
+	return err
 }
 
 // FullNATFaults returns one line for each thing on this host that keeps full-NAT
@@ -73,25 +85,20 @@ type faults struct {
 }
 
 func fullNATFaults(state *model.State) (f faults, err error) {
-	backends := fullNATBackends(state)
-	if len(backends) == 0 {
+	if len(fullNATBackends(state)) == 0 {
 		return f, nil
 	}
 	var ways host.Routes
 	if f.host, err = addressFaults(&ways, state); err != nil {
 		return f, err
 	}
-	used := slices.Clone(state.FullNAT.Addresses)
-	for _, b := range backends {
-		s, err := sourcesOf(&ways, state.FullNAT, b)
-		switch {
-		case err == nil:
-			used = append(used, s...)
-		case errors.Is(err, host.ErrNoRoute), errors.Is(err, errNoSource):
-			f.routes = append(f.routes, fmt.Sprintf("there is no source address towards backend %s: add a route to it, or set full-nat.addresses", b))
-		default:
-			return f, err
-		}
+	of, without, err := sources(&ways, state)
+	if err != nil {
+		return f, err
+	}
+	used := slices.Concat(slices.Collect(maps.Values(of))...)
+	for _, b := range without {
+		f.routes = append(f.routes, fmt.Sprintf("there is no source address towards backend %s: add a route to it, or set full-nat.addresses", b))
 	}
 	nat := state.FullNAT.WithDefaults()
 	ports := host.PortRange{First: nat.First, Last: nat.Last}
@@ -106,7 +113,7 @@ func fullNATFaults(state *model.State) (f faults, err error) {
 // the service's standby proxy, or is looked at as a conflict with the service.
 func isStandby(state *model.State, s host.Socket) bool {
 	return slices.ContainsFunc(state.Services, func(v model.Service) bool {
-		return v.Protocol == s.Protocol && v.Listen.Addr() == s.Addr.Addr() && s.Addr.Port() >= v.Listen.Port() && s.Addr.Port() <= v.LastPort
+		return v.Listen.Addr() == s.Addr.Addr() && s.Clashes(v.Listen.Addr(), v.Listen.Port(), v.LastPort, v.Protocol)
 	})
 }
 
