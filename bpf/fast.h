@@ -60,19 +60,20 @@ static __always_inline bool is_steady(const struct packet *p, const struct flow 
 }
 
 /*
- * find_fast is find in the first bucket only, where nearly all entries are. The
- * tuple is not put together in memory: it would have to be read from there in
- * larger pieces than it was written in.
+ * find_fast is find in one of the two buckets. The tuple is not put together in
+ * memory: it would have to be read from there in larger pieces than it was
+ * written in.
  */
 static __always_inline struct flow *find_fast(const struct control *c, const struct iphdr *ip,
 					      const void *ports, struct stamp **at,
-					      struct stamp *was)
+					      struct stamp *was, bool second)
 {
 	__u64 addrs = ip->saddr | (__u64)ip->daddr << 32;
 	__u64 rest = *(const __u32 *)ports | (__u64)ip->protocol << 32;
 	__u64 hash = hash_key(c, addrs, rest);
 	__u32 want = tag_of(hash) | READ_ONCE(c->era) << 16;
-	__u32 bucket = hash >> flow_shift;
+	struct spot spot = spot_at(hash);
+	__u32 bucket = second ? FAULT(56, spot.second, spot.first) : spot.first;
 	struct bucket *b = bpf_map_lookup_elem(&flows, &bucket);
 
 	if (!b)
@@ -90,8 +91,12 @@ static __always_inline struct flow *find_fast(const struct control *c, const str
 	return NULL;
 }
 
-/* forward_fast is forward for the common packet. Of any other it returns NEXT_STEP. */
-static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
+/*
+ * forward_fast is forward for the common packet, whose entry is in its first or
+ * in its second bucket. If it is not, NEXT_BUCKET is returned; NEXT_STEP of any
+ * other packet.
+ */
+static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress, bool second)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
@@ -112,9 +117,9 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (unlikely(!c || READ_ONCE(c->mode) == FAULT(52, MODE_OFF, MODE_ON + 1)))
 		return NEXT_STEP;
-	f = find_fast(c, ip, tcp, &at, &s);
+	f = find_fast(c, ip, tcp, &at, &s, second);
 	if (unlikely(!f))
-		return NEXT_STEP;
+		return NEXT_BUCKET;
 	p.when = this_moment(c);
 	if (unlikely(!is_steady(&p, f, s) || is_too_big(f, FAULT(71, bpf_ntohs(ip->tot_len), 0))))
 		return NEXT_STEP;
@@ -124,4 +129,13 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	else
 		translate_tcp(tcp, f);
 	return leave(ctx, data, f, at, s, egress);
+}
+
+/*
+ * forward_second is forward_fast for the few whose first bucket was full. To look
+ * into both in one function makes it slower for all others.
+ */
+static __noinline int forward_second(struct xdp_md *ctx, __u32 *egress)
+{
+	return forward_fast(ctx, egress, true);
 }

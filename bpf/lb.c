@@ -104,9 +104,11 @@ SEC("xdp.frags")
 int fairlead(struct xdp_md *ctx)
 {
 	__u32 egress = 0;
-	int verdict = forward_fast(ctx, &egress);
+	int verdict = forward_fast(ctx, &egress, false);
 
-	if (unlikely(verdict == NEXT_STEP))
+	if (unlikely(verdict == NEXT_BUCKET))
+		verdict = forward_second(ctx, &egress);
+	if (unlikely(verdict >= NEXT_STEP))
 		verdict = handle_any(ctx, &egress);
 	count_verdict(verdict);
 	return act(ctx, verdict, egress);

@@ -25,6 +25,7 @@
 /* A step that has not decided the packet's verdict says what comes next. */
 enum {
 	NEXT_STEP = VERDICT_MAX, /* the step after it */
+	NEXT_BUCKET, /* look into the flow table's other one */
 	NEXT_OPEN, /* rule 3: make a flow */
 	NEXT_ICMP, /* rule 9 */
 	NEXT_WINNER, /* another CPU was first with the same flow */

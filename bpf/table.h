@@ -65,14 +65,18 @@ static __always_inline __u64 rest_of(const struct flow_key *k)
 	return k->sport | (__u64)k->dport << 16 | (__u64)k->proto << 32;
 }
 
-static __always_inline struct spot spot_of(const struct control *c, const struct flow_key *k)
+static __always_inline struct spot spot_at(__u64 hash)
 {
-	__u64 hash = hash_key(c, addrs_of(k), rest_of(k));
 	__u32 mask = (1ULL << (64 - flow_shift)) - 1;
 	struct spot s = {.first = hash >> flow_shift, .tag = tag_of(hash)};
 
 	s.second = (s.first + (s.tag | 1)) & mask;
 	return s;
+}
+
+static __always_inline struct spot spot_of(const struct control *c, const struct flow_key *k)
+{
+	return spot_at(hash_key(c, addrs_of(k), rest_of(k)));
 }
 
 static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
