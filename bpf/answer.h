@@ -37,16 +37,22 @@ static __always_inline bool resize(struct xdp_md *ctx, int len)
 	return !bpf_xdp_adjust_tail(ctx, len - (int)bpf_xdp_get_buff_len(ctx));
 }
 
-/* turn_round writes the Ethernet and IP headers of an answer of len bytes, headers included. */
-static __always_inline void turn_round(const struct packet *p, struct ethhdr *eth, __u8 proto,
-				       __u16 len)
+/* swap_macs sends a frame back to its sender. */
+static __always_inline void swap_macs(struct ethhdr *eth)
 {
-	struct iphdr *ip = (void *)(eth + 1);
 	__u8 mac[ETH_ALEN];
 
 	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
 	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+}
+
+/* turn_round writes the Ethernet and IP headers of an answer of len bytes, headers included. */
+static __always_inline void turn_round(const struct packet *p, struct ethhdr *eth, __u8 proto,
+				       __u16 len)
+{
+	struct iphdr *ip = (void *)(eth + 1);
+	swap_macs(eth);
 	*ip = (struct iphdr){
 		.version = 4,
 		.ihl = sizeof(*ip) / 4,

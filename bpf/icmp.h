@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "echo.h"
 #include "end.h"
 #include "forward.h"
 #include "open.h"
@@ -136,7 +137,7 @@ static __noinline int follow_icmp(struct packet *p)
 		return PASS_OTHER; /* unreachable */
 	q = quote_of(p, ip, end);
 	if (!q)
-		return at_vip(ip->daddr, PASS_ICMP);
+		return answer_echo(p);
 	read_key(&quoted, &q->ip, &q->ports);
 	p->key = reversed(&quoted);
 	f = find(&p->key, &p->stamp);

@@ -94,6 +94,7 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 	case ANSWER_RESET:
 	case ANSWER_UNREACHABLE:
 	case ANSWER_TOO_BIG:
+	case ANSWER_ECHO:
 		return send_back(ctx);
 	default:
 		return XDP_DROP;

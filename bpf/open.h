@@ -32,6 +32,12 @@ static __always_inline bool is_bad_source(__be32 addr)
 	return first == 0 || first == FAULT(41, 127, 0) || first >= FAULT(42, 224, 240);
 }
 
+/* is_no_client says that nobody who could be answered has sent this: the second is LAND. */
+static __always_inline bool is_no_client(__be32 from, __be32 to)
+{
+	return is_bad_source(from) || FAULT(150, from == to, false);
+}
+
 /* admit is steps 1 to 7: may this packet make a flow of s at all? */
 static __always_inline int admit(const struct packet *p, const struct service *s, __u32 row)
 {
@@ -51,7 +57,9 @@ static __always_inline int admit(const struct packet *p, const struct service *s
 		return PASS_STANDBY;
 	if (p->ttl <= 1)
 		return DROP_TTL;
-	return is_bad_source(p->key.saddr) ? DROP_SOURCE : may_enter(p, s, row);
+	if (is_no_client(p->key.saddr, p->key.daddr))
+		return DROP_SOURCE;
+	return may_enter(p, s, row);
 }
 
 /* open_flow makes a flow for the packet, if it is for a service, and forwards it. */

@@ -50,7 +50,7 @@ struct control {
 	__u32 epoch; /* a flow checked under another epoch is checked again */
 	__u32 hz; /* ticks in a second, never 0 while mode is not MODE_OFF */
 	__u32 idle[IDLE_MAX]; /* ticks of silence that a flow survives */
-	__u32 reply_limit; /* resets and ICMP errors per second and CPU */
+	__u32 reply_limit; /* answers per second and CPU */
 	__u16 snat_port; /* first source port of SERVICE_FULL_NAT */
 	__u16 snat_ports; /* how many there are */
 	__u32 pad;
@@ -312,7 +312,7 @@ enum verdict {
 	ANSWER_UNREACHABLE, /* answered with ICMP port unreachable */
 	DROP_MALFORMED, /* of a flow or service: lengths that contradict each other */
 	DROP_TTL, /* TTL used up */
-	DROP_SOURCE, /* source is local, loopback, multicast, broadcast or zero */
+	DROP_SOURCE, /* source is local, loopback, multicast, broadcast, zero or the destination */
 	DROP_NO_ROUTE,
 	DROP_NO_NEIGHBOUR, /* next hop's MAC address is not known */
 	DROP_DEVICE, /* the way out is a device that XDP cannot use */
@@ -327,6 +327,7 @@ enum verdict {
 	DROP_DENIED, /* the service's lists of clients do not allow the source */
 	DROP_SOURCE_LIMIT, /* the source's network makes too many flows */
 	ANSWER_TOO_BIG, /* answered with ICMP fragmentation needed */
+	ANSWER_ECHO, /* a ping, answered */
 	VERDICT_MAX, /* number of verdicts; not a verdict */
 };
 

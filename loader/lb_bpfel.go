@@ -319,7 +319,8 @@ const (
 	LBVerdictDROP_DENIED        LBVerdict = 29
 	LBVerdictDROP_SOURCE_LIMIT  LBVerdict = 30
 	LBVerdictANSWER_TOO_BIG     LBVerdict = 31
-	LBVerdictVERDICT_MAX        LBVerdict = 32
+	LBVerdictANSWER_ECHO        LBVerdict = 32
+	LBVerdictVERDICT_MAX        LBVerdict = 33
 )
 
 // Names of all BPF objects in the ELF.

@@ -67,7 +67,7 @@ type Kind string
 const (
 	KindPass    Kind = "pass"    // left to the host's stack
 	KindForward Kind = "forward" // translated and sent on
-	KindAnswer  Kind = "answer"  // sent back as an error
+	KindAnswer  Kind = "answer"  // sent back, or an error about it
 	KindDrop    Kind = "drop"
 )
 
@@ -108,6 +108,7 @@ var verdicts = [Verdicts]struct {
 	LBVerdictDROP_DENIED:        {KindDrop, "denied"},
 	LBVerdictDROP_SOURCE_LIMIT:  {KindDrop, "source_limit"},
 	LBVerdictANSWER_TOO_BIG:     {KindAnswer, "too_big"},
+	LBVerdictANSWER_ECHO:        {KindAnswer, "echo"},
 }
 
 // Kind returns what v does with a packet; "" if v is no verdict.

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -9,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
 	"fairlead/testenv"
@@ -19,42 +16,6 @@ import (
 
 // udpPort is where the backends of these tests do, or do not, listen.
 const udpPort = 9000
-
-// A service address that the host has is answered for by its stack.
-func TestPingOfServiceAddress(t *testing.T) {
-	s := attached(t, testenv.RigOptions{})
-	account := s.Account()
-	c := dialFor(t, s.Clients[0], "ip4:icmp", netip.AddrPort{}, vip)
-	const asked = 3
-	for seq := range asked {
-		want := icmp.Echo{ID: 7, Seq: seq, Data: bytes.Repeat([]byte("ping"), 100)}
-		ping, err := (&icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &want}).Marshal(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Write(ping); err != nil {
-			t.Fatal(err)
-		}
-		b := make([]byte, 1500)
-		n, _, err := c.(net.PacketConn).ReadFrom(b) // without the IP header, unlike Read
-		if err != nil {
-			t.Fatal(err)
-		}
-		pong, err := icmp.ParseMessage(unix.IPPROTO_ICMP, b[:n])
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, ok := pong.Body.(*icmp.Echo)
-		if pong.Type != ipv4.ICMPTypeEchoReply || !ok || got.Seq != want.Seq || !bytes.Equal(got.Data, want.Data) {
-			t.Errorf("ping %d was answered by %+v", seq, pong)
-		}
-	}
-	sums := closeAccount(t, account)
-	if n := s.Stats().Verdicts["pass_icmp"]; sums.Verdicts != asked || n != asked || sums.Stack != asked {
-		t.Errorf("%d pings were %d verdicts, %d of them pass_icmp, and %d answers", asked, sums.Verdicts, n, sums.Stack)
-	}
-	wantSound(t, s)
-}
 
 // A backend says that it has no such port: to the client, of the service.
 func TestClosedPortOfBackendRefuses(t *testing.T) {

@@ -129,6 +129,9 @@ func (g *generator) packet() (frame []byte, linear int) {
 	}
 	if len(g.want) == 0 && g.burst == 0 && oneIn(g.r, 8) {
 		frame = g.icmp(t)
+		if oneIn(g.r, 3) {
+			frame = g.echo(t)
+		}
 	} else {
 		frame = g.build(t)
 	}

@@ -101,4 +101,11 @@ var Faults = []Fault{
 	{93, "a flow sends with a source that it could not keep"},
 	{94, "an ICMP error tells of a source that is another flow's by now"},
 	{95, "the source of a flow that has just ended is the next one's"},
+	{150, "a packet from the service's own address makes a flow"},
+	{151, "a ping may end in its padding"},
+	{152, "a ping may have any code"},
+	{153, "a ping's answer has the ping's TTL"},
+	{154, "a ping from anywhere is answered"},
+	{155, "pings are answered without limit"},
+	{156, "the checksum of a ping's answer is the ping's"},
 }

@@ -130,7 +130,7 @@ func rows() []row {
 	var all []row
 	for _, table := range [][]row{
 		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), tableRows(), answerRows(),
-		bigRows(), errorRows(), strangeRows(), clientRows(), limitRows(), portRows(), sourceRows(), disguisedRows(),
+		bigRows(), errorRows(), strangeRows(), echoRows(), clientRows(), limitRows(), portRows(), sourceRows(), disguisedRows(),
 	} {
 		all = append(all, table...)
 	}

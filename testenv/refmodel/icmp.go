@@ -17,7 +17,7 @@ const (
 func (m *Model) icmp(p *packet) Result {
 	quoted, ok := p.quote()
 	if !ok {
-		return m.pass(p)
+		return m.unquoting(p)
 	}
 	key := quoted.Reverse() // of packets that come the same way as this one
 	f := m.Find(key)

@@ -266,6 +266,7 @@ const (
 	DropDenied
 	DropSourceLimit
 	AnswerTooBig
+	AnswerEcho
 	VerdictMax
 )
 
@@ -275,7 +276,7 @@ var verdictNames = [VerdictMax]string{
 	"ANSWER_RESET", "ANSWER_UNREACHABLE", "DROP_MALFORMED", "DROP_TTL", "DROP_SOURCE", "DROP_NO_ROUTE",
 	"DROP_NO_NEIGHBOUR", "DROP_DEVICE", "DROP_NO_BACKEND", "DROP_TUPLE_TAKEN", "DROP_TABLE_FULL",
 	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
-	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG",
+	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG", "ANSWER_ECHO",
 }
 
 // String is the verdict's name in types.h.

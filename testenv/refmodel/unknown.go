@@ -49,7 +49,6 @@ func (m *Model) unknown(p *packet) Result {
 // admit is steps 1 to 7, but for who may be a client.
 func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 	local := s.Flags&FlagLocal != 0
-	src := p.tuple.Src
 	switch {
 	case p.bad:
 		return DropMalformed, false
@@ -65,10 +64,17 @@ func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 		return PassStandby, false
 	case p.ttl <= 1:
 		return DropTTL, false
-	case src[0] == 0 || src[0] == 127 || src[0] >= 224:
+	case p.noClient():
 		return DropSource, false
 	}
 	return 0, true
+}
+
+// noClient says that the packet has a source that no client has: not a host's
+// address, or the destination's (LAND).
+func (p *packet) noClient() bool {
+	src := p.tuple.Src
+	return src[0] == 0 || src[0] == 127 || src[0] >= 224 || src == p.tuple.Dst
 }
 
 // An attempt is what the tries of step 10 share.
