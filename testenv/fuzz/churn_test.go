@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 
 	m "fairlead/testenv/refmodel"
@@ -33,7 +34,7 @@ func newChurn(t *testing.T, seed uint64) *churn {
 	w.Control.SnatPort, w.Control.SnatPorts = 30000, churnSources/2
 	w.Services[0].Flags = m.FlagFullNAT
 	w.Backends[0].Sources = m.Run{Length: 2}
-	w.Snat[0], w.Snat[1] = m.Addr{10, 2, 0, 1}, m.Addr{10, 2, 0, 2}
+	w.Snat[0], w.Snat[1] = netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("10.2.0.2")
 	c := &churn{fuzzer: &fuzzer{target: newKernel(t, 0)}, w: w, g: newGenerator(r, w, false), r: r}
 	if err := c.target.reset(w); err != nil {
 		t.Fatal(err)

@@ -16,13 +16,13 @@ func isNotExist(err error) bool { return errors.Is(err, ebpf.ErrKeyNotExist) }
 // The kernel keeps addresses and ports as the packet has them.
 var raw = binary.NativeEndian
 
-func rawAddr(a m.Addr) uint32 { return raw.Uint32(a[:]) }
+func rawAddr(a m.Addr) uint32 { return raw.Uint32(a.AsSlice()) }
 
 func rawPort(port uint16) uint16 {
 	return raw.Uint16(be.AppendUint16(nil, port))
 }
 
-func addrFrom(v uint32) m.Addr { return m.Addr(raw.AppendUint32(nil, v)) }
+func addrFrom(v uint32) m.Addr { return m.AddrFrom(raw.AppendUint32(nil, v)) }
 
 func portFrom(v uint16) uint16 { return be.Uint16(raw.AppendUint16(nil, v)) }
 

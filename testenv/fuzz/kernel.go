@@ -2,7 +2,6 @@ package fuzz
 
 import (
 	"fmt"
-	"net/netip"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -214,7 +213,7 @@ func (k *kernel) route(w *world, addr m.Addr) error {
 	if !ok {
 		return set(k.Maps["fibs"], addr, uint32(0), false)
 	}
-	return k.SetRoute(netip.AddrFrom4(addr), lbtest.Route{
+	return k.SetRoute(addr, lbtest.Route{
 		Result: int32(way.result), Ifindex: way.hop.Ifindex, Dmac: way.hop.DMAC, Smac: way.hop.SMAC,
 		Mtu: way.hop.MTU,
 	})

@@ -31,7 +31,7 @@ func fold(sum uint64) uint16 {
 
 // pseudo is the pseudo header of TCP and UDP (RFC 9293, 3.1).
 func pseudo(src, dst Addr, proto uint8, length int) []byte {
-	b := append(src[:], dst[:]...)
+	b := append(src.AsSlice(), dst.AsSlice()...)
 	return append(b, 0, proto, byte(length>>8), byte(length))
 }
 
@@ -56,8 +56,8 @@ func (c change) apply(sum uint16) uint16 {
 // is folded, so that 0 and 0xffff mean the same.
 func Delta(t, leave Tuple) (l4, ip uint16) {
 	var addrs, ports change
-	addrs.replace(t.Src[:], leave.Src[:])
-	addrs.replace(t.Dst[:], leave.Dst[:])
+	addrs.replace(t.Src.AsSlice(), leave.Src.AsSlice())
+	addrs.replace(t.Dst.AsSlice(), leave.Dst.AsSlice())
 	for _, p := range [][2]uint16{{t.SPort, leave.SPort}, {t.DPort, leave.DPort}} {
 		ports += change(^p[0]) + change(p[1])
 	}

@@ -49,7 +49,7 @@ func (p *packet) quote() (t Tuple, ok bool) {
 	}
 	ip, l4 := p.frame[quoteAt:], p.frame[quoteL4At:]
 	t = Tuple{
-		Src: Addr(ip[12:16]), Dst: Addr(ip[16:20]),
+		Src: AddrFrom(ip[12:16]), Dst: AddrFrom(ip[16:20]),
 		SPort: be.Uint16(l4[0:]), DPort: be.Uint16(l4[2:]), Proto: ip[9],
 	}
 	plain := ip[0] == 4<<4|5 && be.Uint16(ip[6:])&0x1fff == 0
@@ -79,15 +79,15 @@ func (m *Model) forwardICMP(p *packet, f *Flow, quoted Tuple) Result {
 	ip := out[ethLen : ethLen+ipLen]
 	ip[8]--
 	if f.Dir == Reply {
-		copy(ip[12:16], f.Leave.Src[:])
+		copy(ip[12:16], f.Leave.Src.AsSlice())
 	}
-	copy(ip[16:20], f.Leave.Dst[:])
+	copy(ip[16:20], f.Leave.Dst.AsSlice())
 	updateSum(ip[10:12], p.frame[ethLen:][:ipLen], ip)
 
 	sent := f.TwinKey() // the quoted packet's tuple as its sender sent it
 	quote := out[quoteAt:]
-	copy(quote[12:16], sent.Src[:])
-	copy(quote[16:20], sent.Dst[:])
+	copy(quote[12:16], sent.Src.AsSlice())
+	copy(quote[16:20], sent.Dst.AsSlice())
 	updateSum(quote[10:12], p.frame[quoteAt:][:ipLen], quote[:ipLen])
 	l4 := out[quoteL4At:]
 	be.PutUint16(l4[0:], sent.SPort)

@@ -103,9 +103,9 @@ func parse(frame []byte, linear int) *packet {
 		return p
 	}
 	ip := seen[at:]
-	p.tuple.Dst = Addr(ip[16:20])
+	p.tuple.Dst = AddrFrom(ip[16:20])
 	p.odd = oddIP(ip, tags)
-	p.tuple.Src = Addr(ip[12:16])
+	p.tuple.Src = AddrFrom(ip[12:16])
 	p.tuple.Proto = ip[9]
 	p.ttl = ip[8]
 	p.total = int(be.Uint16(ip[2:]))

@@ -12,8 +12,8 @@ func (m *Model) forward(p *packet, f *Flow) Result {
 	oldL4 := old[ipLen:]
 
 	ip[8]--
-	copy(ip[12:16], f.Leave.Src[:])
-	copy(ip[16:20], f.Leave.Dst[:])
+	copy(ip[12:16], f.Leave.Src.AsSlice())
+	copy(ip[16:20], f.Leave.Dst.AsSlice())
 	be.PutUint16(l4[0:], f.Leave.SPort)
 	be.PutUint16(l4[2:], f.Leave.DPort)
 
@@ -128,8 +128,8 @@ func (m *Model) answerHeaders(out []byte, p *packet, proto uint8) {
 	be.PutUint16(ip[6:], 0x4000) // don't fragment
 	ip[8] = 64
 	ip[9] = proto
-	copy(ip[12:16], p.tuple.Dst[:])
-	copy(ip[16:20], p.tuple.Src[:])
+	copy(ip[12:16], p.tuple.Dst.AsSlice())
+	copy(ip[16:20], p.tuple.Src.AsSlice())
 	be.PutUint16(ip[10:], Checksum(ip))
 }
 

@@ -42,7 +42,7 @@ const (
 // hash is the hash of a key.
 func (m *Model) hash(key Tuple) uint64 {
 	le := binary.LittleEndian
-	addrs := uint64(le.Uint32(key.Src[:])) | uint64(le.Uint32(key.Dst[:]))<<32
+	addrs := uint64(le.Uint32(key.Src.AsSlice())) | uint64(le.Uint32(key.Dst.AsSlice()))<<32
 	rest := uint64(bits.ReverseBytes16(key.SPort)) | uint64(bits.ReverseBytes16(key.DPort))<<16 | uint64(key.Proto)<<32
 	g := addrs*m.Control.HashA + rest*m.Control.HashB
 	return (g ^ g>>32) * m.Control.HashB

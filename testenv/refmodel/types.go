@@ -12,11 +12,17 @@ import (
 	"net/netip"
 )
 
-// An Addr is an IPv4 address.
-type Addr [4]byte
+// An Addr is an address of either family.
+type Addr = netip.Addr
 
-// String is the dotted form.
-func (a Addr) String() string { return netip.AddrFrom4(a).String() }
+// AddrFrom is the address of 4 or 16 bytes.
+func AddrFrom(b []byte) Addr {
+	a, ok := netip.AddrFromSlice(b)
+	if !ok {
+		panic("refmodel: no address has so many bytes")
+	}
+	return a
+}
 
 // A MAC is an Ethernet address.
 type MAC [6]byte

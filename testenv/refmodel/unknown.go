@@ -49,7 +49,6 @@ func (m *Model) unknown(p *packet) Result {
 // admit is steps 1 to 7, but for who may be a client.
 func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 	local := s.Flags&FlagLocal != 0
-	src := p.tuple.Src
 	switch {
 	case p.bad:
 		return DropMalformed, false
@@ -65,10 +64,16 @@ func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 		return PassStandby, false
 	case p.ttl <= 1:
 		return DropTTL, false
-	case src[0] == 0 || src[0] == 127 || src[0] >= 224:
+	case noClient(p.tuple.Src):
 		return DropSource, false
 	}
 	return 0, true
+}
+
+// noClient says that no client has this address.
+func noClient(src Addr) bool {
+	b := src.As4()
+	return b[0] == 0 || b[0] == 127 || b[0] >= 224
 }
 
 // An attempt is what the tries of step 10 share.
