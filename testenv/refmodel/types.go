@@ -32,9 +32,10 @@ func (a MAC) String() string { return net.HardwareAddr(a[:]).String() }
 
 // Protocols.
 const (
-	ICMP = 1
-	TCP  = 6
-	UDP  = 17
+	ICMP   = 1
+	TCP    = 6
+	UDP    = 17
+	ICMPv6 = 58
 )
 
 // A Tuple is a packet's own 5-tuple. Ports are plain numbers.
@@ -81,8 +82,9 @@ type Control struct {
 	SnatPort, SnatPorts uint16
 	Heartbeat           uint64
 	LossAfter           uint64
-	// HashA and HashB are odd, and the flow table's as long as it lives.
-	HashA, HashB uint64
+	// These are odd, and the flow tables' as long as they live. The last three
+	// are for IPv6 only.
+	HashA, HashB, HashC, HashD, HashE uint64
 }
 
 // A Listener is what a client connects to.

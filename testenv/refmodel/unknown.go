@@ -1,5 +1,7 @@
 package refmodel
 
+import "net/netip"
+
 // unknown is rule 3: a packet without a flow that counts.
 func (m *Model) unknown(p *packet) Result {
 	row, ok := m.Listeners[Listener{Addr: p.tuple.Dst, Port: p.tuple.DPort, Proto: p.tuple.Proto}]
@@ -72,8 +74,18 @@ func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 
 // noClient says that no client has this address.
 func noClient(src Addr) bool {
-	b := src.As4()
-	return b[0] == 0 || b[0] == 127 || b[0] >= 224
+	for _, network := range noClients {
+		if network.Contains(src) {
+			return true
+		}
+	}
+	return false
+}
+
+var noClients = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("::/128"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("::ffff:0:0/96"),
 }
 
 // An attempt is what the tries of step 10 share.
