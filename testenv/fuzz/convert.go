@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"github.com/cilium/ebpf"
 
@@ -19,9 +18,6 @@ var raw = binary.NativeEndian
 
 func rawAddr(a m.Addr) uint32 { return raw.Uint32(a.AsSlice()) }
 
-// addressOf is an address as maps of both families have it.
-func addressOf(a m.Addr) loader.Address { return loader.AddressOf(netip.AddrFrom4(a)) }
-
 func rawPort(port uint16) uint16 {
 	return raw.Uint16(be.AppendUint16(nil, port))
 }
@@ -34,7 +30,7 @@ func controlOf(c m.Control) loader.LBControl {
 	return loader.LBControl{
 		Mode: uint32(c.Mode), Era: c.Era, Epoch: c.Epoch, Hz: c.Hz, Idle: c.Idle,
 		ReplyLimit: c.ReplyLimit, SnatPort: c.SnatPort, SnatPorts: c.SnatPorts,
-		Heartbeat: c.Heartbeat, LossAfter: c.LossAfter, HashA: c.HashA, HashB: c.HashB,
+		Heartbeat: c.Heartbeat, LossAfter: c.LossAfter, HashA: c.HashA, HashB: c.HashB, HashC: c.HashC, HashD: c.HashD, HashE: c.HashE,
 	}
 }
 
@@ -43,13 +39,13 @@ func runOf(r m.Run) uint64 { return uint64(r.Offset)<<32 | uint64(r.Length) }
 func serviceOf(s m.Service) loader.LBService {
 	return loader.LBService{
 		Slots: runOf(s.Slots), SlotsAll: runOf(s.SlotsAll), Gen: s.Gen, State: s.State, Flags: s.Flags,
-		LimitMask: addressOf(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
+		LimitMask: loader.AddressOf(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
 	}
 }
 
 func backendOf(b m.Backend) loader.LBBackend {
 	return loader.LBBackend{
-		Addr: addressOf(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
+		Addr: loader.AddressOf(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
 		Sources: b.Sources.Offset<<16 | b.Sources.Length,
 	}
 }
