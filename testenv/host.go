@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -177,3 +179,36 @@ func PinCPU(cpu int) error {
 	}
 	return nil
 }
+
+// PinThread keeps the calling goroutine on one CPU, chosen once in a process,
+// so that what is counted and limited per CPU is where the last packet was. The
+// thread ends with the goroutine.
+func PinThread(tb TB) {
+	tb.Helper()
+	runtime.LockOSThread()
+	cpu, err := chosenCPU()
+	if err == nil {
+		err = PinCPU(cpu)
+	}
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+}
+
+// chosenCPU is one of those that the process may use.
+var chosenCPU = sync.OnceValues(func() (int, error) {
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return 0, fmt.Errorf("read the affinity: %w", err)
+	}
+	skip := rand.IntN(allowed.Count())
+	for cpu := 0; ; cpu++ {
+		if !allowed.IsSet(cpu) {
+			continue
+		}
+		if skip == 0 {
+			return cpu, nil
+		}
+		skip--
+	}
+})

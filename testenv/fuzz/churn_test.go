@@ -2,8 +2,10 @@ package fuzz
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 
+	"fairlead/testenv"
 	m "fairlead/testenv/refmodel"
 )
 
@@ -33,7 +35,7 @@ func newChurn(t *testing.T, seed uint64) *churn {
 	w.Control.SnatPort, w.Control.SnatPorts = 30000, churnSources/2
 	w.Services[0].Flags = m.FlagFullNAT
 	w.Backends[0].Sources = m.Run{Length: 2}
-	w.Snat[0], w.Snat[1] = m.Addr{10, 2, 0, 1}, m.Addr{10, 2, 0, 2}
+	w.Snat[0], w.Snat[1] = netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("10.2.0.2")
 	c := &churn{fuzzer: &fuzzer{target: newKernel(t, 0)}, w: w, g: newGenerator(r, w, false), r: r}
 	if err := c.target.reset(w); err != nil {
 		t.Fatal(err)
@@ -44,7 +46,7 @@ func newChurn(t *testing.T, seed uint64) *churn {
 // TestChurn lets clients come, go on and fall silent. No two flows may send
 // with one source.
 func TestChurn(t *testing.T) {
-	pin(t)
+	testenv.PinThread(t)
 	for seed := range uint64(3) {
 		c := newChurn(t, seed)
 		for range churnPackets {

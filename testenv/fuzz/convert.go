@@ -16,13 +16,13 @@ func isNotExist(err error) bool { return errors.Is(err, ebpf.ErrKeyNotExist) }
 // The kernel keeps addresses and ports as the packet has them.
 var raw = binary.NativeEndian
 
-func rawAddr(a m.Addr) uint32 { return raw.Uint32(a[:]) }
+func rawAddr(a m.Addr) uint32 { return raw.Uint32(a.AsSlice()) }
 
 func rawPort(port uint16) uint16 {
 	return raw.Uint16(be.AppendUint16(nil, port))
 }
 
-func addrFrom(v uint32) m.Addr { return m.Addr(raw.AppendUint32(nil, v)) }
+func addrFrom(v uint32) m.Addr { return m.AddrFrom(raw.AppendUint32(nil, v)) }
 
 func portFrom(v uint16) uint16 { return be.Uint16(raw.AppendUint16(nil, v)) }
 
@@ -30,7 +30,7 @@ func controlOf(c m.Control) loader.LBControl {
 	return loader.LBControl{
 		Mode: uint32(c.Mode), Era: c.Era, Epoch: c.Epoch, Hz: c.Hz, Idle: c.Idle,
 		ReplyLimit: c.ReplyLimit, SnatPort: c.SnatPort, SnatPorts: c.SnatPorts,
-		Heartbeat: c.Heartbeat, LossAfter: c.LossAfter, HashA: c.HashA, HashB: c.HashB,
+		Heartbeat: c.Heartbeat, LossAfter: c.LossAfter, HashA: c.HashA, HashB: c.HashB, HashC: c.HashC, HashD: c.HashD, HashE: c.HashE,
 	}
 }
 
@@ -39,13 +39,13 @@ func runOf(r m.Run) uint64 { return uint64(r.Offset)<<32 | uint64(r.Length) }
 func serviceOf(s m.Service) loader.LBService {
 	return loader.LBService{
 		Slots: runOf(s.Slots), SlotsAll: runOf(s.SlotsAll), Gen: s.Gen, State: s.State, Flags: s.Flags,
-		LimitMask: rawAddr(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
+		LimitMask: loader.AddressOf(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
 	}
 }
 
 func backendOf(b m.Backend) loader.LBBackend {
 	return loader.LBBackend{
-		Addr: rawAddr(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
+		Addr: loader.AddressOf(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
 		Sources: b.Sources.Offset<<16 | b.Sources.Length,
 	}
 }

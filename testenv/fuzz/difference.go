@@ -120,7 +120,7 @@ func (w *world) describe() string {
 		lines = append(lines, fmt.Sprintf("client %+v: %v\n", p, allow))
 	}
 	for at, addr := range w.Snat {
-		if addr != (m.Addr{}) {
+		if !addr.IsUnspecified() {
 			lines = append(lines, fmt.Sprintf("snat %d: %v\n", at, addr))
 		}
 	}

@@ -36,8 +36,8 @@ func (g *generator) icmp(t m.Tuple) []byte {
 	if oneIn(r, 4) {
 		quote = g.mutateQuote(quote)
 	}
-	to := m.Addr(quote[12:16])
-	from := m.Addr(quote[16:20])
+	to := m.AddrFrom(quote[12:16])
+	from := m.AddrFrom(quote[16:20])
 	if oneIn(r, 2) { // a router on its way
 		from = pick(r, pick(r, [][]m.Addr{clients, servers, spoofed}))
 	}
@@ -84,7 +84,7 @@ func (g *generator) mutateQuote(quote []byte) []byte {
 	case 4: // sum of the header
 		be.PutUint16(quote[10:], pick(r, edges))
 	case 5, 6: // sum of TCP or UDP
-		t := m.Tuple{Src: m.Addr(quote[12:16]), Dst: m.Addr(quote[16:20]), SPort: be.Uint16(quote[20:]), DPort: be.Uint16(quote[22:]), Proto: quote[9]}
+		t := m.Tuple{Src: m.AddrFrom(quote[12:16]), Dst: m.AddrFrom(quote[16:20]), SPort: be.Uint16(quote[20:]), DPort: be.Uint16(quote[22:]), Proto: quote[9]}
 		if f := g.w.Find(t.Reverse()); f != nil {
 			l4, _ := m.Delta(t, f.TwinKey())
 			edges = append(edges, l4, l4, l4, ^l4)

@@ -2,7 +2,6 @@ package fuzz
 
 import (
 	"fmt"
-	"net/netip"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -193,7 +192,7 @@ func (k *kernel) sync(w *world, c change) error {
 		allow, ok := w.Clients[c.prefix]
 		return set(k.Maps[loader.LBMapClients], prefixOf(c.prefix), ruleOf(allow), ok)
 	case partSnat:
-		return k.Maps[loader.LBMapSnat].Put(c.row, w.Snat[c.row])
+		return k.Maps[loader.LBMapSnat].Put(c.row, loader.AddressOf(w.Snat[c.row]))
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:
@@ -214,7 +213,7 @@ func (k *kernel) route(w *world, addr m.Addr) error {
 	if !ok {
 		return set(k.Maps["fibs"], addr, uint32(0), false)
 	}
-	return k.SetRoute(netip.AddrFrom4(addr), lbtest.Route{
+	return k.SetRoute(addr, lbtest.Route{
 		Result: int32(way.result), Ifindex: way.hop.Ifindex, Dmac: way.hop.DMAC, Smac: way.hop.SMAC,
 		Mtu: way.hop.MTU,
 	})

@@ -3,38 +3,16 @@ package fuzz
 import (
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"strconv"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"fairlead/testenv"
 	"fairlead/testenv/lbtest"
 )
 
 // defaultSeed is what make test runs with, so that it is the same every time.
 const defaultSeed = 20260101
-
-// pin keeps the test on one CPU. The thread ends with the test.
-func pin(tb testing.TB) {
-	tb.Helper()
-	runtime.LockOSThread()
-	var here, set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &here); err != nil {
-		tb.Fatalf("read affinity: %v", err)
-	}
-	cpus := make([]int, 0, here.Count())
-	for cpu := 0; len(cpus) < here.Count(); cpu++ {
-		if here.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
-	}
-	set.Set(cpus[rand.IntN(len(cpus))])
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		tb.Fatalf("set affinity: %v", err)
-	}
-}
 
 // fromEnv is a number of the environment.
 func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
@@ -62,7 +40,7 @@ func TestDatapath(t *testing.T) {
 	packets = fromEnv(t, "FAIRLEAD_FUZZ_N", packets)
 	f := &fuzzer{target: k, seed: fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed), shrinks: true}
 	t.Logf("FAIRLEAD_FUZZ_SEED=%d FAIRLEAD_FUZZ_N=%d, linear part chosen: %v", f.seed, packets, k.cuts())
-	pin(t)
+	testenv.PinThread(t)
 	start := time.Now()
 	d, err := f.run(int(packets))
 	if err != nil {
@@ -88,7 +66,7 @@ func TestSeededFaults(t *testing.T) {
 	good := &fuzzer{target: newKernel(t, 0), seed: seed}
 	for _, fault := range lbtest.Faults {
 		t.Run(fault.Text, func(t *testing.T) {
-			pin(t)
+			testenv.PinThread(t)
 			f := &fuzzer{target: newKernel(t, fault.N), seed: seed}
 			d, err := f.run(faultPackets)
 			switch {

@@ -45,7 +45,7 @@ func (g *generator) mutate(frame []byte) []byte {
 		frame[22] = byte(r.IntN(3)) // TTL
 	case 15: // source
 		src := pick(r, spoofed)
-		copy(frame[26:], src[:])
+		copy(frame[26:], src.AsSlice())
 	case 16:
 		frame[0] |= byte(r.IntN(2)) // the group bit
 	default:

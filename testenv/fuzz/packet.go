@@ -74,7 +74,7 @@ func isAborted(f *m.Flow) bool {
 
 func tupleOf(frame []byte) m.Tuple {
 	return m.Tuple{
-		Src: m.Addr(frame[26:30]), Dst: m.Addr(frame[30:34]),
+		Src: m.AddrFrom(frame[26:30]), Dst: m.AddrFrom(frame[30:34]),
 		SPort: be.Uint16(frame[34:]), DPort: be.Uint16(frame[36:]), Proto: frame[23],
 	}
 }
@@ -193,7 +193,7 @@ func (g *generator) payload(t m.Tuple, headers int) int {
 }
 
 func l4Sum(t m.Tuple, l4 []byte) uint16 {
-	pseudo := append(append([]byte{}, t.Src[:]...), t.Dst[:]...)
+	pseudo := append(t.Src.AsSlice(), t.Dst.AsSlice()...)
 	pseudo = append(pseudo, 0, t.Proto, byte(len(l4)>>8), byte(len(l4)))
 	return m.Checksum(pseudo, l4)
 }
@@ -204,8 +204,8 @@ func (g *generator) ip(ip []byte, t m.Tuple) {
 	be.PutUint16(ip[6:], pick(g.r, []uint16{0, 0x4000, 0x4000, 0x8000}))
 	ip[8] = pick(g.r, []byte{64, 64, 255, 2})
 	ip[9] = t.Proto
-	copy(ip[12:], t.Src[:])
-	copy(ip[16:], t.Dst[:])
+	copy(ip[12:], t.Src.AsSlice())
+	copy(ip[16:], t.Dst.AsSlice())
 	be.PutUint16(ip[10:], 0)
 	be.PutUint16(ip[10:], m.Checksum(ip[:20]))
 }

@@ -43,7 +43,7 @@ func raceWorld(n, buckets int) *world {
 	}
 	w.Flows = make(m.Table, buckets)
 	w.Now = 1000
-	w.Services[0] = m.Service{State: m.ServiceXDP, Gen: 1, Slots: m.Run{Length: uint32(n)}, SlotsAll: m.Run{Length: uint32(n)}}
+	w.Services[0] = m.Service{State: m.ServiceXDP, Gen: 1, LimitMask: mask(32), Slots: m.Run{Length: uint32(n)}, SlotsAll: m.Run{Length: uint32(n)}}
 	w.Listeners[m.Listener{Addr: vips[0], Port: 80, Proto: m.TCP}] = 0
 	w.Listeners[m.Listener{Addr: vips[0], Port: 80, Proto: m.UDP}] = 0
 	w.Turns[0] = 0

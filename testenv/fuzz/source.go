@@ -3,13 +3,14 @@ package fuzz
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 
 	m "fairlead/testenv/refmodel"
 )
 
 // snats are addresses of our own, and some that are somebody's, so that tuples
 // of flows with and without a disguise collide.
-var snats = []m.Addr{{10, 2, 0, 1}, {10, 2, 0, 2}, {10, 2, 0, 3}, {198, 51, 100, 7}, {203, 0, 113, 10}, {0, 0, 0, 0}}
+var snats = addrs("10.2.0.1", "10.2.0.2", "10.2.0.3", "198.51.100.7", "203.0.113.10", "0.0.0.0")
 
 // newFlags are those of a service, any mix.
 func newFlags(r *rand.Rand) uint8 {
@@ -35,22 +36,14 @@ func setLimit(r *rand.Rand, s *m.Service) {
 
 // mask has so many bits set.
 func mask(bits int) m.Addr {
-	return m.Addr(be.AppendUint32(nil, ^uint32(1<<(32-bits)-1)))
-}
-
-// masked is the network that an address is in.
-func masked(a, mask m.Addr) m.Addr {
-	for i := range a {
-		a[i] &= mask[i]
-	}
-	return a
+	return m.AddrFrom(be.AppendUint32(nil, ^uint32(1<<(32-bits)-1)))
 }
 
 // newPrefix is a network of clients of a service, and whether it is allowed.
 func newPrefix(r *rand.Rand, service uint32) (p m.Prefix, allow bool) {
 	addr := pick(r, pick(r, [][]m.Addr{clients, clients, spoofed}))
 	p = m.Prefix{Service: service, Len: pick(r, []int{0, 0, 1, 7, 8, 16, 23, 24, 25, 30, 31, 32, 32})}
-	p.Addr = masked(addr, mask(p.Len))
+	p.Addr = m.And(addr, mask(p.Len))
 	return p, !oneIn(r, 3)
 }
 
@@ -73,6 +66,9 @@ func newSources(r *rand.Rand) m.Run {
 
 // fillSnat writes the addresses that most runs have.
 func (w *world) fillSnat(r *rand.Rand) {
+	for at := range w.Snat {
+		w.Snat[at] = netip.IPv4Unspecified()
+	}
 	for at := range 8 {
 		w.Snat[at] = pick(r, snats)
 	}
@@ -115,7 +111,7 @@ func (g *generator) creditEdge() change {
 		return g.tick()
 	}
 	s := g.w.Services[row]
-	c, known := g.w.Sources[m.Source{Service: row, Net: masked(t.Src, s.LimitMask)}]
+	c, known := g.w.Sources[m.Source{Service: row, Net: m.And(t.Src, s.LimitMask)}]
 	if !known || s.LimitRate == 0 {
 		return g.tick()
 	}

@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"math/rand/v2"
+	"net/netip"
 
 	m "fairlead/testenv/refmodel"
 )
@@ -20,10 +21,10 @@ var bucketNumbers = []int{2, 2, 4, 64}
 
 // Pools of addresses and ports, small so that tuples collide.
 var (
-	vips     = []m.Addr{{203, 0, 113, 10}, {203, 0, 113, 11}, {10, 0, 0, 1}}
-	clients  = []m.Addr{{198, 51, 100, 7}, {198, 51, 100, 8}, {10, 1, 0, 3}}
-	servers  = []m.Addr{{10, 2, 1, 2}, {10, 2, 1, 3}, {172, 16, 255, 255}}
-	spoofed  = []m.Addr{{0, 0, 0, 0}, {0, 1, 2, 3}, {1, 0, 0, 0}, {126, 255, 255, 255}, {127, 0, 0, 1}, {128, 0, 0, 0}, {223, 255, 255, 255}, {224, 0, 0, 1}, {255, 255, 255, 255}, {203, 0, 113, 10}, {10, 2, 1, 2}}
+	vips     = addrs("203.0.113.10", "203.0.113.11", "10.0.0.1")
+	clients  = addrs("198.51.100.7", "198.51.100.8", "10.1.0.3")
+	servers  = addrs("10.2.1.2", "10.2.1.3", "172.16.255.255")
+	spoofed  = addrs("0.0.0.0", "0.1.2.3", "1.0.0.0", "126.255.255.255", "127.0.0.1", "128.0.0.0", "223.255.255.255", "224.0.0.1", "255.255.255.255", "203.0.113.10", "10.2.1.2")
 	vipPorts = []uint16{80, 81, 53, 8000, 8001, 8002}
 	ports    = []uint16{1000, 40000, 80, 0, 65535}
 	// MTUs of routes: 0 is not known, and hardly any packet is longer than 9000.
@@ -31,6 +32,15 @@ var (
 	// Interfaces: packets come in by the first, the last two cannot send.
 	interfaces = []uint32{1, 2, 3, 4, 70000}
 )
+
+// addrs reads addresses.
+func addrs(texts ...string) []m.Addr {
+	as := make([]m.Addr, len(texts))
+	for i, text := range texts {
+		as[i] = netip.MustParseAddr(text)
+	}
+	return as
+}
 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 

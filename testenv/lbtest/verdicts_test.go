@@ -141,6 +141,7 @@ func TestEachPacketHasItsEffect(t *testing.T) {
 	w := newWorld(t, 0)
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
+			testenv.PinThread(t)
 			w.tb = t
 			if diff := r.check(w); diff != "" {
 				t.Errorf("effect (-want +got):\n%s", diff)
@@ -188,6 +189,7 @@ func verdictSum(w *world) uint64 {
 func TestEachFaultIsFound(t *testing.T) {
 	for _, f := range Faults {
 		t.Run(f.Text, func(t *testing.T) {
+			testenv.PinThread(t)
 			w := newWorld(t, f.N)
 			for _, r := range rows() {
 				if r.check(w) != "" {

@@ -4,16 +4,18 @@ package refmodel
 const (
 	icmpEchoReply   = 0
 	icmpEchoRequest = 8
+
+	icmp6EchoRequest = 128
+	icmp6EchoReply   = 129
 )
 
 // unquoting is step 6 of rule 9: ICMP that is about no other packet. Who asks a
 // service address for an echo gets one.
 func (m *Model) unquoting(p *packet) Result {
-	const icmpAt = ethLen + ipLen
 	switch {
-	case !m.VIPs[p.tuple.Dst] || min(ethLen+p.total, p.linear) < icmpAt+icmpLen:
+	case !m.VIPs[p.tuple.Dst] || p.extended() || min(ethLen+p.total, p.linear) < p.l4+icmpLen:
 		return m.pass(p)
-	case p.frame[icmpAt] != icmpEchoRequest || p.frame[icmpAt+1] != 0:
+	case p.frame[p.l4] != p.family.echo[0] || p.frame[p.l4+1] != 0:
 		return verdict(PassICMP)
 	case p.noClient():
 		return verdict(DropSource)
@@ -23,12 +25,10 @@ func (m *Model) unquoting(p *packet) Result {
 	out := append([]byte(nil), p.frame...)
 	copy(out[0:6], p.frame[6:12])
 	copy(out[6:12], p.frame[0:6])
-	ip := out[ethLen:icmpAt]
-	ip[8] = 64
-	copy(ip[12:16], p.tuple.Dst[:])
-	copy(ip[16:20], p.tuple.Src[:])
-	updateSum(ip[10:12], p.frame[ethLen:icmpAt], ip)
-	out[icmpAt] = icmpEchoReply
-	updateSum(out[icmpAt+2:][:2], p.frame[icmpAt:][:2], out[icmpAt:][:2])
+	ip := out[ethLen:p.l4]
+	ip[p.family.ttl] = 64
+	p.family.readdress(ip, p.frame[ethLen:p.l4], p.tuple.Dst, p.tuple.Src)
+	out[p.l4] = p.family.echo[1]
+	updateSum(out[p.l4+2:][:2], p.frame[p.l4:][:2], out[p.l4:][:2])
 	return m.answer(AnswerEcho, out)
 }

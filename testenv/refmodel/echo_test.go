@@ -31,7 +31,7 @@ func TestWhatAsksForAnEcho(t *testing.T) {
 		{"TTL of 1", edit(22, 1), AnswerEcho},
 		{"another destination", edit(33, 11), PassOther},
 		{"source of loopback", edit(26, 127), DropSource},
-		{"source of the destination", edit(26, vip[:]...), DropSource},
+		{"source of the destination", edit(26, vip.AsSlice()...), DropSource},
 		{"source without a way back", edit(26, 9), AnswerEcho},
 		{"a fragment", edit(20, 0x20), PassFragment},
 		{"options", edit(14, 0x46), PassOptions},

@@ -1,5 +1,10 @@
 package refmodel
 
+import (
+	"net/netip"
+	"slices"
+)
+
 // unknown is rule 3: a packet without a flow that counts.
 func (m *Model) unknown(p *packet) Result {
 	row, ok := m.Listeners[Listener{Addr: p.tuple.Dst, Port: p.tuple.DPort, Proto: p.tuple.Proto}]
@@ -74,7 +79,14 @@ func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 // address, or the destination's (LAND).
 func (p *packet) noClient() bool {
 	src := p.tuple.Src
-	return src[0] == 0 || src[0] == 127 || src[0] >= 224 || src == p.tuple.Dst
+	inside := func(network netip.Prefix) bool { return network.Contains(src) }
+	return src == p.tuple.Dst || slices.ContainsFunc(noClients, inside)
+}
+
+var noClients = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("::/128"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("::ffff:0:0/96"),
 }
 
 // An attempt is what the tries of step 10 share.
