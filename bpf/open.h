@@ -10,11 +10,11 @@
 static __always_inline struct service *find_service(const struct packet *p, __u32 *row)
 {
 	struct listener l = {
-		.addr = p->key.daddr,
-		.port = p->key.dport,
-		.proto = p->key.proto,
+		.addr = p->key->daddr,
+		.port = p->key->dport,
+		.proto = p->key->proto,
 	};
-	__u32 *found = bpf_map_lookup_elem(&listeners, &l);
+	__u32 *found = bpf_map_lookup_elem(&OWN(listeners), &l);
 	struct service *s;
 
 	if (!found)
@@ -24,18 +24,10 @@ static __always_inline struct service *find_service(const struct packet *p, __u3
 	return s && s->state != SERVICE_NONE ? s : NULL;
 }
 
-/* is_bad_source says that no honest client has this address. */
-static __always_inline bool is_bad_source(__be32 addr)
-{
-	__u32 first = bpf_ntohl(addr) >> 24;
-
-	return first == 0 || first == FAULT(41, 127, 0) || first >= FAULT(42, 224, 240);
-}
-
 /* is_no_client says that nobody who could be answered has sent this: the second is LAND. */
-static __always_inline bool is_no_client(__be32 from, __be32 to)
+static __always_inline bool is_no_client(const addr_t *from, const addr_t *to)
 {
-	return is_bad_source(from) || FAULT(150, from == to, false);
+	return is_bad_source(from) || FAULT(150, same_addr(from, to), false);
 }
 
 /* admit is steps 1 to 7: may this packet make a flow of s at all? */
@@ -47,17 +39,17 @@ static __always_inline int admit(const struct packet *p, const struct service *s
 		return DROP_MALFORMED;
 	if (s->state == SERVICE_PROXY)
 		return PASS_PROXY;
-	if (p->key.proto == IPPROTO_TCP && !is_pure_syn(p))
+	if (p->key->proto == IPPROTO_TCP && !is_pure_syn(p))
 		return local ? PASS_NO_FLOW : DROP_NO_FLOW;
 	if (p->mode == FAULT(43, MODE_DRAINING, MODE_OFF) && local)
 		return PASS_DRAINING;
-	if (p->key.proto == IPPROTO_UDP && FAULT(44, true, false) &&
-	    bpf_map_lookup_elem(&standby, &p->key) &&
+	if (p->key->proto == IPPROTO_UDP && FAULT(44, true, false) &&
+	    bpf_map_lookup_elem(&OWN(standby), p->key) &&
 	    silence(p->control) <= FAULT(54, STANDBY_LEASE, STANDBY_LEASE * 1000000))
 		return PASS_STANDBY;
 	if (p->ttl <= 1)
 		return DROP_TTL;
-	if (is_no_client(p->key.saddr, p->key.daddr))
+	if (is_no_client(&p->key->saddr, &p->key->daddr))
 		return DROP_SOURCE;
 	return may_enter(p, s, row);
 }
