@@ -35,7 +35,7 @@ func newChurn(t *testing.T, seed uint64) *churn {
 	w.Services[0].Flags = m.FlagFullNAT
 	w.Backends[0].Sources = m.Run{Length: 2}
 	w.Snat[0], w.Snat[1] = netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("10.2.0.2")
-	c := &churn{fuzzer: &fuzzer{target: newKernel(t, 0)}, w: w, g: newGenerator(r, w, false), r: r}
+	c := &churn{fuzzer: newFuzzer(newKernel(t, 0), seed, &ipv4), w: w, g: newGenerator(r, w, false), r: r}
 	if err := c.target.reset(w); err != nil {
 		t.Fatal(err)
 	}
@@ -73,12 +73,12 @@ func (c *churn) step(t *testing.T) {
 	if err := c.apply(c.w, &change); err != nil {
 		t.Fatal(err)
 	}
-	key := m.Tuple{Src: clients[0], SPort: uint16(1000 + c.r.IntN(churnClients)), Dst: vips[0], DPort: 80, Proto: m.TCP}
+	key := m.Tuple{Src: c.w.clients[0], SPort: uint16(1000 + c.r.IntN(churnClients)), Dst: c.w.vips[0], DPort: 80, Proto: m.TCP}
 	if f := c.w.Find(key); f != nil && oneIn(c.r, 2) {
 		key = f.TwinKey()
 	}
 	frame := c.g.build(key)
-	frame[22] = 64 // TTL
+	frame[ethLen+c.w.ttl] = 64 // TTL
 	text, res, err := c.packet(c.w, frame, len(frame))
 	if err != nil || text != "" {
 		t.Fatal(text, err)

@@ -64,7 +64,7 @@ func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
 // reset writes everything. Hash maps are emptied first.
 func (k *kernel) reset(w *world) error {
 	k.w = w
-	k.resize(len(w.Flows))
+	k.resize(len(w.table()))
 	for _, name := range []string{
 		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby,
 		loader.LBMapClients, loader.LBMapSources, "fibs", "rivals", "connections",

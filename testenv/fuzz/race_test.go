@@ -33,7 +33,7 @@ func (r *racer) run(frame []byte) {
 
 // raceWorld has one service with n backends, on row 0.
 func raceWorld(n, buckets int) *world {
-	w := newWorld(rand.New(rand.NewPCG(1, 1)))
+	w := newWorld(rand.New(rand.NewPCG(1, 1)), &ipv4)
 	clear(w.Listeners)
 	clear(w.VIPs)
 	w.Devices[interfaces[0]] = m.DeviceTX
@@ -41,20 +41,20 @@ func raceWorld(n, buckets int) *world {
 		Mode: m.ModeOn, Era: 1, Hz: 250, ReplyLimit: 100, Idle: [m.IdleMax]uint32{9e5, 9e5, 9e5, 9e5, 9e5},
 		HashA: w.Control.HashA, HashB: w.Control.HashB,
 	}
-	w.Flows = make(m.Table, buckets)
+	w.resize(buckets)
 	w.Now = 1000
-	w.Services[0] = m.Service{State: m.ServiceXDP, Gen: 1, LimitMask: mask(32), Slots: m.Run{Length: uint32(n)}, SlotsAll: m.Run{Length: uint32(n)}}
-	w.Listeners[m.Listener{Addr: vips[0], Port: 80, Proto: m.TCP}] = 0
-	w.Listeners[m.Listener{Addr: vips[0], Port: 80, Proto: m.UDP}] = 0
+	w.Services[0] = m.Service{State: m.ServiceXDP, Gen: 1, LimitMask: w.mask(32), Slots: m.Run{Length: uint32(n)}, SlotsAll: m.Run{Length: uint32(n)}}
+	w.Listeners[m.Listener{Addr: w.vips[0], Port: 80, Proto: m.TCP}] = 0
+	w.Listeners[m.Listener{Addr: w.vips[0], Port: 80, Proto: m.UDP}] = 0
 	w.Turns[0] = 0
 	w.Control.SnatPort, w.Control.SnatPorts = 20000, 40000
-	copy(w.Snat, snats[:3])
+	copy(w.Snat, w.snats[:3])
 	for i := range n {
 		w.Slots[i] = uint32(i)
-		w.Backends[i] = m.Backend{Addr: servers[i], Port: 80, State: m.BackendUp, Service: 0, Sources: m.Run{Length: 3}}
-		w.fib[servers[i]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 1, byte(i)}, Ifindex: interfaces[0]}}
+		w.Backends[i] = m.Backend{Addr: w.servers[i], Port: 80, State: m.BackendUp, Service: 0, Sources: m.Run{Length: 3}}
+		w.fib[w.servers[i]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 1, byte(i)}, Ifindex: interfaces[0]}}
 	}
-	w.fib[clients[0]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 2, 0}, Ifindex: interfaces[0]}}
+	w.fib[w.clients[0]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 2, 0}, Ifindex: interfaces[0]}}
 	return w
 }
 
@@ -129,10 +129,10 @@ func raceFrames(w *world, proto uint8) [][]byte {
 	g := newGenerator(rand.New(rand.NewPCG(2, 2)), w, false)
 	frames := make([][]byte, raceFlows)
 	for i := range frames {
-		frame := g.build(m.Tuple{Src: clients[0], Dst: vips[0], SPort: uint16(1000 + i), DPort: 80, Proto: proto})
-		frame[22] = 64 // TTL
+		frame := g.build(m.Tuple{Src: w.clients[0], Dst: w.vips[0], SPort: uint16(1000 + i), DPort: 80, Proto: proto})
+		frame[ethLen+w.ttl] = 64 // TTL
 		if proto == m.TCP {
-			frame[tcpFlags] = m.SYN
+			frame[ipv4.l4At()+13] = m.SYN
 		}
 		frames[i] = frame
 	}
@@ -151,7 +151,7 @@ func (r *race) close(t *testing.T) {
 	t.Helper()
 	for _, frame := range r.frames {
 		reset := bytes.Clone(frame)
-		reset[tcpFlags] = m.RST
+		reset[ipv4.l4At()+13] = m.RST
 		if _, _, _, err := r.Run(reset); err != nil {
 			t.Fatal(err)
 		}

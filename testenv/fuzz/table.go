@@ -20,7 +20,7 @@ type place struct{ Bucket, Index int }
 // flows are the entries of the table by place.
 func (w *world) flows() map[place]m.Flow {
 	fs := map[place]m.Flow{}
-	for b, bucket := range w.Flows {
+	for b, bucket := range w.table() {
 		for i, f := range bucket {
 			if f != nil {
 				fs[place{b, i}] = *f
