@@ -16,6 +16,7 @@ import (
 // stay on one CPU.
 type kernel struct {
 	*lbtest.Datapath // that of loaded with the size of the world's table
+	codec            codec
 	w                *world
 	loaded           map[int]*lbtest.Datapath // by number of buckets
 	load             func(buckets int) *lbtest.Datapath
@@ -26,7 +27,7 @@ type kernel struct {
 // once for each size of the flow table.
 func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
-	k := &kernel{loaded: map[int]*lbtest.Datapath{}, load: func(buckets int) *lbtest.Datapath {
+	k := &kernel{codec: codec4{}, loaded: map[int]*lbtest.Datapath{}, load: func(buckets int) *lbtest.Datapath {
 		return lbtest.Load(tb, map[string]uint32{
 			loader.LBMapServices: numServices, loader.LBMapTurns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
@@ -180,28 +181,28 @@ func (k *kernel) sync(w *world, c change) error {
 		return k.Maps[loader.LBMapSlots].Put(c.row, w.Slots[c.row])
 	case partListener:
 		row, ok := w.Listeners[c.listener]
-		return set(k.Maps[loader.LBMapListeners], listenerOf(c.listener), row, ok)
+		return set(k.Maps[loader.LBMapListeners], k.codec.listener(c.listener), row, ok)
 	case partVIP:
 		return set(k.Maps[loader.LBMapVips], c.addr, uint32(0), w.VIPs[c.addr])
 	case partDevice:
 		flags, ok := w.Devices[c.row]
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
 	case partStandby:
-		return set(k.Maps[loader.LBMapStandby], keyOf(c.tuple), uint32(0), w.Standby[c.tuple])
+		return set(k.Maps[loader.LBMapStandby], k.codec.key(c.tuple), uint32(0), w.Standby[c.tuple])
 	case partClient:
 		allow, ok := w.Clients[c.prefix]
-		return set(k.Maps[loader.LBMapClients], prefixOf(c.prefix), ruleOf(allow), ok)
+		return set(k.Maps[loader.LBMapClients], k.codec.prefix(c.prefix), ruleOf(allow), ok)
 	case partSnat:
 		return k.Maps[loader.LBMapSnat].Put(c.row, loader.AddressOf(w.Snat[c.row]))
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:
-		return set(k.Maps["connections"], keyOf(c.tuple), uint32(0), w.Connections[c.tuple])
+		return set(k.Maps["connections"], k.codec.key(c.tuple), uint32(0), w.Connections[c.tuple])
 	case partRival:
 		if len(w.Rivals) == 0 {
 			return empty(k.Maps["rivals"])
 		}
-		return k.Maps["rivals"].Put(keyOf(c.tuple), rivalOf(w.Rivals[c.tuple]))
+		return k.Maps["rivals"].Put(k.codec.key(c.tuple), k.codec.rival(w.Rivals[c.tuple]))
 	case partFlow:
 		return k.free(w, c.tuple)
 	}
@@ -258,21 +259,21 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Second += r.Second
 		s.Replies.Count += r.Count
 	}
-	if s.Sources, err = readSources(k.Maps[loader.LBMapSources]); err != nil {
+	if s.Sources, err = k.sources(); err != nil {
 		return s, err
 	}
 	s.Flows, s.Faults, err = k.flows(k.w)
 	return s, err
 }
 
-// readSources reads what networks of clients may still do.
-func readSources(table *ebpf.Map) (map[m.Source]m.Credit, error) {
+// sources reads what networks of clients may still do.
+func (k *kernel) sources() (map[m.Source]m.Credit, error) {
 	sources := map[m.Source]m.Credit{}
-	var key loader.LBSource
+	key, read := k.codec.source()
 	var value loader.LBCredit
-	all := table.Iterate()
-	for all.Next(&key, &value) {
-		sources[m.Source{Service: key.Service, Net: addrFrom(key.Net)}] = m.Credit{Tick: value.Tick, Left: value.Left}
+	all := k.Maps[loader.LBMapSources].Iterate()
+	for all.Next(key, &value) {
+		sources[read()] = m.Credit{Tick: value.Tick, Left: value.Left}
 	}
 	if err := all.Err(); err != nil {
 		return nil, fmt.Errorf("read sources: %w", err)
