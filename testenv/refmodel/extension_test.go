@@ -27,6 +27,8 @@ func header(next byte, size int, with ...byte) []byte {
 func TestExtensionHeaders(t *testing.T) {
 	end := header(TCP, 8)
 	opts := header(Destination, 8)
+	long := header(TCP, 8)
+	long[1] = 3 // four bytes more than there are
 	fragment := func(with ...byte) []byte { return header(TCP, 8, with...) }
 	for _, test := range []struct {
 		name  string
@@ -51,8 +53,8 @@ func TestExtensionHeaders(t *testing.T) {
 		{"seven headers", extended(t, Destination, opts, opts, opts, opts, opts, opts, end), PassOptions},
 		{"256 bytes", extended(t, Destination, header(Destination, 128), header(TCP, 128)), ForwardRedirect},
 		{"264 bytes", extended(t, Destination, header(Destination, 128), header(TCP, 136)), PassOptions},
-		{"a header beyond the packet", extended(t, Destination, func() []byte { h := header(TCP, 8); h[1] = 4; return h }()), PassMalformed},
-		{"a fragment header whose second byte is no length", extended(t, Fragment, func() []byte { h := header(TCP, 8); h[1] = 4; return h }()), ForwardRedirect},
+		{"a header beyond the packet", extended(t, Destination, long), PassMalformed},
+		{"a fragment header whose second byte is no length", extended(t, Fragment, long), ForwardRedirect},
 		{"no next header", extended(t, Destination, header(NoHeader, 8)), PassOther},
 		{"authentication", extended(t, Destination, header(51, 8)), PassOther},
 		{"ICMP of IPv4", extended(t, Destination, header(ICMP, 8)), PassOther},

@@ -77,7 +77,6 @@ func TestIPv6BothWays(t *testing.T) {
 
 func TestTablesOfFamilies(t *testing.T) {
 	m := established(t)
-	pass(t, m, syn6, "", PassOther) // not loaded
 	six := newModel6()
 	fib, fib6 := m.FIB, six.FIB
 	m.FIB = func(src, dst Addr) (FIBResult, Hop) {
@@ -88,6 +87,7 @@ func TestTablesOfFamilies(t *testing.T) {
 	}
 	m.Listeners[Listener{vip6, 80, TCP}] = 2
 	m.Backends[1] = Backend{Addr: web6, Port: 8080, State: BackendUp, Service: 2}
+	pass(t, m, syn6, "", PassOther) // not loaded
 	m.Flows6 = make(Table, 2)
 	pass(t, m, syn6, syn6Out, ForwardRedirect)
 	pass(t, m, data, dataOut, ForwardRedirect)
