@@ -2,7 +2,6 @@ package fuzz
 
 import (
 	"math/rand/v2"
-	"net/netip"
 	"testing"
 
 	m "fairlead/testenv/refmodel"
@@ -25,17 +24,16 @@ type churn struct {
 	filled int // packets after which no place was free
 }
 
-func newChurn(t *testing.T, seed uint64) *churn {
+func newChurn(t *testing.T, f *family, seed uint64) *churn {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 3))
-	w := raceWorld(1, churnBuckets)
+	w := raceWorld(f, 1, churnBuckets)
 	w.Control.Hz = 4
 	w.Control.Idle = [m.IdleMax]uint32{40, 1200, 40, 40, 400}
 	w.Control.SnatPort, w.Control.SnatPorts = 30000, churnSources/2
 	w.Services[0].Flags = m.FlagFullNAT
 	w.Backends[0].Sources = m.Run{Length: 2}
-	w.Snat[0], w.Snat[1] = netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("10.2.0.2")
-	c := &churn{fuzzer: newFuzzer(newKernel(t, 0), seed, &ipv4), w: w, g: newGenerator(r, w, false), r: r}
+	c := &churn{fuzzer: newFuzzer(newKernel(t, 0), seed, f), w: w, g: newGenerator(r, w, false), r: r}
 	if err := c.target.reset(w); err != nil {
 		t.Fatal(err)
 	}
@@ -46,8 +44,8 @@ func newChurn(t *testing.T, seed uint64) *churn {
 // with one source.
 func TestChurn(t *testing.T) {
 	pin(t)
-	for seed := range uint64(3) {
-		c := newChurn(t, seed)
+	for seed, family := range []*family{&ipv4, &ipv4, &ipv6} {
+		c := newChurn(t, family, uint64(seed))
 		for range churnPackets {
 			c.step(t)
 		}

@@ -32,14 +32,14 @@ func (r *racer) run(frame []byte) {
 }
 
 // raceWorld has one service with n backends, on row 0.
-func raceWorld(n, buckets int) *world {
-	w := newWorld(rand.New(rand.NewPCG(1, 1)), &ipv4)
+func raceWorld(f *family, n, buckets int) *world {
+	w := newWorld(rand.New(rand.NewPCG(1, 1)), f)
 	clear(w.Listeners)
 	clear(w.VIPs)
 	w.Devices[interfaces[0]] = m.DeviceTX
 	w.Control = m.Control{
 		Mode: m.ModeOn, Era: 1, Hz: 250, ReplyLimit: 100, Idle: [m.IdleMax]uint32{9e5, 9e5, 9e5, 9e5, 9e5},
-		HashA: w.Control.HashA, HashB: w.Control.HashB,
+		HashA: w.Control.HashA, HashB: w.Control.HashB, HashC: w.Control.HashC, HashD: w.Control.HashD, HashE: w.Control.HashE,
 	}
 	w.resize(buckets)
 	w.Now = 1000
@@ -70,6 +70,7 @@ const (
 type race struct {
 	*kernel
 	w        *world
+	family   *family
 	backends int
 	flags    uint8    // of the service
 	frames   [][]byte // first packets, one of each flow
@@ -79,11 +80,12 @@ type race struct {
 // TestRace runs the first packets of each of many flows on two CPUs at once.
 // Entries of dead flows are in the way of all but the first.
 func TestRace(t *testing.T) {
-	for _, backends := range []int{1, 2, 3} {
+	for _, r := range []race{{family: &ipv4, backends: 1}, {family: &ipv4, backends: 2}, {family: &ipv4, backends: 3}, {family: &ipv6, backends: 2}} {
 		for _, proto := range []uint8{m.TCP, m.UDP} {
-			for _, flags := range []uint8{0, m.FlagFullNAT} {
-				t.Run(fmt.Sprintf("%d backends, protocol %d, flags %d", backends, proto, flags), func(t *testing.T) {
-					(&race{kernel: newKernel(t, 0), backends: backends, flags: flags}).all(t, proto)
+			for _, r.flags = range []uint8{0, m.FlagFullNAT} {
+				t.Run(fmt.Sprintf("%s, %d backends, protocol %d, flags %d", r.family.name, r.backends, proto, r.flags), func(t *testing.T) {
+					r.kernel = newKernel(t, 0)
+					r.all(t, proto)
 				})
 			}
 		}
@@ -115,7 +117,7 @@ func (r *race) all(t *testing.T, proto uint8) {
 // start empties the tables.
 func (r *race) start(t *testing.T, proto uint8) {
 	t.Helper()
-	r.w = raceWorld(r.backends, raceBuckets)
+	r.w = raceWorld(r.family, r.backends, raceBuckets)
 	r.w.Services[0].Flags = r.flags
 	r.turns = r.w.Turns[0]
 	if err := r.reset(r.w); err != nil {
@@ -132,7 +134,7 @@ func raceFrames(w *world, proto uint8) [][]byte {
 		frame := g.build(m.Tuple{Src: w.clients[0], Dst: w.vips[0], SPort: uint16(1000 + i), DPort: 80, Proto: proto})
 		frame[ethLen+w.ttl] = 64 // TTL
 		if proto == m.TCP {
-			frame[ipv4.l4At()+13] = m.SYN
+			frame[w.l4At()+13] = m.SYN
 		}
 		frames[i] = frame
 	}
@@ -151,7 +153,7 @@ func (r *race) close(t *testing.T) {
 	t.Helper()
 	for _, frame := range r.frames {
 		reset := bytes.Clone(frame)
-		reset[ipv4.l4At()+13] = m.RST
+		reset[r.w.l4At()+13] = m.RST
 		if _, _, _, err := r.Run(reset); err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +299,7 @@ func TestCrowdedRace(t *testing.T) {
 	for _, buckets := range []int{2, 4} {
 		for _, shift := range []int{0, 1, 3} {
 			t.Run(fmt.Sprintf("%d buckets, the other CPU %d flows ahead", buckets, shift), func(t *testing.T) {
-				k, w := newKernel(t, 0), raceWorld(1, buckets)
+				k, w := newKernel(t, 0), raceWorld(&ipv4, 1, buckets)
 				if err := k.reset(w); err != nil {
 					t.Fatal(err)
 				}

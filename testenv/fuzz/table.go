@@ -47,7 +47,7 @@ func readArray[T any](table *ebpf.Map) ([]T, error) {
 
 // clear makes all places free.
 func (k *kernel) clear() error {
-	table := k.Maps[loader.LBMapFlows]
+	table := k.own(loader.LBMapFlows)
 	for row := range table.MaxEntries() {
 		if err := table.Put(row, make([]byte, table.ValueSize())); err != nil {
 			return fmt.Errorf("clear flows: %w", err)
@@ -58,16 +58,16 @@ func (k *kernel) clear() error {
 
 // free frees the place of a key, if it has one.
 func (k *kernel) free(w *world, t m.Tuple) error {
-	table := k.Maps[loader.LBMapFlows]
+	table := k.own(loader.LBMapFlows)
 	_, first, second := w.Home(t)
 	for _, at := range []uint32{first, second} {
-		row, read := k.codec.bucket()
+		row, read := k.w.codec.bucket()
 		if err := table.Lookup(at, row); err != nil {
 			return fmt.Errorf("read bucket: %w", err)
 		}
 		for i, e := range read() {
 			if e.flow.Key == t {
-				k.codec.free(row, i) // what else it holds stays
+				k.w.codec.free(row, i) // what else it holds stays
 			}
 		}
 		if err := table.Put(at, row); err != nil {
@@ -80,10 +80,10 @@ func (k *kernel) free(w *world, t m.Tuple) error {
 // flows reads the flow table. Faults are what of it the model does not know
 // and is wrong.
 func (k *kernel) flows(w *world) (flows map[place]m.Flow, faults []string, err error) {
-	table := k.Maps[loader.LBMapFlows]
+	table := k.own(loader.LBMapFlows)
 	flows = map[place]m.Flow{}
 	for row := range table.MaxEntries() {
-		bucket, read := k.codec.bucket()
+		bucket, read := k.w.codec.bucket()
 		if err := table.Lookup(row, bucket); err != nil {
 			return nil, nil, fmt.Errorf("read bucket: %w", err)
 		}
