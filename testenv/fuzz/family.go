@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 
+	"fairlead/testenv"
+	"fairlead/testenv/lbtest"
 	m "fairlead/testenv/refmodel"
 )
 
@@ -12,6 +14,7 @@ type family struct {
 	name  string
 	maps  string // what the names of its own maps end in
 	codec codec
+	load  func(tb testenv.TB, sizes map[string]uint32, fault uint32) *lbtest.Datapath
 	kind  uint16 // of Ethernet
 	// Of an IP header: its length, and where length, protocol and TTL are.
 	header, length, proto, ttl int
@@ -29,7 +32,7 @@ type family struct {
 }
 
 var ipv4 = family{
-	name: "IPv4", codec: codec4{}, kind: 0x0800, header: 20, length: 2, proto: 9, ttl: 8, src: 12, dst: 16,
+	name: "IPv4", codec: codec4{}, load: lbtest.Load, kind: 0x0800, header: 20, length: 2, proto: 9, ttl: 8, src: 12, dst: 16,
 	icmp: m.ICMP, errors: []byte{3, 3, 3, 3, 3, 3, 11, 11, 12, 0, 5, 8},
 	vips:     addrs("203.0.113.10", "203.0.113.11", "10.0.0.1"),
 	clients:  addrs("198.51.100.7", "198.51.100.8", "10.1.0.3"),
@@ -41,7 +44,7 @@ var ipv4 = family{
 }
 
 var ipv6 = family{
-	name: "IPv6", maps: "6", codec: codec6{}, kind: 0x86dd, header: 40, length: 4, proto: 6, ttl: 7, src: 8, dst: 24,
+	name: "IPv6", maps: "6", codec: codec6{}, load: lbtest.Load6, kind: 0x86dd, header: 40, length: 4, proto: 6, ttl: 7, src: 8, dst: 24,
 	icmp: m.ICMPv6, errors: []byte{1, 1, 1, 2, 2, 2, 3, 4, 0, 5, 128, 135},
 	vips:    addrs("2001:db8:113::10", "2001:db8:113::11", "2001:db8:113:0:8000::10"),
 	clients: addrs("2001:db8:51:100::7", "2001:db8:51:101::7", "2001:db8:51:100:0:1:0:7"),

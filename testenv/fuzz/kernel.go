@@ -44,7 +44,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 		} {
 			sizes[name+c.family.maps] = n
 		}
-		return lbtest.Load(tb, sizes, fault)
+		return c.family.load(tb, sizes, fault)
 	}}
 	k.choose(config{families[0], bucketNumbers[0]})
 	_, _, _, err := k.RunLinear(make([]byte, 100), 50)
@@ -59,9 +59,6 @@ func (k *kernel) choose(c config) {
 	}
 	k.Datapath = k.loaded[c]
 }
-
-// own is a map that the world's family has for itself.
-func (k *kernel) own(name string) *ebpf.Map { return k.Maps[name+k.w.maps] }
 
 func (k *kernel) cuts() bool { return k.canCut }
 
@@ -81,8 +78,8 @@ func (k *kernel) reset(w *world) error {
 	k.w = w
 	k.choose(config{w.family, len(w.table())})
 	for _, table := range []*ebpf.Map{
-		k.own(loader.LBMapListeners), k.own(loader.LBMapVips), k.Maps[loader.LBMapDevices], k.own(loader.LBMapStandby),
-		k.own(loader.LBMapClients), k.own(loader.LBMapSources), k.Maps["fibs"], k.Maps["rivals"], k.Maps["connections"],
+		k.Own(loader.LBMapListeners), k.Own(loader.LBMapVips), k.Maps[loader.LBMapDevices], k.Own(loader.LBMapStandby),
+		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Maps["fibs"], k.Maps["rivals"], k.Maps["connections"],
 	} {
 		if err := empty(table); err != nil {
 			return fmt.Errorf("empty %v: %w", table, err)
@@ -195,17 +192,17 @@ func (k *kernel) sync(w *world, c change) error {
 		return k.Maps[loader.LBMapSlots].Put(c.row, w.Slots[c.row])
 	case partListener:
 		row, ok := w.Listeners[c.listener]
-		return set(k.own(loader.LBMapListeners), k.w.codec.listener(c.listener), row, ok)
+		return set(k.Own(loader.LBMapListeners), k.w.codec.listener(c.listener), row, ok)
 	case partVIP:
-		return set(k.own(loader.LBMapVips), c.addr, uint32(0), w.VIPs[c.addr])
+		return set(k.Own(loader.LBMapVips), c.addr, uint32(0), w.VIPs[c.addr])
 	case partDevice:
 		flags, ok := w.Devices[c.row]
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
 	case partStandby:
-		return set(k.own(loader.LBMapStandby), k.w.codec.key(c.tuple), uint32(0), w.Standby[c.tuple])
+		return set(k.Own(loader.LBMapStandby), k.w.codec.key(c.tuple), uint32(0), w.Standby[c.tuple])
 	case partClient:
 		allow, ok := w.Clients[c.prefix]
-		return set(k.own(loader.LBMapClients), k.w.codec.prefix(c.prefix), ruleOf(allow), ok)
+		return set(k.Own(loader.LBMapClients), k.w.codec.prefix(c.prefix), ruleOf(allow), ok)
 	case partSnat:
 		return k.Maps[loader.LBMapSnat].Put(c.row, loader.AddressOf(w.Snat[c.row]))
 	case partRoute:
@@ -285,7 +282,7 @@ func (k *kernel) sources() (map[m.Source]m.Credit, error) {
 	sources := map[m.Source]m.Credit{}
 	key, read := k.w.codec.source()
 	var value loader.LBCredit
-	all := k.own(loader.LBMapSources).Iterate()
+	all := k.Own(loader.LBMapSources).Iterate()
 	for all.Next(key, &value) {
 		sources[read()] = m.Credit{Tick: value.Tick, Left: value.Left}
 	}

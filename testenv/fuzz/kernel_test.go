@@ -60,7 +60,7 @@ func TestDatapath(t *testing.T) {
 		packets, seed = 10_000_000, rand.Uint64()
 	}
 	packets = fromEnv(t, "FAIRLEAD_FUZZ_N", packets)
-	f := newFuzzer(k, fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed), &ipv4)
+	f := newFuzzer(k, fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed), families...)
 	f.shrinks = true
 	t.Logf("FAIRLEAD_FUZZ_SEED=%d FAIRLEAD_FUZZ_N=%d, linear part chosen: %v", f.seed, packets, k.cuts())
 	pin(t)

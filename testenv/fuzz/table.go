@@ -47,7 +47,7 @@ func readArray[T any](table *ebpf.Map) ([]T, error) {
 
 // clear makes all places free.
 func (k *kernel) clear() error {
-	table := k.own(loader.LBMapFlows)
+	table := k.Own(loader.LBMapFlows)
 	for row := range table.MaxEntries() {
 		if err := table.Put(row, make([]byte, table.ValueSize())); err != nil {
 			return fmt.Errorf("clear flows: %w", err)
@@ -58,7 +58,7 @@ func (k *kernel) clear() error {
 
 // free frees the place of a key, if it has one.
 func (k *kernel) free(w *world, t m.Tuple) error {
-	table := k.own(loader.LBMapFlows)
+	table := k.Own(loader.LBMapFlows)
 	_, first, second := w.Home(t)
 	for _, at := range []uint32{first, second} {
 		row, read := k.w.codec.bucket()
@@ -80,7 +80,7 @@ func (k *kernel) free(w *world, t m.Tuple) error {
 // flows reads the flow table. Faults are what of it the model does not know
 // and is wrong.
 func (k *kernel) flows(w *world) (flows map[place]m.Flow, faults []string, err error) {
-	table := k.own(loader.LBMapFlows)
+	table := k.Own(loader.LBMapFlows)
 	flows = map[place]m.Flow{}
 	for row := range table.MaxEntries() {
 		bucket, read := k.w.codec.bucket()
