@@ -4,37 +4,36 @@ import m "fairlead/testenv/refmodel"
 
 // echo makes a ping, mostly from the sender of t, and mostly of a service address.
 func (g *generator) echo(t m.Tuple) []byte {
-	r := g.r
-	from, to := t.Src, pick(r, vips)
+	r, w := g.r, g.w
+	from, to := t.Src, pick(r, w.vips)
 	switch r.IntN(10) {
 	case 0:
-		from = pick(r, spoofed)
+		from = pick(r, w.spoofed)
 	case 1:
 		from = to
 	case 2:
 		to = t.Dst
 	}
-	frame := make([]byte, quoteAt+g.payload(t, quoteAt-ethLen))
-	for i := range frame {
+	frame := append(w.ethernet(), make([]byte, w.header+icmpLen+g.payload(t, w.header+icmpLen))...)
+	for i := ethLen; i < len(frame); i++ {
 		frame[i] = byte(r.Uint32())
 	}
-	copy(frame, []byte{2, 0, 0, 9, 0, 1, 2, 0, 0, 9, 0, 4, 8, 0})
-	g.ip(frame[ethLen:], m.Tuple{Src: from, Dst: to, Proto: m.ICMP})
+	about := m.Tuple{Src: from, Dst: to, Proto: w.icmp}
+	w.write(r, frame[ethLen:], about)
 	if oneIn(r, 8) {
-		frame[22] = byte(r.IntN(3)) // TTL
+		frame[ethLen+w.ttl] = byte(r.IntN(3))
 	}
-	icmp := frame[l4At:]
-	icmp[0], icmp[1] = 8, 0
+	icmp := frame[w.l4At():]
+	icmp[0], icmp[1] = w.echoes[0], 0
 	if oneIn(r, 8) {
-		icmp[0], icmp[1] = pick(r, []byte{0, 8, 13}), byte(r.IntN(2))
+		icmp[0], icmp[1] = pick(r, w.echoes), byte(r.IntN(2))
 	}
-	be.PutUint16(icmp[2:], 0)
-	be.PutUint16(icmp[2:], m.Checksum(icmp))
+	w.sumICMP(icmp, about)
 	if oneIn(r, 6) { // what becomes 0 or 0xffff, too
-		be.PutUint16(icmp[2:], pick(r, []uint16{0, 0xffff, 1, 0xfffe, 0xf7ff, 0xf7fe, 0x0800}))
+		be.PutUint16(icmp[2:], pick(r, []uint16{0, 0xffff, 1, 0xfffe, 0xf7ff, 0xf7fe, 0x0800, 0xfeff, 0xfefe, 0x0100}))
 	}
 	if oneIn(r, 8) { // hardly a header
-		be.PutUint16(frame[16:], uint16(26+r.IntN(4)))
+		w.setTotal(frame[ethLen:], w.header+6+r.IntN(4))
 	}
 	return frame
 }

@@ -58,7 +58,7 @@ func (c change) apply(sum uint16) uint16 {
 
 // Delta is what translation of t into leave adds to the complement of a TCP or
 // UDP checksum, and what it adds to that of the IP header, TTL included. Either
-// is folded, so that 0 and 0xffff mean the same. IPv6 has no header checksum.
+// is folded, so that 0 and 0xffff mean the same. IPv6 has no header checksum: 0.
 func Delta(t, leave Tuple) (l4, ip uint16) {
 	var addrs, ports change
 	addrs.replace(t.Src.AsSlice(), leave.Src.AsSlice())
@@ -67,5 +67,9 @@ func Delta(t, leave Tuple) (l4, ip uint16) {
 		ports += change(^p[0]) + change(p[1])
 	}
 	const ttl = 0xffff - 0x0100 // one less in the first byte of its word
-	return fold(uint64(addrs + ports)), fold(uint64(addrs) + ttl)
+	l4 = fold(uint64(addrs + ports))
+	if t.Src.Is4() {
+		ip = fold(uint64(addrs) + ttl)
+	}
+	return l4, ip
 }

@@ -24,14 +24,6 @@ var ipv6 = family{
 	echo: [2]byte{icmp6EchoRequest, icmp6EchoReply},
 }
 
-// familyOf is the family of an address.
-func familyOf(a Addr) *family {
-	if a.Is4() {
-		return &ipv4
-	}
-	return &ipv6
-}
-
 // addrs are the addresses of an IP header.
 func (f *family) addrs(ip []byte) (src, dst Addr) {
 	return AddrFrom(ip[f.src:f.dst]), AddrFrom(ip[f.dst:f.header])

@@ -190,3 +190,10 @@ func (p *packet) tcp(l4 []byte) {
 	p.flags = l4[13]
 	p.data = len(l4) - header
 }
+
+// Read is the tuple of a packet that can have a flow, and where in the frame
+// its TCP or UDP begins. Not ok says that no packet like it has one.
+func Read(frame []byte) (t Tuple, l4 int, ok bool) {
+	p := parse(frame, len(frame))
+	return p.tuple, p.l4, p.odd == PassOff
+}

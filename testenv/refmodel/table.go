@@ -77,6 +77,9 @@ func (m *Model) Home(key Tuple) (tag uint16, first, second uint32) {
 // places are those that a key may take, in the order of the search.
 func (m *Model) places(key Tuple) []**Flow {
 	table := m.table(key)
+	if len(table) == 0 {
+		return nil
+	}
 	_, first, second := m.Home(key)
 	var ps []**Flow
 	for _, b := range []uint32{first, second} {

@@ -95,9 +95,9 @@ func Flows(maps *loader.Maps, f func(FlowView) bool) error {
 func flowView(f *loader.Entry) FlowView {
 	v := FlowView{
 		Protocol: protocolOf(f.Key.Proto), State: "unknown",
-		Client:  netip.AddrPortFrom(addr4(f.Key.Saddr), be16(f.Key.Sport)),
-		Virtual: netip.AddrPortFrom(addr4(f.Key.Daddr), be16(f.Key.Dport)),
-		Backend: netip.AddrPortFrom(addr4(f.Daddr), be16(f.Dport)),
+		Client:  netip.AddrPortFrom(loader.Address(f.Key.Saddr).Addr(), be16(f.Key.Sport)),
+		Virtual: netip.AddrPortFrom(loader.Address(f.Key.Daddr).Addr(), be16(f.Key.Dport)),
+		Backend: netip.AddrPortFrom(loader.Address(f.Daddr).Addr(), be16(f.Dport)),
 	}
 	if state := f.State(); int(state) < len(flowStates) {
 		v.State = flowStates[state]
