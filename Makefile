@@ -34,6 +34,7 @@ demo: build
 test:
 	@scripts/setup.sh build test
 	@go mod download
+	@scripts/captures-fetch.sh >/dev/null
 	FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 2 -timeout 20m $$(go list ./... | grep -vE '^$(E2E)(/|$$)')
 	@! go list ./... | grep -qE '^$(E2E)(/|$$)' || \
 		FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 20m $(E2E)/...
@@ -41,6 +42,7 @@ test:
 ## test-slow      millions of packets, floods, long churn; for releases (60 minutes at most)
 test-slow:
 	@scripts/setup.sh build test kernels
+	@scripts/captures-fetch.sh >/dev/null
 	FAIRLEAD_SLOW=1 FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 60m ./testenv/... ./loader/...
 	scripts/test-kernels-check.sh
 

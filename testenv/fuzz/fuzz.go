@@ -151,6 +151,21 @@ func (f *fuzzer) world(episode uint64) *world {
 func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 	w := f.world(episode)
 	g := newGenerator(rand.New(rand.NewPCG(f.seed, 2*episode+1)), w, f.target.cuts())
+	return f.play(episode, w, g, size)
+}
+
+// A source is what an episode is made of.
+type source interface {
+	// changes are those before the next packet.
+	changes() []change
+	// packet is the next frame, and how much of it is linear.
+	packet() (frame []byte, linear int)
+	// learn is told what became of it.
+	learn(frame []byte, res m.Result)
+}
+
+// play sends size packets of g. w is the episode's world.
+func (f *fuzzer) play(episode uint64, w *world, g source, size int) (*difference, error) {
 	if err := f.target.reset(w); err != nil {
 		return nil, fmt.Errorf("reset target: %w", err)
 	}

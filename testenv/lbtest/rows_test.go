@@ -1,7 +1,6 @@
 package lbtest
 
 import (
-	"net/netip"
 	"slices"
 
 	"fairlead/loader"
@@ -116,9 +115,6 @@ func openRows() []row {
 			given: func(w *world) { w.anyRoute(127) }},
 		{name: "a multicast source", want: loader.LBVerdictDROP_SOURCE, frame: from(224),
 			given: func(w *world) { w.anyRoute(224) }},
-		{name: "a source that is the service's", want: loader.LBVerdictDROP_SOURCE, frame: segment(netip.AddrPortFrom(web.Addr(), 40000), web, syn)},
-		{name: "a source that is the service's, whose address is not local", want: loader.LBVerdictDROP_SOURCE,
-			frame: segment(remote, remote, syn), given: func(w *world) { w.route(remote, RouteFound, Ingress) }},
 		{name: "a source that is the host's own", want: loader.LBVerdictDROP_SOURCE, frame: hello,
 			given: func(w *world) { w.route(client, RouteNotForwarded, 0) }},
 		{name: "a client without a way back", want: loader.LBVerdictDROP_NO_ROUTE, frame: hello,
