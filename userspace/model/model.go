@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"strings"
 	"time"
 )
 
@@ -213,7 +214,7 @@ type Backend struct {
 // String returns the address, with * for the port that the client asked for.
 func (b Backend) String() string {
 	if b.Address.Port() == 0 {
-		return b.Address.Addr().String() + ":*"
+		return strings.TrimSuffix(b.Address.String(), "0") + "*"
 	}
 	return b.Address.String()
 }
