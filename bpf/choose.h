@@ -124,7 +124,7 @@ static __always_inline bool draw_source(const struct control *c, const struct fl
 	__u64 hash = hash_key(c, addrs_of(key), rest_of(key));
 	__u32 y = (__u32)hash + k * (hash >> 32 | 1);
 	__u32 n = sources & 0xffff, at;
-	__be32 *addr;
+	struct address *addr;
 
 	if (!n || !c->snat_ports)
 		return false;
@@ -132,7 +132,7 @@ static __always_inline bool draw_source(const struct control *c, const struct fl
 	addr = bpf_map_lookup_elem(&snat, &at);
 	if (!addr)
 		return false;
-	d->to.saddr = *addr;
+	d->to.saddr = addr->word[3];
 	d->to.sport = bpf_htons(c->snat_port + y / n % c->snat_ports);
 	return true;
 }
@@ -235,7 +235,7 @@ static __noinline int try_backend(struct packet *p, struct draft *d, __u64 run, 
 	if (!b)
 		return DROP_NO_BACKEND;
 	d->to = p->key;
-	d->to.daddr = b->addr;
+	d->to.daddr = b->addr.word[3];
 	d->to.dport = b->port ? FAULT(48, b->port, bpf_htons(b->port)) : p->key.dport;
 	if (d->flags & SERVICE_FULL_NAT)
 		v = choose_source(&p->when, &p->key, d, b->sources);

@@ -25,7 +25,7 @@ static __always_inline bool spend(const struct packet *p, const struct service *
 {
 	struct source key = {
 		.service = row,
-		.net = p->key.saddr & FAULT(80, s->limit_mask, 0xffffffff),
+		.net = p->key.saddr & FAULT(80, s->limit_mask.word[3], 0xffffffff),
 	};
 	struct credit *at = bpf_map_lookup_elem(&sources, &key);
 	__u64 most = (__u64)s->limit_burst * p->when.hz, left;

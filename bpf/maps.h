@@ -61,7 +61,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, __be32);
+	__type(value, struct address);
 	__uint(max_entries, 1024);
 } snat SEC(".maps");
 

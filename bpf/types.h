@@ -57,7 +57,15 @@ struct control {
 	__u64 heartbeat; /* CLOCK_MONOTONIC ns of the agent's last sign of life */
 	__u64 loss_after; /* ns without heartbeat after which all backends count as up; 0: never */
 	__u64 hash_a; /* odd and random: where a key stands in the flow table */
-	__u64 hash_b; /* another one; both are the table's as long as it lives */
+	__u64 hash_b; /* another one; all are the tables' as long as they live */
+	__u64 hash_c; /* IPv6's keys are longer */
+	__u64 hash_d;
+	__u64 hash_e;
+};
+
+/* struct address is one of either family; IPv4's are written as ::ffff:a.b.c.d. */
+struct address {
+	__be32 word[4];
 };
 
 /* struct listener names one address, port and protocol that clients connect to. */
@@ -86,15 +94,16 @@ enum service_flag {
 struct service {
 	__u64 slots; /* run of the slots map: offset << 32 | length */
 	__u64 slots_all; /* the same as if every backend were up */
+	struct address addr;
+	struct address
+		limit_mask; /* which part of a client's address is its network; IPv4's: word[3] */
 	__u32 gen; /* grows with each new owner of the row */
-	__be32 addr;
 	__be16 port;
 	__be16 last_port;
 	__u8 proto;
 	__u8 state; /* enum service_state */
 	__u8 flags; /* enum service_flag */
 	__u8 pad;
-	__be32 limit_mask; /* which part of a client's address is its network */
 	__u32 limit_rate; /* flows per second */
 	__u32 limit_burst; /* flows at once */
 	__u32 room; /* always zero */
@@ -133,7 +142,7 @@ enum backend_state {
 
 /* struct backend is a row of the backends map: one backend of one service. */
 struct backend {
-	__be32 addr;
+	struct address addr;
 	__be16 port; /* 0: the port that the client asked for */
 	__u8 state; /* enum backend_state */
 	__u8 pad;

@@ -13,9 +13,14 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type LBAddress struct {
+	_    structs.HostLayout
+	Word [4]uint32
+}
+
 type LBBackend struct {
 	_       structs.HostLayout
-	Addr    uint32
+	Addr    LBAddress
 	Port    uint16
 	State   uint8
 	Pad     uint8
@@ -68,6 +73,9 @@ type LBControl struct {
 	LossAfter  uint64
 	HashA      uint64
 	HashB      uint64
+	HashC      uint64
+	HashD      uint64
+	HashE      uint64
 }
 
 type LBControlMode uint32
@@ -229,15 +237,15 @@ type LBService struct {
 	_          structs.HostLayout
 	Slots      uint64
 	SlotsAll   uint64
+	Addr       LBAddress
+	LimitMask  LBAddress
 	Gen        uint32
-	Addr       uint32
 	Port       uint16
 	LastPort   uint16
 	Proto      uint8
 	State      uint8
 	Flags      uint8
 	Pad        uint8
-	LimitMask  uint32
 	LimitRate  uint32
 	LimitBurst uint32
 	Room       uint32

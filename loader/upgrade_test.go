@@ -238,16 +238,16 @@ func TestResizeFlows(t *testing.T) {
 }
 
 // hashes returns what says where a key stands in the flow table.
-func hashes(t *testing.T, m *Maps) [2]uint64 {
+func hashes(t *testing.T, m *Maps) [5]uint64 {
 	t.Helper()
 	var c Control
 	if err := m.Control.Lookup(uint32(0), &c); err != nil {
 		t.Fatal(err)
 	}
-	if c.HashA&c.HashB&1 == 0 || c.HashA == c.HashB {
-		t.Errorf("hashes = %#x, %#x, want two odd random numbers", c.HashA, c.HashB)
+	if c.HashA&c.HashB&c.HashC&c.HashD&c.HashE&1 == 0 || c.HashA == c.HashB {
+		t.Errorf("hashes = %#x, %#x, %#x, %#x, %#x, want odd random numbers", c.HashA, c.HashB, c.HashC, c.HashD, c.HashE)
 	}
-	return [2]uint64{c.HashA, c.HashB}
+	return [5]uint64{c.HashA, c.HashB, c.HashC, c.HashD, c.HashE}
 }
 
 func TestFailureAtAnyStepKeepsOldInstance(t *testing.T) {

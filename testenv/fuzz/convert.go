@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/cilium/ebpf"
 
@@ -17,6 +18,9 @@ func isNotExist(err error) bool { return errors.Is(err, ebpf.ErrKeyNotExist) }
 var raw = binary.NativeEndian
 
 func rawAddr(a m.Addr) uint32 { return raw.Uint32(a[:]) }
+
+// addressOf is an address as maps of both families have it.
+func addressOf(a m.Addr) loader.Address { return loader.AddressOf(netip.AddrFrom4(a)) }
 
 func rawPort(port uint16) uint16 {
 	return raw.Uint16(be.AppendUint16(nil, port))
@@ -39,13 +43,13 @@ func runOf(r m.Run) uint64 { return uint64(r.Offset)<<32 | uint64(r.Length) }
 func serviceOf(s m.Service) loader.LBService {
 	return loader.LBService{
 		Slots: runOf(s.Slots), SlotsAll: runOf(s.SlotsAll), Gen: s.Gen, State: s.State, Flags: s.Flags,
-		LimitMask: rawAddr(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
+		LimitMask: addressOf(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
 	}
 }
 
 func backendOf(b m.Backend) loader.LBBackend {
 	return loader.LBBackend{
-		Addr: rawAddr(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
+		Addr: addressOf(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
 		Sources: b.Sources.Offset<<16 | b.Sources.Length,
 	}
 }

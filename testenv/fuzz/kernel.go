@@ -193,7 +193,7 @@ func (k *kernel) sync(w *world, c change) error {
 		allow, ok := w.Clients[c.prefix]
 		return set(k.Maps[loader.LBMapClients], prefixOf(c.prefix), ruleOf(allow), ok)
 	case partSnat:
-		return k.Maps[loader.LBMapSnat].Put(c.row, w.Snat[c.row])
+		return k.Maps[loader.LBMapSnat].Put(c.row, addressOf(w.Snat[c.row]))
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:

@@ -151,7 +151,7 @@ func (w *world) service(row uint32, at netip.AddrPort, proto uint8, edit func(*l
 func (w *world) backend(row uint32, at netip.AddrPort, service uint32, edit func(*loader.Backend)) {
 	w.tb.Helper()
 	b := loader.Backend{
-		Addr: addr32(at.Addr()), Port: port16(at.Port()), Gen: 20 + row, Service: service,
+		Addr: loader.AddressOf(at.Addr()), Port: port16(at.Port()), Gen: 20 + row, Service: service,
 		State: uint8(loader.LBBackendStateBACKEND_UP),
 	}
 	edit(&b)

@@ -38,7 +38,7 @@ func setLimit(row *loader.Service, l model.Limit) {
 		return
 	}
 	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-l.Prefix))
-	row.LimitMask, row.LimitRate, row.LimitBurst = binary.NativeEndian.Uint32(mask), uint32(l.Rate), uint32(l.Burst)
+	row.LimitMask.Word[3], row.LimitRate, row.LimitBurst = binary.NativeEndian.Uint32(mask), uint32(l.Rate), uint32(l.Burst)
 }
 
 // clients plans what becomes of the clients map. Entries of rows that have no
@@ -125,7 +125,7 @@ func (r *rows) clientViews() map[uint32]*ClientsView {
 	}
 	for i := range r.services {
 		if s := &r.services[i]; s.Flags&serviceLimited != 0 {
-			at(uint32(i)).Limit = &LimitView{Rate: s.LimitRate, Burst: s.LimitBurst, Prefix: bits.OnesCount32(s.LimitMask)}
+			at(uint32(i)).Limit = &LimitView{Rate: s.LimitRate, Burst: s.LimitBurst, Prefix: bits.OnesCount32(s.LimitMask.Word[3])}
 		}
 	}
 	for _, v := range views {

@@ -112,7 +112,7 @@ func (s *Service) isDown(i int) bool { return s.Down != nil && s.Down[i] }
 // row returns the part of the service's row that says which one it is.
 func (s *Service) row() loader.Service {
 	return loader.Service{
-		Addr: be32(s.Listen.Addr()), Port: be16(s.Listen.Port()), LastPort: be16(s.LastPort), Proto: s.Protocol.Number(),
+		Addr: loader.AddressOf(s.Listen.Addr()), Port: be16(s.Listen.Port()), LastPort: be16(s.LastPort), Proto: s.Protocol.Number(),
 	}
 }
 

@@ -17,7 +17,7 @@ type rows struct {
 	listeners map[loader.Listener]uint32
 	vips      map[uint32]uint32
 	slots     []uint32
-	snat      []uint32
+	snat      []loader.Address
 	devices   map[uint32]loader.Device
 	clients   map[loader.ClientPrefix]uint32
 }
@@ -43,10 +43,11 @@ type put[T any] struct {
 	value T
 }
 
-// A run is a stretch of the slots map, or of the snat map.
-type run struct {
+// A run is a stretch of the slots map, which has rows of backends, or of the snat
+// map.
+type run[T any] struct {
 	at   uint32
-	rows []uint32
+	rows []T
 }
 
 // A plan is the writes that turn what the maps hold into what is wanted, in
@@ -55,9 +56,9 @@ type run struct {
 type plan struct {
 	freshServices []uint32 // rows whose counters start at zero
 	freshBackends []uint32
-	snat          []run
+	snat          []run[loader.Address]
 	backends      []put[loader.Backend]
-	slots         []run
+	slots         []run[uint32]
 	names         []put[string]
 	staleClients  []loader.ClientPrefix
 	clients       changes[loader.ClientPrefix, uint32] // deletes come last
@@ -261,7 +262,7 @@ func (p *planner) backendRows(s *Service, service uint32, known bool) ([]uint32,
 	}
 	ids := make([]uint32, len(s.Backends))
 	for i, b := range s.Backends {
-		row := loader.Backend{Addr: be32(b.Address.Addr()), Port: be16(b.Address.Port())}
+		row := loader.Backend{Addr: loader.AddressOf(b.Address.Addr()), Port: be16(b.Address.Port())}
 		id, ok := have[row]
 		if ok {
 			row.Gen = p.have.backends[id].Gen
@@ -346,7 +347,7 @@ func (p *planner) table(old [2]uint64, rows []uint32) (uint64, error) {
 	if !ok {
 		return 0, fmt.Errorf("slots: %w", ErrFull)
 	}
-	p.plan.slots = append(p.plan.slots, run{at, rows})
+	p.plan.slots = append(p.plan.slots, run[uint32]{at, rows})
 	return uint64(at)<<32 | uint64(len(rows)), nil
 }
 

@@ -19,7 +19,7 @@ func empty(n int) *rows {
 	return &rows{
 		services: make([]loader.Service, n), names: make([]string, n), backends: make([]loader.Backend, 4*n),
 		listeners: map[loader.Listener]uint32{}, vips: map[uint32]uint32{},
-		slots: make([]uint32, 64*n), snat: make([]uint32, 8), devices: map[uint32]loader.Device{}, clients: map[loader.ClientPrefix]uint32{},
+		slots: make([]uint32, 64*n), snat: make([]loader.Address, 8), devices: map[uint32]loader.Device{}, clients: map[loader.ClientPrefix]uint32{},
 	}
 }
 
@@ -136,7 +136,7 @@ func mustPlan(t *testing.T, r *rows, w *Want) *plan {
 // table returns the addresses in a service's slots, in order.
 func table(r *rows, id uint32) (addrs []string) {
 	for _, b := range r.at(r.services[id].Slots) {
-		addrs = append(addrs, addr4(r.backends[b].Addr).String())
+		addrs = append(addrs, r.backends[b].Addr.Addr().String())
 	}
 	return addrs
 }

@@ -56,7 +56,7 @@ func (t *taken) addService(s *Service) {
 	id := identity(&row)
 	t.services[id] = true
 	for _, b := range s.Backends {
-		t.backends[owned{id, loader.Backend{Addr: be32(b.Address.Addr()), Port: be16(b.Address.Port())}}] = true
+		t.backends[owned{id, loader.Backend{Addr: loader.AddressOf(b.Address.Addr()), Port: be16(b.Address.Port())}}] = true
 	}
 	for network := range s.clients(0) {
 		t.clients[listed{id, network}] = true

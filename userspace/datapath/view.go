@@ -129,7 +129,7 @@ func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceVi
 
 func (r *rows) backendView(row uint32, c Counters) BackendView {
 	b := &r.backends[row]
-	v := BackendView{Address: addrPortText(b.Addr, b.Port), Weight: b.Weight, State: "up", Sources: addrs4(r.sourcesAt(b.Sources)), Counters: c}
+	v := BackendView{Address: addrPortText(b.Addr, b.Port), Weight: b.Weight, State: "up", Sources: addrsOf(r.sourcesAt(b.Sources)), Counters: c}
 	switch {
 	case b.State == backendDown:
 		v.State = "down"
@@ -152,11 +152,11 @@ func listenText(s *loader.Service) string {
 	return text
 }
 
-func addrPortText(addr uint32, port uint16) string {
+func addrPortText(addr loader.Address, port uint16) string {
 	if port == 0 {
-		return addr4(addr).String() + ":*"
+		return addr.Addr().String() + ":*"
 	}
-	return netip.AddrPortFrom(addr4(addr), be16(port)).String()
+	return netip.AddrPortFrom(addr.Addr(), be16(port)).String()
 }
 
 func protocolOf(number uint8) model.Protocol {

@@ -124,7 +124,7 @@ func (p *planner) health(s *Service, id uint32) []Health {
 		b := &p.have.backends[row]
 		for i := range s.Backends {
 			addr := s.Backends[i].Address
-			if be32(addr.Addr()) != b.Addr || be16(addr.Port()) != b.Port {
+			if loader.AddressOf(addr.Addr()) != b.Addr || be16(addr.Port()) != b.Port {
 				continue
 			}
 			known[i] = HealthUp
@@ -230,7 +230,7 @@ func batchUpdate[K, V any](m *ebpf.Map, keys []K, values []V) error {
 
 // putSlots writes slot tables. Nothing refers to them yet: the rows of their
 // services come after them.
-func (w *Writer) putSlots(runs []run) error {
+func (w *Writer) putSlots(runs []run[uint32]) error {
 	slots := w.maps.SlotsView()
 	for _, r := range runs {
 		for i, row := range r.rows {
