@@ -7,7 +7,6 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
-	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
@@ -67,7 +66,7 @@ func look(state *model.State) ([]string, error) {
 	if len(state.Interfaces) == 0 {
 		lines = append(lines, "the configuration names no interface: attach and run need --interface")
 	}
-	off, err := host.MissingForwarding(state.Interfaces)
+	off, err := kernel.MissingForwarding(state, state.Interfaces)
 	if err != nil {
 		return lines, err
 	}

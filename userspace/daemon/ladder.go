@@ -232,9 +232,16 @@ func (a *agent) loseKernel(reason string, retry bool) {
 	}
 }
 
-// keepAddresses puts service addresses back that went with XDP.
+// keepAddresses puts service addresses back that went with XDP, or with the link
+// of an interface, and those on an interface that has come.
 func (a *agent) keepAddresses() {
-	if err := a.setAddresses(); err != nil {
+	var err error
+	if a.kernel != nil {
+		err = a.kernel.KeepAddresses(a.state)
+	} else {
+		err = a.setAddresses()
+	}
+	if a.news("addresses", err) {
 		a.log.Warn("keep service addresses", "err", err)
 	}
 }

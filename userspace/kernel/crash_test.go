@@ -136,9 +136,12 @@ func TestKilledAnywhere(t *testing.T) {
 	serve(t, r)
 	admin := netip.MustParseAddr("203.0.113.99")
 	r.Balancer.Do(t, func() error {
-		_, err := host.AddAddress(admin)
+		look, err := host.LookAtAddresses()
+		if err != nil {
+			return err
+		}
 		l, lerr := netlink.LinkByName("backend1")
-		if err := errors.Join(err, lerr); err != nil {
+		if err := errors.Join(look.Put(admin), lerr); err != nil {
 			return err
 		}
 		// The rig's neighbours are permanent, which leaves nothing to manage.
