@@ -1,6 +1,8 @@
 package datapath
 
 import (
+	"net/netip"
+
 	"fairlead/loader"
 	"fairlead/userspace/model"
 )
@@ -11,7 +13,7 @@ import (
 func Needs(have *Writer, state *model.State) loader.Sizes {
 	t := taken{
 		services: map[loader.Service]bool{}, backends: map[owned]bool{},
-		listeners: map[loader.Listener]bool{}, vips: map[uint32]bool{}, clients: map[listed]bool{},
+		listeners: map[listener]bool{}, vips: map[netip.Addr]bool{}, clients: map[listed]bool{},
 	}
 	if have != nil {
 		t.addRows(have.rows)
@@ -34,8 +36,8 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 type taken struct {
 	services  map[loader.Service]bool // by identity
 	backends  map[owned]bool
-	listeners map[loader.Listener]bool
-	vips      map[uint32]bool
+	listeners map[listener]bool
+	vips      map[netip.Addr]bool
 	clients   map[listed]bool
 }
 
@@ -48,7 +50,7 @@ type owned struct {
 // A listed network is one that a service has a rule for.
 type listed struct {
 	service loader.Service
-	network loader.ClientPrefix // of row 0
+	network network // of row 0
 }
 
 func (t *taken) addService(s *Service) {
@@ -63,7 +65,7 @@ func (t *taken) addService(s *Service) {
 	}
 	for _, l := range s.listeners() {
 		t.listeners[l] = true
-		t.vips[l.Addr] = true
+		t.vips[l.at.Addr()] = true
 	}
 }
 
@@ -84,9 +86,9 @@ func (t *taken) addRows(r *rows) {
 		t.listeners[l] = true
 	}
 	for network := range r.clients {
-		row := network.Service
+		row := network.service
 		if int(row) < len(r.services) && r.services[row].State != serviceNone { // else it goes first
-			network.Service = 0
+			network.service = 0
 			t.clients[listed{identity(&r.services[row]), network}] = true
 		}
 	}
