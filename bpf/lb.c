@@ -43,7 +43,7 @@ static __always_inline int handle(struct packet *p)
 	v = parse(p);
 	if (unlikely(v != NEXT_STEP))
 		return v == NEXT_ICMP ? follow_icmp(p) : v;
-	f = find(&p->key, &p->stamp);
+	f = find(p->key, &p->stamp);
 	if (unlikely(!f || !counts(&p->when, f, p->stamp)))
 		return open_flow(p);
 	v = follow(p, f);
@@ -58,10 +58,12 @@ static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress)
 	__u32 zero = 0;
 	const struct control *c = bpf_map_lookup_elem(&control, &zero);
 	struct packet p = {.ctx = ctx, .control = c};
+	struct draft *d = draft();
 	int verdict;
 
-	if (!c)
+	if (!c || !d)
 		return PASS_OFF; /* unreachable: arrays are never empty */
+	p.key = &d->key;
 	p.mode = READ_ONCE(c->mode);
 	p.when = this_moment(c);
 	verdict = handle(&p);
@@ -101,13 +103,15 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 }
 
 SEC("xdp.frags")
-int fairlead(struct xdp_md *ctx)
+int PROGRAM(struct xdp_md *ctx)
 {
 	__u32 egress = 0;
 	int verdict = forward_fast(ctx, &egress);
 
-	if (unlikely(verdict == NEXT_STEP))
+	if (unlikely(verdict == NEXT_STEP)) {
+		hand_over(ctx);
 		verdict = handle_any(ctx, &egress);
+	}
 	count_verdict(verdict);
 	return act(ctx, verdict, egress);
 }

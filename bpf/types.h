@@ -68,9 +68,21 @@ struct address {
 	__be32 word[4];
 };
 
+/*
+ * An addr_t is an address of the family that a program is for: IPv4 and IPv6
+ * have one each, from one text. See family.h.
+ */
+#ifdef IPV6
+typedef struct address addr_t;
+#define AF_OWN 10
+#else
+typedef __be32 addr_t;
+#define AF_OWN 2
+#endif
+
 /* struct listener names one address, port and protocol that clients connect to. */
 struct listener {
-	__be32 addr;
+	addr_t addr;
 	__be16 port;
 	__u8 proto; /* IPPROTO_TCP or IPPROTO_UDP */
 	__u8 pad;
@@ -113,7 +125,7 @@ struct service {
 struct client_prefix {
 	__u32 len; /* 32, for the row, and the network's */
 	__u32 service;
-	__be32 addr;
+	addr_t addr;
 };
 
 /* enum client_rule is the value of the clients map. */
@@ -125,7 +137,7 @@ enum client_rule {
 /* struct source names a network of clients of a service. */
 struct source {
 	__u32 service;
-	__be32 net;
+	addr_t net;
 };
 
 /* struct credit is what a network may still do, in one aligned u64. */
@@ -168,8 +180,8 @@ struct counters {
 
 /* struct flow_key is a packet's own 5-tuple. */
 struct flow_key {
-	__be32 saddr;
-	__be32 daddr;
+	addr_t saddr;
+	addr_t daddr;
 	__be16 sport;
 	__be16 dport;
 	__u8 proto;
@@ -202,13 +214,13 @@ struct flow {
 	struct flow_key key; /* the tuple that they arrive with */
 	__u32 checked; /* tick of the last check */
 	__u32 epoch; /* control's at that time */
-	__be32 saddr; /* the tuple that they leave with */
-	__be32 daddr;
+	addr_t saddr; /* the tuple that they leave with */
+	addr_t daddr;
 	__be16 sport;
 	__be16 dport;
 	struct hop hop;
 	__u16 l4_delta; /* what translation adds to the TCP or UDP checksum */
-	__u16 ip_delta; /* the same for the IP header, TTL included */
+	__u16 ip_delta; /* the same for the IP header, TTL included; IPv6's has no checksum */
 	__u32 service;
 	__u32 service_gen;
 	__u32 backend;
@@ -279,7 +291,9 @@ struct draft {
 	struct flow forward;
 	struct flow twin;
 	struct search search;
+	struct flow_key key; /* the packet's */
 	struct flow_key to; /* the tuple to leave with */
+	struct flow_key at; /* where a twin is looked for */
 	struct hop back; /* the way to the client */
 	__u32 flags; /* enum service_flag */
 };

@@ -131,7 +131,9 @@ type LBDraft struct {
 		Tag    uint16
 		Pad    [3]uint16
 	}
+	Key   LBFlowKey
 	To    LBFlowKey
+	At    LBFlowKey
 	Back  LBHop
 	Flags uint32
 }
@@ -341,6 +343,7 @@ const (
 	LBMapDevices         = "devices"
 	LBMapDrafts          = "drafts"
 	LBMapEvictions       = "evictions"
+	LBMapFamilies        = "families"
 	LBMapFlows           = "flows"
 	LBMapListeners       = "listeners"
 	LBMapLocks           = "locks"
@@ -413,6 +416,7 @@ type LBMapSpecs struct {
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
+	Families        *ebpf.MapSpec `ebpf:"families"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
@@ -461,6 +465,7 @@ type LBMaps struct {
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
+	Families        *ebpf.Map `ebpf:"families"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
@@ -484,6 +489,7 @@ func (m *LBMaps) Close() error {
 		m.Devices,
 		m.Drafts,
 		m.Evictions,
+		m.Families,
 		m.Flows,
 		m.Listeners,
 		m.Locks,

@@ -31,6 +31,11 @@ type (
 	Device = LBDevice
 	// Replies is what one CPU answered in the running second.
 	Replies = LBReplies
+	// Listener6, ClientPrefix6, FlowKey6 and Flow6 are the same of IPv6.
+	Listener6     = LB6Listener
+	ClientPrefix6 = LB6ClientPrefix
+	FlowKey6      = LB6FlowKey
+	Flow6         = LB6Flow
 	// Verdict says what became of a packet and why. Its number is an index of
 	// the verdicts map.
 	Verdict = LBVerdict

@@ -33,6 +33,8 @@ static __always_inline int env_redirect(__u32 ifindex)
 	return bpf_redirect(ifindex, 0);
 }
 
+static __always_inline __u32 set_tuple(struct bpf_sock_tuple *tuple, const struct flow_key *key);
+
 /*
  * env_has_connection says that the host has a connection whose packets arrive as
  * key. Listeners are none, nor are connections that are over; of UDP, which has
@@ -40,13 +42,14 @@ static __always_inline int env_redirect(__u32 ifindex)
  */
 static __always_inline bool env_has_connection(struct xdp_md *ctx, const struct flow_key *key)
 {
-	struct bpf_sock_tuple tuple = {.ipv4 = {key->saddr, key->daddr, key->sport, key->dport}};
+	struct bpf_sock_tuple tuple = {};
+	__u32 len = set_tuple(&tuple, key);
 	struct bpf_sock *sk;
 	bool has;
 
 	if (key->proto != IPPROTO_TCP)
 		return true;
-	sk = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	sk = bpf_skc_lookup_tcp(ctx, &tuple, len, BPF_F_CURRENT_NETNS, 0);
 	if (!sk)
 		return false;
 	has = sk->state != BPF_TCP_LISTEN && sk->state != BPF_TCP_TIME_WAIT;

@@ -27,7 +27,7 @@ struct fib {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __be32);
+	__type(key, addr_t);
 	__type(value, struct fib);
 	__uint(max_entries, 65536);
 } fibs SEC(".maps");
@@ -51,12 +51,14 @@ static __always_inline __u64 env_ktime(void)
 	return world_ktime;
 }
 
+static __always_inline addr_t fib_end(const struct bpf_fib_lookup *fib);
+
 static __always_inline long env_fib(struct xdp_md *ctx, struct bpf_fib_lookup *params)
 {
-	__be32 to = params->ipv4_dst;
+	addr_t to = fib_end(params);
 	struct fib *answer = bpf_map_lookup_elem(&fibs, &to);
 
-	if (!answer || params->family != 2 || params->tot_len != 1 ||
+	if (!answer || params->family != AF_OWN || params->tot_len != 1 ||
 	    params->ifindex != ctx->ingress_ifindex)
 		return BPF_FIB_LKUP_RET_NOT_FWDED;
 	if (answer->result == BPF_FIB_LKUP_RET_SUCCESS) {

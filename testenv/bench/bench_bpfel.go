@@ -24,6 +24,7 @@ const (
 	benchMapDevices         = "devices"
 	benchMapDrafts          = "drafts"
 	benchMapEvictions       = "evictions"
+	benchMapFamilies        = "families"
 	benchMapFlows           = "flows"
 	benchMapListeners       = "listeners"
 	benchMapLocks           = "locks"
@@ -121,6 +122,7 @@ type benchMapSpecs struct {
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
+	Families        *ebpf.MapSpec `ebpf:"families"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
@@ -174,6 +176,7 @@ type benchMaps struct {
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
+	Families        *ebpf.Map `ebpf:"families"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
@@ -199,6 +202,7 @@ func (m *benchMaps) Close() error {
 		m.Devices,
 		m.Drafts,
 		m.Evictions,
+		m.Families,
 		m.Flows,
 		m.Listeners,
 		m.Locks,

@@ -35,6 +35,7 @@ const (
 	lbMapDevices         = "devices"
 	lbMapDrafts          = "drafts"
 	lbMapEvictions       = "evictions"
+	lbMapFamilies        = "families"
 	lbMapFibs            = "fibs"
 	lbMapFlows           = "flows"
 	lbMapListeners       = "listeners"
@@ -114,6 +115,7 @@ type lbMapSpecs struct {
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
+	Families        *ebpf.MapSpec `ebpf:"families"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
@@ -169,6 +171,7 @@ type lbMaps struct {
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
+	Families        *ebpf.Map `ebpf:"families"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
@@ -195,6 +198,7 @@ func (m *lbMaps) Close() error {
 		m.Devices,
 		m.Drafts,
 		m.Evictions,
+		m.Families,
 		m.Fibs,
 		m.Flows,
 		m.Listeners,

@@ -76,6 +76,7 @@ func (w *world) clear() {
 			for m.NextKey(nil, &key) == nil {
 				w.must(m.Delete(key))
 			}
+		case ebpf.ProgramArray:
 		case ebpf.PerCPUArray:
 			// Counters are compared before and after; only replies has a meaning.
 			if name == loader.LBMapReplies {
