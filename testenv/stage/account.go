@@ -104,7 +104,7 @@ func (a *Account) readOnce() Sums {
 	stats, lost := a.s.Stats(), a.watch.Counts()
 	n := Sums{
 		Verdicts: stats.Packets, XDP: stats.Kinds["forward"] + stats.Kinds["answer"], Dropped: stats.Kinds["drop"],
-		Stack:  a.s.StackCounter(a.s.Balancer, "Ip", "OutTransmits") + a.s.StackCounter(a.s.Balancer, "Ip6", "OutTransmits"),
+		Stack:  a.s.Transmits(),
 		Failed: lost.RedirectErrors,
 	}
 	for _, link := range slices.Concat(a.s.ClientLinks, a.s.BackendLinks) {
@@ -142,6 +142,13 @@ func (s *Stage) transmitted(h *testenv.Host, link string) (sent, refused uint64)
 		return nil
 	})
 	return sent, refused
+}
+
+// Transmits returns how many IP packets the balancer's stack has sent, those to
+// itself too.
+func (s *Stage) Transmits() uint64 {
+	s.tb.Helper()
+	return s.StackCounter(s.Balancer, "Ip", "OutTransmits") + s.StackCounter(s.Balancer, "Ip6", "OutTransmits")
 }
 
 // StackCounter returns a counter of a host's network stack, as nstat does:

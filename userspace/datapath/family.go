@@ -62,6 +62,9 @@ func (h half[K, F, V]) put(keys []K, values []V) error {
 }
 
 func (h half[K, F, V]) delete(key K) error {
+	if h.m == nil {
+		return ebpf.ErrKeyNotExist
+	}
 	raw := h.to(key)
 	return h.m.Delete(&raw)
 }
@@ -116,6 +119,13 @@ func addr4(a uint32) netip.Addr {
 	var b [4]byte
 	binary.NativeEndian.PutUint32(b[:], a)
 	return netip.AddrFrom4(b)
+}
+
+// at4 and at6 return what the kernel has as an address and a port.
+func at4(addr uint32, port uint16) netip.AddrPort { return netip.AddrPortFrom(addr4(addr), be16(port)) }
+
+func at6(addr loader.Address, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(addr.Addr(), be16(port))
 }
 
 // be16 returns a port as the kernel stores it, and back.

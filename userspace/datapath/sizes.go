@@ -9,14 +9,17 @@ import (
 
 // Needs returns the sizes of maps that hold what is there now beside what
 // state wants, so that one can be made before the other is broken. What is
-// there and wanted counts once; have may be nil.
+// there and wanted counts once; have may be nil. Tables of IPv6 come with the
+// first service of it, and stay then.
 func Needs(have *Writer, state *model.State) loader.Sizes {
 	t := taken{
 		services: map[loader.Service]bool{}, backends: map[owned]bool{},
 		listeners: map[listener]bool{}, vips: map[netip.Addr]bool{}, clients: map[listed]bool{},
 	}
+	six := false
 	if have != nil {
 		t.addRows(have.rows)
+		six = have.maps != nil && have.maps.Flows6 != nil
 	}
 	slots := 0
 	for i := range state.Services {
@@ -24,12 +27,30 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		_, all := s.slots()
 		slots += 4 * len(all) // up and all, old and new
 		t.addService(&s)
+		six = six || s.Listen.Addr().Is6()
 	}
-	return loader.Sizes{
-		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)),
-		Listeners: uint32(len(t.listeners)), VIPs: uint32(len(t.vips)),
-		Slots: uint32(slots), Clients: uint32(len(t.clients)), Flows: flowTable(state),
+	sizes := loader.Sizes{
+		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)), Slots: uint32(slots), Flows: flowTable(state),
 	}
+	sizes.Listeners, sizes.Listeners6 = byFamily(t.listeners, func(l listener) bool { return l.at.Addr().Is6() })
+	sizes.VIPs, sizes.VIPs6 = byFamily(t.vips, netip.Addr.Is6)
+	sizes.Clients, sizes.Clients6 = byFamily(t.clients, func(l listed) bool { return l.network.prefix.Addr().Is6() })
+	if six {
+		sizes.Flows6 = sizes.Flows
+	}
+	return sizes
+}
+
+// byFamily counts the keys of IPv4 and those of IPv6.
+func byFamily[K comparable](keys map[K]bool, is6 func(K) bool) (four, six uint32) {
+	for k := range keys {
+		if is6(k) {
+			six++
+		} else {
+			four++
+		}
+	}
+	return four, six
 }
 
 // taken is what has, or will have, an entry in the maps.
