@@ -19,6 +19,12 @@ func AddressOf(a netip.Addr) Address {
 	return to
 }
 
+// mapped returns an IPv4 address that one of its own maps has as maps of both
+// families have it.
+func mapped(addr uint32) Address {
+	return Address{Word: [4]uint32{2: 0xffff0000, 3: addr}} // both in network byte order
+}
+
 // Addr is the reverse of [AddressOf]; [netip.IPv6Unspecified] for none.
 func (a LBAddress) Addr() netip.Addr {
 	var bytes [16]byte

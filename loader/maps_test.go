@@ -153,7 +153,7 @@ func TestMemory(t *testing.T) {
 			t.Errorf("flow table: %+v", m)
 		}
 	}
-	if len(each) != len(places) || sum != total {
+	if len(each) != len(b.mapIDs()) || sum != total {
 		t.Errorf("%d maps with %d bytes, total %d", len(each), sum, total)
 	}
 }

@@ -10,12 +10,12 @@ import (
 // shapesFor returns the shapes of all maps for sizes.
 func shapesFor(t *testing.T, s Sizes) map[string]shape {
 	t.Helper()
-	object, err := LoadLB()
+	o, err := readObjects(LoadLB, LoadLB6, s.Flows6 > 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shapes := map[string]shape{}
-	for name, spec := range mapSpecs(object, s) {
+	for name, spec := range mapSpecs(o, s) {
 		shapes[name] = shapeOfSpec(spec)
 	}
 	return shapes
@@ -57,6 +57,15 @@ func TestPlanMaps(t *testing.T) {
 		{"services of another schema drop the lists and what was spent", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapServices] = shape{typ: ebpf.Array, key: 4, value: 32, entries: 16}
 		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop})},
+		{"IPv6 takes all rows along", Sizes{Flows6: 1}, false, nil, with(linked, map[string]fate{
+			LB6MapListeners6: fateNew, LB6MapVips6: fateNew, LB6MapFlows6: fateNew, LB6MapStandby6: fateNew,
+			LB6MapClients6: fateNew, LB6MapSources6: fateNew,
+		})},
+		{"IPv6 that is not wanted any more goes, and nothing else", Sizes{}, false, func(have map[string]shape) {
+			for name, s := range shapesFor(t, Sizes{Flows6: 1}) {
+				have[name] = s
+			}
+		}, nil},
 		{"control of another schema takes the flows along", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapControl] = shape{typ: ebpf.Array, key: 4, value: 8, entries: 1}
 		}, map[string]fate{LBMapControl: fateDrop, LBMapFlows: fateDrop}},

@@ -42,7 +42,11 @@ func (b *bench) mapIDs() map[string]ebpf.MapID {
 	ids := map[string]ebpf.MapID{}
 	maps := b.open().Maps()
 	for _, p := range places {
-		info, err := (*p.field(maps)).Info()
+		m := *p.field(maps)
+		if m == nil {
+			continue
+		}
+		info, err := m.Info()
 		if err != nil {
 			b.t.Fatal(err)
 		}

@@ -207,7 +207,7 @@ func (g *generator) backend() change {
 	case 0:
 		b.Gen++
 	case 1:
-		b = newBackend(r, g.w.owner(r))
+		b = g.w.newBackend(r)
 	case 2:
 		b.State = m.BackendNone
 	case 3:
@@ -232,14 +232,14 @@ func (g *generator) service() change {
 	case 0:
 		s.Gen++
 	case 1:
-		s = newService(r)
+		s = g.w.newService(r)
 		s.Slots, s.SlotsAll = was.Slots, was.SlotsAll
 	case 2:
 		s.Flags ^= m.FlagKeep
 	case 4, 5:
 		s.Flags ^= pick(r, []uint8{m.FlagListed, m.FlagLimited, m.FlagFullNAT})
 	case 6:
-		setLimit(r, &s)
+		g.w.setLimit(r, &s)
 	case 3:
 		s.State = pick(r, []uint8{m.ServiceXDP, m.ServiceXDP, m.ServiceProxy, m.ServiceNone})
 	default:
@@ -259,7 +259,7 @@ func (g *generator) slot() change {
 }
 
 func (g *generator) route() change {
-	addr := pick(g.r, pick(g.r, [][]m.Addr{clients, servers, servers, spoofed}))
+	addr := pick(g.r, pick(g.r, [][]m.Addr{g.w.clients, g.w.servers, g.w.servers, g.w.spoofed}))
 	if oneIn(g.r, 10) {
 		return change{part: partRoute, addr: addr, text: fmt.Sprintf("no route to %v", addr), apply: func(w *world) { delete(w.fib, addr) }}
 	}
@@ -289,7 +289,7 @@ func (g *generator) listener() change {
 }
 
 func (g *generator) vip() change {
-	addr := pick(g.r, vips)
+	addr := pick(g.r, g.w.vips)
 	is := !oneIn(g.r, 4)
 	text := fmt.Sprintf("vip %v: %v", addr, is)
 	return change{part: partVIP, addr: addr, text: text, apply: func(w *world) { w.VIPs[addr] = is }}
@@ -328,7 +328,7 @@ var noRivals = change{part: partRival, text: "no rivals", apply: func(w *world) 
 func (g *generator) rival() []change {
 	r := g.r
 	t := g.client()
-	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
+	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, g.w.servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
 	var cs []change
 	if f := g.w.Find(g.tuple()); f != nil && oneIn(r, 2) {
 		leave = f.Leave

@@ -16,6 +16,7 @@ import (
 	"slices"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	m "fairlead/testenv/refmodel"
 )
@@ -70,8 +71,9 @@ type item struct {
 	linear int
 }
 
-// A histogram counts what the model has seen.
+// A histogram counts what the model has seen of a family.
 type histogram struct {
+	packets   int // of whole episodes
 	verdicts  [m.VerdictMax]uint64
 	evictions [m.EvictMax]uint64
 	places    [2]uint64 // entries in the first and in the second bucket of their keys
@@ -113,7 +115,18 @@ type fuzzer struct {
 	seed    uint64
 	shrinks bool // whether to look for a short way to a difference
 	packets int  // sent so far
-	seen    histogram
+	// families are those that worlds may have.
+	families []*family
+	seen     map[*family]*histogram
+}
+
+// newFuzzer sends packets to worlds of these families.
+func newFuzzer(target target, seed uint64, families ...*family) *fuzzer {
+	f := &fuzzer{target: target, seed: seed, families: families, seen: map[*family]*histogram{}}
+	for _, family := range families {
+		f.seen[family] = &histogram{}
+	}
+	return f
 }
 
 // run sends n packets. It returns the first difference, nil if there is none.
@@ -130,7 +143,8 @@ func (f *fuzzer) run(n int) (*difference, error) {
 }
 
 func (f *fuzzer) world(episode uint64) *world {
-	return newWorld(rand.New(rand.NewPCG(f.seed, 2*episode)))
+	r := rand.New(rand.NewPCG(f.seed, 2*episode))
+	return newWorld(r, pick(r, f.families))
 }
 
 // episode sends size packets under a configuration of their own.
@@ -140,6 +154,7 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 	if err := f.target.reset(w); err != nil {
 		return nil, fmt.Errorf("reset target: %w", err)
 	}
+	seen := f.seen[w.family]
 	var items []item
 	for range size {
 		for _, c := range g.changes() {
@@ -158,11 +173,12 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 		if text != "" {
 			return f.pin(episode, items, text)
 		}
-		if isForward(res.Verdict) && frame[protoAt] == m.ICMP {
-			f.seen.errors++
+		t, _, ok := m.Read(frame)
+		if isForward(res.Verdict) && !ok {
+			seen.errors++
 		}
 		if w.made() != before {
-			f.seen.flow(w.Find(tupleOf(frame)))
+			seen.flow(w.Find(t))
 		}
 		g.learn(frame, res)
 	}
@@ -173,7 +189,8 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 	if text != "" {
 		return f.pin(episode, items, text)
 	}
-	f.seen.add(w)
+	seen.add(w)
+	seen.packets += size
 	return nil, nil
 }
 
@@ -210,5 +227,5 @@ func (f *fuzzer) states(w *world) (string, error) {
 	if got.equal(want) {
 		return "", nil
 	}
-	return "state (-model +target):\n" + cmp.Diff(want, got), nil
+	return "state (-model +target):\n" + cmp.Diff(want, got, cmpopts.EquateComparable(m.Addr{})), nil
 }

@@ -2,7 +2,6 @@ package fuzz
 
 import (
 	"fmt"
-	"net/netip"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -16,37 +15,49 @@ import (
 // A kernel is the XDP program, run by BPF_PROG_TEST_RUN. Its thread has to
 // stay on one CPU.
 type kernel struct {
-	*lbtest.Datapath // that of loaded with the size of the world's table
+	*lbtest.Datapath // of the world's family, with the size of its table
 	w                *world
-	loaded           map[int]*lbtest.Datapath // by number of buckets
-	load             func(buckets int) *lbtest.Datapath
+	loaded           map[config]*lbtest.Datapath
+	load             func(config) *lbtest.Datapath
 	canCut           bool
 }
 
+// A config is what a datapath is loaded for.
+type config struct {
+	family  *family
+	buckets int
+}
+
 // newKernel is the program with a fault built in, or none: 0. It is loaded
-// once for each size of the flow table.
+// once for each family and size of the flow table.
 func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
-	k := &kernel{loaded: map[int]*lbtest.Datapath{}, load: func(buckets int) *lbtest.Datapath {
-		return lbtest.Load(tb, map[string]uint32{
+	k := &kernel{loaded: map[config]*lbtest.Datapath{}, load: func(c config) *lbtest.Datapath {
+		sizes := map[string]uint32{
 			loader.LBMapServices: numServices, loader.LBMapTurns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
-			loader.LBMapSlots: numSlots, loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(buckets),
+			loader.LBMapSlots: numSlots,
+		}
+		for name, n := range map[string]uint32{
+			loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(c.buckets),
 			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14,
-		}, fault)
+		} {
+			sizes[name+c.family.maps] = n
+		}
+		return c.family.load(tb, sizes, fault)
 	}}
-	k.resize(bucketNumbers[0])
+	k.choose(config{families[0], bucketNumbers[0]})
 	_, _, _, err := k.RunLinear(make([]byte, 100), 50)
 	k.canCut = err == nil
 	return k
 }
 
-// resize goes on with a datapath that has so many buckets.
-func (k *kernel) resize(buckets int) {
-	if k.loaded[buckets] == nil {
-		k.loaded[buckets] = k.load(buckets)
+// choose goes on with a datapath for this.
+func (k *kernel) choose(c config) {
+	if k.loaded[c] == nil {
+		k.loaded[c] = k.load(c)
 	}
-	k.Datapath = k.loaded[buckets]
+	k.Datapath = k.loaded[c]
 }
 
 func (k *kernel) cuts() bool { return k.canCut }
@@ -65,13 +76,13 @@ func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
 // reset writes everything. Hash maps are emptied first.
 func (k *kernel) reset(w *world) error {
 	k.w = w
-	k.resize(len(w.Flows))
-	for _, name := range []string{
-		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby,
-		loader.LBMapClients, loader.LBMapSources, "fibs", "rivals", "connections",
+	k.choose(config{w.family, len(w.table())})
+	for _, table := range []*ebpf.Map{
+		k.Own(loader.LBMapListeners), k.Own(loader.LBMapVips), k.Maps[loader.LBMapDevices], k.Own(loader.LBMapStandby),
+		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Maps["fibs"], k.Maps["rivals"], k.Maps["connections"],
 	} {
-		if err := empty(k.Maps[name]); err != nil {
-			return fmt.Errorf("empty %s: %w", name, err)
+		if err := empty(table); err != nil {
+			return fmt.Errorf("empty %v: %w", table, err)
 		}
 	}
 	if err := k.clear(); err != nil {
@@ -181,28 +192,28 @@ func (k *kernel) sync(w *world, c change) error {
 		return k.Maps[loader.LBMapSlots].Put(c.row, w.Slots[c.row])
 	case partListener:
 		row, ok := w.Listeners[c.listener]
-		return set(k.Maps[loader.LBMapListeners], listenerOf(c.listener), row, ok)
+		return set(k.Own(loader.LBMapListeners), k.w.codec.listener(c.listener), row, ok)
 	case partVIP:
-		return set(k.Maps[loader.LBMapVips], c.addr, uint32(0), w.VIPs[c.addr])
+		return set(k.Own(loader.LBMapVips), c.addr, uint32(0), w.VIPs[c.addr])
 	case partDevice:
 		flags, ok := w.Devices[c.row]
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
 	case partStandby:
-		return set(k.Maps[loader.LBMapStandby], keyOf(c.tuple), uint32(0), w.Standby[c.tuple])
+		return set(k.Own(loader.LBMapStandby), k.w.codec.key(c.tuple), uint32(0), w.Standby[c.tuple])
 	case partClient:
 		allow, ok := w.Clients[c.prefix]
-		return set(k.Maps[loader.LBMapClients], prefixOf(c.prefix), ruleOf(allow), ok)
+		return set(k.Own(loader.LBMapClients), k.w.codec.prefix(c.prefix), ruleOf(allow), ok)
 	case partSnat:
-		return k.Maps[loader.LBMapSnat].Put(c.row, addressOf(w.Snat[c.row]))
+		return k.Maps[loader.LBMapSnat].Put(c.row, loader.AddressOf(w.Snat[c.row]))
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:
-		return set(k.Maps["connections"], keyOf(c.tuple), uint32(0), w.Connections[c.tuple])
+		return set(k.Maps["connections"], k.w.codec.key(c.tuple), uint32(0), w.Connections[c.tuple])
 	case partRival:
 		if len(w.Rivals) == 0 {
 			return empty(k.Maps["rivals"])
 		}
-		return k.Maps["rivals"].Put(keyOf(c.tuple), rivalOf(w.Rivals[c.tuple]))
+		return k.Maps["rivals"].Put(k.w.codec.key(c.tuple), k.w.codec.rival(w.Rivals[c.tuple]))
 	case partFlow:
 		return k.free(w, c.tuple)
 	}
@@ -214,7 +225,7 @@ func (k *kernel) route(w *world, addr m.Addr) error {
 	if !ok {
 		return set(k.Maps["fibs"], addr, uint32(0), false)
 	}
-	return k.SetRoute(netip.AddrFrom4(addr), lbtest.Route{
+	return k.SetRoute(addr, lbtest.Route{
 		Result: int32(way.result), Ifindex: way.hop.Ifindex, Dmac: way.hop.DMAC, Smac: way.hop.SMAC,
 		Mtu: way.hop.MTU,
 	})
@@ -259,21 +270,21 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Second += r.Second
 		s.Replies.Count += r.Count
 	}
-	if s.Sources, err = readSources(k.Maps[loader.LBMapSources]); err != nil {
+	if s.Sources, err = k.sources(); err != nil {
 		return s, err
 	}
 	s.Flows, s.Faults, err = k.flows(k.w)
 	return s, err
 }
 
-// readSources reads what networks of clients may still do.
-func readSources(table *ebpf.Map) (map[m.Source]m.Credit, error) {
+// sources reads what networks of clients may still do.
+func (k *kernel) sources() (map[m.Source]m.Credit, error) {
 	sources := map[m.Source]m.Credit{}
-	var key loader.LBSource
+	key, read := k.w.codec.source()
 	var value loader.LBCredit
-	all := table.Iterate()
-	for all.Next(&key, &value) {
-		sources[m.Source{Service: key.Service, Net: addrFrom(key.Net)}] = m.Credit{Tick: value.Tick, Left: value.Left}
+	all := k.Own(loader.LBMapSources).Iterate()
+	for all.Next(key, &value) {
+		sources[read()] = m.Credit{Tick: value.Tick, Left: value.Left}
 	}
 	if err := all.Err(); err != nil {
 		return nil, fmt.Errorf("read sources: %w", err)

@@ -60,7 +60,8 @@ func TestDatapath(t *testing.T) {
 		packets, seed = 10_000_000, rand.Uint64()
 	}
 	packets = fromEnv(t, "FAIRLEAD_FUZZ_N", packets)
-	f := &fuzzer{target: k, seed: fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed), shrinks: true}
+	f := newFuzzer(k, fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed), families...)
+	f.shrinks = true
 	t.Logf("FAIRLEAD_FUZZ_SEED=%d FAIRLEAD_FUZZ_N=%d, linear part chosen: %v", f.seed, packets, k.cuts())
 	pin(t)
 	start := time.Now()
@@ -70,6 +71,9 @@ func TestDatapath(t *testing.T) {
 	}
 	if d != nil {
 		t.Fatal(d)
+	}
+	for _, family := range f.families {
+		t.Logf("%d packets to worlds of %s compared", f.seen[family].packets, family.name)
 	}
 	t.Logf("%d packets, %.0f per second", f.packets, float64(f.packets)/time.Since(start).Seconds())
 	if packets >= 100_000 {
@@ -85,11 +89,11 @@ const faultPackets = 100_000
 // that packet must not differ.
 func TestSeededFaults(t *testing.T) {
 	seed := fromEnv(t, "FAIRLEAD_FUZZ_SEED", defaultSeed)
-	good := &fuzzer{target: newKernel(t, 0), seed: seed}
+	good := newFuzzer(newKernel(t, 0), seed, &ipv4)
 	for _, fault := range lbtest.Faults {
 		t.Run(fault.Text, func(t *testing.T) {
 			pin(t)
-			f := &fuzzer{target: newKernel(t, fault.N), seed: seed}
+			f := newFuzzer(newKernel(t, fault.N), seed, &ipv4)
 			d, err := f.run(faultPackets)
 			switch {
 			case err != nil:

@@ -32,6 +32,7 @@ type Model struct {
 
 	// State.
 	Flows           Table
+	Flows6          Table    // nil: the program for IPv6 is not loaded
 	Turns           []uint64 // as long as Services
 	BackendCounters []Counters
 	Verdicts        [VerdictMax]uint64
@@ -72,6 +73,9 @@ func (m *Model) decide(frame []byte, linear int) Result {
 		return verdict(PassOff)
 	}
 	p := parse(frame, linear)
+	if p.family == &ipv6 && m.Flows6 == nil {
+		return verdict(PassOther)
+	}
 	if p.odd == PassICMP {
 		return m.icmp(p)
 	}

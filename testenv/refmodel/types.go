@@ -12,11 +12,17 @@ import (
 	"net/netip"
 )
 
-// An Addr is an IPv4 address.
-type Addr [4]byte
+// An Addr is an address of either family.
+type Addr = netip.Addr
 
-// String is the dotted form.
-func (a Addr) String() string { return netip.AddrFrom4(a).String() }
+// AddrFrom is the address of 4 or 16 bytes.
+func AddrFrom(b []byte) Addr {
+	a, ok := netip.AddrFromSlice(b)
+	if !ok {
+		panic("refmodel: no address has so many bytes")
+	}
+	return a
+}
 
 // A MAC is an Ethernet address.
 type MAC [6]byte
@@ -26,9 +32,10 @@ func (a MAC) String() string { return net.HardwareAddr(a[:]).String() }
 
 // Protocols.
 const (
-	ICMP = 1
-	TCP  = 6
-	UDP  = 17
+	ICMP   = 1
+	TCP    = 6
+	UDP    = 17
+	ICMPv6 = 58
 )
 
 // A Tuple is a packet's own 5-tuple. Ports are plain numbers.
@@ -75,8 +82,9 @@ type Control struct {
 	SnatPort, SnatPorts uint16
 	Heartbeat           uint64
 	LossAfter           uint64
-	// HashA and HashB are odd, and the flow table's as long as it lives.
-	HashA, HashB uint64
+	// These are odd, and the flow tables' as long as they live. The last three
+	// are for IPv6 only.
+	HashA, HashB, HashC, HashD, HashE uint64
 }
 
 // A Listener is what a client connects to.

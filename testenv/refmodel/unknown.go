@@ -1,5 +1,7 @@
 package refmodel
 
+import "net/netip"
+
 // unknown is rule 3: a packet without a flow that counts.
 func (m *Model) unknown(p *packet) Result {
 	row, ok := m.Listeners[Listener{Addr: p.tuple.Dst, Port: p.tuple.DPort, Proto: p.tuple.Proto}]
@@ -49,7 +51,6 @@ func (m *Model) unknown(p *packet) Result {
 // admit is steps 1 to 7, but for who may be a client.
 func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 	local := s.Flags&FlagLocal != 0
-	src := p.tuple.Src
 	switch {
 	case p.bad:
 		return DropMalformed, false
@@ -65,10 +66,26 @@ func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
 		return PassStandby, false
 	case p.ttl <= 1:
 		return DropTTL, false
-	case src[0] == 0 || src[0] == 127 || src[0] >= 224:
+	case noClient(p.tuple.Src):
 		return DropSource, false
 	}
 	return 0, true
+}
+
+// noClient says that no client has this address.
+func noClient(src Addr) bool {
+	for _, network := range noClients {
+		if network.Contains(src) {
+			return true
+		}
+	}
+	return false
+}
+
+var noClients = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("::/128"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("::ffff:0:0/96"),
 }
 
 // An attempt is what the tries of step 10 share.
