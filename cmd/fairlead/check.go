@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -70,8 +71,12 @@ func look(state *model.State) ([]string, error) {
 	if err != nil {
 		return lines, err
 	}
-	for _, s := range off {
-		lines = append(lines, fmt.Sprintf("forwarding is off: run: sysctl -w %s, or run the agent with --set-sysctl", s))
+	if len(off) > 0 {
+		words := make([]string, len(off))
+		for i, s := range off {
+			words[i] = s.String()
+		}
+		lines = append(lines, fmt.Sprintf("forwarding is off: run: sysctl -w %s, or run the agent with --set-sysctl", strings.Join(words, " ")))
 	}
 	faults, err := kernel.FullNATFaults(state)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
@@ -210,16 +211,52 @@ func TestIPv6DetachAndAttachFailNoConnection(t *testing.T) {
 	s.AwaitView("the proxy's rung and connections", func(v *view.View) bool {
 		return v.Services[0].Rung == view.RungProxy && v.Proxy.TCP.Accepted > before+10
 	})
-	if message, _, err := s.Echo(0, 0, f.at(7), "hello"); err != nil || !strings.HasPrefix(message, "backend") {
-		t.Errorf("a datagram through the proxy: %q, %v", message, err)
+	const port = 40001
+	proxied, _, err := s.Echo(0, port, f.at(7), "hello")
+	if err != nil {
+		t.Errorf("a datagram through the proxy: %v", err)
 	}
 	agent.Signal(syscall.SIGHUP)
 	s.AwaitView("XDP's rung", func(v *view.View) bool { return v.Services[0].Rung == view.RungNative })
 	stage.Await(t, "flows", func() error { return wantForwarded(s, 100) })
+	again, _, err := s.Echo(0, port, f.at(7), "hello")
+	if n := s.Stats().Verdicts["pass_standby"]; err != nil || again != proxied || n != 1 {
+		t.Errorf("a flow of the proxy went to %q, then %q, and %d datagrams were left to it: %v", proxied, again, n, err)
+	}
 	if n, err := end(); err != nil {
 		t.Errorf("a new connection failed after %d good ones: %v", n, err)
 	}
 	agent.Stop(syscall.SIGTERM)
+}
+
+func TestIPv6ClientsAreJudged(t *testing.T) {
+	f := families[1]
+	for name, w := range map[string]way{"xdp": {"", "dnat", true}, "xdp off": {"xdp: off", "dnat", false}} {
+		t.Run(name, func(t *testing.T) {
+			s := f.stage(t, testenv.RigOptions{Clients: 2})
+			s.Configure(`
+interfaces: %s
+%s
+services:
+  - name: echo
+    listen: '%s'
+    protocol: udp
+    backends: %s
+    clients: {allow: ['2001:db8:1::/48'], deny: ['%s'], limit: {rate: 1, burst: 3}}
+`, s.Links(), w.top, f.at(7), f.backends(s, 8080), testenv.Six(s.ClientAddrs[1]))
+			agent := s.StartAgent()
+			const asked, refused = 20, 5
+			start := time.Now()
+			allowed, denied := greet(t, s, 0, asked, f.at(7)), greet(t, s, 1, refused, f.at(7))
+			sum := w.await(t, s, true, asked+refused)
+			if most := 4 + time.Since(start).Seconds(); sum.denied != refused || sum.made < 3 || float64(sum.made) > most || sum.made+sum.limited != asked {
+				t.Errorf("of %d flows that may be and %d that may not: %+v, want 3 to %.1f made", asked, refused, sum, most)
+			}
+			allowed(sum.made)
+			denied(0)
+			agent.Stop(syscall.SIGTERM)
+		})
+	}
 }
 
 // The tables and the program of IPv6 come and stay while IPv4 is in use.
