@@ -168,28 +168,44 @@ func TestSocketsThatClash(t *testing.T) {
 }
 
 func TestFirewallRulesThatNameAnAddress(t *testing.T) {
-	h := testenv.NewHost(t, "balancer")
-	h.Do(t, func() error {
-		c, err := nftables.New()
-		if err != nil {
-			return err
-		}
-		table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "guard"})
-		chain := c.AddChain(&nftables.Chain{Name: "input", Table: table})
-		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: vip.AsSlice()},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		}})
-		if err := c.Flush(); err != nil {
-			return err
-		}
-		rules, err := FirewallRules([]netip.Addr{netip.MustParseAddr("203.0.113.11"), vip})
-		if want := (Rule{"guard", "input", vip}); err != nil || !slices.Equal(rules, []Rule{want}) {
-			t.Errorf("rules = %v, %v, want %v", rules, err, want)
-		}
-		return nil
-	})
+	for _, row := range []struct {
+		family   nftables.TableFamily
+		vip, not netip.Addr
+		offset   uint32 // of the destination in the IP header
+	}{
+		{nftables.TableFamilyIPv4, vip, vip.Next(), 16},
+		{nftables.TableFamilyIPv6, vip6, vip6.Next(), 24},
+	} {
+		h := testenv.NewHost(t, "balancer")
+		h.Do(t, func() error {
+			c, err := nftables.New()
+			if err != nil {
+				return err
+			}
+			table := c.AddTable(&nftables.Table{Family: row.family, Name: "guard"})
+			chain := c.AddChain(&nftables.Chain{Name: "input", Table: table})
+			keyType := map[bool]nftables.SetDatatype{true: nftables.TypeIPAddr, false: nftables.TypeIP6Addr}[row.vip.Is4()]
+			set := &nftables.Set{Table: table, Name: "refused", KeyType: keyType}
+			if err := c.AddSet(set, []nftables.SetElement{{Key: row.vip.AsSlice()}}); err != nil {
+				return err
+			}
+			load := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: row.offset, Len: uint32(row.vip.BitLen() / 8)}
+			for _, match := range []expr.Any{
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: row.vip.AsSlice()},
+				&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
+			} {
+				c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{load, match, &expr.Verdict{Kind: expr.VerdictDrop}}})
+			}
+			if err := c.Flush(); err != nil {
+				return err
+			}
+			rules, err := FirewallRules([]netip.Addr{row.not, row.vip})
+			if want := (Rule{"guard", "input", row.vip}); err != nil || !slices.Equal(rules, []Rule{want, want}) {
+				t.Errorf("rules = %v, %v, want %v by itself and in a set", rules, err, want)
+			}
+			return nil
+		})
+	}
 }
 
 func TestDevices(t *testing.T) {
