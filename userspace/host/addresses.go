@@ -40,7 +40,7 @@ func LookAtAddresses() (*Addresses, error) {
 	if a.lo, err = netlink.LinkByName("lo"); err != nil {
 		return nil, fmt.Errorf("look at lo: %w", err)
 	}
-	list, err := netlink.AddrList(nil, unix.AF_INET6)
+	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET6) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -55,8 +55,10 @@ func LookAtAddresses() (*Addresses, error) {
 
 // findLinks looks which networks are on which links.
 func (a *Addresses) findLinks() error {
-	routes, err := netlink.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST},
-		netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+	routes, err := dump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST},
+			netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+	})
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}

@@ -136,7 +136,7 @@ func entries(hops []Neighbour) (map[Neighbour]netlink.Neigh, error) {
 			continue
 		}
 		listed[n.Ifindex] = true
-		list, err := netlink.NeighList(n.Ifindex, unix.AF_UNSPEC)
+		list, err := dump(func() ([]netlink.Neigh, error) { return netlink.NeighList(n.Ifindex, unix.AF_UNSPEC) })
 		if err != nil {
 			return nil, fmt.Errorf("list neighbours: %w", err)
 		}

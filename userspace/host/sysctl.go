@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -140,18 +139,4 @@ func advertised() ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// defaultRoutes returns the default routes of a family.
-func defaultRoutes(family int) ([]netlink.Route, error) {
-	routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
-	return slices.DeleteFunc(routes, func(r netlink.Route) bool { return r.Dst != nil && !r.Dst.IP.IsUnspecified() }), nil
-}
-
-// nextHops returns the ways of a route.
-func nextHops(r netlink.Route) []*netlink.NexthopInfo {
-	return append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: r.LinkIndex, Gw: r.Gw})
 }
