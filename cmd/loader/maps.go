@@ -184,7 +184,7 @@ func flowsCommand(w world) *cli.Command {
 	}
 }
 
-// flowFormat has the widest of what stands in its columns, because nobody
+// flowFormat has the widest of what IPv4 has in its columns, because nobody
 // waits for all flows before the first is printed.
 const flowFormat = "%-20s %-8s %-21s %-21s %-21s %-11s %8s %8s\n"
 

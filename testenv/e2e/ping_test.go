@@ -8,49 +8,65 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"fairlead/testenv"
 )
 
-// pingHeaders is what a ping has beside its payload: IP and ICMP.
-const pingHeaders = 20 + 8
-
 // A ping of a service address is answered by XDP, whether the host has the
 // address or only its route leads here, and however long it is.
 func TestPingOfServiceAddress(t *testing.T) {
 	for name, test := range map[string]struct {
-		more  string
-		sizes []int
-		cable []testenv.CableOption
+		more string
+		mtu  int
 	}{
-		"an address of the host": {"", []int{0, 400, 1500 - pingHeaders}, nil},
-		"an address of no host":  {"addresses: leave", []int{0, 400, 1500 - pingHeaders}, nil},
-		"jumbo frames":           {"", []int{1501, 9000 - pingHeaders}, []testenv.CableOption{testenv.MTU(9000)}},
+		"an address of the host": {"", 1500},
+		"an address of no host":  {"addresses: leave", 1500},
+		"jumbo frames":           {"", 9000},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStage(t, testenv.RigOptions{Backends: 1, Cable: test.cable})
-			configure(s, test.more)
-			s.Loader("attach").OK(t)
-			account := s.Account()
-			c := dialFor(t, s.Clients[0], "ip4:icmp", netip.AddrPort{}, vip)
-			for seq, size := range test.sizes {
-				wantPong(t, c, icmp.Echo{ID: 7, Seq: seq, Data: bytes.Repeat([]byte("ping"), size)[:size]})
-			}
-			asked := uint64(len(test.sizes))
-			sums := closeAccount(t, account)
-			if n := s.Stats().Verdicts["answer_echo"]; n != asked || sums.Verdicts != asked || sums.XDP != asked || sums.Stack != 0 {
-				t.Errorf("%d of %d pings were answered: %+v", n, asked, sums)
-			}
-			wantSound(t, s)
+			inFamilies(t, func(t *testing.T, f family) { testPing(t, f, test.more, test.mtu) })
 		})
 	}
 }
 
+func testPing(t *testing.T, f family, more string, mtu int) {
+	s := f.stage(t, testenv.RigOptions{Backends: 1, Cable: []testenv.CableOption{testenv.MTU(mtu)}})
+	f.configure(s, "", more)
+	s.Loader("attach").OK(t)
+	account := s.Account()
+	network, headers := f.ping()
+	c := dialFor(t, s.Clients[0], network, netip.AddrPort{}, f.vip)
+	sizes := []int{0, 400, mtu - headers}
+	for seq, size := range sizes {
+		f.wantPong(t, c, icmp.Echo{ID: 7, Seq: seq, Data: bytes.Repeat([]byte("ping"), size)[:size]})
+	}
+	asked := uint64(len(sizes))
+	sums := closeAccount(t, account)
+	if n := s.Stats().Verdicts["answer_echo"]; n != asked || sums.Verdicts != asked || sums.XDP != asked || sums.Stack != 0 {
+		t.Errorf("%d of %d pings were answered: %+v", n, asked, sums)
+	}
+	wantSound(t, s)
+}
+
+// ping returns the network of pings, and the length of the headers of one.
+func (f family) ping() (network string, headers int) {
+	if f.suffix == "6" {
+		return "ip6:ipv6-icmp", 40 + 8
+	}
+	return "ip4:icmp", 20 + 8
+}
+
 // wantPong sends a ping and waits for its answer.
-func wantPong(t *testing.T, c net.Conn, want icmp.Echo) {
+func (f family) wantPong(t *testing.T, c net.Conn, want icmp.Echo) {
 	t.Helper()
-	ping, err := (&icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &want}).Marshal(nil)
+	var request, reply icmp.Type = ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply
+	protocol := unix.IPPROTO_ICMP
+	if f.suffix == "6" {
+		request, reply, protocol = ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply, unix.IPPROTO_ICMPV6
+	}
+	ping, err := (&icmp.Message{Type: request, Body: &want}).Marshal(nil) // the kernel sums ICMPv6 itself
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,12 +78,12 @@ func wantPong(t *testing.T, c net.Conn, want icmp.Echo) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pong, err := icmp.ParseMessage(unix.IPPROTO_ICMP, b[:n])
+	pong, err := icmp.ParseMessage(protocol, b[:n])
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, ok := pong.Body.(*icmp.Echo)
-	if pong.Type != ipv4.ICMPTypeEchoReply || !ok || got.Seq != want.Seq || !bytes.Equal(got.Data, want.Data) {
+	if pong.Type != reply || !ok || got.Seq != want.Seq || !bytes.Equal(got.Data, want.Data) {
 		t.Errorf("ping %d was answered by %+v", want.Seq, pong)
 	}
 }

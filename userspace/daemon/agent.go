@@ -197,10 +197,11 @@ func (a *agent) tick(ctx context.Context) {
 
 // hostChanged is called when links, addresses or routes have changed.
 func (a *agent) hostChanged(ctx context.Context) {
-	a.retryFronts(ctx)
 	if a.kernel != nil {
 		a.watchKernel(ctx)
 	}
+	a.keepAddresses()
+	a.retryFronts(ctx)
 	if a.kernel == nil {
 		return
 	}

@@ -8,7 +8,6 @@
 package datapath
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"time"
@@ -117,12 +116,10 @@ func (s *Service) row() loader.Service {
 }
 
 // listeners returns what clients connect to, one for each port.
-func (s *Service) listeners() []loader.Listener {
-	l := make([]loader.Listener, 0, int(s.LastPort)-int(s.Listen.Port())+1)
+func (s *Service) listeners() []listener {
+	l := make([]listener, 0, int(s.LastPort)-int(s.Listen.Port())+1)
 	for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
-		l = append(l, loader.Listener{
-			Addr: be32(s.Listen.Addr()), Port: be16(uint16(port)), Proto: s.Protocol.Number(),
-		})
+		l = append(l, listener{netip.AddrPortFrom(s.Listen.Addr(), uint16(port)), s.Protocol.Number()})
 	}
 	return l
 }
@@ -132,24 +129,4 @@ func flowTable(state *model.State) uint32 {
 		return model.DefaultFlowTable
 	}
 	return uint32(state.FlowTable)
-}
-
-// be32 returns an IPv4 address as the kernel stores it.
-func be32(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.NativeEndian.Uint32(b[:])
-}
-
-// be16 returns a port as the kernel stores it, and back.
-func be16(port uint16) uint16 {
-	var b [2]byte
-	binary.BigEndian.PutUint16(b[:], port)
-	return binary.NativeEndian.Uint16(b[:])
-}
-
-// addr4 is the reverse of be32.
-func addr4(a uint32) netip.Addr {
-	var b [4]byte
-	binary.NativeEndian.PutUint32(b[:], a)
-	return netip.AddrFrom4(b)
 }

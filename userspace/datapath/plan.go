@@ -3,6 +3,7 @@ package datapath
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"fairlead/loader"
@@ -14,12 +15,12 @@ type rows struct {
 	services  []loader.Service
 	names     []string // by row of services
 	backends  []loader.Backend
-	listeners map[loader.Listener]uint32
-	vips      map[uint32]uint32
+	listeners map[listener]uint32
+	vips      map[netip.Addr]uint32
 	slots     []uint32
 	snat      []loader.Address
 	devices   map[uint32]loader.Device
-	clients   map[loader.ClientPrefix]uint32
+	clients   map[network]uint32
 }
 
 // Shorter names of what bpf/types.h calls them.
@@ -60,13 +61,13 @@ type plan struct {
 	backends      []put[loader.Backend]
 	slots         []run[uint32]
 	names         []put[string]
-	staleClients  []loader.ClientPrefix
-	clients       changes[loader.ClientPrefix, uint32] // deletes come last
+	staleClients  []network
+	clients       changes[network, uint32] // deletes come last
 	services      []put[loader.Service]
 	late          []put[loader.Backend] // turn down, so that no slot names them any more, or need no sources any more
 	devices       changes[uint32, loader.Device]
-	listeners     changes[loader.Listener, uint32]
-	vips          changes[uint32, uint32]
+	listeners     changes[listener, uint32]
+	vips          changes[netip.Addr, uint32]
 	endServices   []put[loader.Service]
 	endBackends   []put[loader.Backend]
 }
@@ -142,9 +143,9 @@ type planner struct {
 func makePlan(have *rows, want *Want) (*plan, error) {
 	p := newPlanner(have)
 	p.sources.want = want.Sources
-	listeners := map[loader.Listener]uint32{}
-	vips := map[uint32]uint32{}
-	clients := map[loader.ClientPrefix]uint32{}
+	listeners := map[listener]uint32{}
+	vips := map[netip.Addr]uint32{}
+	clients := map[network]uint32{}
 	for i := range want.Services {
 		s := &want.Services[i]
 		row, err := p.service(s)
@@ -153,7 +154,7 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 		}
 		for _, l := range s.listeners() {
 			listeners[l] = row
-			vips[l.Addr] = 1
+			vips[l.at.Addr()] = 1
 		}
 		maps.Copy(clients, s.clients(row))
 	}

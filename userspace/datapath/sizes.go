@@ -1,20 +1,25 @@
 package datapath
 
 import (
+	"net/netip"
+
 	"fairlead/loader"
 	"fairlead/userspace/model"
 )
 
 // Needs returns the sizes of maps that hold what is there now beside what
 // state wants, so that one can be made before the other is broken. What is
-// there and wanted counts once; have may be nil.
+// there and wanted counts once; have may be nil. Tables of IPv6 come with the
+// first service of it, and stay then.
 func Needs(have *Writer, state *model.State) loader.Sizes {
 	t := taken{
 		services: map[loader.Service]bool{}, backends: map[owned]bool{},
-		listeners: map[loader.Listener]bool{}, vips: map[uint32]bool{}, clients: map[listed]bool{},
+		listeners: map[listener]bool{}, vips: map[netip.Addr]bool{}, clients: map[listed]bool{},
 	}
+	six := false
 	if have != nil {
 		t.addRows(have.rows)
+		six = have.maps != nil && have.maps.Flows6 != nil
 	}
 	slots := 0
 	for i := range state.Services {
@@ -22,20 +27,38 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		_, all := s.slots()
 		slots += 4 * len(all) // up and all, old and new
 		t.addService(&s)
+		six = six || s.Listen.Addr().Is6()
 	}
-	return loader.Sizes{
-		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)),
-		Listeners: uint32(len(t.listeners)), VIPs: uint32(len(t.vips)),
-		Slots: uint32(slots), Clients: uint32(len(t.clients)), Flows: flowTable(state),
+	sizes := loader.Sizes{
+		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)), Slots: uint32(slots), Flows: flowTable(state),
 	}
+	sizes.Listeners, sizes.Listeners6 = byFamily(t.listeners, func(l listener) bool { return l.at.Addr().Is6() })
+	sizes.VIPs, sizes.VIPs6 = byFamily(t.vips, netip.Addr.Is6)
+	sizes.Clients, sizes.Clients6 = byFamily(t.clients, func(l listed) bool { return l.network.prefix.Addr().Is6() })
+	if six {
+		sizes.Flows6 = sizes.Flows
+	}
+	return sizes
+}
+
+// byFamily counts the keys of IPv4 and those of IPv6.
+func byFamily[K comparable](keys map[K]bool, is6 func(K) bool) (four, six uint32) {
+	for k := range keys {
+		if is6(k) {
+			six++
+		} else {
+			four++
+		}
+	}
+	return four, six
 }
 
 // taken is what has, or will have, an entry in the maps.
 type taken struct {
 	services  map[loader.Service]bool // by identity
 	backends  map[owned]bool
-	listeners map[loader.Listener]bool
-	vips      map[uint32]bool
+	listeners map[listener]bool
+	vips      map[netip.Addr]bool
 	clients   map[listed]bool
 }
 
@@ -48,7 +71,7 @@ type owned struct {
 // A listed network is one that a service has a rule for.
 type listed struct {
 	service loader.Service
-	network loader.ClientPrefix // of row 0
+	network network // of row 0
 }
 
 func (t *taken) addService(s *Service) {
@@ -63,7 +86,7 @@ func (t *taken) addService(s *Service) {
 	}
 	for _, l := range s.listeners() {
 		t.listeners[l] = true
-		t.vips[l.Addr] = true
+		t.vips[l.at.Addr()] = true
 	}
 }
 
@@ -84,9 +107,9 @@ func (t *taken) addRows(r *rows) {
 		t.listeners[l] = true
 	}
 	for network := range r.clients {
-		row := network.Service
+		row := network.service
 		if int(row) < len(r.services) && r.services[row].State != serviceNone { // else it goes first
-			network.Service = 0
+			network.service = 0
 			t.clients[listed{identity(&r.services[row]), network}] = true
 		}
 	}

@@ -153,10 +153,7 @@ func listenText(s *loader.Service) string {
 }
 
 func addrPortText(addr loader.Address, port uint16) string {
-	if port == 0 {
-		return addr.Addr().String() + ":*"
-	}
-	return netip.AddrPortFrom(addr.Addr(), be16(port)).String()
+	return model.Backend{Address: at6(addr, port)}.String()
 }
 
 func protocolOf(number uint8) model.Protocol {

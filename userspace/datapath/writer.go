@@ -187,9 +187,9 @@ func (w *Writer) apply(p *plan) error {
 		func() error { return w.putClients(p) },
 		func() error { return putRows(m.Services, r.services, p.services) },
 		func() error { return putRows(m.Backends, r.backends, p.late) },
-		func() error { return apply(m.Devices, r.devices, p.devices) },
-		func() error { return apply(m.VIPs, r.vips, p.vips) },
-		func() error { return apply(m.Listeners, r.listeners, p.listeners) },
+		func() error { return apply(devicesOf(m), r.devices, p.devices) },
+		func() error { return apply(vipsOf(m), r.vips, p.vips) },
+		func() error { return apply(listenersOf(m), r.listeners, p.listeners) },
 		func() error { return putRows(m.Services, r.services, p.endServices) },
 		func() error { return putRows(m.Backends, r.backends, p.endBackends) },
 		func() error { return w.deleteClients(p) },
@@ -252,7 +252,7 @@ func (w *Writer) putNames(puts []put[string]) error {
 }
 
 // apply carries out the changes of a hash map, in any order.
-func apply[K, V comparable](m *ebpf.Map, have map[K]V, c changes[K, V]) error {
+func apply[K, V comparable](m kernelMap[K, V], have map[K]V, c changes[K, V]) error {
 	if err := putKeys(m, have, slices.Collect(maps.Keys(c.put)), c.put); err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ func apply[K, V comparable](m *ebpf.Map, have map[K]V, c changes[K, V]) error {
 }
 
 // putKeys writes the values of keys, in their order.
-func putKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K, put map[K]V) error {
+func putKeys[K, V comparable](m kernelMap[K, V], have map[K]V, keys []K, put map[K]V) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -268,7 +268,7 @@ func putKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K, put map[K]V) 
 	for i, k := range keys {
 		values[i] = put[k]
 	}
-	if err := batchUpdate(m, keys, values); err != nil {
+	if err := m.put(keys, values); err != nil {
 		return err
 	}
 	maps.Copy(have, put)
@@ -276,9 +276,9 @@ func putKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K, put map[K]V) 
 }
 
 // deleteKeys deletes keys, in their order.
-func deleteKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K) error {
+func deleteKeys[K, V comparable](m kernelMap[K, V], have map[K]V, keys []K) error {
 	for _, k := range keys {
-		if err := m.Delete(&k); err != nil {
+		if err := m.delete(k); err != nil {
 			return err
 		}
 		delete(have, k)
