@@ -10,7 +10,8 @@ import (
 // TestIPv6IsHandedOver runs the program for IPv4, without and with that for IPv6
 // where it looks for it.
 func TestIPv6IsHandedOver(t *testing.T) {
-	four, six := newWorld(t, 0), newWorld6(t, 0)
+	both := family{load: loadLb, program: lbProgFairleadBoth}
+	four, six := &world{tb: t, Datapath: both.datapath(t, nil, 0)}, newWorld6(t, 0)
 	four.reset()
 	six.reset()
 	hello := segment6(client6, web6, syn)
