@@ -2,8 +2,8 @@
 // packets under random configurations.
 //
 // A run consists of episodes. Each starts from an empty flow table and a
-// configuration of its own, then changes configuration, clock and surroundings
-// between packets. Every packet's action, bytes and egress must be the same on
+// configuration of its own, whose services are all of IPv4 or all of IPv6, then
+// changes configuration, clock and surroundings between packets. Every packet's action, bytes and egress must be the same on
 // both sides, and at the end of an episode all counters, turns and flows. An
 // episode follows from its seed alone and can be replayed in parts.
 package fuzz

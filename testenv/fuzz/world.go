@@ -98,12 +98,14 @@ func newWorld(r *rand.Rand, f *family) *world {
 	return w
 }
 
-// resize makes a flow table of so many buckets. One that cannot be reached
-// shows that the family has its own.
+// resize makes a flow table of so many buckets for the family, and none for the
+// other.
 func (w *world) resize(buckets int) {
-	w.Flows = make(m.Table, buckets)
+	table := make(m.Table, buckets)
 	if w.family == &ipv6 {
-		w.Flows, w.Flows6 = make(m.Table, bucketNumbers[0]), w.Flows
+		w.Flows6 = table
+	} else {
+		w.Flows = table
 	}
 }
 
