@@ -116,8 +116,8 @@ __noinline int change_port(const struct moment *m, const struct flow_key *key, s
 
 /*
  * draw_source sets the k-th source that the client of a key with this hash may
- * have towards a backend. Each client steps by a width of its own, so that none meets a row of
- * others.
+ * have towards a backend. Each client steps by a width of its own, so that none
+ * meets a row of others.
  */
 static __always_inline bool draw_source(const struct control *c, __u64 hash, struct draft *d,
 					__u32 sources, __u32 k)

@@ -251,10 +251,15 @@ static __always_inline int step_over(struct packet *p, ip_header_t *ip, const vo
 	__u8 kind = ip->next;
 	int odd;
 
-#pragma clang loop unroll(disable)
-	for (int n = 0; n <= EXTENSIONS && is_extension(kind); n++) {
+#pragma unroll
+	for (int n = 0; n <= EXTENSIONS; n++) {
 		struct extension *e = (void *)ip + at;
 
+		if (!is_extension(kind)) {
+			p->l4 = at;
+			p->proto = kind;
+			return NEXT_STEP;
+		}
 		if ((void *)(e + 1) > end)
 			return PASS_MALFORMED;
 		len = sizeof(*e) * (1 + (kind == NEXT_FRAGMENT ? 0 : e->len));
@@ -266,11 +271,9 @@ static __always_inline int step_over(struct packet *p, ip_header_t *ip, const vo
 		kind = e->next;
 		at += len;
 		if (at > sizeof(*ip) + EXTENSIONS_LEN)
-			return PASS_OPTIONS; /* unreachable */
+			break; /* unreachable */
 	}
-	p->l4 = at;
-	p->proto = kind;
-	return NEXT_STEP;
+	return PASS_OPTIONS; /* unreachable: judge_extension has seen to that */
 }
 
 /* read_ip reads the headers: NEXT_STEP, or why the packet is odd. */
@@ -379,7 +382,7 @@ static __always_inline __u32 set_tuple(struct bpf_sock_tuple *tuple, const struc
 	return sizeof(tuple->ipv6);
 }
 
-/* hand_over: what comes here is this program's. */
+/* hand_over: there is nobody else. */
 static __always_inline void hand_over(struct xdp_md *ctx)
 {
 	(void)ctx;

@@ -4,10 +4,10 @@
  * lb.c - the XDP program: a packet's way from the interface to a backend, and
  * of the answer back to the client.
  *
- * Read fairlead() first, then handle(), with docs/datapath.md beside it;
+ * Read run() first, then handle(), with docs/datapath.md beside it;
  * forward_fast() is a short cut through the same rules. Every packet leaves
- * through the end of fairlead(), the only place that counts verdicts;
- * everything else decides.
+ * through the end of run(), the only place that counts verdicts; everything
+ * else decides.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -102,18 +102,34 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 	}
 }
 
-SEC("xdp.frags")
-int PROGRAM(struct xdp_md *ctx)
+/* run is the whole program; hands_over says that there may be one for another family. */
+static __always_inline int run(struct xdp_md *ctx, bool hands_over)
 {
 	__u32 egress = 0;
 	int verdict = forward_fast(ctx, &egress);
 
 	if (unlikely(verdict == NEXT_STEP)) {
-		hand_over(ctx);
+		if (hands_over)
+			hand_over(ctx);
 		verdict = handle_any(ctx, &egress);
 	}
 	count_verdict(verdict);
 	return act(ctx, verdict, egress);
 }
+
+SEC("xdp.frags")
+int PROGRAM(struct xdp_md *ctx)
+{
+	return run(ctx, false);
+}
+
+#ifndef IPV6
+/* fairlead_both takes fairlead's place where there is fairlead6: who may hand over enters slower. */
+SEC("xdp.frags")
+int fairlead_both(struct xdp_md *ctx)
+{
+	return run(ctx, true);
+}
+#endif
 
 char _license[] SEC("license") = "Dual MIT/GPL";

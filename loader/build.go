@@ -61,12 +61,16 @@ func (b *build) load(o objects, specs map[string]*ebpf.MapSpec) error {
 		}
 		*p.field(b.maps) = m
 	}
-	loaded, err := b.loadProgram(o.ipv4, LBProgFairlead, b.maps.Flows)
+	name := LBProgFairlead
+	if o.ipv6 != nil {
+		name = LBProgFairleadBoth
+	}
+	loaded, err := b.loadProgram(o.ipv4, name, b.maps.Flows)
 	if err != nil {
 		return fmt.Errorf("load program: %w", err)
 	}
 	defer loaded.Close()
-	b.prog = loaded.DetachProgram(LBProgFairlead)
+	b.prog = loaded.DetachProgram(name)
 	if o.ipv6 != nil {
 		b.families = loaded.DetachMap(LBMapFamilies)
 		if err := b.loadIPv6(o.ipv6); err != nil {
@@ -87,7 +91,7 @@ func (b *build) loadIPv6(object *ebpf.CollectionSpec) error {
 	return b.families.Put(uint32(0), b.prog6)
 }
 
-// loadProgram loads a program against the maps, and tells it how large its flow
+// loadProgram loads one program of an object against the maps, and tells it how large its flow
 // table is.
 func (b *build) loadProgram(object *ebpf.CollectionSpec, name string, flows *ebpf.Map) (*ebpf.Collection, error) {
 	replacements := map[string]*ebpf.Map{}
@@ -102,7 +106,9 @@ func (b *build) loadProgram(object *ebpf.CollectionSpec, name string, flows *ebp
 	}
 	// Links refuse a program whose attach type differs from their own, and
 	// not every version of the library fills it in.
-	object.Programs[name].AttachType = ebpf.AttachXDP
+	prog := object.Programs[name]
+	prog.AttachType = ebpf.AttachXDP
+	object.Programs = map[string]*ebpf.ProgramSpec{name: prog}
 	return ebpf.NewCollectionWithOptions(object, ebpf.CollectionOptions{MapReplacements: replacements})
 }
 

@@ -134,6 +134,39 @@ func TestIPv6ThatLostItsPinsIsMadeAnew(t *testing.T) {
 	}
 }
 
+// TestIPv6IsHandedOver runs what is attached after those who attached it are gone.
+func TestIPv6IsHandedOver(t *testing.T) {
+	b := newBench(t)
+	const drop, pass = 1, 2
+	dropping := func(l *Lock) {
+		realProgram(l)
+		l.spec6 = func() (*ebpf.CollectionSpec, error) {
+			spec, err := LoadLB6()
+			if err != nil {
+				return nil, err
+			}
+			return replaceProgram(spec, LB6ProgFairlead6, asm.Mov.Imm(asm.R0, drop), asm.Return()), nil
+		}
+	}
+	frame := append([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60}, make([]byte, 64)...)
+	runs := func(want uint32) {
+		t.Helper()
+		i := b.openOnce()
+		defer i.Close()
+		if got, err := i.Program().Run(&ebpf.RunOptions{Data: frame}); err != nil || got != want {
+			t.Errorf("action %d, %v, want %d", got, err, want)
+		}
+	}
+	b.attach(twoOfBoth(), dropping)
+	runs(drop)
+	b.attach(twoOfBoth(), realProgram)
+	runs(pass)
+	b.attach(twoOfBoth(), dropping)
+	runs(drop)
+	b.attach(two, realProgram)
+	runs(pass)
+}
+
 func TestBothObjectsAgree(t *testing.T) {
 	o, err := readObjects(LoadLB, LoadLB6, true)
 	if err != nil {

@@ -357,6 +357,7 @@ const (
 	LBMapVerdicts        = "verdicts"
 	LBMapVips            = "vips"
 	LBProgFairlead       = "fairlead"
+	LBProgFairleadBoth   = "fairlead_both"
 	LBVarFlowShift       = "flow_shift"
 )
 
@@ -402,7 +403,8 @@ type LBSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LBProgramSpecs struct {
-	Fairlead *ebpf.ProgramSpec `ebpf:"fairlead"`
+	Fairlead     *ebpf.ProgramSpec `ebpf:"fairlead"`
+	FairleadBoth *ebpf.ProgramSpec `ebpf:"fairlead_both"`
 }
 
 // LBMapSpecs contains maps before they are loaded into the kernel.
@@ -516,12 +518,14 @@ type LBVariables struct {
 //
 // It can be passed to LoadLBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LBPrograms struct {
-	Fairlead *ebpf.Program `ebpf:"fairlead"`
+	Fairlead     *ebpf.Program `ebpf:"fairlead"`
+	FairleadBoth *ebpf.Program `ebpf:"fairlead_both"`
 }
 
 func (p *LBPrograms) Close() error {
 	return _LBClose(
 		p.Fairlead,
+		p.FairleadBoth,
 	)
 }
 

@@ -21,12 +21,14 @@ func shapesFor(t *testing.T, s Sizes) map[string]shape {
 	return shapes
 }
 
+// linked are the maps that are written together, when they are copied.
+var linked = map[string]fate{
+	LBMapListeners: fateCopy, LBMapVips: fateCopy, LBMapServices: fateCopy,
+	LBMapBackends: fateCopy, LBMapSlots: fateCopy, LBMapClients: fateCopy, LBMapSnat: fateCopy, mapServiceNames: fateCopy,
+	LBMapBackendCounters: fateCopy, mapServiceBase: fateCopy, mapBackendBase: fateCopy,
+}
+
 func TestPlanMaps(t *testing.T) {
-	linked := map[string]fate{
-		LBMapListeners: fateCopy, LBMapVips: fateCopy, LBMapServices: fateCopy,
-		LBMapBackends: fateCopy, LBMapSlots: fateCopy, LBMapClients: fateCopy, LBMapSnat: fateCopy, mapServiceNames: fateCopy,
-		LBMapBackendCounters: fateCopy, mapServiceBase: fateCopy, mapBackendBase: fateCopy,
-	}
 	for _, tt := range []struct {
 		name   string
 		sizes  Sizes
@@ -57,15 +59,6 @@ func TestPlanMaps(t *testing.T) {
 		{"services of another schema drop the lists and what was spent", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapServices] = shape{typ: ebpf.Array, key: 4, value: 32, entries: 16}
 		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop})},
-		{"IPv6 takes all rows along", Sizes{Flows6: 1}, false, nil, with(linked, map[string]fate{
-			LB6MapListeners6: fateNew, LB6MapVips6: fateNew, LB6MapFlows6: fateNew, LB6MapStandby6: fateNew,
-			LB6MapClients6: fateNew, LB6MapSources6: fateNew,
-		})},
-		{"IPv6 that is not wanted any more goes, and nothing else", Sizes{}, false, func(have map[string]shape) {
-			for name, s := range shapesFor(t, Sizes{Flows6: 1}) {
-				have[name] = s
-			}
-		}, nil},
 		{"control of another schema takes the flows along", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapControl] = shape{typ: ebpf.Array, key: 4, value: 8, entries: 1}
 		}, map[string]fate{LBMapControl: fateDrop, LBMapFlows: fateDrop}},
@@ -76,19 +69,51 @@ func TestPlanMaps(t *testing.T) {
 				tt.edit(have)
 			}
 			p := planMaps(shapesFor(t, tt.sizes), have, tt.resize)
-			for name, f := range p.fates {
-				if f == fateKeep {
-					delete(p.fates, name)
-				}
-			}
 			if tt.want == nil {
 				tt.want = map[string]fate{}
 			}
-			if diff := cmp.Diff(tt.want, p.fates); diff != "" {
+			if diff := cmp.Diff(tt.want, p.changed()); diff != "" {
 				t.Errorf("fates (-want +got):\n%s", diff)
 			}
 		})
 	}
+}
+
+func TestPlanMapsOfIPv6(t *testing.T) {
+	six := map[string]fate{
+		LB6MapListeners6: fateNew, LB6MapVips6: fateNew, LB6MapFlows6: fateNew, LB6MapStandby6: fateNew,
+		LB6MapClients6: fateNew, LB6MapSources6: fateNew,
+	}
+	with6 := Sizes{Flows: 512, Flows6: 512}
+	for _, tt := range []struct {
+		name       string
+		have, want Sizes
+		resize     bool
+		fates      map[string]fate // but for those that are kept
+	}{
+		{"IPv6 takes all rows along", Sizes{}, with6, false, with(linked, six)},
+		{"IPv6 that is not wanted any more goes, and nothing else", with6, Sizes{}, false, map[string]fate{}},
+		{"IPv6 stays", with6, with6, true, map[string]fate{}},
+		{"more flows, resized", with6, Sizes{Flows: 512, Flows6: 5000}, true, map[string]fate{LB6MapFlows6: fateDrop}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := planMaps(shapesFor(t, tt.want), shapesFor(t, tt.have), tt.resize)
+			if diff := cmp.Diff(tt.fates, p.changed()); diff != "" {
+				t.Errorf("fates (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// changed returns the fates of maps that are not kept.
+func (p plan) changed() map[string]fate {
+	all := map[string]fate{}
+	for name, f := range p.fates {
+		if f != fateKeep {
+			all[name] = f
+		}
+	}
+	return all
 }
 
 // dropped returns the same names, each dropped.

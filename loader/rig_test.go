@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -198,11 +199,13 @@ func withProgram(ins ...asm.Instruction) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, err
 	}
+	replaceProgram(spec, LBProgFairleadBoth, ins...)
 	return replaceProgram(spec, LBProgFairlead, ins...), nil
 }
 
 func replaceProgram(spec *ebpf.CollectionSpec, name string, ins ...asm.Instruction) *ebpf.CollectionSpec {
 	prog := spec.Programs[name]
+	ins = slices.Clone(ins)
 	ins[0].Metadata = prog.Instructions[0].Metadata
 	prog.Instructions = ins
 	return spec

@@ -39,6 +39,7 @@ const (
 	benchMapVerdicts        = "verdicts"
 	benchMapVips            = "vips"
 	benchProgFairlead       = "fairlead"
+	benchProgFairleadBoth   = "fairlead_both"
 	benchProgLookupRedirect = "lookup_redirect"
 	benchProgRedirect       = "redirect"
 	benchProgRunEmpty       = "run_empty"
@@ -98,6 +99,7 @@ type benchSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchProgramSpecs struct {
 	Fairlead       *ebpf.ProgramSpec `ebpf:"fairlead"`
+	FairleadBoth   *ebpf.ProgramSpec `ebpf:"fairlead_both"`
 	LookupRedirect *ebpf.ProgramSpec `ebpf:"lookup_redirect"`
 	Redirect       *ebpf.ProgramSpec `ebpf:"redirect"`
 	RunEmpty       *ebpf.ProgramSpec `ebpf:"run_empty"`
@@ -234,6 +236,7 @@ type benchVariables struct {
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchPrograms struct {
 	Fairlead       *ebpf.Program `ebpf:"fairlead"`
+	FairleadBoth   *ebpf.Program `ebpf:"fairlead_both"`
 	LookupRedirect *ebpf.Program `ebpf:"lookup_redirect"`
 	Redirect       *ebpf.Program `ebpf:"redirect"`
 	RunEmpty       *ebpf.Program `ebpf:"run_empty"`
@@ -249,6 +252,7 @@ type benchPrograms struct {
 func (p *benchPrograms) Close() error {
 	return _BenchClose(
 		p.Fairlead,
+		p.FairleadBoth,
 		p.LookupRedirect,
 		p.Redirect,
 		p.RunEmpty,

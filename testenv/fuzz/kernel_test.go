@@ -89,28 +89,38 @@ const faultPackets = 100_000
 // that packet must not differ.
 func TestSeededFaults(t *testing.T) {
 	seed := fromEnv(t, "FAIRLEAD_FUZZ_SEED", defaultSeed)
-	good := newFuzzer(newKernel(t, 0), seed, &ipv4)
-	for _, fault := range lbtest.Faults {
-		t.Run(fault.Text, func(t *testing.T) {
-			pin(t)
-			f := newFuzzer(newKernel(t, fault.N), seed, &ipv4)
-			d, err := f.run(faultPackets)
-			switch {
-			case err != nil:
-				t.Fatal(err)
-			case d == nil:
-				t.Fatalf("fault %d was not found in %d packets", fault.N, f.packets)
-			case d.Packet == 0:
-				t.Fatalf("fault %d was found, but not its packet:\n%s", fault.N, d.Text)
-			}
-			_, text, err := good.replay(d.Episode, d.items)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if text != "" {
-				t.Fatalf("packet %d differs without fault %d, too:\n%s", d.Packet, fault.N, text)
-			}
-			t.Logf("fault %d shows at packet %d: %s", fault.N, d.Packet, describe(d.Frame))
-		})
+	for _, test := range []struct {
+		family *family
+		faults []lbtest.Fault
+	}{{&ipv4, lbtest.Faults}, {&ipv6, lbtest.Faults6}} {
+		good := newFuzzer(newKernel(t, 0), seed, test.family)
+		for _, fault := range test.faults {
+			t.Run(test.family.name+" "+fault.Text, func(t *testing.T) {
+				pin(t)
+				findFault(t, newFuzzer(newKernel(t, fault.N), seed, test.family), good, fault)
+			})
+		}
 	}
+}
+
+// findFault lets f look for the fault that its target has and good's has not.
+func findFault(t *testing.T, f, good *fuzzer, fault lbtest.Fault) {
+	t.Helper()
+	d, err := f.run(faultPackets)
+	switch {
+	case err != nil:
+		t.Fatal(err)
+	case d == nil:
+		t.Fatalf("fault %d was not found in %d packets", fault.N, f.packets)
+	case d.Packet == 0:
+		t.Fatalf("fault %d was found, but not its packet:\n%s", fault.N, d.Text)
+	}
+	_, text, err := good.replay(d.Episode, d.items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text != "" {
+		t.Fatalf("packet %d differs without fault %d, too:\n%s", d.Packet, fault.N, text)
+	}
+	t.Logf("fault %d shows at packet %d: %s", fault.N, d.Packet, describe(d.Frame))
 }

@@ -102,3 +102,23 @@ var Faults = []Fault{
 	{94, "an ICMP error tells of a source that is another flow's by now"},
 	{95, "the source of a flow that has just ended is the next one's"},
 }
+
+// Faults6 are those that only the program for IPv6 has, besides [Faults] in the
+// text that it shares with IPv4's.
+var Faults6 = []Fault{
+	{160, "the hash leaves out a part of the address"},
+	{161, "addresses that are half the same are one"},
+	{162, "each address has a credit of its own"},
+	{163, "a multicast source makes a flow"},
+	{164, "a link-local source makes a flow"},
+	{165, "a loopback source makes a flow"},
+	{166, "an IPv4 address makes a flow"},
+	{167, "options for each hop may stand anywhere"},
+	{168, "a routing header with segments left is stepped over"},
+	{169, "fragments are not seen"},
+	{170, "an extension header may end behind the packet"},
+	{171, "a packet may be one byte longer than its frame"},
+	{172, "the hop limit is not decreased"},
+	{173, "all of ICMPv6 is taken for errors"},
+	{174, "the ICMPv6 checksum leaves out the addresses"},
+}

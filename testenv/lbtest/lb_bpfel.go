@@ -51,6 +51,7 @@ const (
 	lbMapVerdicts        = "verdicts"
 	lbMapVips            = "vips"
 	lbProgFairlead       = "fairlead"
+	lbProgFairleadBoth   = "fairlead_both"
 	lbVarFlowShift       = "flow_shift"
 	lbVarSeededFault     = "seeded_fault"
 	lbVarWorldEgress     = "world_egress"
@@ -100,7 +101,8 @@ type lbSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbProgramSpecs struct {
-	Fairlead *ebpf.ProgramSpec `ebpf:"fairlead"`
+	Fairlead     *ebpf.ProgramSpec `ebpf:"fairlead"`
+	FairleadBoth *ebpf.ProgramSpec `ebpf:"fairlead_both"`
 }
 
 // lbMapSpecs contains maps before they are loaded into the kernel.
@@ -231,12 +233,14 @@ type lbVariables struct {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbPrograms struct {
-	Fairlead *ebpf.Program `ebpf:"fairlead"`
+	Fairlead     *ebpf.Program `ebpf:"fairlead"`
+	FairleadBoth *ebpf.Program `ebpf:"fairlead_both"`
 }
 
 func (p *lbPrograms) Close() error {
 	return _LbClose(
 		p.Fairlead,
+		p.FairleadBoth,
 	)
 }
 

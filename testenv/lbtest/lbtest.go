@@ -51,7 +51,7 @@ type Datapath struct {
 	out    []byte
 }
 
-// A family is one of the two programs of the C.
+// A family is one of the programs of the C.
 type family struct {
 	load    func() (*ebpf.CollectionSpec, error)
 	program string
@@ -95,6 +95,7 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 	if err := spec.Variables[lbVarFlowShift].Set(shift); err != nil {
 		tb.Fatalf("set the size of the flow table: %v", err)
 	}
+	spec.Programs = map[string]*ebpf.ProgramSpec{f.program: spec.Programs[f.program]}
 	coll, err := ebpf.NewCollection(spec)
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) {

@@ -95,13 +95,25 @@ func (w *world) clear() {
 	}
 }
 
-// reset makes the world new: four services, no flows.
+// reset makes the world new: services, no flows.
 func (w *world) reset() {
 	w.tb.Helper()
 	w.clear()
 	w.at(now)
 	w.must(w.SetMonotonic(1e9))
 	w.control(func(*loader.Control) {})
+	w.put(loader.LBMapDevices, uint32(Ingress), loader.Device{Flags: uint32(loader.LBDeviceFlagDEVICE_TX)})
+	w.put(loader.LBMapDevices, uint32(uplink), loader.Device{})
+	if w.family.suffix == ipv6.suffix {
+		w.settle6()
+	} else {
+		w.settle()
+	}
+}
+
+// settle makes the services and backends of the tables.
+func (w *world) settle() {
+	w.tb.Helper()
 	w.service(1, web, 6, func(s *loader.Service) { s.Slots, s.SlotsAll = 0<<32|2, 0<<32|2 })
 	w.service(2, dns, 17, func(s *loader.Service) { s.Slots, s.SlotsAll = 2<<32|1, 2<<32|1 })
 	w.service(3, proxy, 6, func(s *loader.Service) { s.State = uint8(loader.LBServiceStateSERVICE_PROXY) })
@@ -112,8 +124,6 @@ func (w *world) reset() {
 	for i, row := range []uint32{2, 3, 4, slotUnset} {
 		w.put(loader.LBMapSlots, uint32(i), row)
 	}
-	w.put(loader.LBMapDevices, uint32(Ingress), loader.Device{Flags: uint32(loader.LBDeviceFlagDEVICE_TX)})
-	w.put(loader.LBMapDevices, uint32(uplink), loader.Device{})
 	for _, b := range []netip.AddrPort{back1, back2, dns1} {
 		w.route(b, RouteFound, uplink)
 	}
@@ -130,7 +140,7 @@ func (w *world) control(edit func(*loader.Control)) {
 	c := loader.Control{
 		Mode: uint32(loader.LBControlModeMODE_ON), Era: 3, Epoch: 1, Hz: hz, ReplyLimit: replyLimit,
 		Idle:  [loader.LBIdleIDLE_MAX]uint32{tcpNew, tcpOpen, tcpFin, udpNew, udpOpen},
-		HashA: hashA, HashB: hashB,
+		HashA: hashA, HashB: hashB, HashC: hashC, HashD: hashD, HashE: hashE,
 	}
 	edit(&c)
 	w.put(loader.LBMapControl, uint32(0), c)
@@ -144,6 +154,12 @@ func (w *world) service(row uint32, at netip.AddrPort, proto uint8, edit func(*l
 	}
 	edit(&s)
 	w.put(loader.LBMapServices, row, s)
+	if at.Addr().Is6() {
+		addr := loader.AddressOf(at.Addr())
+		w.put(loader.LB6MapListeners6, loader.Listener6{Addr: addr, Port: port16(at.Port()), Proto: proto}, row)
+		w.put(loader.LB6MapVips6, addr, uint32(1))
+		return
+	}
 	l := loader.Listener{Addr: addr32(at.Addr()), Port: port16(at.Port()), Proto: proto}
 	w.put(loader.LBMapListeners, l, row)
 	w.put(loader.LBMapVips, addr32(at.Addr()), uint32(1))
@@ -163,7 +179,7 @@ func (w *world) backend(row uint32, at netip.AddrPort, service uint32, edit func
 func (w *world) route(to netip.AddrPort, result int32, ifindex uint32) {
 	w.tb.Helper()
 	r := Route{Result: result, Ifindex: ifindex, Mtu: mtu}
-	copy(r.Dmac[:], testenv.MAC(to.Addr()))
+	copy(r.Dmac[:], mac(to.Addr()))
 	copy(r.Smac[:], testenv.MAC(router))
 	w.must(w.SetRoute(to.Addr(), r))
 }

@@ -133,7 +133,7 @@ func TestUDPChecksumOfZero(t *testing.T) {
 
 func TestClientsOfIPv6(t *testing.T) {
 	for src, want := range map[string]bool{
-		"::": true, "::1": true, "::2": false, "::1:0:0:1": false,
+		"::": true, "::1": true, "::2": false, "::1:0:0:1": false, "0:0:1::1": false, "1::1": false,
 		"fe7f:ffff::1": false, "fe80::1": true, "febf:ffff::1": true, "fec0::1": false,
 		"feff::1": false, "ff00::": true, "ff02::1": true, "ffff::": true,
 		"::fffe:255.255.255.255": false, "::ffff:0.0.0.0": true, "::ffff:198.51.100.7": true, "::1:0:0:0": false,
