@@ -49,7 +49,7 @@ type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
 	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
-	Snat                                                       *ebpf.Map
+	Snat, Syns                                                 *ebpf.Map
 
 	// ServiceBase and BackendBase hold what was counted before, see counters.go.
 	ServiceBase, BackendBase *ebpf.Map
@@ -89,6 +89,7 @@ var places = []place{
 	{name: LBMapBackends, field: func(m *Maps) **ebpf.Map { return &m.Backends }, size: Sizes.backends, rows: true, linked: true},
 	{name: LBMapSlots, field: func(m *Maps) **ebpf.Map { return &m.Slots }, size: Sizes.slots, rows: true, linked: true},
 	{name: LBMapTurns, field: func(m *Maps) **ebpf.Map { return &m.Turns }, size: Sizes.services, rows: true},
+	{name: LBMapSyns, field: func(m *Maps) **ebpf.Map { return &m.Syns }, size: Sizes.services, rows: true},
 	{name: LBMapBackendCounters, field: func(m *Maps) **ebpf.Map { return &m.BackendCounters }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: LBMapVerdicts, field: func(m *Maps) **ebpf.Map { return &m.Verdicts }},
 	{name: LBMapEvictions, field: func(m *Maps) **ebpf.Map { return &m.Evictions }},

@@ -126,6 +126,8 @@ type LBDraft struct {
 	To    LBFlowKey
 	Back  LBHop
 	Flags uint32
+	Syn   [15]uint32
+	Pad   uint32
 }
 
 type LBEviction uint32
@@ -226,21 +228,21 @@ type LBReplies struct {
 }
 
 type LBService struct {
-	_          structs.HostLayout
-	Slots      uint64
-	SlotsAll   uint64
-	Gen        uint32
-	Addr       uint32
-	Port       uint16
-	LastPort   uint16
-	Proto      uint8
-	State      uint8
-	Flags      uint8
-	Pad        uint8
-	LimitMask  uint32
-	LimitRate  uint32
-	LimitBurst uint32
-	Room       uint32
+	_           structs.HostLayout
+	Slots       uint64
+	SlotsAll    uint64
+	Gen         uint32
+	Addr        uint32
+	Port        uint16
+	LastPort    uint16
+	Proto       uint8
+	State       uint8
+	Flags       uint8
+	Pad         uint8
+	LimitMask   uint32
+	LimitRate   uint32
+	LimitBurst  uint32
+	CookieAbove uint32
 }
 
 type LBServiceFlag uint32
@@ -251,6 +253,7 @@ const (
 	LBServiceFlagSERVICE_LISTED   LBServiceFlag = 4
 	LBServiceFlagSERVICE_LIMITED  LBServiceFlag = 8
 	LBServiceFlagSERVICE_FULL_NAT LBServiceFlag = 16
+	LBServiceFlagSERVICE_COOKIES  LBServiceFlag = 32
 )
 
 type LBServiceState uint32
@@ -282,6 +285,12 @@ type LBStamp struct {
 	Tag  uint16
 	Era  uint8
 	Life uint8
+}
+
+type LBSyns struct {
+	_      structs.HostLayout
+	Second uint32
+	Count  uint32
 }
 
 type LBVerdict uint32
@@ -319,7 +328,10 @@ const (
 	LBVerdictDROP_DENIED        LBVerdict = 29
 	LBVerdictDROP_SOURCE_LIMIT  LBVerdict = 30
 	LBVerdictANSWER_TOO_BIG     LBVerdict = 31
-	LBVerdictVERDICT_MAX        LBVerdict = 32
+	LBVerdictPASS_COOKIE        LBVerdict = 32
+	LBVerdictANSWER_COOKIE      LBVerdict = 33
+	LBVerdictDROP_COOKIE        LBVerdict = 34
+	LBVerdictVERDICT_MAX        LBVerdict = 35
 )
 
 // Names of all BPF objects in the ELF.
@@ -342,6 +354,7 @@ const (
 	LBMapSnat            = "snat"
 	LBMapSources         = "sources"
 	LBMapStandby         = "standby"
+	LBMapSyns            = "syns"
 	LBMapTurns           = "turns"
 	LBMapVerdicts        = "verdicts"
 	LBMapVips            = "vips"
@@ -414,6 +427,7 @@ type LBMapSpecs struct {
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
+	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
 	Vips            *ebpf.MapSpec `ebpf:"vips"`
@@ -462,6 +476,7 @@ type LBMaps struct {
 	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
+	Syns            *ebpf.Map `ebpf:"syns"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
 	Vips            *ebpf.Map `ebpf:"vips"`
@@ -485,6 +500,7 @@ func (m *LBMaps) Close() error {
 		m.Snat,
 		m.Sources,
 		m.Standby,
+		m.Syns,
 		m.Turns,
 		m.Verdicts,
 		m.Vips,

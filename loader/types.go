@@ -108,6 +108,9 @@ var verdicts = [Verdicts]struct {
 	LBVerdictDROP_DENIED:        {KindDrop, "denied"},
 	LBVerdictDROP_SOURCE_LIMIT:  {KindDrop, "source_limit"},
 	LBVerdictANSWER_TOO_BIG:     {KindAnswer, "too_big"},
+	LBVerdictPASS_COOKIE:        {KindPass, "cookie"},
+	LBVerdictANSWER_COOKIE:      {KindAnswer, "cookie"},
+	LBVerdictDROP_COOKIE:        {KindDrop, "cookie"},
 }
 
 // Kind returns what v does with a packet; "" if v is no verdict.

@@ -53,3 +53,15 @@ static __always_inline bool env_has_connection(struct xdp_md *ctx, const struct 
 	bpf_sk_release(sk);
 	return has;
 }
+
+/* env_make_cookie returns the cookie for a SYN, whose TCP header has len bytes, or less than 0. */
+static __always_inline __s64 env_make_cookie(struct iphdr *ip, struct tcphdr *tcp, __u32 len)
+{
+	return bpf_tcp_raw_gen_syncookie_ipv4(ip, tcp, len);
+}
+
+/* env_is_cookie says that a segment acknowledges a cookie. */
+static __always_inline bool env_is_cookie(struct iphdr *ip, struct tcphdr *tcp)
+{
+	return !bpf_tcp_raw_check_syncookie_ipv4(ip, tcp);
+}

@@ -1,6 +1,7 @@
 package fuzz
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -29,7 +30,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
 	k := &kernel{loaded: map[int]*lbtest.Datapath{}, load: func(buckets int) *lbtest.Datapath {
 		return lbtest.Load(tb, map[string]uint32{
-			loader.LBMapServices: numServices, loader.LBMapTurns: numServices,
+			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
 			loader.LBMapSlots: numSlots, loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(buckets),
 			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14,
@@ -91,6 +92,9 @@ func (k *kernel) reset(w *world) error {
 		changes = append(changes, change{part: partService, row: row})
 		if err := k.Maps[loader.LBMapTurns].Put(row, w.Turns[row]); err != nil {
 			return fmt.Errorf("write turns: %w", err)
+		}
+		if err := k.Maps[loader.LBMapSyns].Put(row, loader.LBSyns{}); err != nil {
+			return fmt.Errorf("clear syns: %w", err)
 		}
 	}
 	for row := range uint32(numBackends) {
@@ -169,7 +173,7 @@ func (k *kernel) sync(w *world, c change) error {
 	case partControl:
 		return k.Maps[loader.LBMapControl].Put(uint32(0), controlOf(w.Control))
 	case partEnv:
-		if err := k.SetNow(w.Now); err != nil {
+		if err := errors.Join(k.SetNow(w.Now), k.SetCookies(w.cookies)); err != nil {
 			return err
 		}
 		return k.SetMonotonic(w.Clock)
@@ -260,6 +264,9 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Count += r.Count
 	}
 	if s.Sources, err = readSources(k.Maps[loader.LBMapSources]); err != nil {
+		return s, err
+	}
+	if s.Syns, err = readSyns(k.Maps[loader.LBMapSyns]); err != nil {
 		return s, err
 	}
 	s.Flows, s.Faults, err = k.flows(k.w)

@@ -97,6 +97,7 @@ const (
 	FlagListed  = 4
 	FlagLimited = 8
 	FlagFullNAT = 16
+	FlagCookies = 32
 )
 
 // A Run is a part of the slots, or of the source addresses.
@@ -111,6 +112,7 @@ type Service struct {
 	// LimitRate flows a second, or LimitBurst at once.
 	LimitMask             Addr
 	LimitRate, LimitBurst uint32
+	CookieAbove           uint32 // SYNs per second
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.
@@ -128,6 +130,13 @@ type Source struct {
 
 // A Credit is what a source may still do: flows times hz, as of a tick.
 type Credit struct{ Tick, Left uint32 }
+
+// Syns is how many SYNs in a second would make flows of a service. Hot says
+// that there were too many in the second before.
+type Syns struct {
+	Second, Number uint32
+	Hot            bool
+}
 
 // States of a backend, numbered as enum backend_state.
 const (
@@ -266,6 +275,9 @@ const (
 	DropDenied
 	DropSourceLimit
 	AnswerTooBig
+	PassCookie
+	AnswerCookie
+	DropCookie
 	VerdictMax
 )
 
@@ -276,6 +288,7 @@ var verdictNames = [VerdictMax]string{
 	"DROP_NO_NEIGHBOUR", "DROP_DEVICE", "DROP_NO_BACKEND", "DROP_TUPLE_TAKEN", "DROP_TABLE_FULL",
 	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
 	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG",
+	"PASS_COOKIE", "ANSWER_COOKIE", "DROP_COOKIE",
 }
 
 // String is the verdict's name in types.h.
