@@ -51,8 +51,14 @@ func (g *generator) shielded() (l m.Listener) {
 }
 
 // surge lets clients of a service with cookies send more SYNs than it takes in a
-// second, at an edge of one.
+// second, at an edge of one, or ends that by draining.
 func (g *generator) surge() []change {
+	if len(g.tuples) > 0 && oneIn(g.r, 8) {
+		for range 6 { // those who were answered may come back
+			g.want = append(g.want, pick(g.r, g.tuples))
+		}
+		return []change{setControl("mode draining", func(c *m.Control) { c.Mode = m.ModeDraining })}
+	}
 	l := g.shielded()
 	for range 2 + g.r.IntN(8) {
 		t := g.client()

@@ -174,16 +174,25 @@ func (s Sysctl) Exists() bool {
 	return err == nil
 }
 
+// Get returns what the setting is now.
+func (s Sysctl) Get() (string, error) {
+	have, err := os.ReadFile(s.path())
+	if err != nil {
+		return "", fmt.Errorf("read sysctl %s: %w", s.Name, err)
+	}
+	return strings.TrimSpace(string(have)), nil
+}
+
 // Set writes the setting and returns what it was.
 func (s Sysctl) Set() (was Sysctl, err error) {
-	old, err := os.ReadFile(s.path())
+	old, err := s.Get()
 	if err != nil {
-		return was, fmt.Errorf("read sysctl %s: %w", s.Name, err)
+		return was, err
 	}
 	if err := os.WriteFile(s.path(), []byte(s.Value), 0); err != nil {
 		return was, fmt.Errorf("set sysctl %s: %w", s, err)
 	}
-	return Sysctl{s.Name, strings.TrimSpace(string(old))}, nil
+	return Sysctl{s.Name, old}, nil
 }
 
 // MissingForwarding returns the settings without which the kernel's route
@@ -192,11 +201,11 @@ func MissingForwarding(interfaces []string) ([]Sysctl, error) {
 	var missing []Sysctl
 	for _, name := range interfaces {
 		s := Sysctl{"net.ipv4.conf." + strings.ReplaceAll(name, ".", "/") + ".forwarding", "1"}
-		have, err := os.ReadFile(s.path())
+		have, err := s.Get()
 		if err != nil {
-			return nil, fmt.Errorf("read sysctl %s: %w", s.Name, err)
+			return nil, err
 		}
-		if strings.TrimSpace(string(have)) != s.Value {
+		if have != s.Value {
 			missing = append(missing, s)
 		}
 	}
