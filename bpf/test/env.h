@@ -33,7 +33,7 @@ struct {
 	__uint(max_entries, 65536);
 } fibs SEC(".maps");
 
-/* connections: those of the host, by the tuple of what arrives. */
+/* connections: those of the host, by the tuple of what arrives -> whether they are over. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -76,6 +76,14 @@ static __always_inline int env_redirect(__u32 ifindex)
 }
 
 static __always_inline bool env_has_connection(struct xdp_md *ctx, const struct flow_key *key)
+{
+	__u32 *over = bpf_map_lookup_elem(&connections, key);
+
+	(void)ctx;
+	return over && !*over;
+}
+
+static __always_inline bool env_remembers(struct xdp_md *ctx, const struct flow_key *key)
 {
 	(void)ctx;
 	return bpf_map_lookup_elem(&connections, key);

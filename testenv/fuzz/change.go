@@ -309,8 +309,9 @@ func (g *generator) standby() change {
 func (g *generator) connection() change {
 	t := g.tuple()
 	is := !oneIn(g.r, 3)
-	text := fmt.Sprintf("connection %v: %v", t, is)
-	return change{part: partConnection, tuple: t, text: text, apply: func(w *world) { w.Connections[t] = is }}
+	over := is && oneIn(g.r, 3)
+	text := fmt.Sprintf("connection %v: %v, over %v", t, is, over)
+	return change{part: partConnection, tuple: t, text: text, apply: func(w *world) { w.Connections[t], w.Over[t] = is && !over, over }}
 }
 
 func (g *generator) evict() change {

@@ -201,7 +201,11 @@ func (k *kernel) sync(w *world, c change) error {
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:
-		return set(k.Maps["connections"], keyOf(c.tuple), uint32(0), w.Connections[c.tuple])
+		over := uint32(0)
+		if w.Over[c.tuple] {
+			over = 1
+		}
+		return set(k.Maps["connections"], keyOf(c.tuple), over, w.Connections[c.tuple] || w.Over[c.tuple])
 	case partRival:
 		if len(w.Rivals) == 0 {
 			return empty(k.Maps["rivals"])

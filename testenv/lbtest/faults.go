@@ -114,4 +114,5 @@ var Faults = []Fault{
 	{110, "a cookie knows nothing of the SYN's options"},
 	{111, "cookies are looked at while draining"},
 	{112, "a CPU whose clock is behind ends a flood"},
+	{113, "a client gets a cookie that leads to its old connection"},
 }

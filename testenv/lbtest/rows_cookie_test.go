@@ -27,6 +27,14 @@ func counts(offset int, n uint32) func(*world) {
 	}
 }
 
+// remembered gives the host a connection of the client's, which may be over.
+func remembered(over uint32) func(*world) {
+	return func(w *world) {
+		w.tb.Helper()
+		w.put(lbMapConnections, flowKey(tcp, client, web), over)
+	}
+}
+
 // withMSS is a SYN of a client that takes 1000 bytes.
 func withMSS() []byte {
 	return testenv.TCPFrame(testenv.FrameSpec{
@@ -71,6 +79,8 @@ func floodRows() []row {
 		made.as("few after too many", then(shielded, counts(-1, hot|1))),
 		answer.as("a clock that is behind", then(shielded, counts(1, hot|1))),
 		made.as("a clock that is far behind", then(shielded, counts(2, hot|1))),
+		passed.as("a client whose connection the host has", then(flood, remembered(0))),
+		passed.as("a client whose connection the host remembers", then(flood, remembered(1))),
 		mss(536).as("the way back is narrow", then(flood, narrowed(client, 400))),
 		mss(8960).as("the way back is wide", then(flood, narrowed(client, 9000))),
 		mss(1460).as("the way back is not known", then(flood, func(w *world) { w.route(client, RouteNoNeighbour, 0) })),
@@ -104,9 +114,8 @@ func broughtRows() []row {
 		{name: "a reset with a cookie", given: flood, want: loader.LBVerdictDROP_COOKIE, frame: brought(rst | ack)},
 		{name: "a SYN-ACK with a cookie", given: flood, want: loader.LBVerdictDROP_COOKIE, frame: brought(syn | ack)},
 		{name: "a cookie without ACK", given: flood, want: loader.LBVerdictDROP_COOKIE, frame: brought(fin)},
-		passed.as("a connection of the host's in a flood", then(flood, func(w *world) {
-			w.put("connections", flowKey(tcp, client, web), uint32(1))
-		})),
+		passed.as("a connection of the host's in a flood", then(flood, remembered(0))),
+		passed.as("a connection of the host's that is over", then(flood, remembered(1))),
 		passed.as("no flood", then(shielded, counts(0, 1))),
 		passed.as("a flood two seconds ago", then(shielded, counts(-2, 2))),
 		passed.as("a flood just before draining", then(flood, draining)),

@@ -40,11 +40,14 @@ func (m *Model) cookie(p *packet, row uint32, s Service, mtu uint16) (res Result
 	switch {
 	case !n.over(s):
 		return Result{}, false
-	case n.Number == first:
+	case n.Number == first, m.remembers(p.tuple):
 		return verdict(PassCookie), true
 	}
 	return m.answerCookie(p, mtu)
 }
+
+// remembers says that the host has a connection, or had one just now.
+func (m *Model) remembers(t Tuple) bool { return m.Connections[t] || m.Over[t] }
 
 // answerCookie is a SYN-ACK with a cookie in answer to p, if there is one.
 func (m *Model) answerCookie(p *packet, mtu uint16) (res Result, done bool) {
@@ -83,7 +86,7 @@ func (m *Model) stray(p *packet, row uint32, s Service) Verdict {
 	late := n.Second == second || n.Second == second-1 || n.Second == second+1
 	besieged := m.shielded(s) && n.over(s) && late
 	switch {
-	case !besieged || m.Connections[p.tuple]:
+	case !besieged || m.remembers(p.tuple):
 		return PassNoFlow
 	case p.flags&(ACK|SYN|RST) == ACK && m.IsCookie(p.frame[ethLen:], p.frame[ethLen+ipLen:]):
 		return PassCookie

@@ -26,9 +26,12 @@ func TestTooManySYNsAreAnsweredWithCookies(t *testing.T) {
 	m.Now++
 	again(t, m, PassCookie)
 	again(t, m, AnswerCookie)
+	m.Over = map[Tuple]bool{tcpKey: true}
+	again(t, m, PassCookie)
+	clear(m.Over)
 	m.Now-- // another CPU has not seen yet that the second is over
 	again(t, m, AnswerCookie)
-	if want := (Syns{Second: 41, Number: 3, Hot: true}); m.Syns[1] != want {
+	if want := (Syns{Second: 41, Number: 4, Hot: true}); m.Syns[1] != want {
 		t.Errorf("syns are %+v, want %+v", m.Syns[1], want)
 	}
 	m.Now += 251 // too many in the second before
@@ -69,6 +72,7 @@ func TestStraySegments(t *testing.T) {
 		{"a SYN-ACK", func(*Model) {}, SYN | ACK, DropCookie},
 		{"another number", func(m *Model) { m.IsCookie = func(_, _ []byte) bool { return false } }, ACK, DropCookie},
 		{"a connection", func(m *Model) { m.Connections = map[Tuple]bool{tcpKey: true} }, FIN, PassNoFlow},
+		{"a connection that is over", func(m *Model) { m.Over = map[Tuple]bool{tcpKey: true} }, FIN, PassNoFlow},
 		{"a second later", func(m *Model) { m.Now += 250 }, RST, DropCookie},
 		{"two seconds later", func(m *Model) { m.Now += 500 }, RST, PassNoFlow},
 		{"the second before", func(m *Model) { m.Now -= 250 }, RST, DropCookie},

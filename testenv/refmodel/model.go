@@ -29,6 +29,8 @@ type Model struct {
 	// Connections are those of the host's own sockets, by the tuple of the
 	// packets that arrive, of UDP too.
 	Connections map[Tuple]bool
+	// Over are the same of connections that the host only remembers: TIME_WAIT.
+	Over map[Tuple]bool
 	// Cookie is the kernel's cookie for a SYN, given as its headers; false where
 	// the kernel makes none. IsCookie says that a segment acknowledges one.
 	Cookie   func(ip, tcp []byte) (uint32, bool)
