@@ -8,6 +8,7 @@
 #define FAST __always_inline
 #define ETH_P_OWN ETH_P_IP
 #define IPPROTO_OWN_ICMP IPPROTO_ICMP
+#define LEAST_MTU 576 /* that every host takes */
 #define IP_PLAIN 0x45 /* version 4, no options */
 #define IP_OFFSET 0x1fff
 #define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
@@ -289,6 +290,17 @@ static __always_inline __u32 set_tuple(struct bpf_sock_tuple *tuple, const struc
 	tuple->ipv4.sport = key->sport;
 	tuple->ipv4.dport = key->dport;
 	return sizeof(tuple->ipv4);
+}
+
+/* kernel_cookie returns a SYN's cookie, or less than 0; check_cookie returns 0 for a good one. */
+static __always_inline __s64 kernel_cookie(void *ip, struct tcphdr *tcp, __u32 len)
+{
+	return bpf_tcp_raw_gen_syncookie_ipv4(ip, tcp, len);
+}
+
+static __always_inline long check_cookie(void *ip, struct tcphdr *tcp)
+{
+	return bpf_tcp_raw_check_syncookie_ipv4(ip, tcp);
 }
 
 /* families: the program for IPv6, if there is one. */

@@ -8,6 +8,7 @@
 #define FAST __noinline /* the stack has no room for what it needs beside all the rest */
 #define ETH_P_OWN ETH_P_IPV6
 #define IPPROTO_OWN_ICMP 58
+#define LEAST_MTU 1280 /* that every link has */
 
 /* Extension headers (RFC 8200, 4), and how much of them is stepped over. */
 #define NEXT_HOP_BY_HOP 0
@@ -392,6 +393,17 @@ static __always_inline __u32 set_tuple(struct bpf_sock_tuple *tuple, const struc
 	tuple->ipv6.sport = key->sport;
 	tuple->ipv6.dport = key->dport;
 	return sizeof(tuple->ipv6);
+}
+
+/* kernel_cookie returns a SYN's cookie, or less than 0; check_cookie returns 0 for a good one. */
+static __always_inline __s64 kernel_cookie(void *ip, struct tcphdr *tcp, __u32 len)
+{
+	return bpf_tcp_raw_gen_syncookie_ipv6(ip, tcp, len);
+}
+
+static __always_inline long check_cookie(void *ip, struct tcphdr *tcp)
+{
+	return bpf_tcp_raw_check_syncookie_ipv6(ip, tcp);
 }
 
 /* hand_over: there is nobody else. */

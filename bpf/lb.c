@@ -92,11 +92,13 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 	case FORWARD_TX:
 		return XDP_TX;
 	case PASS_OFF ... PASS_STANDBY:
+	case PASS_COOKIE:
 		return XDP_PASS;
 	case ANSWER_RESET:
 	case ANSWER_UNREACHABLE:
 	case ANSWER_TOO_BIG:
 	case ANSWER_ECHO:
+	case ANSWER_COOKIE:
 		return send_back(ctx);
 	default:
 		return XDP_DROP;

@@ -83,6 +83,14 @@ struct {
 	__uint(max_entries, 16);
 } turns SEC(".maps");
 
+/* syns: by row of services; never written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct syns);
+	__uint(max_entries, 16);
+} syns SEC(".maps");
+
 /* backend_counters: by row. Set at load, with backends. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -4,6 +4,7 @@
 
 #include "choose.h"
 #include "client.h"
+#include "cookie.h"
 #include "route.h"
 
 /* find_service returns the service that the packet is for, and its row. */
@@ -40,7 +41,7 @@ static __always_inline int admit(const struct packet *p, const struct service *s
 	if (s->state == SERVICE_PROXY)
 		return PASS_PROXY;
 	if (p->key->proto == IPPROTO_TCP && !is_pure_syn(p))
-		return local ? PASS_NO_FLOW : DROP_NO_FLOW;
+		return stray(p, s, row);
 	if (p->mode == FAULT(43, MODE_DRAINING, MODE_OFF) && local)
 		return PASS_DRAINING;
 	if (p->key->proto == IPPROTO_UDP && FAULT(44, true, false) &&
@@ -74,5 +75,10 @@ static __noinline int open_flow(struct packet *p)
 		return DROP_SOURCE;
 	if (way != WAY_FOUND)
 		return DROP_NO_ROUTE;
+	if (s->flags & SERVICE_COOKIES) {
+		v = shield(p, s, row, d);
+		if (v != NEXT_STEP)
+			return v;
+	}
 	return choose(p, s, row, d);
 }

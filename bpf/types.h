@@ -100,6 +100,7 @@ enum service_flag {
 	SERVICE_LISTED = 4, /* clients says who may make flows */
 	SERVICE_LIMITED = 8, /* each network of clients may make so many flows a second */
 	SERVICE_FULL_NAT = 16, /* backends see an address of ours instead of the client's */
+	SERVICE_COOKIES = 32, /* above a rate SYNs are answered with cookies */
 };
 
 /* struct service is a row of the services map. addr to proto are for people. */
@@ -118,7 +119,7 @@ struct service {
 	__u8 pad;
 	__u32 limit_rate; /* flows per second */
 	__u32 limit_burst; /* flows at once */
-	__u32 room; /* always zero */
+	__u32 cookie_above; /* SYNs per second */
 };
 
 /* struct client_prefix is a key of the clients map: a service's row and a network. */
@@ -144,6 +145,15 @@ struct source {
 struct credit {
 	__u32 tick; /* when that was */
 	__u32 left; /* flows * hz */
+};
+
+/* SYNS_HOT says that the second before had too many; a count with it is more than any other. */
+#define SYNS_HOT 0x80000000
+
+/* struct syns counts SYNs that would make flows of a service, in one aligned u64. */
+struct syns {
+	__u32 second; /* tick / hz */
+	__u32 count; /* in that second, and SYNS_HOT */
 };
 
 enum backend_state {
@@ -296,6 +306,8 @@ struct draft {
 	struct flow_key at; /* where a twin is looked for */
 	struct hop back; /* the way to the client */
 	__u32 flags; /* enum service_flag */
+	__u32 syn[15]; /* a TCP header, options included */
+	__u32 pad;
 };
 
 enum device_flag {
@@ -351,6 +363,9 @@ enum verdict {
 	DROP_SOURCE_LIMIT, /* the source's network makes too many flows */
 	ANSWER_TOO_BIG, /* answered with ICMP fragmentation needed */
 	ANSWER_ECHO, /* a ping, answered */
+	PASS_COOKIE, /* brings a cookie back, or lets the stack make one of its own */
+	ANSWER_COOKIE, /* answered with a SYN cookie */
+	DROP_COOKIE, /* TCP without SYN, flow and cookie while SYNs are answered with cookies */
 	VERDICT_MAX, /* number of verdicts; not a verdict */
 };
 

@@ -127,6 +127,7 @@ const (
 	LB6MapSnat            = "snat"
 	LB6MapSources6        = "sources6"
 	LB6MapStandby6        = "standby6"
+	LB6MapSyns            = "syns"
 	LB6MapTurns           = "turns"
 	LB6MapVerdicts        = "verdicts"
 	LB6MapVips6           = "vips6"
@@ -199,6 +200,7 @@ type LB6MapSpecs struct {
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources6        *ebpf.MapSpec `ebpf:"sources6"`
 	Standby6        *ebpf.MapSpec `ebpf:"standby6"`
+	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
 	Vips6           *ebpf.MapSpec `ebpf:"vips6"`
@@ -247,6 +249,7 @@ type LB6Maps struct {
 	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources6        *ebpf.Map `ebpf:"sources6"`
 	Standby6        *ebpf.Map `ebpf:"standby6"`
+	Syns            *ebpf.Map `ebpf:"syns"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
 	Vips6           *ebpf.Map `ebpf:"vips6"`
@@ -270,6 +273,7 @@ func (m *LB6Maps) Close() error {
 		m.Snat,
 		m.Sources6,
 		m.Standby6,
+		m.Syns,
 		m.Turns,
 		m.Verdicts,
 		m.Vips6,

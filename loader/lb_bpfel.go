@@ -136,6 +136,8 @@ type LBDraft struct {
 	At    LBFlowKey
 	Back  LBHop
 	Flags uint32
+	Syn   [15]uint32
+	Pad   uint32
 }
 
 type LBEviction uint32
@@ -236,21 +238,21 @@ type LBReplies struct {
 }
 
 type LBService struct {
-	_          structs.HostLayout
-	Slots      uint64
-	SlotsAll   uint64
-	Addr       LBAddress
-	LimitMask  LBAddress
-	Gen        uint32
-	Port       uint16
-	LastPort   uint16
-	Proto      uint8
-	State      uint8
-	Flags      uint8
-	Pad        uint8
-	LimitRate  uint32
-	LimitBurst uint32
-	Room       uint32
+	_           structs.HostLayout
+	Slots       uint64
+	SlotsAll    uint64
+	Addr        LBAddress
+	LimitMask   LBAddress
+	Gen         uint32
+	Port        uint16
+	LastPort    uint16
+	Proto       uint8
+	State       uint8
+	Flags       uint8
+	Pad         uint8
+	LimitRate   uint32
+	LimitBurst  uint32
+	CookieAbove uint32
 }
 
 type LBServiceFlag uint32
@@ -261,6 +263,7 @@ const (
 	LBServiceFlagSERVICE_LISTED   LBServiceFlag = 4
 	LBServiceFlagSERVICE_LIMITED  LBServiceFlag = 8
 	LBServiceFlagSERVICE_FULL_NAT LBServiceFlag = 16
+	LBServiceFlagSERVICE_COOKIES  LBServiceFlag = 32
 )
 
 type LBServiceState uint32
@@ -292,6 +295,12 @@ type LBStamp struct {
 	Tag  uint16
 	Era  uint8
 	Life uint8
+}
+
+type LBSyns struct {
+	_      structs.HostLayout
+	Second uint32
+	Count  uint32
 }
 
 type LBVerdict uint32
@@ -330,7 +339,10 @@ const (
 	LBVerdictDROP_SOURCE_LIMIT  LBVerdict = 30
 	LBVerdictANSWER_TOO_BIG     LBVerdict = 31
 	LBVerdictANSWER_ECHO        LBVerdict = 32
-	LBVerdictVERDICT_MAX        LBVerdict = 33
+	LBVerdictPASS_COOKIE        LBVerdict = 33
+	LBVerdictANSWER_COOKIE      LBVerdict = 34
+	LBVerdictDROP_COOKIE        LBVerdict = 35
+	LBVerdictVERDICT_MAX        LBVerdict = 36
 )
 
 // Names of all BPF objects in the ELF.
@@ -354,6 +366,7 @@ const (
 	LBMapSnat            = "snat"
 	LBMapSources         = "sources"
 	LBMapStandby         = "standby"
+	LBMapSyns            = "syns"
 	LBMapTurns           = "turns"
 	LBMapVerdicts        = "verdicts"
 	LBMapVips            = "vips"
@@ -429,6 +442,7 @@ type LBMapSpecs struct {
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
+	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
 	Vips            *ebpf.MapSpec `ebpf:"vips"`
@@ -478,6 +492,7 @@ type LBMaps struct {
 	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
+	Syns            *ebpf.Map `ebpf:"syns"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
 	Vips            *ebpf.Map `ebpf:"vips"`
@@ -502,6 +517,7 @@ func (m *LBMaps) Close() error {
 		m.Snat,
 		m.Sources,
 		m.Standby,
+		m.Syns,
 		m.Turns,
 		m.Verdicts,
 		m.Vips,

@@ -114,6 +114,9 @@ var verdicts = [Verdicts]struct {
 	LBVerdictDROP_SOURCE_LIMIT:  {KindDrop, "source_limit"},
 	LBVerdictANSWER_TOO_BIG:     {KindAnswer, "too_big"},
 	LBVerdictANSWER_ECHO:        {KindAnswer, "echo"},
+	LBVerdictPASS_COOKIE:        {KindPass, "cookie"},
+	LBVerdictANSWER_COOKIE:      {KindAnswer, "cookie"},
+	LBVerdictDROP_COOKIE:        {KindDrop, "cookie"},
 }
 
 // Kind returns what v does with a packet; "" if v is no verdict.

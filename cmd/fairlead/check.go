@@ -85,6 +85,13 @@ func look(state *model.State) ([]string, error) {
 	for _, f := range faults {
 		lines = append(lines, "full-nat: "+f)
 	}
+	fault, err := kernel.CookieFault(state)
+	if err != nil {
+		return lines, err
+	}
+	if fault != "" {
+		lines = append(lines, "syn-cookies: "+fault)
+	}
 	warnings, err := kernel.Warnings(state, state.Interfaces)
 	return append(lines, warnings...), err
 }

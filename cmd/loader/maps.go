@@ -74,6 +74,10 @@ func services(_ *cli.Context, v *datapath.View) table {
 	if choosy {
 		t.titles = append(t.titles, "CLIENTS")
 	}
+	wary := slices.ContainsFunc(v.Services, func(s datapath.ServiceView) bool { return s.SYNCookies != nil })
+	if wary {
+		t.titles = append(t.titles, "SYN-COOKIES")
+	}
 	for i := range v.Services {
 		s := &v.Services[i]
 		local := "no"
@@ -85,6 +89,9 @@ func services(_ *cli.Context, v *datapath.View) table {
 		}, counterCells(s.Counters)...))
 		if choosy {
 			t.rows[i] = append(t.rows[i], clientsCell(s.Clients))
+		}
+		if wary {
+			t.rows[i] = append(t.rows[i], cookiesCell(s.SYNCookies))
 		}
 	}
 	return t

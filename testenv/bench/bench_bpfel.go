@@ -34,6 +34,7 @@ const (
 	benchMapSnat            = "snat"
 	benchMapSources         = "sources"
 	benchMapStandby         = "standby"
+	benchMapSyns            = "syns"
 	benchMapTable           = "table"
 	benchMapTurns           = "turns"
 	benchMapVerdicts        = "verdicts"
@@ -134,6 +135,7 @@ type benchMapSpecs struct {
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
+	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Table           *ebpf.MapSpec `ebpf:"table"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
@@ -188,6 +190,7 @@ type benchMaps struct {
 	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
+	Syns            *ebpf.Map `ebpf:"syns"`
 	Table           *ebpf.Map `ebpf:"table"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
@@ -214,6 +217,7 @@ func (m *benchMaps) Close() error {
 		m.Snat,
 		m.Sources,
 		m.Standby,
+		m.Syns,
 		m.Table,
 		m.Turns,
 		m.Verdicts,

@@ -69,7 +69,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(34) {
+	switch r.IntN(38) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -104,6 +104,8 @@ func (g *generator) change() []change {
 		return g.robTwin()
 	case 29, 30:
 		return g.collide()
+	case 31, 32, 33, 34:
+		return g.surge()
 	default:
 		return []change{g.edge()}
 	}
@@ -237,9 +239,10 @@ func (g *generator) service() change {
 	case 2:
 		s.Flags ^= m.FlagKeep
 	case 4, 5:
-		s.Flags ^= pick(r, []uint8{m.FlagListed, m.FlagLimited, m.FlagFullNAT})
+		s.Flags ^= pick(r, []uint8{m.FlagListed, m.FlagLimited, m.FlagFullNAT, m.FlagCookies})
 	case 6:
 		g.w.setLimit(r, &s)
+		s.CookieAbove = newCookieAbove(r)
 	case 3:
 		s.State = pick(r, []uint8{m.ServiceXDP, m.ServiceXDP, m.ServiceProxy, m.ServiceNone})
 	default:
@@ -306,8 +309,9 @@ func (g *generator) standby() change {
 func (g *generator) connection() change {
 	t := g.tuple()
 	is := !oneIn(g.r, 3)
-	text := fmt.Sprintf("connection %v: %v", t, is)
-	return change{part: partConnection, tuple: t, text: text, apply: func(w *world) { w.Connections[t] = is }}
+	over := is && oneIn(g.r, 3)
+	text := fmt.Sprintf("connection %v: %v, over %v", t, is, over)
+	return change{part: partConnection, tuple: t, text: text, apply: func(w *world) { w.Connections[t], w.Over[t] = is && !over, over }}
 }
 
 func (g *generator) evict() change {

@@ -44,6 +44,7 @@ type state struct {
 	Evictions       []uint64
 	Replies         m.Replies
 	Sources         map[m.Source]m.Credit
+	Syns            []m.Syns
 	Faults          []string // what must not be, whatever the model says
 }
 
@@ -51,6 +52,7 @@ func (w *world) state() state {
 	return state{
 		Flows: w.flows(), Turns: w.Turns, BackendCounters: w.BackendCounters,
 		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources,
+		Syns: w.Syns,
 	}
 }
 
@@ -58,7 +60,7 @@ func (w *world) state() state {
 func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
 		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
-		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Faults, t.Faults)
+		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Syns, t.Syns) && slices.Equal(s.Faults, t.Faults)
 }
 
 // episodeLen is the number of packets from one clean state to the next.

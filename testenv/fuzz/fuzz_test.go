@@ -25,6 +25,7 @@ func (t *twin) reset(w *world) error {
 	t.Turns = append([]uint64{}, w.Turns...)
 	t.Snat = append([]m.Addr{}, w.Snat...)
 	t.Sources = map[m.Source]m.Credit{}
+	t.Syns = make([]m.Syns, numServices)
 	t.BackendCounters = make([]m.Counters, numBackends)
 	t.resize(len(w.table()))
 	return nil

@@ -1,6 +1,7 @@
 package fuzz
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -34,7 +35,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
 	k := &kernel{loaded: map[config]*lbtest.Datapath{}, load: func(c config) *lbtest.Datapath {
 		sizes := map[string]uint32{
-			loader.LBMapServices: numServices, loader.LBMapTurns: numServices,
+			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
 			loader.LBMapSlots: numSlots,
 		}
@@ -102,6 +103,9 @@ func (k *kernel) reset(w *world) error {
 		changes = append(changes, change{part: partService, row: row})
 		if err := k.Maps[loader.LBMapTurns].Put(row, w.Turns[row]); err != nil {
 			return fmt.Errorf("write turns: %w", err)
+		}
+		if err := k.Maps[loader.LBMapSyns].Put(row, loader.LBSyns{}); err != nil {
+			return fmt.Errorf("clear syns: %w", err)
 		}
 	}
 	for row := range uint32(numBackends) {
@@ -180,7 +184,7 @@ func (k *kernel) sync(w *world, c change) error {
 	case partControl:
 		return k.Maps[loader.LBMapControl].Put(uint32(0), controlOf(w.Control))
 	case partEnv:
-		if err := k.SetNow(w.Now); err != nil {
+		if err := errors.Join(k.SetNow(w.Now), k.SetCookies(w.cookies)); err != nil {
 			return err
 		}
 		return k.SetMonotonic(w.Clock)
@@ -208,7 +212,11 @@ func (k *kernel) sync(w *world, c change) error {
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:
-		return set(k.Maps["connections"], k.w.codec.key(c.tuple), uint32(0), w.Connections[c.tuple])
+		over := uint32(0)
+		if w.Over[c.tuple] {
+			over = 1
+		}
+		return set(k.Maps["connections"], k.w.codec.key(c.tuple), over, w.Connections[c.tuple] || w.Over[c.tuple])
 	case partRival:
 		if len(w.Rivals) == 0 {
 			return empty(k.Maps["rivals"])
@@ -271,6 +279,9 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Count += r.Count
 	}
 	if s.Sources, err = k.sources(); err != nil {
+		return s, err
+	}
+	if s.Syns, err = readSyns(k.Maps[loader.LBMapSyns]); err != nil {
 		return s, err
 	}
 	s.Flows, s.Faults, err = k.flows(k.w)

@@ -16,19 +16,20 @@ const ethLen = 14
 type generator struct {
 	r      *rand.Rand
 	w      *world
-	tuples []m.Tuple // of clients' packets, and reversed ones of what was forwarded
-	next   int       // to be replaced
-	cut    bool      // frames may have a shorter linear part
-	want   []m.Tuple // of the next packets
-	calm   bool      // hosts seldom end a connection, user space seldom changes something
-	burst  int       // packets of new clients that are still to come, with the clock standing still
-	left   [][]byte  // IP packets, or their beginnings, that were forwarded: to be quoted by errors
+	tuples []m.Tuple         // of clients' packets, and reversed ones of what was forwarded
+	next   int               // to be replaced
+	cut    bool              // frames may have a shorter linear part
+	want   []m.Tuple         // of the next packets
+	calm   bool              // hosts seldom end a connection, user space seldom changes something
+	burst  int               // packets of new clients that are still to come, with the clock standing still
+	syns   map[m.Tuple]shake // of clients that were answered with a cookie
+	left   [][]byte          // IP packets, or their beginnings, that were forwarded: to be quoted by errors
 }
 
 const remembered = 40
 
 func newGenerator(r *rand.Rand, w *world, cut bool) *generator {
-	return &generator{r: r, w: w, cut: cut, calm: oneIn(r, 2)}
+	return &generator{r: r, w: w, cut: cut, calm: oneIn(r, 2), syns: map[m.Tuple]shake{}}
 }
 
 // remember replaces the oldest tuple.
@@ -58,6 +59,8 @@ func (g *generator) learn(frame []byte, res m.Result) {
 		case isAborted(f) && oneIn(g.r, 2): // does its sender go on?
 			g.want = append(g.want, pick(g.r, []m.Tuple{f.Key, f.Key, f.TwinKey()}))
 		}
+	} else if res.Verdict == m.AnswerCookie {
+		g.learnCookie(res.Out)
 	} else if ok && t.Src.BitLen() == g.w.none().BitLen() && oneIn(g.r, 8) {
 		g.remember(t)
 	}
@@ -223,6 +226,9 @@ func (g *generator) tcp(l4 []byte, t m.Tuple) {
 		be.PutUint32(l4[8:], f.Answer+pick(g.r, []uint32{0, 0, 0, 1, 65535, 65536, 1<<32 - 1}))
 	}
 	l4[13] = pick(g.r, g.kinds(f))
+	if f == nil {
+		g.bringCookie(l4, t)
+	}
 	if oneIn(g.r, 16) {
 		l4[13] = byte(g.r.Uint32())
 	}

@@ -19,6 +19,9 @@ func newFlags(r *rand.Rand) uint8 {
 	if oneIn(r, 3) {
 		flags |= m.FlagFullNAT
 	}
+	if oneIn(r, 2) {
+		flags |= m.FlagCookies
+	}
 	return flags
 }
 

@@ -3,6 +3,7 @@ package fuzz
 import (
 	"math/rand/v2"
 
+	"fairlead/testenv/lbtest"
 	m "fairlead/testenv/refmodel"
 )
 
@@ -45,6 +46,7 @@ type world struct {
 	*m.Model
 	*family // of all services
 	fib     map[m.Addr]route
+	cookies bool         // whether the kernel makes cookies
 	offered []m.Listener // what has been a key of Listeners, to send packets to
 }
 
@@ -53,9 +55,9 @@ func newWorld(r *rand.Rand, f *family) *world {
 	w := &world{family: f, Model: &m.Model{
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]bool{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
-		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
+		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Over: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
 		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Snat: make([]m.Addr, numSnat),
-		Turns:           make([]uint64, numServices),
+		Turns:           make([]uint64, numServices), Syns: make([]m.Syns, numServices),
 		BackendCounters: make([]m.Counters, numBackends),
 	}, fib: map[m.Addr]route{}}
 	w.FIB = func(_, dst m.Addr) (m.FIBResult, m.Hop) {
@@ -65,6 +67,9 @@ func newWorld(r *rand.Rand, f *family) *world {
 		return m.FIBNotFwded, m.Hop{}
 	}
 	w.resize(pick(r, bucketNumbers))
+	w.cookies = !oneIn(r, 8)
+	w.Cookie = func(ip, tcp []byte) (uint32, bool) { return lbtest.Cookie(ip, tcp), w.cookies }
+	w.IsCookie = lbtest.IsCookie
 	w.Control = newControl(r)
 	w.Now = pick(r, []uint32{0, 5, 1 << 20, 1<<31 - 3, 1<<32 - 5, r.Uint32()})
 	w.Clock = w.Control.Heartbeat + pick(r, []uint64{0, 1e9, 2e9, 10e9 + 1})
@@ -144,6 +149,7 @@ func newIdle(r *rand.Rand) uint32 {
 func (w *world) newService(r *rand.Rand) m.Service {
 	s := m.Service{State: m.ServiceXDP, Gen: r.Uint32N(3), Flags: newFlags(r)}
 	w.setLimit(r, &s)
+	s.CookieAbove = newCookieAbove(r)
 	if oneIn(r, 8) {
 		s.State = pick(r, []uint8{m.ServiceNone, m.ServiceProxy, m.ServiceProxy})
 	}

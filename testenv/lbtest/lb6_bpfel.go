@@ -35,12 +35,14 @@ const (
 	lb6MapSnat            = "snat"
 	lb6MapSources6        = "sources6"
 	lb6MapStandby6        = "standby6"
+	lb6MapSyns            = "syns"
 	lb6MapTurns           = "turns"
 	lb6MapVerdicts        = "verdicts"
 	lb6MapVips6           = "vips6"
 	lb6ProgFairlead6      = "fairlead6"
 	lb6VarFlowShift       = "flow_shift"
 	lb6VarSeededFault     = "seeded_fault"
+	lb6VarWorldCookies    = "world_cookies"
 	lb6VarWorldEgress     = "world_egress"
 	lb6VarWorldKtime      = "world_ktime"
 	lb6VarWorldNow        = "world_now"
@@ -114,6 +116,7 @@ type lb6MapSpecs struct {
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources6        *ebpf.MapSpec `ebpf:"sources6"`
 	Standby6        *ebpf.MapSpec `ebpf:"standby6"`
+	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
 	Vips6           *ebpf.MapSpec `ebpf:"vips6"`
@@ -123,11 +126,12 @@ type lb6MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lb6VariableSpecs struct {
-	FlowShift   *ebpf.VariableSpec `ebpf:"flow_shift"`
-	SeededFault *ebpf.VariableSpec `ebpf:"seeded_fault"`
-	WorldEgress *ebpf.VariableSpec `ebpf:"world_egress"`
-	WorldKtime  *ebpf.VariableSpec `ebpf:"world_ktime"`
-	WorldNow    *ebpf.VariableSpec `ebpf:"world_now"`
+	FlowShift    *ebpf.VariableSpec `ebpf:"flow_shift"`
+	SeededFault  *ebpf.VariableSpec `ebpf:"seeded_fault"`
+	WorldCookies *ebpf.VariableSpec `ebpf:"world_cookies"`
+	WorldEgress  *ebpf.VariableSpec `ebpf:"world_egress"`
+	WorldKtime   *ebpf.VariableSpec `ebpf:"world_ktime"`
+	WorldNow     *ebpf.VariableSpec `ebpf:"world_now"`
 }
 
 // lb6Objects contains all objects after they have been loaded into the kernel.
@@ -169,6 +173,7 @@ type lb6Maps struct {
 	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources6        *ebpf.Map `ebpf:"sources6"`
 	Standby6        *ebpf.Map `ebpf:"standby6"`
+	Syns            *ebpf.Map `ebpf:"syns"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
 	Vips6           *ebpf.Map `ebpf:"vips6"`
@@ -195,6 +200,7 @@ func (m *lb6Maps) Close() error {
 		m.Snat,
 		m.Sources6,
 		m.Standby6,
+		m.Syns,
 		m.Turns,
 		m.Verdicts,
 		m.Vips6,
@@ -205,11 +211,12 @@ func (m *lb6Maps) Close() error {
 //
 // It can be passed to loadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type lb6Variables struct {
-	FlowShift   *ebpf.Variable `ebpf:"flow_shift"`
-	SeededFault *ebpf.Variable `ebpf:"seeded_fault"`
-	WorldEgress *ebpf.Variable `ebpf:"world_egress"`
-	WorldKtime  *ebpf.Variable `ebpf:"world_ktime"`
-	WorldNow    *ebpf.Variable `ebpf:"world_now"`
+	FlowShift    *ebpf.Variable `ebpf:"flow_shift"`
+	SeededFault  *ebpf.Variable `ebpf:"seeded_fault"`
+	WorldCookies *ebpf.Variable `ebpf:"world_cookies"`
+	WorldEgress  *ebpf.Variable `ebpf:"world_egress"`
+	WorldKtime   *ebpf.Variable `ebpf:"world_ktime"`
+	WorldNow     *ebpf.Variable `ebpf:"world_now"`
 }
 
 // lb6Programs contains all programs after they have been loaded into the kernel.

@@ -47,6 +47,7 @@ const (
 	lbMapSnat            = "snat"
 	lbMapSources         = "sources"
 	lbMapStandby         = "standby"
+	lbMapSyns            = "syns"
 	lbMapTurns           = "turns"
 	lbMapVerdicts        = "verdicts"
 	lbMapVips            = "vips"
@@ -54,6 +55,7 @@ const (
 	lbProgFairleadBoth   = "fairlead_both"
 	lbVarFlowShift       = "flow_shift"
 	lbVarSeededFault     = "seeded_fault"
+	lbVarWorldCookies    = "world_cookies"
 	lbVarWorldEgress     = "world_egress"
 	lbVarWorldKtime      = "world_ktime"
 	lbVarWorldNow        = "world_now"
@@ -129,6 +131,7 @@ type lbMapSpecs struct {
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
+	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
 	Vips            *ebpf.MapSpec `ebpf:"vips"`
@@ -138,11 +141,12 @@ type lbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	FlowShift   *ebpf.VariableSpec `ebpf:"flow_shift"`
-	SeededFault *ebpf.VariableSpec `ebpf:"seeded_fault"`
-	WorldEgress *ebpf.VariableSpec `ebpf:"world_egress"`
-	WorldKtime  *ebpf.VariableSpec `ebpf:"world_ktime"`
-	WorldNow    *ebpf.VariableSpec `ebpf:"world_now"`
+	FlowShift    *ebpf.VariableSpec `ebpf:"flow_shift"`
+	SeededFault  *ebpf.VariableSpec `ebpf:"seeded_fault"`
+	WorldCookies *ebpf.VariableSpec `ebpf:"world_cookies"`
+	WorldEgress  *ebpf.VariableSpec `ebpf:"world_egress"`
+	WorldKtime   *ebpf.VariableSpec `ebpf:"world_ktime"`
+	WorldNow     *ebpf.VariableSpec `ebpf:"world_now"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -185,6 +189,7 @@ type lbMaps struct {
 	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
+	Syns            *ebpf.Map `ebpf:"syns"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
 	Vips            *ebpf.Map `ebpf:"vips"`
@@ -212,6 +217,7 @@ func (m *lbMaps) Close() error {
 		m.Snat,
 		m.Sources,
 		m.Standby,
+		m.Syns,
 		m.Turns,
 		m.Verdicts,
 		m.Vips,
@@ -222,11 +228,12 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	FlowShift   *ebpf.Variable `ebpf:"flow_shift"`
-	SeededFault *ebpf.Variable `ebpf:"seeded_fault"`
-	WorldEgress *ebpf.Variable `ebpf:"world_egress"`
-	WorldKtime  *ebpf.Variable `ebpf:"world_ktime"`
-	WorldNow    *ebpf.Variable `ebpf:"world_now"`
+	FlowShift    *ebpf.Variable `ebpf:"flow_shift"`
+	SeededFault  *ebpf.Variable `ebpf:"seeded_fault"`
+	WorldCookies *ebpf.Variable `ebpf:"world_cookies"`
+	WorldEgress  *ebpf.Variable `ebpf:"world_egress"`
+	WorldKtime   *ebpf.Variable `ebpf:"world_ktime"`
+	WorldNow     *ebpf.Variable `ebpf:"world_now"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

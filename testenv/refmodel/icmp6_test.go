@@ -45,7 +45,7 @@ func TestWhatQuotesIPv6(t *testing.T) {
 		{"parameter problem", edit(54, 4), ForwardRedirect},
 		{"type 0", edit(54, 0), PassICMP},
 		{"type 5", edit(54, 5), PassICMP},
-		{"ping", edit(54, 128), PassICMP},
+		{"ping", edit(54, 128), AnswerEcho},
 		{"neighbour solicitation", edit(54, 135), PassICMP},
 		{"seven bytes quoted", func(b []byte) []byte { b[19]--; return b }, PassICMP},
 		{"a frame without a byte", func(b []byte) []byte { b[19]--; return b[:109] }, PassICMP},

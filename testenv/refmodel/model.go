@@ -29,6 +29,12 @@ type Model struct {
 	// Connections are those of the host's own sockets, by the tuple of the
 	// packets that arrive, of UDP too.
 	Connections map[Tuple]bool
+	// Over are the same of connections that the host only remembers: TIME_WAIT.
+	Over map[Tuple]bool
+	// Cookie is the kernel's cookie for a SYN, given as its headers; false where
+	// the kernel makes none. IsCookie says that a segment acknowledges one.
+	Cookie   func(ip, tcp []byte) (uint32, bool)
+	IsCookie func(ip, tcp []byte) bool
 
 	// State.
 	Flows           Table
@@ -39,6 +45,7 @@ type Model struct {
 	Evictions       [EvictMax]uint64
 	Replies         Replies
 	Sources         map[Source]Credit // forgets none
+	Syns            []Syns            // as long as Services
 }
 
 // A Result is what became of a packet. Out is the frame afterwards, Egress the
@@ -56,7 +63,7 @@ func (m *Model) Process(frame []byte, linear int) Result {
 	res := m.decide(frame, linear)
 	switch {
 	case res.Out != nil: // sent
-	case res.Verdict <= PassStandby:
+	case res.Verdict <= PassStandby, res.Verdict == PassCookie:
 		res.Action, res.Out = XDPPass, frame
 	default:
 		res.Action, res.Out = XDPDrop, frame

@@ -76,6 +76,7 @@ func newModel() *Model {
 		Sources:         map[Source]Credit{},
 		Flows:           make(Table, 4),
 		Turns:           make([]uint64, 3),
+		Syns:            make([]Syns, 3),
 		BackendCounters: make([]Counters, 2),
 	}
 }

@@ -105,6 +105,7 @@ const (
 	FlagListed  = 4
 	FlagLimited = 8
 	FlagFullNAT = 16
+	FlagCookies = 32
 )
 
 // A Run is a part of the slots, or of the source addresses.
@@ -119,6 +120,7 @@ type Service struct {
 	// LimitRate flows a second, or LimitBurst at once.
 	LimitMask             Addr
 	LimitRate, LimitBurst uint32
+	CookieAbove           uint32 // SYNs per second
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.
@@ -136,6 +138,13 @@ type Source struct {
 
 // A Credit is what a source may still do: flows times hz, as of a tick.
 type Credit struct{ Tick, Left uint32 }
+
+// Syns is how many SYNs in a second would make flows of a service. Hot says
+// that there were too many in the second before.
+type Syns struct {
+	Second, Number uint32
+	Hot            bool
+}
 
 // States of a backend, numbered as enum backend_state.
 const (
@@ -275,6 +284,9 @@ const (
 	DropSourceLimit
 	AnswerTooBig
 	AnswerEcho
+	PassCookie
+	AnswerCookie
+	DropCookie
 	VerdictMax
 )
 
@@ -285,6 +297,7 @@ var verdictNames = [VerdictMax]string{
 	"DROP_NO_NEIGHBOUR", "DROP_DEVICE", "DROP_NO_BACKEND", "DROP_TUPLE_TAKEN", "DROP_TABLE_FULL",
 	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
 	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG", "ANSWER_ECHO",
+	"PASS_COOKIE", "ANSWER_COOKIE", "DROP_COOKIE",
 }
 
 // String is the verdict's name in types.h.

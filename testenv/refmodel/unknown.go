@@ -12,7 +12,7 @@ func (m *Model) unknown(p *packet) Result {
 	if !ok || s.State == ServiceNone {
 		return verdict(PassOther)
 	}
-	if v, ok := m.admit(p, s); !ok {
+	if v, ok := m.admit(p, row, s); !ok {
 		return verdict(v)
 	}
 	if v, ok := m.welcome(p.tuple.Src, row, s); !ok {
@@ -25,6 +25,9 @@ func (m *Model) unknown(p *packet) Result {
 		return verdict(DropSource)
 	default:
 		return verdict(DropNoRoute)
+	}
+	if res, done := m.cookie(p, row, s, back.MTU); done {
+		return res
 	}
 	allUp := m.allUp()
 	run := s.Slots
@@ -52,17 +55,15 @@ func (m *Model) unknown(p *packet) Result {
 }
 
 // admit is steps 1 to 7, but for who may be a client.
-func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
+func (m *Model) admit(p *packet, row uint32, s Service) (Verdict, bool) {
 	local := s.Flags&FlagLocal != 0
 	switch {
 	case p.bad:
 		return DropMalformed, false
 	case s.State == ServiceProxy:
 		return PassProxy, false
-	case p.tuple.Proto == TCP && !p.pureSYN() && local:
-		return PassNoFlow, false
 	case p.tuple.Proto == TCP && !p.pureSYN():
-		return DropNoFlow, false
+		return m.stray(p, row, s), false
 	case m.Control.Mode == ModeDraining && local:
 		return PassDraining, false
 	case p.tuple.Proto == UDP && m.Standby[p.tuple] && m.silence() <= standbyLease:

@@ -49,9 +49,10 @@ func (r *reader) service(v value) service {
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
-		"clients":  func(v value) { clients = v },
-		"backends": func(v value) { backends = v },
-		"health":   func(v value) { health = v },
+		"clients":     func(v value) { clients = v },
+		"syn-cookies": func(v value) { r.cookies(v, &s.CookieAbove) },
+		"backends":    func(v value) { backends = v },
+		"health":      func(v value) { health = v },
 	})
 	if len(met) == 0 && len(r.faults) > before {
 		return s // not a group of keys, or nothing in it that is known
@@ -66,6 +67,7 @@ func (r *reader) service(v value) service {
 		r.backends(backends, &s)
 		r.oneFamily(&s)
 	}
+	r.cookiesBelong(met, &s)
 	s.Health = r.health(health, &s)
 	return s
 }

@@ -78,6 +78,9 @@ type Service struct {
 	Proxy bool
 	// Local says that the service's address is on this host.
 	Local bool
+	// Standby says that a proxy of this host takes the clients that bring a SYN
+	// cookie back. Without one there are no cookies.
+	Standby bool
 	// Known says that the maps have the service already. Reconcile does not
 	// look at it.
 	Known bool

@@ -33,6 +33,7 @@ const (
 	serviceListed  = uint8(loader.LBServiceFlagSERVICE_LISTED)
 	serviceLimited = uint8(loader.LBServiceFlagSERVICE_LIMITED)
 	serviceFullNAT = uint8(loader.LBServiceFlagSERVICE_FULL_NAT)
+	serviceCookies = uint8(loader.LBServiceFlagSERVICE_COOKIES)
 	backendNone    = uint8(loader.LBBackendStateBACKEND_NONE)
 	backendUp      = uint8(loader.LBBackendStateBACKEND_UP)
 	backendDown    = uint8(loader.LBBackendStateBACKEND_DOWN)
@@ -210,6 +211,7 @@ func (p *planner) service(s *Service) (uint32, error) {
 	p.keepSvc[id] = true
 	row.State, row.Flags = state(s), flags(s)
 	setLimit(&row, s.Clients.Limit)
+	row.CookieAbove = uint32(s.CookieAbove)
 	backends, err := p.backendRows(s, id, known)
 	if err != nil {
 		return 0, err
@@ -248,6 +250,9 @@ func flags(s *Service) (f uint8) {
 	}
 	if s.Forward == model.ForwardFullNAT {
 		f |= serviceFullNAT
+	}
+	if s.CookieAbove > 0 && s.Standby {
+		f |= serviceCookies
 	}
 	return f
 }

@@ -28,9 +28,18 @@ type ServiceView struct {
 	OnDown   string         `json:"on_down"`
 	FullNAT  bool           `json:"full_nat"` // backends see sources of this host
 	Clients  *ClientsView   `json:"clients"`  // nil: everybody
-	Slots    int            `json:"slots"`    // length of its slot table
-	Backends []BackendView  `json:"backends"`
+	// SYNCookies are nil for a service without.
+	SYNCookies *SYNCookiesView `json:"syn_cookies,omitempty"`
+	Slots      int             `json:"slots"` // length of its slot table
+	Backends   []BackendView   `json:"backends"`
 	Counters
+}
+
+// A SYNCookiesView says when SYNs are answered with cookies.
+type SYNCookiesView struct {
+	Above uint32 `json:"above"` // SYNs per second
+	// Standby says that a proxy takes who brings one back; else there are none.
+	Standby bool `json:"standby"`
 }
 
 // A BackendView is one backend of a service.
@@ -117,6 +126,9 @@ func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceVi
 		Name: name, Listen: listenText(s), Protocol: protocolOf(s.Proto), Rung: "xdp",
 		Local: s.Flags&serviceLocal != 0, OnDown: string(model.DownReset), FullNAT: s.Flags&serviceFullNAT != 0,
 		Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
+	}
+	if s.CookieAbove != 0 {
+		v.SYNCookies = &SYNCookiesView{Above: s.CookieAbove, Standby: s.Flags&serviceCookies != 0}
 	}
 	if s.State == serviceProxy {
 		v.Rung = "proxy"

@@ -80,6 +80,7 @@ func (w *Writer) Keep(state *model.State) *Want {
 			row := &w.rows.services[id]
 			s.Proxy = s.Proxy || row.State == serviceProxy
 			s.Local = row.Flags&serviceLocal != 0
+			s.Standby = row.Flags&serviceCookies != 0
 			for b, h := range p.health(&s, id) {
 				s.Down[b] = h == HealthDown
 			}

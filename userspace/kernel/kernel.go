@@ -62,6 +62,9 @@ type Options struct {
 	// Down says which backends of a service are down, by index. nil keeps what
 	// the maps have.
 	Down func(*model.Service) []bool
+	// Standby reports whether the caller's proxy listens wherever a service
+	// does, so that SYN cookies may lead there. nil: never.
+	Standby func(*model.Service) bool
 	// Added are the service addresses that the caller has put on the host.
 	// From now on they count as Attach's own, which detach removes.
 	Added []netip.Addr
@@ -90,6 +93,7 @@ type Kernel struct {
 	// interfaces are the names of those that are attached.
 	interfaces map[string]bool
 	rungs      []Rung // of the last Reconcile
+	standby    []bool // which services had one then
 }
 
 // crash is called where a command may be killed with something half done;
@@ -141,6 +145,9 @@ func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Option
 		return nil, Report{}, err
 	}
 	if err := checkFullNAT(state, o.Agent); err != nil {
+		return nil, Report{}, err
+	}
+	if err := checkCookies(state, o.Standby != nil); err != nil {
 		return nil, Report{}, err
 	}
 	k := &Kernel{opts: o}

@@ -179,8 +179,12 @@ type Service struct {
 	Balance  Balance
 	OnDown   DownPolicy
 	Clients  Clients
-	Backends []Backend
-	Health   Check
+	// CookieAbove is the rate of SYNs, per second, above which XDP answers them
+	// with SYN cookies and leaves who brings one back to the proxy. 0 is never.
+	// Only a TCP service with one port, and not of ForwardProxy, may have it.
+	CookieAbove int
+	Backends    []Backend
+	Health      Check
 }
 
 // ListenText returns the address and port, or range of ports, as the
