@@ -57,7 +57,7 @@ func newWorld(r *rand.Rand, f *family) *world {
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
 		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Over: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
 		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Snat: make([]m.Addr, numSnat),
-		Turns:           make([]uint64, numServices), Syns: make([]m.Syns, numServices),
+		Turns: make([]uint64, numServices), Syns: make([]m.Syns, numServices),
 		BackendCounters: make([]m.Counters, numBackends),
 	}, fib: map[m.Addr]route{}}
 	w.FIB = func(_, dst m.Addr) (m.FIBResult, m.Hop) {
