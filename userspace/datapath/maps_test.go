@@ -18,10 +18,15 @@ import (
 // newMaps returns the maps of an instance that is attached to a host's loopback.
 func newMaps(t *testing.T) *loader.Maps {
 	t.Helper()
+	return sizedMaps(t, loader.Sizes{})
+}
+
+func sizedMaps(t *testing.T, sizes loader.Sizes) *loader.Maps {
+	t.Helper()
 	host, dir := testenv.NewHost(t, "maps"), filepath.Join(testenv.BPFFS(t), "maps")
 	var inst *loader.Instance
 	host.Do(t, func() (err error) {
-		inst, _, err = loader.Attach(t.Context(), dir, loader.Options{Interfaces: []string{"lo"}})
+		inst, _, err = loader.Attach(t.Context(), dir, loader.Options{Interfaces: []string{"lo"}, Sizes: sizes})
 		return err
 	})
 	t.Cleanup(func() {
