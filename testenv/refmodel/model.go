@@ -6,7 +6,7 @@ type Model struct {
 	// Configuration, as user space writes it.
 	Control   Control
 	Listeners map[Listener]uint32
-	VIPs      map[Addr]bool
+	VIPs      map[Addr]uint32 // uses of an address
 	Services  []Service
 	Backends  []Backend
 	Slots     []uint32
@@ -29,6 +29,11 @@ type Model struct {
 	// Connections are those of the host's own sockets, by the tuple of the
 	// packets that arrive, of UDP too.
 	Connections map[Tuple]bool
+	// Agent says that somebody takes fragments that come before their first.
+	Agent bool
+	// FragmentRivals are fates that another CPU remembers just before a later
+	// fragment would begin to wait.
+	FragmentRivals map[FragmentKey]Fate
 
 	// State.
 	Flows           Table
@@ -38,6 +43,10 @@ type Model struct {
 	Evictions       [EvictMax]uint64
 	Replies         Replies
 	Sources         map[Source]Credit // forgets none
+	Fragments       map[FragmentKey]Fate
+	// Held are the frames that the agent got, Told how often it was told that
+	// a first fragment has come.
+	Held, Told uint64
 }
 
 // A Result is what became of a packet. Out is the frame afterwards, Egress the
@@ -78,6 +87,18 @@ func (m *Model) decide(frame []byte, linear int) Result {
 	if p.odd != PassOff {
 		return m.pass(p)
 	}
+	if p.part == laterPart {
+		return m.later(p)
+	}
+	res := m.plain(p)
+	if p.part == firstPart {
+		m.remember(p, res.Verdict)
+	}
+	return res
+}
+
+// plain decides about a packet with ports.
+func (m *Model) plain(p *packet) Result {
 	if entry := m.Find(p.tuple); entry != nil && m.counts(entry) {
 		if res, done := m.known(p, entry); done {
 			return res
@@ -88,7 +109,7 @@ func (m *Model) decide(frame []byte, linear int) Result {
 
 // pass lets an odd packet be.
 func (m *Model) pass(p *packet) Result {
-	if m.VIPs[p.tuple.Dst] {
+	if m.VIPs[p.tuple.Dst]&AddressService != 0 {
 		return verdict(p.odd)
 	}
 	return verdict(PassOther)

@@ -23,6 +23,15 @@ const (
 	ACK = 0x10
 )
 
+// A part says what of a datagram a packet is.
+type part int
+
+const (
+	wholePart part = iota
+	firstPart      // a fragment at offset 0
+	laterPart      // one behind it
+)
+
 // A packet is what parse found in a frame.
 type packet struct {
 	frame  []byte
@@ -35,6 +44,8 @@ type packet struct {
 	ttl   uint8
 	total int  // total length of IP
 	df    bool // don't fragment
+	id    uint16
+	part  part
 	bad   bool // lengths that contradict each other
 	flags uint8
 	seq   uint32
@@ -110,7 +121,9 @@ func parse(frame []byte, linear int) *packet {
 	p.ttl = ip[8]
 	p.total = int(be.Uint16(ip[2:]))
 	p.df = be.Uint16(ip[6:])&0x4000 != 0
-	if p.odd != PassOff {
+	p.id = be.Uint16(ip[4:])
+	p.part = partOf(ip)
+	if p.odd != PassOff || p.part == laterPart {
 		return p
 	}
 	l4 := ip[ipLen:p.total]
@@ -120,15 +133,26 @@ func parse(frame []byte, linear int) *packet {
 		p.tcp(l4)
 	} else {
 		length := int(be.Uint16(l4[4:]))
-		p.bad = length < udpLen || length > len(l4)
+		p.bad = length < udpLen || length > len(l4) && p.part == wholePart
 	}
 	return p
+}
+
+func partOf(ip []byte) part {
+	switch field := be.Uint16(ip[6:]); {
+	case field&0x1fff != 0:
+		return laterPart
+	case field&0x2000 != 0:
+		return firstPart
+	}
+	return wholePart
 }
 
 func oddIP(ip []byte, tags int) Verdict {
 	header := 4 * int(ip[0]&0x0f)
 	total := int(be.Uint16(ip[2:]))
 	proto := ip[9]
+	ports := proto == TCP || proto == UDP
 	switch {
 	case tags > 0:
 		return PassVLAN
@@ -136,13 +160,13 @@ func oddIP(ip []byte, tags int) Verdict {
 		return PassMalformed
 	case header > ipLen:
 		return PassOptions
-	case be.Uint16(ip[6:])&0x3fff != 0:
+	case partOf(ip) != wholePart && !ports:
 		return PassFragment
 	case proto == ICMP:
 		return PassICMP
-	case proto != TCP && proto != UDP:
+	case !ports:
 		return PassOther
-	case total-header < 8:
+	case total-header < 8 && partOf(ip) != laterPart:
 		return PassMalformed
 	}
 	return PassOff

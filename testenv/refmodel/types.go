@@ -266,6 +266,8 @@ const (
 	DropDenied
 	DropSourceLimit
 	AnswerTooBig
+	HoldFragment
+	DropFragment
 	VerdictMax
 )
 
@@ -275,7 +277,7 @@ var verdictNames = [VerdictMax]string{
 	"ANSWER_RESET", "ANSWER_UNREACHABLE", "DROP_MALFORMED", "DROP_TTL", "DROP_SOURCE", "DROP_NO_ROUTE",
 	"DROP_NO_NEIGHBOUR", "DROP_DEVICE", "DROP_NO_BACKEND", "DROP_TUPLE_TAKEN", "DROP_TABLE_FULL",
 	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
-	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG",
+	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG", "HOLD_FRAGMENT", "DROP_FRAGMENT",
 }
 
 // String is the verdict's name in types.h.
