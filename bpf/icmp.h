@@ -114,14 +114,6 @@ static __always_inline void rewrite_error(struct iphdr *ip, const struct flow *f
 	ip->check = csum_update(ip->check, fold(addr_delta(&from, &to) + TTL_DELTA));
 }
 
-/* is_robbed says that the source of f's packets may be another flow's by now. */
-static __always_inline bool is_robbed(const struct packet *p, const struct flow *f)
-{
-	struct stamp ts = {};
-
-	return is_disguised(f, p->stamp) && !find_twin(&p->key, f, &ts);
-}
-
 /* follow_icmp is rule 9. */
 static __noinline int follow_icmp(struct packet *p)
 {

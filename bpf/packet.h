@@ -27,6 +27,7 @@ enum {
 	NEXT_STEP = VERDICT_MAX, /* the step after it */
 	NEXT_OPEN, /* rule 3: make a flow */
 	NEXT_ICMP, /* rule 9 */
+	NEXT_FRAGMENT, /* rule 11: a later one */
 	NEXT_WINNER, /* another CPU was first with the same flow */
 };
 
@@ -43,8 +44,10 @@ struct packet {
 	struct moment when;
 	struct flow_key key;
 	struct stamp stamp; /* of the entry at key, when it was found */
-	__u32 mode; /* control's */
 	__u32 egress; /* interface, once it is known */
+	__be16 id; /* IP's */
+	__u8 mode; /* control's */
+	bool first; /* a fragment, with ports */
 	__u16 total; /* IP total length */
 	__u16 rest; /* what of it follows the IP header */
 	__u8 ttl;
@@ -52,6 +55,12 @@ struct packet {
 	__u8 flags; /* enum tcp_flag; 0 of a bad header and of UDP */
 	bool bad; /* rule 1.4 */
 };
+
+/* is_pass says that a verdict leaves the packet to the host's stack. */
+static __always_inline bool is_pass(__u32 verdict)
+{
+	return verdict <= PASS_STANDBY;
+}
 
 /* is_pure_syn says that the packet asks for a new connection and for nothing else. */
 static __always_inline bool is_pure_syn(const struct packet *p)

@@ -14,12 +14,21 @@ _Static_assert(sizeof(struct flow_key) == 16 && __BYTE_ORDER__ == __ORDER_LITTLE
 
 #define IP_PLAIN 0x45 /* version 4, no options */
 #define IP_OFFSET 0x1fff
-#define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define IP_MORE 0x2000 /* more fragments */
+#define IP_FRAGMENT (IP_MORE | IP_OFFSET)
+
+/* has_use says that user space has listed an address for one of these. */
+static __always_inline bool has_use(__be32 addr, __u32 uses)
+{
+	__u32 *has = bpf_map_lookup_elem(&vips, &addr);
+
+	return has && *has & uses;
+}
 
 /* at_vip returns v for an odd packet that is sent to a service address. */
 static __always_inline int at_vip(__be32 addr, enum verdict v)
 {
-	return bpf_map_lookup_elem(&vips, &addr) ? v : PASS_OTHER;
+	return has_use(addr, FAULT(134, ADDRESS_SERVICE, -1U)) ? v : PASS_OTHER;
 }
 
 /* is_group says that a frame is for everybody, or for some: not for this host alone. */
@@ -75,19 +84,22 @@ static __always_inline bool is_held(struct packet *p, const struct iphdr *ip, co
 /* oddity is rule 1.3: why a packet is not one to look a flow up for. */
 static __always_inline int oddity(struct packet *p, const struct iphdr *ip, const void *end)
 {
+	bool has_ports = ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_UDP;
 	__u32 len = ip->ihl * 4;
 
 	if (len < sizeof(*ip) || p->total < len || !is_held(p, ip, end))
 		return PASS_MALFORMED;
 	if (len > FAULT(5, sizeof(*ip), 60))
 		return PASS_OPTIONS;
-	if (ip->frag_off & FAULT(6, bpf_htons(IP_FRAGMENT), 0))
+	if (!has_ports && ip->frag_off & FAULT(6, bpf_htons(IP_FRAGMENT), 0))
 		return PASS_FRAGMENT;
 	p->rest = p->total - sizeof(*ip);
 	if (ip->protocol == IPPROTO_ICMP)
 		return NEXT_ICMP;
-	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
+	if (!has_ports)
 		return PASS_OTHER;
+	if (ip->frag_off & FAULT(135, bpf_htons(IP_OFFSET), 0))
+		return NEXT_FRAGMENT;
 	return p->rest < sizeof(struct udphdr) ? PASS_MALFORMED : NEXT_STEP;
 }
 
@@ -100,7 +112,8 @@ static __always_inline void parse_lengths(struct packet *p, const void *l4, cons
 
 	if (p->key.proto == IPPROTO_UDP) {
 		len = bpf_ntohs(udp->len);
-		if (len < sizeof(*udp) || len > FAULT(7, p->rest, 0xffff))
+		if (len < sizeof(*udp) ||
+		    (len > FAULT(7, p->rest, 0xffff) && !FAULT(136, p->first, false)))
 			p->bad = true;
 		return;
 	}
@@ -115,14 +128,20 @@ static __always_inline void parse_lengths(struct packet *p, const void *l4, cons
 		p->flags = ((const __u8 *)tcp)[13];
 }
 
+/* read_ends reads what every fragment has of its packet's tuple. */
+static __always_inline void read_ends(struct flow_key *key, const struct iphdr *ip)
+{
+	key->saddr = ip->saddr;
+	key->daddr = ip->daddr;
+	*(__u32 *)&key->proto = ip->protocol; /* and the padding; see the assertion above */
+}
+
 /* read_key reads a packet's tuple; ports are TCP's or UDP's. */
 static __always_inline void read_key(struct flow_key *key, const struct iphdr *ip,
 				     const void *ports)
 {
-	key->saddr = ip->saddr;
-	key->daddr = ip->daddr;
+	read_ends(key, ip);
 	COPY(&key->sport, ports, 4);
-	*(__u32 *)&key->proto = ip->protocol; /* and the padding; see the assertion above */
 }
 
 /* parse fills p, or returns the verdict of a packet that no flow can have. */
@@ -145,11 +164,15 @@ static __noinline int parse(struct packet *p)
 	odd = oddity(p, ip, end);
 	p->ttl = ip->ttl;
 	p->tos = ip->tos;
-	if (odd == PASS_OTHER || odd == NEXT_ICMP)
+	p->id = ip->id;
+	if (odd == NEXT_FRAGMENT)
+		read_ends(&p->key, ip);
+	if (odd == PASS_OTHER || odd == NEXT_ICMP || odd == NEXT_FRAGMENT)
 		return odd;
 	if (odd != NEXT_STEP || (void *)(ports + 1) > end)
 		return at_vip(ip->daddr, odd != NEXT_STEP ? odd : PASS_MALFORMED);
 	read_key(&p->key, ip, ports);
+	p->first = ip->frag_off & bpf_htons(IP_MORE);
 	parse_lengths(p, ports, end);
 	return NEXT_STEP;
 }

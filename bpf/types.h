@@ -68,6 +68,12 @@ struct listener {
 	__u8 pad;
 };
 
+/* enum address_use says what an address is to us: bits of a value of vips. */
+enum address_use {
+	ADDRESS_SERVICE = 1, /* clients connect to it */
+	ADDRESS_BACKEND = 2, /* a backend of a service answers from it */
+};
+
 enum service_state {
 	SERVICE_NONE = 0, /* the row is free */
 	SERVICE_XDP, /* forwarded here */
@@ -275,6 +281,30 @@ struct draft {
 	__u32 flags; /* enum service_flag */
 };
 
+/* struct fragment names a datagram that comes in fragments: a key of fragments. */
+struct fragment {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 id;
+	__u8 proto;
+	__u8 pad;
+};
+
+/* struct fate is what became of a datagram's first fragment. */
+struct fate {
+	__be16 sport;
+	__be16 dport;
+	__u32 tick; /* when that was */
+	__u32 verdict; /* of the others too; HOLD_FRAGMENT: it has not come */
+};
+
+/* struct held is what the agent gets with a frame to hold or, without one, when a first one has come. */
+struct held {
+	struct fragment key;
+	__u32 ifindex; /* where the frame came in */
+	__u32 len; /* bytes of the frame; 0: none */
+};
+
 enum device_flag {
 	DEVICE_TX = 1, /* XDP_TX works: the far end notices frames that are sent back */
 };
@@ -327,6 +357,8 @@ enum verdict {
 	DROP_DENIED, /* the service's lists of clients do not allow the source */
 	DROP_SOURCE_LIMIT, /* the source's network makes too many flows */
 	ANSWER_TOO_BIG, /* answered with ICMP fragmentation needed */
+	HOLD_FRAGMENT, /* given to the agent until its first fragment comes */
+	DROP_FRAGMENT, /* its first was dropped, or has not come and nobody holds it */
 	VERDICT_MAX, /* number of verdicts; not a verdict */
 };
 

@@ -49,7 +49,7 @@ type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
 	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
-	Snat                                                       *ebpf.Map
+	Snat, Fragments, Holds                                     *ebpf.Map
 
 	// ServiceBase and BackendBase hold what was counted before, see counters.go.
 	ServiceBase, BackendBase *ebpf.Map
@@ -100,6 +100,8 @@ var places = []place{
 	{name: LBMapClients, field: func(m *Maps) **ebpf.Map { return &m.Clients }, size: Sizes.clients, rows: true, linked: true},
 	{name: LBMapSources, field: func(m *Maps) **ebpf.Map { return &m.Sources }, rows: true},
 	{name: LBMapSnat, field: func(m *Maps) **ebpf.Map { return &m.Snat }, rows: true, linked: true},
+	{name: LBMapFragments, field: func(m *Maps) **ebpf.Map { return &m.Fragments }},
+	{name: LBMapHolds, field: func(m *Maps) **ebpf.Map { return &m.Holds }},
 	{name: mapServiceBase, field: func(m *Maps) **ebpf.Map { return &m.ServiceBase }, size: Sizes.services, rows: true, linked: true, counts: true},
 	{name: mapBackendBase, field: func(m *Maps) **ebpf.Map { return &m.BackendBase }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: mapServiceNames, field: func(m *Maps) **ebpf.Map { return &m.ServiceNames }, size: Sizes.services, rows: true, linked: true},

@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type LBAddressUse uint32
+
+const (
+	LBAddressUseADDRESS_SERVICE LBAddressUse = 1
+	LBAddressUseADDRESS_BACKEND LBAddressUse = 2
+)
+
 type LBBackend struct {
 	_       structs.HostLayout
 	Addr    uint32
@@ -137,6 +144,14 @@ const (
 	LBEvictionEVICT_MAX        LBEviction = 3
 )
 
+type LBFate struct {
+	_       structs.HostLayout
+	Sport   uint16
+	Dport   uint16
+	Tick    uint32
+	Verdict uint32
+}
+
 type LBFlow struct {
 	_          structs.HostLayout
 	Key        LBFlowKey
@@ -190,6 +205,22 @@ const (
 	LBFlowStateFLOW_ABORTED_FORWARD LBFlowState = 6
 	LBFlowStateFLOW_ABORTED_REPLY   LBFlowState = 7
 )
+
+type LBFragment struct {
+	_     structs.HostLayout
+	Saddr uint32
+	Daddr uint32
+	Id    uint16
+	Proto uint8
+	Pad   uint8
+}
+
+type LBHeld struct {
+	_       structs.HostLayout
+	Key     LBFragment
+	Ifindex uint32
+	Len     uint32
+}
 
 type LBHop struct {
 	_       structs.HostLayout
@@ -319,7 +350,9 @@ const (
 	LBVerdictDROP_DENIED        LBVerdict = 29
 	LBVerdictDROP_SOURCE_LIMIT  LBVerdict = 30
 	LBVerdictANSWER_TOO_BIG     LBVerdict = 31
-	LBVerdictVERDICT_MAX        LBVerdict = 32
+	LBVerdictHOLD_FRAGMENT      LBVerdict = 32
+	LBVerdictDROP_FRAGMENT      LBVerdict = 33
+	LBVerdictVERDICT_MAX        LBVerdict = 34
 )
 
 // Names of all BPF objects in the ELF.
@@ -334,6 +367,8 @@ const (
 	LBMapDrafts          = "drafts"
 	LBMapEvictions       = "evictions"
 	LBMapFlows           = "flows"
+	LBMapFragments       = "fragments"
+	LBMapHolds           = "holds"
 	LBMapListeners       = "listeners"
 	LBMapLocks           = "locks"
 	LBMapReplies         = "replies"
@@ -406,6 +441,8 @@ type LBMapSpecs struct {
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Holds           *ebpf.MapSpec `ebpf:"holds"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
@@ -454,6 +491,8 @@ type LBMaps struct {
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Flows           *ebpf.Map `ebpf:"flows"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Holds           *ebpf.Map `ebpf:"holds"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
@@ -477,6 +516,8 @@ func (m *LBMaps) Close() error {
 		m.Drafts,
 		m.Evictions,
 		m.Flows,
+		m.Fragments,
+		m.Holds,
 		m.Listeners,
 		m.Locks,
 		m.Replies,

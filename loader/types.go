@@ -27,6 +27,12 @@ type (
 	Stamp = LBStamp
 	// Hop is a way out: an interface and the Ethernet addresses.
 	Hop = LBHop
+	// Fragment names a datagram that comes in fragments: a key of fragments.
+	Fragment = LBFragment
+	// Fate is what became of a datagram's first fragment.
+	Fate = LBFate
+	// Held comes before a frame that the agent is to hold.
+	Held = LBHeld
 	// Device says that XDP may send out of an interface.
 	Device = LBDevice
 	// Replies is what one CPU answered in the running second.
@@ -68,6 +74,7 @@ const (
 	KindPass    Kind = "pass"    // left to the host's stack
 	KindForward Kind = "forward" // translated and sent on
 	KindAnswer  Kind = "answer"  // sent back as an error
+	KindHold    Kind = "hold"    // given to the agent, which gives it back
 	KindDrop    Kind = "drop"
 )
 
@@ -108,6 +115,8 @@ var verdicts = [Verdicts]struct {
 	LBVerdictDROP_DENIED:        {KindDrop, "denied"},
 	LBVerdictDROP_SOURCE_LIMIT:  {KindDrop, "source_limit"},
 	LBVerdictANSWER_TOO_BIG:     {KindAnswer, "too_big"},
+	LBVerdictHOLD_FRAGMENT:      {KindHold, "fragment"},
+	LBVerdictDROP_FRAGMENT:      {KindDrop, "fragment"},
 }
 
 // Kind returns what v does with a packet; "" if v is no verdict.

@@ -25,6 +25,8 @@ const (
 	benchMapDrafts          = "drafts"
 	benchMapEvictions       = "evictions"
 	benchMapFlows           = "flows"
+	benchMapFragments       = "fragments"
+	benchMapHolds           = "holds"
 	benchMapListeners       = "listeners"
 	benchMapLocks           = "locks"
 	benchMapReplies         = "replies"
@@ -122,6 +124,8 @@ type benchMapSpecs struct {
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Holds           *ebpf.MapSpec `ebpf:"holds"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
@@ -175,6 +179,8 @@ type benchMaps struct {
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Flows           *ebpf.Map `ebpf:"flows"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Holds           *ebpf.Map `ebpf:"holds"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
@@ -200,6 +206,8 @@ func (m *benchMaps) Close() error {
 		m.Drafts,
 		m.Evictions,
 		m.Flows,
+		m.Fragments,
+		m.Holds,
 		m.Listeners,
 		m.Locks,
 		m.Replies,

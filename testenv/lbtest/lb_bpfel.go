@@ -36,7 +36,10 @@ const (
 	lbMapDrafts          = "drafts"
 	lbMapEvictions       = "evictions"
 	lbMapFibs            = "fibs"
+	lbMapFirstRivals     = "first_rivals"
 	lbMapFlows           = "flows"
+	lbMapFragments       = "fragments"
+	lbMapHolds           = "holds"
 	lbMapListeners       = "listeners"
 	lbMapLocks           = "locks"
 	lbMapReplies         = "replies"
@@ -52,9 +55,13 @@ const (
 	lbProgFairlead       = "fairlead"
 	lbVarFlowShift       = "flow_shift"
 	lbVarSeededFault     = "seeded_fault"
+	lbVarWorldAgent      = "world_agent"
 	lbVarWorldEgress     = "world_egress"
+	lbVarWorldFragment   = "world_fragment"
+	lbVarWorldHeld       = "world_held"
 	lbVarWorldKtime      = "world_ktime"
 	lbVarWorldNow        = "world_now"
+	lbVarWorldTold       = "world_told"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -115,7 +122,10 @@ type lbMapSpecs struct {
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
+	FirstRivals     *ebpf.MapSpec `ebpf:"first_rivals"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Holds           *ebpf.MapSpec `ebpf:"holds"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
@@ -134,11 +144,15 @@ type lbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	FlowShift   *ebpf.VariableSpec `ebpf:"flow_shift"`
-	SeededFault *ebpf.VariableSpec `ebpf:"seeded_fault"`
-	WorldEgress *ebpf.VariableSpec `ebpf:"world_egress"`
-	WorldKtime  *ebpf.VariableSpec `ebpf:"world_ktime"`
-	WorldNow    *ebpf.VariableSpec `ebpf:"world_now"`
+	FlowShift     *ebpf.VariableSpec `ebpf:"flow_shift"`
+	SeededFault   *ebpf.VariableSpec `ebpf:"seeded_fault"`
+	WorldAgent    *ebpf.VariableSpec `ebpf:"world_agent"`
+	WorldEgress   *ebpf.VariableSpec `ebpf:"world_egress"`
+	WorldFragment *ebpf.VariableSpec `ebpf:"world_fragment"`
+	WorldHeld     *ebpf.VariableSpec `ebpf:"world_held"`
+	WorldKtime    *ebpf.VariableSpec `ebpf:"world_ktime"`
+	WorldNow      *ebpf.VariableSpec `ebpf:"world_now"`
+	WorldTold     *ebpf.VariableSpec `ebpf:"world_told"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -170,7 +184,10 @@ type lbMaps struct {
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
+	FirstRivals     *ebpf.Map `ebpf:"first_rivals"`
 	Flows           *ebpf.Map `ebpf:"flows"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Holds           *ebpf.Map `ebpf:"holds"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
@@ -196,7 +213,10 @@ func (m *lbMaps) Close() error {
 		m.Drafts,
 		m.Evictions,
 		m.Fibs,
+		m.FirstRivals,
 		m.Flows,
+		m.Fragments,
+		m.Holds,
 		m.Listeners,
 		m.Locks,
 		m.Replies,
@@ -216,11 +236,15 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	FlowShift   *ebpf.Variable `ebpf:"flow_shift"`
-	SeededFault *ebpf.Variable `ebpf:"seeded_fault"`
-	WorldEgress *ebpf.Variable `ebpf:"world_egress"`
-	WorldKtime  *ebpf.Variable `ebpf:"world_ktime"`
-	WorldNow    *ebpf.Variable `ebpf:"world_now"`
+	FlowShift     *ebpf.Variable `ebpf:"flow_shift"`
+	SeededFault   *ebpf.Variable `ebpf:"seeded_fault"`
+	WorldAgent    *ebpf.Variable `ebpf:"world_agent"`
+	WorldEgress   *ebpf.Variable `ebpf:"world_egress"`
+	WorldFragment *ebpf.Variable `ebpf:"world_fragment"`
+	WorldHeld     *ebpf.Variable `ebpf:"world_held"`
+	WorldKtime    *ebpf.Variable `ebpf:"world_ktime"`
+	WorldNow      *ebpf.Variable `ebpf:"world_now"`
+	WorldTold     *ebpf.Variable `ebpf:"world_told"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

@@ -114,7 +114,7 @@ func (r row) check(w *world) string {
 	switch r.want.Kind() {
 	case loader.KindPass:
 		want.Action = Pass
-	case loader.KindDrop:
+	case loader.KindDrop, loader.KindHold:
 		want.Action = Drop
 	default:
 		want.Action = TX
@@ -131,6 +131,7 @@ func rows() []row {
 	for _, table := range [][]row{
 		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), tableRows(), answerRows(),
 		bigRows(), errorRows(), strangeRows(), clientRows(), limitRows(), portRows(), sourceRows(), disguisedRows(),
+		fragmentRows(), strayRows(),
 	} {
 		all = append(all, table...)
 	}

@@ -81,6 +81,7 @@ func (w *world) clear() {
 			if name == loader.LBMapReplies {
 				w.put(name, uint32(0), make([]loader.Replies, ebpf.MustPossibleCPU()))
 			}
+		case ebpf.PerfEventArray:
 		case ebpf.Array:
 			if name[0] == '.' {
 				continue // the world's clock, and the fault
@@ -100,6 +101,7 @@ func (w *world) reset() {
 	w.clear()
 	w.at(now)
 	w.must(w.SetMonotonic(1e9))
+	w.must(w.SetAgent(false))
 	w.control(func(*loader.Control) {})
 	w.service(1, web, 6, func(s *loader.Service) { s.Slots, s.SlotsAll = 0<<32|2, 0<<32|2 })
 	w.service(2, dns, 17, func(s *loader.Service) { s.Slots, s.SlotsAll = 2<<32|1, 2<<32|1 })
@@ -156,6 +158,7 @@ func (w *world) backend(row uint32, at netip.AddrPort, service uint32, edit func
 	}
 	edit(&b)
 	w.put(loader.LBMapBackends, row, b)
+	w.put(loader.LBMapVips, b.Addr, uint32(loader.LBAddressUseADDRESS_BACKEND))
 }
 
 // route answers look-ups of to; next to to's MAC stands the balancer's.
@@ -215,6 +218,10 @@ func (w *world) counters() map[string]uint64 {
 	for kind, sum := range w.sums(loader.LBMapEvictions) {
 		add("evicted "+loader.Eviction(kind).String(), sum)
 	}
+	held, told, err := w.Held()
+	w.must(err)
+	add("held", uint64(held))
+	add("told", uint64(told))
 	for row := range uint32(6) {
 		var cpus []loader.Counters
 		w.must(w.Maps[loader.LBMapBackendCounters].Lookup(row, &cpus))
