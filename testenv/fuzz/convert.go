@@ -71,6 +71,30 @@ func keyOf(t m.Tuple) loader.LBFlowKey {
 	}
 }
 
+func fragmentOf(k m.FragmentKey) loader.Fragment {
+	return loader.Fragment{Saddr: rawAddr(k.Src), Daddr: rawAddr(k.Dst), Id: rawPort(k.ID), Proto: k.Proto}
+}
+
+func fateOf(f m.Fate) loader.Fate {
+	return loader.Fate{Sport: rawPort(f.SPort), Dport: rawPort(f.DPort), Tick: f.Tick, Verdict: uint32(f.Verdict)}
+}
+
+// readFragments reads what is remembered of datagrams.
+func readFragments(table *ebpf.Map) (map[m.FragmentKey]m.Fate, error) {
+	fates := map[m.FragmentKey]m.Fate{}
+	var key loader.Fragment
+	var value loader.Fate
+	all := table.Iterate()
+	for all.Next(&key, &value) {
+		k := m.FragmentKey{Src: addrFrom(key.Saddr), Dst: addrFrom(key.Daddr), ID: portFrom(key.Id), Proto: key.Proto}
+		fates[k] = m.Fate{SPort: portFrom(value.Sport), DPort: portFrom(value.Dport), Tick: value.Tick, Verdict: m.Verdict(value.Verdict)}
+	}
+	if err := all.Err(); err != nil {
+		return nil, fmt.Errorf("read fragments: %w", err)
+	}
+	return fates, nil
+}
+
 // flowOf is an entry with the deltas that its translation needs.
 func flowOf(f m.Flow) loader.LBFlow {
 	l4, ip := m.Delta(f.Key, f.Leave)

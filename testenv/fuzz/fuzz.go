@@ -43,6 +43,8 @@ type state struct {
 	Evictions       []uint64
 	Replies         m.Replies
 	Sources         map[m.Source]m.Credit
+	Fragments       map[m.FragmentKey]m.Fate
+	Held, Told      uint64
 	Faults          []string // what must not be, whatever the model says
 }
 
@@ -50,6 +52,7 @@ func (w *world) state() state {
 	return state{
 		Flows: w.flows(), Turns: w.Turns, BackendCounters: w.BackendCounters,
 		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources,
+		Fragments: w.Fragments, Held: w.Held, Told: w.Told,
 	}
 }
 
@@ -57,7 +60,8 @@ func (w *world) state() state {
 func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
 		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
-		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Faults, t.Faults)
+		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && maps.Equal(s.Fragments, t.Fragments) &&
+		s.Held == t.Held && s.Told == t.Told && slices.Equal(s.Faults, t.Faults)
 }
 
 // episodeLen is the number of packets from one clean state to the next.
@@ -76,6 +80,7 @@ type histogram struct {
 	evictions [m.EvictMax]uint64
 	places    [2]uint64 // entries in the first and in the second bucket of their keys
 	errors    uint64    // ICMP errors that were forwarded
+	laters    uint64    // later fragments that were forwarded
 	ports     uint64    // flows that leave with another port than the client's
 	sources   uint64    // flows that leave with a source of our own
 }
@@ -160,6 +165,9 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 		}
 		if isForward(res.Verdict) && frame[protoAt] == m.ICMP {
 			f.seen.errors++
+		}
+		if isForward(res.Verdict) && isLater(frame) {
+			f.seen.laters++
 		}
 		if w.made() != before {
 			f.seen.flow(w.Find(tupleOf(frame)))

@@ -24,6 +24,7 @@ func (t *twin) reset(w *world) error {
 	t.Slots = append([]uint32{}, w.Slots...)
 	t.Turns = append([]uint64{}, w.Turns...)
 	t.Snat = append([]m.Addr{}, w.Snat...)
+	t.Fragments = map[m.FragmentKey]m.Fate{}
 	t.Sources = map[m.Source]m.Credit{}
 	t.BackendCounters = make([]m.Counters, numBackends)
 	t.Flows = make(m.Table, len(w.Flows))
@@ -122,6 +123,10 @@ func checkCoverage(t *testing.T, f *fuzzer) {
 	t.Logf("%d ICMP errors were forwarded", f.seen.errors)
 	if f.seen.errors == 0 {
 		t.Errorf("no packet of %d was an ICMP error that was forwarded", f.packets)
+	}
+	t.Logf("%d later fragments were forwarded", f.seen.laters)
+	if f.seen.laters < uint64(f.packets/1000) {
+		t.Errorf("want at least %d later fragments", f.packets/1000)
 	}
 	t.Logf("%d flows got another port, %d a source of our own", f.seen.ports, f.seen.sources)
 	if least := uint64(f.packets / 1000); f.seen.ports < least || f.seen.sources < least {

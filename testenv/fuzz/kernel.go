@@ -21,6 +21,7 @@ type kernel struct {
 	loaded           map[int]*lbtest.Datapath // by number of buckets
 	load             func(buckets int) *lbtest.Datapath
 	canCut           bool
+	held, told       uint32 // what the agent was given before
 }
 
 // newKernel is the program with a fault built in, or none: 0. It is loaded
@@ -68,7 +69,7 @@ func (k *kernel) reset(w *world) error {
 	k.resize(len(w.Flows))
 	for _, name := range []string{
 		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby,
-		loader.LBMapClients, loader.LBMapSources, "fibs", "rivals", "connections",
+		loader.LBMapClients, loader.LBMapSources, loader.LBMapFragments, "fibs", "rivals", "first_rivals", "connections",
 	} {
 		if err := empty(k.Maps[name]); err != nil {
 			return fmt.Errorf("empty %s: %w", name, err)
@@ -80,7 +81,11 @@ func (k *kernel) reset(w *world) error {
 	if err := k.zero(); err != nil {
 		return err
 	}
-	changes := []change{{part: partControl}, {part: partEnv}}
+	var err error
+	if k.held, k.told, err = k.Held(); err != nil {
+		return err
+	}
+	changes := []change{{part: partControl}, {part: partEnv}, {part: partAgent}}
 	for at := range w.Snat {
 		changes = append(changes, change{part: partSnat, row: uint32(at)})
 	}
@@ -183,7 +188,8 @@ func (k *kernel) sync(w *world, c change) error {
 		row, ok := w.Listeners[c.listener]
 		return set(k.Maps[loader.LBMapListeners], listenerOf(c.listener), row, ok)
 	case partVIP:
-		return set(k.Maps[loader.LBMapVips], c.addr, uint32(0), w.VIPs[c.addr])
+		uses := w.VIPs[c.addr]
+		return set(k.Maps[loader.LBMapVips], c.addr, uses, uses != 0)
 	case partDevice:
 		flags, ok := w.Devices[c.row]
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
@@ -205,6 +211,15 @@ func (k *kernel) sync(w *world, c change) error {
 		return k.Maps["rivals"].Put(keyOf(c.tuple), rivalOf(w.Rivals[c.tuple]))
 	case partFlow:
 		return k.free(w, c.tuple)
+	case partAgent:
+		return k.SetAgent(w.Agent)
+	case partFate:
+		return set(k.Maps[loader.LBMapFragments], fragmentOf(c.fragment), loader.Fate{}, false)
+	case partFirstRival:
+		if len(w.FragmentRivals) == 0 {
+			return empty(k.Maps["first_rivals"])
+		}
+		return k.Maps["first_rivals"].Put(fragmentOf(c.fragment), fateOf(w.FragmentRivals[c.fragment]))
 	}
 	return fmt.Errorf("part %d is unknown", c.part)
 }
@@ -262,6 +277,14 @@ func (k *kernel) state() (s state, err error) {
 	if s.Sources, err = readSources(k.Maps[loader.LBMapSources]); err != nil {
 		return s, err
 	}
+	if s.Fragments, err = readFragments(k.Maps[loader.LBMapFragments]); err != nil {
+		return s, err
+	}
+	held, told, err := k.Held()
+	if err != nil {
+		return s, err
+	}
+	s.Held, s.Told = uint64(held-k.held), uint64(told-k.told)
 	s.Flows, s.Faults, err = k.flows(k.w)
 	return s, err
 }

@@ -3,6 +3,7 @@ package fuzz
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 
 	m "fairlead/testenv/refmodel"
 )
@@ -27,6 +28,7 @@ type generator struct {
 	want   []m.Tuple // of the next packets
 	calm   bool      // hosts seldom end a connection, user space seldom changes something
 	burst  int       // packets of new clients that are still to come, with the clock standing still
+	pieces [][]byte  // fragments that are still to come
 	left   [][]byte  // IP packets, or their beginnings, that were forwarded: to be quoted by errors
 }
 
@@ -49,6 +51,12 @@ func (g *generator) remember(t m.Tuple) {
 // learn remembers a packet that was forwarded, and how its receiver would
 // answer; a few others, too. Many flows are made complete at once.
 func (g *generator) learn(frame []byte, res m.Result) {
+	if isLater(frame) {
+		if res.Verdict == m.HoldFragment && oneIn(g.r, 2) { // it comes back
+			g.pieces = append(g.pieces, slices.Clone(frame))
+		}
+		return
+	}
 	if isForward(res.Verdict) && frame[protoAt] != m.ICMP {
 		g.remember(tupleOf(frame))
 		g.remember(tupleOf(res.Out).Reverse())
@@ -127,9 +135,16 @@ func (g *generator) packet() (frame []byte, linear int) {
 			t = pick(g.r, g.tuples)
 		}
 	}
-	if len(g.want) == 0 && g.burst == 0 && oneIn(g.r, 8) {
+	calm := len(g.want) == 0 && g.burst == 0
+	if calm && oneIn(g.r, 24) {
+		g.cutUp(t)
+	}
+	switch {
+	case calm && len(g.pieces) > 0 && oneIn(g.r, 3):
+		frame = g.nextPiece()
+	case calm && oneIn(g.r, 8):
 		frame = g.icmp(t)
-	} else {
+	default:
 		frame = g.build(t)
 	}
 	if oneIn(g.r, 6) {
