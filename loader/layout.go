@@ -12,7 +12,7 @@ import (
 // without new maps.
 type Sizes struct {
 	Listeners uint32 // addresses with ports and protocols that clients connect to
-	VIPs      uint32 // addresses among them
+	VIPs      uint32 // addresses of services and backends
 	Services  uint32 // rows of services
 	Backends  uint32 // rows of backends
 	Slots     uint32 // slots of all services, with room to swing

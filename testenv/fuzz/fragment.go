@@ -102,6 +102,8 @@ func (g *generator) fragment() []change {
 	fate, known := g.w.Fragments[key]
 	switch {
 	case known && oneIn(g.r, 2):
+		return g.endFlow(frame, fate)
+	case known && oneIn(g.r, 2):
 		return []change{setNow(fate.Tick + 5*g.w.Control.Hz + g.r.Uint32N(2))}
 	case known && oneIn(g.r, 2):
 		return []change{{part: partFate, fragment: key, text: fmt.Sprintf("fate of %+v evicted", key), apply: func(w *world) { delete(w.Fragments, key) }}}
@@ -112,6 +114,25 @@ func (g *generator) fragment() []change {
 		part: partFirstRival, fragment: key, text: fmt.Sprintf("rival of %+v: %+v", key, rival),
 		apply: func(w *world) { w.FragmentRivals[key] = rival },
 	}}
+}
+
+// endFlow takes down the backend to or from which a fragment is to go. Packets
+// of the flow may notice that before the fragment comes.
+func (g *generator) endFlow(frame []byte, fate m.Fate) []change {
+	key := fragmentKeyOf(frame)
+	f := g.w.Find(m.Tuple{Src: key.Src, Dst: key.Dst, SPort: fate.SPort, DPort: fate.DPort, Proto: key.Proto})
+	if f == nil || f.Backend >= numBackends {
+		return []change{g.tick()}
+	}
+	row, b := f.Backend, g.w.Backends[f.Backend]
+	b.State = m.BackendDown
+	down := change{part: partBackend, row: row, text: fmt.Sprintf("backend %d: %+v", row, b), apply: func(w *world) { w.Backends[row] = b }}
+	if oneIn(g.r, 2) {
+		return []change{down}
+	}
+	g.want = append(g.want, f.TwinKey())
+	frame[22] = 1 + byte(g.r.IntN(2)) // TTL
+	return []change{down, g.epoch()}
 }
 
 // noFirstRivals ends what another CPU does.

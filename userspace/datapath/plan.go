@@ -61,11 +61,11 @@ type plan struct {
 	names         []put[string]
 	staleClients  []loader.ClientPrefix
 	clients       changes[loader.ClientPrefix, uint32] // deletes come last
+	vips          changes[uint32, uint32]              // deletes come last
 	services      []put[loader.Service]
 	late          []put[loader.Backend] // turn down, so that no slot names them any more, or need no sources any more
 	devices       changes[uint32, loader.Device]
 	listeners     changes[loader.Listener, uint32]
-	vips          changes[uint32, uint32]
 	endServices   []put[loader.Service]
 	endBackends   []put[loader.Backend]
 }
@@ -152,8 +152,8 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 		}
 		for _, l := range s.listeners() {
 			listeners[l] = row
-			vips[l.Addr] = 1
 		}
+		s.addUses(vips)
 		maps.Copy(clients, s.clients(row))
 	}
 	devices := map[uint32]loader.Device{}

@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -41,6 +42,7 @@ func execute(t *testing.T, r *rows, p *plan) {
 		r.names[w.row] = w.value
 	}
 	putClients(r, p)
+	maps.Copy(r.vips, p.vips.put)
 	for _, w := range p.services {
 		r.services[w.row] = w.value
 		consistent(t, r)
@@ -53,12 +55,6 @@ func execute(t *testing.T, r *rows, p *plan) {
 	}
 	for k, v := range p.listeners.put {
 		r.listeners[k] = v
-	}
-	for _, w := range p.vips.del {
-		delete(r.vips, w)
-	}
-	for k, v := range p.vips.put {
-		r.vips[k] = v
 	}
 	for k, v := range p.devices.put {
 		r.devices[k] = v
@@ -74,6 +70,9 @@ func execute(t *testing.T, r *rows, p *plan) {
 		r.backends[w.row] = w.value
 	}
 	consistent(t, r)
+	for _, w := range p.vips.del {
+		delete(r.vips, w)
+	}
 	for _, k := range p.clients.del {
 		delete(r.clients, k)
 	}

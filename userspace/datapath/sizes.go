@@ -1,6 +1,8 @@
 package datapath
 
 import (
+	"maps"
+
 	"fairlead/loader"
 	"fairlead/userspace/model"
 )
@@ -11,7 +13,7 @@ import (
 func Needs(have *Writer, state *model.State) loader.Sizes {
 	t := taken{
 		services: map[loader.Service]bool{}, backends: map[owned]bool{},
-		listeners: map[loader.Listener]bool{}, vips: map[uint32]bool{}, clients: map[listed]bool{},
+		listeners: map[loader.Listener]bool{}, vips: map[uint32]uint32{}, clients: map[listed]bool{},
 	}
 	if have != nil {
 		t.addRows(have.rows)
@@ -35,7 +37,7 @@ type taken struct {
 	services  map[loader.Service]bool // by identity
 	backends  map[owned]bool
 	listeners map[loader.Listener]bool
-	vips      map[uint32]bool
+	vips      map[uint32]uint32
 	clients   map[listed]bool
 }
 
@@ -63,8 +65,8 @@ func (t *taken) addService(s *Service) {
 	}
 	for _, l := range s.listeners() {
 		t.listeners[l] = true
-		t.vips[l.Addr] = true
 	}
+	s.addUses(t.vips)
 }
 
 func (t *taken) addRows(r *rows) {
@@ -90,7 +92,5 @@ func (t *taken) addRows(r *rows) {
 			t.clients[listed{identity(&r.services[row]), network}] = true
 		}
 	}
-	for v := range r.vips {
-		t.vips[v] = true
-	}
+	maps.Copy(t.vips, r.vips)
 }
