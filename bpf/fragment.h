@@ -106,8 +106,7 @@ static __always_inline int forward_later(struct packet *p)
 
 	if ((void *)(ip + 1) > (void *)(long)p->ctx->data_end)
 		return DROP_FRAGMENT; /* unreachable */
-	if (!f || !counts(&p->when, f, p->stamp) ||
-	    state_of(p->stamp) == FAULT(129, FLOW_RESET, FLOW_RESET + 8))
+	if (!f || !counts(&p->when, f, p->stamp) || state_of(p->stamp) == FLOW_RESET)
 		return DROP_FLOW_ENDED;
 	if (p->ttl <= FAULT(130, 1, 0))
 		return DROP_TTL;

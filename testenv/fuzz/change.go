@@ -76,7 +76,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(36) {
+	switch r.IntN(38) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -111,7 +111,7 @@ func (g *generator) change() []change {
 		return g.robTwin()
 	case 29, 30:
 		return g.collide()
-	case 31, 32:
+	case 31, 32, 33, 34:
 		return g.fragment()
 	default:
 		return []change{g.edge()}

@@ -97,11 +97,19 @@ func (g *generator) fragment() []change {
 	if len(g.pieces) == 0 {
 		return []change{g.tick()}
 	}
-	frame := pick(g.r, g.pieces)
+	at := g.r.IntN(len(g.pieces))
+	for range 8 { // one whose first has come is worth more
+		if _, known := g.w.Fragments[fragmentKeyOf(g.pieces[at])]; known && isLater(g.pieces[at]) {
+			break
+		}
+		at = g.r.IntN(len(g.pieces))
+	}
+	g.pieces[0], g.pieces[at] = g.pieces[at], g.pieces[0] // the next one, likely
+	frame := g.pieces[0]
 	key := fragmentKeyOf(frame)
 	fate, known := g.w.Fragments[key]
 	switch {
-	case known && oneIn(g.r, 2):
+	case known && isForward(fate.Verdict):
 		return g.endFlow(frame, fate)
 	case known && oneIn(g.r, 2):
 		return []change{setNow(fate.Tick + 5*g.w.Control.Hz + g.r.Uint32N(2))}
@@ -127,11 +135,11 @@ func (g *generator) endFlow(frame []byte, fate m.Fate) []change {
 	row, b := f.Backend, g.w.Backends[f.Backend]
 	b.State = m.BackendDown
 	down := change{part: partBackend, row: row, text: fmt.Sprintf("backend %d: %+v", row, b), apply: func(w *world) { w.Backends[row] = b }}
-	if oneIn(g.r, 2) {
+	if key.Proto == m.UDP || oneIn(g.r, 4) {
 		return []change{down}
 	}
 	g.want = append(g.want, f.TwinKey())
-	frame[22] = 1 + byte(g.r.IntN(2)) // TTL
+	frame[22] = 1 // TTL
 	return []change{down, g.epoch()}
 }
 

@@ -121,6 +121,7 @@ func (g *generator) client() m.Tuple {
 // packet is a frame and the length of its linear part.
 func (g *generator) packet() (frame []byte, linear int) {
 	var t m.Tuple
+	calm := len(g.want) == 0 && g.burst == 0
 	switch {
 	case len(g.want) > 0:
 		t, g.want = g.want[0], g.want[1:]
@@ -135,7 +136,6 @@ func (g *generator) packet() (frame []byte, linear int) {
 			t = pick(g.r, g.tuples)
 		}
 	}
-	calm := len(g.want) == 0 && g.burst == 0
 	if calm && oneIn(g.r, 24) {
 		g.cutUp(t)
 	}

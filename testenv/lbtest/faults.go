@@ -110,7 +110,6 @@ var Faults = []Fault{
 	{126, "a fate holds for ever"},
 	{127, "a frame is held that cannot come back"},
 	{128, "a fragment that nobody holds counts as held"},
-	{129, "a later fragment does not see that its flow is ended"},
 	{130, "a later fragment with TTL 1 is forwarded"},
 	{131, "a later fragment goes to a backend that is down"},
 	{132, "a later fragment leaves with a source that is another's by now"},
