@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"fairlead/loader"
+	"fairlead/testenv"
 )
 
 // Bytes behind the IP header that first fragments have.
@@ -12,33 +13,18 @@ const (
 	tcpFirst = 24
 )
 
-// piece is the fragment of a frame that has the bytes behind the IP header in
-// a range, whose upper bound may be that of the packet: 0.
-func piece(frame []byte, from, to int) []byte {
-	field := uint16(0x2000 | from/8)
-	if to == 0 {
-		to = len(frame) - 34
-		field = uint16(from / 8)
-	}
-	out := append(append([]byte{}, frame[:34]...), frame[34+from:34+to]...)
-	binary.BigEndian.PutUint16(out[16:], uint16(20+to-from))
-	binary.BigEndian.PutUint16(out[20:], field)
-	sum(out, 24, out[14:34])
-	return out
-}
-
 func firstOf(frame []byte) []byte {
 	if frame[23] == tcp {
-		return piece(frame, 0, tcpFirst)
+		return testenv.Fragment(frame, 0, tcpFirst)
 	}
-	return piece(frame, 0, udpFirst)
+	return testenv.Fragment(frame, 0, udpFirst)
 }
 
 func laterOf(frame []byte) []byte {
 	if frame[23] == tcp {
-		return piece(frame, tcpFirst, 0)
+		return testenv.Fragment(frame, tcpFirst, 0)
 	}
-	return piece(frame, udpFirst, 0)
+	return testenv.Fragment(frame, udpFirst, 0)
 }
 
 // watched has an agent that holds fragments.
@@ -95,7 +81,7 @@ func fragmentRows() []row {
 	return []row{
 		opens,
 		there("a later fragment", later, laterOf(asked), begun),
-		there("a fragment in the middle", piece(pad(ask, 8), 8, 16), piece(pad(asked, 8), 8, 16), begun),
+		there("a fragment in the middle", testenv.Fragment(pad(ask, 8), 8, 16), testenv.Fragment(pad(asked, 8), 8, 16), begun),
 		there("a later fragment five seconds after the first", later, laterOf(asked), begun, waits(now+5*hz), known),
 		there("a later fragment of another CPU's first one", later, laterOf(asked), known, watched,
 			func(w *world) { remembered(w, ask, lbMapFirstRivals, now) }),
@@ -133,8 +119,8 @@ func strayRows() []row {
 	return []row{
 		drop("a fragment before its first, and nobody to hold it", loader.LBVerdictDROP_FRAGMENT, later),
 		drop("a frame that is too long to come back", loader.LBVerdictDROP_FRAGMENT, pad(later, 3001-len(later)), watched),
-		drop("a TCP header in two fragments", loader.LBVerdictDROP_MALFORMED, piece(data, 0, 16), answered),
-		drop("the rest of a TCP header in two fragments", loader.LBVerdictDROP_FRAGMENT, piece(data, 16, 0), answered, sends(piece(data, 0, 16))),
+		drop("a TCP header in two fragments", loader.LBVerdictDROP_MALFORMED, testenv.Fragment(data, 0, 16), answered),
+		drop("the rest of a TCP header in two fragments", loader.LBVerdictDROP_FRAGMENT, testenv.Fragment(data, 16, 0), answered, sends(testenv.Fragment(data, 0, 16))),
 		drop("a later fragment of a client who is denied", loader.LBVerdictDROP_FRAGMENT,
 			laterOf(segment(client, web, syn)), denied, sends(firstOf(segment(client, web, syn)))),
 		drop("a later fragment for the proxy", loader.LBVerdictPASS_PROXY, laterOf(segment(client, proxy, syn)),

@@ -16,7 +16,7 @@ import (
 
 // The room for fragments that nobody has read yet: for each CPU, and for all.
 const (
-	fragmentRoom    = 1 << 20
+	fragmentRoom    = 512 << 10
 	fragmentRoomAll = 16 << 20
 )
 
