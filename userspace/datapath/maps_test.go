@@ -18,8 +18,15 @@ import (
 // newMaps returns the maps of an instance that is attached to a host's loopback.
 func newMaps(t *testing.T) *loader.Maps {
 	t.Helper()
-	host, dir := testenv.NewHost(t, "maps"), filepath.Join(testenv.BPFFS(t), "maps")
-	var inst *loader.Instance
+	_, inst := newInstance(t)
+	return inst.Maps()
+}
+
+// newInstance returns one that is attached to a host's loopback.
+func newInstance(t *testing.T) (host *testenv.Host, inst *loader.Instance) {
+	t.Helper()
+	host = testenv.NewHost(t, "maps")
+	dir := filepath.Join(testenv.BPFFS(t), "maps")
 	host.Do(t, func() (err error) {
 		inst, _, err = loader.Attach(t.Context(), dir, loader.Options{Interfaces: []string{"lo"}})
 		return err
@@ -30,7 +37,7 @@ func newMaps(t *testing.T) *loader.Maps {
 			t.Error(err)
 		}
 	})
-	return inst.Maps()
+	return host, inst
 }
 
 func reconcile(t *testing.T, w *Writer, want *Want) {
