@@ -113,6 +113,25 @@ func TestFragmentsOutOfOrderInGenericMode(t *testing.T) {
 	}
 }
 
+// What comes back need not be forwarded: the proxy gets whole datagrams too.
+func TestFragmentsForTheProxy(t *testing.T) {
+	const few = 50
+	s := stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 1}, Programs: programs})
+	e := newExchange(t, s, "proxy")
+	s.StartAgent()
+	account := s.Account()
+	firsts, laters := e.questions()
+	e.send(0, true, firsts[:few], laters[:few])
+	e.want(e.server, few, func(int, netip.AddrPort) {})
+	if held := wantNoneGivenUp(t, s); held != few {
+		t.Errorf("%d fragments were held", held)
+	}
+	closeAccount(t, account)
+	if n := s.Stats().Verdicts["pass_proxy"]; n != 2*few {
+		t.Errorf("%d fragments were left to the proxy, want %d", n, 2*few)
+	}
+}
+
 // Without an agent, only fragments that come before their first are lost.
 func TestAgentDiesAmongFragments(t *testing.T) {
 	s := stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 1}, Programs: programs})

@@ -91,6 +91,9 @@ func consistent(t *testing.T, r *rows) {
 				t.Fatalf("service %d: table %#x lies outside the slots map", i, table)
 			}
 			for _, b := range r.at(table) {
+				if s.State == serviceXDP && r.vips[r.backends[b].Addr]&uint32(loader.LBAddressUseADDRESS_BACKEND) == 0 {
+					t.Fatalf("service %d: nobody knows the fragments of backend row %d", i, b)
+				}
 				if r.backends[b].State == backendNone || r.backends[b].Service != uint32(i) {
 					t.Fatalf("service %d: slot names backend row %d of service %d, state %d", i, b, r.backends[b].Service, r.backends[b].State)
 				}
