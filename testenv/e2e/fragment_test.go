@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -152,6 +153,37 @@ func TestAgentDiesAmongFragments(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Fragments whose first one never comes take no more room than there is, and
+// every one is counted.
+func TestStrayFragments(t *testing.T) {
+	const strays = 20000
+	s := stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 1}, Programs: programs})
+	e := newExchange(t, s, "dnat")
+	s.StartAgent()
+	own := s.ClientAddrs[0]
+	whole := testenv.UDPFrame(testenv.FrameSpec{
+		SrcMAC: testenv.MAC(own), DstMAC: testenv.MAC(own.Prev()),
+		Src: netip.AddrPortFrom(own, 1), Dst: netip.MustParseAddrPort(vip + ":7"), Payload: make([]byte, 1400),
+	})
+	frames := make([][]byte, strays)
+	for i := range frames {
+		frames[i] = testenv.Fragment(whole, 8, 0)
+		binary.BigEndian.PutUint16(frames[i][18:], uint16(crowd+i))
+	}
+	s.Clients[0].Inject(t, testenv.Uplink, frames...)
+	v := s.AwaitView("the agent to give up", func(v *view.View) bool {
+		return v.Fragments.Held == 0 && v.Fragments.Taken == s.Stats().Verdicts["hold_fragment"]
+	})
+	f, n := v.Fragments, s.Stats().Verdicts
+	if f.TimedOut+f.NoRoom != f.Taken || n["hold_fragment"]+n["drop_fragment"] != strays {
+		t.Errorf("of %d fragments the agent counts %+v, the kernel %v", strays, f, n)
+	}
+	t.Logf("%+v", f)
+	firsts, laters := e.questions()
+	e.send(0, true, firsts, laters)
+	e.wantQuestions()
 }
 
 // An exchange is one of many datagrams between clients, one for each port, and

@@ -1,7 +1,6 @@
 package datapath
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -14,10 +13,12 @@ import (
 	"fairlead/loader"
 )
 
-// The room for fragments that nobody has read yet: for each CPU, and for all.
+// The room for fragments that nobody has read yet: for each CPU, for all, and
+// for each where the process may lock no more memory.
 const (
-	fragmentRoom    = 512 << 10
-	fragmentRoomAll = 16 << 20
+	fragmentRoom      = 1 << 20
+	fragmentRoomAll   = 16 << 20
+	leastFragmentRoom = 64 << 10
 )
 
 // Fragments are those that came before the first one of their datagram, which
@@ -37,6 +38,10 @@ func OpenFragments(inst *loader.Instance) (*Fragments, error) {
 	holds := inst.Maps().Holds
 	room := min(fragmentRoom, fragmentRoomAll/int(holds.MaxEntries()))
 	reader, err := perf.NewReader(holds, room)
+	for err != nil && room > leastFragmentRoom {
+		room /= 2
+		reader, err = perf.NewReader(holds, room)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open fragments: %w", err)
 	}
@@ -59,19 +64,23 @@ func (f *Fragments) Next(deadline time.Time) (of loader.Fragment, ifindex uint32
 		if f.record.LostSamples != 0 {
 			continue // the kernel has dropped and counted them itself
 		}
-		var h loader.Held
-		n, err := binary.Decode(f.record.RawSample, binary.NativeEndian, &h)
-		if err != nil || n+int(h.Len) > len(f.record.RawSample) {
-			return of, 0, nil, fmt.Errorf("read fragment: %d bytes for one of %d", len(f.record.RawSample), h.Len)
+		const before = int(unsafe.Sizeof(loader.Held{}))
+		raw := f.record.RawSample
+		if len(raw) < before {
+			return of, 0, nil, fmt.Errorf("read fragment: a sample of %d bytes", len(raw))
 		}
-		return h.Key, h.Ifindex, f.record.RawSample[n:][:h.Len], nil
+		h := *(*loader.Held)(unsafe.Pointer(&raw[0]))
+		if len(raw) < before+int(h.Len) {
+			return of, 0, nil, fmt.Errorf("read fragment: a sample of %d bytes for a frame of %d", len(raw), h.Len)
+		}
+		return h.Key, h.Ifindex, raw[before:][:h.Len], nil
 	}
 }
 
 // HasFirst reports whether the first fragment of a datagram has come.
 func (f *Fragments) HasFirst(of loader.Fragment) (bool, error) {
 	var fate loader.Fate
-	err := f.fates.Lookup(unsafe.Pointer(&of), unsafe.Pointer(&fate))
+	err := f.fates.Lookup(&of, &fate)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		return false, nil
 	}
