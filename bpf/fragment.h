@@ -41,20 +41,22 @@ static __always_inline bool is_forward(int verdict)
 /* fate_of says what becomes of the rest of a datagram whose first fragment had this verdict. */
 static __always_inline __u32 fate_of(int verdict)
 {
-	return is_forward(verdict) || is_pass(verdict) ? verdict
-						       : FAULT(123, DROP_FRAGMENT, PASS_OTHER);
+	if (is_forward(verdict) || is_pass(verdict))
+		return verdict;
+	return FAULT(123, DROP_FRAGMENT, PASS_OTHER);
 }
 
 /* remember is step 2, for a first fragment that had this verdict. */
 static __noinline void remember(const struct packet *p, int verdict)
 {
 	struct fragment key = fragment_of(p);
-	struct fate *old, fate = {
-				  .sport = p->key.sport,
-				  .dport = p->key.dport,
-				  .tick = p->when.now,
-				  .verdict = fate_of(verdict),
-			  };
+	struct fate fate = {
+		.sport = p->key.sport,
+		.dport = p->key.dport,
+		.tick = p->when.now,
+		.verdict = fate_of(verdict),
+	};
+	struct fate *old;
 	bool waited;
 
 	if (!is_forward(verdict) && FAULT(124, !concerns_us(p), false))

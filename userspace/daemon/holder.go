@@ -1,9 +1,8 @@
 package daemon
 
 import (
-	"errors"
+	"context"
 	"log/slog"
-	"os"
 
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
@@ -16,34 +15,35 @@ import (
 type holder struct {
 	log   *slog.Logger
 	stats fragments.Stats
-	open  *datapath.Fragments // nil while XDP does not run
-	done  chan struct{}       // closed when nobody reads open any more
+	end   func() // ends what use has begun; nil while XDP does not run
 }
 
 // use holds the fragments of another instance from now on, or of none: nil. It
 // is called before the one in use is closed.
 func (h *holder) use(inst *loader.Instance) error {
-	var err error
-	if h.open != nil {
-		err = h.open.Close()
-		<-h.done
-		h.open = nil
+	if h.end != nil {
+		h.end()
+		h.end = nil
 	}
-	if inst == nil || err != nil {
-		return err
+	if inst == nil {
+		return nil
 	}
 	open, err := datapath.OpenFragments(inst)
 	if err != nil {
 		return err
 	}
-	h.open, h.done = open, make(chan struct{})
-	go func(done chan struct{}) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	h.end = func() {
+		cancel()
+		<-done
+	}
+	go func() {
 		defer close(done)
-		err := fragments.New(open, &h.stats, h.log).Run()
-		if !errors.Is(err, os.ErrClosed) {
-			h.log.Warn("fragments are held no more", "err", errors.Join(err, open.Close()))
+		if err := fragments.New(open, &h.stats, h.log).Run(ctx); ctx.Err() == nil {
+			h.log.Warn("fragments are held no more", "err", err)
 		}
-	}(h.done)
+	}()
 	return nil
 }
 

@@ -9,6 +9,7 @@ package fragments
 
 import (
 	"container/list"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,12 +36,14 @@ type Datapath[K comparable] interface {
 	// Next returns the next frame to hold, which is valid until the next call,
 	// and the interface that it came in by. No frame says that the first
 	// fragment of that datagram has come. Errors wrap
-	// [os.ErrDeadlineExceeded], or [os.ErrClosed] at the end.
+	// [os.ErrDeadlineExceeded] when there is none until then.
 	Next(deadline time.Time) (of K, ifindex uint32, frame []byte, err error)
 	// HasFirst reports whether the first fragment of a datagram has come.
 	HasFirst(of K) (bool, error)
 	// GiveBack lets a frame come in by an interface again.
 	GiveBack(ifindex uint32, frame []byte) error
+	// Close ends Next, also one that waits, and may be called twice.
+	Close() error
 }
 
 // Stats count fragments. The zero value is ready for use, by one keeper after
@@ -83,9 +86,19 @@ func New[K comparable](from Datapath[K], stats *Stats, log *slog.Logger) *Keeper
 	return &Keeper[K]{from: from, stats: stats, log: log, by: map[K]*list.Element{}}
 }
 
-// Run holds fragments and gives them back until the datapath is closed. Its
-// error wraps [os.ErrClosed] then. What is held at the end is dropped.
-func (k *Keeper[K]) Run() error {
+// Run holds fragments and gives them back until ctx is done, and returns its
+// cause. Then, or after an error, it closes the datapath and drops what it holds.
+func (k *Keeper[K]) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = k.from.Close() })
+	err := k.run()
+	stop()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return errors.Join(err, k.from.Close())
+}
+
+func (k *Keeper[K]) run() error {
 	defer func() {
 		for k.order.Len() > 0 {
 			k.drop(k.order.Front(), &k.stats.Failed)

@@ -1,6 +1,7 @@
 package fragments
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,8 @@ type event struct {
 // A fake is a datapath whose datagrams are called by names.
 type fake struct {
 	events chan event
+	closed chan struct{}
+	once   sync.Once
 	first  sync.Map // by datagram
 	back   []string
 	broken bool
@@ -30,10 +33,9 @@ type fake struct {
 
 func (f *fake) Next(deadline time.Time) (string, uint32, []byte, error) {
 	select {
-	case e, open := <-f.events:
-		if !open {
-			return "", 0, nil, fmt.Errorf("read: %w", os.ErrClosed)
-		}
+	case <-f.closed:
+		return "", 0, nil, os.ErrClosed
+	case e := <-f.events:
 		return e.of, 7, []byte(e.frame), nil
 	case <-time.After(time.Until(deadline)):
 		return "", 0, nil, os.ErrDeadlineExceeded
@@ -50,6 +52,11 @@ func (f *fake) GiveBack(ifindex uint32, frame []byte) error {
 		return errors.New("broken")
 	}
 	f.back = append(f.back, string(frame))
+	return nil
+}
+
+func (f *fake) Close() error {
+	f.once.Do(func() { close(f.closed) })
 	return nil
 }
 
@@ -71,13 +78,14 @@ func keep(t *testing.T, do func(*fake, *Stats)) (back []string, end counts) {
 	t.Helper()
 	f, s := &fake{}, &Stats{}
 	synctest.Test(t, func(t *testing.T) {
-		f.events = make(chan event)
+		f.events, f.closed = make(chan event), make(chan struct{})
+		ctx, end := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- New(f, s, slog.New(slog.DiscardHandler)).Run() }()
+		go func() { ended <- New(f, s, slog.New(slog.DiscardHandler)).Run(ctx) }()
 		do(f, s)
 		synctest.Wait()
-		close(f.events)
-		if err := <-ended; !errors.Is(err, os.ErrClosed) {
+		end()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run returned %v", err)
 		}
 	})
