@@ -33,7 +33,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 			loader.LBMapServices: numServices, loader.LBMapTurns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
 			loader.LBMapSlots: numSlots, loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(buckets),
-			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14,
+			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14, loader.LBMapFragments: 1 << 12,
 		}, fault)
 	}}
 	k.resize(bucketNumbers[0])

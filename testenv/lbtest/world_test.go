@@ -51,7 +51,7 @@ type world struct {
 
 func newWorld(tb testing.TB, fault uint32) *world {
 	tb.Helper()
-	return &world{tb: tb, Datapath: Load(tb, map[string]uint32{loader.LBMapFlows: buckets, loader.LBMapSources: 1024}, fault)}
+	return &world{tb: tb, Datapath: Load(tb, map[string]uint32{loader.LBMapFlows: buckets, loader.LBMapSources: 1024, loader.LBMapFragments: 1024}, fault)}
 }
 
 func (w *world) must(err error) {
