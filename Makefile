@@ -15,7 +15,7 @@ GO_TEST := go test -count=1 $(if $(ROOT),-exec '$(ROOT)')
 # End-to-end tests measure and flood: they run one package after the other.
 E2E := fairlead/testenv/e2e
 
-.PHONY: help build demo test test-slow test-kernels bench generate check-generate lint release release-check clean
+.PHONY: help build demo test test-slow fuzz test-kernels bench generate check-generate lint release release-check clean
 
 ## build          static binaries and a sample configuration in build/
 build:
@@ -34,6 +34,7 @@ demo: build
 test:
 	@scripts/setup.sh build test
 	@go mod download
+	@scripts/captures-fetch.sh >/dev/null
 	FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 2 -timeout 20m $$(go list ./... | grep -vE '^$(E2E)(/|$$)')
 	@! go list ./... | grep -qE '^$(E2E)(/|$$)' || \
 		FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 20m $(E2E)/...
@@ -41,8 +42,15 @@ test:
 ## test-slow      millions of packets, floods, long churn; for releases (60 minutes at most)
 test-slow:
 	@scripts/setup.sh build test kernels
+	@scripts/captures-fetch.sh >/dev/null
 	FAIRLEAD_SLOW=1 FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 60m ./testenv/... ./loader/...
 	scripts/test-kernels-check.sh
+
+## fuzz           N random packets through program and model, of one SEED or a new one
+fuzz:
+	@scripts/setup.sh build test
+	FAIRLEAD_FUZZ_N=$${N:-1000000} FAIRLEAD_FUZZ_SEED=$${SEED:-$$SRANDOM} FAIRLEAD_TEST_ROOT=1 \
+		$(GO_TEST) -timeout 60m -v -run '^TestDatapath$$' ./testenv/fuzz
 
 ## test-kernels   the tests that talk to the kernel, under 6.1, 6.12 and Debian's newest
 test-kernels:

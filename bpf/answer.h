@@ -7,10 +7,7 @@
  */
 #pragma once
 
-#include "csum.h"
-
-#define IP_DF 0x4000 /* don't fragment */
-#define ANSWER_TTL 64
+#include "family.h"
 
 /* may_answer takes one of this second's answers, if one is left. */
 static __always_inline bool may_answer(const struct packet *p)
@@ -37,25 +34,20 @@ static __always_inline bool resize(struct xdp_md *ctx, int len)
 	return !bpf_xdp_adjust_tail(ctx, len - (int)bpf_xdp_get_buff_len(ctx));
 }
 
-/* turn_round writes the Ethernet and IP headers of an answer of len bytes, headers included. */
-static __always_inline void turn_round(const struct packet *p, struct ethhdr *eth, __u8 proto,
-				       __u16 len)
+/* swap_macs sends a frame back to its sender. */
+static __always_inline void swap_macs(struct ethhdr *eth)
 {
-	struct iphdr *ip = (void *)(eth + 1);
 	__u8 mac[ETH_ALEN];
 
 	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
 	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
-	*ip = (struct iphdr){
-		.version = 4,
-		.ihl = sizeof(*ip) / 4,
-		.tot_len = bpf_htons(len - ETH_HLEN),
-		.frag_off = bpf_htons(IP_DF),
-		.ttl = ANSWER_TTL,
-		.protocol = proto,
-		.saddr = p->key.daddr,
-		.daddr = p->key.saddr,
-	};
-	ip->check = ~fold(csum_words(ip, sizeof(*ip) / 2, 0));
+}
+
+/* turn_round writes the Ethernet and IP headers of an answer of len bytes, headers included. */
+static __always_inline void turn_round(const struct packet *p, struct ethhdr *eth, __u8 proto,
+				       __u16 len)
+{
+	swap_macs(eth);
+	write_ip(p, (void *)(eth + 1), proto, len - ETH_HLEN);
 }

@@ -18,33 +18,35 @@ enum twin_found {
 /* tend_twin is step 5: the table must not forget one twin and keep the other. */
 static __noinline enum twin_found tend_twin(const struct packet *p, struct flow *f)
 {
-	struct flow_key at = twin_key(f, p->key.proto);
-	struct stamp stamp = {};
-	struct flow *twin = find(&at, &stamp);
-	struct stamp *touched = twin ? stamp_at(twin) : NULL;
-	struct stamp *own = stamp_at(f);
-	struct hop hop;
+	struct stamp stamp = {}, *touched, *own = stamp_at(f);
+	struct draft *d = draft();
+	struct flow *twin;
 
-	if (touched && names(twin, &p->key)) {
+	if (!d)
+		return TWIN_MISSING; /* unreachable */
+	set_twin_key(&d->twin.key, f, p->key->proto);
+	twin = find(&d->twin.key, &stamp);
+	touched = twin ? stamp_at(twin) : NULL;
+	if (touched && names(twin, p->key)) {
 		touched->seen = FAULT(36, p->when.now, touched->seen);
 		return TWIN_OURS;
 	}
 	if (touched) {
 		if (is_live(&p->when, twin, stamp))
 			return TWIN_TAKEN;
-		delete_pair(p, &at, twin, stamp);
+		delete_pair(p, &d->twin.key, twin, stamp);
 	}
 	if (own)
 		own->seen = p->when.now; /* else it might give its place to its own twin */
-	way_back(p, &hop);
-	return make_twin(p, f, p->stamp, &hop) ? TWIN_MISSING : TWIN_OURS;
+	way_back(p, &d->back);
+	return make_twin(p, f, p->stamp, &d->back) ? TWIN_MISSING : TWIN_OURS;
 }
 
 /* lose is the end of an entry whose tuple is another flow's by now. */
 static __always_inline int lose(const struct packet *p, struct flow *f)
 {
 	delete_entry(f, p->stamp);
-	if (p->key.proto == IPPROTO_UDP || p->flags & TCP_RST)
+	if (p->key->proto == IPPROTO_UDP || p->flags & TCP_RST)
 		return DROP_FLOW_ENDED;
 	return answer_reset(p);
 }
@@ -53,7 +55,7 @@ static __always_inline int lose(const struct packet *p, struct flow *f)
 static __always_inline int refresh_way(const struct packet *p, struct flow *f)
 {
 	struct hop hop;
-	enum way way = find_way(p, f->saddr, f->daddr, &hop);
+	enum way way = find_way(p, &f->saddr, &f->daddr, &hop);
 
 	if (way == WAY_FOUND)
 		f->hop = hop;
@@ -83,8 +85,8 @@ static __noinline int check(const struct packet *p, struct flow *f)
 		return v;
 	f->checked = p->when.now;
 	f->epoch = p->when.epoch;
-	f->idle = idle_of(p->control, p->key.proto, state_of(p->stamp));
-	twin = found == TWIN_OURS ? find_twin(&p->key, f, &ts) : NULL;
+	f->idle = idle_of(p->control, p->key->proto, state_of(p->stamp));
+	twin = found == TWIN_OURS ? find_twin(p->key, f, &ts) : NULL;
 	if (twin)
 		twin->idle = f->idle;
 	return NEXT_STEP;

@@ -25,9 +25,10 @@ static __always_inline int answer_no_backend(const struct packet *p)
 {
 	int v;
 
-	if (p->key.proto == IPPROTO_UDP)
-		return answer_unreachable(p, ICMP_PORT_UNREACH, 0) ? ANSWER_UNREACHABLE
-								   : DROP_NO_BACKEND;
+	if (p->key->proto == IPPROTO_UDP)
+		return answer_icmp(p, ICMP_UNREACHABLE, ICMP_PORT_UNREACHABLE, 0)
+			       ? ANSWER_UNREACHABLE
+			       : DROP_NO_BACKEND;
 	v = answer_reset(p);
 	return v == DROP_REPLY_LIMIT ? DROP_NO_BACKEND : v;
 }
@@ -69,7 +70,7 @@ static __always_inline struct flow *winner(const struct moment *m, const struct 
 /* follow_winner is for who was second in making the same flow. */
 static __noinline int follow_winner(struct packet *p)
 {
-	struct flow *f = winner(&p->when, &p->key, &p->stamp);
+	struct flow *f = winner(&p->when, p->key, &p->stamp);
 
 	if (!f || !is_live(&p->when, f, p->stamp))
 		return DROP_TABLE_FULL;
@@ -97,7 +98,7 @@ __noinline int change_port(const struct moment *m, const struct flow_key *key, s
 	if (!m || !key || !d)
 		return DROP_TUPLE_TAKEN; /* unreachable */
 	at = &d->twin.key;
-	*at = reversed(&d->to);
+	reverse(at, &d->to);
 #pragma clang loop unroll(disable)
 	for (__u32 k = 1; k <= PORT_TRIES; k++) {
 		at->dport = d->to.sport = other_port(key->sport, k);
@@ -114,17 +115,16 @@ __noinline int change_port(const struct moment *m, const struct flow_key *key, s
 }
 
 /*
- * draw_source sets the k-th source that the client of key may have towards a
- * backend. Each client steps by a width of its own, so that none meets a row of
- * others.
+ * draw_source sets the k-th source that the client of a key with this hash may
+ * have towards a backend. Each client steps by a width of its own, so that none
+ * meets a row of others.
  */
-static __always_inline bool draw_source(const struct control *c, const struct flow_key *key,
-					struct draft *d, __u32 sources, __u32 k)
+static __always_inline bool draw_source(const struct control *c, __u64 hash, struct draft *d,
+					__u32 sources, __u32 k)
 {
-	__u64 hash = hash_key(c, addrs_of(key), rest_of(key));
 	__u32 y = (__u32)hash + k * (hash >> 32 | 1);
 	__u32 n = sources & 0xffff, at;
-	__be32 *addr;
+	struct address *addr;
 
 	if (!n || !c->snat_ports)
 		return false;
@@ -132,7 +132,7 @@ static __always_inline bool draw_source(const struct control *c, const struct fl
 	addr = bpf_map_lookup_elem(&snat, &at);
 	if (!addr)
 		return false;
-	d->to.saddr = *addr;
+	d->to.saddr = own_addr(addr);
 	d->to.sport = bpf_htons(c->snat_port + y / n % c->snat_ports);
 	return true;
 }
@@ -149,15 +149,17 @@ __noinline int choose_source(const struct moment *m, const struct flow_key *key,
 	struct stamp stamp = {};
 	struct flow *twin;
 	__u32 zero = 0;
+	__u64 hash;
 
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (!m || !key || !d || !c)
 		return DROP_TUPLE_TAKEN; /* unreachable */
+	hash = hash_of(c, sum_key(c, key));
 #pragma clang loop unroll(disable)
 	for (__u32 k = 0; k < 2 * SOURCE_TRIES; k++) {
-		if (!draw_source(c, key, d, sources, k % SOURCE_TRIES))
+		if (!draw_source(c, hash, d, sources, k % SOURCE_TRIES))
 			return DROP_TUPLE_TAKEN;
-		d->twin.key = reversed(&d->to);
+		reverse(&d->twin.key, &d->to);
 		twin = find(&d->twin.key, &stamp);
 		if (twin) {
 			if (FAULT(87, is_live(m, twin, stamp), false)) {
@@ -183,15 +185,15 @@ static __always_inline int clear_twin(struct packet *p, struct draft *d)
 	struct flow *twin;
 	struct stamp stamp = {};
 
-	set_leaving(&d->forward, &p->key, &d->to);
-	*at = reversed(&d->to);
+	set_leaving(&d->forward, p->key, &d->to);
+	reverse(at, &d->to);
 	twin = find(at, &stamp);
 	if (!twin)
 		return NEXT_STEP;
 	if (FAULT(46, is_live(&p->when, twin, stamp), false)) {
-		if (!names(twin, &p->key))
-			return FAULT(85, change_port(&p->when, &p->key, d), DROP_TUPLE_TAKEN);
-		if (winner(&p->when, &p->key, &stamp))
+		if (!names(twin, p->key))
+			return FAULT(85, change_port(&p->when, p->key, d), DROP_TUPLE_TAKEN);
+		if (winner(&p->when, p->key, &stamp))
 			return NEXT_WINNER;
 	}
 	delete_pair(p, at, twin, stamp);
@@ -204,7 +206,7 @@ static __always_inline int make_flow(struct packet *p, struct draft *d)
 	struct stamp stamp = {
 		.seen = p->when.now,
 		.era = p->when.era,
-		.life = p->key.proto == IPPROTO_UDP ? LIFE_UDP : 0, /* forward, no FIN, FLOW_NEW */
+		.life = p->key->proto == IPPROTO_UDP ? LIFE_UDP : 0, /* forward, no FIN, FLOW_NEW */
 	};
 	struct flow *e = &d->forward;
 	int err = insert(p, e, stamp);
@@ -215,7 +217,7 @@ static __always_inline int make_flow(struct packet *p, struct draft *d)
 	p->stamp = stamp;
 	err = make_twin(p, e, stamp, &d->back);
 	if (err) {
-		f = find(&p->key, &stamp);
+		f = find(p->key, &stamp);
 		if (f)
 			delete_entry(f, stamp);
 		return err == -EEXIST ? DROP_TUPLE_TAKEN : DROP_TABLE_FULL;
@@ -234,18 +236,18 @@ static __noinline int try_backend(struct packet *p, struct draft *d, __u64 run, 
 
 	if (!b)
 		return DROP_NO_BACKEND;
-	d->to = p->key;
-	d->to.daddr = b->addr;
-	d->to.dport = b->port ? FAULT(48, b->port, bpf_htons(b->port)) : p->key.dport;
+	d->to = *p->key;
+	d->to.daddr = own_addr(&b->addr);
+	d->to.dport = b->port ? FAULT(48, b->port, bpf_htons(b->port)) : p->key->dport;
 	if (d->flags & SERVICE_FULL_NAT)
-		v = choose_source(&p->when, &p->key, d, b->sources);
+		v = choose_source(&p->when, p->key, d, b->sources);
 	else
 		v = clear_twin(p, d);
 	if (v == NEXT_WINNER)
 		return follow_winner(p);
 	if (v != NEXT_STEP)
 		return v;
-	way = find_way(p, d->to.saddr, d->to.daddr, &e->hop);
+	way = find_way(p, &d->to.saddr, &d->to.daddr, &e->hop);
 	if (way == WAY_NO_NEIGHBOUR)
 		return DROP_NO_NEIGHBOUR;
 	if (way == WAY_NO_DEVICE)
@@ -266,10 +268,10 @@ static __always_inline bool may_try_again(int v)
 static __always_inline void delete_stale(const struct packet *p)
 {
 	struct stamp stamp = {};
-	struct flow *f = find(&p->key, &stamp);
+	struct flow *f = find(p->key, &stamp);
 
 	if (f && !counts(&p->when, f, stamp))
-		delete_pair(p, &p->key, f, stamp);
+		delete_pair(p, p->key, f, stamp);
 }
 
 /* begin is what all tries of step 10 have in common. */
@@ -277,10 +279,10 @@ static __always_inline void begin(const struct packet *p, struct flow *e, const 
 				  __u32 row)
 {
 	__builtin_memset(e, 0, sizeof(*e));
-	e->key = p->key;
+	e->key = *p->key;
 	e->checked = p->when.now;
 	e->epoch = p->when.epoch;
-	e->idle = idle_of(p->control, p->key.proto, FLOW_NEW);
+	e->idle = idle_of(p->control, p->key->proto, FLOW_NEW);
 	e->service = row;
 	e->service_gen = s->gen;
 }

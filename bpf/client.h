@@ -2,12 +2,13 @@
 /* client.h - who may make flows of a service, and how many a second: rule 3, step 7. */
 #pragma once
 
-#include "packet.h"
+#include "family.h"
 
 static __always_inline bool is_allowed(const struct packet *p, __u32 row)
 {
-	struct client_prefix key = {.len = 64, .service = row, .addr = p->key.saddr};
-	__u32 *rule = bpf_map_lookup_elem(&clients, &key);
+	struct client_prefix key = {
+		.len = 32 + 8 * sizeof(addr_t), .service = row, .addr = p->key->saddr};
+	__u32 *rule = bpf_map_lookup_elem(&OWN(clients), &key);
 
 	return rule && *rule == CLIENT_ALLOW;
 }
@@ -25,14 +26,14 @@ static __always_inline bool spend(const struct packet *p, const struct service *
 {
 	struct source key = {
 		.service = row,
-		.net = p->key.saddr & FAULT(80, s->limit_mask, 0xffffffff),
+		.net = masked(&p->key->saddr, &s->limit_mask),
 	};
-	struct credit *at = bpf_map_lookup_elem(&sources, &key);
+	struct credit *at = bpf_map_lookup_elem(&OWN(sources), &key);
 	__u64 most = (__u64)s->limit_burst * p->when.hz, left;
 	struct credit was, is = {.tick = p->when.now, .left = most - p->when.hz};
 
 	if (!at) {
-		bpf_map_update_elem(&sources, &key, &is, BPF_NOEXIST);
+		bpf_map_update_elem(&OWN(sources), &key, &is, BPF_NOEXIST);
 		return true;
 	}
 	was = *at;

@@ -2,10 +2,10 @@
 /* count.h - rule 7. Counters are per CPU, so nothing here is atomic. */
 #pragma once
 
-#include "packet.h"
+#include "family.h"
 
 /* count_packet counts a packet of that direction and total length that goes to or from a backend. */
-static __always_inline void count_packet(__u32 backend, __u8 dir, __u16 total)
+static __always_inline void count_packet(__u32 backend, __u8 dir, __u32 total)
 {
 	struct counters *n = bpf_map_lookup_elem(&backend_counters, &backend);
 
@@ -13,7 +13,7 @@ static __always_inline void count_packet(__u32 backend, __u8 dir, __u16 total)
 		return;
 	dir = FAULT(12, dir & 1, DIR_FORWARD);
 	n->packets[dir]++;
-	n->bytes[dir] += FAULT(13, total, total - sizeof(struct iphdr));
+	n->bytes[dir] += FAULT(13, total, total - sizeof(ip_header_t));
 }
 
 /* count_flow counts a flow that was made. */

@@ -10,9 +10,6 @@
 
 #include "packet.h"
 
-/* TTL's word loses one in its first byte: ~m + m' is this for every m. */
-#define TTL_DELTA (0xffff - bpf_htons(0x0100))
-
 /* fold returns the ones' complement sum of a's 16-bit words. */
 static __always_inline __u16 fold(__u64 a)
 {
@@ -23,16 +20,10 @@ static __always_inline __u16 fold(__u64 a)
 	return a;
 }
 
-/* addr_delta returns what the change of both addresses adds, not folded. */
-static __always_inline __u64 addr_delta(const struct flow_key *from, const struct flow_key *to)
+/* word_change returns what the change of a word adds to a checksum, not folded. */
+static __always_inline __u64 word_change(__u16 from, __u16 to)
 {
-	return (__u64)(__u32)~from->saddr + to->saddr + (__u32)~from->daddr + to->daddr;
-}
-
-/* port_delta returns what the change of both ports adds, not folded. */
-static __always_inline __u64 port_delta(const struct flow_key *from, const struct flow_key *to)
-{
-	return (__u64)(__u16)~from->sport + to->sport + (__u16)~from->dport + to->dport;
+	return (__u64)(__u16)~from + to;
 }
 
 /* csum_update returns the checksum old after delta. */
@@ -54,13 +45,8 @@ static __always_inline void update_udp(struct udphdr *udp, __u16 delta)
 	udp->check = check ? check : FAULT(30, 0xffff, 0);
 }
 
-/* csum_words adds n words to sum, not folded. n is a constant. */
-static __always_inline __u32 csum_words(const void *start, int n, __u32 sum)
+/* csum_add adds len bytes, a multiple of four, to sum, not folded. */
+static __always_inline __u32 csum_add(const void *start, __u32 len, __u32 sum)
 {
-	const __u16 *words = start;
-
-#pragma unroll
-	for (int i = 0; i < n; i++)
-		sum += words[i];
-	return sum;
+	return bpf_csum_diff(NULL, 0, (void *)start, len, sum);
 }

@@ -60,20 +60,20 @@ static __noinline int end_flow(const struct packet *p, struct flow *f, enum fitn
 	struct stamp ts = {};
 	struct flow *twin;
 
-	if (p->key.proto == IPPROTO_UDP) {
-		delete_pair(p, &p->key, f, p->stamp);
+	if (p->key->proto == IPPROTO_UDP) {
+		delete_pair(p, p->key, f, p->stamp);
 		return forward ? NEXT_OPEN : DROP_FLOW_ENDED;
 	}
 	if (forward && is_pure_syn(p) &&
 	    (fitness == GONE || eviction_of(p->stamp) == EVICT_UNANSWERED)) {
-		delete_pair(p, &p->key, f, p->stamp);
+		delete_pair(p, p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
 	if (p->flags & FAULT(35, TCP_RST, 0)) {
-		delete_pair(p, &p->key, f, p->stamp);
+		delete_pair(p, p->key, f, p->stamp);
 		return DROP_FLOW_ENDED;
 	}
-	twin = find_twin(&p->key, f, &ts);
+	twin = find_twin(p->key, f, &ts);
 	if (twin)
 		end_entry(p, twin, ts);
 	return reset_entry(p, f, end_entry(p, f, p->stamp));

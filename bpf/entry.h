@@ -5,6 +5,18 @@
 #include "csum.h"
 #include "flow.h"
 
+/* addr_delta returns what the change of both addresses adds, not folded. */
+static __always_inline __u64 addr_delta(const struct flow_key *from, const struct flow_key *to)
+{
+	return addr_change(&from->saddr, &to->saddr) + addr_change(&from->daddr, &to->daddr);
+}
+
+/* port_delta returns what the change of both ports adds, not folded. */
+static __always_inline __u64 port_delta(const struct flow_key *from, const struct flow_key *to)
+{
+	return word_change(from->sport, to->sport) + word_change(from->dport, to->dport);
+}
+
 /* set_leaving says what becomes of packets that arrive as from: they leave as to. */
 static __always_inline void set_leaving(struct flow *f, const struct flow_key *from,
 					const struct flow_key *to)
@@ -15,7 +27,7 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
 	f->daddr = to->daddr;
 	f->sport = to->sport;
 	f->dport = to->dport;
-	f->ip_delta = fold(addr + TTL_DELTA);
+	f->ip_delta = fold(ip_delta_of(addr));
 	f->l4_delta = fold(addr + port_delta(from, to));
 }
 
@@ -36,7 +48,7 @@ static __noinline int insert_twin(const struct packet *p, struct stamp stamp)
 	if (err != -EEXIST)
 		return err;
 	twin = find(&d->twin.key, &stamp);
-	return twin && names(twin, &p->key) && counts(&p->when, twin, stamp) ? 0 : err;
+	return twin && names(twin, p->key) && counts(&p->when, twin, stamp) ? 0 : err;
 }
 
 /*
@@ -46,7 +58,6 @@ static __noinline int insert_twin(const struct packet *p, struct stamp stamp)
 static __always_inline int make_twin(const struct packet *p, const struct flow *f,
 				     struct stamp stamp, const struct hop *hop)
 {
-	struct flow_key to = reversed(&p->key);
 	struct draft *d = draft();
 	struct flow *twin;
 
@@ -54,11 +65,12 @@ static __always_inline int make_twin(const struct packet *p, const struct flow *
 		return -ENOSPC; /* unreachable */
 	twin = &d->twin;
 	*twin = *f;
-	twin->key = twin_key(f, p->key.proto);
+	set_twin_key(&twin->key, f, p->key->proto);
+	reverse(&d->at, p->key);
 	twin->hop = *hop;
 	twin->checked = p->when.now;
 	twin->epoch = p->when.epoch;
-	set_leaving(twin, &twin->key, &to);
+	set_leaving(twin, &twin->key, &d->at);
 	stamp.seen = p->when.now;
 	stamp.life ^= FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0);
 	if (FAULT(20, false, true))

@@ -16,24 +16,24 @@
 #include "parse.h"
 
 /* is_plain says that rule 1 has nothing against the packet, and that no flag ends its flow. */
-static __always_inline bool is_plain(const struct iphdr *ip, const void *end)
+static __always_inline bool is_plain(const ip_header_t *ip, const void *end)
 {
 	const struct tcphdr *tcp = (void *)(ip + 1);
 	const struct udphdr *udp = (void *)(ip + 1);
-	__u32 total = bpf_ntohs(ip->tot_len);
+	__u32 total = total_of(ip);
 	__u32 len;
 
-	if (*(const __u8 *)ip != IP_PLAIN || ip->frag_off & bpf_htons(IP_FRAGMENT) || ip->ttl <= 1)
+	if (!is_simple(ip))
 		return false;
 	if (total > (__u32)(end - (const void *)ip))
 		return false;
-	if (likely(ip->protocol == IPPROTO_TCP)) {
+	if (likely(proto_of(ip) == IPPROTO_TCP)) {
 		len = tcp->doff * 4;
 		return len >= sizeof(*tcp) && sizeof(*ip) + len <= FAULT(49, total, total + 4) &&
 		       !(((const __u8 *)tcp)[13] & FAULT(50, TCP_RST | TCP_FIN, 0));
 	}
 	len = bpf_ntohs(udp->len);
-	return ip->protocol == IPPROTO_UDP && len >= sizeof(*udp) && sizeof(*ip) + len <= total;
+	return proto_of(ip) == IPPROTO_UDP && len >= sizeof(*udp) && sizeof(*ip) + len <= total;
 }
 
 /* may_begin says that a packet of a flow in this state may be a step to an established one. */
@@ -60,20 +60,20 @@ static __always_inline bool is_steady(const struct packet *p, const struct flow 
 }
 
 /*
- * find_fast is find in the first bucket only, where nearly all entries are. The
- * tuple is not put together in memory: it would have to be read from there in
- * larger pieces than it was written in.
+ * find_fast is find in one of the two buckets. The tuple is not put together in
+ * memory: it would have to be read from there in larger pieces than it was
+ * written in.
  */
-static __always_inline struct flow *find_fast(const struct control *c, const struct iphdr *ip,
+static __always_inline struct flow *find_fast(const struct control *c, const ip_header_t *ip,
 					      const void *ports, struct stamp **at,
-					      struct stamp *was)
+					      struct stamp *was, bool second)
 {
-	__u64 addrs = ip->saddr | (__u64)ip->daddr << 32;
-	__u64 rest = *(const __u32 *)ports | (__u64)ip->protocol << 32;
-	__u64 hash = hash_key(c, addrs, rest);
+	struct words key = words_at(ip, ports);
+	__u64 hash = hash_of(c, sum_words(c, key));
 	__u32 want = tag_of(hash) | READ_ONCE(c->era) << 16;
-	__u32 bucket = hash >> flow_shift;
-	struct bucket *b = bpf_map_lookup_elem(&flows, &bucket);
+	struct spot spot = spot_at(hash);
+	__u32 bucket = second ? FAULT(56, spot.second, spot.first) : spot.first;
+	struct bucket *b = bpf_map_lookup_elem(&OWN(flows), &bucket);
 
 	if (!b)
 		return NULL;
@@ -83,19 +83,22 @@ static __always_inline struct flow *find_fast(const struct control *c, const str
 		/* The stamp is read first: while that is_still there, so is the key. */
 		*at = &b->stamps[i];
 		*was = read_stamp(*at);
-		if ((was->tag | (__u32)was->era << 16) == want &&
-		    *(__u64 *)&f->key.saddr == addrs && *(__u64 *)&f->key.sport == rest)
+		if ((was->tag | (__u32)was->era << 16) == want && has_words(f, key))
 			return f;
 	}
 	return NULL;
 }
 
-/* forward_fast is forward for the common packet. Of any other it returns NEXT_STEP. */
-static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
+/*
+ * forward_fast is forward for the common packet, whose entry is in its first or
+ * in its second bucket. If it is not, NEXT_BUCKET is returned; NEXT_STEP of any
+ * other packet.
+ */
+static FAST int forward_fast(struct xdp_md *ctx, __u32 *egress, bool second)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	struct iphdr *ip = data + ETH_HLEN;
+	ip_header_t *ip = data + ETH_HLEN;
 	struct tcphdr *tcp = (void *)(ip + 1); /* or UDP's */
 	struct packet p = {};
 	const struct control *c;
@@ -103,7 +106,7 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	struct stamp *at, s;
 	struct flow *f;
 
-	if (unlikely((void *)(tcp + 1) > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_IP)))
+	if (unlikely((void *)(tcp + 1) > end || *(__be16 *)(data + 12) != bpf_htons(ETH_P_OWN)))
 		return NEXT_STEP;
 	if (unlikely(is_group(data)))
 		return NEXT_STEP;
@@ -112,16 +115,25 @@ static __always_inline int forward_fast(struct xdp_md *ctx, __u32 *egress)
 	c = bpf_map_lookup_elem(&control, &zero);
 	if (unlikely(!c || READ_ONCE(c->mode) == FAULT(52, MODE_OFF, MODE_ON + 1)))
 		return NEXT_STEP;
-	f = find_fast(c, ip, tcp, &at, &s);
+	f = find_fast(c, ip, tcp, &at, &s, second);
 	if (unlikely(!f))
-		return NEXT_STEP;
+		return NEXT_BUCKET;
 	p.when = this_moment(c);
-	if (unlikely(!is_steady(&p, f, s) || is_too_big(f, FAULT(71, bpf_ntohs(ip->tot_len), 0))))
+	if (unlikely(!is_steady(&p, f, s) || is_too_big(f, FAULT(71, total_of(ip), 0))))
 		return NEXT_STEP;
 	touch(&p, at);
-	if (unlikely(ip->protocol == IPPROTO_UDP))
+	if (unlikely(proto_of(ip) == IPPROTO_UDP))
 		update_udp((struct udphdr *)tcp, READ_ONCE(f->l4_delta));
 	else
 		translate_tcp(tcp, f);
-	return leave(ctx, data, f, at, s, egress);
+	return leave(ctx, data, tcp, f, at, s, egress);
+}
+
+/*
+ * forward_second is forward_fast for the few whose first bucket was full. To look
+ * into both in one function makes it slower for all others.
+ */
+static __noinline int forward_second(struct xdp_md *ctx, __u32 *egress)
+{
+	return forward_fast(ctx, egress, true);
 }

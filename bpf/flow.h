@@ -11,34 +11,31 @@
 
 #include "table.h"
 
-static __always_inline struct flow_key reversed(const struct flow_key *k)
+/* reverse makes of to the tuple of what comes back to k. They are not one. */
+static __always_inline void reverse(struct flow_key *to, const struct flow_key *k)
 {
-	return (struct flow_key){
-		.saddr = k->daddr,
-		.daddr = k->saddr,
-		.sport = k->dport,
-		.dport = k->sport,
-		.proto = k->proto,
-	};
+	to->saddr = k->daddr;
+	to->daddr = k->saddr;
+	to->sport = k->dport;
+	to->dport = k->sport;
+	write_proto(to, k->proto);
 }
 
-/* twin_key returns where the twin of f is. */
-static __always_inline struct flow_key twin_key(const struct flow *f, __u8 proto)
+/* set_twin_key makes of to where the twin of f is. */
+static __always_inline void set_twin_key(struct flow_key *to, const struct flow *f, __u8 proto)
 {
-	return (struct flow_key){
-		.saddr = READ_ONCE(f->daddr),
-		.daddr = READ_ONCE(f->saddr),
-		.sport = READ_ONCE(f->dport),
-		.dport = READ_ONCE(f->sport),
-		.proto = proto,
-	};
+	to->saddr = READ_ONCE(f->daddr);
+	to->daddr = READ_ONCE(f->saddr);
+	to->sport = READ_ONCE(f->dport);
+	to->dport = READ_ONCE(f->sport);
+	write_proto(to, proto);
 }
 
 /* names says that the entry at key is the twin of f. */
 static __always_inline bool names(const struct flow *f, const struct flow_key *key)
 {
-	return f->daddr == key->saddr && f->saddr == key->daddr && f->dport == key->sport &&
-	       f->sport == key->dport;
+	return same_addr(&f->daddr, &key->saddr) && same_addr(&f->saddr, &key->daddr) &&
+	       f->dport == key->sport && f->sport == key->dport;
 }
 
 /* is_live says that f's tuple must not be taken from it. */
@@ -95,9 +92,13 @@ static __always_inline bool goes_with(const struct moment *m, const struct flow 
 static __always_inline struct flow *find_twin(const struct flow_key *key, const struct flow *f,
 					      struct stamp *was)
 {
-	struct flow_key at = twin_key(f, key->proto);
-	struct flow *twin = find(&at, was);
+	struct draft *d = draft();
+	struct flow *twin;
 
+	if (!d)
+		return NULL; /* unreachable */
+	set_twin_key(&d->at, f, key->proto);
+	twin = find(&d->at, was);
 	return twin && names(twin, key) ? twin : NULL;
 }
 
@@ -140,7 +141,7 @@ static __always_inline __u32 idle_of(const struct control *c, __u8 proto, __u8 s
 static __always_inline bool is_disguised(const struct flow *f, struct stamp stamp)
 {
 	return dir_of(stamp) == DIR_FORWARD &&
-	       (READ_ONCE(f->saddr) != f->key.saddr || READ_ONCE(f->sport) != f->key.sport);
+	       (!same_addr(&f->saddr, &f->key.saddr) || READ_ONCE(f->sport) != f->key.sport);
 }
 
 /* is_robbed says that the source of the packets of f, the packet's entry, may be another flow's. */
@@ -148,5 +149,5 @@ static __always_inline bool is_robbed(const struct packet *p, const struct flow 
 {
 	struct stamp ts = {};
 
-	return is_disguised(f, p->stamp) && !find_twin(&p->key, f, &ts);
+	return is_disguised(f, p->stamp) && !find_twin(p->key, f, &ts);
 }

@@ -8,12 +8,12 @@
 /* follow_ended is step 3: the flow was ended here, and its peers are told once each. */
 static __noinline int follow_ended(const struct packet *p, struct flow *f)
 {
-	if (p->flags & TCP_RST || p->key.proto == IPPROTO_UDP) {
+	if (p->flags & TCP_RST || p->key->proto == IPPROTO_UDP) {
 		delete_entry(f, p->stamp);
 		return DROP_FLOW_ENDED;
 	}
 	if (dir_of(p->stamp) == DIR_FORWARD && is_pure_syn(p)) {
-		delete_pair(p, &p->key, f, p->stamp);
+		delete_pair(p, p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
 	return reset_entry(p, f, p->stamp);
@@ -39,9 +39,9 @@ static __always_inline bool must_check(const struct packet *p, const struct flow
 static __always_inline __u32 number_of(const struct packet *p, enum flow_dir dir)
 {
 	void *end = (void *)(long)p->ctx->data_end;
-	struct tcphdr *tcp = (void *)(long)p->ctx->data + ETH_HLEN + sizeof(struct iphdr);
+	struct tcphdr *tcp = at_l4(p, (void *)(long)p->ctx->data + ETH_HLEN);
 
-	if (p->key.proto != IPPROTO_TCP || (void *)(tcp + 1) > end)
+	if (p->key->proto != IPPROTO_TCP || (void *)(tcp + 1) > end)
 		return 0;
 	return dir == DIR_FORWARD ? bpf_ntohl(tcp->ack_seq) : bpf_ntohl(tcp->seq) + 1;
 }
@@ -50,9 +50,9 @@ static __always_inline __u32 number_of(const struct packet *p, enum flow_dir dir
 static __noinline void tell(const struct packet *p, struct flow *f)
 {
 	struct news n = {
-		.key = p->key,
 		.was = p->stamp,
 		.number = number_of(p, dir_of(p->stamp)),
+		.proto = p->key->proto,
 		.flags = p->flags,
 	};
 
@@ -72,7 +72,7 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		return follow_ended(p, f);
 	if (unlikely(eviction_of(p->stamp) == EVICT_ENDED) && dir_of(p->stamp) == DIR_FORWARD &&
 	    FAULT(40, is_pure_syn(p), false)) {
-		delete_pair(p, &p->key, f, p->stamp);
+		delete_pair(p, p->key, f, p->stamp);
 		return NEXT_OPEN;
 	}
 	if (unlikely(must_check(p, f))) {

@@ -11,13 +11,6 @@ static __always_inline void translate_tcp(struct tcphdr *tcp, const struct flow 
 	tcp->check = csum_update(tcp->check, READ_ONCE(f->l4_delta));
 }
 
-static __always_inline void translate_ip(struct iphdr *ip, const struct flow *f)
-{
-	COPY(&ip->saddr, &f->saddr, 8);
-	ip->ttl -= FAULT(31, 1, 0);
-	ip->check = csum_update(ip->check, READ_ONCE(f->ip_delta));
-}
-
 /*
  * depart sends the packet, at data, on by f's hop. If f is in the table, at is
  * where its stamp is: another CPU may have given its place away while it was
@@ -26,7 +19,7 @@ static __always_inline void translate_ip(struct iphdr *ip, const struct flow *f)
 static __always_inline int depart(struct xdp_md *ctx, void *data, const struct flow *f,
 				  const struct stamp *at, struct stamp was, __u32 *egress)
 {
-	struct iphdr *ip = data + ETH_HLEN;
+	ip_header_t *ip = data + ETH_HLEN;
 	__u32 ifindex = READ_ONCE(f->hop.ifindex);
 	__u32 backend = READ_ONCE(f->backend);
 	__u16 flags = READ_ONCE(f->hop.flags);
@@ -36,17 +29,17 @@ static __always_inline int depart(struct xdp_md *ctx, void *data, const struct f
 	if (at && unlikely(!is_still(at, was)))
 		return DROP_FLOW_ENDED;
 	*egress = ifindex;
-	count_packet(backend, dir_of(was), bpf_ntohs(ip->tot_len));
+	count_packet(backend, dir_of(was), total_of(ip));
 	if (flags & DEVICE_TX && ifindex == ctx->ingress_ifindex)
 		return FORWARD_TX;
 	return FORWARD_REDIRECT;
 }
 
-/* leave rewrites what TCP and UDP have in common, and departs. */
-static __always_inline int leave(struct xdp_md *ctx, void *data, const struct flow *f,
+/* leave rewrites what TCP and UDP, whose header is at l4, have in common, and departs. */
+static __always_inline int leave(struct xdp_md *ctx, void *data, void *l4, const struct flow *f,
 				 const struct stamp *at, struct stamp was, __u32 *egress)
 {
-	COPY(data + ETH_HLEN + sizeof(struct iphdr), &f->sport, 4);
+	COPY(l4, &f->sport, 4);
 	translate_ip(data + ETH_HLEN, f);
 	return depart(ctx, data, f, at, was, egress);
 }
@@ -58,36 +51,36 @@ static __always_inline bool is_too_big(const struct flow *f, __u32 total)
 }
 
 /* refuse_big is for a packet that is too big, of which ip is the header. */
-static __always_inline int refuse_big(const struct packet *p, const struct iphdr *ip,
+static __always_inline int refuse_big(const struct packet *p, const ip_header_t *ip,
 				      const struct flow *f)
 {
-	if (!(ip->frag_off & bpf_htons(FAULT(70, IP_DF, 0))))
+	if (may_split(ip) || !answer_icmp(p, ICMP_TOO_BIG_TYPE, ICMP_TOO_BIG_CODE, f->hop.mtu))
 		return DROP_TOO_BIG;
-	return answer_unreachable(p, ICMP_FRAG_NEEDED, f->hop.mtu) ? ANSWER_TOO_BIG : DROP_TOO_BIG;
+	return ANSWER_TOO_BIG;
 }
 
 /*
  * forward rewrites the packet by f, whose stamp is p's, and is at unless f is no
  * entry yet. The packet's headers are there: it is not bad.
  */
-static __always_inline int forward(struct packet *p, const struct flow *f, const struct stamp *at)
+static __noinline int forward(struct packet *p, const struct flow *f, const struct stamp *at)
 {
 	void *data = (void *)(long)p->ctx->data;
 	void *end = (void *)(long)p->ctx->data_end;
-	struct iphdr *ip = data + ETH_HLEN;
-	struct udphdr *udp = (void *)(ip + 1);
-	struct tcphdr *tcp = (void *)(ip + 1);
+	ip_header_t *ip = data + ETH_HLEN;
+	struct udphdr *udp = at_l4(p, ip);
+	struct tcphdr *tcp = (void *)udp;
 
-	if ((void *)(udp + 1) > end)
+	if ((void *)(ip + 1) > end || (void *)(udp + 1) > end)
 		return DROP_MALFORMED; /* unreachable */
 	if (unlikely(is_too_big(f, p->total)))
 		return refuse_big(p, ip, f);
-	if (p->key.proto == IPPROTO_UDP) {
+	if (p->key->proto == IPPROTO_UDP) {
 		update_udp(udp, READ_ONCE(f->l4_delta));
 	} else {
 		if ((void *)(tcp + 1) > end)
 			return DROP_MALFORMED; /* unreachable */
 		translate_tcp(tcp, f);
 	}
-	return leave(p->ctx, data, f, at, p->stamp, &p->egress);
+	return leave(p->ctx, data, udp, f, at, p->stamp, &p->egress);
 }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * fragment.h - datagrams that come in fragments: rule 11.
+ * fragment.h - datagrams that come in fragments: rule 12.
  *
  * Only a first fragment has ports. What became of it is remembered for the
  * others; one that comes before it cannot wait here, so the agent holds it.
- * fragment_of() is all that knows how a fragment says whose it is.
  */
 #pragma once
 
@@ -19,18 +18,18 @@
 static __always_inline struct fragment fragment_of(const struct packet *p)
 {
 	return (struct fragment){
-		.saddr = p->key.saddr,
-		.daddr = p->key.daddr,
+		.saddr = wide_addr(&p->key->saddr),
+		.daddr = wide_addr(&p->key->daddr),
 		.id = FAULT(120, p->id, 0),
-		.proto = FAULT(121, p->key.proto, 0),
+		.proto = FAULT(121, p->key->proto, 0),
 	};
 }
 
 /* concerns_us says that a packet is to a service, or from a backend. */
 static __always_inline bool concerns_us(const struct packet *p)
 {
-	return has_use(p->key.daddr, ADDRESS_SERVICE) ||
-	       has_use(p->key.saddr, FAULT(122, ADDRESS_BACKEND, 0));
+	return has_use(&p->key->daddr, ADDRESS_SERVICE) ||
+	       has_use(&p->key->saddr, FAULT(122, ADDRESS_BACKEND, 0));
 }
 
 static __always_inline bool is_forward(int verdict)
@@ -51,8 +50,8 @@ static __noinline void remember(const struct packet *p, int verdict)
 {
 	struct fragment key = fragment_of(p);
 	struct fate fate = {
-		.sport = p->key.sport,
-		.dport = p->key.dport,
+		.sport = p->key->sport,
+		.dport = p->key->dport,
 		.tick = p->when.now,
 		.verdict = fate_of(verdict),
 	};
@@ -103,8 +102,8 @@ static __always_inline int hold(const struct packet *p, const struct fragment *k
 static __always_inline int forward_later(struct packet *p)
 {
 	void *data = (void *)(long)p->ctx->data;
-	struct iphdr *ip = data + ETH_HLEN;
-	struct flow *f = find(&p->key, &p->stamp);
+	ip_header_t *ip = data + ETH_HLEN;
+	struct flow *f = find(p->key, &p->stamp);
 
 	if ((void *)(ip + 1) > (void *)(long)p->ctx->data_end)
 		return DROP_FRAGMENT; /* unreachable */
@@ -139,7 +138,7 @@ static __noinline int follow_fragment(struct packet *p)
 		return hold(p, &key);
 	if (!is_forward(verdict))
 		return verdict;
-	p->key.sport = fate->sport;
-	p->key.dport = fate->dport;
+	p->key->sport = fate->sport;
+	p->key->dport = fate->dport;
 	return forward_later(p);
 }

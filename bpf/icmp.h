@@ -8,47 +8,42 @@
  */
 #pragma once
 
+#include "echo.h"
 #include "end.h"
 #include "forward.h"
 #include "open.h"
 
-#define ICMP_TIME_EXCEEDED 11
-#define ICMP_PARAMETER_PROBLEM 12
-
 /* struct quote is an error with the least that it must quote. */
 struct quote {
 	struct icmp_error icmp;
-	struct iphdr ip;
+	ip_header_t ip;
 	struct udphdr ports; /* TCP's are at the same place */
 };
 
 /* quote_of returns the error at ip if it can be about a packet of a flow, else NULL. */
-static __always_inline struct quote *quote_of(const struct packet *p, const struct iphdr *ip,
+static __always_inline struct quote *quote_of(const struct packet *p, const ip_header_t *ip,
 					      const void *end)
 {
 	struct quote *q = (void *)(ip + 1);
 
-	if (p->rest < FAULT(72, sizeof(*q), 0) || (void *)(q + 1) > end)
+	if (is_extended(p) || p->rest < FAULT(72, sizeof(*q), 0) || (void *)(q + 1) > end)
 		return NULL;
-	if (q->icmp.type != ICMP_DEST_UNREACH && q->icmp.type != ICMP_TIME_EXCEEDED &&
-	    q->icmp.type != ICMP_PARAMETER_PROBLEM)
+	if (!is_icmp_error(q->icmp.type) || !is_quote(&q->ip))
 		return NULL;
-	if (*(__u8 *)&q->ip != IP_PLAIN || q->ip.frag_off & bpf_htons(IP_OFFSET))
+	if (proto_of(&q->ip) != IPPROTO_TCP && proto_of(&q->ip) != IPPROTO_UDP)
 		return NULL;
-	if (q->ip.protocol != IPPROTO_TCP && q->ip.protocol != IPPROTO_UDP)
-		return NULL;
-	return q->ip.saddr == FAULT(73, ip->daddr, q->ip.saddr) ? q : NULL;
+	return FAULT(73, same_addr(&q->ip.saddr, &ip->daddr), true) ? q : NULL;
 }
 
 /* icmp_without_flow is step 2 of an error that belongs to no flow; to is its destination. */
-static __always_inline int icmp_without_flow(const struct packet *p, __be32 to)
+static __always_inline int icmp_without_flow(const struct packet *p, const addr_t *to)
 {
 	struct service *s;
 	__u32 row;
 
 	s = find_service(p, &row);
 	if (s && s->state == SERVICE_XDP &&
-	    !(s->flags & SERVICE_LOCAL && env_has_connection(p->ctx, &p->key)))
+	    !(s->flags & SERVICE_LOCAL && env_has_connection(p->ctx, p->key)))
 		return FAULT(74, DROP_ICMP, PASS_ICMP);
 	return at_vip(to, PASS_ICMP);
 }
@@ -59,13 +54,13 @@ static __always_inline __u64 rewrite_udp(struct udphdr *udp, __u16 delta)
 	__u16 old = udp->check;
 
 	update_udp(udp, delta);
-	return old ? (__u64)(__u16)~old + udp->check : 0;
+	return old ? word_change(old, udp->check) : 0;
 }
 
 static __always_inline __u64 rewrite_tcp(const struct packet *p, struct tcphdr *tcp,
 					 const void *end, __u16 delta)
 {
-	__u32 before = sizeof(struct icmp_error) + sizeof(struct iphdr);
+	__u32 before = sizeof(struct icmp_error) + sizeof(ip_header_t);
 	__u32 held = offsetof(struct tcphdr, check) + sizeof(tcp->check);
 	__u16 old;
 
@@ -73,45 +68,56 @@ static __always_inline __u64 rewrite_tcp(const struct packet *p, struct tcphdr *
 		return 0;
 	old = tcp->check;
 	tcp->check = csum_update(old, delta);
-	return (__u64)(__u16)~old + tcp->check;
+	return word_change(old, tcp->check);
 }
 
-/* rewrite_quote is step 4 for what is quoted: it left with another tuple than it was sent with. */
-static __always_inline void rewrite_quote(const struct packet *p, struct quote *q, const void *end,
-					  const struct flow *f)
+/*
+ * rewrite_quote is step 4 for what is quoted: it left with another tuple than it
+ * was sent with. It returns what that adds to ICMP's checksum.
+ */
+static __always_inline __u64 rewrite_quote(const struct packet *p, struct quote *q, const void *end,
+					   const struct flow *f)
 {
-	struct flow_key from = reversed(&p->key);
-	struct flow_key to = twin_key(f, p->key.proto);
-	__u64 addrs = addr_delta(&from, &to), ports = port_delta(&from, &to);
+	__u64 addrs = addr_change(&q->ip.saddr, &f->daddr) + addr_change(&q->ip.daddr, &f->saddr);
+	__u64 ports = word_change(q->ports.source, f->dport) + word_change(q->ports.dest, f->sport);
+	__u64 sum = addrs + ports + update_quoted(&q->ip, addrs);
 	__u16 delta = fold(addrs + ports);
-	__u16 old = q->ip.check;
-	__u64 sum = addrs + ports;
 
-	q->ip.saddr = to.saddr;
-	q->ip.daddr = to.daddr;
-	q->ip.check = csum_update(old, fold(addrs));
-	q->ports.source = to.sport;
-	q->ports.dest = to.dport;
-	sum += (__u64)(__u16)~old + q->ip.check;
-	if (p->key.proto == IPPROTO_UDP)
+	q->ip.saddr = f->daddr;
+	q->ip.daddr = f->saddr;
+	q->ports.source = f->dport;
+	q->ports.dest = f->sport;
+	if (p->key->proto == IPPROTO_UDP)
 		sum += rewrite_udp(&q->ports, delta);
 	else
 		sum += rewrite_tcp(p, (void *)&q->ports, end, delta);
-	q->icmp.checksum = csum_update(q->icmp.checksum, FAULT(76, fold(sum), 0));
+	return sum;
 }
 
-/* rewrite_error is step 4 for the error itself. */
-static __always_inline void rewrite_error(struct iphdr *ip, const struct flow *f, __u8 dir)
+/* rewrite_error is step 4 for the error itself; it returns what that adds to ICMP's checksum. */
+static __always_inline __u64 rewrite_error(ip_header_t *ip, const struct flow *f, __u8 dir)
 {
-	struct flow_key from = {.saddr = ip->saddr, .daddr = ip->daddr};
-	struct flow_key to = {.saddr = ip->saddr, .daddr = f->daddr};
+	__u64 addrs = addr_change(&ip->daddr, &f->daddr);
 
-	if (dir == FAULT(77, DIR_REPLY, DIR_MAX))
-		to.saddr = f->saddr;
-	ip->saddr = to.saddr;
-	ip->daddr = to.daddr;
-	ip->ttl--;
-	ip->check = csum_update(ip->check, fold(addr_delta(&from, &to) + TTL_DELTA));
+	ip->daddr = f->daddr;
+	if (dir == FAULT(77, DIR_REPLY, DIR_MAX)) {
+		addrs += addr_change(&ip->saddr, &f->saddr);
+		ip->saddr = f->saddr;
+	}
+	return pass_on(ip, addrs);
+}
+
+/* read_reversed reads the tuple of what would come back to a quoted packet. */
+static __always_inline void read_reversed(struct flow_key *key, const ip_header_t *ip,
+					  const struct udphdr *ports)
+{
+	*key = (struct flow_key){
+		.saddr = ip->daddr,
+		.daddr = ip->saddr,
+		.sport = ports->dest,
+		.dport = ports->source,
+		.proto = proto_of(ip),
+	};
 }
 
 /* follow_icmp is rule 9. */
@@ -119,28 +125,29 @@ static __noinline int follow_icmp(struct packet *p)
 {
 	void *data = (void *)(long)p->ctx->data;
 	void *end = (void *)(long)p->ctx->data_end;
-	struct iphdr *ip = data + ETH_HLEN;
-	struct flow_key quoted = {};
+	ip_header_t *ip = data + ETH_HLEN;
+	addr_t to;
 	struct quote *q;
 	struct flow *f;
+	__u64 sum;
 
 	if ((void *)(ip + 1) > end)
 		return PASS_OTHER; /* unreachable */
+	to = ip->daddr;
 	q = quote_of(p, ip, end);
 	if (!q)
-		return at_vip(ip->daddr, PASS_ICMP);
-	read_key(&quoted, &q->ip, &q->ports);
-	p->key = reversed(&quoted);
-	f = find(&p->key, &p->stamp);
+		return answer_echo(p, &to);
+	read_reversed(p->key, &q->ip, &q->ports);
+	f = find(p->key, &p->stamp);
 	if (!f || !counts(&p->when, f, p->stamp) || state_of(p->stamp) == FLOW_RESET)
-		return icmp_without_flow(p, ip->daddr);
+		return icmp_without_flow(p, &to);
 	if (p->ttl <= 1)
 		return DROP_TTL;
 	if (judge(p, f) != FIT)
 		return FAULT(78, DROP_FLOW_ENDED, DROP_TTL);
 	if (FAULT(94, is_robbed(p, f), false))
 		return DROP_FLOW_ENDED;
-	rewrite_quote(p, q, end, f);
-	rewrite_error(ip, f, dir_of(p->stamp));
+	sum = rewrite_quote(p, q, end, f) + rewrite_error(ip, f, dir_of(p->stamp));
+	q->icmp.checksum = csum_update(q->icmp.checksum, FAULT(76, fold(sum), 0));
 	return depart(p->ctx, data, f, stamp_at(f), p->stamp, &p->egress);
 }

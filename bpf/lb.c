@@ -4,10 +4,10 @@
  * lb.c - the XDP program: a packet's way from the interface to a backend, and
  * of the answer back to the client.
  *
- * Read fairlead() first, then handle(), with docs/datapath.md beside it;
+ * Read run() first, then handle(), with docs/datapath.md beside it;
  * forward_fast() is a short cut through the same rules. Every packet leaves
- * through the end of fairlead(), the only place that counts verdicts;
- * everything else decides.
+ * through the end of run(), the only place that counts verdicts; everything
+ * else decides.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,11 +44,11 @@ static __always_inline int handle(struct packet *p)
 	v = parse(p);
 	if (unlikely(v == NEXT_ICMP))
 		return follow_icmp(p);
-	if (unlikely(v == NEXT_FRAGMENT))
+	if (unlikely(v == NEXT_LATER))
 		return follow_fragment(p);
 	if (unlikely(v != NEXT_STEP))
 		return v;
-	f = find(&p->key, &p->stamp);
+	f = find(p->key, &p->stamp);
 	if (unlikely(!f || !counts(&p->when, f, p->stamp)))
 		return open_flow(p);
 	v = follow(p, f);
@@ -63,10 +63,12 @@ static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress)
 	__u32 zero = 0;
 	const struct control *c = bpf_map_lookup_elem(&control, &zero);
 	struct packet p = {.ctx = ctx, .control = c};
+	struct draft *d = draft();
 	int verdict;
 
-	if (!c)
+	if (!c || !d)
 		return PASS_OFF; /* unreachable: arrays are never empty */
+	p.key = &d->key;
 	p.mode = READ_ONCE(c->mode);
 	p.when = this_moment(c);
 	verdict = handle(&p);
@@ -99,22 +101,44 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 	case ANSWER_RESET:
 	case ANSWER_UNREACHABLE:
 	case ANSWER_TOO_BIG:
+	case ANSWER_ECHO:
+	case ANSWER_COOKIE:
 		return send_back(ctx);
 	default:
 		return is_pass(verdict) ? XDP_PASS : XDP_DROP;
 	}
 }
 
-SEC("xdp.frags")
-int fairlead(struct xdp_md *ctx)
+/* run is the whole program; hands_over says that there may be one for another family. */
+static __always_inline int run(struct xdp_md *ctx, bool hands_over)
 {
 	__u32 egress = 0;
-	int verdict = forward_fast(ctx, &egress);
+	int verdict = forward_fast(ctx, &egress, false);
 
-	if (unlikely(verdict == NEXT_STEP))
+	if (unlikely(verdict == NEXT_BUCKET))
+		verdict = forward_second(ctx, &egress);
+	if (unlikely(verdict >= NEXT_STEP)) {
+		if (hands_over)
+			hand_over(ctx);
 		verdict = handle_any(ctx, &egress);
+	}
 	count_verdict(verdict);
 	return act(ctx, verdict, egress);
 }
+
+SEC("xdp.frags")
+int PROGRAM(struct xdp_md *ctx)
+{
+	return run(ctx, false);
+}
+
+#ifndef IPV6
+/* fairlead_both takes fairlead's place where there is fairlead6: who may hand over enters slower. */
+SEC("xdp.frags")
+int fairlead_both(struct xdp_md *ctx)
+{
+	return run(ctx, true);
+}
+#endif
 
 char _license[] SEC("license") = "Dual MIT/GPL";

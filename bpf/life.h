@@ -128,11 +128,11 @@ __noinline int set_life(struct flow *f, __u64 found, __u64 twin)
 
 /* struct news is a packet's part in the life of a flow, as advance takes it. */
 struct news {
-	struct flow_key key;
 	struct stamp was; /* the entry's when it was found */
 	__u32 number; /* what the packet acknowledges, or is to be acknowledged */
-	__u8 flags;
-	__u8 pad[3];
+	__u8 proto;
+	__u8 flags; /* enum tcp_flag */
+	__u8 pad[2];
 };
 
 /*
@@ -154,7 +154,7 @@ __noinline __u64 step(const struct news *n, struct flow *f)
 		if (!same_entry(was, n->was))
 			return 0;
 		is = was;
-		is.life = next_life(n->key.proto, n->flags, proof, was.life);
+		is.life = next_life(n->proto, n->flags, proof, was.life);
 		if (is.life == was.life)
 			return 0;
 		if (swap_stamp(at, was, is))
@@ -174,14 +174,14 @@ static __always_inline void advance(const struct packet *p, const struct news *n
 
 	if (!is && !answer)
 		return;
-	twin = find_twin(&n->key, f, &ts);
+	twin = find_twin(p->key, f, &ts);
 	if (answer)
 		f->answer = n->number;
 	if (twin && answer)
 		twin->answer = n->number;
 	if (!is)
 		return;
-	f->idle = idle_of(p->control, n->key.proto, state_of(*(struct stamp *)&is));
+	f->idle = idle_of(p->control, n->proto, state_of(*(struct stamp *)&is));
 	if (twin && FAULT(28, true, false))
 		set_life(twin, word_of(ts), is);
 }

@@ -8,6 +8,16 @@
 
 #include "types.h"
 
+/*
+ * OWN is a map that each family has for itself, as its keys are addresses: IPv6's
+ * is called NAME6. All others are one for both.
+ */
+#ifdef IPV6
+#define OWN(name) name##6
+#else
+#define OWN(name) name
+#endif
+
 /* control: written by user space through mmap, read first by every packet. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -23,7 +33,7 @@ struct {
 	__type(key, struct listener);
 	__type(value, __u32);
 	__uint(max_entries, 16);
-} listeners SEC(".maps");
+} OWN(listeners) SEC(".maps");
 
 /*
  * vips: the addresses of services and backends -> enum address_use, for packets
@@ -31,10 +41,10 @@ struct {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, __be32);
+	__type(key, addr_t);
 	__type(value, __u32);
 	__uint(max_entries, 16);
-} vips SEC(".maps");
+} OWN(vips) SEC(".maps");
 
 /* services, backends: rows written by user space. Set at load. */
 struct {
@@ -64,7 +74,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, __be32);
+	__type(value, struct address);
 	__uint(max_entries, 1024);
 } snat SEC(".maps");
 
@@ -75,6 +85,14 @@ struct {
 	__type(value, __u64);
 	__uint(max_entries, 16);
 } turns SEC(".maps");
+
+/* syns: by row of services; never written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct syns);
+	__uint(max_entries, 16);
+} syns SEC(".maps");
 
 /* backend_counters: by row. Set at load, with backends. */
 struct {
@@ -107,7 +125,7 @@ struct {
 	__type(key, __u32);
 	__type(value, struct bucket);
 	__uint(max_entries, 256);
-} flows SEC(".maps");
+} OWN(flows) SEC(".maps");
 
 /* flow_shift is 64 - log2(buckets of flows). Set at load. */
 volatile const __u32 flow_shift = 56;
@@ -143,7 +161,7 @@ struct {
 	__type(key, struct client_prefix);
 	__type(value, __u32);
 	__uint(max_entries, 16);
-} clients SEC(".maps");
+} OWN(clients) SEC(".maps");
 
 /* sources: what networks of clients may still do, written by the datapath. */
 struct {
@@ -151,7 +169,7 @@ struct {
 	__type(key, struct source);
 	__type(value, struct credit);
 	__uint(max_entries, 65536);
-} sources SEC(".maps");
+} OWN(sources) SEC(".maps");
 
 /* fragments: what became of datagrams' first fragments, written by the datapath. */
 struct {
@@ -175,7 +193,7 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, __u32);
 	__uint(max_entries, 65536);
-} standby SEC(".maps");
+} OWN(standby) SEC(".maps");
 
 /* devices: ifindex -> interfaces that XDP may send out of, written by user space. */
 struct {

@@ -4,17 +4,18 @@
 
 #include "choose.h"
 #include "client.h"
+#include "cookie.h"
 #include "route.h"
 
 /* find_service returns the service that the packet is for, and its row. */
 static __always_inline struct service *find_service(const struct packet *p, __u32 *row)
 {
 	struct listener l = {
-		.addr = p->key.daddr,
-		.port = p->key.dport,
-		.proto = p->key.proto,
+		.addr = p->key->daddr,
+		.port = p->key->dport,
+		.proto = p->key->proto,
 	};
-	__u32 *found = bpf_map_lookup_elem(&listeners, &l);
+	__u32 *found = bpf_map_lookup_elem(&OWN(listeners), &l);
 	struct service *s;
 
 	if (!found)
@@ -24,12 +25,10 @@ static __always_inline struct service *find_service(const struct packet *p, __u3
 	return s && s->state != SERVICE_NONE ? s : NULL;
 }
 
-/* is_bad_source says that no honest client has this address. */
-static __always_inline bool is_bad_source(__be32 addr)
+/* is_no_client says that nobody who could be answered has sent this: the second is LAND. */
+static __always_inline bool is_no_client(const addr_t *from, const addr_t *to)
 {
-	__u32 first = bpf_ntohl(addr) >> 24;
-
-	return first == 0 || first == FAULT(41, 127, 0) || first >= FAULT(42, 224, 240);
+	return is_bad_source(from) || FAULT(150, same_addr(from, to), false);
 }
 
 /* admit is steps 1 to 7: may this packet make a flow of s at all? */
@@ -41,17 +40,19 @@ static __always_inline int admit(const struct packet *p, const struct service *s
 		return DROP_MALFORMED;
 	if (s->state == SERVICE_PROXY)
 		return PASS_PROXY;
-	if (p->key.proto == IPPROTO_TCP && !is_pure_syn(p))
-		return local ? PASS_NO_FLOW : DROP_NO_FLOW;
+	if (p->key->proto == IPPROTO_TCP && !is_pure_syn(p))
+		return stray(p, s, row);
 	if (p->mode == FAULT(43, MODE_DRAINING, MODE_OFF) && local)
 		return PASS_DRAINING;
-	if (p->key.proto == IPPROTO_UDP && FAULT(44, true, false) &&
-	    bpf_map_lookup_elem(&standby, &p->key) &&
+	if (p->key->proto == IPPROTO_UDP && FAULT(44, true, false) &&
+	    bpf_map_lookup_elem(&OWN(standby), p->key) &&
 	    silence(p->control) <= FAULT(54, STANDBY_LEASE, STANDBY_LEASE * 1000000))
 		return PASS_STANDBY;
 	if (p->ttl <= 1)
 		return DROP_TTL;
-	return is_bad_source(p->key.saddr) ? DROP_SOURCE : may_enter(p, s, row);
+	if (is_no_client(&p->key->saddr, &p->key->daddr))
+		return DROP_SOURCE;
+	return may_enter(p, s, row);
 }
 
 /* open_flow makes a flow for the packet, if it is for a service, and forwards it. */
@@ -74,5 +75,10 @@ static __noinline int open_flow(struct packet *p)
 		return DROP_SOURCE;
 	if (way != WAY_FOUND)
 		return DROP_NO_ROUTE;
+	if (s->flags & SERVICE_COOKIES) {
+		v = shield(p, s, row, d);
+		if (v != NEXT_STEP)
+			return v;
+	}
 	return choose(p, s, row, d);
 }

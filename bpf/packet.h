@@ -25,9 +25,10 @@
 /* A step that has not decided the packet's verdict says what comes next. */
 enum {
 	NEXT_STEP = VERDICT_MAX, /* the step after it */
+	NEXT_BUCKET, /* look into the flow table's other one */
 	NEXT_OPEN, /* rule 3: make a flow */
 	NEXT_ICMP, /* rule 9 */
-	NEXT_FRAGMENT, /* rule 11: a later one */
+	NEXT_LATER, /* rule 12: a later fragment */
 	NEXT_WINNER, /* another CPU was first with the same flow */
 };
 
@@ -42,25 +43,65 @@ struct packet {
 	struct xdp_md *ctx;
 	const struct control *control;
 	struct moment when;
-	struct flow_key key;
+	struct flow_key *key;
 	struct stamp stamp; /* of the entry at key, when it was found */
 	__u32 egress; /* interface, once it is known */
-	__be16 id; /* IP's */
+	__be32 id; /* IP's, of a datagram that comes in fragments */
+	__u32 total; /* IP total length */
+	__u32 rest; /* what of it follows the IP and extension headers */
+	__u16 l4; /* where that is, seen from the IP header; of IPv6 only */
+	__u8 proto; /* and what it is */
 	__u8 mode; /* control's */
 	bool first; /* a fragment, with ports */
-	__u16 total; /* IP total length */
-	__u16 rest; /* what of it follows the IP header */
+	bool later; /* a fragment, without */
 	__u8 ttl;
 	__u8 tos;
 	__u8 flags; /* enum tcp_flag; 0 of a bad header and of UDP */
 	bool bad; /* rule 1.4 */
 };
 
+/* has_ports says that a protocol is TCP or UDP. */
+static __always_inline bool has_ports(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP;
+}
+
 /* is_pass says that a verdict leaves the packet to the host's stack. */
 static __always_inline bool is_pass(__u32 verdict)
 {
-	return verdict <= PASS_STANDBY;
+	return verdict <= PASS_STANDBY || verdict == PASS_COOKIE;
 }
+
+static __always_inline bool is_tag(__be16 type)
+{
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
+
+/* type_after_tags returns where the type of what a frame holds is, after up to two VLAN tags. */
+static __always_inline __be16 *type_after_tags(void *data, const void *end)
+{
+	__be16 *type = data + 12;
+
+	for (int tags = 0; tags < 2; tags++) {
+		if ((void *)(type + 1) > end)
+			return NULL;
+		if (!is_tag(*type))
+			break;
+		type += 2;
+	}
+	return (void *)(type + 1) > end ? NULL : type;
+}
+
+/* write_proto writes the protocol of a key, and the padding after it. */
+static __always_inline void write_proto(struct flow_key *key, __u8 proto)
+{
+	*(__u32 *)&key->proto = proto;
+}
+
+_Static_assert(offsetof(struct flow_key, proto) % 4 == 0 &&
+		       sizeof(struct flow_key) == offsetof(struct flow_key, proto) + 4 &&
+		       __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	       "write_proto writes the protocol and the padding as one word");
 
 /* is_pure_syn says that the packet asks for a new connection and for nothing else. */
 static __always_inline bool is_pure_syn(const struct packet *p)

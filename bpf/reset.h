@@ -4,7 +4,7 @@
 
 #include "answer.h"
 
-#define RESET_LEN (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct tcphdr))
+#define RESET_LEN (ETH_HLEN + sizeof(ip_header_t) + sizeof(struct tcphdr))
 
 /* reset_of returns the TCP header that resets the sender of tcp (RFC 9293, 3.10.7.1). */
 static __always_inline struct tcphdr reset_of(const struct packet *p, const struct tcphdr *tcp)
@@ -15,7 +15,8 @@ static __always_inline struct tcphdr reset_of(const struct packet *p, const stru
 		.doff = sizeof(reset) / 4,
 		.rst = 1,
 	};
-	__u32 rest = FAULT(24, p->rest, bpf_xdp_get_buff_len(p->ctx) - ETH_HLEN - 20);
+	__u32 rest =
+		FAULT(24, p->rest, bpf_xdp_get_buff_len(p->ctx) - ETH_HLEN - sizeof(ip_header_t));
 
 	if (tcp->ack) {
 		reset.seq = FAULT(25, tcp->ack_seq, tcp->seq);
@@ -35,22 +36,25 @@ static __always_inline struct tcphdr reset_of(const struct packet *p, const stru
 static __noinline int answer_reset(const struct packet *p)
 {
 	struct ethhdr *eth = (void *)(long)p->ctx->data;
-	struct tcphdr *tcp = (void *)eth + ETH_HLEN + sizeof(struct iphdr);
+	ip_header_t *ip = (void *)(eth + 1);
+	struct tcphdr *tcp = at_l4(p, ip);
 	struct tcphdr reset;
 	__u32 sum;
 
-	if ((void *)(tcp + 1) > (void *)(long)p->ctx->data_end || !may_answer(p))
+	if ((void *)(ip + 1) > (void *)(long)p->ctx->data_end ||
+	    (void *)(tcp + 1) > (void *)(long)p->ctx->data_end || !may_answer(p))
 		return DROP_REPLY_LIMIT;
 	reset = reset_of(p, tcp);
 	if (!resize(p->ctx, RESET_LEN))
 		return DROP_REPLY_LIMIT;
 	eth = (void *)(long)p->ctx->data;
-	tcp = (void *)eth + ETH_HLEN + sizeof(struct iphdr);
+	tcp = (void *)eth + ETH_HLEN + sizeof(ip_header_t);
 	if ((void *)(tcp + 1) > (void *)(long)p->ctx->data_end)
 		return DROP_REPLY_LIMIT;
 	turn_round(p, eth, IPPROTO_TCP, RESET_LEN);
-	sum = csum_words(&p->key.saddr, 4, bpf_htons(IPPROTO_TCP) + bpf_htons(sizeof(reset)));
-	reset.check = ~fold(csum_words(&reset, sizeof(reset) / 2, sum));
+	sum = csum_add(&p->key->saddr, 2 * sizeof(addr_t),
+		       bpf_htons(IPPROTO_TCP) + bpf_htons(sizeof(reset)));
+	reset.check = ~fold(csum_add(&reset, sizeof(reset), sum));
 	*tcp = reset;
 	return ANSWER_RESET;
 }

@@ -7,9 +7,7 @@
  */
 #pragma once
 
-#include "packet.h"
-
-#define AF_INET 2
+#include "family.h"
 
 enum way {
 	WAY_FOUND = 0,
@@ -22,20 +20,19 @@ enum way {
 #define MTU_UNKNOWN 0xffff
 
 /* find_way looks up how a packet gets from one address to another, as if it came in as p did. */
-static __noinline enum way find_way(const struct packet *p, __be32 from, __be32 to, struct hop *hop)
+static __noinline enum way find_way(const struct packet *p, const addr_t *from, const addr_t *to,
+				    struct hop *hop)
 {
 	struct bpf_fib_lookup fib = {
-		.family = AF_INET,
-		.l4_protocol = p->key.proto,
+		.family = AF_OWN,
+		.l4_protocol = p->key->proto,
 		.tot_len = 1, /* asks for the MTU, which takes its place */
-		.tos = p->tos,
 		.ifindex = p->ctx->ingress_ifindex,
-		.ipv4_src = from,
-		.ipv4_dst = to,
 	};
 	struct device *device;
 	__u32 ifindex;
 
+	set_ends(&fib, from, to, p->tos);
 	switch (env_fib(p->ctx, &fib)) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		break;
@@ -84,6 +81,6 @@ static __always_inline enum way way_back(const struct packet *p, struct hop *hop
 	enum way way;
 
 	way_it_came(p, hop);
-	way = find_way(p, p->key.daddr, p->key.saddr, hop);
+	way = find_way(p, &p->key->daddr, &p->key->saddr, hop);
 	return way == WAY_NO_NEIGHBOUR || way == WAY_NO_DEVICE ? WAY_FOUND : way;
 }

@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "packet.h"
+#include "family.h"
 
 #define EAGAIN 11
 #define EEXIST 17
@@ -42,11 +42,9 @@ struct spot {
 	__u16 tag;
 };
 
-/* hash_key returns the hash of a key, given as the two u64 that it is in memory. */
-static __always_inline __u64 hash_key(const struct control *c, __u64 addrs, __u64 rest)
+/* hash_of returns the hash of a key whose sum is g. */
+static __always_inline __u64 hash_of(const struct control *c, __u64 g)
 {
-	__u64 g = addrs * c->hash_a + rest * c->hash_b;
-
 	return (g ^ FAULT(88, g >> 32, 0)) * c->hash_b;
 }
 
@@ -55,19 +53,8 @@ static __always_inline __u16 tag_of(__u64 hash)
 	return hash >> FAULT(55, 16, 17);
 }
 
-static __always_inline __u64 addrs_of(const struct flow_key *k)
+static __always_inline struct spot spot_at(__u64 hash)
 {
-	return k->saddr | (__u64)k->daddr << 32;
-}
-
-static __always_inline __u64 rest_of(const struct flow_key *k)
-{
-	return k->sport | (__u64)k->dport << 16 | (__u64)k->proto << 32;
-}
-
-static __always_inline struct spot spot_of(const struct control *c, const struct flow_key *k)
-{
-	__u64 hash = hash_key(c, addrs_of(k), rest_of(k));
 	__u32 mask = (1ULL << (64 - flow_shift)) - 1;
 	struct spot s = {.first = hash >> flow_shift, .tag = tag_of(hash)};
 
@@ -75,10 +62,15 @@ static __always_inline struct spot spot_of(const struct control *c, const struct
 	return s;
 }
 
+static __always_inline struct spot spot_of(const struct control *c, const struct flow_key *k)
+{
+	return spot_at(hash_of(c, sum_key(c, k)));
+}
+
 static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
 {
-	return a->saddr == b->saddr && a->daddr == b->daddr && a->sport == b->sport &&
-	       a->dport == b->dport && a->proto == b->proto;
+	return same_addr(&a->saddr, &b->saddr) && same_addr(&a->daddr, &b->daddr) &&
+	       a->sport == b->sport && a->dport == b->dport && a->proto == b->proto;
 }
 
 static __always_inline __u64 word_of(struct stamp s)
@@ -140,7 +132,7 @@ static __always_inline struct stamp *stamp_at(const struct flow *f)
 {
 	__u32 place = f->place & (BUCKET_PLACES - 1);
 	__u32 at = f->bucket;
-	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+	struct bucket *b = bpf_map_lookup_elem(&OWN(flows), &at);
 
 	if (!b)
 		return NULL; /* unreachable */
@@ -158,7 +150,7 @@ static __always_inline struct stamp *stamp_at(const struct flow *f)
 static __always_inline long match(const struct flow_key *key, __u32 at, __u16 tag,
 				  struct stamp *was)
 {
-	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+	struct bucket *b = bpf_map_lookup_elem(&OWN(flows), &at);
 
 	if (!b)
 		return NOWHERE; /* unreachable */
@@ -199,7 +191,7 @@ static __always_inline struct flow *find(const struct flow_key *key, struct stam
 	long found = locate(key, was);
 	__u32 place = found & (BUCKET_PLACES - 1);
 	__u32 at = (__u64)found / BUCKET_PLACES;
-	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+	struct bucket *b = bpf_map_lookup_elem(&OWN(flows), &at);
 
 	if (found == NOWHERE || !b)
 		return NULL;
@@ -275,7 +267,7 @@ static __always_inline __u64 score_of(const struct moment *m, struct stamp stamp
  */
 __noinline int consider(struct search *s, __u32 at)
 {
-	struct bucket *b = bpf_map_lookup_elem(&flows, &at);
+	struct bucket *b = bpf_map_lookup_elem(&OWN(flows), &at);
 
 	if (!s || !b)
 		return 0; /* unreachable */
@@ -320,7 +312,7 @@ static __always_inline int take(struct flow *e, struct stamp stamp, struct searc
 		return -EEXIST;
 	if (s->score == WORTHLESS)
 		return -ENOSPC;
-	b = bpf_map_lookup_elem(&flows, &s->bucket);
+	b = bpf_map_lookup_elem(&OWN(flows), &s->bucket);
 	if (!b)
 		return -ENOSPC; /* unreachable */
 	place = s->place & (BUCKET_PLACES - 1);

@@ -50,19 +50,39 @@ struct control {
 	__u32 epoch; /* a flow checked under another epoch is checked again */
 	__u32 hz; /* ticks in a second, never 0 while mode is not MODE_OFF */
 	__u32 idle[IDLE_MAX]; /* ticks of silence that a flow survives */
-	__u32 reply_limit; /* resets and ICMP errors per second and CPU */
+	__u32 reply_limit; /* answers per second and CPU */
 	__u16 snat_port; /* first source port of SERVICE_FULL_NAT */
 	__u16 snat_ports; /* how many there are */
 	__u32 pad;
 	__u64 heartbeat; /* CLOCK_MONOTONIC ns of the agent's last sign of life */
 	__u64 loss_after; /* ns without heartbeat after which all backends count as up; 0: never */
 	__u64 hash_a; /* odd and random: where a key stands in the flow table */
-	__u64 hash_b; /* another one; both are the table's as long as it lives */
+	__u64 hash_b; /* another one; all are the tables' as long as they live */
+	__u64 hash_c; /* IPv6's keys are longer */
+	__u64 hash_d;
+	__u64 hash_e;
 };
+
+/* struct address is one of either family; IPv4's are written as ::ffff:a.b.c.d. */
+struct address {
+	__be32 word[4];
+};
+
+/*
+ * An addr_t is an address of the family that a program is for: IPv4 and IPv6
+ * have one each, from one text. See family.h.
+ */
+#ifdef IPV6
+typedef struct address addr_t;
+#define AF_OWN 10
+#else
+typedef __be32 addr_t;
+#define AF_OWN 2
+#endif
 
 /* struct listener names one address, port and protocol that clients connect to. */
 struct listener {
-	__be32 addr;
+	addr_t addr;
 	__be16 port;
 	__u8 proto; /* IPPROTO_TCP or IPPROTO_UDP */
 	__u8 pad;
@@ -86,31 +106,33 @@ enum service_flag {
 	SERVICE_LISTED = 4, /* clients says who may make flows */
 	SERVICE_LIMITED = 8, /* each network of clients may make so many flows a second */
 	SERVICE_FULL_NAT = 16, /* backends see an address of ours instead of the client's */
+	SERVICE_COOKIES = 32, /* above a rate SYNs are answered with cookies */
 };
 
 /* struct service is a row of the services map. addr to proto are for people. */
 struct service {
 	__u64 slots; /* run of the slots map: offset << 32 | length */
 	__u64 slots_all; /* the same as if every backend were up */
+	struct address addr;
+	struct address
+		limit_mask; /* which part of a client's address is its network; IPv4's: word[3] */
 	__u32 gen; /* grows with each new owner of the row */
-	__be32 addr;
 	__be16 port;
 	__be16 last_port;
 	__u8 proto;
 	__u8 state; /* enum service_state */
 	__u8 flags; /* enum service_flag */
 	__u8 pad;
-	__be32 limit_mask; /* which part of a client's address is its network */
 	__u32 limit_rate; /* flows per second */
 	__u32 limit_burst; /* flows at once */
-	__u32 room; /* always zero */
+	__u32 cookie_above; /* SYNs per second */
 };
 
 /* struct client_prefix is a key of the clients map: a service's row and a network. */
 struct client_prefix {
 	__u32 len; /* 32, for the row, and the network's */
 	__u32 service;
-	__be32 addr;
+	addr_t addr;
 };
 
 /* enum client_rule is the value of the clients map. */
@@ -122,13 +144,22 @@ enum client_rule {
 /* struct source names a network of clients of a service. */
 struct source {
 	__u32 service;
-	__be32 net;
+	addr_t net;
 };
 
 /* struct credit is what a network may still do, in one aligned u64. */
 struct credit {
 	__u32 tick; /* when that was */
 	__u32 left; /* flows * hz */
+};
+
+/* SYNS_HOT says that the second before had too many; a count with it is more than any other. */
+#define SYNS_HOT 0x80000000
+
+/* struct syns counts SYNs that would make flows of a service, in one aligned u64. */
+struct syns {
+	__u32 second; /* tick / hz */
+	__u32 count; /* in that second, and SYNS_HOT */
 };
 
 enum backend_state {
@@ -139,7 +170,7 @@ enum backend_state {
 
 /* struct backend is a row of the backends map: one backend of one service. */
 struct backend {
-	__be32 addr;
+	struct address addr;
 	__be16 port; /* 0: the port that the client asked for */
 	__u8 state; /* enum backend_state */
 	__u8 pad;
@@ -165,8 +196,8 @@ struct counters {
 
 /* struct flow_key is a packet's own 5-tuple. */
 struct flow_key {
-	__be32 saddr;
-	__be32 daddr;
+	addr_t saddr;
+	addr_t daddr;
 	__be16 sport;
 	__be16 dport;
 	__u8 proto;
@@ -199,13 +230,13 @@ struct flow {
 	struct flow_key key; /* the tuple that they arrive with */
 	__u32 checked; /* tick of the last check */
 	__u32 epoch; /* control's at that time */
-	__be32 saddr; /* the tuple that they leave with */
-	__be32 daddr;
+	addr_t saddr; /* the tuple that they leave with */
+	addr_t daddr;
 	__be16 sport;
 	__be16 dport;
 	struct hop hop;
 	__u16 l4_delta; /* what translation adds to the TCP or UDP checksum */
-	__u16 ip_delta; /* the same for the IP header, TTL included */
+	__u16 ip_delta; /* the same for the IP header, TTL included; IPv6's has no checksum */
 	__u32 service;
 	__u32 service_gen;
 	__u32 backend;
@@ -276,18 +307,22 @@ struct draft {
 	struct flow forward;
 	struct flow twin;
 	struct search search;
+	struct flow_key key; /* the packet's */
 	struct flow_key to; /* the tuple to leave with */
+	struct flow_key at; /* where a twin is looked for */
 	struct hop back; /* the way to the client */
 	__u32 flags; /* enum service_flag */
+	__u32 syn[15]; /* a TCP header, options included */
+	__u32 pad;
 };
 
 /* struct fragment names a datagram that comes in fragments: a key of fragments. */
 struct fragment {
-	__be32 saddr;
-	__be32 daddr;
-	__be16 id;
+	struct address saddr;
+	struct address daddr;
+	__be32 id; /* IPv4's has 16 bits */
 	__u8 proto;
-	__u8 pad;
+	__u8 pad[3];
 };
 
 /* struct fate is what became of a datagram's first fragment. */
@@ -342,7 +377,7 @@ enum verdict {
 	ANSWER_UNREACHABLE, /* answered with ICMP port unreachable */
 	DROP_MALFORMED, /* of a flow or service: lengths that contradict each other */
 	DROP_TTL, /* TTL used up */
-	DROP_SOURCE, /* source is local, loopback, multicast, broadcast or zero */
+	DROP_SOURCE, /* source is local, loopback, multicast, broadcast, zero or the destination */
 	DROP_NO_ROUTE,
 	DROP_NO_NEIGHBOUR, /* next hop's MAC address is not known */
 	DROP_DEVICE, /* the way out is a device that XDP cannot use */
@@ -357,6 +392,10 @@ enum verdict {
 	DROP_DENIED, /* the service's lists of clients do not allow the source */
 	DROP_SOURCE_LIMIT, /* the source's network makes too many flows */
 	ANSWER_TOO_BIG, /* answered with ICMP fragmentation needed */
+	ANSWER_ECHO, /* a ping, answered */
+	PASS_COOKIE, /* brings a cookie back, or lets the stack make one of its own */
+	ANSWER_COOKIE, /* answered with a SYN cookie */
+	DROP_COOKIE, /* TCP without SYN, flow and cookie while SYNs are answered with cookies */
 	HOLD_FRAGMENT, /* given to the agent until its first fragment comes */
 	DROP_FRAGMENT, /* its first was dropped, or has not come and nobody holds it */
 	VERDICT_MAX, /* number of verdicts; not a verdict */

@@ -1,40 +1,36 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* unreachable.h - ICMP destination unreachable (RFC 792, RFC 1191) as an answer: rule 5. */
+/* unreachable.h - ICMP errors (RFC 792, RFC 1191, RFC 4443) as answers: rule 5. */
 #pragma once
 
 #include "answer.h"
 
-#define QUOTE_LEN (sizeof(struct iphdr) + 8) /* of the packet */
-#define UNREACHABLE_LEN (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct icmp_error) + QUOTE_LEN)
+#define QUOTE_LEN (sizeof(ip_header_t) + 8) /* of the packet */
+#define UNREACHABLE_LEN (ETH_HLEN + sizeof(ip_header_t) + sizeof(struct icmp_error) + QUOTE_LEN)
 
-#define ICMP_DEST_UNREACH 3
-#define ICMP_PORT_UNREACH 3
-#define ICMP_FRAG_NEEDED 4
-
-/* struct icmp_error is linux/icmp.h's icmphdr, which comes with half of libc. */
+/* struct icmp_error is the header of an error. */
 struct icmp_error {
 	__u8 type;
 	__u8 code;
 	__sum16 checksum;
-	__be16 unused;
-	__be16 mtu; /* of ICMP_FRAG_NEEDED */
+	__be32 mtu; /* of what is too big, else 0 */
 };
 
-#define GROWTH ((int)(sizeof(struct iphdr) + sizeof(struct icmp_error)))
+#define GROWTH ((int)(sizeof(ip_header_t) + sizeof(struct icmp_error)))
 
 /*
- * answer_unreachable answers with ICMP destination unreachable, and returns
- * false if it cannot or must not. The new headers go in front of the packet's,
- * where there is always room; behind it there may be none.
+ * answer_icmp answers with an ICMP error, and returns false if it cannot or must
+ * not. The new headers go in front of the packet's, where there is always room;
+ * behind it there may be none.
  */
-static __noinline bool answer_unreachable(const struct packet *p, __u8 code, __u16 mtu)
+static __noinline bool answer_icmp(const struct packet *p, __u8 type, __u8 code, __u16 mtu)
 {
 	struct ethhdr *eth = (void *)(long)p->ctx->data;
-	struct icmp_error icmp = {.type = ICMP_DEST_UNREACH, .code = code, .mtu = bpf_htons(mtu)};
+	struct icmp_error icmp = {.type = type, .code = code, .mtu = bpf_htonl(mtu)};
 	struct icmp_error *to;
 	struct ethhdr old;
+	__u32 sum;
 
-	if ((void *)(eth + 1) > (void *)(long)p->ctx->data_end || !may_answer(p))
+	if ((void *)(eth + 1) > (void *)(long)p->ctx->data_end || is_extended(p) || !may_answer(p))
 		return false;
 	old = *eth;
 	if (bpf_xdp_adjust_head(p->ctx, -GROWTH) || !resize(p->ctx, UNREACHABLE_LEN))
@@ -43,10 +39,11 @@ static __noinline bool answer_unreachable(const struct packet *p, __u8 code, __u
 	if ((void *)eth + UNREACHABLE_LEN > (void *)(long)p->ctx->data_end)
 		return false;
 	*eth = old;
-	turn_round(p, eth, IPPROTO_ICMP, UNREACHABLE_LEN);
-	to = (void *)(eth + 1) + sizeof(struct iphdr);
-	icmp.checksum =
-		~fold(csum_words(to + 1, QUOTE_LEN / 2, csum_words(&icmp, sizeof(icmp) / 2, 0)));
+	turn_round(p, eth, IPPROTO_OWN_ICMP, UNREACHABLE_LEN);
+	to = (void *)(eth + 1) + sizeof(ip_header_t);
+	sum = icmp_pseudo(p, sizeof(icmp) + QUOTE_LEN);
+	sum = csum_add(&icmp, sizeof(icmp), sum);
+	icmp.checksum = ~fold(csum_add(to + 1, QUOTE_LEN, sum));
 	*to = icmp;
 	return true;
 }

@@ -34,11 +34,7 @@ func (l *Lock) Attach(ctx context.Context, o Options) (*Instance, Report, error)
 	if err != nil {
 		return nil, r, err
 	}
-	spec, err := l.spec()
-	if err != nil {
-		return nil, r, err
-	}
-	i, err := open(l.dir, spec)
+	i, err := open(l.dir, l.spec, l.spec6)
 	if err != nil {
 		return nil, r, err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -293,21 +294,23 @@ func rename(from, to string) error {
 }
 
 func TestEveryMapOfTheObjectHasItsPlace(t *testing.T) {
-	spec, err := LoadLB()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// What every program has for itself: no other one needs to find it.
-	for _, name := range []string{".rodata", LBMapDrafts} {
-		delete(spec.Maps, name)
-	}
-	for name := range spec.Maps {
-		if !slices.ContainsFunc(places, func(p place) bool { return p.name == name }) {
-			t.Errorf("map %s has no place: it could not be pinned", name)
+	for _, load := range []func() (*ebpf.CollectionSpec, error){LoadLB, LoadLB6} {
+		spec, err := load()
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	delete(spec.Variables, LBVarFlowShift)
-	if len(spec.Variables) != 0 {
-		t.Errorf("the object has the global variables %v, which upgrades do not compare", spec.Variables)
+		// What every program has for itself: no other one needs to find it.
+		for _, name := range []string{".rodata", LBMapDrafts, LBMapFamilies} {
+			delete(spec.Maps, name)
+		}
+		for name := range spec.Maps {
+			if !slices.ContainsFunc(places, func(p place) bool { return p.name == name }) {
+				t.Errorf("map %s has no place: it could not be pinned", name)
+			}
+		}
+		delete(spec.Variables, LBVarFlowShift)
+		if len(spec.Variables) != 0 {
+			t.Errorf("the object has the global variables %v, which upgrades do not compare", spec.Variables)
+		}
 	}
 }

@@ -23,59 +23,93 @@ type build struct {
 	plan plan
 	maps *Maps
 	prog *ebpf.Program
+	// Only with IPv6: its program, and the map that prog finds it by. That is
+	// never another instance's: each hands over to its own program.
+	prog6    *ebpf.Program
+	families *ebpf.Map
 }
 
 // build makes the maps that the old instance does not have as they are needed,
 // and loads the program against them all.
 func (l *Lock) build(o Options, old *Instance) (*build, error) {
-	object, err := l.spec()
+	objects, err := readObjects(l.spec, l.spec6, o.Sizes.Flows6 > 0)
 	if err != nil {
 		return nil, err
 	}
-	specs := mapSpecs(object, o.Sizes)
+	specs := mapSpecs(objects, o.Sizes)
 	want := map[string]shape{}
 	for name, s := range specs {
 		want[name] = shapeOfSpec(s)
 	}
 	b := &build{lock: l, old: old.maps, plan: planMaps(want, old.maps.shapes(), o.ResizeFlows), maps: &Maps{}}
-	if err := b.load(object, specs); err != nil {
+	if err := b.load(objects, specs); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, nil
 }
 
-func (b *build) load(object *ebpf.CollectionSpec, specs map[string]*ebpf.MapSpec) error {
-	replacements := map[string]*ebpf.Map{}
+func (b *build) load(o objects, specs map[string]*ebpf.MapSpec) error {
 	for _, p := range places {
 		spec := specs[p.name]
+		if spec == nil {
+			continue
+		}
 		spec.MaxEntries = b.plan.entries[p.name]
 		m, err := b.mapOf(p, spec)
 		if err != nil {
 			return fmt.Errorf("make map %s with %d entries: %w", p.name, spec.MaxEntries, err)
 		}
 		*p.field(b.maps) = m
-		if object.Maps[p.name] != nil {
-			replacements[p.name] = m
-		}
 	}
-	if err := setFlowShift(object, b.maps.Flows); err != nil {
-		return fmt.Errorf("load program: %w", err)
+	name := LBProgFairlead
+	if o.ipv6 != nil {
+		name = LBProgFairleadBoth
 	}
-	// Links refuse a program whose attach type differs from their own, and
-	// not every version of the library fills it in.
-	object.Programs[LBProgFairlead].AttachType = ebpf.AttachXDP
-	loaded, err := ebpf.NewCollectionWithOptions(object, ebpf.CollectionOptions{MapReplacements: replacements})
+	loaded, err := b.loadProgram(o.ipv4, name, b.maps.Flows)
 	if err != nil {
 		return fmt.Errorf("load program: %w", err)
 	}
 	defer loaded.Close()
-	b.prog = loaded.DetachProgram(LBProgFairlead)
+	b.prog = loaded.DetachProgram(name)
+	if o.ipv6 != nil {
+		b.families = loaded.DetachMap(LBMapFamilies)
+		if err := b.loadIPv6(o.ipv6); err != nil {
+			return fmt.Errorf("load program of IPv6: %w", err)
+		}
+	}
 	return b.maps.view()
 }
 
-// setFlowShift tells the program how large its flow table is.
-func setFlowShift(object *ebpf.CollectionSpec, flows *ebpf.Map) error {
-	return object.Variables[LBVarFlowShift].Set(uint32(64 - bits.TrailingZeros32(flows.MaxEntries())))
+// loadIPv6 loads the program of IPv6 and puts it where the other one looks for it.
+func (b *build) loadIPv6(object *ebpf.CollectionSpec) error {
+	loaded, err := b.loadProgram(object, LB6ProgFairlead6, b.maps.Flows6)
+	if err != nil {
+		return err
+	}
+	defer loaded.Close()
+	b.prog6 = loaded.DetachProgram(LB6ProgFairlead6)
+	return b.families.Put(uint32(0), b.prog6)
+}
+
+// loadProgram loads one program of an object against the maps, and tells it how large its flow
+// table is.
+func (b *build) loadProgram(object *ebpf.CollectionSpec, name string, flows *ebpf.Map) (*ebpf.Collection, error) {
+	replacements := map[string]*ebpf.Map{}
+	for _, p := range places {
+		if spec, m := object.Maps[p.name], *p.field(b.maps); spec != nil && m != nil {
+			spec.MaxEntries = m.MaxEntries() // another object may have the specification that was sized
+			replacements[p.name] = m
+		}
+	}
+	if err := object.Variables[LBVarFlowShift].Set(uint32(64 - bits.TrailingZeros32(flows.MaxEntries()))); err != nil {
+		return nil, err
+	}
+	// Links refuse a program whose attach type differs from their own, and
+	// not every version of the library fills it in.
+	prog := object.Programs[name]
+	prog.AttachType = ebpf.AttachXDP
+	object.Programs = map[string]*ebpf.ProgramSpec{name: prog}
+	return ebpf.NewCollectionWithOptions(object, ebpf.CollectionOptions{MapReplacements: replacements})
 }
 
 func (b *build) mapOf(p place, spec *ebpf.MapSpec) (*ebpf.Map, error) {
@@ -98,7 +132,11 @@ func (b *build) pin(fill func(*Maps) error) error {
 		return err
 	}
 	for _, p := range places {
-		if err := (*p.field(b.maps)).Pin(filepath.Join(b.lock.next(), p.name)); err != nil {
+		m := *p.field(b.maps)
+		if m == nil {
+			continue
+		}
+		if err := m.Pin(filepath.Join(b.lock.next(), p.name)); err != nil {
 			return fmt.Errorf("pin map %s: %w", p.name, err)
 		}
 	}
@@ -107,6 +145,15 @@ func (b *build) pin(fill func(*Maps) error) error {
 	}
 	if err := b.prog.Pin(filepath.Join(b.lock.next(), programPin)); err != nil {
 		return fmt.Errorf("pin program: %w", err)
+	}
+	if b.prog6 != nil {
+		// The kernel empties families when nobody has it open and nothing pins it.
+		if err := errors.Join(
+			b.prog6.Pin(filepath.Join(b.lock.next(), program6Pin)),
+			b.families.Pin(filepath.Join(b.lock.next(), LBMapFamilies)),
+		); err != nil {
+			return fmt.Errorf("pin program of IPv6: %w", err)
+		}
 	}
 	return b.lock.step("pinned program")
 }
@@ -167,8 +214,5 @@ func (b *build) keepJournal() error {
 
 func (b *build) close() error {
 	err := b.maps.close()
-	if b.prog != nil {
-		err = errors.Join(err, b.prog.Close())
-	}
-	return err
+	return errors.Join(err, b.prog.Close(), b.prog6.Close(), b.families.Close())
 }

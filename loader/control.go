@@ -183,7 +183,7 @@ func (v *ControlView) init() error {
 		return err
 	}
 	v.store(&v.c.Hz, hz)
-	for _, hash := range []*uint64{&v.c.HashA, &v.c.HashB} {
+	for _, hash := range []*uint64{&v.c.HashA, &v.c.HashB, &v.c.HashC, &v.c.HashD, &v.c.HashE} {
 		var random [8]byte
 		_, _ = rand.Read(random[:]) // never fails
 		atomic.StoreUint64(hash, binary.NativeEndian.Uint64(random[:])|1)

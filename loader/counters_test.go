@@ -20,7 +20,7 @@ func newCounters(t *testing.T, rows ...uint32) *Maps {
 	if err != nil {
 		t.Fatal(err)
 	}
-	specs := mapSpecs(spec, Sizes{})
+	specs := mapSpecs(objects{ipv4: spec}, Sizes{})
 	m := &Maps{}
 	for _, p := range places {
 		if !p.counts && p.name != LBMapServices && p.name != LBMapBackends {

@@ -10,44 +10,84 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A FlowTable is the flow table in memory; docs/datapath.md, rule 8, says how it
-// is made. It is safe for concurrent use until it is closed.
-type FlowTable struct {
+// A FlowTable is a flow table in memory, or those of both families;
+// docs/datapath.md, rule 8, says how it is made. It is safe for concurrent use
+// until it is closed.
+type FlowTable struct{ parts []tablePart }
+
+// A tablePart is the table of one family.
+type tablePart struct {
 	memory  []byte
-	buckets []LBBucket
+	buckets int
+	size    uintptr // of a bucket, in bytes
 }
 
-// OpenFlowTable maps the memory of a flow table, and of nothing else: a map of
+// OpenFlowTable maps the memory of flow tables, and of nothing else: a map of
 // another shape is refused. The caller closes the table.
-func OpenFlowTable(flows *ebpf.Map) (*FlowTable, error) {
-	if flows.Type() != ebpf.Array || flows.ValueSize() != uint32(unsafe.Sizeof(LBBucket{})) {
-		return nil, fmt.Errorf("map memory of flows: %v of %d bytes is no flow table", flows.Type(), flows.ValueSize())
+func OpenFlowTable(tables ...*ebpf.Map) (*FlowTable, error) {
+	t := &FlowTable{}
+	for _, m := range tables {
+		p, err := openPart(m)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("map memory of flows: %w", err), t.Close())
+		}
+		t.parts = append(t.parts, p)
 	}
-	n := int(flows.MaxEntries())
-	memory, err := mapMemory(flows, n*int(unsafe.Sizeof(LBBucket{})))
-	if err != nil {
-		return nil, fmt.Errorf("map memory of flows: %w", err)
-	}
-	return &FlowTable{memory, unsafe.Slice((*LBBucket)(unsafe.Pointer(&memory[0])), n)}, nil
+	return t, nil
 }
 
-// FlowTable maps the memory of the flow table, which takes a millisecond for
-// each 20 MB or so. The caller closes it.
-func (m *Maps) FlowTable() (*FlowTable, error) { return OpenFlowTable(m.Flows) }
+func openPart(m *ebpf.Map) (p tablePart, err error) {
+	p.size, p.buckets = uintptr(m.ValueSize()), int(m.MaxEntries())
+	if m.Type() != ebpf.Array || p.size != unsafe.Sizeof(LBBucket{}) && !p.ipv6() {
+		return p, fmt.Errorf("%v of %d bytes is no flow table", m.Type(), p.size)
+	}
+	p.memory, err = mapMemory(m, p.buckets*int(p.size))
+	return p, err
+}
 
-// FlowRoom returns how many flows the table is made for: each takes two
+func (p *tablePart) ipv6() bool { return p.size == unsafe.Sizeof(LB6Bucket{}) }
+
+// FlowTable maps the memory of the flow tables, which takes a millisecond for
+// each 20 MB or so. The caller closes it.
+func (m *Maps) FlowTable() (*FlowTable, error) {
+	if m.Flows6 != nil {
+		return OpenFlowTable(m.Flows, m.Flows6)
+	}
+	return OpenFlowTable(m.Flows)
+}
+
+// FlowRoom returns how many flows the table of IPv4 is made for: each takes two
 // entries, which then are three quarters of its places.
 func (m *Maps) FlowRoom() uint32 { return m.Flows.MaxEntries() * bucketFlows }
 
-// bucketFlows is how many flows there may be for each bucket.
-const bucketFlows = uint32(len(LBBucket{}.Places)) * 3 / 4 / 2
+// FlowRoom6 is the same of IPv6; 0 without it.
+func (m *Maps) FlowRoom6() uint32 {
+	if m.Flows6 == nil {
+		return 0
+	}
+	return m.Flows6.MaxEntries() * bucketFlows
+}
+
+// bucketPlaces is how many entries a bucket has, bucketFlows how many flows
+// there may be for each.
+const (
+	bucketPlaces = len(LBBucket{}.Places)
+	bucketFlows  = uint32(bucketPlaces) * 3 / 4 / 2
+)
 
 // Close releases the memory.
-func (t *FlowTable) Close() error { return unix.Munmap(t.memory) }
+func (t *FlowTable) Close() error {
+	var errs []error
+	for _, p := range t.parts {
+		errs = append(errs, unix.Munmap(p.memory))
+	}
+	return errors.Join(errs...)
+}
 
-// An Entry is one direction of a flow, as it was when it was read.
+// An Entry is one direction of a flow, as it was when it was read. IPv4 addresses
+// in it are mapped into IPv6: an [Address] has them as they are.
 type Entry struct {
-	Flow
+	Flow6
 	Stamp
 	at *uint64 // the stamp in the table
 }
@@ -56,10 +96,10 @@ type Entry struct {
 // returns false. Entries that come or go meanwhile may be missed.
 func (t *FlowTable) Each(yield func(Entry) bool) {
 	var e Entry
-	for i := range t.buckets {
-		b := &t.buckets[i]
-		for p := range b.Places {
-			if b.read(p, &e) && !yield(e) {
+	for i := range t.parts {
+		p := &t.parts[i]
+		for at := range p.buckets * bucketPlaces {
+			if p.read(at, &e) && !yield(e) {
 				return
 			}
 		}
@@ -75,36 +115,57 @@ func (t *FlowTable) Free(e Entry) bool {
 	return atomic.CompareAndSwapUint64(e.at, e.word(), free.word())
 }
 
-// flowWords is the size of an entry in words of the machine.
-const flowWords = unsafe.Sizeof(LBFlow{}) / 8
+// place returns the memory of an entry, and that of its stamp. Bucket by bucket,
+// the stamps come first.
+func (p *tablePart) place(at int) (stamp *uint64, flow []uint64) {
+	bucket := unsafe.Pointer(&p.memory[uintptr(at/bucketPlaces)*p.size])
+	i, stamps := uintptr(at%bucketPlaces), unsafe.Sizeof(LBBucket{}.Stamps)
+	size := (p.size - stamps) / uintptr(bucketPlaces)
+	return (*uint64)(unsafe.Add(bucket, i*8)), unsafe.Slice((*uint64)(unsafe.Add(bucket, stamps+i*size)), size/8)
+}
 
 // read sets e to what is in a place, unless that is no entry. A stamp that has
 // not changed in between says that the rest is its entry's. Every word is loaded
 // atomically for the sake of the order.
-func (b *LBBucket) read(place int, e *Entry) bool {
-	from, to := b.Places[place].words(), e.words()
-	e.at = b.Stamps[place].at()
+func (p *tablePart) read(at int, e *Entry) bool {
+	var raw [unsafe.Sizeof(LB6Flow{}) / 8]uint64
+	stamp, from := p.place(at)
+	e.at = stamp
 	for {
-		before := atomic.LoadUint64(e.at)
+		before := atomic.LoadUint64(stamp)
 		e.Stamp = stampOf(before)
 		switch LBSpecialEra(e.Era) {
 		case LBSpecialEraERA_FREE, LBSpecialEraERA_BUSY:
 			return false
 		}
 		for i := range from {
-			to[i] = atomic.LoadUint64(&from[i])
+			raw[i] = atomic.LoadUint64(&from[i])
 		}
-		if atomic.LoadUint64(e.at) == before {
-			return true
+		if atomic.LoadUint64(stamp) == before {
+			break
 		}
 	}
+	if p.ipv6() {
+		e.Flow6 = *(*Flow6)(unsafe.Pointer(&raw))
+	} else {
+		e.Flow6 = widened((*Flow)(unsafe.Pointer(&raw)))
+	}
+	return true
 }
 
-// words returns the memory of an entry.
-func (f *LBFlow) words() *[flowWords]uint64 { return (*[flowWords]uint64)(unsafe.Pointer(f)) }
-
-// at returns the memory of a stamp in the table, which changes as one word.
-func (s *LBStamp) at() *uint64 { return (*uint64)(unsafe.Pointer(s)) }
+// widened returns an entry of IPv4 as one of both families.
+func widened(f *Flow) Flow6 {
+	return Flow6{
+		Key: FlowKey6{
+			Saddr: mapped(f.Key.Saddr), Daddr: mapped(f.Key.Daddr),
+			Sport: f.Key.Sport, Dport: f.Key.Dport, Proto: f.Key.Proto,
+		},
+		Saddr: mapped(f.Saddr), Daddr: mapped(f.Daddr), Sport: f.Sport, Dport: f.Dport,
+		Checked: f.Checked, Epoch: f.Epoch, Hop: f.Hop, L4Delta: f.L4Delta, IpDelta: f.IpDelta,
+		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
+		Idle: f.Idle, Answer: f.Answer, Bucket: f.Bucket, Place: f.Place,
+	}
+}
 
 // word returns a stamp as it is in memory. Objects are for little-endian
 // machines only.

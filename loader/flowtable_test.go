@@ -1,10 +1,13 @@
 package loader
 
 import (
+	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
@@ -16,16 +19,7 @@ import (
 func newFlowTable(t *testing.T) (*FlowTable, *ebpf.Map) {
 	t.Helper()
 	testenv.RequireRoot(t)
-	spec, err := LoadLB()
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec.Maps[LBMapFlows].MaxEntries = 16
-	m, err := ebpf.NewMap(spec.Maps[LBMapFlows])
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = m.Close() })
+	m := newFlows(t, LoadLB, LBMapFlows)
 	table, err := OpenFlowTable(m)
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +30,22 @@ func newFlowTable(t *testing.T) (*FlowTable, *ebpf.Map) {
 		}
 	})
 	return table, m
+}
+
+// newFlows returns a map of an object with 16 buckets.
+func newFlows(t *testing.T, load func() (*ebpf.CollectionSpec, error), name string) *ebpf.Map {
+	t.Helper()
+	spec, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Maps[name].MaxEntries = 16
+	m, err := ebpf.NewMap(spec.Maps[name])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	return m
 }
 
 // A standing is an entry and its stamp.
@@ -72,9 +82,15 @@ func TestEachSeesEntriesOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var got []standing
-	table.Each(func(e Entry) bool { got = append(got, standing{e.Flow, e.Stamp}); return true })
-	want := append([]standing{standingOf(1, 1), standingOf(4, 254)}, full...)
+	var got, want []Entry
+	table.Each(func(e Entry) bool {
+		e.at = nil
+		got = append(got, e)
+		return true
+	})
+	for _, s := range append([]standing{standingOf(1, 1), standingOf(4, 254)}, full...) {
+		want = append(want, Entry{Flow6: widened(&s.Flow), Stamp: s.Stamp})
+	}
 	if diff := cmp.Diff(want, got, ignoreLayout); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
 	}
@@ -140,14 +156,14 @@ func TestEachIsNeverTorn(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					table.buckets[1].replace(p, standingOf(n, 1))
+					table.parts[0].replace(bucketPlaces+p, standingOf(n, 1))
 				}
 			}
 		})
 	}
 	for seen := 0; seen < 20_000; {
 		table.Each(func(e Entry) bool {
-			if seen++; e.Key.Saddr != e.Seen || e.Idle != e.Seen {
+			if seen++; e.Key.Saddr.Word[3] != e.Seen || e.Idle != e.Seen {
 				t.Errorf("torn: %+v", e)
 			}
 			return !t.Failed()
@@ -159,15 +175,50 @@ func TestEachIsNeverTorn(t *testing.T) {
 }
 
 // replace puts another entry into a place, in the kernel's order.
-func (b *LBBucket) replace(place int, s standing) {
-	at := b.Stamps[place].at()
+func (p *tablePart) replace(place int, s standing) {
+	at, to := p.place(place)
 	busy := Stamp{Era: uint8(LBSpecialEraERA_BUSY)}
 	atomic.StoreUint64(at, busy.word())
-	from, to := s.Flow.words(), b.Places[place].words()
+	from := unsafe.Slice((*uint64)(unsafe.Pointer(&s.Flow)), len(to))
 	for i := range from {
 		atomic.StoreUint64(&to[i], from[i])
 	}
 	atomic.StoreUint64(at, s.Stamp.word())
+}
+
+// TestTableOfBothFamilies finds and frees entries of either.
+func TestTableOfBothFamilies(t *testing.T) {
+	_, flows := newFlowTable(t)
+	flows6 := newFlows(t, LoadLB6, LB6MapFlows6)
+	four, six := bucketOf(standingOf(1, 1)), LB6Bucket{}
+	client := netip.MustParseAddr("2001:db8::7")
+	six.Places[7] = Flow6{Key: FlowKey6{Saddr: AddressOf(client), Dport: 80}, Daddr: AddressOf(client), Backend: 9, Place: 7}
+	six.Stamps[7] = Stamp{Seen: 2, Era: 1}
+	if err := errors.Join(flows.Put(uint32(2), four), flows6.Put(uint32(15), six)); err != nil {
+		t.Fatal(err)
+	}
+	table, err := (&Maps{Flows: flows, Flows6: flows6}).FlowTable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	var all []Entry
+	table.Each(func(e Entry) bool { all = append(all, e); return true })
+	if len(all) != 2 || Address(all[1].Key.Saddr).Addr() != client {
+		t.Fatalf("entries are %+v, want one of each family", all)
+	}
+	if got := Address(all[0].Key.Saddr).Addr(); !got.Is4() {
+		t.Errorf("the client of IPv4 is %v", got)
+	}
+	if diff := cmp.Diff(six.Places[7], all[1].Flow6, ignoreLayout); diff != "" {
+		t.Errorf("entry of IPv6 (-want +got):\n%s", diff)
+	}
+	if !table.Free(all[0]) || !table.Free(all[1]) {
+		t.Error("they cannot be freed")
+	}
+	if n, err := countFlows(flows6); err != nil || n != 0 {
+		t.Errorf("%d entries of IPv6 are left, %v", n, err)
+	}
 }
 
 func TestOtherMapIsNoFlowTable(t *testing.T) {

@@ -9,19 +9,22 @@ import (
 	"fairlead/testenv"
 )
 
-// TestKernelTakesTheObject loads what is committed into the running kernel.
-func TestKernelTakesTheObject(t *testing.T) {
+// TestKernelTakesTheObjects loads what is committed into the running kernel.
+func TestKernelTakesTheObjects(t *testing.T) {
 	testenv.RequireRoot(t)
-	var objs LBObjects
-	err := LoadLBObjects(&objs, nil)
-	var refused *ebpf.VerifierError
-	if errors.As(err, &refused) {
-		t.Fatalf("%+v", refused)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := objs.Close(); err != nil {
-		t.Error(err)
+	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"IPv4": LoadLB, "IPv6": LoadLB6} {
+		spec, err := load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		loaded, err := ebpf.NewCollection(spec)
+		var refused *ebpf.VerifierError
+		if errors.As(err, &refused) {
+			t.Fatalf("%s: %+v", name, refused)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		loaded.Close()
 	}
 }

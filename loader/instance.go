@@ -18,10 +18,16 @@ type Instance struct {
 	dir  string
 	maps *Maps
 	prog *ebpf.Program // nil if it is not pinned
+	// prog6 is the program of IPv6, nil without it. The other one hands packets
+	// over to it.
+	prog6 *ebpf.Program
 }
 
-// programPin is the name of the program's pin.
-const programPin = "program"
+// Names of the programs' pins.
+const (
+	programPin  = "program"
+	program6Pin = "program6"
+)
 
 // Open opens the instance pinned in dir ("" means [DefaultDir]). Errors wrap
 // [ErrNotAttached], [ErrVersion] or [ErrPrivileges]. Take a [SharedLock] for as
@@ -31,22 +37,22 @@ func Open(dir string) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec, err := LoadLB()
-	if err != nil {
-		return nil, err
-	}
-	return open(dir, spec)
+	return open(dir, LoadLB, LoadLB6)
 }
 
-func open(dir string, spec *ebpf.CollectionSpec) (*Instance, error) {
+func open(dir string, ipv4, ipv6 func() (*ebpf.CollectionSpec, error)) (*Instance, error) {
 	i, err := openPins(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err = i.maps.checkVersion(mapSpecs(spec, Sizes{})); err == nil {
+	o, err := readObjects(ipv4, ipv6, i.hasIPv6())
+	if err == nil {
+		err = i.maps.checkVersion(mapSpecs(o, Sizes{}))
+	}
+	if err == nil {
 		err = i.maps.view()
 	}
-	if err == nil && i.prog == nil {
+	if err == nil && (i.prog == nil || i.hasIPv6() && i.prog6 == nil) {
 		err = fmt.Errorf("the program is missing: %w", ErrVersion)
 	}
 	if err != nil {
@@ -71,20 +77,22 @@ func openPins(dir string) (*Instance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	prog, err := ebpf.LoadPinnedProgram(filepath.Join(dir, programPin), nil)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), maps.close())
+	i := &Instance{dir: dir, maps: maps}
+	for name, prog := range map[string]**ebpf.Program{programPin: &i.prog, program6Pin: &i.prog6} {
+		*prog, err = ebpf.LoadPinnedProgram(filepath.Join(dir, name), nil)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), i.Close())
+		}
 	}
-	return &Instance{dir, maps, prog}, nil
+	return i, nil
 }
+
+// hasIPv6 reports whether anything of IPv6 is pinned.
+func (i *Instance) hasIPv6() bool { return i.prog6 != nil || i.maps.hasIPv6() }
 
 // Close releases file descriptors and memory. Packets keep flowing.
 func (i *Instance) Close() error {
-	err := i.maps.close()
-	if i.prog != nil {
-		err = errors.Join(err, i.prog.Close())
-	}
-	return err
+	return errors.Join(i.maps.close(), i.prog.Close(), i.prog6.Close())
 }
 
 // Dir returns the pin directory.

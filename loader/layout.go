@@ -20,6 +20,12 @@ type Sizes struct {
 	// Flows is the number of flows, see [Maps.FlowRoom]. 0 means the size that
 	// the object was compiled with.
 	Flows uint32
+
+	// Flows6 is the number of flows of IPv6; 0 means that there is no IPv6, and
+	// neither its program nor its maps.
+	Flows6 uint32
+	// Listeners, VIPs and Clients are of IPv4; these are of IPv6.
+	Listeners6, VIPs6, Clients6 uint32
 }
 
 // leastEntries is the size of the smallest map.
@@ -49,7 +55,10 @@ type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
 	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
-	Snat, Fragments, Holds                                     *ebpf.Map
+	Snat, Syns, Fragments, Holds                               *ebpf.Map
+
+	// IPv6's own; all of them are nil without it.
+	Flows6, Standby6, Listeners6, VIPs6, Clients6, Sources6 *ebpf.Map
 
 	// ServiceBase and BackendBase hold what was counted before, see counters.go.
 	ServiceBase, BackendBase *ebpf.Map
@@ -77,6 +86,8 @@ type place struct {
 	// counts says that the map holds what rows have counted. Such maps are
 	// filled by carryCounters, and useless without each other.
 	counts bool
+	// ipv6 says that the map is there only with IPv6.
+	ipv6 bool
 }
 
 // places is the layout of the pin directory: every map, in the order in which
@@ -89,6 +100,7 @@ var places = []place{
 	{name: LBMapBackends, field: func(m *Maps) **ebpf.Map { return &m.Backends }, size: Sizes.backends, rows: true, linked: true},
 	{name: LBMapSlots, field: func(m *Maps) **ebpf.Map { return &m.Slots }, size: Sizes.slots, rows: true, linked: true},
 	{name: LBMapTurns, field: func(m *Maps) **ebpf.Map { return &m.Turns }, size: Sizes.services, rows: true},
+	{name: LBMapSyns, field: func(m *Maps) **ebpf.Map { return &m.Syns }, size: Sizes.services, rows: true},
 	{name: LBMapBackendCounters, field: func(m *Maps) **ebpf.Map { return &m.BackendCounters }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: LBMapVerdicts, field: func(m *Maps) **ebpf.Map { return &m.Verdicts }},
 	{name: LBMapEvictions, field: func(m *Maps) **ebpf.Map { return &m.Evictions }},
@@ -102,6 +114,12 @@ var places = []place{
 	{name: LBMapSnat, field: func(m *Maps) **ebpf.Map { return &m.Snat }, rows: true, linked: true},
 	{name: LBMapFragments, field: func(m *Maps) **ebpf.Map { return &m.Fragments }},
 	{name: LBMapHolds, field: func(m *Maps) **ebpf.Map { return &m.Holds }},
+	{name: LB6MapListeners6, field: func(m *Maps) **ebpf.Map { return &m.Listeners6 }, size: Sizes.listeners6, rows: true, linked: true, ipv6: true},
+	{name: LB6MapVips6, field: func(m *Maps) **ebpf.Map { return &m.VIPs6 }, size: Sizes.vips6, rows: true, linked: true, ipv6: true},
+	{name: LB6MapFlows6, field: func(m *Maps) **ebpf.Map { return &m.Flows6 }, size: Sizes.flows6, rows: true, ipv6: true},
+	{name: LB6MapStandby6, field: func(m *Maps) **ebpf.Map { return &m.Standby6 }, ipv6: true},
+	{name: LB6MapClients6, field: func(m *Maps) **ebpf.Map { return &m.Clients6 }, size: Sizes.clients6, rows: true, linked: true, ipv6: true},
+	{name: LB6MapSources6, field: func(m *Maps) **ebpf.Map { return &m.Sources6 }, rows: true, ipv6: true},
 	{name: mapServiceBase, field: func(m *Maps) **ebpf.Map { return &m.ServiceBase }, size: Sizes.services, rows: true, linked: true, counts: true},
 	{name: mapBackendBase, field: func(m *Maps) **ebpf.Map { return &m.BackendBase }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: mapServiceNames, field: func(m *Maps) **ebpf.Map { return &m.ServiceNames }, size: Sizes.services, rows: true, linked: true},
@@ -116,33 +134,60 @@ const (
 	mapJournal      = "journal"
 )
 
-func (s Sizes) listeners() uint32 { return entries(s.Listeners) }
-func (s Sizes) vips() uint32      { return entries(s.VIPs) }
-func (s Sizes) services() uint32  { return entries(s.Services) }
-func (s Sizes) backends() uint32  { return entries(s.Backends) }
-func (s Sizes) slots() uint32     { return entries(s.Slots) }
+func (s Sizes) listeners() uint32  { return entries(s.Listeners) }
+func (s Sizes) vips() uint32       { return entries(s.VIPs) }
+func (s Sizes) services() uint32   { return entries(s.Services) }
+func (s Sizes) backends() uint32   { return entries(s.Backends) }
+func (s Sizes) slots() uint32      { return entries(s.Slots) }
+func (s Sizes) flows() uint32      { return buckets(s.Flows) }
+func (s Sizes) listeners6() uint32 { return entries(s.Listeners6) }
+func (s Sizes) vips6() uint32      { return entries(s.VIPs6) }
+func (s Sizes) flows6() uint32     { return buckets(s.Flows6) }
 
 // clients leaves one entry free: before 6.13 a trie that is full refuses a new
 // value for a key that it has, too.
-func (s Sizes) clients() uint32 { return entries(s.Clients + 1) }
+func (s Sizes) clients() uint32  { return entries(s.Clients + 1) }
+func (s Sizes) clients6() uint32 { return entries(s.Clients6 + 1) }
 
-func (s Sizes) flows() uint32 {
-	if s.Flows == 0 {
+// buckets returns how many buckets so many flows need; 0 for none.
+func buckets(flows uint32) uint32 {
+	if flows == 0 {
 		return 0
 	}
-	return entries((s.Flows-1)/bucketFlows + 1)
+	return entries((flows-1)/bucketFlows + 1)
 }
 
-// mapSpecs returns the specifications of all places by name, sized for s. Those
-// of the object are its own, so that programs load against them.
-func mapSpecs(object *ebpf.CollectionSpec, s Sizes) map[string]*ebpf.MapSpec {
+// objects are what is loaded.
+type objects struct {
+	ipv4 *ebpf.CollectionSpec
+	ipv6 *ebpf.CollectionSpec // nil without IPv6
+}
+
+// readObjects reads them from ipv4 and, if wanted, from ipv6.
+func readObjects(ipv4, ipv6 func() (*ebpf.CollectionSpec, error), wanted bool) (o objects, err error) {
+	if o.ipv4, err = ipv4(); err == nil && wanted {
+		o.ipv6, err = ipv6()
+	}
+	return o, err
+}
+
+// mapSpecs returns the specifications of all places that there are, by name,
+// sized for s. Those of an object are its own, so that programs load against
+// them.
+func mapSpecs(o objects, s Sizes) map[string]*ebpf.MapSpec {
 	specs := map[string]*ebpf.MapSpec{
 		mapServiceBase:  array(mapServiceBase, uint32(unsafe.Sizeof(serviceBase{}))),
-		mapBackendBase:  array(mapBackendBase, object.Maps[LBMapBackendCounters].ValueSize),
+		mapBackendBase:  array(mapBackendBase, o.ipv4.Maps[LBMapBackendCounters].ValueSize),
 		mapServiceNames: array(mapServiceNames, NameSize),
 		mapJournal:      array(mapJournal, JournalSize),
 	}
 	for _, p := range places {
+		object := o.ipv4
+		if p.ipv6 {
+			if object = o.ipv6; object == nil {
+				continue
+			}
+		}
 		if object.Maps[p.name] != nil {
 			specs[p.name] = object.Maps[p.name]
 		}

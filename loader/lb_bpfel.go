@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type LBAddress struct {
+	_    structs.HostLayout
+	Word [4]uint32
+}
+
 type LBAddressUse uint32
 
 const (
@@ -22,7 +27,7 @@ const (
 
 type LBBackend struct {
 	_       structs.HostLayout
-	Addr    uint32
+	Addr    LBAddress
 	Port    uint16
 	State   uint8
 	Pad     uint8
@@ -75,6 +80,9 @@ type LBControl struct {
 	LossAfter  uint64
 	HashA      uint64
 	HashB      uint64
+	HashC      uint64
+	HashD      uint64
+	HashE      uint64
 }
 
 type LBControlMode uint32
@@ -130,9 +138,13 @@ type LBDraft struct {
 		Tag    uint16
 		Pad    [3]uint16
 	}
+	Key   LBFlowKey
 	To    LBFlowKey
+	At    LBFlowKey
 	Back  LBHop
 	Flags uint32
+	Syn   [15]uint32
+	Pad   uint32
 }
 
 type LBEviction uint32
@@ -208,11 +220,11 @@ const (
 
 type LBFragment struct {
 	_     structs.HostLayout
-	Saddr uint32
-	Daddr uint32
-	Id    uint16
+	Saddr LBAddress
+	Daddr LBAddress
+	Id    uint32
 	Proto uint8
-	Pad   uint8
+	Pad   [3]uint8
 }
 
 type LBHeld struct {
@@ -257,21 +269,21 @@ type LBReplies struct {
 }
 
 type LBService struct {
-	_          structs.HostLayout
-	Slots      uint64
-	SlotsAll   uint64
-	Gen        uint32
-	Addr       uint32
-	Port       uint16
-	LastPort   uint16
-	Proto      uint8
-	State      uint8
-	Flags      uint8
-	Pad        uint8
-	LimitMask  uint32
-	LimitRate  uint32
-	LimitBurst uint32
-	Room       uint32
+	_           structs.HostLayout
+	Slots       uint64
+	SlotsAll    uint64
+	Addr        LBAddress
+	LimitMask   LBAddress
+	Gen         uint32
+	Port        uint16
+	LastPort    uint16
+	Proto       uint8
+	State       uint8
+	Flags       uint8
+	Pad         uint8
+	LimitRate   uint32
+	LimitBurst  uint32
+	CookieAbove uint32
 }
 
 type LBServiceFlag uint32
@@ -282,6 +294,7 @@ const (
 	LBServiceFlagSERVICE_LISTED   LBServiceFlag = 4
 	LBServiceFlagSERVICE_LIMITED  LBServiceFlag = 8
 	LBServiceFlagSERVICE_FULL_NAT LBServiceFlag = 16
+	LBServiceFlagSERVICE_COOKIES  LBServiceFlag = 32
 )
 
 type LBServiceState uint32
@@ -313,6 +326,12 @@ type LBStamp struct {
 	Tag  uint16
 	Era  uint8
 	Life uint8
+}
+
+type LBSyns struct {
+	_      structs.HostLayout
+	Second uint32
+	Count  uint32
 }
 
 type LBVerdict uint32
@@ -350,9 +369,13 @@ const (
 	LBVerdictDROP_DENIED        LBVerdict = 29
 	LBVerdictDROP_SOURCE_LIMIT  LBVerdict = 30
 	LBVerdictANSWER_TOO_BIG     LBVerdict = 31
-	LBVerdictHOLD_FRAGMENT      LBVerdict = 32
-	LBVerdictDROP_FRAGMENT      LBVerdict = 33
-	LBVerdictVERDICT_MAX        LBVerdict = 34
+	LBVerdictANSWER_ECHO        LBVerdict = 32
+	LBVerdictPASS_COOKIE        LBVerdict = 33
+	LBVerdictANSWER_COOKIE      LBVerdict = 34
+	LBVerdictDROP_COOKIE        LBVerdict = 35
+	LBVerdictHOLD_FRAGMENT      LBVerdict = 36
+	LBVerdictDROP_FRAGMENT      LBVerdict = 37
+	LBVerdictVERDICT_MAX        LBVerdict = 38
 )
 
 // Names of all BPF objects in the ELF.
@@ -366,6 +389,7 @@ const (
 	LBMapDevices         = "devices"
 	LBMapDrafts          = "drafts"
 	LBMapEvictions       = "evictions"
+	LBMapFamilies        = "families"
 	LBMapFlows           = "flows"
 	LBMapFragments       = "fragments"
 	LBMapHolds           = "holds"
@@ -377,10 +401,12 @@ const (
 	LBMapSnat            = "snat"
 	LBMapSources         = "sources"
 	LBMapStandby         = "standby"
+	LBMapSyns            = "syns"
 	LBMapTurns           = "turns"
 	LBMapVerdicts        = "verdicts"
 	LBMapVips            = "vips"
 	LBProgFairlead       = "fairlead"
+	LBProgFairleadBoth   = "fairlead_both"
 	LBVarFlowShift       = "flow_shift"
 )
 
@@ -426,7 +452,8 @@ type LBSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LBProgramSpecs struct {
-	Fairlead *ebpf.ProgramSpec `ebpf:"fairlead"`
+	Fairlead     *ebpf.ProgramSpec `ebpf:"fairlead"`
+	FairleadBoth *ebpf.ProgramSpec `ebpf:"fairlead_both"`
 }
 
 // LBMapSpecs contains maps before they are loaded into the kernel.
@@ -440,6 +467,7 @@ type LBMapSpecs struct {
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
+	Families        *ebpf.MapSpec `ebpf:"families"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
 	Holds           *ebpf.MapSpec `ebpf:"holds"`
@@ -451,6 +479,7 @@ type LBMapSpecs struct {
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
+	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
 	Vips            *ebpf.MapSpec `ebpf:"vips"`
@@ -490,6 +519,7 @@ type LBMaps struct {
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
+	Families        *ebpf.Map `ebpf:"families"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
 	Holds           *ebpf.Map `ebpf:"holds"`
@@ -501,6 +531,7 @@ type LBMaps struct {
 	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
+	Syns            *ebpf.Map `ebpf:"syns"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
 	Vips            *ebpf.Map `ebpf:"vips"`
@@ -515,6 +546,7 @@ func (m *LBMaps) Close() error {
 		m.Devices,
 		m.Drafts,
 		m.Evictions,
+		m.Families,
 		m.Flows,
 		m.Fragments,
 		m.Holds,
@@ -526,6 +558,7 @@ func (m *LBMaps) Close() error {
 		m.Snat,
 		m.Sources,
 		m.Standby,
+		m.Syns,
 		m.Turns,
 		m.Verdicts,
 		m.Vips,
@@ -543,12 +576,14 @@ type LBVariables struct {
 //
 // It can be passed to LoadLBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LBPrograms struct {
-	Fairlead *ebpf.Program `ebpf:"fairlead"`
+	Fairlead     *ebpf.Program `ebpf:"fairlead"`
+	FairleadBoth *ebpf.Program `ebpf:"fairlead_both"`
 }
 
 func (p *LBPrograms) Close() error {
 	return _LBClose(
 		p.Fairlead,
+		p.FairleadBoth,
 	)
 }
 

@@ -43,7 +43,7 @@ func playChild(role, dir string) error {
 	if err != nil {
 		return err
 	}
-	l.spec = passObject
+	l.spec, l.spec6 = passObject, passObject6
 	if role == "lock" {
 		return waitToBeKilled()
 	}
@@ -113,7 +113,7 @@ func (l *Lock) failBefore(name string) {
 func roleOptions(role string) Options {
 	o := Options{Interfaces: []string{"d0", "d1"}, Sizes: Sizes{Services: 16}}
 	if role == "grow" || role == "revert" {
-		o.Sizes.Services = 100
+		o.Sizes.Services, o.Sizes.Flows6 = 100, 100
 		o.Interfaces = append(o.Interfaces, "d2")
 	}
 	return o

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
@@ -25,10 +26,18 @@ func loadMaps(dir string) (*Maps, error) {
 	return m, nil
 }
 
-// checkVersion returns an error that wraps [ErrVersion] unless every map is
-// there and has the schema of this version.
+// hasIPv6 reports whether any map of IPv6 is there.
+func (m *Maps) hasIPv6() bool {
+	return slices.ContainsFunc(places, func(p place) bool { return p.ipv6 && *p.field(m) != nil })
+}
+
+// checkVersion returns an error that wraps [ErrVersion] unless every map of specs
+// is there and has the schema of this version.
 func (m *Maps) checkVersion(specs map[string]*ebpf.MapSpec) error {
 	for _, p := range places {
+		if specs[p.name] == nil {
+			continue
+		}
 		have := *p.field(m)
 		if have == nil {
 			return fmt.Errorf("map %s is missing: %w", p.name, ErrVersion)
@@ -92,6 +101,9 @@ type MapMemory struct {
 func (m *Maps) Memory() (total uint64, each []MapMemory, err error) {
 	for _, p := range places {
 		have := *p.field(m)
+		if have == nil {
+			continue
+		}
 		info, err := have.Info()
 		if err != nil {
 			return 0, nil, fmt.Errorf("ask for memory of map %s: %w", p.name, err)

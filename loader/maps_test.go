@@ -32,7 +32,7 @@ func TestControlViewIsWhatTheProgramReads(t *testing.T) {
 	}
 	want := Control{
 		Mode: uint32(ModeOn), Era: 1, Epoch: 1, Hz: hz, Idle: [5]uint32{2: 60 * hz, 3: 1},
-		ReplyLimit: 7, Heartbeat: got.Heartbeat, LossAfter: 3e9, HashA: got.HashA, HashB: got.HashB,
+		ReplyLimit: 7, Heartbeat: got.Heartbeat, LossAfter: 3e9, HashA: got.HashA, HashB: got.HashB, HashC: got.HashC, HashD: got.HashD, HashE: got.HashE,
 	}
 	if diff := cmp.Diff(want, got, ignoreLayout); diff != "" {
 		t.Errorf("control (-want +got):\n%s", diff)
@@ -153,7 +153,7 @@ func TestMemory(t *testing.T) {
 			t.Errorf("flow table: %+v", m)
 		}
 	}
-	if len(each) != len(places) || sum != total {
+	if len(each) != len(b.mapIDs()) || sum != total {
 		t.Errorf("%d maps with %d bytes, total %d", len(each), sum, total)
 	}
 }

@@ -55,7 +55,7 @@ func (p plan) fresh() bool {
 }
 
 // planMaps decides what becomes of the maps that are pinned (have) when those
-// of want are needed. No map shrinks, but the flow table if resizeFlows is set.
+// of want are needed. No map shrinks, but the flow tables if resizeFlows is set.
 func planMaps(want, have map[string]shape, resizeFlows bool) plan {
 	p := plan{map[string]fate{}, map[string]uint32{}}
 	for name, w := range want {
@@ -66,7 +66,7 @@ func planMaps(want, have map[string]shape, resizeFlows bool) plan {
 			p.fates[name] = fateNew
 		case !w.sameSchema(h):
 			p.fates[name] = fateDrop
-		case name == LBMapFlows:
+		case name == LBMapFlows || name == LB6MapFlows6:
 			p.fates[name] = fateKeep
 			if resizeFlows && w.entries != h.entries {
 				p.fates[name] = fateDrop
@@ -86,7 +86,7 @@ func planMaps(want, have map[string]shape, resizeFlows bool) plan {
 
 // drop gives up a map if there is one.
 func (p plan) drop(name string) {
-	if p.fates[name] != fateNew {
+	if f, wanted := p.fates[name]; wanted && f != fateNew {
 		p.fates[name] = fateDrop
 	}
 }
@@ -98,16 +98,18 @@ func (p plan) agree() {
 	countsLost := slices.ContainsFunc(places, func(pl place) bool { return pl.counts && lost(pl.name) })
 	if lost(LBMapControl) {
 		p.drop(LBMapFlows) // control knows where they stand, and which era is theirs
+		p.drop(LB6MapFlows6)
 	}
 	linkedFresh := false
 	for _, pl := range places {
 		if rowsLost && pl.rows || countsLost && pl.counts {
 			p.drop(pl.name)
 		}
-		linkedFresh = linkedFresh || pl.linked && p.fates[pl.name] != fateKeep
+		f, wanted := p.fates[pl.name]
+		linkedFresh = linkedFresh || pl.linked && wanted && f != fateKeep
 	}
 	for _, pl := range places {
-		if linkedFresh && pl.linked && p.fates[pl.name] == fateKeep {
+		if f, wanted := p.fates[pl.name]; linkedFresh && pl.linked && wanted && f == fateKeep {
 			p.fates[pl.name] = fateCopy
 		}
 	}

@@ -10,23 +10,25 @@ import (
 // shapesFor returns the shapes of all maps for sizes.
 func shapesFor(t *testing.T, s Sizes) map[string]shape {
 	t.Helper()
-	object, err := LoadLB()
+	o, err := readObjects(LoadLB, LoadLB6, s.Flows6 > 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shapes := map[string]shape{}
-	for name, spec := range mapSpecs(object, s) {
+	for name, spec := range mapSpecs(o, s) {
 		shapes[name] = shapeOfSpec(spec)
 	}
 	return shapes
 }
 
+// linked are the maps that are written together, when they are copied.
+var linked = map[string]fate{
+	LBMapListeners: fateCopy, LBMapVips: fateCopy, LBMapServices: fateCopy,
+	LBMapBackends: fateCopy, LBMapSlots: fateCopy, LBMapClients: fateCopy, LBMapSnat: fateCopy, mapServiceNames: fateCopy,
+	LBMapBackendCounters: fateCopy, mapServiceBase: fateCopy, mapBackendBase: fateCopy,
+}
+
 func TestPlanMaps(t *testing.T) {
-	linked := map[string]fate{
-		LBMapListeners: fateCopy, LBMapVips: fateCopy, LBMapServices: fateCopy,
-		LBMapBackends: fateCopy, LBMapSlots: fateCopy, LBMapClients: fateCopy, LBMapSnat: fateCopy, mapServiceNames: fateCopy,
-		LBMapBackendCounters: fateCopy, mapServiceBase: fateCopy, mapBackendBase: fateCopy,
-	}
 	for _, tt := range []struct {
 		name   string
 		sizes  Sizes
@@ -37,9 +39,7 @@ func TestPlanMaps(t *testing.T) {
 		{"the same sizes", Sizes{}, false, nil, nil},
 		{"sizes within the rounding", Sizes{Services: 16, Slots: 9}, false, nil, nil},
 		{"more slots take all rows that are written with them", Sizes{Slots: 17}, false, nil, linked},
-		{"more services take their turns too", Sizes{Services: 17}, false, nil, with(linked, map[string]fate{
-			LBMapTurns: fateCopy,
-		})},
+		{"more services take their turns too", Sizes{Services: 17}, false, nil, with(linked, map[string]fate{LBMapTurns: fateCopy, LBMapSyns: fateCopy})},
 		{"more flows change nothing", Sizes{Flows: 5000}, false, nil, nil},
 		{"more flows, resized", Sizes{Flows: 5000}, true, nil, map[string]fate{LBMapFlows: fateDrop}},
 		{"flows of the same size, resized", Sizes{Flows: 512}, true, nil, nil},
@@ -54,9 +54,10 @@ func TestPlanMaps(t *testing.T) {
 			delete(have, LBMapClients)
 			delete(have, LBMapSources)
 		}, with(linked, map[string]fate{LBMapClients: fateNew, LBMapSources: fateNew})},
+		{"an instance from before SYNs were counted", Sizes{}, false, func(have map[string]shape) { delete(have, LBMapSyns) }, map[string]fate{LBMapSyns: fateNew}},
 		{"services of another schema drop the lists and what was spent", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapServices] = shape{typ: ebpf.Array, key: 4, value: 32, entries: 16}
-		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop})},
+		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapSyns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop})},
 		{"control of another schema takes the flows along", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapControl] = shape{typ: ebpf.Array, key: 4, value: 8, entries: 1}
 		}, map[string]fate{LBMapControl: fateDrop, LBMapFlows: fateDrop}},
@@ -67,19 +68,51 @@ func TestPlanMaps(t *testing.T) {
 				tt.edit(have)
 			}
 			p := planMaps(shapesFor(t, tt.sizes), have, tt.resize)
-			for name, f := range p.fates {
-				if f == fateKeep {
-					delete(p.fates, name)
-				}
-			}
 			if tt.want == nil {
 				tt.want = map[string]fate{}
 			}
-			if diff := cmp.Diff(tt.want, p.fates); diff != "" {
+			if diff := cmp.Diff(tt.want, p.changed()); diff != "" {
 				t.Errorf("fates (-want +got):\n%s", diff)
 			}
 		})
 	}
+}
+
+func TestPlanMapsOfIPv6(t *testing.T) {
+	six := map[string]fate{
+		LB6MapListeners6: fateNew, LB6MapVips6: fateNew, LB6MapFlows6: fateNew, LB6MapStandby6: fateNew,
+		LB6MapClients6: fateNew, LB6MapSources6: fateNew,
+	}
+	with6 := Sizes{Flows: 512, Flows6: 512}
+	for _, tt := range []struct {
+		name       string
+		have, want Sizes
+		resize     bool
+		fates      map[string]fate // but for those that are kept
+	}{
+		{"IPv6 takes all rows along", Sizes{}, with6, false, with(linked, six)},
+		{"IPv6 that is not wanted any more goes, and nothing else", with6, Sizes{}, false, map[string]fate{}},
+		{"IPv6 stays", with6, with6, true, map[string]fate{}},
+		{"more flows, resized", with6, Sizes{Flows: 512, Flows6: 5000}, true, map[string]fate{LB6MapFlows6: fateDrop}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := planMaps(shapesFor(t, tt.want), shapesFor(t, tt.have), tt.resize)
+			if diff := cmp.Diff(tt.fates, p.changed()); diff != "" {
+				t.Errorf("fates (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// changed returns the fates of maps that are not kept.
+func (p plan) changed() map[string]fate {
+	all := map[string]fate{}
+	for name, f := range p.fates {
+		if f != fateKeep {
+			all[name] = f
+		}
+	}
+	return all
 }
 
 // dropped returns the same names, each dropped.

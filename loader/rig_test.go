@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -18,7 +19,7 @@ import (
 )
 
 // ignoreLayout lets cmp compare what the bindings have.
-var ignoreLayout = cmpopts.IgnoreUnexported(Control{}, Counters{}, Flow{}, FlowKey{}, Hop{}, Stamp{}, LBBucket{})
+var ignoreLayout = cmpopts.IgnoreUnexported(Control{}, Counters{}, Flow{}, FlowKey{}, Hop{}, Stamp{}, LBBucket{}, Flow6{}, FlowKey6{}, Entry{}, Address{})
 
 // A bench is a host with interfaces, and a pin directory to be.
 type bench struct {
@@ -81,7 +82,7 @@ func (b *bench) tryAttach(o Options, edit func(*Lock)) (r Report, err error) {
 	b.t.Helper()
 	l := b.lock()
 	defer func() { err = errors.Join(err, l.Unlock()) }()
-	l.spec = passObject
+	l.spec, l.spec6 = passObject, passObject6
 	if edit != nil {
 		edit(l)
 	}
@@ -198,16 +199,31 @@ func withProgram(ins ...asm.Instruction) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	prog := spec.Programs[LBProgFairlead]
+	replaceProgram(spec, LBProgFairleadBoth, ins...)
+	return replaceProgram(spec, LBProgFairlead, ins...), nil
+}
+
+func replaceProgram(spec *ebpf.CollectionSpec, name string, ins ...asm.Instruction) *ebpf.CollectionSpec {
+	prog := spec.Programs[name]
+	ins = slices.Clone(ins)
 	ins[0].Metadata = prog.Instructions[0].Metadata
 	prog.Instructions = ins
-	return spec, nil
+	return spec
 }
 
 // passObject is the object with a program that passes everything. An emulated
 // machine takes seconds to verify the real one.
 func passObject() (*ebpf.CollectionSpec, error) {
 	return withProgram(asm.Mov.Imm(asm.R0, 2), asm.Return())
+}
+
+// passObject6 is the same of IPv6.
+func passObject6() (*ebpf.CollectionSpec, error) {
+	spec, err := LoadLB6()
+	if err != nil {
+		return nil, err
+	}
+	return replaceProgram(spec, LB6ProgFairlead6, asm.Mov.Imm(asm.R0, 2), asm.Return()), nil
 }
 
 // otherProgram makes a Lock load a program with another tag that does the same.
@@ -218,7 +234,7 @@ func otherProgram(l *Lock) {
 }
 
 // realProgram makes a Lock load what is shipped.
-func realProgram(l *Lock) { l.spec = LoadLB }
+func realProgram(l *Lock) { l.spec, l.spec6 = LoadLB, LoadLB6 }
 
 // otherSchema makes a Lock load an object in which values of a map are larger.
 func otherSchema(name string) func(*Lock) {

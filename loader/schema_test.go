@@ -21,7 +21,7 @@ func beforeFlowTable(l *Lock) {
 		}
 		spec.Maps[LBMapFlows] = &ebpf.MapSpec{Name: LBMapFlows, Type: ebpf.LRUHash, KeySize: 16, ValueSize: 80, MaxEntries: 64}
 		control := spec.Maps[LBMapControl]
-		control.ValueSize -= 16
+		control.ValueSize -= 40
 		control.Key, control.Value = nil, nil
 		return spec, nil
 	}

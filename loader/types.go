@@ -37,6 +37,11 @@ type (
 	Device = LBDevice
 	// Replies is what one CPU answered in the running second.
 	Replies = LBReplies
+	// Listener6, ClientPrefix6, FlowKey6 and Flow6 are the same of IPv6.
+	Listener6     = LB6Listener
+	ClientPrefix6 = LB6ClientPrefix
+	FlowKey6      = LB6FlowKey
+	Flow6         = LB6Flow
 	// Verdict says what became of a packet and why. Its number is an index of
 	// the verdicts map.
 	Verdict = LBVerdict
@@ -73,7 +78,7 @@ type Kind string
 const (
 	KindPass    Kind = "pass"    // left to the host's stack
 	KindForward Kind = "forward" // translated and sent on
-	KindAnswer  Kind = "answer"  // sent back as an error
+	KindAnswer  Kind = "answer"  // sent back, or an error about it
 	KindHold    Kind = "hold"    // given to the agent, which gives it back
 	KindDrop    Kind = "drop"
 )
@@ -115,6 +120,10 @@ var verdicts = [Verdicts]struct {
 	LBVerdictDROP_DENIED:        {KindDrop, "denied"},
 	LBVerdictDROP_SOURCE_LIMIT:  {KindDrop, "source_limit"},
 	LBVerdictANSWER_TOO_BIG:     {KindAnswer, "too_big"},
+	LBVerdictANSWER_ECHO:        {KindAnswer, "echo"},
+	LBVerdictPASS_COOKIE:        {KindPass, "cookie"},
+	LBVerdictANSWER_COOKIE:      {KindAnswer, "cookie"},
+	LBVerdictDROP_COOKIE:        {KindDrop, "cookie"},
 	LBVerdictHOLD_FRAGMENT:      {KindHold, "fragment"},
 	LBVerdictDROP_FRAGMENT:      {KindDrop, "fragment"},
 }

@@ -67,10 +67,10 @@ func (l *Lock) upgrade(ctx context.Context, o Options, old *Instance, r *Report)
 // current reports whether the old instance is what b would be: the same maps,
 // and the same program on every link.
 func (b *build) current(old *Instance) (bool, error) {
-	if b.plan.fresh() || old.prog == nil {
+	if b.plan.fresh() || old.prog == nil || (b.prog6 == nil) != !old.hasIPv6() {
 		return false, nil
 	}
-	same, err := b.sameProgram(old.prog)
+	same, err := b.samePrograms(old)
 	if err != nil || !same {
 		return false, err
 	}
@@ -92,14 +92,31 @@ func (b *build) current(old *Instance) (bool, error) {
 	return true, nil
 }
 
+// samePrograms reports whether the old instance has the same programs, or has
+// lost one.
+func (b *build) samePrograms(old *Instance) (bool, error) {
+	same, err := b.sameProgram(b.prog, old.prog)
+	if err != nil || !same || b.prog6 == nil {
+		return same, err
+	}
+	if there, err := exists(filepath.Join(b.lock.dir, LBMapFamilies)); err != nil || !there || old.prog6 == nil {
+		return false, err
+	}
+	return b.sameProgram(b.prog6, old.prog6)
+}
+
 // sameProgram reports whether two programs have the same instructions and use
 // the same of the pinned maps. Each has maps of its own besides: for what it is
 // about to write, and for constants, which say no more than that the pinned flow
 // table has its size.
-func (b *build) sameProgram(old *ebpf.Program) (bool, error) {
+func (b *build) sameProgram(one, old *ebpf.Program) (bool, error) {
 	pinned := map[ebpf.MapID]bool{}
 	for _, p := range places {
-		info, err := (*p.field(b.maps)).Info()
+		m := *p.field(b.maps)
+		if m == nil {
+			continue
+		}
+		info, err := m.Info()
 		if err != nil {
 			return false, err
 		}
@@ -108,7 +125,7 @@ func (b *build) sameProgram(old *ebpf.Program) (bool, error) {
 	}
 	var tags [2]string
 	var maps [2][]ebpf.MapID
-	for i, prog := range []*ebpf.Program{b.prog, old} {
+	for i, prog := range []*ebpf.Program{one, old} {
 		info, err := prog.Info()
 		if err != nil {
 			return false, err
@@ -130,17 +147,16 @@ func (b *build) report(r *Report) error {
 				r.Grown = append(r.Grown, Growth{p.name, from, to})
 			}
 		case fateDrop:
-			if p.name != LBMapFlows && p.name != mapJournal {
+			if p.name == LBMapFlows || p.name == LB6MapFlows6 {
+				n, err := countFlows(*p.field(b.old))
+				if err != nil {
+					return err
+				}
+				r.FlowsDropped += (n + 1) / 2
+			} else if p.name != mapJournal {
 				r.Dropped = append(r.Dropped, p.name)
 			}
 		}
-	}
-	if b.plan.fates[LBMapFlows] == fateDrop {
-		n, err := countFlows(b.old.Flows)
-		if err != nil {
-			return err
-		}
-		r.FlowsDropped = (n + 1) / 2
 	}
 	return nil
 }

@@ -13,40 +13,13 @@ export LC_ALL=C
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 cache=${KERNEL_CACHE:-$here/.cache/kernels}
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 meta=linux-image-cloud-amd64
+# shellcheck source=scripts/private-apt.sh
+. "$here/scripts/private-apt.sh"
 
 die() {
 	echo "fetch kernel $line: $*" >&2
 	exit 1
-}
-
-# write_apt_conf SUITE makes $apt a world of its own, with the host's proxies.
-write_apt_conf() {
-	mkdir -p "$apt"/{lists/partial,cache/archives/partial,etc}
-	: >"$apt/status"
-	echo "deb [arch=amd64 signed-by=$keyring] $mirror $1 main" >"$apt/sources.list"
-	apt-config dump | grep -E '^Acquire::(http|https)::' >"$apt/apt.conf" || true
-	cat >>"$apt/apt.conf" <<-EOF
-		Dir::Etc "$apt/etc";
-		Dir::Etc::SourceList "$apt/sources.list";
-		Dir::Etc::SourceParts "$apt/etc";
-		Dir::Etc::PreferencesParts "$apt/etc";
-		Dir::Etc::Parts "$apt/etc";
-		Dir::Etc::Main "/dev/null";
-		Dir::State "$apt";
-		Dir::State::Lists "$apt/lists";
-		Dir::State::status "$apt/status";
-		Dir::Cache "$apt/cache";
-		APT::Architecture "amd64";
-		APT::Architectures { "amd64"; };
-		APT::Sandbox::User "";
-		APT::Update::Error-Mode "any";
-		Acquire::Languages "none";
-		Acquire::Retries "3";
-		Acquire::http::Timeout "30";
-	EOF
 }
 
 # dependencies PACKAGE prints those of its dependencies whose name holds $2.
@@ -92,16 +65,14 @@ is_fresh() {
 
 fetch() {
 	local try release
-	apt=$work/apt
-	write_apt_conf "$suite"
-	export APT_CONFIG=$apt/apt.conf
+	private_apt "$work/apt" deb "$suite"
 	for try in 1 2 3; do
 		release=$(download 2>"$work/log") && break
-		[ "$try" = 3 ] && die "download $meta of $suite from $mirror: $(grep -m 1 '^[EW]:' "$work/log" || echo "no such package")"
+		[ "$try" = 3 ] && die "download $meta of $suite from $debian_mirror: $(grep -m 1 '^[EW]:' "$work/log" || echo "no such package")"
 		sleep $((try * 2))
 	done
 	unpack "$release" || die "unpack $release"
-	rm -rf "$apt" "$work/log" "${cache:?}/$line"
+	rm -rf "$work/apt" "$work/log" "${cache:?}/$line"
 	mv "$work" "$cache/$line"
 }
 
@@ -112,7 +83,7 @@ case $line in
 newest) suite=trixie-backports ;;
 *) die "unknown kernel line: want 6.1, 6.12 or newest" ;;
 esac
-[ -r "$keyring" ] || die "$keyring is missing: scripts/setup.sh kernels"
+[ -r "$debian_keyring" ] || die "$debian_keyring is missing: scripts/setup.sh kernels"
 mkdir -p "$cache"
 exec 9>"$cache/$line.lock"
 flock 9

@@ -9,12 +9,16 @@ import (
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // carrierTimeout is far longer than the kernel takes.
 const carrierTimeout = 20 * time.Second
 
-var errNoCarrier = errors.New("no carrier")
+var (
+	errNoCarrier = errors.New("no carrier")
+	errNotLocal  = errors.New("the kernel takes no packets to the address")
+)
 
 // A CableOption changes what [Cable] makes.
 type CableOption func(*cable)
@@ -23,6 +27,7 @@ type cable struct {
 	nameA, nameB string
 	mtu, queues  int
 	txChecksum   bool
+	ipv6         bool
 }
 
 // MTU sets the MTU of both ends; the default is 1500.
@@ -42,14 +47,15 @@ func EndNames(a, b string) CableOption {
 
 // Cable connects a and b with a veth pair, both ends up and addressed.
 //
-// Addresses are IPv4 in CIDR notation. Each end is named after the host at its
+// Addresses are IPv4 in CIDR notation; where both hosts have IPv6, each end also
+// has that of [Six], of a /64. Each end is named after the host at its
 // other end, has the MAC address [MAC] of its address and knows its neighbour
 // for good: no ARP is sent. TX checksum offload is off, because XDP on veth
 // sees partial checksums otherwise. GRO is on, because a redirected frame
 // arrives at a veth only if its far end polls.
 func Cable(tb TB, a *Host, addrA string, b *Host, addrB string, opts ...CableOption) {
 	tb.Helper()
-	c := cable{nameA: b.Name, nameB: a.Name, mtu: 1500, queues: 1}
+	c := cable{nameA: b.Name, nameB: a.Name, mtu: 1500, queues: 1, ipv6: a.ipv6 && b.ipv6}
 	for _, o := range opts {
 		o(&c)
 	}
@@ -112,18 +118,29 @@ func MAC(addr netip.Addr) net.HardwareAddr {
 	return net.HardwareAddr{0x02, 0x00, ip[0], ip[1], ip[2], ip[3]}
 }
 
-// raise brings one end up, with its address, offloads and neighbour.
+// Six returns the IPv6 address that stands beside an IPv4 address of the form
+// 10.a.b.c: 2001:db8:a:b::c.
+func Six(addr netip.Addr) netip.Addr {
+	four := addr.As4()
+	return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 5: four[1], 7: four[2], 15: four[3]})
+}
+
+// raise brings one end up, with its addresses, offloads and neighbours.
 func (c *cable) raise(name string, own netip.Prefix, peer netip.Addr) error {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find link %s: %w", name, err)
 	}
-	addr := &net.IPNet{IP: own.Addr().AsSlice(), Mask: net.CIDRMask(own.Bits(), 32)}
-	if err := netlink.AddrAdd(l, &netlink.Addr{IPNet: addr}); err != nil {
-		return fmt.Errorf("add %s to %s: %w", own, name, err)
-	}
 	if err := netlink.LinkSetUp(l); err != nil {
 		return fmt.Errorf("set %s up: %w", name, err)
+	}
+	if err := join(l, own, peer, MAC(peer)); err != nil {
+		return err
+	}
+	if c.ipv6 {
+		if err := join(l, netip.PrefixFrom(Six(own.Addr()), 64), Six(peer), MAC(peer)); err != nil {
+			return err
+		}
 	}
 	// Only a device that is up tells its peer that it polls.
 	err = setFeatures(name, map[string]bool{
@@ -133,14 +150,44 @@ func (c *cable) raise(name string, own netip.Prefix, peer netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("set offloads of %s: %w", name, err)
 	}
-	err = netlink.NeighSet(&netlink.Neigh{
+	return nil
+}
+
+// awaitRoute waits until the kernel takes packets to an address: it makes the
+// route of one of IPv6 a moment later.
+func awaitRoute(own netip.Addr) error {
+	for deadline := time.Now().Add(carrierTimeout); ; time.Sleep(time.Millisecond) {
+		routes, err := netlink.RouteGet(own.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(fmt.Errorf("%s: %w", own, errNotLocal), err)
+		}
+	}
+}
+
+// join gives an end its address and its neighbour.
+func join(l netlink.Link, own netip.Prefix, peer netip.Addr, mac net.HardwareAddr) error {
+	addr := &net.IPNet{IP: own.Addr().AsSlice(), Mask: net.CIDRMask(own.Bits(), own.Addr().BitLen())}
+	a := &netlink.Addr{IPNet: addr}
+	if own.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	if err := netlink.AddrAdd(l, a); err != nil {
+		return fmt.Errorf("add %s to %s: %w", own, l.Attrs().Name, err)
+	}
+	if err := awaitRoute(own.Addr()); err != nil {
+		return err
+	}
+	err := netlink.NeighSet(&netlink.Neigh{
 		LinkIndex:    l.Attrs().Index,
 		State:        netlink.NUD_PERMANENT,
 		IP:           peer.AsSlice(),
-		HardwareAddr: MAC(peer),
+		HardwareAddr: mac,
 	})
 	if err != nil {
-		return fmt.Errorf("add neighbour %s to %s: %w", peer, name, err)
+		return fmt.Errorf("add neighbour %s to %s: %w", peer, l.Attrs().Name, err)
 	}
 	return nil
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -22,11 +24,12 @@ func init() { runtime.LockOSThread() }
 
 // A Host is a network namespace that lasts as long as the test.
 //
-// Loopback is up, IPv6 is off (neighbour discovery would spoil exact counts)
-// and reverse-path filters are off. Its methods may be called concurrently.
+// Loopback is up, IPv6 is off unless [Host.EnableIPv6] is called, and
+// reverse-path filters are off. Its methods may be called concurrently.
 type Host struct {
 	Name string
 	ns   netns.NsHandle
+	ipv6 bool
 	// starts runs functions on a thread that lives as long as the host.
 	starts chan func()
 	// discard is for frame counters.
@@ -62,6 +65,21 @@ func NewHost(tb TB, name string) *Host {
 	h.Sysctl(tb, "net.ipv4.conf.all.rp_filter", "0")
 	h.Sysctl(tb, "net.ipv4.conf.default.rp_filter", "0")
 	return h
+}
+
+// EnableIPv6 switches IPv6 on, for cables that come later. The host sends
+// nothing by itself that would spoil exact counts: it has no link-local
+// addresses, looks for no duplicates and asks for no routers; what multicast
+// listener reports there are come at once.
+func (h *Host) EnableIPv6(tb TB) {
+	tb.Helper()
+	h.ipv6 = true
+	for _, setting := range [][2]string{
+		{"all.disable_ipv6", "0"}, {"default.disable_ipv6", "0"}, {"default.addr_gen_mode", "1"},
+		{"default.accept_dad", "0"}, {"default.accept_ra", "0"}, {"default.mldv2_unsolicited_report_interval", "1"},
+	} {
+		h.Sysctl(tb, "net.ipv6.conf."+setting[0], setting[1])
+	}
 }
 
 // live makes the namespace and runs what comes through starts in it.
@@ -177,3 +195,36 @@ func PinCPU(cpu int) error {
 	}
 	return nil
 }
+
+// PinThread keeps the calling goroutine on one CPU, chosen once in a process,
+// so that what is counted and limited per CPU is where the last packet was. The
+// thread ends with the goroutine.
+func PinThread(tb TB) {
+	tb.Helper()
+	runtime.LockOSThread()
+	cpu, err := chosenCPU()
+	if err == nil {
+		err = PinCPU(cpu)
+	}
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+}
+
+// chosenCPU is one of those that the process may use.
+var chosenCPU = sync.OnceValues(func() (int, error) {
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return 0, fmt.Errorf("read the affinity: %w", err)
+	}
+	skip := rand.IntN(allowed.Count())
+	for cpu := 0; ; cpu++ {
+		if !allowed.IsSet(cpu) {
+			continue
+		}
+		if skip == 0 {
+			return cpu, nil
+		}
+		skip--
+	}
+})

@@ -13,6 +13,8 @@ const Uplink = "balancer"
 type RigOptions struct {
 	Clients  int // 0 means 1
 	Backends int // 0 means 3
+	// IPv6 gives every address that of [Six] beside it.
+	IPv6 bool
 	// Cable holds for every cable of the rig.
 	Cable []CableOption
 }
@@ -44,7 +46,10 @@ func NewRig(tb TB, opts RigOptions) *Rig {
 		opts.Backends = 3
 	}
 	r := &Rig{Balancer: NewHost(tb, Uplink)}
-	r.Balancer.Sysctl(tb, "net.ipv4.ip_forward", "1")
+	if opts.IPv6 {
+		r.Balancer.EnableIPv6(tb)
+	}
+	r.Balancer.forward(tb)
 	for i := range opts.Clients {
 		h, addr := r.add(tb, "client", 1, i+1, opts.Cable)
 		r.Clients = append(r.Clients, h)
@@ -64,10 +69,13 @@ func NewRig(tb TB, opts RigOptions) *Rig {
 func (r *Rig) add(tb TB, role string, side, n int, opts []CableOption) (*Host, netip.Addr) {
 	tb.Helper()
 	h := NewHost(tb, fmt.Sprintf("%s%d", role, n))
+	if r.Balancer.ipv6 {
+		h.EnableIPv6(tb)
+	}
 	gateway := netip.AddrFrom4([4]byte{10, byte(side), byte(n), 1})
 	own := gateway.Next()
 	Cable(tb, r.Balancer, gateway.String()+"/24", h, own.String()+"/24", opts...)
-	h.Route(tb, Uplink, netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateway)
+	h.DefaultRoute(tb, Uplink, gateway)
 	return h, own
 }
 

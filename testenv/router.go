@@ -24,12 +24,37 @@ func (r *Rig) Behind(tb TB, router *Host, opts ...CableOption) (far *Host, addr 
 	own := netip.AddrFrom4(gateway).Next()
 
 	far = NewHost(tb, "far")
-	router.Sysctl(tb, "net.ipv4.ip_forward", "1")
+	if router.ipv6 {
+		far.EnableIPv6(tb)
+	}
+	router.forward(tb)
 	opts = append(opts, EndNames("far", router.Name))
 	Cable(tb, router, own.Prev().String()+"/24", far, own.String()+"/24", opts...)
-	far.Route(tb, router.Name, netip.PrefixFrom(netip.IPv4Unspecified(), 0), own.Prev())
+	far.DefaultRoute(tb, router.Name, own.Prev())
 	r.Balancer.Route(tb, router.Name, netip.PrefixFrom(own, 24).Masked(), via)
+	if router.ipv6 {
+		r.Balancer.Route(tb, router.Name, netip.PrefixFrom(Six(own), 64).Masked(), Six(via))
+	}
 	return far, own
+}
+
+// forward makes the host a router.
+func (h *Host) forward(tb TB) {
+	tb.Helper()
+	h.Sysctl(tb, "net.ipv4.ip_forward", "1")
+	if h.ipv6 {
+		h.Sysctl(tb, "net.ipv6.conf.all.forwarding", "1")
+	}
+}
+
+// DefaultRoute routes everything through a gateway behind an interface, IPv6
+// through that of [Six].
+func (h *Host) DefaultRoute(tb TB, iface string, via netip.Addr) {
+	tb.Helper()
+	h.Route(tb, iface, netip.PrefixFrom(netip.IPv4Unspecified(), 0), via)
+	if h.ipv6 {
+		h.Route(tb, iface, netip.PrefixFrom(netip.IPv6Unspecified(), 0), Six(via))
+	}
 }
 
 // Route adds a route through a gateway behind an interface.
@@ -42,7 +67,7 @@ func (h *Host) Route(tb TB, iface string, to netip.Prefix, via netip.Addr) {
 		}
 		err = netlink.RouteAdd(&netlink.Route{
 			LinkIndex: l.Attrs().Index,
-			Dst:       &net.IPNet{IP: to.Addr().AsSlice(), Mask: net.CIDRMask(to.Bits(), 32)},
+			Dst:       &net.IPNet{IP: to.Addr().AsSlice(), Mask: net.CIDRMask(to.Bits(), to.Addr().BitLen())},
 			Gw:        via.AsSlice(),
 		})
 		if err != nil {

@@ -48,6 +48,27 @@ static __always_inline void env_tell(struct xdp_md *ctx, const struct fragment *
 	env_hold(ctx, key, 0);
 }
 
+/* These differ with the family: see ipv4.h. */
+static __always_inline __u32 set_tuple(struct bpf_sock_tuple *tuple, const struct flow_key *key);
+static __always_inline __s64 kernel_cookie(void *ip, struct tcphdr *tcp, __u32 len);
+static __always_inline long check_cookie(void *ip, struct tcphdr *tcp);
+
+/* socket_state returns BPF_TCP_* of the host's socket for TCP that arrives as key, else 0. */
+static __always_inline __u32 socket_state(struct xdp_md *ctx, const struct flow_key *key)
+{
+	struct bpf_sock_tuple tuple = {};
+	__u32 len = set_tuple(&tuple, key);
+	struct bpf_sock *sk;
+	__u32 state;
+
+	sk = bpf_skc_lookup_tcp(ctx, &tuple, len, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	state = sk->state;
+	bpf_sk_release(sk);
+	return state;
+}
+
 /*
  * env_has_connection says that the host has a connection whose packets arrive as
  * key. Listeners are none, nor are connections that are over; of UDP, which has
@@ -55,16 +76,30 @@ static __always_inline void env_tell(struct xdp_md *ctx, const struct fragment *
  */
 static __always_inline bool env_has_connection(struct xdp_md *ctx, const struct flow_key *key)
 {
-	struct bpf_sock_tuple tuple = {.ipv4 = {key->saddr, key->daddr, key->sport, key->dport}};
-	struct bpf_sock *sk;
-	bool has;
+	__u32 state;
 
 	if (key->proto != IPPROTO_TCP)
 		return true;
-	sk = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	if (!sk)
-		return false;
-	has = sk->state != BPF_TCP_LISTEN && sk->state != BPF_TCP_TIME_WAIT;
-	bpf_sk_release(sk);
-	return has;
+	state = socket_state(ctx, key);
+	return state && state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT;
+}
+
+/* env_remembers says that the host has a TCP connection, or one that is over, at key. */
+static __always_inline bool env_remembers(struct xdp_md *ctx, const struct flow_key *key)
+{
+	__u32 state = socket_state(ctx, key);
+
+	return state && state != BPF_TCP_LISTEN;
+}
+
+/* env_make_cookie returns the cookie for a SYN, whose TCP header has len bytes, or less than 0. */
+static __always_inline __s64 env_make_cookie(void *ip, struct tcphdr *tcp, __u32 len)
+{
+	return kernel_cookie(ip, tcp, len);
+}
+
+/* env_is_cookie says that a segment acknowledges a cookie. */
+static __always_inline bool env_is_cookie(void *ip, struct tcphdr *tcp)
+{
+	return !check_cookie(ip, tcp);
 }

@@ -11,6 +11,7 @@ volatile const __u32 seeded_fault;
 
 __u64 world_ktime; /* what env_ktime returns */
 __u32 world_now; /* what env_now returns */
+__u32 world_cookies; /* whether the kernel makes cookies */
 __u32 world_egress; /* interface of the last redirect; written by the datapath */
 
 __u32 world_agent; /* whether there is one */
@@ -32,12 +33,12 @@ struct fib {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __be32);
+	__type(key, addr_t);
 	__type(value, struct fib);
 	__uint(max_entries, 65536);
 } fibs SEC(".maps");
 
-/* connections: those of the host, by the tuple of what arrives. */
+/* connections: those of the host, by the tuple of what arrives -> whether they are over. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -56,12 +57,14 @@ static __always_inline __u64 env_ktime(void)
 	return world_ktime;
 }
 
+static __always_inline addr_t fib_end(const struct bpf_fib_lookup *fib);
+
 static __always_inline long env_fib(struct xdp_md *ctx, struct bpf_fib_lookup *params)
 {
-	__be32 to = params->ipv4_dst;
+	addr_t to = fib_end(params);
 	struct fib *answer = bpf_map_lookup_elem(&fibs, &to);
 
-	if (!answer || params->family != 2 || params->tot_len != 1 ||
+	if (!answer || params->family != AF_OWN || params->tot_len != 1 ||
 	    params->ifindex != ctx->ingress_ifindex)
 		return BPF_FIB_LKUP_RET_NOT_FWDED;
 	if (answer->result == BPF_FIB_LKUP_RET_SUCCESS) {
@@ -97,6 +100,49 @@ static __always_inline void env_tell(struct xdp_md *ctx, const struct fragment *
 
 static __always_inline bool env_has_connection(struct xdp_md *ctx, const struct flow_key *key)
 {
+	__u32 *over = bpf_map_lookup_elem(&connections, key);
+
+	(void)ctx;
+	return over && !*over;
+}
+
+static __always_inline bool env_remembers(struct xdp_md *ctx, const struct flow_key *key)
+{
 	(void)ctx;
 	return bpf_map_lookup_elem(&connections, key);
+}
+
+/* COOKIE_ADDRS is where the addresses are in an IP header. */
+#define COOKIE_ADDRS (sizeof(addr_t) == 4 ? 12 : 8)
+
+/* cookie_of returns a cookie for a SYN of this number, but for the last two bits. */
+static __always_inline __u32 cookie_of(const void *ip, const struct tcphdr *tcp, __u32 seq)
+{
+	const __be32 *from = ip + COOKIE_ADDRS, *to = from + sizeof(addr_t) / 4;
+	__u32 sum = 5 * bpf_ntohs(tcp->source) + 7 * bpf_ntohs(tcp->dest) + 9 * seq;
+
+#pragma unroll
+	for (__u32 i = 0; i < sizeof(addr_t) / 4; i++)
+		sum += bpf_ntohl(from[i]) + 3 * bpf_ntohl(to[i]);
+	return sum * 0x9e3779b1 & ~3U;
+}
+
+/* The last two bits are about the options, as those of the kernel's cookies are. */
+static __always_inline __s64 env_make_cookie(void *ip, struct tcphdr *tcp, __u32 len)
+{
+	const __u8 *bytes = (const __u8 *)tcp;
+	__u32 sum = 0;
+
+	if (!world_cookies || len != tcp->doff * 4 || len > 60)
+		return -1;
+	for (__u32 i = sizeof(*tcp); i < 60 && i < len; i++)
+		sum += bytes[i];
+	return cookie_of(ip, tcp, bpf_ntohl(tcp->seq)) | (sum & 3);
+}
+
+static __always_inline bool env_is_cookie(void *ip, struct tcphdr *tcp)
+{
+	__u32 want = cookie_of(ip, tcp, bpf_ntohl(tcp->seq) - 1);
+
+	return ((bpf_ntohl(tcp->ack_seq) - 1) & ~3U) == want;
 }

@@ -2,12 +2,12 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
-	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
@@ -67,12 +67,16 @@ func look(state *model.State) ([]string, error) {
 	if len(state.Interfaces) == 0 {
 		lines = append(lines, "the configuration names no interface: attach and run need --interface")
 	}
-	off, err := host.MissingForwarding(state.Interfaces)
+	off, err := kernel.MissingForwarding(state, state.Interfaces)
 	if err != nil {
 		return lines, err
 	}
-	for _, s := range off {
-		lines = append(lines, fmt.Sprintf("forwarding is off: run: sysctl -w %s, or run the agent with --set-sysctl", s))
+	if len(off) > 0 {
+		words := make([]string, len(off))
+		for i, s := range off {
+			words[i] = s.String()
+		}
+		lines = append(lines, fmt.Sprintf("forwarding is off: run: sysctl -w %s, or run the agent with --set-sysctl", strings.Join(words, " ")))
 	}
 	faults, err := kernel.FullNATFaults(state)
 	if err != nil {
@@ -80,6 +84,13 @@ func look(state *model.State) ([]string, error) {
 	}
 	for _, f := range faults {
 		lines = append(lines, "full-nat: "+f)
+	}
+	fault, err := kernel.CookieFault(state)
+	if err != nil {
+		return lines, err
+	}
+	if fault != "" {
+		lines = append(lines, "syn-cookies: "+fault)
 	}
 	warnings, err := kernel.Warnings(state, state.Interfaces)
 	return append(lines, warnings...), err

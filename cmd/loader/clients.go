@@ -37,3 +37,14 @@ func clientsCell(c *datapath.ClientsView) string {
 	}
 	return strings.Join(words, ", ")
 }
+
+// cookiesCell says in short when SYNs are answered with cookies.
+func cookiesCell(c *datapath.SYNCookiesView) string {
+	switch {
+	case c == nil:
+		return "none"
+	case !c.Standby:
+		return "none without a proxy"
+	}
+	return fmt.Sprintf("above %d/s", c.Above)
+}

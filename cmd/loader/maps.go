@@ -74,6 +74,10 @@ func services(_ *cli.Context, v *datapath.View) table {
 	if choosy {
 		t.titles = append(t.titles, "CLIENTS")
 	}
+	wary := slices.ContainsFunc(v.Services, func(s datapath.ServiceView) bool { return s.SYNCookies != nil })
+	if wary {
+		t.titles = append(t.titles, "SYN-COOKIES")
+	}
 	for i := range v.Services {
 		s := &v.Services[i]
 		local := "no"
@@ -85,6 +89,9 @@ func services(_ *cli.Context, v *datapath.View) table {
 		}, counterCells(s.Counters)...))
 		if choosy {
 			t.rows[i] = append(t.rows[i], clientsCell(s.Clients))
+		}
+		if wary {
+			t.rows[i] = append(t.rows[i], cookiesCell(s.SYNCookies))
 		}
 	}
 	return t
@@ -184,7 +191,7 @@ func flowsCommand(w world) *cli.Command {
 	}
 }
 
-// flowFormat has the widest of what stands in its columns, because nobody
+// flowFormat has the widest of what IPv4 has in its columns, because nobody
 // waits for all flows before the first is printed.
 const flowFormat = "%-20s %-8s %-21s %-21s %-21s %-11s %8s %8s\n"
 

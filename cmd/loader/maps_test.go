@@ -80,6 +80,21 @@ func choosy(string) (*datapath.View, error) {
 	}}, nil
 }
 
+// wary returns maps with services that answer SYNs with cookies.
+func wary(string) (*datapath.View, error) {
+	service := func(name string, c *datapath.SYNCookiesView) datapath.ServiceView {
+		return datapath.ServiceView{
+			Name: name, Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", OnDown: "reset",
+			SYNCookies: c, Backends: []datapath.BackendView{},
+		}
+	}
+	return &datapath.View{Services: []datapath.ServiceView{
+		service("never", nil),
+		service("above", &datapath.SYNCookiesView{Above: 5000, Standby: true}),
+		service("alone", &datapath.SYNCookiesView{Above: 5000}),
+	}}, nil
+}
+
 func TestMaps(t *testing.T) {
 	empty := func(string) (*datapath.View, error) {
 		return &datapath.View{Services: []datapath.ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}}, nil
@@ -92,6 +107,8 @@ func TestMaps(t *testing.T) {
 		{"services.json", "services -o json", held},
 		{"clients.txt", "services", choosy},
 		{"clients.json", "services -o json", choosy},
+		{"cookies.txt", "services", wary},
+		{"cookies.json", "services -o json", wary},
 		{"backends.txt", "backends", held},
 		{"backends.json", "backends -o json", held},
 		{"drops.txt", "drops", held},

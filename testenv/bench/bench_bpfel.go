@@ -24,6 +24,7 @@ const (
 	benchMapDevices         = "devices"
 	benchMapDrafts          = "drafts"
 	benchMapEvictions       = "evictions"
+	benchMapFamilies        = "families"
 	benchMapFlows           = "flows"
 	benchMapFragments       = "fragments"
 	benchMapHolds           = "holds"
@@ -35,11 +36,13 @@ const (
 	benchMapSnat            = "snat"
 	benchMapSources         = "sources"
 	benchMapStandby         = "standby"
+	benchMapSyns            = "syns"
 	benchMapTable           = "table"
 	benchMapTurns           = "turns"
 	benchMapVerdicts        = "verdicts"
 	benchMapVips            = "vips"
 	benchProgFairlead       = "fairlead"
+	benchProgFairleadBoth   = "fairlead_both"
 	benchProgLookupRedirect = "lookup_redirect"
 	benchProgRedirect       = "redirect"
 	benchProgRunEmpty       = "run_empty"
@@ -99,6 +102,7 @@ type benchSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchProgramSpecs struct {
 	Fairlead       *ebpf.ProgramSpec `ebpf:"fairlead"`
+	FairleadBoth   *ebpf.ProgramSpec `ebpf:"fairlead_both"`
 	LookupRedirect *ebpf.ProgramSpec `ebpf:"lookup_redirect"`
 	Redirect       *ebpf.ProgramSpec `ebpf:"redirect"`
 	RunEmpty       *ebpf.ProgramSpec `ebpf:"run_empty"`
@@ -123,6 +127,7 @@ type benchMapSpecs struct {
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
+	Families        *ebpf.MapSpec `ebpf:"families"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
 	Holds           *ebpf.MapSpec `ebpf:"holds"`
@@ -134,6 +139,7 @@ type benchMapSpecs struct {
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
+	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Table           *ebpf.MapSpec `ebpf:"table"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
@@ -178,6 +184,7 @@ type benchMaps struct {
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
+	Families        *ebpf.Map `ebpf:"families"`
 	Flows           *ebpf.Map `ebpf:"flows"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
 	Holds           *ebpf.Map `ebpf:"holds"`
@@ -189,6 +196,7 @@ type benchMaps struct {
 	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
+	Syns            *ebpf.Map `ebpf:"syns"`
 	Table           *ebpf.Map `ebpf:"table"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
@@ -205,6 +213,7 @@ func (m *benchMaps) Close() error {
 		m.Devices,
 		m.Drafts,
 		m.Evictions,
+		m.Families,
 		m.Flows,
 		m.Fragments,
 		m.Holds,
@@ -216,6 +225,7 @@ func (m *benchMaps) Close() error {
 		m.Snat,
 		m.Sources,
 		m.Standby,
+		m.Syns,
 		m.Table,
 		m.Turns,
 		m.Verdicts,
@@ -238,6 +248,7 @@ type benchVariables struct {
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchPrograms struct {
 	Fairlead       *ebpf.Program `ebpf:"fairlead"`
+	FairleadBoth   *ebpf.Program `ebpf:"fairlead_both"`
 	LookupRedirect *ebpf.Program `ebpf:"lookup_redirect"`
 	Redirect       *ebpf.Program `ebpf:"redirect"`
 	RunEmpty       *ebpf.Program `ebpf:"run_empty"`
@@ -253,6 +264,7 @@ type benchPrograms struct {
 func (p *benchPrograms) Close() error {
 	return _BenchClose(
 		p.Fairlead,
+		p.FairleadBoth,
 		p.LookupRedirect,
 		p.Redirect,
 		p.RunEmpty,

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"net"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -27,12 +28,12 @@ func attachedIn(t *testing.T, s *stage.Stage, mode string) (check func()) {
 	t.Helper()
 	s.Loader("attach", "--mode", mode).OK(t)
 	if mode == "generic" {
-		before := s.StackCounter(s.Balancer, "Ip", "OutTransmits")
+		before := s.Transmits()
 		l := openLedger(s)
 		return func() {
 			t.Helper()
 			l.wantNoneLost(t)
-			if n := s.StackCounter(s.Balancer, "Ip", "OutTransmits") - before; n != 0 {
+			if n := s.Transmits() - before; n != 0 {
 				t.Errorf("the balancer's stack sent %d packets", n)
 			}
 			wantSound(t, s)
@@ -48,17 +49,20 @@ func attachedIn(t *testing.T, s *stage.Stage, mode string) (check func()) {
 }
 
 func TestCurlThroughXDP(t *testing.T) {
-	inModes(t, func(t *testing.T, mode string) {
-		s := newStage(t, testenv.RigOptions{})
-		configure(s, "")
-		check := attachedIn(t, s, mode)
-		got := s.Run(s.Clients[0], tool(t, "curl"), "--silent", "--show-error", "--include", web).OK(t)
-		for _, want := range []string{"HTTP/1.1 200 OK", "<h1>backend1</h1>", "You are " + s.ClientAddrs[0].String()} {
-			if !strings.Contains(got, want) {
-				t.Errorf("curl printed no %q in:\n%s", want, got)
+	inFamilies(t, func(t *testing.T, f family) {
+		inModes(t, func(t *testing.T, mode string) {
+			s := f.stage(t, testenv.RigOptions{})
+			f.configure(s, "", "")
+			check := attachedIn(t, s, mode)
+			got := s.Run(s.Clients[0], tool(t, "curl"), "--silent", "--show-error", "--include", f.web()).OK(t)
+			client := netip.AddrPortFrom(f.addr(s.ClientAddrs[0]), 1).String()
+			for _, want := range []string{"HTTP/1.1 200 OK", "<h1>backend1</h1>", "You are " + strings.TrimSuffix(client, "1")} {
+				if !strings.Contains(got, want) {
+					t.Errorf("curl printed no %q in:\n%s", want, got)
+				}
 			}
-		}
-		check()
+			check()
+		})
 	})
 }
 

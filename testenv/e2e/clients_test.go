@@ -74,14 +74,14 @@ func (w way) await(t *testing.T, s *stage.Stage, udp bool, n uint64) (sum tally)
 	return sum
 }
 
-// greet sends one datagram to service echo from each of n ports of a client.
-// The function that it returns asserts that so many are answered.
-func greet(t *testing.T, s *stage.Stage, client, n int) (wantAnswers func(uint64)) {
+// greet sends one datagram to an address from each of n ports of a client. The
+// function that it returns asserts that so many are answered.
+func greet(t *testing.T, s *stage.Stage, client, n int, to string) (wantAnswers func(uint64)) {
 	t.Helper()
 	var conns []net.Conn
 	for range n {
 		s.Clients[client].Do(t, func() error {
-			c, err := net.Dial("udp4", vip+":7")
+			c, err := net.Dial("udp", to)
 			if err != nil {
 				return err
 			}
@@ -128,7 +128,7 @@ func TestDeniedClientsGetNothing(t *testing.T) {
 				t.Errorf("%+v, want %+v", got, want)
 			}
 		}
-		allowed, denied := greet(t, s, 0, 4), greet(t, s, 1, 5)
+		allowed, denied := greet(t, s, 0, 4, vip+":7"), greet(t, s, 1, 5, vip+":7")
 		allowed(4)
 		wantTally(true, tally{made: 4, denied: 5})
 		denied(0)
@@ -189,7 +189,7 @@ func TestEachNetworkMakesItsShareOfFlows(t *testing.T) {
 		before := tally{}
 		for client := range s.Clients { // each is a network of its own
 			start := time.Now()
-			wantAnswers := greet(t, s, client, n)
+			wantAnswers := greet(t, s, client, n, vip+":7")
 			sum := w.await(t, s, true, uint64(client+1)*n)
 			made, limited := sum.made-before.made, sum.limited-before.limited
 			const tick = 10 * time.Millisecond // of the slowest kernel clock

@@ -45,7 +45,7 @@ func TestSegmentsInFragments(t *testing.T) {
 	far, _ := s.Behind(t, router)
 	router.SetMTU(t, testenv.Uplink, smallMTU)
 	far.Sysctl(t, "net.ipv4.ip_no_pmtu_disc", "1")
-	transfers := serveRaw(t, s)
+	transfers := serveRaw(t, s, families[0])
 	account := s.Account()
 	for range s.Backends {
 		client, server, _ := transfers.open(t, far)

@@ -20,13 +20,16 @@ import (
 // fullNATStage raises a stage whose backends know no way to the clients.
 func fullNATStage(t *testing.T, o testenv.RigOptions) *stage.Stage {
 	t.Helper()
-	s := newStage(t, o)
+	return families[0].fullNATStage(t, o)
+}
+
+func (f family) fullNATStage(t *testing.T, o testenv.RigOptions) *stage.Stage {
+	t.Helper()
+	s := f.stage(t, o)
 	for _, b := range s.Backends {
 		b.Do(t, func() error {
-			_, all, err := net.ParseCIDR("0.0.0.0/0")
-			if err != nil {
-				return err
-			}
+			none := netip.MustParsePrefix(map[string]string{"4": "0.0.0.0/0", "6": "::/0"}[f.suffix])
+			all := &net.IPNet{IP: none.Addr().AsSlice(), Mask: net.CIDRMask(0, none.Addr().BitLen())}
 			return netlink.RouteDel(&netlink.Route{Dst: all})
 		})
 	}
@@ -36,38 +39,35 @@ func fullNATStage(t *testing.T, o testenv.RigOptions) *stage.Stage {
 // configureFullNAT writes a configuration with TCP and UDP by full NAT. more is
 // added to it.
 func configureFullNAT(s *stage.Stage, more string) {
-	s.Configure(`
-interfaces: %s
-services:
-  - {name: web, listen: %s:80, forward: full-nat, backends: %s, health: {type: none}}
-  - {name: echo, listen: %s:7, protocol: udp, forward: full-nat, backends: %s}
-%s`, s.Links(), vip, s.BackendList(8080), vip, s.BackendList(8080), more)
+	families[0].configure(s, ", forward: full-nat", more)
 }
 
 func TestFullNATNeedsNoRouteBack(t *testing.T) {
-	inModes(t, func(t *testing.T, mode string) {
-		s := fullNATStage(t, testenv.RigOptions{})
-		configureFullNAT(s, "")
-		check := attachedIn(t, s, mode)
-		for i, b := range s.Backends {
-			ours := s.BackendAddrs[i].Prev()
-			a, err := s.Get(0, web)
-			if err != nil || a.Message != b.Name {
-				t.Errorf("connection %d was answered by %q: %v", i, a.Message, err)
+	inFamilies(t, func(t *testing.T, f family) {
+		inModes(t, func(t *testing.T, mode string) {
+			s := f.fullNATStage(t, testenv.RigOptions{})
+			f.configure(s, ", forward: full-nat", "")
+			check := attachedIn(t, s, mode)
+			for i, b := range s.Backends {
+				ours := f.addr(s.BackendAddrs[i].Prev())
+				a, err := s.Get(0, f.web())
+				if err != nil || a.Message != b.Name {
+					t.Errorf("connection %d was answered by %q: %v", i, a.Message, err)
+				}
+				seen, err := netip.ParseAddrPort(a.Client)
+				wantSource(t, seen, err, ours)
+				message, seen, err := s.Echo(0, 0, f.at(7), "hello")
+				if message != b.Name {
+					t.Errorf("datagram %d was answered by %q", i, message)
+				}
+				wantSource(t, seen, err, ours)
 			}
-			seen, err := netip.ParseAddrPort(a.Client)
-			wantSource(t, seen, err, ours)
-			message, seen, err := s.Echo(0, 0, vip+":7", "hello")
-			if message != b.Name {
-				t.Errorf("datagram %d was answered by %q", i, message)
+			curl := s.Run(s.Clients[0], tool(t, "curl"), "--silent", "--show-error", f.web()).OK(t)
+			if !strings.Contains(curl, "<h1>backend1</h1>") {
+				t.Errorf("curl printed:\n%s", curl)
 			}
-			wantSource(t, seen, err, ours)
-		}
-		curl := s.Run(s.Clients[0], tool(t, "curl"), "--silent", "--show-error", web).OK(t)
-		if !strings.Contains(curl, "<h1>backend1</h1>") {
-			t.Errorf("curl printed:\n%s", curl)
-		}
-		check()
+			check()
+		})
 	})
 }
 

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -9,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
 	"fairlead/testenv"
@@ -20,113 +17,83 @@ import (
 // udpPort is where the backends of these tests do, or do not, listen.
 const udpPort = 9000
 
-// A service address that the host has is answered for by its stack.
-func TestPingOfServiceAddress(t *testing.T) {
-	s := attached(t, testenv.RigOptions{})
-	account := s.Account()
-	c := dialFor(t, s.Clients[0], "ip4:icmp", netip.AddrPort{}, vip)
-	const asked = 3
-	for seq := range asked {
-		want := icmp.Echo{ID: 7, Seq: seq, Data: bytes.Repeat([]byte("ping"), 100)}
-		ping, err := (&icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &want}).Marshal(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Write(ping); err != nil {
-			t.Fatal(err)
-		}
-		b := make([]byte, 1500)
-		n, _, err := c.(net.PacketConn).ReadFrom(b) // without the IP header, unlike Read
-		if err != nil {
-			t.Fatal(err)
-		}
-		pong, err := icmp.ParseMessage(unix.IPPROTO_ICMP, b[:n])
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, ok := pong.Body.(*icmp.Echo)
-		if pong.Type != ipv4.ICMPTypeEchoReply || !ok || got.Seq != want.Seq || !bytes.Equal(got.Data, want.Data) {
-			t.Errorf("ping %d was answered by %+v", seq, pong)
-		}
-	}
-	sums := closeAccount(t, account)
-	if n := s.Stats().Verdicts["pass_icmp"]; sums.Verdicts != asked || n != asked || sums.Stack != asked {
-		t.Errorf("%d pings were %d verdicts, %d of them pass_icmp, and %d answers", asked, sums.Verdicts, n, sums.Stack)
-	}
-	wantSound(t, s)
-}
-
 // A backend says that it has no such port: to the client, of the service.
 func TestClosedPortOfBackendRefuses(t *testing.T) {
-	s := udpStage(t)
-	account := s.Account()
-	for range s.Backends {
-		c := dialFor(t, s.Clients[0], "udp4", netip.AddrPort{}, vip+":7")
-		wantError(t, c, syscall.ECONNREFUSED)
-	}
-	if sums := wantAllXDP(t, s, account); sums.XDP != uint64(2*len(s.Backends)) {
-		t.Errorf("%d frames for a datagram to each backend and its error: %+v", sums.XDP, sums)
-	}
+	inFamilies(t, func(t *testing.T, f family) {
+		s := f.udpStage(t)
+		account := s.Account()
+		for range s.Backends {
+			c := dialFor(t, s.Clients[0], "udp"+f.suffix, netip.AddrPort{}, f.at(7))
+			wantError(t, c, syscall.ECONNREFUSED)
+		}
+		if sums := wantAllXDP(t, s, account); sums.XDP != uint64(2*len(s.Backends)) {
+			t.Errorf("%d frames for a datagram to each backend and its error: %+v", sums.XDP, sums)
+		}
+	})
 }
 
 // A client is gone when its answer comes, and says so to the backend.
 func TestClosedPortOfClientRefuses(t *testing.T) {
-	s := udpStage(t)
-	account := s.Account()
-	_, server := talkUDP(t, s, s.Clients[0], s.ClientAddrs[0], func(client net.Conn) { client.Close() })
-	wantError(t, server, syscall.ECONNREFUSED)
-	if sums := wantAllXDP(t, s, account); sums.XDP != 3 {
-		t.Errorf("%d frames for a datagram, its answer and an error: %+v", sums.XDP, sums)
-	}
-}
-
-// traceroute lives on routers that say where a packet's TTL was used up. Here
-// they stand behind the balancer, on either side of it.
-func TestUsedUpTTLIsTold(t *testing.T) {
-	t.Run("to the client", func(t *testing.T) {
-		s := newStage(t, testenv.RigOptions{Backends: 1})
-		_, addr := s.Behind(t, s.Backends[0])
-		s.Configure("interfaces: %s\nservices: [{name: far, listen: %s:7, protocol: udp, backends: [{address: %s:%d}]}]",
-			s.Links(), vip, addr, udpPort)
-		s.Loader("attach").OK(t)
+	inFamilies(t, func(t *testing.T, f family) {
+		s := f.udpStage(t)
 		account := s.Account()
-		c := dialFor(t, s.Clients[0], "udp4", netip.AddrPort{}, vip+":7")
-		limitTTL(t, c)
-		wantError(t, c, syscall.EHOSTUNREACH)
-		if sums := wantAllXDP(t, s, account); sums.XDP != 2 {
-			t.Errorf("%d frames for a datagram and an error: %+v", sums.XDP, sums)
-		}
-	})
-	t.Run("to the backend", func(t *testing.T) {
-		s := udpStage(t)
-		far, addr := s.Behind(t, s.Clients[0])
-		account := s.Account()
-		_, server := talkUDP(t, s, far, addr, func(net.Conn) {})
-		limitTTL(t, server)
-		wantError(t, server, syscall.EHOSTUNREACH)
+		_, server := f.talkUDP(t, s, s.Clients[0], s.ClientAddrs[0], func(client net.Conn) { client.Close() })
+		wantError(t, server, syscall.ECONNREFUSED)
 		if sums := wantAllXDP(t, s, account); sums.XDP != 3 {
 			t.Errorf("%d frames for a datagram, its answer and an error: %+v", sums.XDP, sums)
 		}
 	})
 }
 
+// traceroute lives on routers that say where a packet's TTL was used up. Here
+// they stand behind the balancer, on either side of it.
+func TestUsedUpTTLIsTold(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		t.Run("to the client", func(t *testing.T) {
+			s := f.stage(t, testenv.RigOptions{Backends: 1})
+			_, addr := s.Behind(t, s.Backends[0])
+			s.Configure("interfaces: %s\nservices: [{name: far, listen: '%s', protocol: udp, backends: [{address: '%s'}]}]",
+				s.Links(), f.at(7), netip.AddrPortFrom(f.addr(addr), udpPort))
+			s.Loader("attach").OK(t)
+			account := s.Account()
+			c := dialFor(t, s.Clients[0], "udp"+f.suffix, netip.AddrPort{}, f.at(7))
+			f.limitTTL(t, c)
+			wantError(t, c, syscall.EHOSTUNREACH)
+			if sums := wantAllXDP(t, s, account); sums.XDP != 2 {
+				t.Errorf("%d frames for a datagram and an error: %+v", sums.XDP, sums)
+			}
+		})
+		t.Run("to the backend", func(t *testing.T) {
+			s := f.udpStage(t)
+			far, addr := s.Behind(t, s.Clients[0])
+			account := s.Account()
+			_, server := f.talkUDP(t, s, far, addr, func(net.Conn) {})
+			f.limitTTL(t, server)
+			wantError(t, server, syscall.EHOSTUNREACH)
+			if sums := wantAllXDP(t, s, account); sums.XDP != 3 {
+				t.Errorf("%d frames for a datagram, its answer and an error: %+v", sums.XDP, sums)
+			}
+		})
+	})
+}
+
 // udpStage raises a stage with a UDP service on port 7.
-func udpStage(t *testing.T) *stage.Stage {
+func (f family) udpStage(t *testing.T) *stage.Stage {
 	t.Helper()
-	s := newStage(t, testenv.RigOptions{})
-	s.Configure("interfaces: %s\nservices: [{name: udp, listen: %s:7, protocol: udp, backends: %s}]",
-		s.Links(), vip, s.BackendList(udpPort))
+	s := f.stage(t, testenv.RigOptions{})
+	s.Configure("interfaces: %s\nservices: [{name: udp, listen: '%s', protocol: udp, backends: %s}]",
+		s.Links(), f.at(7), f.backends(s, udpPort))
 	s.Loader("attach").OK(t)
 	return s
 }
 
 // talkUDP sends a datagram to the first backend, whose socket is connected to
 // the client, calls then with the client's socket, and returns both.
-func talkUDP(t *testing.T, s *stage.Stage, from *testenv.Host, addr netip.Addr, then func(client net.Conn)) (client, server net.Conn) {
+func (f family) talkUDP(t *testing.T, s *stage.Stage, from *testenv.Host, addr netip.Addr, then func(client net.Conn)) (client, server net.Conn) {
 	t.Helper()
-	own := netip.AddrPortFrom(addr, 40000)
-	server = dialFor(t, s.Backends[0], "udp4", netip.AddrPortFrom(s.BackendAddrs[0], udpPort), own.String())
-	client = dialFor(t, from, "udp4", own, vip+":7")
+	own := netip.AddrPortFrom(f.addr(addr), 40000)
+	server = dialFor(t, s.Backends[0], "udp"+f.suffix, f.serverAddr(s, 0, udpPort), own.String())
+	client = dialFor(t, from, "udp"+f.suffix, own, f.at(7))
 	if _, err := client.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -159,16 +126,20 @@ func dialFor(t *testing.T, h *testenv.Host, network string, from netip.AddrPort,
 
 // limitTTL lets packets of a socket get as far as the router behind the
 // balancer, and the socket hear of that.
-func limitTTL(t *testing.T, c net.Conn) {
+func (f family) limitTTL(t *testing.T, c net.Conn) {
 	t.Helper()
+	level, ttl, errs := unix.IPPROTO_IP, unix.IP_TTL, unix.IP_RECVERR
+	if f.suffix == "6" {
+		level, ttl, errs = unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_RECVERR
+	}
 	raw, err := c.(*net.UDPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cerr := raw.Control(func(fd uintptr) {
 		err = errors.Join(
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, 2),
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVERR, 1))
+			unix.SetsockoptInt(int(fd), level, ttl, 2),
+			unix.SetsockoptInt(int(fd), level, errs, 1))
 	})
 	if err := errors.Join(cerr, err); err != nil {
 		t.Fatal(err)

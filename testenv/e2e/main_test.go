@@ -110,7 +110,7 @@ func wantSound(t *testing.T, s *stage.Stage) {
 	t.Helper()
 	for _, hosts := range [][]*testenv.Host{s.Clients, s.Backends, {s.Balancer}} {
 		for _, h := range hosts {
-			for _, group := range []string{"Tcp", "Udp", "Icmp"} {
+			for _, group := range []string{"Tcp", "Udp", "Icmp", "Udp6", "Icmp6"} {
 				if n := s.StackCounter(h, group, "InCsumErrors"); n != 0 {
 					t.Errorf("%s received %d %s packets with wrong checksums", h.Name, n, group)
 				}

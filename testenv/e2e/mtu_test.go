@@ -6,7 +6,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"strconv"
 	"testing"
 	"time"
 
@@ -22,68 +21,78 @@ const smallMTU = 1300
 // The router in front of the client tells the service address what is too big.
 // Only the backend that sent it may be told, and must believe it.
 func TestDownloadBehindSmallMTU(t *testing.T) {
-	s := newStage(t, testenv.RigOptions{})
-	router := s.Clients[0]
-	far, _ := s.Behind(t, router)
-	router.SetMTU(t, "far", smallMTU)
-	transfers := serveRaw(t, s)
-	account := s.Account()
-	for range s.Backends {
-		before := unreachables(s)
-		client, server, backend := transfers.open(t, far)
-		wantWhole(t, server, client)
-		if got := pathMTU(t, server); got != smallMTU {
-			t.Errorf("backend %d believes in a path MTU of %d, want %d", backend, got, smallMTU)
-		}
-		for i, n := range unreachables(s) {
-			if told := n != before[i]; told != (i == backend) {
-				t.Errorf("backend %d sent, backend %d got %d errors", backend, i, n-before[i])
+	inFamilies(t, func(t *testing.T, f family) {
+		s := f.stage(t, testenv.RigOptions{})
+		router := s.Clients[0]
+		far, _ := s.Behind(t, router)
+		router.SetMTU(t, "far", smallMTU)
+		transfers := serveRaw(t, s, f)
+		account := s.Account()
+		for range s.Backends {
+			before := unreachables(s, f)
+			client, server, backend := transfers.open(t, far)
+			wantWhole(t, server, client)
+			if got := pathMTU(t, server); got != smallMTU {
+				t.Errorf("backend %d believes in a path MTU of %d, want %d", backend, got, smallMTU)
+			}
+			for i, n := range unreachables(s, f) {
+				if told := n != before[i]; told != (i == backend) {
+					t.Errorf("backend %d sent, backend %d got %d errors", backend, i, n-before[i])
+				}
 			}
 		}
-	}
-	wantAllXDP(t, s, account)
-	var got uint64
-	for _, n := range unreachables(s) {
-		got += n
-	}
-	if sent := s.StackCounter(router, "Icmp", "OutDestUnreachs"); got != sent {
-		t.Errorf("the router sent %d errors, the backends got %d", sent, got)
-	}
+		wantAllXDP(t, s, account)
+		var got uint64
+		for _, n := range unreachables(s, f) {
+			got += n
+		}
+		counter, _ := f.tooBig()
+		if sent := s.StackCounter(router, f.icmp, counter); got != sent {
+			t.Errorf("the router sent %d errors, the backends got %d", sent, got)
+		}
+	})
 }
 
 // The balancer's own link to the backend is the narrow one.
 func TestUploadThroughSmallMTU(t *testing.T) {
-	s := newStage(t, testenv.RigOptions{})
-	for _, link := range s.BackendLinks {
-		s.Balancer.SetMTU(t, link, smallMTU)
-	}
-	transfers := serveRaw(t, s)
-	account := s.Account()
-	for range s.Backends {
-		client, server, _ := transfers.open(t, s.Clients[0])
-		wantWhole(t, client, server)
-		if got := pathMTU(t, client); got != smallMTU {
-			t.Errorf("the client believes in a path MTU of %d, want %d", got, smallMTU)
+	inFamilies(t, func(t *testing.T, f family) {
+		s := f.stage(t, testenv.RigOptions{})
+		for _, link := range s.BackendLinks {
+			s.Balancer.SetMTU(t, link, smallMTU)
 		}
-	}
-	wantAllXDP(t, s, account)
-	sent, got := s.Stats().Verdicts["answer_too_big"], s.StackCounter(s.Clients[0], "Icmp", "InDestUnreachs")
-	if sent == 0 || got != sent {
-		t.Errorf("XDP answered too big %d times, the client got %d errors", sent, got)
-	}
+		transfers := serveRaw(t, s, f)
+		account := s.Account()
+		for range s.Backends {
+			client, server, _ := transfers.open(t, s.Clients[0])
+			wantWhole(t, client, server)
+			if got := pathMTU(t, client); got != smallMTU {
+				t.Errorf("the client believes in a path MTU of %d, want %d", got, smallMTU)
+			}
+		}
+		wantAllXDP(t, s, account)
+		_, counter := f.tooBig()
+		sent, got := s.Stats().Verdicts["answer_too_big"], s.StackCounter(s.Clients[0], f.icmp, counter)
+		if sent == 0 || got != sent {
+			t.Errorf("XDP answered too big %d times, the client got %d errors", sent, got)
+		}
+	})
 }
 
 // unreachables returns how many errors each backend's stack has got.
-func unreachables(s *stage.Stage) []uint64 {
+func unreachables(s *stage.Stage, f family) []uint64 {
+	_, counter := f.tooBig()
 	var n []uint64
 	for _, h := range s.Backends {
-		n = append(n, s.StackCounter(h, "Icmp", "InDestUnreachs"))
+		n = append(n, s.StackCounter(h, f.icmp, counter))
 	}
 	return n
 }
 
 // A rawService is a TCP service whose servers are this test.
-type rawService struct{ accepted chan farEnd }
+type rawService struct {
+	family   family
+	accepted chan farEnd
+}
 
 type farEnd struct {
 	conn    net.Conn
@@ -92,15 +101,15 @@ type farEnd struct {
 
 // serveRaw attaches a service on port 80 that accepts connections on port 9000
 // of every backend.
-func serveRaw(t *testing.T, s *stage.Stage) rawService {
+func serveRaw(t *testing.T, s *stage.Stage, f family) rawService {
 	t.Helper()
 	const port = 9000
-	s.Configure("interfaces: %s\nservices: [{name: raw, listen: %s:80, backends: %s, health: {type: none}}]",
-		s.Links(), vip, s.BackendList(port))
+	s.Configure("interfaces: %s\nservices: [{name: raw, listen: '%s', backends: %s, health: {type: none}}]",
+		s.Links(), f.at(80), f.backends(s, port))
 	s.Loader("attach").OK(t)
-	r := rawService{make(chan farEnd, len(s.Backends))}
+	r := rawService{f, make(chan farEnd, len(s.Backends))}
 	for i, h := range s.Backends {
-		l := h.Listen(t, "tcp4", ":"+strconv.Itoa(port))
+		l := h.Listen(t, "tcp"+f.suffix, f.wild(port))
 		go func() {
 			for {
 				c, err := l.Accept()
@@ -118,7 +127,7 @@ func serveRaw(t *testing.T, s *stage.Stage) rawService {
 // one is.
 func (r rawService) open(t *testing.T, from *testenv.Host) (client, server net.Conn, backend int) {
 	t.Helper()
-	client, err := from.DialContext(t.Context(), "tcp4", vip+":80")
+	client, err := from.DialContext(t.Context(), "tcp"+r.family.suffix, r.family.at(80))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,14 +117,14 @@ func addNetwork(add func(format string, args ...any)) error {
 		if x := l.Attrs().Xdp; x != nil && x.Attached {
 			add("xdp %s", name)
 		}
-		addrs, err := netlink.AddrList(l, unix.AF_INET)
+		addrs, err := netlink.AddrList(l, unix.AF_UNSPEC)
 		if err != nil {
 			return err
 		}
 		for _, a := range addrs {
 			add("address %s on %s", a.IPNet, name)
 		}
-		neighbours, err := netlink.NeighList(l.Attrs().Index, unix.AF_INET)
+		neighbours, err := netlink.NeighList(l.Attrs().Index, unix.AF_UNSPEC)
 		if err != nil {
 			return err
 		}
@@ -134,11 +134,15 @@ func addNetwork(add func(format string, args ...any)) error {
 			}
 		}
 	}
-	files, err := filepath.Glob("/proc/sys/net/ipv4/conf/*/forwarding")
-	if err != nil {
-		return err
+	files := []string{"/proc/sys/net/ipv4/ip_forward"}
+	for _, pattern := range []string{"ipv4/conf/*/forwarding", "ipv6/conf/*/forwarding", "ipv6/conf/*/accept_ra"} {
+		found, err := filepath.Glob("/proc/sys/net/" + pattern)
+		if err != nil {
+			return err
+		}
+		files = append(files, found...)
 	}
-	for _, f := range append(files, "/proc/sys/net/ipv4/ip_forward") {
+	for _, f := range files {
 		value, err := os.ReadFile(f)
 		if err != nil {
 			return err

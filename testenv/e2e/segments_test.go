@@ -74,9 +74,12 @@ func (l *ledger) add(to *segments, h *testenv.Host) {
 	again := l.s.StackCounter(h, "Tcp", "RetransSegs")
 	to.again += again
 	to.sent += l.s.StackCounter(h, "Tcp", "OutSegs") + again
-	to.received += l.s.StackCounter(h, "Tcp", "InSegs") - l.s.StackCounter(h, "Ip", "InReceives")
-	for _, ecn := range []string{"InNoECTPkts", "InECT1Pkts", "InECT0Pkts", "InCEPkts"} {
-		to.received += l.s.StackCounter(h, "IpExt", ecn)
+	to.received += l.s.StackCounter(h, "Tcp", "InSegs")
+	for _, ip := range [][2]string{{"Ip", "IpExt"}, {"Ip6", "Ip6"}} {
+		to.received -= l.s.StackCounter(h, ip[0], "InReceives")
+		for _, ecn := range []string{"InNoECTPkts", "InECT1Pkts", "InECT0Pkts", "InCEPkts"} {
+			to.received += l.s.StackCounter(h, ip[1], ecn)
+		}
 	}
 	to.early += l.s.StackCounter(h, "TcpExt", "TCPOFOQueue")
 }

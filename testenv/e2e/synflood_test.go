@@ -55,7 +55,7 @@ func (f siege) run(t *testing.T) {
 	account := s.Account()
 	talks := f.openLive(t, s)
 	before := tallyOf(t, s)
-	stops := []func() livegen.Result{floodSYNs(t, s, 0), floodSYNs(t, s, 1)}
+	stops := []func() livegen.Result{floodSYNs(t, s, 0, 80), floodSYNs(t, s, 1, 80)}
 	made, fails := f.connect(t, s)
 	var rate, taken float64
 	for _, stop := range stops {
@@ -130,16 +130,16 @@ func (f siege) openLive(t *testing.T, s *stage.Stage) []*stage.Talk {
 	return talks
 }
 
-// floodSYNs lets a client send SYNs from 2^32 sources as fast as it can, until
-// the function that it returns is called.
-func floodSYNs(t *testing.T, s *stage.Stage, client int) (stop func() livegen.Result) {
+// floodSYNs lets a client send SYNs from 2^32 sources to a port as fast as it
+// can, until the function that it returns is called.
+func floodSYNs(t *testing.T, s *stage.Stage, client int, port uint16) (stop func() livegen.Result) {
 	t.Helper()
 	own := s.ClientAddrs[client]
 	g := livegen.New(t, livegen.Options{
 		Host: s.Clients[client], Iface: testenv.Uplink,
 		Frame: testenv.TCPFrame(testenv.FrameSpec{
 			SrcMAC: testenv.MAC(own), DstMAC: testenv.MAC(own.Prev()), Flags: testenv.SYN,
-			Src: netip.AddrPortFrom(forged.Addr(), 1<<15), Dst: netip.MustParseAddrPort(vip + ":80"),
+			Src: netip.AddrPortFrom(forged.Addr(), 1<<15), Dst: netip.AddrPortFrom(netip.MustParseAddr(vip), port),
 		}),
 		Vary: livegen.Vary{Ports: 1 << 15, Addrs: 1 << (32 - forged.Bits()), Random: true},
 	})

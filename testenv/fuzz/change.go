@@ -76,7 +76,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(38) {
+	switch r.IntN(42) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -113,6 +113,8 @@ func (g *generator) change() []change {
 		return g.collide()
 	case 31, 32, 33, 34:
 		return g.fragment()
+	case 35, 36, 37, 38:
+		return g.surge()
 	default:
 		return []change{g.edge()}
 	}
@@ -216,7 +218,7 @@ func (g *generator) backend() change {
 	case 0:
 		b.Gen++
 	case 1:
-		b = newBackend(r, g.w.owner(r))
+		b = g.w.newBackend(r)
 	case 2:
 		b.State = m.BackendNone
 	case 3:
@@ -241,14 +243,15 @@ func (g *generator) service() change {
 	case 0:
 		s.Gen++
 	case 1:
-		s = newService(r)
+		s = g.w.newService(r)
 		s.Slots, s.SlotsAll = was.Slots, was.SlotsAll
 	case 2:
 		s.Flags ^= m.FlagKeep
 	case 4, 5:
-		s.Flags ^= pick(r, []uint8{m.FlagListed, m.FlagLimited, m.FlagFullNAT})
+		s.Flags ^= pick(r, []uint8{m.FlagListed, m.FlagLimited, m.FlagFullNAT, m.FlagCookies})
 	case 6:
-		setLimit(r, &s)
+		g.w.setLimit(r, &s)
+		s.CookieAbove = newCookieAbove(r)
 	case 3:
 		s.State = pick(r, []uint8{m.ServiceXDP, m.ServiceXDP, m.ServiceProxy, m.ServiceNone})
 	default:
@@ -268,7 +271,7 @@ func (g *generator) slot() change {
 }
 
 func (g *generator) route() change {
-	addr := pick(g.r, pick(g.r, [][]m.Addr{clients, servers, servers, spoofed}))
+	addr := pick(g.r, pick(g.r, [][]m.Addr{g.w.clients, g.w.servers, g.w.servers, g.w.spoofed}))
 	if oneIn(g.r, 10) {
 		return change{part: partRoute, addr: addr, text: fmt.Sprintf("no route to %v", addr), apply: func(w *world) { delete(w.fib, addr) }}
 	}
@@ -298,7 +301,7 @@ func (g *generator) listener() change {
 }
 
 func (g *generator) vip() change {
-	addr, uses := pick(g.r, pick(g.r, [][]m.Addr{vips, servers})), newUses(g.r)
+	addr, uses := pick(g.r, pick(g.r, [][]m.Addr{g.w.vips, g.w.servers})), newUses(g.r)
 	text := fmt.Sprintf("vip %v: %d", addr, uses)
 	return change{part: partVIP, addr: addr, text: text, apply: func(w *world) { w.VIPs[addr] = uses }}
 }
@@ -314,8 +317,9 @@ func (g *generator) standby() change {
 func (g *generator) connection() change {
 	t := g.tuple()
 	is := !oneIn(g.r, 3)
-	text := fmt.Sprintf("connection %v: %v", t, is)
-	return change{part: partConnection, tuple: t, text: text, apply: func(w *world) { w.Connections[t] = is }}
+	over := is && oneIn(g.r, 3)
+	text := fmt.Sprintf("connection %v: %v, over %v", t, is, over)
+	return change{part: partConnection, tuple: t, text: text, apply: func(w *world) { w.Connections[t], w.Over[t] = is && !over, over }}
 }
 
 func (g *generator) evict() change {
@@ -336,7 +340,7 @@ var noRivals = change{part: partRival, text: "no rivals", apply: func(w *world) 
 func (g *generator) rival() []change {
 	r := g.r
 	t := g.client()
-	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
+	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, g.w.servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
 	var cs []change
 	if f := g.w.Find(g.tuple()); f != nil && oneIn(r, 2) {
 		leave = f.Leave

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"fairlead/testenv"
 	m "fairlead/testenv/refmodel"
 )
 
@@ -24,17 +25,16 @@ type churn struct {
 	filled int // packets after which no place was free
 }
 
-func newChurn(t *testing.T, seed uint64) *churn {
+func newChurn(t *testing.T, f *family, seed uint64) *churn {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 3))
-	w := raceWorld(1, churnBuckets)
+	w := raceWorld(f, 1, churnBuckets)
 	w.Control.Hz = 4
 	w.Control.Idle = [m.IdleMax]uint32{40, 1200, 40, 40, 400}
 	w.Control.SnatPort, w.Control.SnatPorts = 30000, churnSources/2
 	w.Services[0].Flags = m.FlagFullNAT
 	w.Backends[0].Sources = m.Run{Length: 2}
-	w.Snat[0], w.Snat[1] = m.Addr{10, 2, 0, 1}, m.Addr{10, 2, 0, 2}
-	c := &churn{fuzzer: &fuzzer{target: newKernel(t, 0)}, w: w, g: newGenerator(r, w, false), r: r}
+	c := &churn{fuzzer: newFuzzer(newKernel(t, 0), seed, f), w: w, g: newGenerator(r, w, false), r: r}
 	if err := c.target.reset(w); err != nil {
 		t.Fatal(err)
 	}
@@ -44,9 +44,9 @@ func newChurn(t *testing.T, seed uint64) *churn {
 // TestChurn lets clients come, go on and fall silent. No two flows may send
 // with one source.
 func TestChurn(t *testing.T) {
-	pin(t)
-	for seed := range uint64(3) {
-		c := newChurn(t, seed)
+	testenv.PinThread(t)
+	for seed, family := range []*family{&ipv4, &ipv4, &ipv6} {
+		c := newChurn(t, family, uint64(seed))
 		for range churnPackets {
 			c.step(t)
 		}
@@ -72,12 +72,12 @@ func (c *churn) step(t *testing.T) {
 	if err := c.apply(c.w, &change); err != nil {
 		t.Fatal(err)
 	}
-	key := m.Tuple{Src: clients[0], SPort: uint16(1000 + c.r.IntN(churnClients)), Dst: vips[0], DPort: 80, Proto: m.TCP}
+	key := m.Tuple{Src: c.w.clients[0], SPort: uint16(1000 + c.r.IntN(churnClients)), Dst: c.w.vips[0], DPort: 80, Proto: m.TCP}
 	if f := c.w.Find(key); f != nil && oneIn(c.r, 2) {
 		key = f.TwinKey()
 	}
 	frame := c.g.build(key)
-	frame[22] = 64 // TTL
+	frame[ethLen+c.w.ttl] = 64 // TTL
 	text, res, err := c.packet(c.w, frame, len(frame))
 	if err != nil || text != "" {
 		t.Fatal(text, err)

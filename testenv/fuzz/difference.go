@@ -105,7 +105,7 @@ func (d *difference) String() string {
 // describe writes a configuration down.
 func (w *world) describe() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "control %+v\n%d buckets, now %d, clock %d, devices %v, vips %v\n", w.Control, len(w.Flows), w.Now, w.Clock, w.Devices, w.VIPs)
+	fmt.Fprintf(&b, "%s, control %+v\n%d buckets, now %d, clock %d, devices %v, vips %v\n", w.name, w.Control, len(w.table()), w.Now, w.Clock, w.Devices, w.VIPs)
 	for row, s := range w.Services {
 		fmt.Fprintf(&b, "service %d: %+v, turn %d, slots %v\n", row, s, w.Turns[row], w.Slots[row*8:][:8])
 	}
@@ -120,7 +120,7 @@ func (w *world) describe() string {
 		lines = append(lines, fmt.Sprintf("client %+v: %v\n", p, allow))
 	}
 	for at, addr := range w.Snat {
-		if addr != (m.Addr{}) {
+		if !addr.IsUnspecified() {
 			lines = append(lines, fmt.Sprintf("snat %d: %v\n", at, addr))
 		}
 	}
@@ -133,21 +133,21 @@ func (w *world) describe() string {
 
 // describe reads a frame for people.
 func describe(frame []byte) string {
-	if len(frame) < l4At+8 || frame[12] != 8 || frame[13] != 0 || frame[14] != 0x45 {
-		return fmt.Sprintf("%d bytes, not plain IPv4", len(frame))
+	t, l4, ok := m.Read(frame)
+	if !ok {
+		return fmt.Sprintf("%d bytes, not TCP or UDP", len(frame))
 	}
-	t := tupleOf(frame)
-	text := fmt.Sprintf("%d bytes, total %d, ttl %d, %v:%d > %v:%d", len(frame), be.Uint16(frame[16:]), frame[22], t.Src, t.SPort, t.Dst, t.DPort)
+	text := fmt.Sprintf("%d bytes, header of TCP or UDP at %d, [%v]:%d > [%v]:%d", len(frame), l4, t.Src, t.SPort, t.Dst, t.DPort)
 	switch {
 	case t.Proto == m.UDP:
-		return fmt.Sprintf("%s udp, length %d", text, be.Uint16(frame[l4At+4:]))
-	case t.Proto != m.TCP || len(frame) < l4At+20:
-		return fmt.Sprintf("%s protocol %d", text, t.Proto)
+		return fmt.Sprintf("%s udp, length %d", text, be.Uint16(frame[l4+4:]))
+	case len(frame) < l4+20:
+		return text + " tcp, cut"
 	}
 	for i, name := range []string{"FIN", "SYN", "RST", "PSH", "ACK"} {
-		if frame[tcpFlags]&(1<<i) != 0 {
+		if frame[l4+13]&(1<<i) != 0 {
 			text += " " + name
 		}
 	}
-	return fmt.Sprintf("%s tcp, header %d", text, frame[l4At+12]>>4)
+	return fmt.Sprintf("%s tcp, header %d", text, frame[l4+12]>>4)
 }

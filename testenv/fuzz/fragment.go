@@ -25,6 +25,7 @@ func (g *generator) cutUp(t m.Tuple) {
 		frame = append(frame, make([]byte, longestHeld-10+r.IntN(20))...)
 	}
 	id := uint16(r.IntN(pieceIDs))
+	l4At := g.w.l4At()
 	var pieces [][]byte
 	at := l4At
 	for at < len(frame) {
@@ -46,6 +47,7 @@ func (g *generator) cutUp(t m.Tuple) {
 
 // piece is the fragment that has these bytes of a frame.
 func (g *generator) piece(frame []byte, id uint16, from, to int) []byte {
+	l4At := g.w.l4At()
 	field := uint16((from - l4At) / 8)
 	if to < len(frame) {
 		field |= 0x2000
@@ -77,16 +79,6 @@ func (g *generator) nextPiece() []byte {
 	return frame
 }
 
-// isLater says that a frame has no ports, being a fragment behind others.
-func isLater(frame []byte) bool {
-	return len(frame) >= l4At && be.Uint16(frame[20:])&0x1fff != 0
-}
-
-// fragmentKeyOf is what a frame that has an IP header would have as a fragment.
-func fragmentKeyOf(frame []byte) m.FragmentKey {
-	return m.FragmentKey{Src: m.Addr(frame[26:30]), Dst: m.Addr(frame[30:34]), ID: be.Uint16(frame[18:]), Proto: frame[23]}
-}
-
 // fragment changes what fragments meet: an agent, what is remembered of their
 // first, or when that was.
 func (g *generator) fragment() []change {
@@ -99,14 +91,15 @@ func (g *generator) fragment() []change {
 	}
 	at := g.r.IntN(len(g.pieces))
 	for range 8 { // one whose first has come is worth more
-		if _, known := g.w.Fragments[fragmentKeyOf(g.pieces[at])]; known && isLater(g.pieces[at]) {
+		key, later := m.ReadFragment(g.pieces[at])
+		if _, known := g.w.Fragments[key]; known && later {
 			break
 		}
 		at = g.r.IntN(len(g.pieces))
 	}
 	g.pieces[0], g.pieces[at] = g.pieces[at], g.pieces[0] // the next one, likely
 	frame := g.pieces[0]
-	key := fragmentKeyOf(frame)
+	key, _ := m.ReadFragment(frame)
 	fate, known := g.w.Fragments[key]
 	switch {
 	case known && isForward(fate.Verdict):
@@ -127,7 +120,7 @@ func (g *generator) fragment() []change {
 // endFlow takes down the backend to or from which a fragment is to go. Packets
 // of the flow may notice that before the fragment comes.
 func (g *generator) endFlow(frame []byte, fate m.Fate) []change {
-	key := fragmentKeyOf(frame)
+	key, _ := m.ReadFragment(frame)
 	f := g.w.Find(m.Tuple{Src: key.Src, Dst: key.Dst, SPort: fate.SPort, DPort: fate.DPort, Proto: key.Proto})
 	if f == nil || f.Backend >= numBackends {
 		return []change{g.tick()}
@@ -139,7 +132,7 @@ func (g *generator) endFlow(frame []byte, fate m.Fate) []change {
 		return []change{down}
 	}
 	g.want = append(g.want, f.TwinKey())
-	frame[22] = 1 // TTL
+	frame[ethLen+g.w.ttl] = 1
 	return []change{down, g.epoch()}
 }
 

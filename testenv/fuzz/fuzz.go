@@ -2,8 +2,8 @@
 // packets under random configurations.
 //
 // A run consists of episodes. Each starts from an empty flow table and a
-// configuration of its own, then changes configuration, clock and surroundings
-// between packets. Every packet's action, bytes and egress must be the same on
+// configuration of its own, whose services are all of IPv4 or all of IPv6, then
+// changes configuration, clock and surroundings between packets. Every packet's action, bytes and egress must be the same on
 // both sides, and at the end of an episode all counters, turns and flows. An
 // episode follows from its seed alone and can be replayed in parts.
 package fuzz
@@ -16,6 +16,7 @@ import (
 	"slices"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	m "fairlead/testenv/refmodel"
 )
@@ -43,6 +44,7 @@ type state struct {
 	Evictions       []uint64
 	Replies         m.Replies
 	Sources         map[m.Source]m.Credit
+	Syns            []m.Syns
 	Fragments       map[m.FragmentKey]m.Fate
 	Held, Told      uint64
 	Faults          []string // what must not be, whatever the model says
@@ -52,7 +54,7 @@ func (w *world) state() state {
 	return state{
 		Flows: w.flows(), Turns: w.Turns, BackendCounters: w.BackendCounters,
 		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources,
-		Fragments: w.Fragments, Held: w.Held, Told: w.Told,
+		Syns: w.Syns, Fragments: w.Fragments, Held: w.Held, Told: w.Told,
 	}
 }
 
@@ -60,7 +62,7 @@ func (w *world) state() state {
 func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
 		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
-		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && maps.Equal(s.Fragments, t.Fragments) &&
+		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Syns, t.Syns) && maps.Equal(s.Fragments, t.Fragments) &&
 		s.Held == t.Held && s.Told == t.Told && slices.Equal(s.Faults, t.Faults)
 }
 
@@ -74,8 +76,9 @@ type item struct {
 	linear int
 }
 
-// A histogram counts what the model has seen.
+// A histogram counts what the model has seen of a family.
 type histogram struct {
+	packets   int // of whole episodes
 	verdicts  [m.VerdictMax]uint64
 	evictions [m.EvictMax]uint64
 	places    [2]uint64 // entries in the first and in the second bucket of their keys
@@ -118,7 +121,18 @@ type fuzzer struct {
 	seed    uint64
 	shrinks bool // whether to look for a short way to a difference
 	packets int  // sent so far
-	seen    histogram
+	// families are those that worlds may have.
+	families []*family
+	seen     map[*family]*histogram
+}
+
+// newFuzzer sends packets to worlds of these families.
+func newFuzzer(target target, seed uint64, families ...*family) *fuzzer {
+	f := &fuzzer{target: target, seed: seed, families: families, seen: map[*family]*histogram{}}
+	for _, family := range families {
+		f.seen[family] = &histogram{}
+	}
+	return f
 }
 
 // run sends n packets. It returns the first difference, nil if there is none.
@@ -135,16 +149,33 @@ func (f *fuzzer) run(n int) (*difference, error) {
 }
 
 func (f *fuzzer) world(episode uint64) *world {
-	return newWorld(rand.New(rand.NewPCG(f.seed, 2*episode)))
+	r := rand.New(rand.NewPCG(f.seed, 2*episode))
+	return newWorld(r, pick(r, f.families))
 }
 
 // episode sends size packets under a configuration of their own.
 func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 	w := f.world(episode)
 	g := newGenerator(rand.New(rand.NewPCG(f.seed, 2*episode+1)), w, f.target.cuts())
+	return f.play(episode, w, g, size)
+}
+
+// A source is what an episode is made of.
+type source interface {
+	// changes are those before the next packet.
+	changes() []change
+	// packet is the next frame, and how much of it is linear.
+	packet() (frame []byte, linear int)
+	// learn is told what became of it.
+	learn(frame []byte, res m.Result)
+}
+
+// play sends size packets of g. w is the episode's world.
+func (f *fuzzer) play(episode uint64, w *world, g source, size int) (*difference, error) {
 	if err := f.target.reset(w); err != nil {
 		return nil, fmt.Errorf("reset target: %w", err)
 	}
+	seen := f.seen[w.family]
 	var items []item
 	for range size {
 		for _, c := range g.changes() {
@@ -163,14 +194,16 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 		if text != "" {
 			return f.pin(episode, items, text)
 		}
-		if isForward(res.Verdict) && frame[protoAt] == m.ICMP {
-			f.seen.errors++
-		}
-		if isForward(res.Verdict) && isLater(frame) {
-			f.seen.laters++
+		t, _, ok := m.Read(frame)
+		_, later := m.ReadFragment(frame)
+		switch {
+		case isForward(res.Verdict) && later:
+			seen.laters++
+		case isForward(res.Verdict) && !ok:
+			seen.errors++
 		}
 		if w.made() != before {
-			f.seen.flow(w.Find(tupleOf(frame)))
+			seen.flow(w.Find(t))
 		}
 		g.learn(frame, res)
 	}
@@ -181,7 +214,8 @@ func (f *fuzzer) episode(episode uint64, size int) (*difference, error) {
 	if text != "" {
 		return f.pin(episode, items, text)
 	}
-	f.seen.add(w)
+	seen.add(w)
+	seen.packets += size
 	return nil, nil
 }
 
@@ -218,5 +252,5 @@ func (f *fuzzer) states(w *world) (string, error) {
 	if got.equal(want) {
 		return "", nil
 	}
-	return "state (-model +target):\n" + cmp.Diff(want, got), nil
+	return "state (-model +target):\n" + cmp.Diff(want, got, cmpopts.EquateComparable(m.Addr{})), nil
 }

@@ -1,8 +1,8 @@
 package fuzz
 
 import (
+	"errors"
 	"fmt"
-	"net/netip"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -16,38 +16,50 @@ import (
 // A kernel is the XDP program, run by BPF_PROG_TEST_RUN. Its thread has to
 // stay on one CPU.
 type kernel struct {
-	*lbtest.Datapath // that of loaded with the size of the world's table
+	*lbtest.Datapath // of the world's family, with the size of its table
 	w                *world
-	loaded           map[int]*lbtest.Datapath // by number of buckets
-	load             func(buckets int) *lbtest.Datapath
+	loaded           map[config]*lbtest.Datapath
+	load             func(config) *lbtest.Datapath
 	canCut           bool
 	held, told       uint32 // what the agent was given before
 }
 
+// A config is what a datapath is loaded for.
+type config struct {
+	family  *family
+	buckets int
+}
+
 // newKernel is the program with a fault built in, or none: 0. It is loaded
-// once for each size of the flow table.
+// once for each family and size of the flow table.
 func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
-	k := &kernel{loaded: map[int]*lbtest.Datapath{}, load: func(buckets int) *lbtest.Datapath {
-		return lbtest.Load(tb, map[string]uint32{
-			loader.LBMapServices: numServices, loader.LBMapTurns: numServices,
+	k := &kernel{loaded: map[config]*lbtest.Datapath{}, load: func(c config) *lbtest.Datapath {
+		sizes := map[string]uint32{
+			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
-			loader.LBMapSlots: numSlots, loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(buckets),
-			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14, loader.LBMapFragments: 1 << 12,
-		}, fault)
+			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12,
+		}
+		for name, n := range map[string]uint32{
+			loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(c.buckets),
+			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14,
+		} {
+			sizes[name+c.family.maps] = n
+		}
+		return c.family.load(tb, sizes, fault)
 	}}
-	k.resize(bucketNumbers[0])
+	k.choose(config{families[0], bucketNumbers[0]})
 	_, _, _, err := k.RunLinear(make([]byte, 100), 50)
 	k.canCut = err == nil
 	return k
 }
 
-// resize goes on with a datapath that has so many buckets.
-func (k *kernel) resize(buckets int) {
-	if k.loaded[buckets] == nil {
-		k.loaded[buckets] = k.load(buckets)
+// choose goes on with a datapath for this.
+func (k *kernel) choose(c config) {
+	if k.loaded[c] == nil {
+		k.loaded[c] = k.load(c)
 	}
-	k.Datapath = k.loaded[buckets]
+	k.Datapath = k.loaded[c]
 }
 
 func (k *kernel) cuts() bool { return k.canCut }
@@ -66,13 +78,14 @@ func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
 // reset writes everything. Hash maps are emptied first.
 func (k *kernel) reset(w *world) error {
 	k.w = w
-	k.resize(len(w.Flows))
-	for _, name := range []string{
-		loader.LBMapListeners, loader.LBMapVips, loader.LBMapDevices, loader.LBMapStandby,
-		loader.LBMapClients, loader.LBMapSources, loader.LBMapFragments, "fibs", "rivals", "first_rivals", "connections",
+	k.choose(config{w.family, len(w.table())})
+	for _, table := range []*ebpf.Map{
+		k.Own(loader.LBMapListeners), k.Own(loader.LBMapVips), k.Maps[loader.LBMapDevices], k.Own(loader.LBMapStandby),
+		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Maps[loader.LBMapFragments],
+		k.Maps["fibs"], k.Maps["rivals"], k.Maps["first_rivals"], k.Maps["connections"],
 	} {
-		if err := empty(k.Maps[name]); err != nil {
-			return fmt.Errorf("empty %s: %w", name, err)
+		if err := empty(table); err != nil {
+			return fmt.Errorf("empty %v: %w", table, err)
 		}
 	}
 	if err := k.clear(); err != nil {
@@ -96,6 +109,9 @@ func (k *kernel) reset(w *world) error {
 		changes = append(changes, change{part: partService, row: row})
 		if err := k.Maps[loader.LBMapTurns].Put(row, w.Turns[row]); err != nil {
 			return fmt.Errorf("write turns: %w", err)
+		}
+		if err := k.Maps[loader.LBMapSyns].Put(row, loader.LBSyns{}); err != nil {
+			return fmt.Errorf("clear syns: %w", err)
 		}
 	}
 	for row := range uint32(numBackends) {
@@ -174,7 +190,7 @@ func (k *kernel) sync(w *world, c change) error {
 	case partControl:
 		return k.Maps[loader.LBMapControl].Put(uint32(0), controlOf(w.Control))
 	case partEnv:
-		if err := k.SetNow(w.Now); err != nil {
+		if err := errors.Join(k.SetNow(w.Now), k.SetCookies(w.cookies)); err != nil {
 			return err
 		}
 		return k.SetMonotonic(w.Clock)
@@ -186,29 +202,33 @@ func (k *kernel) sync(w *world, c change) error {
 		return k.Maps[loader.LBMapSlots].Put(c.row, w.Slots[c.row])
 	case partListener:
 		row, ok := w.Listeners[c.listener]
-		return set(k.Maps[loader.LBMapListeners], listenerOf(c.listener), row, ok)
+		return set(k.Own(loader.LBMapListeners), k.w.codec.listener(c.listener), row, ok)
 	case partVIP:
 		uses := w.VIPs[c.addr]
-		return set(k.Maps[loader.LBMapVips], c.addr, uses, uses != 0)
+		return set(k.Own(loader.LBMapVips), c.addr, uses, uses != 0)
 	case partDevice:
 		flags, ok := w.Devices[c.row]
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
 	case partStandby:
-		return set(k.Maps[loader.LBMapStandby], keyOf(c.tuple), uint32(0), w.Standby[c.tuple])
+		return set(k.Own(loader.LBMapStandby), k.w.codec.key(c.tuple), uint32(0), w.Standby[c.tuple])
 	case partClient:
 		allow, ok := w.Clients[c.prefix]
-		return set(k.Maps[loader.LBMapClients], prefixOf(c.prefix), ruleOf(allow), ok)
+		return set(k.Own(loader.LBMapClients), k.w.codec.prefix(c.prefix), ruleOf(allow), ok)
 	case partSnat:
-		return k.Maps[loader.LBMapSnat].Put(c.row, w.Snat[c.row])
+		return k.Maps[loader.LBMapSnat].Put(c.row, loader.AddressOf(w.Snat[c.row]))
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:
-		return set(k.Maps["connections"], keyOf(c.tuple), uint32(0), w.Connections[c.tuple])
+		over := uint32(0)
+		if w.Over[c.tuple] {
+			over = 1
+		}
+		return set(k.Maps["connections"], k.w.codec.key(c.tuple), over, w.Connections[c.tuple] || w.Over[c.tuple])
 	case partRival:
 		if len(w.Rivals) == 0 {
 			return empty(k.Maps["rivals"])
 		}
-		return k.Maps["rivals"].Put(keyOf(c.tuple), rivalOf(w.Rivals[c.tuple]))
+		return k.Maps["rivals"].Put(k.w.codec.key(c.tuple), k.w.codec.rival(w.Rivals[c.tuple]))
 	case partFlow:
 		return k.free(w, c.tuple)
 	case partAgent:
@@ -229,7 +249,7 @@ func (k *kernel) route(w *world, addr m.Addr) error {
 	if !ok {
 		return set(k.Maps["fibs"], addr, uint32(0), false)
 	}
-	return k.SetRoute(netip.AddrFrom4(addr), lbtest.Route{
+	return k.SetRoute(addr, lbtest.Route{
 		Result: int32(way.result), Ifindex: way.hop.Ifindex, Dmac: way.hop.DMAC, Smac: way.hop.SMAC,
 		Mtu: way.hop.MTU,
 	})
@@ -274,7 +294,10 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Second += r.Second
 		s.Replies.Count += r.Count
 	}
-	if s.Sources, err = readSources(k.Maps[loader.LBMapSources]); err != nil {
+	if s.Sources, err = k.sources(); err != nil {
+		return s, err
+	}
+	if s.Syns, err = readSyns(k.Maps[loader.LBMapSyns]); err != nil {
 		return s, err
 	}
 	if s.Fragments, err = readFragments(k.Maps[loader.LBMapFragments]); err != nil {
@@ -289,14 +312,14 @@ func (k *kernel) state() (s state, err error) {
 	return s, err
 }
 
-// readSources reads what networks of clients may still do.
-func readSources(table *ebpf.Map) (map[m.Source]m.Credit, error) {
+// sources reads what networks of clients may still do.
+func (k *kernel) sources() (map[m.Source]m.Credit, error) {
 	sources := map[m.Source]m.Credit{}
-	var key loader.LBSource
+	key, read := k.w.codec.source()
 	var value loader.LBCredit
-	all := table.Iterate()
-	for all.Next(&key, &value) {
-		sources[m.Source{Service: key.Service, Net: addrFrom(key.Net)}] = m.Credit{Tick: value.Tick, Left: value.Left}
+	all := k.Own(loader.LBMapSources).Iterate()
+	for all.Next(key, &value) {
+		sources[read()] = m.Credit{Tick: value.Tick, Left: value.Left}
 	}
 	if err := all.Err(); err != nil {
 		return nil, fmt.Errorf("read sources: %w", err)

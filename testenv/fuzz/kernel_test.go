@@ -3,38 +3,16 @@ package fuzz
 import (
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"strconv"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"fairlead/testenv"
 	"fairlead/testenv/lbtest"
 )
 
 // defaultSeed is what make test runs with, so that it is the same every time.
 const defaultSeed = 20260101
-
-// pin keeps the test on one CPU. The thread ends with the test.
-func pin(tb testing.TB) {
-	tb.Helper()
-	runtime.LockOSThread()
-	var here, set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &here); err != nil {
-		tb.Fatalf("read affinity: %v", err)
-	}
-	cpus := make([]int, 0, here.Count())
-	for cpu := 0; len(cpus) < here.Count(); cpu++ {
-		if here.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
-	}
-	set.Set(cpus[rand.IntN(len(cpus))])
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		tb.Fatalf("set affinity: %v", err)
-	}
-}
 
 // fromEnv is a number of the environment.
 func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
@@ -60,9 +38,10 @@ func TestDatapath(t *testing.T) {
 		packets, seed = 10_000_000, rand.Uint64()
 	}
 	packets = fromEnv(t, "FAIRLEAD_FUZZ_N", packets)
-	f := &fuzzer{target: k, seed: fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed), shrinks: true}
+	f := newFuzzer(k, fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed), families...)
+	f.shrinks = true
 	t.Logf("FAIRLEAD_FUZZ_SEED=%d FAIRLEAD_FUZZ_N=%d, linear part chosen: %v", f.seed, packets, k.cuts())
-	pin(t)
+	testenv.PinThread(t)
 	start := time.Now()
 	d, err := f.run(int(packets))
 	if err != nil {
@@ -71,8 +50,11 @@ func TestDatapath(t *testing.T) {
 	if d != nil {
 		t.Fatal(d)
 	}
+	for _, family := range f.families {
+		t.Logf("%d packets to worlds of %s compared", f.seen[family].packets, family.name)
+	}
 	t.Logf("%d packets, %.0f per second", f.packets, float64(f.packets)/time.Since(start).Seconds())
-	if packets >= 100_000 {
+	if packets >= 200_000 { // half of them to each family
 		checkCoverage(t, f)
 	}
 }
@@ -85,28 +67,38 @@ const faultPackets = 100_000
 // that packet must not differ.
 func TestSeededFaults(t *testing.T) {
 	seed := fromEnv(t, "FAIRLEAD_FUZZ_SEED", defaultSeed)
-	good := &fuzzer{target: newKernel(t, 0), seed: seed}
-	for _, fault := range lbtest.Faults {
-		t.Run(fault.Text, func(t *testing.T) {
-			pin(t)
-			f := &fuzzer{target: newKernel(t, fault.N), seed: seed}
-			d, err := f.run(faultPackets)
-			switch {
-			case err != nil:
-				t.Fatal(err)
-			case d == nil:
-				t.Fatalf("fault %d was not found in %d packets", fault.N, f.packets)
-			case d.Packet == 0:
-				t.Fatalf("fault %d was found, but not its packet:\n%s", fault.N, d.Text)
-			}
-			_, text, err := good.replay(d.Episode, d.items)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if text != "" {
-				t.Fatalf("packet %d differs without fault %d, too:\n%s", d.Packet, fault.N, text)
-			}
-			t.Logf("fault %d shows at packet %d: %s", fault.N, d.Packet, describe(d.Frame))
-		})
+	for _, test := range []struct {
+		family *family
+		faults []lbtest.Fault
+	}{{&ipv4, lbtest.Faults}, {&ipv6, lbtest.Faults6}} {
+		good := newFuzzer(newKernel(t, 0), seed, test.family)
+		for _, fault := range test.faults {
+			t.Run(test.family.name+" "+fault.Text, func(t *testing.T) {
+				testenv.PinThread(t)
+				findFault(t, newFuzzer(newKernel(t, fault.N), seed, test.family), good, fault)
+			})
+		}
 	}
+}
+
+// findFault lets f look for the fault that its target has and good's has not.
+func findFault(t *testing.T, f, good *fuzzer, fault lbtest.Fault) {
+	t.Helper()
+	d, err := f.run(faultPackets)
+	switch {
+	case err != nil:
+		t.Fatal(err)
+	case d == nil:
+		t.Fatalf("fault %d was not found in %d packets", fault.N, f.packets)
+	case d.Packet == 0:
+		t.Fatalf("fault %d was found, but not its packet:\n%s", fault.N, d.Text)
+	}
+	_, text, err := good.replay(d.Episode, d.items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text != "" {
+		t.Fatalf("packet %d differs without fault %d, too:\n%s", d.Packet, fault.N, text)
+	}
+	t.Logf("fault %d shows at packet %d: %s", fault.N, d.Packet, describe(d.Frame))
 }

@@ -10,32 +10,28 @@ import (
 
 var be = binary.BigEndian
 
-const (
-	ethLen   = 14
-	protoAt  = ethLen + 9
-	l4At     = ethLen + 20
-	tcpFlags = l4At + 13
-)
+const ethLen = 14
 
 // A generator makes packets and changes for a world. It remembers tuples, so
 // that flows live on.
 type generator struct {
 	r      *rand.Rand
 	w      *world
-	tuples []m.Tuple // of clients' packets, and reversed ones of what was forwarded
-	next   int       // to be replaced
-	cut    bool      // frames may have a shorter linear part
-	want   []m.Tuple // of the next packets
-	calm   bool      // hosts seldom end a connection, user space seldom changes something
-	burst  int       // packets of new clients that are still to come, with the clock standing still
-	pieces [][]byte  // fragments that are still to come
-	left   [][]byte  // IP packets, or their beginnings, that were forwarded: to be quoted by errors
+	tuples []m.Tuple         // of clients' packets, and reversed ones of what was forwarded
+	next   int               // to be replaced
+	cut    bool              // frames may have a shorter linear part
+	want   []m.Tuple         // of the next packets
+	calm   bool              // hosts seldom end a connection, user space seldom changes something
+	burst  int               // packets of new clients that are still to come, with the clock standing still
+	pieces [][]byte          // fragments that are still to come
+	syns   map[m.Tuple]shake // of clients that were answered with a cookie
+	left   [][]byte          // IP packets, or their beginnings, that were forwarded: to be quoted by errors
 }
 
 const remembered = 40
 
 func newGenerator(r *rand.Rand, w *world, cut bool) *generator {
-	return &generator{r: r, w: w, cut: cut, calm: oneIn(r, 2)}
+	return &generator{r: r, w: w, cut: cut, calm: oneIn(r, 2), syns: map[m.Tuple]shake{}}
 }
 
 // remember replaces the oldest tuple.
@@ -51,17 +47,19 @@ func (g *generator) remember(t m.Tuple) {
 // learn remembers a packet that was forwarded, and how its receiver would
 // answer; a few others, too. Many flows are made complete at once.
 func (g *generator) learn(frame []byte, res m.Result) {
-	if isLater(frame) {
+	if _, later := m.ReadFragment(frame); later {
 		if res.Verdict == m.HoldFragment && oneIn(g.r, 2) { // it comes back
 			g.pieces = append(g.pieces, slices.Clone(frame))
 		}
 		return
 	}
-	if isForward(res.Verdict) && frame[protoAt] != m.ICMP {
-		g.remember(tupleOf(frame))
-		g.remember(tupleOf(res.Out).Reverse())
+	t, _, ok := m.Read(frame)
+	if ok && isForward(res.Verdict) {
+		left, _, _ := m.Read(res.Out)
+		g.remember(t)
+		g.remember(left.Reverse())
 		g.quotable(res.Out)
-		f := g.w.Find(tupleOf(frame))
+		f := g.w.Find(t)
 		switch {
 		case f == nil:
 		case f.State == m.FlowNew && oneIn(g.r, 2):
@@ -69,8 +67,10 @@ func (g *generator) learn(frame []byte, res m.Result) {
 		case isAborted(f) && oneIn(g.r, 2): // does its sender go on?
 			g.want = append(g.want, pick(g.r, []m.Tuple{f.Key, f.Key, f.TwinKey()}))
 		}
-	} else if len(frame) >= l4At+8 && oneIn(g.r, 8) {
-		g.remember(tupleOf(frame))
+	} else if res.Verdict == m.AnswerCookie {
+		g.learnCookie(res.Out)
+	} else if ok && t.Src.BitLen() == g.w.none().BitLen() && oneIn(g.r, 8) {
+		g.remember(t)
 	}
 }
 
@@ -78,13 +78,6 @@ func isForward(v m.Verdict) bool { return v == m.ForwardTX || v == m.ForwardRedi
 
 func isAborted(f *m.Flow) bool {
 	return f.State == m.FlowAbortedForward || f.State == m.FlowAbortedReply
-}
-
-func tupleOf(frame []byte) m.Tuple {
-	return m.Tuple{
-		Src: m.Addr(frame[26:30]), Dst: m.Addr(frame[30:34]),
-		SPort: be.Uint16(frame[34:]), DPort: be.Uint16(frame[36:]), Proto: frame[23],
-	}
 }
 
 // tuple is one that was seen, or a client's new one.
@@ -98,19 +91,19 @@ func (g *generator) tuple() m.Tuple {
 // client is a tuple of a client to a service.
 func (g *generator) client() m.Tuple {
 	l := pick(g.r, g.w.offered)
-	t := m.Tuple{Src: pick(g.r, clients), Dst: l.Addr, SPort: pick(g.r, ports), DPort: l.Port, Proto: l.Proto}
-	if len(g.w.Flows) <= 4 && !oneIn(g.r, 3) { // enough to fill the table
+	t := m.Tuple{Src: pick(g.r, g.w.clients), Dst: l.Addr, SPort: pick(g.r, ports), DPort: l.Port, Proto: l.Proto}
+	if len(g.w.table()) <= 4 && !oneIn(g.r, 3) { // enough to fill the table
 		t.SPort = 1000 + uint16(g.r.IntN(50))
 	}
 	if oneIn(g.r, 12) {
-		t.Src = pick(g.r, spoofed)
+		t.Src = pick(g.r, g.w.spoofed)
 	}
 	if len(g.tuples) > 0 && oneIn(g.r, 3) { // a client with flows of other services
 		known := pick(g.r, g.tuples)
 		t.Src, t.SPort = known.Src, known.SPort
 	}
 	if oneIn(g.r, 30) {
-		t.Dst = pick(g.r, servers)
+		t.Dst = pick(g.r, g.w.servers)
 	}
 	if oneIn(g.r, 30) {
 		t.SPort = uint16(g.r.Uint32())
@@ -136,7 +129,7 @@ func (g *generator) packet() (frame []byte, linear int) {
 			t = pick(g.r, g.tuples)
 		}
 	}
-	if calm && oneIn(g.r, 24) {
+	if calm && g.w.family == &ipv4 && oneIn(g.r, 24) {
 		g.cutUp(t)
 	}
 	switch {
@@ -144,8 +137,17 @@ func (g *generator) packet() (frame []byte, linear int) {
 		frame = g.nextPiece()
 	case calm && oneIn(g.r, 8):
 		frame = g.icmp(t)
+		if oneIn(g.r, 3) {
+			frame = g.echo(t)
+		}
 	default:
 		frame = g.build(t)
+	}
+	if g.w.family == &ipv6 && oneIn(g.r, 5) {
+		frame = g.extend(frame)
+	}
+	if oneIn(g.r, 40) { // of no service
+		frame = g.foreign()
 	}
 	if oneIn(g.r, 6) {
 		frame = g.mutate(frame)
@@ -155,9 +157,27 @@ func (g *generator) packet() (frame []byte, linear int) {
 	}
 	linear = len(frame)
 	if g.cut && oneIn(g.r, 20) {
-		linear = ethLen + g.r.IntN(min(linear-ethLen, 70)+1)
+		linear = ethLen + g.r.IntN(min(linear-ethLen, g.reach(frame))+1)
 	}
 	return frame, linear
+}
+
+// reach is how far into a packet the datapath may have to look.
+func (g *generator) reach(frame []byte) int {
+	if _, l4, ok := m.Read(frame); ok {
+		return l4 - ethLen + 30
+	}
+	return 2*g.w.header + 40
+}
+
+// foreign is a packet of the other family.
+func (g *generator) foreign() []byte {
+	f := g.w.other()
+	w := *g.w
+	w.family = f
+	return (&generator{r: g.r, w: &w}).build(m.Tuple{
+		Src: pick(g.r, f.clients), Dst: pick(g.r, f.vips), SPort: pick(g.r, ports), DPort: pick(g.r, vipPorts), Proto: protocol(g.r),
+	})
 }
 
 // build makes a good frame of the tuple.
@@ -166,13 +186,14 @@ func (g *generator) build(t m.Tuple) []byte {
 	if t.Proto == m.TCP {
 		header = 20
 	}
-	frame := make([]byte, l4At+header+g.payload(t, 20+header))
+	w := g.w
+	frame := make([]byte, w.l4At()+header+g.payload(t, w.header+header))
 	for i := range frame {
 		frame[i] = byte(g.r.Uint32())
 	}
-	copy(frame, []byte{2, 0, 0, 9, 0, 1, 2, 0, 0, 9, 0, 2, 8, 0})
-	g.ip(frame[ethLen:], t)
-	l4 := frame[l4At:]
+	copy(frame, w.ethernet())
+	w.write(g.r, frame[ethLen:], t)
+	l4 := frame[w.l4At():]
 	be.PutUint16(l4[0:], t.SPort)
 	be.PutUint16(l4[2:], t.DPort)
 	sumAt := 6
@@ -205,21 +226,7 @@ func (g *generator) payload(t m.Tuple, headers int) int {
 }
 
 func l4Sum(t m.Tuple, l4 []byte) uint16 {
-	pseudo := append(append([]byte{}, t.Src[:]...), t.Dst[:]...)
-	pseudo = append(pseudo, 0, t.Proto, byte(len(l4)>>8), byte(len(l4)))
-	return m.Checksum(pseudo, l4)
-}
-
-func (g *generator) ip(ip []byte, t m.Tuple) {
-	ip[0] = 0x45
-	be.PutUint16(ip[2:], uint16(len(ip)))
-	be.PutUint16(ip[6:], pick(g.r, []uint16{0, 0x4000, 0x4000, 0x8000}))
-	ip[8] = pick(g.r, []byte{64, 64, 255, 2})
-	ip[9] = t.Proto
-	copy(ip[12:], t.Src[:])
-	copy(ip[16:], t.Dst[:])
-	be.PutUint16(ip[10:], 0)
-	be.PutUint16(ip[10:], m.Checksum(ip[:20]))
+	return m.Checksum(m.PseudoHeader(t.Src, t.Dst, t.Proto, len(l4)), l4)
 }
 
 func (g *generator) tcp(l4 []byte, t m.Tuple) {
@@ -234,6 +241,9 @@ func (g *generator) tcp(l4 []byte, t m.Tuple) {
 		be.PutUint32(l4[8:], f.Answer+pick(g.r, []uint32{0, 0, 0, 1, 65535, 65536, 1<<32 - 1}))
 	}
 	l4[13] = pick(g.r, g.kinds(f))
+	if f == nil {
+		g.bringCookie(l4, t)
+	}
 	if oneIn(g.r, 16) {
 		l4[13] = byte(g.r.Uint32())
 	}

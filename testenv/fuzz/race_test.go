@@ -32,29 +32,29 @@ func (r *racer) run(frame []byte) {
 }
 
 // raceWorld has one service with n backends, on row 0.
-func raceWorld(n, buckets int) *world {
-	w := newWorld(rand.New(rand.NewPCG(1, 1)))
+func raceWorld(f *family, n, buckets int) *world {
+	w := newWorld(rand.New(rand.NewPCG(1, 1)), f)
 	clear(w.Listeners)
 	clear(w.VIPs)
 	w.Devices[interfaces[0]] = m.DeviceTX
 	w.Control = m.Control{
 		Mode: m.ModeOn, Era: 1, Hz: 250, ReplyLimit: 100, Idle: [m.IdleMax]uint32{9e5, 9e5, 9e5, 9e5, 9e5},
-		HashA: w.Control.HashA, HashB: w.Control.HashB,
+		HashA: w.Control.HashA, HashB: w.Control.HashB, HashC: w.Control.HashC, HashD: w.Control.HashD, HashE: w.Control.HashE,
 	}
-	w.Flows = make(m.Table, buckets)
+	w.resize(buckets)
 	w.Now = 1000
-	w.Services[0] = m.Service{State: m.ServiceXDP, Gen: 1, Slots: m.Run{Length: uint32(n)}, SlotsAll: m.Run{Length: uint32(n)}}
-	w.Listeners[m.Listener{Addr: vips[0], Port: 80, Proto: m.TCP}] = 0
-	w.Listeners[m.Listener{Addr: vips[0], Port: 80, Proto: m.UDP}] = 0
+	w.Services[0] = m.Service{State: m.ServiceXDP, Gen: 1, LimitMask: w.mask(32), Slots: m.Run{Length: uint32(n)}, SlotsAll: m.Run{Length: uint32(n)}}
+	w.Listeners[m.Listener{Addr: w.vips[0], Port: 80, Proto: m.TCP}] = 0
+	w.Listeners[m.Listener{Addr: w.vips[0], Port: 80, Proto: m.UDP}] = 0
 	w.Turns[0] = 0
 	w.Control.SnatPort, w.Control.SnatPorts = 20000, 40000
-	copy(w.Snat, snats[:3])
+	copy(w.Snat, w.snats[:3])
 	for i := range n {
 		w.Slots[i] = uint32(i)
-		w.Backends[i] = m.Backend{Addr: servers[i], Port: 80, State: m.BackendUp, Service: 0, Sources: m.Run{Length: 3}}
-		w.fib[servers[i]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 1, byte(i)}, Ifindex: interfaces[0]}}
+		w.Backends[i] = m.Backend{Addr: w.servers[i], Port: 80, State: m.BackendUp, Service: 0, Sources: m.Run{Length: 3}}
+		w.fib[w.servers[i]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 1, byte(i)}, Ifindex: interfaces[0]}}
 	}
-	w.fib[clients[0]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 2, 0}, Ifindex: interfaces[0]}}
+	w.fib[w.clients[0]] = route{hop: m.Hop{DMAC: m.MAC{2, 0, 0, 0, 2, 0}, Ifindex: interfaces[0]}}
 	return w
 }
 
@@ -70,6 +70,7 @@ const (
 type race struct {
 	*kernel
 	w        *world
+	family   *family
 	backends int
 	flags    uint8    // of the service
 	frames   [][]byte // first packets, one of each flow
@@ -79,11 +80,12 @@ type race struct {
 // TestRace runs the first packets of each of many flows on two CPUs at once.
 // Entries of dead flows are in the way of all but the first.
 func TestRace(t *testing.T) {
-	for _, backends := range []int{1, 2, 3} {
+	for _, r := range []race{{family: &ipv4, backends: 1}, {family: &ipv4, backends: 2}, {family: &ipv4, backends: 3}, {family: &ipv6, backends: 2}} {
 		for _, proto := range []uint8{m.TCP, m.UDP} {
-			for _, flags := range []uint8{0, m.FlagFullNAT} {
-				t.Run(fmt.Sprintf("%d backends, protocol %d, flags %d", backends, proto, flags), func(t *testing.T) {
-					(&race{kernel: newKernel(t, 0), backends: backends, flags: flags}).all(t, proto)
+			for _, r.flags = range []uint8{0, m.FlagFullNAT} {
+				t.Run(fmt.Sprintf("%s, %d backends, protocol %d, flags %d", r.family.name, r.backends, proto, r.flags), func(t *testing.T) {
+					r.kernel = newKernel(t, 0)
+					r.all(t, proto)
 				})
 			}
 		}
@@ -115,7 +117,7 @@ func (r *race) all(t *testing.T, proto uint8) {
 // start empties the tables.
 func (r *race) start(t *testing.T, proto uint8) {
 	t.Helper()
-	r.w = raceWorld(r.backends, raceBuckets)
+	r.w = raceWorld(r.family, r.backends, raceBuckets)
 	r.w.Services[0].Flags = r.flags
 	r.turns = r.w.Turns[0]
 	if err := r.reset(r.w); err != nil {
@@ -129,10 +131,10 @@ func raceFrames(w *world, proto uint8) [][]byte {
 	g := newGenerator(rand.New(rand.NewPCG(2, 2)), w, false)
 	frames := make([][]byte, raceFlows)
 	for i := range frames {
-		frame := g.build(m.Tuple{Src: clients[0], Dst: vips[0], SPort: uint16(1000 + i), DPort: 80, Proto: proto})
-		frame[22] = 64 // TTL
+		frame := g.build(m.Tuple{Src: w.clients[0], Dst: w.vips[0], SPort: uint16(1000 + i), DPort: 80, Proto: proto})
+		frame[ethLen+w.ttl] = 64 // TTL
 		if proto == m.TCP {
-			frame[tcpFlags] = m.SYN
+			frame[w.l4At()+13] = m.SYN
 		}
 		frames[i] = frame
 	}
@@ -151,7 +153,7 @@ func (r *race) close(t *testing.T) {
 	t.Helper()
 	for _, frame := range r.frames {
 		reset := bytes.Clone(frame)
-		reset[tcpFlags] = m.RST
+		reset[r.w.l4At()+13] = m.RST
 		if _, _, _, err := r.Run(reset); err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +299,7 @@ func TestCrowdedRace(t *testing.T) {
 	for _, buckets := range []int{2, 4} {
 		for _, shift := range []int{0, 1, 3} {
 			t.Run(fmt.Sprintf("%d buckets, the other CPU %d flows ahead", buckets, shift), func(t *testing.T) {
-				k, w := newKernel(t, 0), raceWorld(1, buckets)
+				k, w := newKernel(t, 0), raceWorld(&ipv4, 1, buckets)
 				if err := k.reset(w); err != nil {
 					t.Fatal(err)
 				}

@@ -7,10 +7,6 @@ import (
 	m "fairlead/testenv/refmodel"
 )
 
-// snats are addresses of our own, and some that are somebody's, so that tuples
-// of flows with and without a disguise collide.
-var snats = []m.Addr{{10, 2, 0, 1}, {10, 2, 0, 2}, {10, 2, 0, 3}, {198, 51, 100, 7}, {203, 0, 113, 10}, {0, 0, 0, 0}}
-
 // newFlags are those of a service, any mix.
 func newFlags(r *rand.Rand) uint8 {
 	flags := uint8(r.IntN(4))
@@ -23,34 +19,24 @@ func newFlags(r *rand.Rand) uint8 {
 	if oneIn(r, 3) {
 		flags |= m.FlagFullNAT
 	}
+	if oneIn(r, 2) {
+		flags |= m.FlagCookies
+	}
 	return flags
 }
 
 // setLimit gives a service another limit, which applies if it has the flag.
-func setLimit(r *rand.Rand, s *m.Service) {
-	s.LimitMask = mask(pick(r, []int{0, 8, 24, 32, 32}))
+func (w *world) setLimit(r *rand.Rand, s *m.Service) {
+	s.LimitMask = w.mask(pick(r, w.limits))
 	s.LimitRate = pick(r, []uint32{0, 1, 3, 1000})
 	s.LimitBurst = pick(r, []uint32{1, 2, 5})
 }
 
-// mask has so many bits set.
-func mask(bits int) m.Addr {
-	return m.Addr(be.AppendUint32(nil, ^uint32(1<<(32-bits)-1)))
-}
-
-// masked is the network that an address is in.
-func masked(a, mask m.Addr) m.Addr {
-	for i := range a {
-		a[i] &= mask[i]
-	}
-	return a
-}
-
 // newPrefix is a network of clients of a service, and whether it is allowed.
-func newPrefix(r *rand.Rand, service uint32) (p m.Prefix, allow bool) {
-	addr := pick(r, pick(r, [][]m.Addr{clients, clients, spoofed}))
-	p = m.Prefix{Service: service, Len: pick(r, []int{0, 0, 1, 7, 8, 16, 23, 24, 25, 30, 31, 32, 32})}
-	p.Addr = masked(addr, mask(p.Len))
+func (w *world) newPrefix(r *rand.Rand, service uint32) (p m.Prefix, allow bool) {
+	addr := pick(r, pick(r, [][]m.Addr{w.clients, w.clients, w.spoofed}))
+	p = m.Prefix{Service: service, Len: pick(r, w.prefixes)}
+	p.Addr = m.And(addr, w.mask(p.Len))
 	return p, !oneIn(r, 3)
 }
 
@@ -73,11 +59,14 @@ func newSources(r *rand.Rand) m.Run {
 
 // fillSnat writes the addresses that most runs have.
 func (w *world) fillSnat(r *rand.Rand) {
+	for at := range w.Snat {
+		w.Snat[at] = w.none()
+	}
 	for at := range 8 {
-		w.Snat[at] = pick(r, snats)
+		w.Snat[at] = pick(r, w.snats)
 	}
 	for at := numSnat - 4; at < numSnat; at++ {
-		w.Snat[at] = pick(r, snats)
+		w.Snat[at] = pick(r, w.snats)
 	}
 }
 
@@ -92,13 +81,13 @@ func (w *world) made() uint64 {
 
 // snat is another source address of our own.
 func (g *generator) snat() change {
-	at, addr := g.r.Uint32N(8), pick(g.r, snats)
+	at, addr := g.r.Uint32N(8), pick(g.r, g.w.snats)
 	return change{part: partSnat, row: at, text: fmt.Sprintf("snat %d: %v", at, addr), apply: func(w *world) { w.Snat[at] = addr }}
 }
 
 // prefix is one more in a service's list of clients, or one less.
 func (g *generator) prefix() change {
-	p, allow := newPrefix(g.r, g.r.Uint32N(numServices))
+	p, allow := g.w.newPrefix(g.r, g.r.Uint32N(numServices))
 	if oneIn(g.r, 3) {
 		return change{part: partClient, prefix: p, text: fmt.Sprintf("no client %+v", p), apply: func(w *world) { delete(w.Clients, p) }}
 	}
@@ -115,7 +104,7 @@ func (g *generator) creditEdge() change {
 		return g.tick()
 	}
 	s := g.w.Services[row]
-	c, known := g.w.Sources[m.Source{Service: row, Net: masked(t.Src, s.LimitMask)}]
+	c, known := g.w.Sources[m.Source{Service: row, Net: m.And(t.Src, s.LimitMask)}]
 	if !known || s.LimitRate == 0 {
 		return g.tick()
 	}
@@ -147,7 +136,7 @@ func (g *generator) robTwin() []change {
 		}
 		for range g.r.IntN(4) {
 			rival := f.Key
-			rival.Src, rival.SPort = pick(g.r, clients), 1000+uint16(g.r.IntN(50))
+			rival.Src, rival.SPort = pick(g.r, g.w.clients), 1000+uint16(g.r.IntN(50))
 			g.want = append(g.want, rival)
 		}
 		g.want = append(g.want, f.Key, f.Key)

@@ -20,7 +20,7 @@ type place struct{ Bucket, Index int }
 // flows are the entries of the table by place.
 func (w *world) flows() map[place]m.Flow {
 	fs := map[place]m.Flow{}
-	for b, bucket := range w.Flows {
+	for b, bucket := range w.table() {
 		for i, f := range bucket {
 			if f != nil {
 				fs[place{b, i}] = *f
@@ -28,11 +28,6 @@ func (w *world) flows() map[place]m.Flow {
 		}
 	}
 	return fs
-}
-
-// buckets reads the whole flow table.
-func (k *kernel) buckets() ([]loader.LBBucket, error) {
-	return readArray[loader.LBBucket](k.Maps[loader.LBMapFlows])
 }
 
 // readArray reads all of an array.
@@ -52,32 +47,30 @@ func readArray[T any](table *ebpf.Map) ([]T, error) {
 
 // clear makes all places free.
 func (k *kernel) clear() error {
-	table := k.Maps[loader.LBMapFlows]
-	rows := make([]uint32, table.MaxEntries())
-	for i := range rows {
-		rows[i] = uint32(i)
-	}
-	if _, err := table.BatchUpdate(rows, make([]loader.LBBucket, len(rows)), nil); err != nil {
-		return fmt.Errorf("clear flows: %w", err)
+	table := k.Own(loader.LBMapFlows)
+	for row := range table.MaxEntries() {
+		if err := table.Put(row, make([]byte, table.ValueSize())); err != nil {
+			return fmt.Errorf("clear flows: %w", err)
+		}
 	}
 	return nil
 }
 
 // free frees the place of a key, if it has one.
 func (k *kernel) free(w *world, t m.Tuple) error {
-	table := k.Maps[loader.LBMapFlows]
+	table := k.Own(loader.LBMapFlows)
 	_, first, second := w.Home(t)
-	for _, row := range []uint32{first, second} {
-		var b loader.LBBucket
-		if err := table.Lookup(row, &b); err != nil {
+	for _, at := range []uint32{first, second} {
+		row, read := k.w.codec.bucket()
+		if err := table.Lookup(at, row); err != nil {
 			return fmt.Errorf("read bucket: %w", err)
 		}
-		for i := range b.Places {
-			if b.Places[i].Key == keyOf(t) {
-				b.Stamps[i].Era = eraFree // what else it holds stays
+		for i, e := range read() {
+			if e.flow.Key == t {
+				k.w.codec.free(row, i) // what else it holds stays
 			}
 		}
-		if err := table.Put(row, b); err != nil {
+		if err := table.Put(at, row); err != nil {
 			return fmt.Errorf("write bucket: %w", err)
 		}
 	}
@@ -87,30 +80,22 @@ func (k *kernel) free(w *world, t m.Tuple) error {
 // flows reads the flow table. Faults are what of it the model does not know
 // and is wrong.
 func (k *kernel) flows(w *world) (flows map[place]m.Flow, faults []string, err error) {
-	buckets, err := k.buckets()
-	if err != nil {
-		return nil, nil, err
-	}
+	table := k.Own(loader.LBMapFlows)
 	flows = map[place]m.Flow{}
-	for row, b := range buckets {
-		for i, stamp := range b.Stamps {
-			if stamp.Era == eraFree {
+	for row := range table.MaxEntries() {
+		bucket, read := k.w.codec.bucket()
+		if err := table.Lookup(row, bucket); err != nil {
+			return nil, nil, fmt.Errorf("read bucket: %w", err)
+		}
+		for i, e := range read() {
+			if e.stamp.Era == eraFree {
 				continue
 			}
-			f, fault := flowFrom(stamp, b.Places[i])
-			if at := (place{int(b.Places[i].Bucket), int(b.Places[i].Place)}); at != (place{row, i}) {
-				fault = fmt.Sprintf("%v stands in %v and says %v", f.Key, place{row, i}, at)
-			}
-			if tag, first, second := w.Home(f.Key); stamp.Tag != tag || uint32(row) != first && uint32(row) != second {
-				fault = fmt.Sprintf("%v has tag %#x in bucket %d, want %#x in %d or %d", f.Key, stamp.Tag, row, tag, first, second)
-			}
-			if stamp.Era == eraBusy {
-				fault = fmt.Sprintf("the place of %v was left busy", f.Key)
-			}
-			if fault != "" {
+			at := place{int(row), i}
+			flows[at] = e.flow
+			if fault := e.misplaced(w, at); fault != "" {
 				faults = append(faults, fault)
 			}
-			flows[place{row, i}] = f
 		}
 	}
 	locks, err := readArray[uint32](k.Maps[loader.LBMapLocks])
@@ -120,4 +105,18 @@ func (k *kernel) flows(w *world) (flows map[place]m.Flow, faults []string, err e
 		}
 	}
 	return flows, faults, err
+}
+
+// misplaced is an entry's fault, or that it stands where it must not.
+func (e *entry) misplaced(w *world, at place) string {
+	tag, first, second := w.Home(e.flow.Key)
+	switch {
+	case e.stamp.Era == eraBusy:
+		return fmt.Sprintf("the place of %v was left busy", e.flow.Key)
+	case e.stamp.Tag != tag || at.Bucket != int(first) && at.Bucket != int(second):
+		return fmt.Sprintf("%v has tag %#x in bucket %d, want %#x in %d or %d", e.flow.Key, e.stamp.Tag, at.Bucket, tag, first, second)
+	case e.at != at:
+		return fmt.Sprintf("%v stands in %v and says %v", e.flow.Key, at, e.at)
+	}
+	return e.fault
 }

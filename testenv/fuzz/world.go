@@ -3,6 +3,7 @@ package fuzz
 import (
 	"math/rand/v2"
 
+	"fairlead/testenv/lbtest"
 	m "fairlead/testenv/refmodel"
 )
 
@@ -18,12 +19,8 @@ const (
 // smallest more often, and one that never is.
 var bucketNumbers = []int{2, 2, 4, 64}
 
-// Pools of addresses and ports, small so that tuples collide.
+// Pools of ports, small so that tuples collide.
 var (
-	vips     = []m.Addr{{203, 0, 113, 10}, {203, 0, 113, 11}, {10, 0, 0, 1}}
-	clients  = []m.Addr{{198, 51, 100, 7}, {198, 51, 100, 8}, {10, 1, 0, 3}}
-	servers  = []m.Addr{{10, 2, 1, 2}, {10, 2, 1, 3}, {172, 16, 255, 255}}
-	spoofed  = []m.Addr{{0, 0, 0, 0}, {0, 1, 2, 3}, {1, 0, 0, 0}, {126, 255, 255, 255}, {127, 0, 0, 1}, {128, 0, 0, 0}, {223, 255, 255, 255}, {224, 0, 0, 1}, {255, 255, 255, 255}, {203, 0, 113, 10}, {10, 2, 1, 2}}
 	vipPorts = []uint16{80, 81, 53, 8000, 8001, 8002}
 	ports    = []uint16{1000, 40000, 80, 0, 65535}
 	// MTUs of routes: 0 is not known, and hardly any packet is longer than 9000.
@@ -47,19 +44,21 @@ type route struct {
 // the other side of a comparison has to be told.
 type world struct {
 	*m.Model
+	*family // of all services
 	fib     map[m.Addr]route
+	cookies bool         // whether the kernel makes cookies
 	offered []m.Listener // what has been a key of Listeners, to send packets to
 }
 
 // newWorld is a random configuration.
-func newWorld(r *rand.Rand) *world {
-	w := &world{Model: &m.Model{
+func newWorld(r *rand.Rand, f *family) *world {
+	w := &world{family: f, Model: &m.Model{
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]uint32{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
-		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
+		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Over: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
 		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Snat: make([]m.Addr, numSnat),
 		Fragments: map[m.FragmentKey]m.Fate{}, FragmentRivals: map[m.FragmentKey]m.Fate{},
-		Flows: make(m.Table, pick(r, bucketNumbers)), Turns: make([]uint64, numServices),
+		Turns: make([]uint64, numServices), Syns: make([]m.Syns, numServices),
 		BackendCounters: make([]m.Counters, numBackends),
 	}, fib: map[m.Addr]route{}}
 	w.FIB = func(_, dst m.Addr) (m.FIBResult, m.Hop) {
@@ -68,38 +67,61 @@ func newWorld(r *rand.Rand) *world {
 		}
 		return m.FIBNotFwded, m.Hop{}
 	}
+	w.resize(pick(r, bucketNumbers))
+	w.cookies = !oneIn(r, 8)
+	w.Cookie = func(ip, tcp []byte) (uint32, bool) { return lbtest.Cookie(ip, tcp), w.cookies }
+	w.IsCookie = lbtest.IsCookie
 	w.Control = newControl(r)
 	w.Now = pick(r, []uint32{0, 5, 1 << 20, 1<<31 - 3, 1<<32 - 5, r.Uint32()})
 	w.Clock = w.Control.Heartbeat + pick(r, []uint64{0, 1e9, 2e9, 10e9 + 1})
 	w.Agent = !oneIn(r, 4)
-	for _, pool := range [][]m.Addr{vips, servers} {
+	for _, pool := range [][]m.Addr{w.vips, w.servers} {
 		for _, addr := range pool {
 			w.VIPs[addr] = newUses(r)
 		}
 	}
 	for row := range w.Services {
-		w.Services[row] = newService(r)
+		w.Services[row] = w.newService(r)
 		w.Turns[row] = pick(r, []uint64{0, 1, 1<<32 - 2, 1<<64 - 2, r.Uint64()})
 		w.listen(r, uint32(row))
 		for range r.IntN(6) {
-			p, allow := newPrefix(r, uint32(row))
+			p, allow := w.newPrefix(r, uint32(row))
 			w.Clients[p] = allow
 		}
 	}
 	for row := range w.Backends {
-		w.Backends[row] = newBackend(r, w.owner(r))
+		w.Backends[row] = w.newBackend(r)
 	}
 	w.fillSlots(r)
 	w.fillSnat(r)
 	for _, i := range interfaces[:3] {
 		w.Devices[i] = r.Uint32N(2)
 	}
-	for _, pool := range [][]m.Addr{clients, servers, spoofed} {
+	for _, pool := range [][]m.Addr{w.clients, w.servers, w.spoofed} {
 		for _, addr := range pool {
 			w.fib[addr] = newRoute(r)
 		}
 	}
 	return w
+}
+
+// resize makes a flow table of so many buckets for the family, and none for the
+// other.
+func (w *world) resize(buckets int) {
+	table := make(m.Table, buckets)
+	if w.family == &ipv6 {
+		w.Flows6 = table
+	} else {
+		w.Flows = table
+	}
+}
+
+// table is the flow table of the family.
+func (w *world) table() m.Table {
+	if w.family == &ipv6 {
+		return w.Flows6
+	}
+	return w.Flows
 }
 
 func newControl(r *rand.Rand) m.Control {
@@ -116,7 +138,9 @@ func newControl(r *rand.Rand) m.Control {
 		}
 	}
 	c.SnatPort, c.SnatPorts = newSnatPorts(r)
-	c.HashA, c.HashB = r.Uint64()|1, r.Uint64()|1
+	for _, hash := range []*uint64{&c.HashA, &c.HashB, &c.HashC, &c.HashD, &c.HashE} {
+		*hash = r.Uint64() | 1
+	}
 	return c
 }
 
@@ -124,25 +148,26 @@ func newIdle(r *rand.Rand) uint32 {
 	return pick(r, []uint32{0, 1, 3, 50, 50, 400, 400, 5000, 5000, 1<<31 - 1, 1 << 31, 1<<32 - 1})
 }
 
-func newService(r *rand.Rand) m.Service {
+func (w *world) newService(r *rand.Rand) m.Service {
 	s := m.Service{State: m.ServiceXDP, Gen: r.Uint32N(3), Flags: newFlags(r)}
-	setLimit(r, &s)
+	w.setLimit(r, &s)
+	s.CookieAbove = newCookieAbove(r)
 	if oneIn(r, 8) {
 		s.State = pick(r, []uint8{m.ServiceNone, m.ServiceProxy, m.ServiceProxy})
 	}
 	return s
 }
 
-func newBackend(r *rand.Rand, owner uint32) m.Backend {
+func (w *world) newBackend(r *rand.Rand) m.Backend {
 	b := m.Backend{
-		Addr: pick(r, servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
-		Gen: r.Uint32N(3), Service: owner, Sources: newSources(r),
+		Addr: pick(r, w.servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
+		Gen: r.Uint32N(3), Service: w.owner(r), Sources: newSources(r),
 	}
 	if oneIn(r, 5) {
 		b.State = pick(r, []uint8{m.BackendNone, m.BackendDown, m.BackendDown})
 	}
 	if oneIn(r, 20) {
-		b.Addr = pick(r, vips)
+		b.Addr = pick(r, w.vips)
 	}
 	return b
 }
@@ -184,7 +209,7 @@ func newHop(r *rand.Rand) m.Hop {
 func (w *world) listen(r *rand.Rand, row uint32) {
 	first := pick(r, vipPorts)
 	for port := first; port < first+uint16(1+r.IntN(4)); port++ {
-		l := m.Listener{Addr: pick(r, vips), Port: port, Proto: protocol(r)}
+		l := m.Listener{Addr: pick(r, w.vips), Port: port, Proto: protocol(r)}
 		w.Listeners[l] = row
 		w.offered = append(w.offered, l)
 	}

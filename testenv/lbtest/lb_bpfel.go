@@ -35,6 +35,7 @@ const (
 	lbMapDevices         = "devices"
 	lbMapDrafts          = "drafts"
 	lbMapEvictions       = "evictions"
+	lbMapFamilies        = "families"
 	lbMapFibs            = "fibs"
 	lbMapFirstRivals     = "first_rivals"
 	lbMapFlows           = "flows"
@@ -49,13 +50,16 @@ const (
 	lbMapSnat            = "snat"
 	lbMapSources         = "sources"
 	lbMapStandby         = "standby"
+	lbMapSyns            = "syns"
 	lbMapTurns           = "turns"
 	lbMapVerdicts        = "verdicts"
 	lbMapVips            = "vips"
 	lbProgFairlead       = "fairlead"
+	lbProgFairleadBoth   = "fairlead_both"
 	lbVarFlowShift       = "flow_shift"
 	lbVarSeededFault     = "seeded_fault"
 	lbVarWorldAgent      = "world_agent"
+	lbVarWorldCookies    = "world_cookies"
 	lbVarWorldEgress     = "world_egress"
 	lbVarWorldFragment   = "world_fragment"
 	lbVarWorldHeld       = "world_held"
@@ -106,7 +110,8 @@ type lbSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbProgramSpecs struct {
-	Fairlead *ebpf.ProgramSpec `ebpf:"fairlead"`
+	Fairlead     *ebpf.ProgramSpec `ebpf:"fairlead"`
+	FairleadBoth *ebpf.ProgramSpec `ebpf:"fairlead_both"`
 }
 
 // lbMapSpecs contains maps before they are loaded into the kernel.
@@ -121,6 +126,7 @@ type lbMapSpecs struct {
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
+	Families        *ebpf.MapSpec `ebpf:"families"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
 	FirstRivals     *ebpf.MapSpec `ebpf:"first_rivals"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
@@ -135,6 +141,7 @@ type lbMapSpecs struct {
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
 	Sources         *ebpf.MapSpec `ebpf:"sources"`
 	Standby         *ebpf.MapSpec `ebpf:"standby"`
+	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
 	Vips            *ebpf.MapSpec `ebpf:"vips"`
@@ -147,6 +154,7 @@ type lbVariableSpecs struct {
 	FlowShift     *ebpf.VariableSpec `ebpf:"flow_shift"`
 	SeededFault   *ebpf.VariableSpec `ebpf:"seeded_fault"`
 	WorldAgent    *ebpf.VariableSpec `ebpf:"world_agent"`
+	WorldCookies  *ebpf.VariableSpec `ebpf:"world_cookies"`
 	WorldEgress   *ebpf.VariableSpec `ebpf:"world_egress"`
 	WorldFragment *ebpf.VariableSpec `ebpf:"world_fragment"`
 	WorldHeld     *ebpf.VariableSpec `ebpf:"world_held"`
@@ -183,6 +191,7 @@ type lbMaps struct {
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
+	Families        *ebpf.Map `ebpf:"families"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
 	FirstRivals     *ebpf.Map `ebpf:"first_rivals"`
 	Flows           *ebpf.Map `ebpf:"flows"`
@@ -197,6 +206,7 @@ type lbMaps struct {
 	Snat            *ebpf.Map `ebpf:"snat"`
 	Sources         *ebpf.Map `ebpf:"sources"`
 	Standby         *ebpf.Map `ebpf:"standby"`
+	Syns            *ebpf.Map `ebpf:"syns"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
 	Vips            *ebpf.Map `ebpf:"vips"`
@@ -212,6 +222,7 @@ func (m *lbMaps) Close() error {
 		m.Devices,
 		m.Drafts,
 		m.Evictions,
+		m.Families,
 		m.Fibs,
 		m.FirstRivals,
 		m.Flows,
@@ -226,6 +237,7 @@ func (m *lbMaps) Close() error {
 		m.Snat,
 		m.Sources,
 		m.Standby,
+		m.Syns,
 		m.Turns,
 		m.Verdicts,
 		m.Vips,
@@ -239,6 +251,7 @@ type lbVariables struct {
 	FlowShift     *ebpf.Variable `ebpf:"flow_shift"`
 	SeededFault   *ebpf.Variable `ebpf:"seeded_fault"`
 	WorldAgent    *ebpf.Variable `ebpf:"world_agent"`
+	WorldCookies  *ebpf.Variable `ebpf:"world_cookies"`
 	WorldEgress   *ebpf.Variable `ebpf:"world_egress"`
 	WorldFragment *ebpf.Variable `ebpf:"world_fragment"`
 	WorldHeld     *ebpf.Variable `ebpf:"world_held"`
@@ -251,12 +264,14 @@ type lbVariables struct {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbPrograms struct {
-	Fairlead *ebpf.Program `ebpf:"fairlead"`
+	Fairlead     *ebpf.Program `ebpf:"fairlead"`
+	FairleadBoth *ebpf.Program `ebpf:"fairlead_both"`
 }
 
 func (p *lbPrograms) Close() error {
 	return _LbClose(
 		p.Fairlead,
+		p.FairleadBoth,
 	)
 }
 

@@ -46,17 +46,42 @@ type Datapath struct {
 	// Maps are the maps by their names in the C; package loader has their types.
 	Maps map[string]*ebpf.Map
 
-	coll *ebpf.Collection
-	out  []byte
+	coll   *ebpf.Collection
+	family family
+	out    []byte
 }
 
-// Load loads the datapath with one of [Faults] built in, or with none: 0.
+// A family is one of the programs of the C.
+type family struct {
+	load    func() (*ebpf.CollectionSpec, error)
+	program string
+	suffix  string // of the maps that it has for itself
+}
+
+var (
+	ipv4 = family{load: loadLb, program: lbProgFairlead}
+	ipv6 = family{load: loadLb6, program: lb6ProgFairlead6, suffix: "6"}
+)
+
+// Load loads the datapath of IPv4 with one of [Faults] built in, or with none: 0.
 // sizes are numbers of entries by name of the map, of buckets for the flow table,
 // where they must be a power of two; a map that it lacks gets what the C says. The test closes the datapath.
 func Load(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	tb.Helper()
+	return ipv4.datapath(tb, sizes, fault)
+}
+
+// Load6 is Load for the datapath of IPv6, which is run on its own. Maps that it
+// does not share with IPv4's are called as in the C: flows6; see [Datapath.Own].
+func Load6(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
+	tb.Helper()
+	return ipv6.datapath(tb, sizes, fault)
+}
+
+func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
+	tb.Helper()
 	testenv.RequireRoot(tb)
-	spec, err := loadLb()
+	spec, err := f.load()
 	if err != nil {
 		tb.Fatalf("parse the test object: %v", err)
 	}
@@ -66,10 +91,11 @@ func Load(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	if err := spec.Variables[lbVarSeededFault].Set(fault); err != nil {
 		tb.Fatalf("seed fault %d: %v", fault, err)
 	}
-	shift := uint32(65 - bits.Len32(spec.Maps[lbMapFlows].MaxEntries))
+	shift := uint32(65 - bits.Len32(spec.Maps[lbMapFlows+f.suffix].MaxEntries))
 	if err := spec.Variables[lbVarFlowShift].Set(shift); err != nil {
 		tb.Fatalf("set the size of the flow table: %v", err)
 	}
+	spec.Programs = map[string]*ebpf.ProgramSpec{f.program: spec.Programs[f.program]}
 	coll, err := ebpf.NewCollection(spec)
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) {
@@ -79,7 +105,7 @@ func Load(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 		tb.Fatalf("load the test object: %v", err)
 	}
 	tb.Cleanup(coll.Close)
-	return &Datapath{Maps: coll.Maps, coll: coll, out: make([]byte, 1<<16)}
+	return &Datapath{Maps: coll.Maps, coll: coll, family: f, out: make([]byte, 1<<16)}
 }
 
 // Run sends one frame through the program. It returns the XDP action, the
@@ -99,7 +125,7 @@ func (d *Datapath) RunLinear(frame []byte, linear int) (action uint32, out []byt
 type xdpMD struct{ Data, DataEnd, DataMeta, Ingress, Queue, Egress uint32 }
 
 func (d *Datapath) run(opts ebpf.RunOptions) (action uint32, out []byte, egress uint32, err error) {
-	action, err = d.coll.Programs[lbProgFairlead].Run(&opts)
+	action, err = d.Program().Run(&opts)
 	if err != nil {
 		return 0, nil, 0, fmt.Errorf("run the program: %w", err)
 	}
@@ -140,8 +166,11 @@ func (d *Datapath) Held() (held, told uint32, err error) {
 // SetRoute sets what a look-up of the way to an address answers. An address
 // without an answer is RouteNotForwarded.
 func (d *Datapath) SetRoute(to netip.Addr, r Route) error {
-	return d.Maps[lbMapFibs].Put(to.As4(), r)
+	return d.Maps[lbMapFibs].Put(to.AsSlice(), r)
 }
+
+// Own returns a map that each family has for itself, by its name for IPv4.
+func (d *Datapath) Own(name string) *ebpf.Map { return d.Maps[name+d.family.suffix] }
 
 // Sums returns the rows of a per-CPU array of numbers, each summed over all CPUs.
 func (d *Datapath) Sums(name string) ([]uint64, error) {
@@ -159,4 +188,4 @@ func (d *Datapath) Sums(name string) ([]uint64, error) {
 }
 
 // Program returns the program, for those who time it.
-func (d *Datapath) Program() *ebpf.Program { return d.coll.Programs[lbProgFairlead] }
+func (d *Datapath) Program() *ebpf.Program { return d.coll.Programs[d.family.program] }

@@ -66,7 +66,7 @@ func clientRows() []row {
 func limitRows() []row {
 	limit := func(mask string, rate, burst uint32) func(*world) {
 		return flagged(limited, func(s *loader.Service) {
-			s.LimitMask, s.LimitRate, s.LimitBurst = addr32(netip.MustParseAddr(mask)), rate, burst
+			s.LimitMask, s.LimitRate, s.LimitBurst = loader.AddressOf(netip.MustParseAddr(mask)), rate, burst
 		})
 	}
 	hello, before := segment(client, web, syn), segment(neighbour, web, syn)

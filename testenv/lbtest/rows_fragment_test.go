@@ -45,16 +45,16 @@ func (r row) told() row {
 	return r
 }
 
-// remembered is the fate of the client's datagram to dns.
-func remembered(w *world, frame []byte, name string, tick uint32) {
+// fated is the fate of the client's datagram to dns.
+func fated(w *world, frame []byte, name string, tick uint32) {
 	w.tb.Helper()
-	key := loader.Fragment{Saddr: addr32(client.Addr()), Daddr: addr32(dns.Addr()), Id: binary.NativeEndian.Uint16(frame[18:]), Proto: udp}
+	key := loader.Fragment{Saddr: loader.AddressOf(client.Addr()), Daddr: loader.AddressOf(dns.Addr()), Id: uint32(binary.NativeEndian.Uint16(frame[18:])), Proto: udp}
 	w.put(name, key, loader.Fate{
 		Sport: port16(client.Port()), Dport: port16(dns.Port()), Tick: tick, Verdict: uint32(loader.LBVerdictFORWARD_REDIRECT),
 	})
 }
 
-// fragmentRows are datagrams in fragments: rule 11.
+// fragmentRows are datagrams in fragments: rule 12.
 func fragmentRows() []row {
 	ask, answer, data := datagram(client, dns), datagram(dns1, client), segment(client, web, ack)
 	asked, sent := leavingDatagram(client, dns1), toBackend(back1, ack)
@@ -76,7 +76,7 @@ func fragmentRows() []row {
 	rest.frame, rest.out, rest.counts = laterOf(data), laterOf(sent), counted("2", "forward", 24)
 	late := func(w *world) {
 		w.tb.Helper()
-		remembered(w, ask, loader.LBMapFragments, now-5*hz-1)
+		fated(w, ask, loader.LBMapFragments, now-5*hz-1)
 	}
 	return []row{
 		opens,
@@ -84,7 +84,7 @@ func fragmentRows() []row {
 		there("a fragment in the middle", testenv.Fragment(pad(ask, 8), 8, 16), testenv.Fragment(pad(asked, 8), 8, 16), begun),
 		there("a later fragment five seconds after the first", later, laterOf(asked), begun, waits(now+5*hz), known),
 		there("a later fragment of another CPU's first one", later, laterOf(asked), known, watched,
-			func(w *world) { remembered(w, ask, lbMapFirstRivals, now) }),
+			func(w *world) { fated(w, ask, lbMapFirstRivals, now) }),
 		back("the first fragment of an answer", firstOf(answer), firstOf(leavingDatagram(dns, client)), known),
 		back("a later fragment of an answer", laterOf(answer), laterOf(leavingDatagram(dns, client)), known, sends(firstOf(answer))),
 		segments.as("the first fragment of a segment", answered),
@@ -101,7 +101,7 @@ func fragmentRows() []row {
 		held("a fragment long after its first", later, known, late),
 		held("a frame that is just not too long to come back", pad(later, 3000-len(later))),
 		held("a datagram that did not concern us when it began", laterOf(datagram(client, other)),
-			sends(firstOf(datagram(client, other))), func(w *world) { w.put(loader.LBMapVips, addr32(other.Addr()), uint32(1)) }),
+			sends(firstOf(datagram(client, other))), func(w *world) { w.use(other.Addr(), loader.LBAddressUseADDRESS_SERVICE) }),
 	}
 }
 

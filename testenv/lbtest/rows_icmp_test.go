@@ -11,7 +11,6 @@ import (
 // Types of ICMP.
 const (
 	unreach  = 3
-	echo     = 8
 	exceeded = 11
 	problem  = 12
 )
@@ -158,7 +157,6 @@ func strangeRows() []row {
 		{name: "an error about a port that is no service's", want: loader.LBVerdictPASS_ICMP,
 			frame: about(netip.AddrPortFrom(web.Addr(), 22))},
 		{name: "an error about a packet of nobody", want: loader.LBVerdictPASS_OTHER, frame: about(other)},
-		passes("ping passes in spite of flows", icmp(testenv.FrameSpec{Src: client, Dst: web}, echo, here)),
 		passes("an error that quotes a byte too few", tellService(here[:27])),
 		passes("an error that quotes padding", short),
 		passes("an error that goes to another than it quotes",

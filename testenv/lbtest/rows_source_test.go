@@ -104,8 +104,8 @@ func portRows() []row {
 func natted(addrs, ports uint32) func(*world) {
 	return func(w *world) {
 		w.tb.Helper()
-		w.put(loader.LBMapSnat, uint32(3), addr32(own.Addr()))
-		w.put(loader.LBMapSnat, uint32(4), addr32(own2.Addr()))
+		w.put(loader.LBMapSnat, uint32(3), loader.AddressOf(own.Addr()))
+		w.put(loader.LBMapSnat, uint32(4), loader.AddressOf(own2.Addr()))
 		w.control(func(c *loader.Control) { c.SnatPort, c.SnatPorts = own.Port(), uint16(ports) })
 		flagged(fullNAT, unchanged)(w)
 		w.service(2, dns, udp, func(s *loader.Service) {
@@ -207,7 +207,7 @@ func disguisedRows() []row {
 		answer.as("an answer to a source of ours goes to the client", then(one, opened)),
 		goes.as("a disguised flow goes on", settled),
 		goes.as("a check finds nothing wrong with a disguise", then(settled, changed)),
-		goes.as("a disguised flow outlives its source", then(settled, func(w *world) { w.put(loader.LBMapSnat, uint32(3), uint32(0)) }, changed)),
+		goes.as("a disguised flow outlives its source", then(settled, func(w *world) { w.put(loader.LBMapSnat, uint32(3), loader.Address{}) }, changed)),
 		{name: "a datagram's answer to a source of ours", given: then(one, asked), want: loader.LBVerdictFORWARD_TX,
 			frame: datagram(dns1, own), out: leavingDatagram(dns, client), counts: counted("4", "reply", 36)},
 		lost.as("an unanswered flow whose source is another's by now", then(one, opened, rob)),

@@ -29,10 +29,15 @@ func fold(sum uint64) uint16 {
 	return uint16(sum)
 }
 
-// pseudo is the pseudo header of TCP and UDP (RFC 9293, 3.1).
-func pseudo(src, dst Addr, proto uint8, length int) []byte {
-	b := append(src[:], dst[:]...)
-	return append(b, 0, proto, byte(length>>8), byte(length))
+// PseudoHeader is what the checksums of TCP and UDP, and of ICMP over IPv6,
+// cover beside the packet (RFC 9293, 3.1; RFC 8200, 8.1).
+func PseudoHeader(src, dst Addr, proto uint8, length int) []byte {
+	b := append(src.AsSlice(), dst.AsSlice()...)
+	if src.Is4() {
+		return append(b, 0, proto, byte(length>>8), byte(length))
+	}
+	b = be.AppendUint32(b, uint32(length))
+	return append(b, 0, 0, 0, proto)
 }
 
 // A change adds up what RFC 1624, equation 3, adds to a checksum: for each
@@ -53,14 +58,18 @@ func (c change) apply(sum uint16) uint16 {
 
 // Delta is what translation of t into leave adds to the complement of a TCP or
 // UDP checksum, and what it adds to that of the IP header, TTL included. Either
-// is folded, so that 0 and 0xffff mean the same.
+// is folded, so that 0 and 0xffff mean the same. IPv6 has no header checksum: 0.
 func Delta(t, leave Tuple) (l4, ip uint16) {
 	var addrs, ports change
-	addrs.replace(t.Src[:], leave.Src[:])
-	addrs.replace(t.Dst[:], leave.Dst[:])
+	addrs.replace(t.Src.AsSlice(), leave.Src.AsSlice())
+	addrs.replace(t.Dst.AsSlice(), leave.Dst.AsSlice())
 	for _, p := range [][2]uint16{{t.SPort, leave.SPort}, {t.DPort, leave.DPort}} {
 		ports += change(^p[0]) + change(p[1])
 	}
 	const ttl = 0xffff - 0x0100 // one less in the first byte of its word
-	return fold(uint64(addrs + ports)), fold(uint64(addrs) + ttl)
+	l4 = fold(uint64(addrs + ports))
+	if t.Src.Is4() {
+		ip = fold(uint64(addrs) + ttl)
+	}
+	return l4, ip
 }

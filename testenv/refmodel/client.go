@@ -1,6 +1,6 @@
 package refmodel
 
-import "encoding/binary"
+import "net/netip"
 
 // welcome is the rest of step 7: whether a source may make a flow of the
 // service in this row.
@@ -18,30 +18,27 @@ func (m *Model) welcome(src Addr, row uint32, s Service) (Verdict, bool) {
 func (m *Model) allowed(src Addr, row uint32) bool {
 	longest, allowed := -1, false
 	for p, allow := range m.Clients {
-		if p.Service == row && p.Len > longest && masked(src, p.Len) == masked(p.Addr, p.Len) {
+		if p.Service == row && p.Len > longest && netip.PrefixFrom(p.Addr, p.Len).Contains(src) {
 			longest, allowed = p.Len, allow
 		}
 	}
 	return allowed
 }
 
-// masked is the network of so many bits that an address is in.
-func masked(a Addr, bits int) Addr {
-	return and(a, Addr(binary.BigEndian.AppendUint32(nil, ^uint32(1<<(32-bits)-1))))
-}
-
-func and(a, b Addr) Addr {
-	for i := range a {
-		a[i] &= b[i]
+// And is an address without the bits that a mask lacks.
+func And(a, mask Addr) Addr {
+	b := a.AsSlice()
+	for i, m := range mask.AsSlice() {
+		b[i] &= m
 	}
-	return a
+	return AddrFrom(b)
 }
 
 // spend takes one flow from the credit of the source's network, if there is one.
 func (m *Model) spend(src Addr, row uint32, s Service) bool {
 	hz := uint64(m.Control.Hz)
 	left := uint64(s.LimitBurst) * hz
-	key := Source{Service: row, Net: and(src, s.LimitMask)}
+	key := Source{Service: row, Net: And(src, s.LimitMask)}
 	if c, known := m.Sources[key]; known {
 		left = min(left, uint64(c.Left)+uint64(m.age(c.Tick))*uint64(s.LimitRate))
 		if left < hz {

@@ -1,17 +1,20 @@
 package refmodel
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+)
 
 func TestLongestPrefixDecides(t *testing.T) {
-	all, net, host := Prefix{1, Addr{}, 0}, Prefix{1, Addr{198, 51, 100, 0}, 24}, Prefix{1, client, 32}
+	all, net, host := Prefix{1, netip.IPv4Unspecified(), 0}, Prefix{1, netip.MustParseAddr("198.51.100.0"), 24}, Prefix{1, client, 32}
 	for _, test := range []struct {
 		name    string
 		clients map[Prefix]bool
 		want    Verdict
 	}{
 		{"none", nil, DropDenied},
-		{"another service's", map[Prefix]bool{{2, Addr{}, 0}: true}, DropDenied},
-		{"another network's", map[Prefix]bool{{1, Addr{198, 51, 101, 0}, 24}: true}, DropDenied},
+		{"another service's", map[Prefix]bool{{2, netip.IPv4Unspecified(), 0}: true}, DropDenied},
+		{"another network's", map[Prefix]bool{{1, netip.MustParseAddr("198.51.101.0"), 24}: true}, DropDenied},
 		{"all", map[Prefix]bool{all: true}, ForwardRedirect},
 		{"a network", map[Prefix]bool{all: false, net: true}, ForwardRedirect},
 		{"all but a network", map[Prefix]bool{all: true, net: false}, DropDenied},
@@ -32,7 +35,7 @@ func newLimited() *Model {
 	m := newModel()
 	s := &m.Services[1]
 	s.Flags |= FlagLimited
-	s.LimitMask, s.LimitRate, s.LimitBurst = Addr{255, 255, 255, 0}, 2, 2
+	s.LimitMask, s.LimitRate, s.LimitBurst = netip.MustParseAddr("255.255.255.0"), 2, 2
 	return m
 }
 
@@ -45,7 +48,7 @@ func again(t *testing.T, m *Model, want Verdict) {
 
 func TestCredit(t *testing.T) {
 	m := newLimited()
-	source := Source{1, Addr{198, 51, 100, 0}}
+	source := Source{1, netip.MustParseAddr("198.51.100.0")}
 	left := func(want Credit) {
 		t.Helper()
 		if c := m.Sources[source]; c != want {

@@ -3,7 +3,7 @@ package refmodel
 // A FragmentKey names a datagram that comes in fragments.
 type FragmentKey struct {
 	Src, Dst Addr
-	ID       uint16
+	ID       uint32 // IPv4's is its upper half
 	Proto    uint8
 }
 
@@ -43,7 +43,7 @@ func (m *Model) remember(p *packet, v Verdict) {
 	if !sent && !m.concernsUs(p) {
 		return
 	}
-	if !sent && v > PassStandby {
+	if !sent && !v.passes() {
 		v = DropFragment
 	}
 	key := p.fragmentKey()
@@ -109,10 +109,15 @@ func (m *Model) forwardLater(p *packet) Result {
 		return verdict(DropTooBig)
 	}
 	out := append([]byte(nil), p.frame...)
-	ip := out[ethLen : ethLen+ipLen]
-	ip[8]--
-	copy(ip[12:16], f.Leave.Src[:])
-	copy(ip[16:20], f.Leave.Dst[:])
-	updateSum(ip[10:12], p.frame[ethLen:][:ipLen], ip)
+	ip := out[ethLen:]
+	ip[p.family.ttl]--
+	p.family.readdress(ip, p.frame[ethLen:], f.Leave.Src, f.Leave.Dst)
 	return m.depart(p, f, out)
+}
+
+// ReadFragment is the datagram of which a frame is a fragment, if it is one.
+// Later says that it is not the first one.
+func ReadFragment(frame []byte) (of FragmentKey, later bool) {
+	p := parse(frame, len(frame))
+	return p.fragmentKey(), p.part == laterPart
 }

@@ -11,15 +11,15 @@ func pieces(t *testing.T, whole string, at int) (first, later []byte) {
 	t.Helper()
 	frame := unhex(t, whole)
 	cut := func(from, to int, field uint16) []byte {
-		piece := append(append([]byte{}, frame[:ethLen+ipLen]...), frame[from:to]...)
-		ip := piece[ethLen : ethLen+ipLen]
-		be.PutUint16(ip[2:], uint16(ipLen+to-from))
+		piece := append(append([]byte{}, frame[:ethLen+ipv4.header]...), frame[from:to]...)
+		ip := piece[ethLen : ethLen+ipv4.header]
+		be.PutUint16(ip[2:], uint16(ipv4.header+to-from))
 		be.PutUint16(ip[6:], field)
 		be.PutUint16(ip[10:], 0)
 		be.PutUint16(ip[10:], Checksum(ip))
 		return piece
 	}
-	const l4 = ethLen + ipLen
+	l4 := ethLen + ipv4.header
 	return cut(l4, l4+at, 0x2000), cut(l4+at, len(frame), uint16(at/8))
 }
 
@@ -37,11 +37,11 @@ func wantVerdict(t *testing.T, m *Model, frame []byte, want Verdict) []byte {
 func wantPieces(t *testing.T, first, later []byte, whole string) {
 	t.Helper()
 	for _, piece := range [][]byte{first, later} {
-		if Checksum(piece[ethLen:ethLen+ipLen]) != 0 {
+		if Checksum(piece[ethLen:ethLen+ipv4.header]) != 0 {
 			t.Errorf("the IP checksum of %x is wrong", piece)
 		}
 	}
-	const l4 = ethLen + ipLen
+	l4 := ethLen + ipv4.header
 	want := unhex(t, whole)
 	if got := append(append([]byte{}, first[l4:]...), later[l4:]...); !bytes.Equal(got, want[l4:]) {
 		t.Errorf("the datagram is %x, want %x", got, want[l4:])
@@ -100,7 +100,7 @@ func TestLaterFragments(t *testing.T) {
 		{"another source", func(_ *Model, f []byte) { f[29]++ }, HoldFragment},
 		{"to nobody", func(_ *Model, f []byte) { f[33]++ }, PassOther},
 		{"from a backend", func(m *Model, f []byte) { f[33]++; m.VIPs[client] = AddressBackend }, HoldFragment},
-		{"to a backend", func(m *Model, f []byte) { f[33]++; m.VIPs[Addr(f[30:34])] = AddressBackend }, PassOther},
+		{"to a backend", func(m *Model, f []byte) { f[33]++; m.VIPs[AddrFrom(f[30:34])] = AddressBackend }, PassOther},
 		{"nobody to hold it", func(m *Model, f []byte) { f[19]++; m.Agent = false }, DropFragment},
 		{"TTL of 1", func(_ *Model, f []byte) { f[22] = 1 }, DropTTL},
 		{"the flow is gone", func(m *Model, _ []byte) { clear(m.Flows) }, DropFlowEnded},

@@ -5,19 +5,27 @@ const (
 	icmpUnreachable      = 3
 	icmpTimeExceeded     = 11
 	icmpParameterProblem = 12
+
+	icmp6Unreachable      = 1
+	icmp6TooBig           = 2
+	icmp6TimeExceeded     = 3
+	icmp6ParameterProblem = 4
 )
 
-const (
-	icmpLen   = 8
-	quoteAt   = ethLen + ipLen + icmpLen // the quoted packet in the frame
-	quoteL4At = quoteAt + ipLen
-)
+const icmpLen = 8
+
+// quoteAt is where the packet that an error quotes is in the frame, and its
+// TCP or UDP.
+func (p *packet) quoteAt() (ip, l4 int) {
+	ip = ethLen + p.family.header + icmpLen
+	return ip, ip + p.family.header
+}
 
 // icmp is rule 9.
 func (m *Model) icmp(p *packet) Result {
 	quoted, ok := p.quote()
 	if !ok {
-		return m.pass(p)
+		return m.unquoting(p)
 	}
 	key := quoted.Reverse() // of packets that come the same way as this one
 	f := m.Find(key)
@@ -39,26 +47,38 @@ func (m *Model) icmp(p *packet) Result {
 // quote is step 1: the tuple of the packet that an error is about. Not ok says
 // that it quotes none that can have a flow.
 func (p *packet) quote() (t Tuple, ok bool) {
-	if p.quotedL4() < 8 {
+	if p.extended() || p.quotedL4() < 8 || !p.isError() {
 		return t, false
 	}
-	switch p.frame[ethLen+ipLen] {
-	case icmpUnreachable, icmpTimeExceeded, icmpParameterProblem:
-	default:
-		return t, false
+	at, l4At := p.quoteAt()
+	ip, l4 := p.frame[at:], p.frame[l4At:]
+	t.Src, t.Dst = p.family.addrs(ip)
+	t.SPort, t.DPort = be.Uint16(l4[0:]), be.Uint16(l4[2:])
+	plain := false
+	if p.family == &ipv4 {
+		plain = ip[0] == 4<<4|5 && be.Uint16(ip[6:])&0x1fff == 0
+		t.Proto = ip[9]
+	} else {
+		plain = ip[0]>>4 == 6
+		t.Proto = ip[6]
 	}
-	ip, l4 := p.frame[quoteAt:], p.frame[quoteL4At:]
-	t = Tuple{
-		Src: Addr(ip[12:16]), Dst: Addr(ip[16:20]),
-		SPort: be.Uint16(l4[0:]), DPort: be.Uint16(l4[2:]), Proto: ip[9],
-	}
-	plain := ip[0] == 4<<4|5 && be.Uint16(ip[6:])&0x1fff == 0
 	return t, plain && (t.Proto == TCP || t.Proto == UDP) && t.Src == p.tuple.Dst
+}
+
+// isError says that ICMP is about another packet.
+func (p *packet) isError() bool {
+	switch kind := p.frame[p.l4]; {
+	case p.family == &ipv4:
+		return kind == icmpUnreachable || kind == icmpTimeExceeded || kind == icmpParameterProblem
+	default:
+		return kind >= icmp6Unreachable && kind <= icmp6ParameterProblem
+	}
 }
 
 // quotedL4 is how many bytes of the quoted packet's TCP or UDP can be touched.
 func (p *packet) quotedL4() int {
-	return min(ethLen+p.total, p.linear) - quoteL4At
+	_, l4 := p.quoteAt()
+	return min(ethLen+p.total, p.linear) - l4
 }
 
 // icmpOfNoFlow is step 2: an error about a packet that no flow has sent. The
@@ -76,26 +96,24 @@ func (m *Model) icmpOfNoFlow(p *packet, key Tuple) Result {
 // sent, not of what became of it here.
 func (m *Model) forwardICMP(p *packet, f *Flow, quoted Tuple) Result {
 	out := append([]byte(nil), p.frame...)
-	ip := out[ethLen : ethLen+ipLen]
-	ip[8]--
+	ip, oldIP := out[ethLen:], p.frame[ethLen:]
+	src := p.tuple.Src
 	if f.Dir == Reply {
-		copy(ip[12:16], f.Leave.Src[:])
+		src = f.Leave.Src
 	}
-	copy(ip[16:20], f.Leave.Dst[:])
-	updateSum(ip[10:12], p.frame[ethLen:][:ipLen], ip)
+	ip[p.family.ttl]--
+	p.family.readdress(ip, oldIP, src, f.Leave.Dst)
 
+	quoteAt, l4At := p.quoteAt()
 	sent := f.TwinKey() // the quoted packet's tuple as its sender sent it
-	quote := out[quoteAt:]
-	copy(quote[12:16], sent.Src[:])
-	copy(quote[16:20], sent.Dst[:])
-	updateSum(quote[10:12], p.frame[quoteAt:][:ipLen], quote[:ipLen])
-	l4 := out[quoteL4At:]
+	p.family.readdress(out[quoteAt:], p.frame[quoteAt:], sent.Src, sent.Dst)
+	l4 := out[l4At:]
 	be.PutUint16(l4[0:], sent.SPort)
 	be.PutUint16(l4[2:], sent.DPort)
 	l4Delta, _ := Delta(quoted, sent)
-	held := quoteL4At + 8
+	held := l4At + 8
 	if quoted.Proto == TCP && p.quotedL4() >= 18 {
-		held = quoteL4At + 18
+		held = l4At + 18
 		be.PutUint16(l4[16:], change(l4Delta).apply(be.Uint16(l4[16:])))
 	} else if sum := be.Uint16(l4[6:]); quoted.Proto == UDP && sum != 0 {
 		if sum = change(l4Delta).apply(sum); sum == 0 {
@@ -103,8 +121,11 @@ func (m *Model) forwardICMP(p *packet, f *Flow, quoted Tuple) Result {
 		}
 		be.PutUint16(l4[6:], sum)
 	}
-	const icmpAt = ethLen + ipLen
-	updateSum(out[icmpAt+2:][:2], p.frame[quoteAt:held], out[quoteAt:held])
+	covered := [2]int{quoteAt, held}
+	if p.family == &ipv6 {
+		covered[0] = ethLen + p.family.src // the addresses, too; what is between has not changed
+	}
+	updateSum(out[p.l4+2:][:2], p.frame[covered[0]:covered[1]], out[covered[0]:covered[1]])
 	return m.depart(p, f, out)
 }
 

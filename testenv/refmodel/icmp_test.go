@@ -102,7 +102,7 @@ func TestQuoteInLinearPart(t *testing.T) {
 	}
 	for linear, kept := range map[int]bool{79: true, 80: false} {
 		res := established(t).Process(frame, linear)
-		if got := be.Uint16(res.Out[quoteL4At+16:]) == be.Uint16(frame[quoteL4At+16:]); got != kept {
+		if got := be.Uint16(res.Out[78:]) == be.Uint16(frame[78:]); got != kept {
 			t.Errorf("linear part of %d: TCP checksum kept: %v", linear, got)
 		}
 	}

@@ -1,6 +1,9 @@
 package refmodel
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+)
 
 var (
 	tcpKey = Tuple{Src: client, Dst: vip, SPort: 40000, DPort: 80, Proto: TCP}
@@ -44,7 +47,7 @@ func TestTwinIsMadeAgain(t *testing.T) {
 }
 
 func TestTwinOfAnother(t *testing.T) {
-	other := Flow{Key: tcpRev, Leave: Tuple{Src: Addr{203, 0, 113, 11}, Dst: client, SPort: 80, DPort: 40000, Proto: TCP}, Era: 1, Idle: 10, Dir: Reply}
+	other := Flow{Key: tcpRev, Leave: Tuple{Src: netip.MustParseAddr("203.0.113.11"), Dst: client, SPort: 80, DPort: 40000, Proto: TCP}, Era: 1, Idle: 10, Dir: Reply}
 	for _, test := range []struct {
 		name  string
 		flags byte
@@ -142,7 +145,7 @@ func TestLifeOfUDP(t *testing.T) {
 	}{{FlowNew, 4000}, {FlowAnswered, 4000}, {FlowEstablished, 5000}} {
 		if want.state == FlowAnswered {
 			reply := unhex(t, query)
-			copy(reply[26:], append(append([]byte{}, dns[:]...), client[:]...))
+			copy(reply[26:], append(dns.AsSlice(), client.AsSlice()...))
 			copy(reply[34:], []byte{0, 53, 0x13, 0x88})
 			if res := m.Process(reply, len(reply)); res.Verdict != ForwardTX {
 				t.Fatalf("the answer's verdict is %v", res.Verdict)

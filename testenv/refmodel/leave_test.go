@@ -1,6 +1,9 @@
 package refmodel
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+)
 
 // As the frames of model_test.go: the same packets with another port of the
 // client, and with a source of our own.
@@ -13,7 +16,7 @@ const (
 	fragOwnOut = "020000000001020000000002080045000038000700003f011579cb00710ac63364070304570a000005784500002d123440003c06c651c6336407cb00710a9c400050000003e9"
 )
 
-var own = Addr{10, 2, 0, 9}
+var own = netip.MustParseAddr("10.2.0.9")
 
 // otherPorts are those of a client whose port is 40000, worked out by hand.
 var otherPorts = []uint16{48943, 56862, 64781, 8188, 16107, 24026, 31945, 39864}
@@ -26,7 +29,7 @@ func towards(addr Addr, port uint16) Tuple {
 // take makes a key that of a live flow of another service.
 func (m *Model) take(key Tuple) *Flow {
 	m.put(Flow{
-		Key: key, Leave: Tuple{Src: Addr{203, 0, 113, 11}, Dst: client, SPort: 80, DPort: 40000, Proto: key.Proto},
+		Key: key, Leave: Tuple{Src: netip.MustParseAddr("203.0.113.11"), Dst: client, SPort: 80, DPort: 40000, Proto: key.Proto},
 		Seen: m.Now, Checked: m.Now, Epoch: 1, Era: 1, Dir: Reply,
 	})
 	return m.Find(key)
@@ -36,7 +39,7 @@ func (m *Model) take(key Tuple) *Flow {
 func newFullNAT() *Model {
 	m := newModel()
 	m.Control.SnatPort, m.Control.SnatPorts = 30000, 1
-	m.Snat = []Addr{{}, own}
+	m.Snat = []Addr{netip.IPv4Unspecified(), own}
 	for i := range m.Backends {
 		m.Services[i+1].Flags |= FlagFullNAT
 		m.Backends[i].Sources = Run{1, 1}
@@ -78,7 +81,7 @@ func TestFullNATBothWays(t *testing.T) {
 func TestSourcesInTurn(t *testing.T) {
 	m := newFullNAT()
 	m.Control.SnatPorts = 3
-	m.Snat = []Addr{{}, own, web}
+	m.Snat = []Addr{netip.IPv4Unspecified(), own, web}
 	m.Backends[0].Sources.Length = 2
 	h := m.hash(tcpKey)
 	taken := map[Tuple]bool{}

@@ -29,6 +29,12 @@ type Model struct {
 	// Connections are those of the host's own sockets, by the tuple of the
 	// packets that arrive, of UDP too.
 	Connections map[Tuple]bool
+	// Over are the same of connections that the host only remembers: TIME_WAIT.
+	Over map[Tuple]bool
+	// Cookie is the kernel's cookie for a SYN, given as its headers; false where
+	// the kernel makes none. IsCookie says that a segment acknowledges one.
+	Cookie   func(ip, tcp []byte) (uint32, bool)
+	IsCookie func(ip, tcp []byte) bool
 	// Agent says that somebody takes fragments that come before their first.
 	Agent bool
 	// FragmentRivals are fates that another CPU remembers just before a later
@@ -37,12 +43,14 @@ type Model struct {
 
 	// State.
 	Flows           Table
+	Flows6          Table    // nil: the program for IPv6 is not loaded
 	Turns           []uint64 // as long as Services
 	BackendCounters []Counters
 	Verdicts        [VerdictMax]uint64
 	Evictions       [EvictMax]uint64
 	Replies         Replies
 	Sources         map[Source]Credit // forgets none
+	Syns            []Syns            // as long as Services
 	Fragments       map[FragmentKey]Fate
 	// Held are the frames that the agent got, Told how often it was told that
 	// a first fragment has come.
@@ -64,7 +72,7 @@ func (m *Model) Process(frame []byte, linear int) Result {
 	res := m.decide(frame, linear)
 	switch {
 	case res.Out != nil: // sent
-	case res.Verdict <= PassStandby:
+	case res.Verdict.passes():
 		res.Action, res.Out = XDPPass, frame
 	default:
 		res.Action, res.Out = XDPDrop, frame
@@ -81,20 +89,28 @@ func (m *Model) decide(frame []byte, linear int) Result {
 		return verdict(PassOff)
 	}
 	p := parse(frame, linear)
+	if p.family == &ipv6 && m.Flows6 == nil {
+		return verdict(PassOther)
+	}
 	if p.odd == PassICMP {
 		return m.icmp(p)
-	}
-	if p.odd != PassOff {
-		return m.pass(p)
 	}
 	if p.part == laterPart {
 		return m.later(p)
 	}
-	res := m.plain(p)
+	res := m.whole(p)
 	if p.part == firstPart {
 		m.remember(p, res.Verdict)
 	}
 	return res
+}
+
+// whole decides about a packet as if there were no fragments.
+func (m *Model) whole(p *packet) Result {
+	if p.odd != PassOff {
+		return m.pass(p)
+	}
+	return m.plain(p)
 }
 
 // plain decides about a packet with ports.

@@ -2,6 +2,7 @@ package refmodel
 
 import (
 	"encoding/hex"
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,10 +24,10 @@ const (
 )
 
 var (
-	client = Addr{198, 51, 100, 7}
-	vip    = Addr{203, 0, 113, 10}
-	web    = Addr{10, 2, 1, 2}
-	dns    = Addr{10, 2, 1, 3}
+	client = netip.MustParseAddr("198.51.100.7")
+	vip    = netip.MustParseAddr("203.0.113.10")
+	web    = netip.MustParseAddr("10.2.1.2")
+	dns    = netip.MustParseAddr("10.2.1.3")
 )
 
 func unhex(t *testing.T, s string) []byte {
@@ -76,6 +77,7 @@ func newModel() *Model {
 		Fragments:       map[FragmentKey]Fate{},
 		Flows:           make(Table, 4),
 		Turns:           make([]uint64, 3),
+		Syns:            make([]Syns, 3),
 		BackendCounters: make([]Counters, 2),
 	}
 }
@@ -188,7 +190,7 @@ func TestRival(t *testing.T) {
 	pass(t, m, syn, "", DropTableFull)
 
 	m = newModel()
-	m.Rivals = map[Tuple]Flow{tcpRev: {Key: tcpRev, Era: 9}}
+	m.Rivals = map[Tuple]Flow{tcpRev: {Key: tcpRev, Leave: tcpKey, Era: 9}}
 	pass(t, m, syn, "", DropTupleTaken)
 	if n := len(m.entries()); n != 1 {
 		t.Errorf("%d entries left, want the rival's", n)

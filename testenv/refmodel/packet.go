@@ -6,11 +6,9 @@ var be = binary.BigEndian
 
 const (
 	ethLen = 14
-	ipLen  = 20
 	tcpLen = 20
 	udpLen = 8
 
-	typeIPv4 = 0x0800
 	typeVLAN = 0x8100
 	typeQinQ = 0x88a8
 )
@@ -39,18 +37,20 @@ type packet struct {
 	// odd is what becomes of a packet that cannot be handled, if it is to a
 	// service address: PassOther if it never is, PassOff if it is not odd.
 	// Then only what the IP header says is set.
-	odd   Verdict
-	tuple Tuple
-	ttl   uint8
-	total int  // total length of IP
-	df    bool // don't fragment
-	id    uint16
-	part  part
-	bad   bool // lengths that contradict each other
-	flags uint8
-	seq   uint32
-	ack   uint32
-	data  int // length of the TCP payload
+	odd    Verdict
+	family *family // nil: it is no IP
+	tuple  Tuple
+	ttl    uint8
+	total  int  // total length of IP
+	l4     int  // where the header of tuple.Proto begins in the frame
+	df     bool // don't fragment
+	id     uint32
+	part   part
+	bad    bool // lengths that contradict each other
+	flags  uint8
+	seq    uint32
+	ack    uint32
+	data   int // length of the TCP payload
 }
 
 // pureSYN says that a client starts a connection.
@@ -60,26 +60,31 @@ func (p *packet) pureSYN() bool {
 
 func (p *packet) rst() bool { return p.tuple.Proto == TCP && p.flags&RST != 0 }
 
-// network steps over the Ethernet header and up to two tags. At is -1 if no
-// IPv4 header follows.
-func network(frame []byte) (at, tags int) {
+// extended says that there are extension headers.
+func (p *packet) extended() bool { return p.l4 > ethLen+p.family.header }
+
+// network steps over the Ethernet header and up to two tags. The family is nil
+// if no IP header follows.
+func network(frame []byte) (f *family, at, tags int) {
 	if len(frame) < ethLen || frame[0]&1 != 0 {
-		return -1, 0
+		return nil, 0, 0
 	}
 	at = ethLen
 	kind := be.Uint16(frame[12:])
 	for tags < 2 && (kind == typeVLAN || kind == typeQinQ) {
 		if len(frame) < at+4 {
-			return -1, tags
+			return nil, at, tags
 		}
 		kind = be.Uint16(frame[at+2:])
 		at += 4
 		tags++
 	}
-	if kind != typeIPv4 || len(frame) < at+ipLen || frame[at]>>4 != 4 {
-		return -1, tags
+	for _, f := range []*family{&ipv4, &ipv6} {
+		if kind == f.kind && len(frame) >= at+f.header && frame[at]>>4 == f.version {
+			return f, at, tags
+		}
 	}
-	return at, tags
+	return nil, at, tags
 }
 
 // visible is the frame, or its linear part if not all headers lie in that.
@@ -88,18 +93,24 @@ func visible(frame []byte, linear int) []byte {
 		return frame
 	}
 	cut := frame[:linear]
-	at, _ := network(cut)
-	if at < 0 {
+	f, at, _ := network(cut)
+	if f == nil {
 		return cut
 	}
-	need := at + ipLen
-	switch cut[at+9] {
+	need, proto := f.header, cut[at+9]
+	if f == &ipv6 {
+		proto = NoHeader
+		if f.total(cut[at:]) <= len(frame)-at {
+			proto, need, _ = extensions(frame[at:])
+		}
+	}
+	switch proto {
 	case TCP:
 		need += tcpLen
 	case UDP:
 		need += udpLen
 	}
-	if linear < need {
+	if linear < at+need {
 		return cut
 	}
 	return frame
@@ -109,31 +120,37 @@ func visible(frame []byte, linear int) []byte {
 func parse(frame []byte, linear int) *packet {
 	p := &packet{frame: frame, linear: min(linear, len(frame)), odd: PassOther}
 	seen := visible(frame, linear)
-	at, tags := network(seen)
-	if at < 0 {
+	f, at, tags := network(seen)
+	if f == nil {
 		return p
 	}
 	ip := seen[at:]
-	p.tuple.Dst = Addr(ip[16:20])
-	p.odd = oddIP(ip, tags)
-	p.tuple.Src = Addr(ip[12:16])
-	p.tuple.Proto = ip[9]
-	p.ttl = ip[8]
-	p.total = int(be.Uint16(ip[2:]))
-	p.df = be.Uint16(ip[6:])&0x4000 != 0
-	p.id = be.Uint16(ip[4:])
-	p.part = partOf(ip)
-	if p.odd != PassOff || p.part == laterPart {
-		return p
-	}
-	l4 := ip[ipLen:p.total]
-	p.tuple.SPort = be.Uint16(l4[0:])
-	p.tuple.DPort = be.Uint16(l4[2:])
-	if p.tuple.Proto == TCP {
-		p.tcp(l4)
+	p.family = f
+	p.tuple.Src, p.tuple.Dst = f.addrs(ip)
+	p.total = f.total(ip)
+	p.ttl = ip[f.ttl]
+	p.l4 = at + f.header
+	if f == &ipv4 {
+		p.tuple.Proto = ip[9]
+		p.df = be.Uint16(ip[6:])&0x4000 != 0
+		p.id = uint32(be.Uint16(ip[4:])) << 16
+		p.odd = oddIPv4(ip)
+		if p.odd == PassOff && tags == 0 {
+			p.part = partOf(ip)
+		}
 	} else {
-		length := int(be.Uint16(l4[4:]))
-		p.bad = length < udpLen || length > len(l4) && p.part == wholePart
+		p.df = true
+		p.odd = PassMalformed
+		if p.total <= len(ip) {
+			p.tuple.Proto, p.l4, p.odd = extensions(ip)
+			p.l4 += at
+		}
+	}
+	if tags > 0 {
+		p.odd = PassVLAN
+	}
+	if p.odd == PassOff && p.part != laterPart {
+		p.transport(seen[p.l4 : at+p.total])
 	}
 	return p
 }
@@ -148,28 +165,39 @@ func partOf(ip []byte) part {
 	return wholePart
 }
 
-func oddIP(ip []byte, tags int) Verdict {
+func oddIPv4(ip []byte) Verdict {
 	header := 4 * int(ip[0]&0x0f)
-	total := int(be.Uint16(ip[2:]))
-	proto := ip[9]
-	ports := proto == TCP || proto == UDP
+	total := ipv4.total(ip)
 	switch {
-	case tags > 0:
-		return PassVLAN
-	case header < ipLen || total < header || total > len(ip):
+	case header < ipv4.header || total < header || total > len(ip):
 		return PassMalformed
-	case header > ipLen:
+	case header > ipv4.header:
 		return PassOptions
-	case partOf(ip) != wholePart && !ports:
+	case partOf(ip) != wholePart && ip[9] != TCP && ip[9] != UDP:
 		return PassFragment
-	case proto == ICMP:
-		return PassICMP
-	case !ports:
-		return PassOther
-	case total-header < 8 && partOf(ip) != laterPart:
-		return PassMalformed
 	}
 	return PassOff
+}
+
+// transport reads what follows the headers of IP.
+func (p *packet) transport(l4 []byte) {
+	switch proto := p.tuple.Proto; {
+	case proto == p.family.icmp:
+		p.odd = PassICMP
+	case proto != TCP && proto != UDP:
+		p.odd = PassOther
+	case len(l4) < 8:
+		p.odd = PassMalformed
+	default:
+		p.tuple.SPort = be.Uint16(l4[0:])
+		p.tuple.DPort = be.Uint16(l4[2:])
+		if proto == TCP {
+			p.tcp(l4)
+		} else {
+			length := int(be.Uint16(l4[4:]))
+			p.bad = length < udpLen || length > len(l4) && p.part == wholePart
+		}
+	}
 }
 
 func (p *packet) tcp(l4 []byte) {
@@ -186,4 +214,12 @@ func (p *packet) tcp(l4 []byte) {
 	p.ack = be.Uint32(l4[8:])
 	p.flags = l4[13]
 	p.data = len(l4) - header
+}
+
+// Read is the tuple of a packet that can have a flow, and where in the frame
+// its TCP or UDP begins. Not ok says that no packet like it has one, or that
+// it does not tell.
+func Read(frame []byte) (t Tuple, l4 int, ok bool) {
+	p := parse(frame, len(frame))
+	return p.tuple, p.l4, p.odd == PassOff && p.part != laterPart
 }

@@ -6,22 +6,16 @@ func (m *Model) forward(p *packet, f *Flow) Result {
 		return m.tooBig(p, f)
 	}
 	out := append([]byte(nil), p.frame...)
-	ip := out[ethLen:]
-	l4 := ip[ipLen:]
-	old := append([]byte(nil), ip[:ipLen+8]...)
-	oldL4 := old[ipLen:]
+	ip, l4 := out[ethLen:], out[p.l4:]
+	oldIP, oldL4 := p.frame[ethLen:], p.frame[p.l4:]
 
-	ip[8]--
-	copy(ip[12:16], f.Leave.Src[:])
-	copy(ip[16:20], f.Leave.Dst[:])
+	ip[p.family.ttl]--
+	p.family.readdress(ip, oldIP, f.Leave.Src, f.Leave.Dst)
 	be.PutUint16(l4[0:], f.Leave.SPort)
 	be.PutUint16(l4[2:], f.Leave.DPort)
 
-	var ipSum, l4Sum change
-	ipSum.replace(old[8:10], ip[8:10])
-	ipSum.replace(old[12:20], ip[12:20])
-	be.PutUint16(ip[10:], ipSum.apply(be.Uint16(ip[10:])))
-	l4Sum.replace(old[12:20], ip[12:20])
+	var l4Sum change
+	l4Sum.replace(oldIP[p.family.src:p.family.header], ip[p.family.src:p.family.header])
 	l4Sum.replace(oldL4[0:4], l4[0:4])
 	if p.tuple.Proto == TCP {
 		be.PutUint16(l4[16:], l4Sum.apply(be.Uint16(l4[16:])))
@@ -52,9 +46,7 @@ func (m *Model) answerReset(p *packet, over Verdict) Result {
 	if !m.mayAnswer() {
 		return verdict(over)
 	}
-	out := make([]byte, ethLen+ipLen+tcpLen)
-	m.answerHeaders(out, p, TCP)
-	tcp := out[ethLen+ipLen:]
+	out, tcp := answerTo(p, TCP, tcpLen)
 	be.PutUint16(tcp[0:], p.tuple.DPort)
 	be.PutUint16(tcp[2:], p.tuple.SPort)
 	tcp[12] = 5 << 4
@@ -72,7 +64,7 @@ func (m *Model) answerReset(p *packet, over Verdict) Result {
 		be.PutUint32(tcp[8:], ack)
 		tcp[13] |= ACK
 	}
-	be.PutUint16(tcp[16:], Checksum(pseudo(p.tuple.Dst, p.tuple.Src, TCP, tcpLen), tcp))
+	be.PutUint16(tcp[16:], Checksum(PseudoHeader(p.tuple.Dst, p.tuple.Src, TCP, tcpLen), tcp))
 	return m.answer(AnswerReset, out)
 }
 
@@ -81,7 +73,7 @@ func (m *Model) noBackend(p *packet) Result {
 	if p.tuple.Proto == TCP {
 		return m.answerReset(p, DropNoBackend)
 	}
-	return m.answerICMP(p, AnswerUnreachable, DropNoBackend, 3, 0)
+	return m.answerICMP(p, AnswerUnreachable, DropNoBackend, p.family.unreachable, 0)
 }
 
 // tooBig is for a packet that is longer than its way out allows.
@@ -89,23 +81,25 @@ func (m *Model) tooBig(p *packet, f *Flow) Result {
 	if !p.df {
 		return verdict(DropTooBig)
 	}
-	return m.answerICMP(p, AnswerTooBig, DropTooBig, 4, f.Hop.MTU)
+	return m.answerICMP(p, AnswerTooBig, DropTooBig, p.family.tooBig, f.Hop.MTU)
 }
 
-// answerICMP is destination unreachable with this code in answer to p, or the
-// verdict over when there were enough answers in this second.
-func (m *Model) answerICMP(p *packet, v, over Verdict, code byte, mtu uint16) Result {
-	if !m.mayAnswer() {
+// answerICMP is an error of this type and code in answer to p, or the verdict
+// over when there were enough answers in this second or none is possible.
+func (m *Model) answerICMP(p *packet, v, over Verdict, kind [2]byte, mtu uint16) Result {
+	if p.extended() || !m.mayAnswer() {
 		return verdict(over)
 	}
-	const quote = ipLen + 8
-	out := make([]byte, ethLen+ipLen+8+quote)
-	m.answerHeaders(out, p, ICMP)
-	icmp := out[ethLen+ipLen:]
-	icmp[0], icmp[1] = icmpUnreachable, code
+	quote := p.frame[ethLen : p.l4+8]
+	out, icmp := answerTo(p, p.family.icmp, icmpLen+len(quote))
+	copy(icmp, kind[:])
 	be.PutUint16(icmp[6:], mtu)
-	copy(icmp[8:], p.frame[ethLen:ethLen+quote])
-	be.PutUint16(icmp[2:], Checksum(icmp))
+	copy(icmp[icmpLen:], quote)
+	if p.family == &ipv6 {
+		be.PutUint16(icmp[2:], Checksum(PseudoHeader(p.tuple.Dst, p.tuple.Src, ICMPv6, len(icmp)), icmp))
+	} else {
+		be.PutUint16(icmp[2:], Checksum(icmp))
+	}
 	return m.answer(v, out)
 }
 
@@ -117,20 +111,15 @@ func (m *Model) answer(v Verdict, out []byte) Result {
 	return Result{Verdict: v, Action: XDPRedirect, Out: out, Egress: m.Ingress}
 }
 
-// answerHeaders fills in Ethernet and IP of an answer to p.
-func (m *Model) answerHeaders(out []byte, p *packet, proto uint8) {
+// answerTo is an answer to p with all but the n bytes that follow IP.
+func answerTo(p *packet, proto uint8, n int) (out, rest []byte) {
+	at := ethLen + p.family.header
+	out = make([]byte, at+n)
 	copy(out[0:6], p.frame[6:12])
 	copy(out[6:12], p.frame[0:6])
-	be.PutUint16(out[12:], typeIPv4)
-	ip := out[ethLen : ethLen+ipLen]
-	ip[0] = 4<<4 | 5
-	be.PutUint16(ip[2:], uint16(len(out)-ethLen))
-	be.PutUint16(ip[6:], 0x4000) // don't fragment
-	ip[8] = 64
-	ip[9] = proto
-	copy(ip[12:16], p.tuple.Dst[:])
-	copy(ip[16:20], p.tuple.Src[:])
-	be.PutUint16(ip[10:], Checksum(ip))
+	be.PutUint16(out[12:], p.family.kind)
+	p.family.answer(out[ethLen:], p.tuple.Dst, p.tuple.Src, proto)
+	return out, out[at:]
 }
 
 // mayAnswer takes one of the answers of this second.

@@ -47,6 +47,7 @@ func TestOddPackets(t *testing.T) {
 		{"TTL of 2", edit(22, 2), ForwardRedirect},
 		{"source of loopback", edit(26, 127), DropSource},
 		{"source of multicast", edit(26, 224), DropSource},
+		{"source of the destination", edit(26, vip.AsSlice()...), DropSource},
 		{"source without a way back", edit(26, 9), DropSource},
 		{"another port", edit(36, 0, 81), PassOther},
 		{"no SYN", edit(47, ACK), PassNoFlow},

@@ -8,7 +8,7 @@ import (
 // bucketPlaces is how many entries a bucket holds.
 const bucketPlaces = 8
 
-// A Table is the flow table of rule 8: buckets of places, nil where one is
+// A Table is a flow table of rule 8: buckets of places, nil where one is
 // free. The number of buckets is a power of two, at least 2. There is no
 // ERA_BUSY, because nobody else is looking.
 type Table [][bucketPlaces]*Flow
@@ -41,30 +41,50 @@ const (
 
 // hash is the hash of a key.
 func (m *Model) hash(key Tuple) uint64 {
-	le := binary.LittleEndian
-	addrs := uint64(le.Uint32(key.Src[:])) | uint64(le.Uint32(key.Dst[:]))<<32
+	le, c := binary.LittleEndian, &m.Control
+	src, dst := key.Src.AsSlice(), key.Dst.AsSlice()
 	rest := uint64(bits.ReverseBytes16(key.SPort)) | uint64(bits.ReverseBytes16(key.DPort))<<16 | uint64(key.Proto)<<32
-	g := addrs*m.Control.HashA + rest*m.Control.HashB
-	return (g ^ g>>32) * m.Control.HashB
+	var g uint64
+	if key.Src.Is4() {
+		addrs := uint64(le.Uint32(src)) | uint64(le.Uint32(dst))<<32
+		g = addrs*c.HashA + rest*c.HashB
+	} else {
+		g = le.Uint64(src)*c.HashA + le.Uint64(src[8:])*c.HashB +
+			le.Uint64(dst)*c.HashC + le.Uint64(dst[8:])*c.HashD + rest*c.HashE
+	}
+	return (g ^ g>>32) * c.HashB
+}
+
+// table is that of a key's family.
+func (m *Model) table(key Tuple) Table {
+	if key.Src.Is4() {
+		return m.Flows
+	}
+	return m.Flows6
 }
 
 // Home is where a key may stand: in either bucket, with the tag.
 func (m *Model) Home(key Tuple) (tag uint16, first, second uint32) {
 	h := m.hash(key)
-	n := bits.Len(uint(len(m.Flows))) - 1
+	size := uint(len(m.table(key)))
+	n := bits.Len(size) - 1
 	tag = uint16(h >> 16)
 	first = uint32(h >> (64 - n))
-	second = (first + uint32(tag|1)) % uint32(len(m.Flows))
+	second = (first + uint32(tag|1)) % uint32(size)
 	return tag, first, second
 }
 
 // places are those that a key may take, in the order of the search.
 func (m *Model) places(key Tuple) []**Flow {
+	table := m.table(key)
+	if len(table) == 0 {
+		return nil
+	}
 	_, first, second := m.Home(key)
 	var ps []**Flow
 	for _, b := range []uint32{first, second} {
-		for i := range m.Flows[b] {
-			ps = append(ps, &m.Flows[b][i])
+		for i := range table[b] {
+			ps = append(ps, &table[b][i])
 		}
 	}
 	return ps

@@ -12,11 +12,17 @@ import (
 	"net/netip"
 )
 
-// An Addr is an IPv4 address.
-type Addr [4]byte
+// An Addr is an address of either family.
+type Addr = netip.Addr
 
-// String is the dotted form.
-func (a Addr) String() string { return netip.AddrFrom4(a).String() }
+// AddrFrom is the address of 4 or 16 bytes.
+func AddrFrom(b []byte) Addr {
+	a, ok := netip.AddrFromSlice(b)
+	if !ok {
+		panic("refmodel: no address has so many bytes")
+	}
+	return a
+}
 
 // A MAC is an Ethernet address.
 type MAC [6]byte
@@ -26,9 +32,10 @@ func (a MAC) String() string { return net.HardwareAddr(a[:]).String() }
 
 // Protocols.
 const (
-	ICMP = 1
-	TCP  = 6
-	UDP  = 17
+	ICMP   = 1
+	TCP    = 6
+	UDP    = 17
+	ICMPv6 = 58
 )
 
 // A Tuple is a packet's own 5-tuple. Ports are plain numbers.
@@ -75,8 +82,9 @@ type Control struct {
 	SnatPort, SnatPorts uint16
 	Heartbeat           uint64
 	LossAfter           uint64
-	// HashA and HashB are odd, and the flow table's as long as it lives.
-	HashA, HashB uint64
+	// These are odd, and the flow tables' as long as they live. The last three
+	// are for IPv6 only.
+	HashA, HashB, HashC, HashD, HashE uint64
 }
 
 // A Listener is what a client connects to.
@@ -97,6 +105,7 @@ const (
 	FlagListed  = 4
 	FlagLimited = 8
 	FlagFullNAT = 16
+	FlagCookies = 32
 )
 
 // A Run is a part of the slots, or of the source addresses.
@@ -111,6 +120,7 @@ type Service struct {
 	// LimitRate flows a second, or LimitBurst at once.
 	LimitMask             Addr
 	LimitRate, LimitBurst uint32
+	CookieAbove           uint32 // SYNs per second
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.
@@ -128,6 +138,13 @@ type Source struct {
 
 // A Credit is what a source may still do: flows times hz, as of a tick.
 type Credit struct{ Tick, Left uint32 }
+
+// Syns is how many SYNs in a second would make flows of a service. Hot says
+// that there were too many in the second before.
+type Syns struct {
+	Second, Number uint32
+	Hot            bool
+}
 
 // States of a backend, numbered as enum backend_state.
 const (
@@ -266,6 +283,10 @@ const (
 	DropDenied
 	DropSourceLimit
 	AnswerTooBig
+	AnswerEcho
+	PassCookie
+	AnswerCookie
+	DropCookie
 	HoldFragment
 	DropFragment
 	VerdictMax
@@ -277,8 +298,13 @@ var verdictNames = [VerdictMax]string{
 	"ANSWER_RESET", "ANSWER_UNREACHABLE", "DROP_MALFORMED", "DROP_TTL", "DROP_SOURCE", "DROP_NO_ROUTE",
 	"DROP_NO_NEIGHBOUR", "DROP_DEVICE", "DROP_NO_BACKEND", "DROP_TUPLE_TAKEN", "DROP_TABLE_FULL",
 	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
-	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG", "HOLD_FRAGMENT", "DROP_FRAGMENT",
+	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG", "ANSWER_ECHO",
+	"PASS_COOKIE", "ANSWER_COOKIE", "DROP_COOKIE",
+	"HOLD_FRAGMENT", "DROP_FRAGMENT",
 }
+
+// passes says that a packet is left to the host's stack.
+func (v Verdict) passes() bool { return v <= PassStandby || v == PassCookie }
 
 // String is the verdict's name in types.h.
 func (v Verdict) String() string {

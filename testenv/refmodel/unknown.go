@@ -1,5 +1,10 @@
 package refmodel
 
+import (
+	"net/netip"
+	"slices"
+)
+
 // unknown is rule 3: a packet without a flow that counts.
 func (m *Model) unknown(p *packet) Result {
 	row, ok := m.Listeners[Listener{Addr: p.tuple.Dst, Port: p.tuple.DPort, Proto: p.tuple.Proto}]
@@ -7,7 +12,7 @@ func (m *Model) unknown(p *packet) Result {
 	if !ok || s.State == ServiceNone {
 		return verdict(PassOther)
 	}
-	if v, ok := m.admit(p, s); !ok {
+	if v, ok := m.admit(p, row, s); !ok {
 		return verdict(v)
 	}
 	if v, ok := m.welcome(p.tuple.Src, row, s); !ok {
@@ -20,6 +25,9 @@ func (m *Model) unknown(p *packet) Result {
 		return verdict(DropSource)
 	default:
 		return verdict(DropNoRoute)
+	}
+	if res, done := m.cookie(p, row, s, back.MTU); done {
+		return res
 	}
 	allUp := m.allUp()
 	run := s.Slots
@@ -47,28 +55,39 @@ func (m *Model) unknown(p *packet) Result {
 }
 
 // admit is steps 1 to 7, but for who may be a client.
-func (m *Model) admit(p *packet, s Service) (Verdict, bool) {
+func (m *Model) admit(p *packet, row uint32, s Service) (Verdict, bool) {
 	local := s.Flags&FlagLocal != 0
-	src := p.tuple.Src
 	switch {
 	case p.bad:
 		return DropMalformed, false
 	case s.State == ServiceProxy:
 		return PassProxy, false
-	case p.tuple.Proto == TCP && !p.pureSYN() && local:
-		return PassNoFlow, false
 	case p.tuple.Proto == TCP && !p.pureSYN():
-		return DropNoFlow, false
+		return m.stray(p, row, s), false
 	case m.Control.Mode == ModeDraining && local:
 		return PassDraining, false
 	case p.tuple.Proto == UDP && m.Standby[p.tuple] && m.silence() <= standbyLease:
 		return PassStandby, false
 	case p.ttl <= 1:
 		return DropTTL, false
-	case src[0] == 0 || src[0] == 127 || src[0] >= 224:
+	case p.noClient():
 		return DropSource, false
 	}
 	return 0, true
+}
+
+// noClient says that the packet has a source that no client has: not a host's
+// address, or the destination's (LAND).
+func (p *packet) noClient() bool {
+	src := p.tuple.Src
+	inside := func(network netip.Prefix) bool { return network.Contains(src) }
+	return src == p.tuple.Dst || slices.ContainsFunc(noClients, inside)
+}
+
+var noClients = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("::/128"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("::ffff:0:0/96"),
 }
 
 // An attempt is what the tries of step 10 share.

@@ -3,6 +3,7 @@ package stage
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -36,8 +37,8 @@ type Sums struct {
 	XDP      uint64 // verdicts that send: redirect, transmit, answers
 	Dropped  uint64 // verdicts that drop
 	Held     uint64 // verdicts that give a frame to the agent: its second verdict counts
-	Stack    uint64 // IPv4 packets that the balancer's stack sent, at most
-	Arrived  uint64 // IPv4 frames at clients and backends
+	Stack    uint64 // IP packets that the balancer's stack sent, at most
+	Arrived  uint64 // IP frames at clients and backends
 	Failed   uint64 // redirects that were refused at once
 	Overflow uint64 // sent by either and refused by a device: the ring behind it was full
 }
@@ -105,7 +106,7 @@ func (a *Account) readOnce() Sums {
 	stats, lost := a.s.Stats(), a.watch.Counts()
 	n := Sums{
 		Verdicts: stats.Packets, XDP: stats.Kinds["forward"] + stats.Kinds["answer"], Dropped: stats.Kinds["drop"], Held: stats.Kinds["hold"],
-		Stack:  a.s.StackCounter(a.s.Balancer, "Ip", "OutTransmits"),
+		Stack:  a.s.Transmits(),
 		Failed: lost.RedirectErrors,
 	}
 	for _, link := range slices.Concat(a.s.ClientLinks, a.s.BackendLinks) {
@@ -117,7 +118,7 @@ func (a *Account) readOnce() Sums {
 	n.Overflow = max(n.Overflow, lost.RedirectDrops+lost.TransmitDrops)
 	for _, far := range [][]*testenv.FrameCounter{a.clients, a.backends} {
 		for _, c := range far {
-			n.Arrived += c.Counts().IPv4
+			n.Arrived += c.Counts().IPv4 + c.Counts().IPv6
 		}
 	}
 	for _, hosts := range [][]*testenv.Host{a.s.Clients, a.s.Backends} {
@@ -145,8 +146,16 @@ func (s *Stage) transmitted(h *testenv.Host, link string) (sent, refused uint64)
 	return sent, refused
 }
 
+// Transmits returns how many IP packets the balancer's stack has sent, those to
+// itself too.
+func (s *Stage) Transmits() uint64 {
+	s.tb.Helper()
+	return s.StackCounter(s.Balancer, "Ip", "OutTransmits") + s.StackCounter(s.Balancer, "Ip6", "OutTransmits")
+}
+
 // StackCounter returns a counter of a host's network stack, as nstat does:
-// ("Tcp", "InCsumErrors"). One that this kernel lacks ends the test.
+// ("Tcp", "InCsumErrors"), ("Udp6", "InCsumErrors"). One that this kernel lacks
+// ends the test.
 func (s *Stage) StackCounter(h *testenv.Host, group, name string) uint64 {
 	s.tb.Helper()
 	var n uint64
@@ -157,8 +166,18 @@ func (s *Stage) StackCounter(h *testenv.Host, group, name string) uint64 {
 	return n
 }
 
-// stackCounter searches the pairs of lines "Group: name name", "Group: 1 2".
+// stackCounter searches the pairs of lines "Group: name name", "Group: 1 2",
+// and those of IPv6, "Groupname 1".
 func stackCounter(group, name string) (uint64, error) {
+	text, err := os.ReadFile("/proc/thread-self/net/snmp6")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) == 2 && fields[0] == group+name {
+			return strconv.ParseUint(fields[1], 10, 64)
+		}
+	}
 	for _, file := range []string{"snmp", "netstat"} {
 		text, err := os.ReadFile("/proc/thread-self/net/" + file)
 		if err != nil {

@@ -121,13 +121,13 @@ func (t *Talk) Ask() (Answer, error) {
 // Echo sends a datagram from a port (0: any) of a client to a numeric address,
 // and returns who answered and whom it saw.
 func (s *Stage) Echo(client int, port uint16, addr, text string) (message string, seen netip.AddrPort, err error) {
-	to, err := net.ResolveUDPAddr("udp4", addr)
+	to, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return "", seen, err
 	}
 	var c *net.UDPConn
 	err = s.Clients[client].In(func() (err error) {
-		c, err = net.DialUDP("udp4", &net.UDPAddr{Port: int(port)}, to)
+		c, err = net.DialUDP("udp", &net.UDPAddr{Port: int(port)}, to)
 		return err
 	})
 	if err != nil {

@@ -93,6 +93,15 @@ func (s *Stage) BackendList(port int, weights ...int) string {
 	return "[" + strings.Join(rows, ", ") + "]"
 }
 
+// BackendList6 is [Stage.BackendList] of their IPv6 addresses.
+func (s *Stage) BackendList6(port int) string {
+	rows := make([]string, len(s.BackendAddrs))
+	for i, a := range s.BackendAddrs {
+		rows[i] = fmt.Sprintf("{address: '[%s]:%d'}", testenv.Six(a), port)
+	}
+	return "[" + strings.Join(rows, ", ") + "]"
+}
+
 // Configure writes the configuration file, in one step.
 func (s *Stage) Configure(format string, args ...any) {
 	s.tb.Helper()

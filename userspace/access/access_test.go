@@ -22,6 +22,7 @@ func TestTheLongestPrefixDecides(t *testing.T) {
 	deny := model.Clients{Deny: networks("10.0.0.0/8", "192.0.2.7/32")}
 	both := model.Clients{Allow: networks("10.0.0.0/8", "10.1.2.0/24"), Deny: networks("10.1.0.0/16", "10.1.2.3/32")}
 	all := model.Clients{Allow: networks("0.0.0.0/0"), Deny: networks("10.0.0.0/8")}
+	six := model.Clients{Allow: networks("2001:db8::/32"), Deny: networks("2001:db8:1::/48", "2001:db8::7/128")}
 	for _, row := range []struct {
 		name    string
 		clients model.Clients
@@ -40,6 +41,11 @@ func TestTheLongestPrefixDecides(t *testing.T) {
 		{"not allowed", both, "11.0.0.1", model.Denied},
 		{"allowed with everybody", all, "192.0.2.1", model.Admitted},
 		{"denied of everybody", all, "10.0.0.1", model.Denied},
+		{"allowed of IPv6", six, "2001:db8:2::7", model.Admitted},
+		{"denied of IPv6", six, "2001:db8:1::1", model.Denied},
+		{"denied address of IPv6", six, "2001:db8::7", model.Denied},
+		{"not allowed of IPv6", six, "2001:db9::1", model.Denied},
+		{"not denied of IPv6", model.Clients{Deny: six.Deny}, "2001:db9::1", model.Admitted},
 	} {
 		if got := New(row.clients).Admit(netip.MustParseAddr(row.client), time.Now()); got != row.want {
 			t.Errorf("%s: %s is given %d, want %d", row.name, row.client, got, row.want)
@@ -86,6 +92,18 @@ func TestEachNetworkHasABurstAndThenARate(t *testing.T) {
 	} {
 		if got := admitted(step.client, step.after, 10); got != step.want {
 			t.Errorf("after %v: %d flows of %s are admitted, want %d", step.after, got, step.client, step.want)
+		}
+	}
+}
+
+func TestNetworksOfIPv6HaveLimits(t *testing.T) {
+	_, admitted := limited(t, model.Limit{Rate: 2, Burst: 5, Prefix: 64})
+	for i, step := range []struct {
+		client string
+		want   int
+	}{{"2001:db8::1", 5}, {"2001:db8::ffff:0:1", 0}, {"2001:db8:0:1::1", 5}} {
+		if got := admitted(step.client, 0, 10); got != step.want {
+			t.Errorf("step %d: %d flows of %s are admitted, want %d", i, got, step.client, step.want)
 		}
 	}
 }

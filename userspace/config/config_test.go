@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,17 +103,37 @@ func serviceFile(lines string) string {
 	return "services:\n  - name: web\n    " + strings.ReplaceAll(strings.TrimSpace(lines), "\n", "\n    ") + "\n"
 }
 
+// What faults of addresses say.
+const (
+	fine     = ""
+	notIP    = "is not an address and port: write it like 203.0.113.10:80 or [2001:db8::10]:80"
+	nat64    = "nothing translates between the two yet (NAT64)"
+	mapped   = "is an IPv4 address written as IPv6: write 10.0.0.1"
+	zone     = "has a zone (%eth0)"
+	oneLink  = "is a link-local address"
+	outside  = "is not an address that packets arrive for from outside: use another, or set xdp: off"
+	byXDP    = "cannot be reached by XDP: use another address, set forward: proxy for the service, or xdp: off"
+	itself   = "is the service itself: use the address of a server"
+	noServer = "is no server's address: use the address that the backend has"
+)
+
+// An addressRow is what a service listens on, its backend and, if one of them
+// is at fault, what the error says.
+type addressRow struct{ name, listen, backend, extra, want string }
+
+func checkAddresses(t *testing.T, rows []addressRow) {
+	t.Helper()
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			text := row.extra + "\n" + serviceFile("listen: "+row.listen+"\nbackends: [{address: "+row.backend+"}]")
+			_, err := Parse("f", []byte(text))
+			wantFault(t, err, row.want)
+		})
+	}
+}
+
 func TestRulesForAddresses(t *testing.T) {
-	const (
-		fine     = ""
-		notIP    = "is not an address and port: write it like 203.0.113.10:80"
-		ipv6     = "is IPv6, which is not supported by this version: use an IPv4 address"
-		outside  = "is not an address that packets arrive for from outside: use another, or set xdp: off"
-		byXDP    = "cannot be reached by XDP: use another address, set forward: proxy for the service, or xdp: off"
-		itself   = "is the service itself: use the address of a server"
-		noServer = "is no server's address: use the address that the backend has"
-	)
-	for _, row := range []struct{ name, listen, backend, extra, want string }{
+	checkAddresses(t, []addressRow{
 		{"one port", "203.0.113.10:80", "10.0.0.1:80", "", fine},
 		{"a range needs no backend port", "203.0.113.10:80-90", "10.0.0.1", "", fine},
 		{"a single port needs one", "203.0.113.10:80", "10.0.0.1", "", "has no port: write it like 10.0.0.1:8080"},
@@ -125,10 +146,6 @@ func TestRulesForAddresses(t *testing.T) {
 		{"no port", "203.0.113.10", "10.0.0.1:80", "", "has no port"},
 		{"no address", ":80", "10.0.0.1:80", "", notIP},
 		{"host name", "203.0.113.10:80", "example.com:80", "", notIP},
-		{"IPv6 with a port", "'[2001:db8::1]:80'", "10.0.0.1:80", "", ipv6},
-		{"IPv6 in brackets", "'[2001:db8::1]'", "10.0.0.1:80", "", ipv6},
-		{"bare IPv6", "203.0.113.10:80", "'2001:db8::1'", "", ipv6},
-		{"IPv4 in IPv6", "203.0.113.10:80", "'[::ffff:10.0.0.1]:80'", "", ipv6},
 		{"multicast", "224.0.0.1:80", "10.0.0.1:80", "", "is a multicast address"},
 		{"multicast backend", "203.0.113.10:80", "239.1.1.1:80", "", "is a multicast address"},
 		{"broadcast", "255.255.255.255:80", "10.0.0.1:80", "", "is the broadcast address"},
@@ -143,17 +160,39 @@ func TestRulesForAddresses(t *testing.T) {
 		{"itself, by range", "203.0.113.10:80-90", "203.0.113.10", "", itself},
 		{"itself, on every address", "0.0.0.0:80", "127.0.0.1:80", "xdp: off", itself},
 		{"another port of its host", "203.0.113.10:80", "203.0.113.10:81", "", fine},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			text := row.extra + "\n" + serviceFile("listen: "+row.listen+"\nbackends: [{address: "+row.backend+"}]")
-			_, err := Parse("f", []byte(text))
-			wantFault(t, err, row.want)
-		})
-	}
+	})
 	proxied := serviceFile("listen: 203.0.113.10:80\nforward: proxy\nbackends: [{address: 127.0.0.1:80}]")
 	if _, err := Parse("f", []byte(proxied)); err != nil {
 		t.Error("the proxy reaches a loopback backend:", err)
 	}
+}
+
+func TestRulesForIPv6Addresses(t *testing.T) {
+	checkAddresses(t, []addressRow{
+		{"IPv6", "'[2001:db8::1]:80'", "'[2001:db8:2::1]:80'", "", fine},
+		{"an IPv6 range needs no backend port", "'[2001:db8::1]:80-90'", "'[2001:db8:2::1]'", "", fine},
+		{"nor brackets then", "'[2001:db8::1]:80-90'", "2001:db8:2::1", "", fine},
+		{"a single IPv6 port needs one", "'[2001:db8::1]:80'", "2001:db8:2::1", "", "has no port: write it like [2001:db8:2::1]:8080"},
+		{"IPv6 without a port", "'[2001:db8::1]'", "'[2001:db8:2::1]:80'", "", "has no port"},
+		{"IPv6 and a port without brackets", "'1:2:3:4:5:6:7:8:80'", "'[2001:db8:2::1]:80'", "", notIP},
+		{"half a bracket", "'2001:db8::1]:80'", "'[2001:db8:2::1]:80'", "", notIP},
+		{"IPv4 in brackets", "203.0.113.10:80-90", "'[10.0.0.1]'", "", notIP},
+		{"IPv4 behind IPv6", "'[2001:db8::1]:80'", "10.0.0.1:80", "", nat64},
+		{"IPv6 behind IPv4", "203.0.113.10:80", "'[2001:db8::1]:80'", "", nat64},
+		{"IPv6 behind IPv4 by proxy", "203.0.113.10:80", "'[2001:db8::1]:80'", "xdp: off", nat64},
+		{"IPv4 in IPv6", "'[::ffff:10.0.0.1]:80'", "'[2001:db8:2::1]:80'", "", mapped},
+		{"a backend of IPv4 in IPv6", "203.0.113.10:80", "'[::ffff:10.0.0.1]:80'", "", mapped},
+		{"a zone", "'[2001:db8::1%eth0]:80'", "'[2001:db8:2::1]:80'", "", zone},
+		{"a link-local address with a zone", "'[2001:db8::1]:80'", "'[fe80::1%eth0]:80'", "", zone},
+		{"a link-local address", "'[fe80::1]:80'", "'[2001:db8:2::1]:80'", "", oneLink},
+		{"IPv6 multicast", "'[ff02::1]:80'", "'[2001:db8:2::1]:80'", "", "is a multicast address"},
+		{"IPv6 loopback with XDP", "'[::1]:80'", "'[2001:db8:2::1]:80'", "", outside},
+		{"every IPv6 address with XDP", "'[::]:80'", "'[2001:db8:2::1]:80'", "", outside},
+		{"every IPv6 address without XDP", "'[::]:80'", "'[2001:db8:2::1]:80'", "xdp: off", fine},
+		{"IPv6 loopback backend with XDP", "'[2001:db8::1]:80'", "'[::1]:80'", "", byXDP},
+		{"no IPv6 server", "'[2001:db8::1]:80'", "'[::]:80'", "xdp: off", noServer},
+		{"itself, of IPv6", "'[2001:db8::1]:80'", "'[2001:db8:0::1]:80'", "", itself},
+	})
 }
 
 // wantFault checks that err is one fault that contains want, or none for "".
@@ -178,22 +217,35 @@ func TestServicesMustNotShareAPort(t *testing.T) {
 		{"ranges side by side", "203.0.113.10:80-90", "203.0.113.10:91-99", ""},
 		{"every address", "0.0.0.0:80", "203.0.113.10:80", "3"},
 		{"every address, later", "203.0.113.10:80", "0.0.0.0:80", "3"},
+		{"every IPv6 address", "[::]:80", "[2001:db8::1]:80", "3"},
+		{"every IPv6 address, later", "[2001:db8::1]:80", "[::]:80", "3"},
+		{"every address of the other family", "[::]:80", "203.0.113.10:80", ""},
+		{"the same IPv6 address", "[2001:db8::1]:80", "[2001:db8::1]:80-81", "3"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			const file = "services:\n" +
-				"  - {name: a, backends: [{address: 10.0.0.1:1}],\n     listen: %s, protocol: %s}\n" +
-				"  - {name: b, backends: [{address: 10.0.0.1:1}],\n     listen: %s, protocol: %s}\nxdp: off\n"
-			_, err := Parse("f", fmt.Appendf(nil, file, row.a, "tcp", row.b, "tcp"))
+				"  - {name: a, backends: [{address: '%s'}],\n     listen: '%s', protocol: %s}\n" +
+				"  - {name: b, backends: [{address: '%s'}],\n     listen: '%s', protocol: %s}\nxdp: off\n"
+			backend := func(listen string) string {
+				if listen[0] == '[' {
+					return "[2001:db8:2::1]:1"
+				}
+				return "10.0.0.1:1"
+			}
+			format := func(one, other string) []byte {
+				return fmt.Appendf(nil, file, backend(row.a), row.a, one, backend(row.b), row.b, other)
+			}
+			_, err := Parse("f", format("tcp", "tcp"))
 			want := row.want
 			if want != "" {
 				want = "f:5:14: services[1].listen: " + row.b + "/tcp is taken by service \"a\" in line " + want + " already"
 			}
 			wantFault(t, err, want)
 			one, other := "tcp", "udp"
-			if strings.HasPrefix(row.b, "0.0.0.0") { // which UDP cannot have
+			if slices.Contains([]string{"0.0.0.0:80", "[::]:80"}, row.b) { // which UDP cannot have
 				one, other = other, one
 			}
-			if _, err := Parse("f", fmt.Appendf(nil, file, row.a, one, row.b, other)); err != nil {
+			if _, err := Parse("f", format(one, other)); err != nil {
 				t.Error("TCP and UDP share no ports:", err)
 			}
 		})

@@ -55,10 +55,10 @@ func (r *reader) sourceAddr(v value) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(text)
 	switch {
 	case err != nil:
-		r.fault(v, "%s is not an address: write it like 10.2.1.1", quote(text))
-	case !a.Is4():
-		r.fault(v, "%s is IPv6, which is not supported by this version: use an IPv4 address", quote(text))
-	case a.As4()[0] == 0 || a.IsLoopback() || a.As4()[0] >= 224:
+		r.fault(v, "%s is not an address: write it like 10.2.1.1 or 2001:db8:2::1", quote(text))
+	case a.Is4In6() || a.Zone() != "":
+		r.fault(v, "%s %s", quote(text), unfit(a))
+	case a.IsLoopback() || a.IsUnspecified() || unfit(a) != "" || a.Is4() && a.As4()[0] >= 224:
 		r.fault(v, "%s is not an address that backends could answer: use one of an interface of this host", quote(text))
 	default:
 		return a, true

@@ -89,6 +89,32 @@ func TestAFileThatSaysEverything(t *testing.T) {
 	})
 }
 
+func TestAServiceOfIPv6(t *testing.T) {
+	got, err := Load("testdata/ipv6.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := model.Service{
+		Name: "web6", Listen: netip.MustParseAddrPort("[2001:db8::10]:8000"), LastPort: 8100,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+		Clients: model.Clients{
+			Allow: []netip.Prefix{netip.MustParsePrefix("2001:db8:5::/48"), netip.MustParsePrefix("2001:db8:6::7/128")},
+			Limit: model.Limit{Rate: 10, Burst: 20, Prefix: 64},
+		},
+		Backends: []model.Backend{backend("[2001:db8:2::2]:8080", 1), backend("2001:db8:2::3", 1)},
+		Health:   model.Check{Type: model.CheckTCP, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3, Port: 8080},
+	}
+	if diff := cmp.Diff(want, got.Services[0], cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
+		t.Errorf("service (-want +got):\n%s", diff)
+	}
+	if want, got := "[2001:db8::10]:8000-8100", got.Services[0].ListenText(); got != want {
+		t.Errorf("listens on %s, want %s", got, want)
+	}
+	if want, got := "[2001:db8:2::3]:*", got.Services[0].Backends[1].String(); got != want {
+		t.Errorf("backend is %s, want %s", got, want)
+	}
+}
+
 func TestTheSampleParses(t *testing.T) {
 	s, err := Load("../../deploy/fairlead.yaml")
 	if err != nil {
@@ -135,7 +161,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("service %+v is not valid", x)
 			}
 			l := x.Clients.Limit
-			if l != (model.Limit{}) && (min(l.Rate, l.Burst) < 1 || max(l.Rate, l.Burst) > 1e6 || l.Prefix < 8 || l.Prefix > 32) {
+			if l != (model.Limit{}) && (min(l.Rate, l.Burst) < 1 || max(l.Rate, l.Burst) > 1e6 || l.Prefix < 8 || l.Prefix > 128) {
 				t.Errorf("limit %+v is not valid", l)
 			}
 		}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -32,7 +31,7 @@ func (r *reader) service(v value) service {
 		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
 	}}
 	before := len(r.faults)
-	var backends, health value
+	var clients, backends, health value
 	met := r.object(v, fields{
 		"name":   func(v value) { r.name(v, &s) },
 		"listen": func(v value) { r.listen(v, &s) },
@@ -50,9 +49,10 @@ func (r *reader) service(v value) service {
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
-		"clients":  func(v value) { r.clients(v, &s.Clients) },
-		"backends": func(v value) { backends = v },
-		"health":   func(v value) { health = v },
+		"clients":     func(v value) { clients = v },
+		"syn-cookies": func(v value) { r.cookies(v, &s.CookieAbove) },
+		"backends":    func(v value) { backends = v },
+		"health":      func(v value) { health = v },
 	})
 	if len(met) == 0 && len(r.faults) > before {
 		return s // not a group of keys, or nothing in it that is known
@@ -60,9 +60,14 @@ func (r *reader) service(v value) service {
 	r.require(v, met, "name", "is missing: give one of a-z, 0-9 and -")
 	r.require(v, met, "listen", "is missing: give an address and port, such as 203.0.113.10:80")
 	r.require(v, met, "backends", noBackends)
+	if clients.Node != nil {
+		r.clients(clients, &s)
+	}
 	if backends.Node != nil {
 		r.backends(backends, &s)
+		r.oneFamily(&s)
 	}
+	r.cookiesBelong(met, &s)
 	s.Health = r.health(health, &s)
 	return s
 }
@@ -106,65 +111,6 @@ func (r *reader) listen(v value, s *service) {
 		return
 	}
 	s.Listen, s.LastPort, s.listen = netip.AddrPortFrom(addr, low), high, v
-}
-
-// cutPort splits "host:port"; an IPv6 host keeps its brackets.
-func cutPort(s string) (host, port string, ok bool) {
-	i := strings.LastIndexByte(s, ':')
-	if _, err := netip.ParseAddr(s); err == nil || i < 0 || strings.HasSuffix(s, "]") {
-		return s, "", false
-	}
-	return s[:i], s[i+1:], true
-}
-
-// addr reads the host part of text, the whole value.
-func (r *reader) addr(v value, text, host string) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		if six, err6 := netip.ParseAddr(strings.Trim(host, "[]")); err6 == nil && six.Is6() {
-			a, err = six, nil
-		}
-	}
-	switch {
-	case err != nil:
-		r.fault(v, "%s is not an address and port: write it like 203.0.113.10:80", quote(text))
-	case !a.Is4():
-		r.fault(v, "%s is IPv6, which is not supported by this version: use an IPv4 address", quote(text))
-	case a.IsMulticast():
-		r.fault(v, "%s is a multicast address: use a unicast address", quote(text))
-	case a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		r.fault(v, "%s is the broadcast address: use a unicast address", quote(text))
-	case a.As4()[0] == 0 && !a.IsUnspecified():
-		r.fault(v, "%s is in 0.0.0.0/8, which is reserved: use another address", quote(text))
-	default:
-		return a, true
-	}
-	return netip.Addr{}, false
-}
-
-// port reads the port s, part of the value text.
-func (r *reader) port(v value, text, s string) (uint16, bool) {
-	var n int
-	if s == "" {
-		r.fault(v, "%s has no port: write it like 203.0.113.10:80", quote(text))
-		return 0, false
-	}
-	for _, c := range []byte(s) {
-		if c < '0' || c > '9' || n > 65535 {
-			n = 1 << 16
-			break
-		}
-		n = n*10 + int(c-'0')
-	}
-	switch {
-	case n > 65535:
-		r.fault(v, "%s is not a port: use a number from 1 to 65535", quote(s))
-		return 0, false
-	case n == 0:
-		r.fault(v, "port 0 is not allowed in %s: use a number from 1 to 65535", quote(text))
-		return 0, false
-	}
-	return uint16(n), true
 }
 
 func (r *reader) backends(v value, s *service) {
@@ -227,7 +173,7 @@ func (r *reader) backendAddr(v value, s *service) (netip.AddrPort, bool) {
 		port, ok := r.port(v, text, portText)
 		return netip.AddrPortFrom(addr, port), ok
 	case s.listen.Node != nil && s.Listen.Port() == s.LastPort:
-		r.fault(v, "%s has no port: write it like %s:8080; only a service with a range of ports may leave it out", quote(text), addr)
+		r.fault(v, "%s has no port: write it like %s:8080; only a service with a range of ports may leave it out", quote(text), textOf(addr))
 		return netip.AddrPort{}, false
 	}
 	return netip.AddrPortFrom(addr, 0), true
@@ -286,16 +232,24 @@ type portsKey struct {
 }
 
 // take adds s, or returns a service that has one of its ports already. 0.0.0.0
-// is every address.
+// is every IPv4 address, :: every one of IPv6.
 func (p ports) take(s *service) (by *service, ok bool) {
 	own := portsKey{s.Listen.Addr(), s.Protocol}
-	rivals := [][]*service{p[own], p[portsKey{netip.IPv4Unspecified(), s.Protocol}]}
-	if own.addr.IsUnspecified() {
-		rivals = slices.Collect(maps.Values(p))
+	every := netip.IPv6Unspecified()
+	if own.addr.Is4() {
+		every = netip.IPv4Unspecified()
+	}
+	rivals := [][]*service{p[own], p[portsKey{every, s.Protocol}]}
+	if own.addr == every {
+		for key, list := range p {
+			if key.addr.Is4() == every.Is4() && key.protocol == s.Protocol {
+				rivals = append(rivals, list)
+			}
+		}
 	}
 	for _, list := range rivals {
 		i := find(list, s.Listen.Port())
-		if i < len(list) && list[i].Listen.Port() <= s.LastPort && list[i].Protocol == s.Protocol {
+		if i < len(list) && list[i].Listen.Port() <= s.LastPort {
 			return list[i], false
 		}
 	}

@@ -88,18 +88,21 @@ func (a *agent) setAddresses() error {
 			wanted[addr] = true
 		}
 	}
+	look, err := host.LookAtAddresses()
+	if err != nil {
+		return err
+	}
 	var owned, missing []netip.Addr
 	for _, addr := range a.added {
 		if wanted[addr] {
 			owned = append(owned, addr)
-		} else if err := host.RemoveAddress(addr); err != nil {
+		} else if err := look.Remove(addr); err != nil {
 			return err
 		}
 		delete(wanted, addr)
 	}
-	var ways host.Routes
 	for addr := range wanted {
-		local, err := ways.IsLocal(addr)
+		local, err := look.IsLocal(addr)
 		if err != nil {
 			return err
 		}
@@ -112,12 +115,12 @@ func (a *agent) setAddresses() error {
 	if err := a.ownAddresses(owned); err != nil {
 		return err
 	}
-	return a.addAll(owned)
+	return a.putAll(look, owned)
 }
 
-func (a *agent) addAll(addrs []netip.Addr) error {
+func (a *agent) putAll(look *host.Addresses, addrs []netip.Addr) error {
 	for _, addr := range addrs {
-		_, err := host.AddAddress(addr)
+		err := look.Put(addr)
 		if errors.Is(err, unix.EPERM) {
 			a.log.Warn("not allowed to add a service address", "address", addr)
 			continue
@@ -135,9 +138,13 @@ func (a *agent) dropAddresses() error {
 	if !a.owns {
 		return nil
 	}
+	look, err := host.LookAtAddresses()
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, addr := range a.added {
-		if err := host.RemoveAddress(addr); err != nil && !errors.Is(err, unix.EPERM) {
+		if err := look.Remove(addr); err != nil && !errors.Is(err, unix.EPERM) {
 			errs = append(errs, err)
 		}
 	}

@@ -194,14 +194,23 @@ func (a *agent) tick(ctx context.Context) {
 	if time.Since(a.retried) >= retryAfter {
 		a.retryFronts(ctx)
 	}
+	a.followStandby()
+}
+
+// followStandby tells the kernel's part which proxies listen by now.
+func (a *agent) followStandby() {
+	if a.kernel != nil && a.kernel.StandbyChanged(a.state) {
+		a.reconcile()
+	}
 }
 
 // hostChanged is called when links, addresses or routes have changed.
 func (a *agent) hostChanged(ctx context.Context) {
-	a.retryFronts(ctx)
 	if a.kernel != nil {
 		a.watchKernel(ctx)
 	}
+	a.keepAddresses()
+	a.retryFronts(ctx)
 	if a.kernel == nil {
 		return
 	}

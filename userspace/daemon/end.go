@@ -20,6 +20,7 @@ import (
 func (a *agent) leave(ctx context.Context) error {
 	a.send(ctx, func() {
 		a.leaving = true
+		a.followStandby()
 		if !a.opts.DetachOnExit {
 			a.lastAttach(ctx)
 		}

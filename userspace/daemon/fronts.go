@@ -139,6 +139,12 @@ func (f *front) update(s *model.Service, down []bool) {
 	}
 }
 
+// listens reports whether a proxy listens wherever the service does, and will.
+func (a *agent) listens(s *model.Service) bool {
+	f := a.fronts[s.Key()]
+	return !a.leaving && f != nil && f.missing() == ""
+}
+
 func (f *front) closeBackend(b model.Backend) {
 	first, last := f.first, f.last
 	if b.Address.Port() != 0 {

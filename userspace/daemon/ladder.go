@@ -37,7 +37,7 @@ func (a *agent) attachKernel(ctx context.Context, r *roster, isDown map[string]b
 	k, report, err := kernel.Attach(ctx, r.state, kernel.Options{
 		Dir: a.opts.PinDir, Interfaces: a.interfaces(r.state), Mode: a.mode(r.state),
 		Force: a.opts.Force, SetSysctl: a.opts.SetSysctl, Config: a.opts.Config, Agent: true,
-		Down: r.down(isDown), Added: a.added, Before: a.standby.use,
+		Down: r.down(isDown), Standby: a.listens, Added: a.added, Before: a.standby.use,
 		Warn: func(text string) { a.log.Warn("this may not work", "warning", text) },
 	})
 	if err != nil {
@@ -91,7 +91,7 @@ func (a *agent) mustAttach(err error) bool {
 	}
 	for _, target := range []error{
 		loader.ErrForeign, loader.ErrNoInterface, loader.ErrPrivileges, loader.ErrLocked, loader.ErrNoBPFFS,
-		kernel.ErrForwarding, kernel.ErrConflict, kernel.ErrNoInterfaces, kernel.ErrFullNAT,
+		kernel.ErrForwarding, kernel.ErrConflict, kernel.ErrNoInterfaces, kernel.ErrFullNAT, kernel.ErrCookies,
 	} {
 		if errors.Is(err, target) {
 			return true
@@ -160,6 +160,7 @@ func (a *agent) stillOurs() bool {
 		{have.Control, now.Control}, {have.Listeners, now.Listeners}, {have.VIPs, now.VIPs},
 		{have.Services, now.Services}, {have.Backends, now.Backends}, {have.Slots, now.Slots},
 		{have.Flows, now.Flows}, {have.Standby, now.Standby}, {have.Devices, now.Devices}, {have.Holds, now.Holds}, {have.Journal, now.Journal},
+		{have.Listeners6, now.Listeners6}, {have.VIPs6, now.VIPs6}, {have.Flows6, now.Flows6}, {have.Standby6, now.Standby6},
 	} {
 		a, aerr := mapID(pair[0])
 		b, berr := mapID(pair[1])
@@ -170,7 +171,11 @@ func (a *agent) stillOurs() bool {
 	return true
 }
 
+// mapID returns what names a map in the kernel, 0 for none.
 func mapID(m *ebpf.Map) (ebpf.MapID, error) {
+	if m == nil {
+		return 0, nil
+	}
 	info, err := m.Info()
 	if err != nil {
 		return 0, err
@@ -235,9 +240,16 @@ func (a *agent) loseKernel(reason string, retry bool) {
 	}
 }
 
-// keepAddresses puts service addresses back that went with XDP.
+// keepAddresses puts service addresses back that went with XDP, or with the link
+// of an interface, and those on an interface that has come.
 func (a *agent) keepAddresses() {
-	if err := a.setAddresses(); err != nil {
+	var err error
+	if a.kernel != nil {
+		err = a.kernel.KeepAddresses(a.state)
+	} else {
+		err = a.setAddresses()
+	}
+	if a.news("addresses", err) {
 		a.log.Warn("keep service addresses", "err", err)
 	}
 }

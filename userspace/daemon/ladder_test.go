@@ -203,7 +203,13 @@ func TestProxyAlone(t *testing.T) {
 	b.stop()
 	b.wantNothing()
 
-	b.Balancer.Do(t, func() error { _, err := host.AddAddress(vip); return err })
+	b.Balancer.Do(t, func() error {
+		look, err := host.LookAtAddresses()
+		if err != nil {
+			return err
+		}
+		return look.Put(vip)
+	})
 	b.start()
 	b.opened(80)
 	b.stop()

@@ -136,7 +136,7 @@ func listenFault(addr netip.AddrPort, err error) string {
 	case errors.Is(err, unix.EADDRINUSE):
 		return fmt.Sprintf("another program listens on %s", addr)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Sprintf("this host lacks the address %s; add it: ip address add %s/32 dev lo", addr.Addr(), addr.Addr())
+		return fmt.Sprintf("this host lacks the address %s; add it: ip address add %s/%d dev lo", addr.Addr(), addr.Addr(), addr.Addr().BitLen())
 	case errors.Is(err, unix.EACCES):
 		return fmt.Sprintf("not allowed to listen on %s: ports below 1024 need root or CAP_NET_BIND_SERVICE", addr)
 	}

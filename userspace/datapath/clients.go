@@ -1,8 +1,8 @@
 package datapath
 
 import (
+	"bytes"
 	"cmp"
-	"encoding/binary"
 	"maps"
 	"math/bits"
 	"net/netip"
@@ -18,36 +18,45 @@ var clientRules = map[bool]uint32{
 	true:  uint32(loader.LBClientRuleCLIENT_ALLOW),
 }
 
-// rowBits is the part of a key's length that is for the service's row.
-const rowBits = 32
-
-// clients returns the rules of a service in a row, as the clients map has them.
-func (s *Service) clients(row uint32) map[loader.ClientPrefix]uint32 {
-	rules := map[loader.ClientPrefix]uint32{}
+// clients returns the rules of a service in a row.
+func (s *Service) clients(row uint32) map[network]uint32 {
+	rules := map[network]uint32{}
 	for p, may := range s.Clients.Rules() {
-		rules[loader.ClientPrefix{Len: rowBits + uint32(p.Bits()), Service: row, Addr: be32(p.Addr())}] = clientRules[may]
+		rules[network{row, p}] = clientRules[may]
 	}
 	return rules
 }
 
-// setLimit fills in what row says of the limit of each network. Credit that they
-// have from a former owner of the row may stay in the sources map: it counts for
-// one burst at most, and what is missing comes back at the new rate.
+// setLimit fills in what row, which has its address, says of the limit of each
+// network. Credit that they have from a former owner of the row may stay in the
+// sources map: it counts for one burst at most, and what is missing comes back
+// at the new rate.
 func setLimit(row *loader.Service, l model.Limit) {
 	if l.Rate == 0 {
 		return
 	}
-	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-l.Prefix))
-	row.LimitMask, row.LimitRate, row.LimitBurst = binary.NativeEndian.Uint32(mask), uint32(l.Rate), uint32(l.Burst)
+	row.LimitRate, row.LimitBurst = uint32(l.Rate), uint32(l.Burst)
+	length := l.Prefix
+	if row.Addr.Addr().Is4() {
+		length += v4Bits
+	}
+	ones := netip.AddrFrom16([16]byte(bytes.Repeat([]byte{0xff}, 16)))
+	row.LimitMask = loader.AddressOf(netip.PrefixFrom(ones, length).Masked().Addr())
+	if row.Addr.Addr().Is4() {
+		clear(row.LimitMask.Word[:3])
+	}
 }
+
+// v4Bits is the part of an address of either family that says that it is IPv4.
+const v4Bits = 96
 
 // clients plans what becomes of the clients map. Entries of rows that have no
 // owner, which a writer that died has left, are stale: they must be gone before
 // the row has a new one.
-func (p *planner) clients(want map[loader.ClientPrefix]uint32) {
+func (p *planner) clients(want map[network]uint32) {
 	have := maps.Clone(p.have.clients)
 	for k := range have {
-		if int(k.Service) >= len(p.have.services) || p.have.services[k.Service].State == serviceNone {
+		if int(k.service) >= len(p.have.services) || p.have.services[k.service].State == serviceNone {
 			p.plan.staleClients = append(p.plan.staleClients, k)
 			delete(have, k)
 		}
@@ -62,17 +71,17 @@ func (p *planner) clients(want map[loader.ClientPrefix]uint32) {
 // Proof: a new rule that decides is the client's longest new one, as all longer
 // ones are there already. An old rule that decides is its longest old one, as
 // no longer one was deleted, and one replaced would decide itself.
-func longestFirst(keys []loader.ClientPrefix) []loader.ClientPrefix {
-	slices.SortFunc(keys, func(a, b loader.ClientPrefix) int { return cmp.Compare(b.Len, a.Len) })
+func longestFirst(keys []network) []network {
+	slices.SortFunc(keys, func(a, b network) int { return cmp.Compare(b.prefix.Bits(), a.prefix.Bits()) })
 	return keys
 }
 
 // putClients writes what is new before any service asks for it.
 func (w *Writer) putClients(p *plan) error {
-	if err := deleteKeys(w.maps.Clients, w.rows.clients, p.staleClients); err != nil {
+	if err := deleteKeys(clientsOf(w.maps), w.rows.clients, p.staleClients); err != nil {
 		return err
 	}
-	return putKeys(w.maps.Clients, w.rows.clients, longestFirst(slices.Collect(maps.Keys(p.clients.put))), p.clients.put)
+	return putKeys(clientsOf(w.maps), w.rows.clients, longestFirst(slices.Collect(maps.Keys(p.clients.put))), p.clients.put)
 }
 
 // deleteClients deletes what is over. A packet on its way may have seen a
@@ -86,13 +95,13 @@ func (w *Writer) deleteClients(p *plan) error {
 	}
 	keys := longestFirst(p.clients.del)
 	slices.Reverse(keys)
-	return deleteKeys(w.maps.Clients, w.rows.clients, keys)
+	return deleteKeys(clientsOf(w.maps), w.rows.clients, keys)
 }
 
 // A ClientsView says who may make flows of a service, and how many.
 type ClientsView struct {
 	// Allow and Deny are networks, in order; the longest that a client is in
-	// decides. 0.0.0.0/0 is everybody else.
+	// decides. 0.0.0.0/0 or ::/0 is everybody else.
 	Allow []netip.Prefix `json:"allow"`
 	Deny  []netip.Prefix `json:"deny"`
 	// Limit is for each network of its prefix length; nil if there is none.
@@ -106,6 +115,14 @@ type LimitView struct {
 	Prefix int    `json:"prefix"`
 }
 
+// limitPrefix is the reverse of setLimit.
+func limitPrefix(s *loader.Service) (length int) {
+	for _, word := range s.LimitMask.Word {
+		length += bits.OnesCount32(word)
+	}
+	return length
+}
+
 // clientViews returns who may make flows, by row of services.
 func (r *rows) clientViews() map[uint32]*ClientsView {
 	views := map[uint32]*ClientsView{}
@@ -116,16 +133,16 @@ func (r *rows) clientViews() map[uint32]*ClientsView {
 		return views[row]
 	}
 	for k, rule := range r.clients {
-		v, p := at(k.Service), netip.PrefixFrom(addr4(k.Addr), int(k.Len)-rowBits)
+		v := at(k.service)
 		if rule == clientRules[true] {
-			v.Allow = append(v.Allow, p)
+			v.Allow = append(v.Allow, k.prefix)
 		} else {
-			v.Deny = append(v.Deny, p)
+			v.Deny = append(v.Deny, k.prefix)
 		}
 	}
 	for i := range r.services {
 		if s := &r.services[i]; s.Flags&serviceLimited != 0 {
-			at(uint32(i)).Limit = &LimitView{Rate: s.LimitRate, Burst: s.LimitBurst, Prefix: bits.OnesCount32(s.LimitMask)}
+			at(uint32(i)).Limit = &LimitView{Rate: s.LimitRate, Burst: s.LimitBurst, Prefix: limitPrefix(s)}
 		}
 	}
 	for _, v := range views {

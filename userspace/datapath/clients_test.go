@@ -51,12 +51,11 @@ func randomClients(rng *rand.Rand) (c model.Clients) {
 }
 
 // decides returns what a trie says of a client; false if it says nothing.
-func decides(trie map[loader.ClientPrefix]uint32, row uint32, client netip.Addr) bool {
+func decides(trie map[network]uint32, row uint32, client netip.Addr) bool {
 	best, rule := -1, uint32(0)
 	for k, v := range trie {
-		p := netip.PrefixFrom(addr4(k.Addr), int(k.Len)-rowBits)
-		if k.Service == row && p.Contains(client) && p.Bits() > best {
-			best, rule = p.Bits(), v
+		if k.service == row && k.prefix.Contains(client) && k.prefix.Bits() > best {
+			best, rule = k.prefix.Bits(), v
 		}
 	}
 	return rule == clientRules[true]
@@ -78,7 +77,7 @@ func checkClients(t *testing.T, step int, r *rows, s *Service) {
 	}
 	want := s.clients(row)
 	got := maps.Clone(r.clients)
-	maps.DeleteFunc(got, func(k loader.ClientPrefix, _ uint32) bool { return k.Service != row })
+	maps.DeleteFunc(got, func(k network, _ uint32) bool { return k.service != row })
 	if !maps.Equal(got, want) {
 		t.Fatalf("step %d: %s has rules %v, want %v", step, s.Name, got, want)
 	}
@@ -118,8 +117,8 @@ func TestNoClientMeetsAMixtureOfTwoLists(t *testing.T) {
 
 func TestWhatADeadWriterLeftIsGoneBeforeItsRowHasAnOwner(t *testing.T) {
 	r := empty(1)
-	left := loader.ClientPrefix{Len: rowBits + 8, Service: 0, Addr: be32(netip.MustParseAddr("10.0.0.0"))}
-	beyond := loader.ClientPrefix{Len: rowBits, Service: 99}
+	left := network{0, netip.MustParsePrefix("10.0.0.0/8")}
+	beyond := network{99, netip.MustParsePrefix("0.0.0.0/0")}
 	r.clients[left], r.clients[beyond] = clientRules[true], clientRules[true]
 	s := service("a", 80, 1)
 	s.Clients.Deny = networks("192.0.2.0/24")
@@ -201,5 +200,25 @@ func wantClients(t *testing.T, m *loader.Maps, want *ClientsView) {
 	}
 	if diff := cmp.Diff([]*ClientsView{nil, want}, []*ClientsView{v.Services[0].Clients, v.Services[1].Clients}, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("clients (-want +got):\n%s", diff)
+	}
+}
+
+func TestLimitsHaveAMaskOfTheirFamily(t *testing.T) {
+	for _, row := range []struct {
+		addr   string
+		prefix int
+		mask   string // as the kernel's words have it
+	}{
+		{"203.0.113.10", 24, "::ffff:ff00"},
+		{"203.0.113.10", 32, "::ffff:ffff"},
+		{"2001:db8::10", 64, "ffff:ffff:ffff:ffff::"},
+		{"2001:db8::10", 33, "ffff:ffff:8000::"},
+		{"2001:db8::10", 128, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+	} {
+		s := loader.Service{Addr: loader.AddressOf(netip.MustParseAddr(row.addr))}
+		setLimit(&s, model.Limit{Rate: 1, Burst: 1, Prefix: row.prefix})
+		if got := s.LimitMask.Addr().String(); got != row.mask || limitPrefix(&s) != row.prefix {
+			t.Errorf("/%d of %s: mask %s, read as /%d, want %s", row.prefix, row.addr, got, limitPrefix(&s), row.mask)
+		}
 	}
 }

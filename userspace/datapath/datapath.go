@@ -8,7 +8,6 @@
 package datapath
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"time"
@@ -79,6 +78,9 @@ type Service struct {
 	Proxy bool
 	// Local says that the service's address is on this host.
 	Local bool
+	// Standby says that a proxy of this host takes the clients that bring a SYN
+	// cookie back. Without one there are no cookies.
+	Standby bool
 	// Known says that the maps have the service already. Reconcile does not
 	// look at it.
 	Known bool
@@ -112,30 +114,28 @@ func (s *Service) isDown(i int) bool { return s.Down != nil && s.Down[i] }
 // row returns the part of the service's row that says which one it is.
 func (s *Service) row() loader.Service {
 	return loader.Service{
-		Addr: be32(s.Listen.Addr()), Port: be16(s.Listen.Port()), LastPort: be16(s.LastPort), Proto: s.Protocol.Number(),
+		Addr: loader.AddressOf(s.Listen.Addr()), Port: be16(s.Listen.Port()), LastPort: be16(s.LastPort), Proto: s.Protocol.Number(),
 	}
 }
 
 // listeners returns what clients connect to, one for each port.
-func (s *Service) listeners() []loader.Listener {
-	l := make([]loader.Listener, 0, int(s.LastPort)-int(s.Listen.Port())+1)
+func (s *Service) listeners() []listener {
+	l := make([]listener, 0, int(s.LastPort)-int(s.Listen.Port())+1)
 	for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
-		l = append(l, loader.Listener{
-			Addr: be32(s.Listen.Addr()), Port: be16(uint16(port)), Proto: s.Protocol.Number(),
-		})
+		l = append(l, listener{netip.AddrPortFrom(s.Listen.Addr(), uint16(port)), s.Protocol.Number()})
 	}
 	return l
 }
 
 // addUses adds what addresses are to the kernel: the service's own and its
 // backends', unless only the proxy talks to those.
-func (s *Service) addUses(uses map[uint32]uint32) {
-	uses[be32(s.Listen.Addr())] |= uint32(loader.LBAddressUseADDRESS_SERVICE)
+func (s *Service) addUses(uses map[netip.Addr]uint32) {
+	uses[s.Listen.Addr()] |= uint32(loader.LBAddressUseADDRESS_SERVICE)
 	if s.Forward == model.ForwardProxy {
 		return
 	}
 	for _, b := range s.Backends {
-		uses[be32(b.Address.Addr())] |= uint32(loader.LBAddressUseADDRESS_BACKEND)
+		uses[b.Address.Addr()] |= uint32(loader.LBAddressUseADDRESS_BACKEND)
 	}
 }
 
@@ -144,24 +144,4 @@ func flowTable(state *model.State) uint32 {
 		return model.DefaultFlowTable
 	}
 	return uint32(state.FlowTable)
-}
-
-// be32 returns an IPv4 address as the kernel stores it.
-func be32(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.NativeEndian.Uint32(b[:])
-}
-
-// be16 returns a port as the kernel stores it, and back.
-func be16(port uint16) uint16 {
-	var b [2]byte
-	binary.BigEndian.PutUint16(b[:], port)
-	return binary.NativeEndian.Uint16(b[:])
-}
-
-// addr4 is the reverse of be32.
-func addr4(a uint32) netip.Addr {
-	var b [4]byte
-	binary.NativeEndian.PutUint32(b[:], a)
-	return netip.AddrFrom4(b)
 }

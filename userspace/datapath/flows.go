@@ -1,11 +1,8 @@
 package datapath
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-
-	"github.com/cilium/ebpf"
 
 	"fairlead/loader"
 	"fairlead/userspace/model"
@@ -95,9 +92,9 @@ func Flows(maps *loader.Maps, f func(FlowView) bool) error {
 func flowView(f *loader.Entry) FlowView {
 	v := FlowView{
 		Protocol: protocolOf(f.Key.Proto), State: "unknown",
-		Client:  netip.AddrPortFrom(addr4(f.Key.Saddr), be16(f.Key.Sport)),
-		Virtual: netip.AddrPortFrom(addr4(f.Key.Daddr), be16(f.Key.Dport)),
-		Backend: netip.AddrPortFrom(addr4(f.Daddr), be16(f.Dport)),
+		Client:  at6(f.Key.Saddr, f.Key.Sport),
+		Virtual: at6(f.Key.Daddr, f.Key.Dport),
+		Backend: at6(f.Daddr, f.Dport),
 	}
 	if state := f.State(); int(state) < len(flowStates) {
 		v.State = flowStates[state]
@@ -147,44 +144,4 @@ func CountFlows(maps *loader.Maps) (int, error) {
 		return true
 	})
 	return live, err
-}
-
-// standbyKey is the key of the standby map for a client's datagrams.
-func standbyKey(client, virtual netip.AddrPort) loader.FlowKey {
-	return loader.FlowKey{
-		Saddr: be32(client.Addr().Unmap()), Daddr: be32(virtual.Addr().Unmap()),
-		Sport: be16(client.Port()), Dport: be16(virtual.Port()), Proto: model.UDP.Number(),
-	}
-}
-
-// HoldStandby leaves the datagrams of a client to the user-space proxy, even
-// where XDP would make a flow of them, until [ReleaseStandby].
-func HoldStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
-	if err := maps.Standby.Put(standbyKey(client, virtual), uint32(1)); err != nil {
-		return fmt.Errorf("hold standby flow of %s: %w", client, err)
-	}
-	return nil
-}
-
-// ReleaseStandby ends what [HoldStandby] began. It may not have begun.
-func ReleaseStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
-	err := maps.Standby.Delete(standbyKey(client, virtual))
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("release standby flow of %s: %w", client, err)
-	}
-	return nil
-}
-
-// ClearStandby forgets the standby flows of an agent that is no more.
-func ClearStandby(maps *loader.Maps) error {
-	held, err := loader.ReadHash[loader.FlowKey, uint32](maps.Standby)
-	if err != nil {
-		return fmt.Errorf("read standby flows: %w", err)
-	}
-	for k := range held {
-		if err := maps.Standby.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("clear standby flows: %w", err)
-		}
-	}
-	return nil
 }

@@ -21,7 +21,7 @@ func TestAge(t *testing.T) {
 		}
 	}
 	at := moment{now: 1000, era: 1, hz: 250}
-	busy := loader.Entry{Flow: loader.Flow{Idle: 500}, Stamp: loader.Stamp{Seen: 2000, Era: 1}}
+	busy := loader.Entry{Flow6: loader.Flow6{Idle: 500}, Stamp: loader.Stamp{Seen: 2000, Era: 1}}
 	if at.expired(&busy) {
 		t.Error("a flow that had a packet after the clock was read has expired")
 	}

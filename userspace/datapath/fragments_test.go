@@ -55,7 +55,7 @@ func TestFragmentsThereAndBack(t *testing.T) {
 	first, later := testenv.Fragment(whole, 0, 1000), testenv.Fragment(whole, 1000, 0)
 	host.Inject(t, "lo", later)
 	of, ifindex, frame := next(t, f)
-	want := loader.Fragment{Saddr: be32(netip.MustParseAddr("10.1.1.2")), Daddr: be32(netip.MustParseAddr("203.0.113.1")), Id: be16(99), Proto: 17}
+	want := loader.Fragment{Saddr: loader.AddressOf(netip.MustParseAddr("10.1.1.2")), Daddr: loader.AddressOf(netip.MustParseAddr("203.0.113.1")), Id: uint32(be16(99)), Proto: 17}
 	if of != want || ifindex != 1 || !bytes.Equal(frame, later) {
 		t.Errorf("%+v came in by %d: %x, want %+v by 1: %x", of, ifindex, frame, want, later)
 	}

@@ -171,7 +171,7 @@ func TestEntryIsExpiredWhenItsCheckIsDueOnly(t *testing.T) {
 	at := moment{now: 50, era: 3, epoch: 7, hz: 100} // the clock has wrapped
 	entry := func(era uint8, epoch, seen, checked, idle uint32) loader.Entry {
 		return loader.Entry{
-			Flow:  loader.Flow{Epoch: epoch, Checked: checked, Idle: idle},
+			Flow6: loader.Flow6{Epoch: epoch, Checked: checked, Idle: idle},
 			Stamp: loader.Stamp{Era: era, Seen: seen},
 		}
 	}

@@ -3,6 +3,7 @@ package datapath
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"fairlead/loader"
@@ -14,12 +15,12 @@ type rows struct {
 	services  []loader.Service
 	names     []string // by row of services
 	backends  []loader.Backend
-	listeners map[loader.Listener]uint32
-	vips      map[uint32]uint32
+	listeners map[listener]uint32
+	vips      map[netip.Addr]uint32
 	slots     []uint32
-	snat      []uint32
+	snat      []loader.Address
 	devices   map[uint32]loader.Device
-	clients   map[loader.ClientPrefix]uint32
+	clients   map[network]uint32
 }
 
 // Shorter names of what bpf/types.h calls them.
@@ -32,6 +33,7 @@ const (
 	serviceListed  = uint8(loader.LBServiceFlagSERVICE_LISTED)
 	serviceLimited = uint8(loader.LBServiceFlagSERVICE_LIMITED)
 	serviceFullNAT = uint8(loader.LBServiceFlagSERVICE_FULL_NAT)
+	serviceCookies = uint8(loader.LBServiceFlagSERVICE_COOKIES)
 	backendNone    = uint8(loader.LBBackendStateBACKEND_NONE)
 	backendUp      = uint8(loader.LBBackendStateBACKEND_UP)
 	backendDown    = uint8(loader.LBBackendStateBACKEND_DOWN)
@@ -43,10 +45,11 @@ type put[T any] struct {
 	value T
 }
 
-// A run is a stretch of the slots map, or of the snat map.
-type run struct {
+// A run is a stretch of the slots map, which has rows of backends, or of the snat
+// map.
+type run[T any] struct {
 	at   uint32
-	rows []uint32
+	rows []T
 }
 
 // A plan is the writes that turn what the maps hold into what is wanted, in
@@ -55,17 +58,17 @@ type run struct {
 type plan struct {
 	freshServices []uint32 // rows whose counters start at zero
 	freshBackends []uint32
-	snat          []run
+	snat          []run[loader.Address]
 	backends      []put[loader.Backend]
-	slots         []run
+	slots         []run[uint32]
 	names         []put[string]
-	staleClients  []loader.ClientPrefix
-	clients       changes[loader.ClientPrefix, uint32] // deletes come last
-	vips          changes[uint32, uint32]              // deletes come last
+	staleClients  []network
+	clients       changes[network, uint32]    // deletes come last
+	vips          changes[netip.Addr, uint32] // deletes come last
 	services      []put[loader.Service]
 	late          []put[loader.Backend] // turn down, so that no slot names them any more, or need no sources any more
 	devices       changes[uint32, loader.Device]
-	listeners     changes[loader.Listener, uint32]
+	listeners     changes[listener, uint32]
 	endServices   []put[loader.Service]
 	endBackends   []put[loader.Backend]
 }
@@ -141,9 +144,9 @@ type planner struct {
 func makePlan(have *rows, want *Want) (*plan, error) {
 	p := newPlanner(have)
 	p.sources.want = want.Sources
-	listeners := map[loader.Listener]uint32{}
-	vips := map[uint32]uint32{}
-	clients := map[loader.ClientPrefix]uint32{}
+	listeners := map[listener]uint32{}
+	vips := map[netip.Addr]uint32{}
+	clients := map[network]uint32{}
 	for i := range want.Services {
 		s := &want.Services[i]
 		row, err := p.service(s)
@@ -208,6 +211,7 @@ func (p *planner) service(s *Service) (uint32, error) {
 	p.keepSvc[id] = true
 	row.State, row.Flags = state(s), flags(s)
 	setLimit(&row, s.Clients.Limit)
+	row.CookieAbove = uint32(s.CookieAbove)
 	backends, err := p.backendRows(s, id, known)
 	if err != nil {
 		return 0, err
@@ -247,6 +251,9 @@ func flags(s *Service) (f uint8) {
 	if s.Forward == model.ForwardFullNAT {
 		f |= serviceFullNAT
 	}
+	if s.CookieAbove > 0 && s.Standby {
+		f |= serviceCookies
+	}
 	return f
 }
 
@@ -261,7 +268,7 @@ func (p *planner) backendRows(s *Service, service uint32, known bool) ([]uint32,
 	}
 	ids := make([]uint32, len(s.Backends))
 	for i, b := range s.Backends {
-		row := loader.Backend{Addr: be32(b.Address.Addr()), Port: be16(b.Address.Port())}
+		row := loader.Backend{Addr: loader.AddressOf(b.Address.Addr()), Port: be16(b.Address.Port())}
 		id, ok := have[row]
 		if ok {
 			row.Gen = p.have.backends[id].Gen
@@ -346,7 +353,7 @@ func (p *planner) table(old [2]uint64, rows []uint32) (uint64, error) {
 	if !ok {
 		return 0, fmt.Errorf("slots: %w", ErrFull)
 	}
-	p.plan.slots = append(p.plan.slots, run{at, rows})
+	p.plan.slots = append(p.plan.slots, run[uint32]{at, rows})
 	return uint64(at)<<32 | uint64(len(rows)), nil
 }
 

@@ -19,8 +19,8 @@ import (
 func empty(n int) *rows {
 	return &rows{
 		services: make([]loader.Service, n), names: make([]string, n), backends: make([]loader.Backend, 4*n),
-		listeners: map[loader.Listener]uint32{}, vips: map[uint32]uint32{},
-		slots: make([]uint32, 64*n), snat: make([]uint32, 8), devices: map[uint32]loader.Device{}, clients: map[loader.ClientPrefix]uint32{},
+		listeners: map[listener]uint32{}, vips: map[netip.Addr]uint32{},
+		slots: make([]uint32, 64*n), snat: make([]loader.Address, 8), devices: map[uint32]loader.Device{}, clients: map[network]uint32{},
 	}
 }
 
@@ -91,7 +91,7 @@ func consistent(t *testing.T, r *rows) {
 				t.Fatalf("service %d: table %#x lies outside the slots map", i, table)
 			}
 			for _, b := range r.at(table) {
-				if s.State == serviceXDP && r.vips[r.backends[b].Addr]&uint32(loader.LBAddressUseADDRESS_BACKEND) == 0 {
+				if s.State == serviceXDP && r.vips[r.backends[b].Addr.Addr()]&uint32(loader.LBAddressUseADDRESS_BACKEND) == 0 {
 					t.Fatalf("service %d: nobody knows the fragments of backend row %d", i, b)
 				}
 				if r.backends[b].State == backendNone || r.backends[b].Service != uint32(i) {
@@ -101,7 +101,7 @@ func consistent(t *testing.T, r *rows) {
 		}
 	}
 	for i, s := range r.services {
-		_, ok := r.clients[loader.ClientPrefix{Len: rowBits, Service: uint32(i)}]
+		_, ok := r.clients[network{uint32(i), everybody(s.Addr.Addr())}]
 		if s.State != serviceNone && s.Flags&serviceListed != 0 && !ok {
 			t.Fatalf("service %d has lists, and no rule for everybody else", i)
 		}
@@ -113,6 +113,15 @@ func consistent(t *testing.T, r *rows) {
 	}
 }
 
+// everybody is the network of all clients of a family.
+func everybody(of netip.Addr) netip.Prefix {
+	all, err := of.Prefix(0)
+	if err != nil {
+		panic(err) // a length of 0 always fits
+	}
+	return all
+}
+
 func service(name string, port uint16, weights ...int) Service {
 	s := Service{Service: model.Service{
 		Name: name, Listen: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), port), LastPort: port,
@@ -122,6 +131,30 @@ func service(name string, port uint16, weights ...int) Service {
 		s.Backends = append(s.Backends, model.Backend{
 			Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 2, byte(i), 2}), 8080), Weight: w,
 		})
+	}
+	return s
+}
+
+// sixth returns the IPv6 address that ofIPv6 has for one of IPv4.
+func sixth(a netip.Addr) netip.Addr {
+	four := a.As4()
+	return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8, 12: four[0], 13: four[1], 14: four[2], 15: four[3]})
+}
+
+// ofIPv6 returns a service like s.
+func ofIPv6(s Service) Service {
+	networks := func(list []netip.Prefix) (all []netip.Prefix) {
+		for _, p := range list {
+			all = append(all, netip.PrefixFrom(sixth(p.Addr()), v4Bits+p.Bits()))
+		}
+		return all
+	}
+	s.Listen = netip.AddrPortFrom(sixth(s.Listen.Addr()), s.Listen.Port())
+	s.Clients.Allow, s.Clients.Deny = networks(s.Clients.Allow), networks(s.Clients.Deny)
+	s.Backends = slices.Clone(s.Backends)
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		b.Address = netip.AddrPortFrom(sixth(b.Address.Addr()), b.Address.Port())
 	}
 	return s
 }
@@ -138,7 +171,7 @@ func mustPlan(t *testing.T, r *rows, w *Want) *plan {
 // table returns the addresses in a service's slots, in order.
 func table(r *rows, id uint32) (addrs []string) {
 	for _, b := range r.at(r.services[id].Slots) {
-		addrs = append(addrs, addr4(r.backends[b].Addr).String())
+		addrs = append(addrs, r.backends[b].Addr.Addr().String())
 	}
 	return addrs
 }
@@ -260,6 +293,9 @@ func TestRandomChanges(t *testing.T) {
 			s.LastPort += uint16(rng.IntN(3))
 			s.Down, s.Proxy, s.Local = down, rng.IntN(4) == 0, rng.IntN(2) == 0
 			s.Clients = randomClients(rng)
+			if rng.IntN(2) == 0 {
+				s = ofIPv6(s)
+			}
 			w.Services = append(w.Services, s)
 		}
 		execute(t, r, mustPlan(t, r, w))

@@ -17,11 +17,11 @@ func read(m *loader.Maps) (*rows, error) {
 		{"services", func() error { r.services, err = loader.ReadArray[loader.Service](m.Services); return err }},
 		{"service_names", func() error { r.names, err = m.ReadServiceNames(); return err }},
 		{"backends", func() error { r.backends, err = loader.ReadArray[loader.Backend](m.Backends); return err }},
-		{"snat", func() error { r.snat, err = loader.ReadArray[uint32](m.Snat); return err }},
-		{"listeners", func() error { r.listeners, err = loader.ReadHash[loader.Listener, uint32](m.Listeners); return err }},
-		{"vips", func() error { r.vips, err = loader.ReadHash[uint32, uint32](m.VIPs); return err }},
+		{"snat", func() error { r.snat, err = loader.ReadArray[loader.Address](m.Snat); return err }},
+		{"listeners", func() error { r.listeners, err = listenersOf(m).read(); return err }},
+		{"vips", func() error { r.vips, err = vipsOf(m).read(); return err }},
 		{"devices", func() error { r.devices, err = loader.ReadHash[uint32, loader.Device](m.Devices); return err }},
-		{"clients", func() error { r.clients, err = loader.ReadHash[loader.ClientPrefix, uint32](m.Clients); return err }},
+		{"clients", func() error { r.clients, err = clientsOf(m).read(); return err }},
 	} {
 		if err := step.read(); err != nil {
 			return nil, fmt.Errorf("read map %s: %w", step.name, err)

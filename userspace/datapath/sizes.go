@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"maps"
+	"net/netip"
 
 	"fairlead/loader"
 	"fairlead/userspace/model"
@@ -9,14 +10,17 @@ import (
 
 // Needs returns the sizes of maps that hold what is there now beside what
 // state wants, so that one can be made before the other is broken. What is
-// there and wanted counts once; have may be nil.
+// there and wanted counts once; have may be nil. Tables of IPv6 come with the
+// first service of it, and stay then.
 func Needs(have *Writer, state *model.State) loader.Sizes {
 	t := taken{
 		services: map[loader.Service]bool{}, backends: map[owned]bool{},
-		listeners: map[loader.Listener]bool{}, vips: map[uint32]uint32{}, clients: map[listed]bool{},
+		listeners: map[listener]bool{}, vips: map[netip.Addr]uint32{}, clients: map[listed]bool{},
 	}
+	six := false
 	if have != nil {
 		t.addRows(have.rows)
+		six = have.maps != nil && have.maps.Flows6 != nil
 	}
 	slots := 0
 	for i := range state.Services {
@@ -24,20 +28,38 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		_, all := s.slots()
 		slots += 4 * len(all) // up and all, old and new
 		t.addService(&s)
+		six = six || s.Listen.Addr().Is6()
 	}
-	return loader.Sizes{
-		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)),
-		Listeners: uint32(len(t.listeners)), VIPs: uint32(len(t.vips)),
-		Slots: uint32(slots), Clients: uint32(len(t.clients)), Flows: flowTable(state),
+	sizes := loader.Sizes{
+		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)), Slots: uint32(slots), Flows: flowTable(state),
 	}
+	sizes.Listeners, sizes.Listeners6 = byFamily(t.listeners, func(l listener) bool { return l.at.Addr().Is6() })
+	sizes.VIPs, sizes.VIPs6 = byFamily(t.vips, netip.Addr.Is6)
+	sizes.Clients, sizes.Clients6 = byFamily(t.clients, func(l listed) bool { return l.network.prefix.Addr().Is6() })
+	if six {
+		sizes.Flows6 = sizes.Flows
+	}
+	return sizes
+}
+
+// byFamily counts the keys of IPv4 and those of IPv6.
+func byFamily[K comparable, V any](keys map[K]V, is6 func(K) bool) (four, six uint32) {
+	for k := range keys {
+		if is6(k) {
+			six++
+		} else {
+			four++
+		}
+	}
+	return four, six
 }
 
 // taken is what has, or will have, an entry in the maps.
 type taken struct {
 	services  map[loader.Service]bool // by identity
 	backends  map[owned]bool
-	listeners map[loader.Listener]bool
-	vips      map[uint32]uint32
+	listeners map[listener]bool
+	vips      map[netip.Addr]uint32
 	clients   map[listed]bool
 }
 
@@ -50,7 +72,7 @@ type owned struct {
 // A listed network is one that a service has a rule for.
 type listed struct {
 	service loader.Service
-	network loader.ClientPrefix // of row 0
+	network network // of row 0
 }
 
 func (t *taken) addService(s *Service) {
@@ -58,7 +80,7 @@ func (t *taken) addService(s *Service) {
 	id := identity(&row)
 	t.services[id] = true
 	for _, b := range s.Backends {
-		t.backends[owned{id, loader.Backend{Addr: be32(b.Address.Addr()), Port: be16(b.Address.Port())}}] = true
+		t.backends[owned{id, loader.Backend{Addr: loader.AddressOf(b.Address.Addr()), Port: be16(b.Address.Port())}}] = true
 	}
 	for network := range s.clients(0) {
 		t.clients[listed{id, network}] = true
@@ -86,9 +108,9 @@ func (t *taken) addRows(r *rows) {
 		t.listeners[l] = true
 	}
 	for network := range r.clients {
-		row := network.Service
+		row := network.service
 		if int(row) < len(r.services) && r.services[row].State != serviceNone { // else it goes first
-			network.Service = 0
+			network.service = 0
 			t.clients[listed{identity(&r.services[row]), network}] = true
 		}
 	}

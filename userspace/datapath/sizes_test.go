@@ -27,6 +27,15 @@ func TestWhatIsThereAndWantedCountsOnce(t *testing.T) {
 		t.Errorf("nothing there: -want +got\n%s", diff)
 	}
 
+	six := service("web6", "[2001:db8::1]:80", 81, "[2001:db8:2::1]:80")
+	six.Clients.Deny = networks("2001:db8:5::/48")
+	both := want
+	both.Services, both.Backends, both.Slots, both.Flows6 = 3, 4, 16, want.Flows
+	both.Listeners6, both.VIPs6, both.Clients6 = 2, 2, 2
+	if diff := cmp.Diff(both, Needs(nil, &model.State{Services: []model.Service{web, media, six}})); diff != "" {
+		t.Errorf("with IPv6: -want +got\n%s", diff)
+	}
+
 	r := empty(8)
 	p, err := makePlan(r, &Want{Services: []Service{{Service: web}, {Service: media}}})
 	if err != nil {

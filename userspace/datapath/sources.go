@@ -15,7 +15,7 @@ type sources struct {
 	have *rows
 	want map[netip.Addr][]netip.Addr // by backend
 	free []span
-	runs []run // to be written
+	runs []run[loader.Address] // to be written
 }
 
 func newSources(have *rows) sources {
@@ -34,7 +34,7 @@ func sourceSpan(ref uint32) span        { return span{ref >> 16, ref & 0xffff} }
 func reference(at uint32, n int) uint32 { return at<<16 | uint32(n) }
 
 // sourcesAt returns what a row names; nil if it does not lie in the map.
-func (r *rows) sourcesAt(ref uint32) []uint32 {
+func (r *rows) sourcesAt(ref uint32) []loader.Address {
 	s := sourceSpan(ref)
 	if s.n == 0 || s.at+s.n > uint32(len(r.snat)) {
 		return nil
@@ -45,9 +45,9 @@ func (r *rows) sourcesAt(ref uint32) []uint32 {
 // of returns what the row of a backend, which names old now, is to name: 0 if
 // the backend has no source.
 func (s *sources) of(backend netip.Addr, old uint32) (uint32, error) {
-	want := make([]uint32, len(s.want[backend]))
+	want := make([]loader.Address, len(s.want[backend]))
 	for i, a := range s.want[backend] {
-		want[i] = be32(a)
+		want[i] = loader.AddressOf(a)
 	}
 	if len(want) == 0 {
 		return 0, nil
@@ -59,13 +59,13 @@ func (s *sources) of(backend netip.Addr, old uint32) (uint32, error) {
 	if !ok {
 		return 0, fmt.Errorf("source addresses: %w", ErrFull)
 	}
-	s.runs = append(s.runs, run{at, want})
+	s.runs = append(s.runs, run[loader.Address]{at, want})
 	return reference(at, len(want)), nil
 }
 
 // find returns the run that holds a list: the old one of the row, if that does,
 // another one in use, or one that is planned.
-func (s *sources) find(list []uint32, old uint32) (uint32, bool) {
+func (s *sources) find(list []loader.Address, old uint32) (uint32, bool) {
 	if slices.Equal(s.have.sourcesAt(old), list) {
 		return old, true
 	}
@@ -89,22 +89,22 @@ func (r *rows) sourceAddrs() map[netip.Addr][]netip.Addr {
 	for i := range r.backends {
 		b := &r.backends[i]
 		if list := r.sourcesAt(b.Sources); b.State != backendNone && list != nil {
-			all[addr4(b.Addr)] = addrs4(list)
+			all[b.Addr.Addr()] = addrsOf(list)
 		}
 	}
 	return all
 }
 
-// addrs4 is addr4 for a list.
-func addrs4(list []uint32) (addrs []netip.Addr) {
+// addrsOf returns a list of what the maps have.
+func addrsOf(list []loader.Address) (addrs []netip.Addr) {
 	for _, a := range list {
-		addrs = append(addrs, addr4(a))
+		addrs = append(addrs, a.Addr())
 	}
 	return addrs
 }
 
 // putSources writes runs of source addresses. No row names them yet.
-func (w *Writer) putSources(runs []run) error {
+func (w *Writer) putSources(runs []run[loader.Address]) error {
 	for _, r := range runs {
 		keys := make([]uint32, len(r.rows))
 		for i := range keys {

@@ -28,9 +28,18 @@ type ServiceView struct {
 	OnDown   string         `json:"on_down"`
 	FullNAT  bool           `json:"full_nat"` // backends see sources of this host
 	Clients  *ClientsView   `json:"clients"`  // nil: everybody
-	Slots    int            `json:"slots"`    // length of its slot table
-	Backends []BackendView  `json:"backends"`
+	// SYNCookies are nil for a service without.
+	SYNCookies *SYNCookiesView `json:"syn_cookies,omitempty"`
+	Slots      int             `json:"slots"` // length of its slot table
+	Backends   []BackendView   `json:"backends"`
 	Counters
+}
+
+// A SYNCookiesView says when SYNs are answered with cookies.
+type SYNCookiesView struct {
+	Above uint32 `json:"above"` // SYNs per second
+	// Standby says that a proxy takes who brings one back; else there are none.
+	Standby bool `json:"standby"`
 }
 
 // A BackendView is one backend of a service.
@@ -118,6 +127,9 @@ func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceVi
 		Local: s.Flags&serviceLocal != 0, OnDown: string(model.DownReset), FullNAT: s.Flags&serviceFullNAT != 0,
 		Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
 	}
+	if s.CookieAbove != 0 {
+		v.SYNCookies = &SYNCookiesView{Above: s.CookieAbove, Standby: s.Flags&serviceCookies != 0}
+	}
 	if s.State == serviceProxy {
 		v.Rung = "proxy"
 	}
@@ -129,7 +141,7 @@ func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceVi
 
 func (r *rows) backendView(row uint32, c Counters) BackendView {
 	b := &r.backends[row]
-	v := BackendView{Address: addrPortText(b.Addr, b.Port), Weight: b.Weight, State: "up", Sources: addrs4(r.sourcesAt(b.Sources)), Counters: c}
+	v := BackendView{Address: addrPortText(b.Addr, b.Port), Weight: b.Weight, State: "up", Sources: addrsOf(r.sourcesAt(b.Sources)), Counters: c}
 	switch {
 	case b.State == backendDown:
 		v.State = "down"
@@ -152,11 +164,8 @@ func listenText(s *loader.Service) string {
 	return text
 }
 
-func addrPortText(addr uint32, port uint16) string {
-	if port == 0 {
-		return addr4(addr).String() + ":*"
-	}
-	return netip.AddrPortFrom(addr4(addr), be16(port)).String()
+func addrPortText(addr loader.Address, port uint16) string {
+	return model.Backend{Address: at6(addr, port)}.String()
 }
 
 func protocolOf(number uint8) model.Protocol {

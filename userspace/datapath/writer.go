@@ -80,6 +80,7 @@ func (w *Writer) Keep(state *model.State) *Want {
 			row := &w.rows.services[id]
 			s.Proxy = s.Proxy || row.State == serviceProxy
 			s.Local = row.Flags&serviceLocal != 0
+			s.Standby = row.Flags&serviceCookies != 0
 			for b, h := range p.health(&s, id) {
 				s.Down[b] = h == HealthDown
 			}
@@ -124,7 +125,7 @@ func (p *planner) health(s *Service, id uint32) []Health {
 		b := &p.have.backends[row]
 		for i := range s.Backends {
 			addr := s.Backends[i].Address
-			if be32(addr.Addr()) != b.Addr || be16(addr.Port()) != b.Port {
+			if loader.AddressOf(addr.Addr()) != b.Addr || be16(addr.Port()) != b.Port {
 				continue
 			}
 			known[i] = HealthUp
@@ -185,14 +186,14 @@ func (w *Writer) apply(p *plan) error {
 		func() error { return w.putSlots(p.slots) },
 		func() error { return w.putNames(p.names) },
 		func() error { return w.putClients(p) },
-		func() error { return putKeys(m.VIPs, r.vips, slices.Collect(maps.Keys(p.vips.put)), p.vips.put) },
+		func() error { return putKeys(vipsOf(m), r.vips, slices.Collect(maps.Keys(p.vips.put)), p.vips.put) },
 		func() error { return putRows(m.Services, r.services, p.services) },
 		func() error { return putRows(m.Backends, r.backends, p.late) },
-		func() error { return apply(m.Devices, r.devices, p.devices) },
-		func() error { return apply(m.Listeners, r.listeners, p.listeners) },
+		func() error { return apply(devicesOf(m), r.devices, p.devices) },
+		func() error { return apply(listenersOf(m), r.listeners, p.listeners) },
 		func() error { return putRows(m.Services, r.services, p.endServices) },
 		func() error { return putRows(m.Backends, r.backends, p.endBackends) },
-		func() error { return deleteKeys(m.VIPs, r.vips, p.vips.del) },
+		func() error { return deleteKeys(vipsOf(m), r.vips, p.vips.del) },
 		func() error { return w.deleteClients(p) },
 	} {
 		if err := step(); err != nil {
@@ -231,7 +232,7 @@ func batchUpdate[K, V any](m *ebpf.Map, keys []K, values []V) error {
 
 // putSlots writes slot tables. Nothing refers to them yet: the rows of their
 // services come after them.
-func (w *Writer) putSlots(runs []run) error {
+func (w *Writer) putSlots(runs []run[uint32]) error {
 	slots := w.maps.SlotsView()
 	for _, r := range runs {
 		for i, row := range r.rows {
@@ -253,7 +254,7 @@ func (w *Writer) putNames(puts []put[string]) error {
 }
 
 // apply carries out the changes of a hash map, in any order.
-func apply[K, V comparable](m *ebpf.Map, have map[K]V, c changes[K, V]) error {
+func apply[K, V comparable](m kernelMap[K, V], have map[K]V, c changes[K, V]) error {
 	if err := putKeys(m, have, slices.Collect(maps.Keys(c.put)), c.put); err != nil {
 		return err
 	}
@@ -261,7 +262,7 @@ func apply[K, V comparable](m *ebpf.Map, have map[K]V, c changes[K, V]) error {
 }
 
 // putKeys writes the values of keys, in their order.
-func putKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K, put map[K]V) error {
+func putKeys[K, V comparable](m kernelMap[K, V], have map[K]V, keys []K, put map[K]V) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -269,7 +270,7 @@ func putKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K, put map[K]V) 
 	for i, k := range keys {
 		values[i] = put[k]
 	}
-	if err := batchUpdate(m, keys, values); err != nil {
+	if err := m.put(keys, values); err != nil {
 		return err
 	}
 	maps.Copy(have, put)
@@ -277,9 +278,9 @@ func putKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K, put map[K]V) 
 }
 
 // deleteKeys deletes keys, in their order.
-func deleteKeys[K, V comparable](m *ebpf.Map, have map[K]V, keys []K) error {
+func deleteKeys[K, V comparable](m kernelMap[K, V], have map[K]V, keys []K) error {
 	for _, k := range keys {
-		if err := m.Delete(&k); err != nil {
+		if err := m.delete(k); err != nil {
 			return err
 		}
 		delete(have, k)

@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -91,8 +92,10 @@ func (f *finder) inSet(table *nftables.Table, name string) []string {
 		return nil
 	}
 	for _, el := range elements {
-		if n := min(4, len(el.Key)); f.wanted[string(el.Key[:n])] {
-			f.sets[key] = append(f.sets[key], string(el.Key[:n]))
+		for _, n := range []int{net.IPv4len, net.IPv6len} {
+			if n <= len(el.Key) && f.wanted[string(el.Key[:n])] {
+				f.sets[key] = append(f.sets[key], string(el.Key[:n]))
+			}
 		}
 	}
 	return f.sets[key]

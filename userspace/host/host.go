@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -52,7 +50,7 @@ func (r *Routes) To(addr netip.Addr) (Route, error) {
 		return known.route, known.err
 	}
 	if r.routes == nil {
-		r.routes, r.names = map[netip.Addr]answer{}, map[int]string{}
+		r.routes = map[netip.Addr]answer{}
 	}
 	route, err := r.lookUp(addr)
 	r.routes[addr] = answer{route, err}
@@ -91,6 +89,9 @@ func (r *Routes) name(ifindex int) (string, error) {
 	if name, ok := r.names[ifindex]; ok {
 		return name, nil
 	}
+	if r.names == nil {
+		r.names = map[int]string{}
+	}
 	link, err := netlink.LinkByIndex(ifindex)
 	var gone netlink.LinkNotFoundError
 	if errors.As(err, &gone) {
@@ -114,91 +115,3 @@ func (r *Routes) IsLocal(addr netip.Addr) (bool, error) {
 
 // IsLocal is [Routes.IsLocal] for a single look.
 func IsLocal(addr netip.Addr) (bool, error) { return new(Routes).IsLocal(addr) }
-
-// AddAddress puts a service address on lo and reports whether it was missing.
-func AddAddress(addr netip.Addr) (added bool, err error) {
-	if local, err := IsLocal(addr); err != nil || local {
-		return false, err
-	}
-	err = onLoopback(addr, netlink.AddrAdd)
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return false, fmt.Errorf("add address %s to lo: %w", addr, err)
-	}
-	return err == nil, nil
-}
-
-// RemoveAddress takes a service address off lo. It may be gone already.
-func RemoveAddress(addr netip.Addr) error {
-	err := onLoopback(addr, netlink.AddrDel)
-	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return fmt.Errorf("remove address %s from lo: %w", addr, err)
-	}
-	return nil
-}
-
-func onLoopback(addr netip.Addr, do func(netlink.Link, *netlink.Addr) error) error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	ip := net.IP(addr.AsSlice())
-	return do(lo, &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: net.CIDRMask(8*len(ip), 8*len(ip))}})
-}
-
-// A Sysctl is a kernel setting, its name with dots.
-type Sysctl struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
-}
-
-func (s Sysctl) String() string { return s.Name + "=" + s.Value }
-
-// path returns the file of a setting. An interface's name may hold dots, which
-// sysctl(8) writes as slashes.
-func (s Sysctl) path() string {
-	return "/proc/sys/" + strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}, s.Name)
-}
-
-// Exists reports whether the kernel has the setting now: those of an interface
-// go with it.
-func (s Sysctl) Exists() bool {
-	_, err := os.Stat(s.path())
-	return err == nil
-}
-
-// Set writes the setting and returns what it was.
-func (s Sysctl) Set() (was Sysctl, err error) {
-	old, err := os.ReadFile(s.path())
-	if err != nil {
-		return was, fmt.Errorf("read sysctl %s: %w", s.Name, err)
-	}
-	if err := os.WriteFile(s.path(), []byte(s.Value), 0); err != nil {
-		return was, fmt.Errorf("set sysctl %s: %w", s, err)
-	}
-	return Sysctl{s.Name, strings.TrimSpace(string(old))}, nil
-}
-
-// MissingForwarding returns the settings without which the kernel's route
-// look-up refuses to forward packets that arrive on one of the interfaces.
-func MissingForwarding(interfaces []string) ([]Sysctl, error) {
-	var missing []Sysctl
-	for _, name := range interfaces {
-		s := Sysctl{"net.ipv4.conf." + strings.ReplaceAll(name, ".", "/") + ".forwarding", "1"}
-		have, err := os.ReadFile(s.path())
-		if err != nil {
-			return nil, fmt.Errorf("read sysctl %s: %w", s.Name, err)
-		}
-		if strings.TrimSpace(string(have)) != s.Value {
-			missing = append(missing, s)
-		}
-	}
-	return missing, nil
-}

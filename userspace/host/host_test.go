@@ -28,29 +28,6 @@ func in(t *testing.T, f func(peer *testenv.Host) error) {
 	h.Do(t, func() error { return f(peer) })
 }
 
-func TestAddressIsAddedOnceAndRemoved(t *testing.T) {
-	in(t, func(*testenv.Host) error {
-		for _, want := range []bool{true, false} {
-			added, err := AddAddress(vip)
-			if err != nil || added != want {
-				t.Errorf("AddAddress = %t, %v, want %t", added, err, want)
-			}
-		}
-		if local, err := IsLocal(vip); err != nil || !local {
-			t.Errorf("IsLocal = %t, %v after adding", local, err)
-		}
-		for range 2 {
-			if err := RemoveAddress(vip); err != nil {
-				t.Error(err)
-			}
-		}
-		if local, err := IsLocal(vip); err != nil || local {
-			t.Errorf("IsLocal = %t, %v after removing", local, err)
-		}
-		return nil
-	})
-}
-
 func TestRoutes(t *testing.T) {
 	in(t, func(*testenv.Host) error {
 		r, err := new(Routes).To(netip.MustParseAddr("10.2.1.2"))
@@ -83,26 +60,6 @@ func TestRoutes(t *testing.T) {
 		want := []Neighbour{{r.Ifindex, netip.MustParseAddr("10.2.1.9")}, {r.Ifindex, netip.MustParseAddr("10.2.1.2")}}
 		if err != nil || !slices.Equal(hops, want) {
 			t.Errorf("next hops = %v, %v, want %v: one's own address has none", hops, err, want)
-		}
-		return nil
-	})
-}
-
-func TestForwardingIsAskedForAndSet(t *testing.T) {
-	in(t, func(*testenv.Host) error {
-		if _, err := (Sysctl{"net.ipv4.conf.peer.forwarding", "0"}).Set(); err != nil {
-			return err
-		}
-		missing, err := MissingForwarding([]string{"peer"})
-		if err != nil || len(missing) != 1 || missing[0].String() != "net.ipv4.conf.peer.forwarding=1" {
-			t.Fatalf("missing = %v, %v", missing, err)
-		}
-		was, err := missing[0].Set()
-		if err != nil || was.Value != "0" {
-			t.Errorf("Set = %v, %v, want what it was", was, err)
-		}
-		if missing, err = MissingForwarding([]string{"peer"}); err != nil || len(missing) != 0 {
-			t.Errorf("missing = %v, %v after setting", missing, err)
 		}
 		return nil
 	})
@@ -172,9 +129,11 @@ func TestUnknownNeighbourIsNamed(t *testing.T) {
 
 func TestSocketsThatClash(t *testing.T) {
 	h := testenv.NewHost(t, "balancer")
+	h.EnableIPv6(t)
 	h.Listen(t, "tcp", "127.0.0.1:8080")
-	h.Listen(t, "tcp", "0.0.0.0:22")
+	h.Listen(t, "tcp4", "0.0.0.0:22")
 	h.ListenPacket(t, "udp", "127.0.0.1:53")
+	h.Listen(t, "tcp", ":25")
 	h.Do(t, func() error {
 		sockets, err := Sockets()
 		if err != nil {
@@ -193,6 +152,9 @@ func TestSocketsThatClash(t *testing.T) {
 			{"a socket on every address", "203.0.113.10", 22, model.TCP, true},
 			{"an unconnected UDP socket", "127.0.0.1", 53, model.UDP, true},
 			{"another port", "127.0.0.1", 8081, model.TCP, false},
+			{"IPv6, a socket on every IPv4 address", "2001:db8::10", 22, model.TCP, false},
+			{"IPv6, a socket on every address", "2001:db8::10", 25, model.TCP, true},
+			{"IPv4, a socket on every address", "203.0.113.10", 25, model.TCP, true},
 		} {
 			got := slices.ContainsFunc(sockets, func(s Socket) bool {
 				return s.Clashes(netip.MustParseAddr(row.addr), row.port, row.port, row.proto)
@@ -206,28 +168,44 @@ func TestSocketsThatClash(t *testing.T) {
 }
 
 func TestFirewallRulesThatNameAnAddress(t *testing.T) {
-	h := testenv.NewHost(t, "balancer")
-	h.Do(t, func() error {
-		c, err := nftables.New()
-		if err != nil {
-			return err
-		}
-		table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "guard"})
-		chain := c.AddChain(&nftables.Chain{Name: "input", Table: table})
-		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: vip.AsSlice()},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		}})
-		if err := c.Flush(); err != nil {
-			return err
-		}
-		rules, err := FirewallRules([]netip.Addr{netip.MustParseAddr("203.0.113.11"), vip})
-		if want := (Rule{"guard", "input", vip}); err != nil || !slices.Equal(rules, []Rule{want}) {
-			t.Errorf("rules = %v, %v, want %v", rules, err, want)
-		}
-		return nil
-	})
+	for _, row := range []struct {
+		family   nftables.TableFamily
+		vip, not netip.Addr
+		offset   uint32 // of the destination in the IP header
+	}{
+		{nftables.TableFamilyIPv4, vip, vip.Next(), 16},
+		{nftables.TableFamilyIPv6, vip6, vip6.Next(), 24},
+	} {
+		h := testenv.NewHost(t, "balancer")
+		h.Do(t, func() error {
+			c, err := nftables.New()
+			if err != nil {
+				return err
+			}
+			table := c.AddTable(&nftables.Table{Family: row.family, Name: "guard"})
+			chain := c.AddChain(&nftables.Chain{Name: "input", Table: table})
+			keyType := map[bool]nftables.SetDatatype{true: nftables.TypeIPAddr, false: nftables.TypeIP6Addr}[row.vip.Is4()]
+			set := &nftables.Set{Table: table, Name: "refused", KeyType: keyType}
+			if err := c.AddSet(set, []nftables.SetElement{{Key: row.vip.AsSlice()}}); err != nil {
+				return err
+			}
+			load := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: row.offset, Len: uint32(row.vip.BitLen() / 8)}
+			for _, match := range []expr.Any{
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: row.vip.AsSlice()},
+				&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID},
+			} {
+				c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{load, match, &expr.Verdict{Kind: expr.VerdictDrop}}})
+			}
+			if err := c.Flush(); err != nil {
+				return err
+			}
+			rules, err := FirewallRules([]netip.Addr{row.not, row.vip})
+			if want := (Rule{"guard", "input", row.vip}); err != nil || !slices.Equal(rules, []Rule{want, want}) {
+				t.Errorf("rules = %v, %v, want %v by itself and in a set", rules, err, want)
+			}
+			return nil
+		})
+	}
 }
 
 func TestDevices(t *testing.T) {

@@ -23,8 +23,8 @@ type Neighbour struct {
 const known = unix.NUD_PERMANENT | unix.NUD_NOARP | unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
 
 // NextHops returns the next hops towards backends, and those of the default
-// routes, by which clients are reached. Addresses without a route, and the
-// host's own, have none.
+// routes of their families, by which clients are reached. Addresses without a
+// route, and the host's own, have none.
 func NextHops(backends []netip.Addr) ([]Neighbour, error) {
 	seen := map[Neighbour]bool{}
 	var hops []Neighbour
@@ -45,21 +45,37 @@ func NextHops(backends []netip.Addr) ([]Neighbour, error) {
 		}
 		add(Neighbour{r.Ifindex, r.NextHop})
 	}
-	routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
-	for _, r := range routes {
-		if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
-			continue
+	for _, family := range families(backends) {
+		routes, err := defaultRoutes(family)
+		if err != nil {
+			return nil, err
 		}
-		for _, way := range append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: r.LinkIndex, Gw: r.Gw}) {
-			if gw, ok := netip.AddrFromSlice(way.Gw); ok {
-				add(Neighbour{way.LinkIndex, gw.Unmap()})
+		for _, r := range routes {
+			for _, way := range nextHops(r) {
+				if gw, ok := netip.AddrFromSlice(way.Gw); ok {
+					add(Neighbour{way.LinkIndex, gw.Unmap()})
+				}
 			}
 		}
 	}
 	return hops, nil
+}
+
+// families returns the families that addresses are of.
+func families(addrs []netip.Addr) (all []int) {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return familyOf(a) == family }) {
+			all = append(all, family)
+		}
+	}
+	return all
+}
+
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }
 
 // Unmanaged returns those of hops whose Ethernet addresses the kernel does not
@@ -90,7 +106,7 @@ func Unmanaged(hops []Neighbour) ([]Neighbour, error) {
 // itself (NTF_EXT_MANAGED, Linux 5.16). It is for those of [Unmanaged].
 func (n Neighbour) Manage() error {
 	entry := netlink.Neigh{
-		LinkIndex: n.Ifindex, Family: unix.AF_INET, IP: net.IP(n.Addr.AsSlice()),
+		LinkIndex: n.Ifindex, Family: familyOf(n.Addr), IP: net.IP(n.Addr.AsSlice()),
 		Flags: netlink.NTF_USE, FlagsExt: netlink.NTF_EXT_MANAGED,
 	}
 	if err := netlink.NeighSet(&entry); err != nil {
@@ -105,7 +121,7 @@ func (n Neighbour) Release() error {
 	if err != nil || have[n].FlagsExt&netlink.NTF_EXT_MANAGED == 0 {
 		return err
 	}
-	err = netlink.NeighDel(&netlink.Neigh{LinkIndex: n.Ifindex, Family: unix.AF_INET, IP: net.IP(n.Addr.AsSlice())})
+	err = netlink.NeighDel(&netlink.Neigh{LinkIndex: n.Ifindex, Family: familyOf(n.Addr), IP: net.IP(n.Addr.AsSlice())})
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("release neighbour %s: %w", n.Addr, err)
 	}
@@ -120,7 +136,7 @@ func entries(hops []Neighbour) (map[Neighbour]netlink.Neigh, error) {
 			continue
 		}
 		listed[n.Ifindex] = true
-		list, err := netlink.NeighList(n.Ifindex, unix.AF_INET)
+		list, err := dump(func() ([]netlink.Neigh, error) { return netlink.NeighList(n.Ifindex, unix.AF_UNSPEC) })
 		if err != nil {
 			return nil, fmt.Errorf("list neighbours: %w", err)
 		}

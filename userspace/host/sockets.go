@@ -17,14 +17,14 @@ import (
 
 // A Socket is an address on which a program of this host listens.
 type Socket struct {
-	Addr     netip.AddrPort // unspecified: every address
+	Addr     netip.AddrPort // 0.0.0.0 is every IPv4 address, :: every address
 	Protocol model.Protocol
 }
 
 // Clashes reports whether packets to addr could be the socket's.
 func (s Socket) Clashes(addr netip.Addr, first, last uint16, p model.Protocol) bool {
 	return s.Protocol == p && s.Addr.Port() >= first && s.Addr.Port() <= last &&
-		(s.Addr.Addr().IsUnspecified() || s.Addr.Addr() == addr)
+		(s.Addr.Addr() == addr || s.Addr.Addr() == netip.IPv6Unspecified() || s.Addr.Addr() == netip.IPv4Unspecified() && addr.Is4())
 }
 
 // Sockets returns the listening TCP sockets and the unconnected UDP sockets of

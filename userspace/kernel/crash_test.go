@@ -91,17 +91,13 @@ func killed(t *testing.T, r *testenv.Rig, what task) bool {
 
 // traces are what a command may leave on the host, and what was there before.
 type traces struct {
-	addresses, forwarding, neighbours string
+	addresses, settings, neighbours string
 }
 
 func tracesOf(t *testing.T, r *testenv.Rig) (found traces) {
 	t.Helper()
 	r.Balancer.Do(t, func() error {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		addrs, err := netlink.AddrList(lo, unix.AF_INET)
+		addrs, err := netlink.AddrList(nil, unix.AF_UNSPEC)
 		if err != nil {
 			return err
 		}
@@ -117,9 +113,14 @@ func tracesOf(t *testing.T, r *testenv.Rig) (found traces) {
 				found.neighbours += n.IP.String() + " "
 			}
 		}
-		b, err := os.ReadFile("/proc/sys/net/ipv4/conf/client1/forwarding")
-		found.forwarding = strings.TrimSpace(string(b))
-		return err
+		for _, name := range []string{"ipv4/conf/client1/forwarding", "ipv6/conf/client1/forwarding", "ipv6/conf/client1/accept_ra"} {
+			b, err := os.ReadFile("/proc/sys/net/" + name)
+			if err != nil {
+				return err
+			}
+			found.settings += strings.TrimSpace(string(b)) + " "
+		}
+		return nil
 	})
 	return found
 }
@@ -129,22 +130,30 @@ func tracesOf(t *testing.T, r *testenv.Rig) (found traces) {
 type crashRow struct {
 	name        string
 	first, dies *model.State // dies nil: detach
+	stride      int          // from one point at which it is killed to the next
 }
 
 func TestKilledAnywhere(t *testing.T) {
-	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1})
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1, IPv6: true})
 	serve(t, r)
 	admin := netip.MustParseAddr("203.0.113.99")
 	r.Balancer.Do(t, func() error {
-		_, err := host.AddAddress(admin)
+		look, err := host.LookAtAddresses()
+		if err != nil {
+			return err
+		}
 		l, lerr := netlink.LinkByName("backend1")
-		if err := errors.Join(err, lerr); err != nil {
+		if err := errors.Join(look.Put(admin), lerr); err != nil {
 			return err
 		}
 		// The rig's neighbours are permanent, which leaves nothing to manage.
 		return netlink.NeighDel(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: r.BackendAddrs[0].AsSlice()})
 	})
-	r.Balancer.Sysctl(t, "net.ipv4.conf.client1.forwarding", "0")
+	for setting, value := range map[string]string{
+		"ipv4.conf.client1.forwarding": "0", "ipv6.conf.client1.forwarding": "0", "ipv6.conf.client1.accept_ra": "1",
+	} {
+		r.Balancer.Sysctl(t, "net."+setting, value)
+	}
 	before := tracesOf(t, r)
 	small := stateOf(r)
 	large := stateOf(r)
@@ -153,21 +162,25 @@ func TestKilledAnywhere(t *testing.T) {
 		s.Name, s.Listen = "more"+strconv.Itoa(i), netip.AddrPortFrom(netip.MustParseAddr(a), 80)
 		large.Services = append(large.Services, s)
 	}
-	rows, stride := []crashRow{
-		{"attach", nil, large},
-		{"attach again with more", small, large},
-		{"attach again with less", large, small},
-		{"detach", large, nil},
-	}, 1
+	six := stateOf(r)
+	six.Services = append(six.Services, onClientsLink(r, small.Services[0]))
+	rows := []crashRow{
+		{"attach", nil, large, 1},
+		{"attach again with more", small, large, 1},
+		{"attach again with less", large, small, 1},
+		{"attach again with IPv6", small, six, 3}, // two programs take longer
+		{"detach", large, nil, 1},
+	}
 	if os.Getenv("FAIRLEAD_VM") != "" {
-		rows, stride = rows[1:2], 5 // an emulated machine takes seconds for each
+		rows = rows[1:2] // an emulated machine takes seconds for each
+		rows[0].stride = 5
 	}
 	for _, row := range rows {
 		for _, next := range []*model.State{large, nil} {
 			name := row.name + " then " + map[bool]string{true: "detach", false: "attach"}[next == nil]
 			t.Run(name, func(t *testing.T) {
 				dir := pins(t)
-				for die, more := 0, true; more; die += stride {
+				for die, more := 0, true; more; die += row.stride {
 					if row.first != nil && killed(t, r, task{dir, row.first, 1000}) {
 						t.Fatal("killed too early")
 					}
@@ -180,6 +193,15 @@ func TestKilledAnywhere(t *testing.T) {
 			})
 		}
 	}
+}
+
+// onClientsLink returns a service like s whose IPv6 address is among the first
+// client's neighbours.
+func onClientsLink(r *testenv.Rig, s model.Service) model.Service {
+	s.Name = "six"
+	s.Listen = netip.AddrPortFrom(netip.MustParseAddr("2001:db8:1:1::80"), 80)
+	s.Backends = []model.Backend{{Address: netip.AddrPortFrom(testenv.Six(r.BackendAddrs[0]), 8080), Weight: 1}}
+	return s
 }
 
 // mend runs the command that comes after a killed one, attach if there is a

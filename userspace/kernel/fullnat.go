@@ -32,8 +32,9 @@ func fullNATBackends(state *model.State) []netip.Addr {
 // sourcesOf returns what a backend of a full-NAT service sees. The error wraps
 // [host.ErrNoRoute] or errNoSource if the host cannot tell.
 func sourcesOf(ways *host.Routes, nat model.FullNAT, backend netip.Addr) ([]netip.Addr, error) {
-	if len(nat.Addresses) > 0 {
-		return nat.Addresses, nil
+	given := slices.DeleteFunc(slices.Clone(nat.Addresses), func(a netip.Addr) bool { return a.Is4() != backend.Is4() })
+	if len(given) > 0 {
+		return given, nil
 	}
 	r, err := ways.To(backend)
 	if err != nil {

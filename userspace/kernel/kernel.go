@@ -62,6 +62,9 @@ type Options struct {
 	// Down says which backends of a service are down, by index. nil keeps what
 	// the maps have.
 	Down func(*model.Service) []bool
+	// Standby reports whether the caller's proxy listens wherever a service
+	// does, so that SYN cookies may lead there. nil: never.
+	Standby func(*model.Service) bool
 	// Added are the service addresses that the caller has put on the host.
 	// From now on they count as Attach's own, which detach removes.
 	Added []netip.Addr
@@ -90,6 +93,7 @@ type Kernel struct {
 	// interfaces are the names of those that are attached.
 	interfaces map[string]bool
 	rungs      []Rung // of the last Reconcile
+	standby    []bool // which services had one then
 }
 
 // crash is called where a command may be killed with something half done;
@@ -136,11 +140,14 @@ func Attach(ctx context.Context, state *model.State, o Options) (*Kernel, Report
 
 // attach does the work of Attach, under the lock.
 func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Options) (*Kernel, Report, error) {
-	sysctls, err := forwarding(o)
+	sysctls, err := forwarding(state, o)
 	if err != nil {
 		return nil, Report{}, err
 	}
 	if err := checkFullNAT(state, o.Agent); err != nil {
+		return nil, Report{}, err
+	}
+	if err := checkCookies(state, o.Standby != nil); err != nil {
 		return nil, Report{}, err
 	}
 	k := &Kernel{opts: o}
@@ -242,7 +249,7 @@ func besideAgent(ctx context.Context, lock *loader.Lock, state *model.State, o O
 		return nil, Report{}, fmt.Errorf("%w: change its file and send SIGHUP to process %d", ErrOtherConfig, pid)
 	}
 	o.SetSysctl = false // the journal is the agent's
-	if _, err := forwarding(o); err != nil {
+	if _, err := forwarding(state, o); err != nil {
 		return nil, Report{}, err
 	}
 	inst, r, err := lock.Attach(ctx, loader.Options{
@@ -271,8 +278,8 @@ func checkSockets(state *model.State, force bool, warn func(string)) error {
 
 // forwarding returns the settings to change before packets can be forwarded,
 // or says how to.
-func forwarding(o Options) ([]host.Sysctl, error) {
-	missing, err := host.MissingForwarding(o.Interfaces)
+func forwarding(state *model.State, o Options) ([]host.Sysctl, error) {
+	missing, err := MissingForwarding(state, o.Interfaces)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", loader.ErrNoInterface, err)
 	}
@@ -284,6 +291,24 @@ func forwarding(o Options) ([]host.Sysctl, error) {
 		words[i] = s.String()
 	}
 	return nil, fmt.Errorf("%w: run: sysctl -w %s, or use --set-sysctl", ErrForwarding, strings.Join(words, " "))
+}
+
+// MissingForwarding returns the settings, in their order, without which the
+// host does not forward packets of a state's families from some interfaces.
+func MissingForwarding(state *model.State, interfaces []string) ([]host.Sysctl, error) {
+	four, six := len(state.Services) == 0, false
+	for _, a := range addresses(state) {
+		four, six = four || a.Is4(), six || a.Is6()
+	}
+	var missing, missing6 []host.Sysctl
+	var err error
+	if four {
+		missing, err = host.MissingForwarding(interfaces)
+	}
+	if six && err == nil {
+		missing6, err = host.MissingForwarding6(interfaces)
+	}
+	return append(missing, missing6...), err
 }
 
 // Instance returns the loader's view of the datapath. It belongs to k.

@@ -42,9 +42,13 @@ func (k *Kernel) prepareHost(ctx context.Context, state *model.State, sysctls []
 	j.Config = loader.JournalConfig{Path: k.opts.Config, Digest: Digest(state)}
 	noteInterfaces(&j, interfaces)
 	for _, s := range sysctls {
+		old, err := s.Current()
+		if err != nil {
+			return err
+		}
 		known := slices.ContainsFunc(j.Sysctls, func(o loader.JournalSysctl) bool { return o.Name == s.Name })
 		if !known {
-			j.Sysctls = append(j.Sysctls, loader.JournalSysctl{Name: s.Name, Old: "0", New: s.Value})
+			j.Sysctls = append(j.Sysctls, loader.JournalSysctl{Name: s.Name, Old: old, New: s.Value})
 		}
 	}
 	if err := k.Maps().WriteJournal(j); err != nil {
@@ -52,12 +56,12 @@ func (k *Kernel) prepareHost(ctx context.Context, state *model.State, sysctls []
 	}
 	crash("recorded sysctls")
 	for _, s := range sysctls {
-		if _, err := s.Set(); err != nil {
+		if err := s.Set(); err != nil {
 			return err
 		}
 		crash("set " + s.Name)
 	}
-	if err := k.setAddresses(state); err != nil {
+	if err := k.KeepAddresses(state); err != nil {
 		return err
 	}
 	return k.KeepNeighbours(ctx, state, neighbourWait)
@@ -94,10 +98,15 @@ func (k *Kernel) findInterfaces() error {
 	return nil
 }
 
-// setAddresses puts the state's missing service addresses on the host and takes
-// away those that it added for services that are no more.
-func (k *Kernel) setAddresses(state *model.State) error {
+// KeepAddresses puts the state's missing service addresses on the host, and its
+// own where they belong by now, and takes away those that it added for services
+// that are no more.
+func (k *Kernel) KeepAddresses(state *model.State) error {
 	j, err := k.Maps().ReadJournal()
+	if err != nil {
+		return err
+	}
+	look, err := host.LookAtAddresses()
 	if err != nil {
 		return err
 	}
@@ -109,37 +118,44 @@ func (k *Kernel) setAddresses(state *model.State) error {
 	for _, a := range j.Addresses {
 		ours[a.Prefix.Addr()] = true
 	}
-	var ways host.Routes
-	var missing []netip.Addr
+	was := j.Addresses
 	j.Addresses = nil
 	for _, a := range want {
-		local, err := ways.IsLocal(a)
+		local, err := look.IsLocal(a)
 		if err != nil {
 			return err
 		}
-		if !local {
-			missing = append(missing, a)
+		if !ours[a] && local {
+			continue
 		}
-		if ours[a] || !local {
-			j.Addresses = append(j.Addresses, journalAddress(a))
+		home, err := look.Home(a)
+		if err != nil {
+			return err
 		}
+		j.Addresses = append(j.Addresses, loader.JournalAddress{Interface: home, Prefix: netip.PrefixFrom(a, a.BitLen())})
 	}
 	for a := range ours {
 		if wanted[a] {
 			continue
 		}
-		if err := host.RemoveAddress(a); err != nil {
+		if err := look.Remove(a); err != nil {
 			return err
 		}
 		crash("removed address")
 	}
 	// A command killed between adding and recording would leave the address.
-	if err := k.Maps().WriteJournal(j); err != nil {
-		return err
+	if !slices.Equal(was, j.Addresses) {
+		if err := k.Maps().WriteJournal(j); err != nil {
+			return err
+		}
 	}
 	crash("recorded addresses")
-	for _, a := range missing {
-		if _, err := host.AddAddress(a); err != nil {
+	return k.putAddresses(look, j)
+}
+
+func (k *Kernel) putAddresses(look *host.Addresses, j loader.Journal) error {
+	for _, a := range j.Addresses {
+		if err := look.Put(a.Prefix.Addr()); err != nil {
 			return err
 		}
 		crash("added address")
@@ -153,10 +169,6 @@ func setOf(addrs []netip.Addr) map[netip.Addr]bool {
 		set[a] = true
 	}
 	return set
-}
-
-func journalAddress(a netip.Addr) loader.JournalAddress {
-	return loader.JournalAddress{Interface: "lo", Prefix: netip.PrefixFrom(a, a.BitLen())}
 }
 
 // Added returns the addresses that the instance has put on the host.
@@ -204,9 +216,17 @@ func (k *Kernel) KeepNeighbours(ctx context.Context, state *model.State, wait ti
 		return context.Cause(ctx)
 	}
 	for _, n := range unknown {
-		k.opts.Warn(fmt.Sprintf("next hop %s does not answer ARP; packets to it are dropped until it does", n.Addr))
+		k.opts.Warn(fmt.Sprintf("next hop %s does not answer %s; packets to it are dropped until it does", n.Addr, discovery(n.Addr)))
 	}
 	return err
+}
+
+// discovery names what finds out the Ethernet address of a next hop.
+func discovery(a netip.Addr) string {
+	if a.Is4() {
+		return "ARP"
+	}
+	return "neighbour solicitations"
 }
 
 // recordNeighbours writes fresh into the journal, and releases those in it that
@@ -273,20 +293,23 @@ func undo(j loader.Journal) error {
 	for _, n := range j.Neighbours {
 		errs = append(errs, release(n))
 	}
-	for _, s := range j.Sysctls {
+	for _, s := range slices.Backward(j.Sysctls) {
 		if !(host.Sysctl{Name: s.Name}).Exists() {
 			continue // its interface is gone
 		}
-		_, err := host.Sysctl{Name: s.Name, Value: s.Old}.Set()
-		errs = append(errs, err)
+		errs = append(errs, host.Sysctl{Name: s.Name, Value: s.Old}.Set())
 	}
 	return errors.Join(errs...)
 }
 
 func removeAddresses(j loader.Journal) error {
+	look, err := host.LookAtAddresses()
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, a := range j.Addresses {
-		errs = append(errs, host.RemoveAddress(a.Prefix.Addr()))
+		errs = append(errs, look.Remove(a.Prefix.Addr()))
 		crash("removed address")
 	}
 	return errors.Join(errs...)

@@ -43,7 +43,7 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 	if err := setSources(&ways, state, want.Sources); err != nil {
 		return nil, err
 	}
-	rungs := make([]Rung, len(want.Services))
+	rungs, standby := make([]Rung, len(want.Services)), k.standbys(state)
 	for i := range want.Services {
 		s := &want.Services[i]
 		if rungs[i], err = k.rung(&ways, &s.Service, usable); err != nil {
@@ -53,6 +53,7 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 		if s.Local, err = ways.IsLocal(s.Listen.Addr()); err != nil {
 			return nil, err
 		}
+		s.Standby = standby[i]
 		if down != nil {
 			s.Down = down(&s.Service)
 		}
@@ -60,7 +61,7 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 	if _, err = k.writer.Reconcile(want); err != nil {
 		return nil, err
 	}
-	k.rungs = rungs
+	k.rungs, k.standby = rungs, standby
 	return rungs, nil
 }
 

@@ -19,8 +19,9 @@ type View struct {
 	// Heartbeat is when an agent last was alive; nil if none ever was.
 	Heartbeat   *time.Time       `json:"heartbeat,omitempty"`
 	OnAgentLoss model.LossPolicy `json:"on_agent_loss"`
-	Flows       int              `json:"flows"`      // live now
-	FlowTable   uint32           `json:"flow_table"` // flows that there is room for
+	Flows       int              `json:"flows"`                 // live now
+	FlowTable   uint32           `json:"flow_table"`            // flows of IPv4 that there is room for
+	FlowTable6  uint32           `json:"flow_table6,omitempty"` // those of IPv6; 0: it is not loaded
 	Memory      uint64           `json:"memory_bytes"`
 	Maps        []MapView        `json:"maps"`
 	datapath.View
@@ -55,7 +56,7 @@ func Status(dir string) (*View, error) {
 	}
 	v := &View{
 		Dir: inst.Dir(), Mode: inst.Control().Mode().String(), OnAgentLoss: model.LossKeep,
-		FlowTable: inst.Maps().FlowRoom(), View: *rows, Interfaces: []InterfaceView{},
+		FlowTable: inst.Maps().FlowRoom(), FlowTable6: inst.Maps().FlowRoom6(), View: *rows, Interfaces: []InterfaceView{},
 	}
 	if inst.Control().LossAfter() > 0 {
 		v.OnAgentLoss = model.LossAllUp

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"strings"
 	"time"
 )
 
@@ -21,8 +22,8 @@ type State struct {
 	Addresses AddressPolicy
 	// OnAgentLoss says what health counts as while no agent runs.
 	OnAgentLoss LossPolicy
-	// FlowTable is the number of flows that the kernel can hold; each takes
-	// two entries. 0 means [DefaultFlowTable].
+	// FlowTable is the number of flows of each family that the kernel can hold;
+	// each takes two entries. 0 means [DefaultFlowTable].
 	FlowTable int
 	// ReplyLimit is how many resets and ICMP errors each CPU may send in a
 	// second. 0 means [DefaultReplyLimit].
@@ -98,8 +99,8 @@ func (t Timeouts) WithDefaults() Timeouts {
 
 // FullNAT says what backends of full-NAT services see instead of their clients.
 type FullNAT struct {
-	// Addresses are those of this host that backends see. None means, for each
-	// backend, the one that the host itself would use towards it.
+	// Addresses are those of this host that backends see, each those of its
+	// family. None means the one that the host itself would use towards it.
 	Addresses []netip.Addr
 	// First and Last bound the source ports. 0 means the defaults.
 	First, Last uint16
@@ -178,8 +179,12 @@ type Service struct {
 	Balance  Balance
 	OnDown   DownPolicy
 	Clients  Clients
-	Backends []Backend
-	Health   Check
+	// CookieAbove is the rate of SYNs, per second, above which XDP answers them
+	// with SYN cookies and leaves who brings one back to the proxy. 0 is never.
+	// Only a TCP service with one port, and not of ForwardProxy, may have it.
+	CookieAbove int
+	Backends    []Backend
+	Health      Check
 }
 
 // ListenText returns the address and port, or range of ports, as the
@@ -213,7 +218,7 @@ type Backend struct {
 // String returns the address, with * for the port that the client asked for.
 func (b Backend) String() string {
 	if b.Address.Port() == 0 {
-		return b.Address.Addr().String() + ":*"
+		return strings.TrimSuffix(b.Address.String(), "0") + "*"
 	}
 	return b.Address.String()
 }

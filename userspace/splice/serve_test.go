@@ -136,6 +136,19 @@ func TestPickSeesWhoSpeaksToWhom(t *testing.T) {
 	}
 }
 
+func TestBothFamiliesMayHaveOnePort(t *testing.T) {
+	four, err := Listen(t.Context(), netip.MustParseAddrPort("0.0.0.0:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer four.Close()
+	six, err := Listen(t.Context(), netip.AddrPortFrom(netip.IPv6Unspecified(), addrPort(four.Addr()).Port()))
+	if err != nil {
+		t.Fatal("the port is taken by IPv4:", err)
+	}
+	six.Close()
+}
+
 func TestListenerOptionsReachConnections(t *testing.T) {
 	l, err := Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {

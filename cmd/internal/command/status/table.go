@@ -42,7 +42,7 @@ func (s *Status) Write(w io.Writer) error {
 func (s *Status) writeHead(w io.Writer) error {
 	var b strings.Builder
 	if k := s.Kernel; k != nil {
-		fmt.Fprintf(&b, "instance  %s, switch %s, %d of %d flows\n", k.Dir, k.Mode, k.Flows, k.FlowTable)
+		fmt.Fprintf(&b, "instance  %s, switch %s, %d of %d flows\n", k.Dir, k.Mode, k.Flows, k.FlowTable+k.FlowTable6)
 	} else {
 		fmt.Fprintf(&b, "instance  none: %s\n", oneLine(s.KernelReason))
 	}

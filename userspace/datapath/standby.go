@@ -1,0 +1,84 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+
+	"fairlead/loader"
+	"fairlead/userspace/model"
+)
+
+// A datagrams names what a client sends to a virtual address.
+type datagrams struct{ client, virtual netip.AddrPort }
+
+func standbyOf(m *loader.Maps) split[datagrams, loader.FlowKey, loader.FlowKey6] {
+	return split[datagrams, loader.FlowKey, loader.FlowKey6]{
+		four: half[datagrams, loader.FlowKey, uint32]{
+			m: m.Standby,
+			to: func(d datagrams) loader.FlowKey {
+				return loader.FlowKey{
+					Saddr: be32(d.client.Addr()), Daddr: be32(d.virtual.Addr()),
+					Sport: be16(d.client.Port()), Dport: be16(d.virtual.Port()), Proto: model.UDP.Number(),
+				}
+			},
+			from: func(k loader.FlowKey) datagrams { return datagrams{at4(k.Saddr, k.Sport), at4(k.Daddr, k.Dport)} },
+		},
+		six: half[datagrams, loader.FlowKey6, uint32]{
+			m: m.Standby6,
+			to: func(d datagrams) loader.FlowKey6 {
+				return loader.FlowKey6{
+					Saddr: loader.AddressOf(d.client.Addr()), Daddr: loader.AddressOf(d.virtual.Addr()),
+					Sport: be16(d.client.Port()), Dport: be16(d.virtual.Port()), Proto: model.UDP.Number(),
+				}
+			},
+			from: func(k loader.FlowKey6) datagrams { return datagrams{at6(k.Saddr, k.Sport), at6(k.Daddr, k.Dport)} },
+		},
+		is6: func(d datagrams) bool { return d.virtual.Addr().Is6() },
+	}
+}
+
+func unmapped(client, virtual netip.AddrPort) datagrams {
+	return datagrams{
+		netip.AddrPortFrom(client.Addr().Unmap(), client.Port()), netip.AddrPortFrom(virtual.Addr().Unmap(), virtual.Port()),
+	}
+}
+
+// HoldStandby leaves the datagrams of a client to the user-space proxy, even
+// where XDP would make a flow of them, until [ReleaseStandby].
+func HoldStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
+	d := unmapped(client, virtual)
+	if d.virtual.Addr().Is6() && maps.Standby6 == nil {
+		return nil // without IPv6 the kernel leaves them all
+	}
+	if err := standbyOf(maps).put([]datagrams{d}, []uint32{1}); err != nil {
+		return fmt.Errorf("hold standby flow of %s: %w", client, err)
+	}
+	return nil
+}
+
+// ReleaseStandby ends what [HoldStandby] began. It may not have begun.
+func ReleaseStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
+	err := standbyOf(maps).delete(unmapped(client, virtual))
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("release standby flow of %s: %w", client, err)
+	}
+	return nil
+}
+
+// ClearStandby forgets the standby flows of an agent that is no more.
+func ClearStandby(maps *loader.Maps) error {
+	table := standbyOf(maps)
+	held, err := table.read()
+	if err != nil {
+		return fmt.Errorf("read standby flows: %w", err)
+	}
+	for d := range held {
+		if err := table.delete(d); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("clear standby flows: %w", err)
+		}
+	}
+	return nil
+}
