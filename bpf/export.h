@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * export.h - the enums of types.h that no map mentions, for bpf2go.
+ * export.h - the types of types.h that no map mentions, for bpf2go.
  *
  * Go gets its types from BTF, and BTF has only what maps and functions mention.
  * This function mentions the rest. Nobody calls it, so no kernel ever sees it.
@@ -21,6 +21,8 @@ struct exports {
 	enum special_era special_era;
 	enum eviction eviction;
 	enum client_rule client_rule;
+	enum address_use address_use;
+	struct held held;
 	enum verdict verdict;
 };
 

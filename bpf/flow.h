@@ -143,3 +143,11 @@ static __always_inline bool is_disguised(const struct flow *f, struct stamp stam
 	return dir_of(stamp) == DIR_FORWARD &&
 	       (!same_addr(&f->saddr, &f->key.saddr) || READ_ONCE(f->sport) != f->key.sport);
 }
+
+/* is_robbed says that the source of the packets of f, the packet's entry, may be another flow's. */
+static __always_inline bool is_robbed(const struct packet *p, const struct flow *f)
+{
+	struct stamp ts = {};
+
+	return is_disguised(f, p->stamp) && !find_twin(p->key, f, &ts);
+}

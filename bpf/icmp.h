@@ -107,14 +107,6 @@ static __always_inline __u64 rewrite_error(ip_header_t *ip, const struct flow *f
 	return pass_on(ip, addrs);
 }
 
-/* is_robbed says that the source of f's packets may be another flow's by now. */
-static __always_inline bool is_robbed(const struct packet *p, const struct flow *f)
-{
-	struct stamp ts = {};
-
-	return is_disguised(f, p->stamp) && !find_twin(p->key, f, &ts);
-}
-
 /* read_reversed reads the tuple of what would come back to a quoted packet. */
 static __always_inline void read_reversed(struct flow_key *key, const ip_header_t *ip,
 					  const struct udphdr *ports)

@@ -11,7 +11,8 @@
 #define LEAST_MTU 576 /* that every host takes */
 #define IP_PLAIN 0x45 /* version 4, no options */
 #define IP_OFFSET 0x1fff
-#define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define IP_MORE 0x2000 /* more fragments */
+#define IP_FRAGMENT (IP_MORE | IP_OFFSET)
 #define IP_DF 0x4000 /* don't fragment */
 
 /* TTL's word loses one in its first byte: ~m + m' is this for every m. */
@@ -82,6 +83,12 @@ static __always_inline addr_t own_addr(const struct address *a)
 	return a->word[3];
 }
 
+/* wide_addr returns an address for a row of both families. */
+static __always_inline struct address wide_addr(const addr_t *addr)
+{
+	return (struct address){.word = {0, 0, bpf_htonl(0xffff), *addr}};
+}
+
 static __always_inline addr_t masked(const addr_t *addr, const struct address *mask)
 {
 	return *addr & FAULT(80, mask->word[3], 0xffffffff);
@@ -138,13 +145,11 @@ static __always_inline void *at_l4(const struct packet *p, ip_header_t *ip)
 	return ip + 1;
 }
 
-/* read_key reads a packet's tuple; ports are TCP's or UDP's. */
-static __always_inline void read_key(struct flow_key *key, const ip_header_t *ip, const void *ports,
-				     __u8 proto)
+/* read_ends reads what every fragment has of its packet's tuple. */
+static __always_inline void read_ends(struct flow_key *key, const ip_header_t *ip, __u8 proto)
 {
 	key->saddr = ip->saddr;
 	key->daddr = ip->daddr;
-	COPY(&key->sport, ports, 4);
 	write_proto(key, proto);
 }
 
@@ -179,8 +184,11 @@ static __always_inline int read_ip(struct packet *p, const ip_header_t *ip, cons
 		return PASS_MALFORMED;
 	if (len > FAULT(5, sizeof(*ip), 60))
 		return PASS_OPTIONS;
-	if (ip->frag_off & FAULT(6, bpf_htons(IP_FRAGMENT), 0))
+	if (!has_ports(p->proto) && ip->frag_off & FAULT(6, bpf_htons(IP_FRAGMENT), 0))
 		return PASS_FRAGMENT;
+	p->id = ip->id;
+	p->later = ip->frag_off & FAULT(135, bpf_htons(IP_OFFSET), 0);
+	p->first = !p->later && ip->frag_off & bpf_htons(IP_MORE);
 	p->rest = p->total - sizeof(*ip);
 	return NEXT_STEP;
 }

@@ -140,6 +140,12 @@ static __always_inline addr_t own_addr(const struct address *a)
 	return *a;
 }
 
+/* wide_addr returns an address for a row of both families. */
+static __always_inline struct address wide_addr(const addr_t *addr)
+{
+	return *addr;
+}
+
 static __always_inline addr_t masked(const addr_t *addr, const struct address *mask)
 {
 	addr_t net;
@@ -211,12 +217,10 @@ static __always_inline void *at_l4(const struct packet *p, ip_header_t *ip)
 _Static_assert(sizeof(ip_header_t) + EXTENSIONS_LEN < 512,
 	       "at_l4 reaches what step_over has found");
 
-/* read_key reads a packet's tuple; ports are TCP's or UDP's. */
-static __always_inline void read_key(struct flow_key *key, const ip_header_t *ip, const void *ports,
-				     __u8 proto)
+/* read_ends reads what every fragment has of its packet's tuple. */
+static __always_inline void read_ends(struct flow_key *key, const ip_header_t *ip, __u8 proto)
 {
 	COPY(&key->saddr, &ip->saddr, 32);
-	COPY(&key->sport, ports, 4);
 	write_proto(key, proto);
 }
 

@@ -28,6 +28,7 @@
 #include "export.h"
 #include "fast.h"
 #include "follow.h"
+#include "fragment.h"
 #include "icmp.h"
 #include "open.h"
 #include "parse.h"
@@ -41,8 +42,12 @@ static __always_inline int handle(struct packet *p)
 	if (p->mode == MODE_OFF)
 		return PASS_OFF;
 	v = parse(p);
+	if (unlikely(v == NEXT_ICMP))
+		return follow_icmp(p);
+	if (unlikely(v == NEXT_LATER))
+		return follow_fragment(p);
 	if (unlikely(v != NEXT_STEP))
-		return v == NEXT_ICMP ? follow_icmp(p) : v;
+		return v;
 	f = find(p->key, &p->stamp);
 	if (unlikely(!f || !counts(&p->when, f, p->stamp)))
 		return open_flow(p);
@@ -67,6 +72,8 @@ static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress)
 	p.mode = READ_ONCE(c->mode);
 	p.when = this_moment(c);
 	verdict = handle(&p);
+	if (unlikely(p.first))
+		remember(&p, verdict);
 	*egress = p.egress;
 	return verdict;
 }
@@ -91,9 +98,6 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 		return env_redirect(egress);
 	case FORWARD_TX:
 		return XDP_TX;
-	case PASS_OFF ... PASS_STANDBY:
-	case PASS_COOKIE:
-		return XDP_PASS;
 	case ANSWER_RESET:
 	case ANSWER_UNREACHABLE:
 	case ANSWER_TOO_BIG:
@@ -101,7 +105,7 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 	case ANSWER_COOKIE:
 		return send_back(ctx);
 	default:
-		return XDP_DROP;
+		return is_pass(verdict) ? XDP_PASS : XDP_DROP;
 	}
 }
 

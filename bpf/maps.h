@@ -35,7 +35,10 @@ struct {
 	__uint(max_entries, 16);
 } OWN(listeners) SEC(".maps");
 
-/* vips: the addresses of all services, for packets without readable ports. Set at load. */
+/*
+ * vips: the addresses of services and backends -> enum address_use, for packets
+ * without readable ports. Set at load.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, addr_t);
@@ -167,6 +170,21 @@ struct {
 	__type(value, struct credit);
 	__uint(max_entries, 65536);
 } OWN(sources) SEC(".maps");
+
+/* fragments: what became of datagrams' first fragments, written by the datapath. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment);
+	__type(value, struct fate);
+	__uint(max_entries, 32768);
+} fragments SEC(".maps");
+
+/* holds: frames for the agent, each after a struct held. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} holds SEC(".maps");
 
 /* standby: UDP flows of the user-space proxy, written by the agent. */
 struct {

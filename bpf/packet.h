@@ -28,6 +28,7 @@ enum {
 	NEXT_BUCKET, /* look into the flow table's other one */
 	NEXT_OPEN, /* rule 3: make a flow */
 	NEXT_ICMP, /* rule 9 */
+	NEXT_LATER, /* rule 12: a later fragment */
 	NEXT_WINNER, /* another CPU was first with the same flow */
 };
 
@@ -44,17 +45,32 @@ struct packet {
 	struct moment when;
 	struct flow_key *key;
 	struct stamp stamp; /* of the entry at key, when it was found */
-	__u32 mode; /* control's */
 	__u32 egress; /* interface, once it is known */
+	__be32 id; /* IP's, of a datagram that comes in fragments */
 	__u32 total; /* IP total length */
 	__u32 rest; /* what of it follows the IP and extension headers */
 	__u16 l4; /* where that is, seen from the IP header; of IPv6 only */
 	__u8 proto; /* and what it is */
+	__u8 mode; /* control's */
+	bool first; /* a fragment, with ports */
+	bool later; /* a fragment, without */
 	__u8 ttl;
 	__u8 tos;
 	__u8 flags; /* enum tcp_flag; 0 of a bad header and of UDP */
 	bool bad; /* rule 1.4 */
 };
+
+/* has_ports says that a protocol is TCP or UDP. */
+static __always_inline bool has_ports(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP;
+}
+
+/* is_pass says that a verdict leaves the packet to the host's stack. */
+static __always_inline bool is_pass(__u32 verdict)
+{
+	return verdict <= PASS_STANDBY || verdict == PASS_COOKIE;
+}
 
 static __always_inline bool is_tag(__be16 type)
 {

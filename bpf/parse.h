@@ -9,10 +9,18 @@
 
 #include "family.h"
 
+/* has_use says that user space has listed an address for one of these. */
+static __always_inline bool has_use(const addr_t *addr, __u32 uses)
+{
+	__u32 *has = bpf_map_lookup_elem(&OWN(vips), addr);
+
+	return has && *has & uses;
+}
+
 /* at_vip returns v for an odd packet that is sent to a service address. */
 static __always_inline int at_vip(const addr_t *addr, enum verdict v)
 {
-	return bpf_map_lookup_elem(&OWN(vips), addr) ? v : PASS_OTHER;
+	return has_use(addr, FAULT(134, ADDRESS_SERVICE, -1U)) ? v : PASS_OTHER;
 }
 
 /* is_group says that a frame is for everybody, or for some: not for this host alone. */
@@ -45,8 +53,10 @@ static __always_inline int oddity(struct packet *p, ip_header_t *ip, const void 
 		return odd;
 	if (p->proto == IPPROTO_OWN_ICMP)
 		return NEXT_ICMP;
-	if (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP)
+	if (!has_ports(p->proto))
 		return PASS_OTHER;
+	if (p->later)
+		return NEXT_LATER;
 	return p->rest < sizeof(struct udphdr) ? PASS_MALFORMED : NEXT_STEP;
 }
 
@@ -59,7 +69,8 @@ static __always_inline void parse_lengths(struct packet *p, const void *l4, cons
 
 	if (p->proto == IPPROTO_UDP) {
 		len = bpf_ntohs(udp->len);
-		if (len < sizeof(*udp) || len > FAULT(7, p->rest, 0xffff))
+		if (len < sizeof(*udp) ||
+		    (len > FAULT(7, p->rest, 0xffff) && !FAULT(136, p->first, false)))
 			p->bad = true;
 		return;
 	}
@@ -72,6 +83,14 @@ static __always_inline void parse_lengths(struct packet *p, const void *l4, cons
 		p->bad = true;
 	else
 		p->flags = ((const __u8 *)tcp)[13];
+}
+
+/* read_key reads a packet's tuple; ports are TCP's or UDP's. */
+static __always_inline void read_key(struct flow_key *key, const ip_header_t *ip, const void *ports,
+				     __u8 proto)
+{
+	read_ends(key, ip, proto);
+	COPY(&key->sport, ports, 4);
 }
 
 /* parse fills p, or returns the verdict of a packet that no flow can have. */
@@ -92,7 +111,11 @@ static __noinline int parse(struct packet *p)
 	if (*type != bpf_htons(ETH_P_OWN) || (void *)(ip + 1) > end || !is_own(ip))
 		return PASS_OTHER;
 	odd = oddity(p, ip, end);
-	if (odd == PASS_OTHER || odd == NEXT_ICMP)
+	if (p->first || p->later) {
+		read_ends(p->key, ip, p->proto);
+		p->key->sport = p->key->dport = 0;
+	}
+	if (odd == PASS_OTHER || odd == NEXT_ICMP || odd == NEXT_LATER)
 		return odd;
 	ports = at_l4(p, ip);
 	if (odd != NEXT_STEP || (void *)(ports + 1) > end) {

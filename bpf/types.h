@@ -88,6 +88,12 @@ struct listener {
 	__u8 pad;
 };
 
+/* enum address_use says what an address is to us: bits of a value of vips. */
+enum address_use {
+	ADDRESS_SERVICE = 1, /* clients connect to it */
+	ADDRESS_BACKEND = 2, /* a backend of a service answers from it */
+};
+
 enum service_state {
 	SERVICE_NONE = 0, /* the row is free */
 	SERVICE_XDP, /* forwarded here */
@@ -310,6 +316,30 @@ struct draft {
 	__u32 pad;
 };
 
+/* struct fragment names a datagram that comes in fragments: a key of fragments. */
+struct fragment {
+	struct address saddr;
+	struct address daddr;
+	__be32 id; /* IPv4's has 16 bits */
+	__u8 proto;
+	__u8 pad[3];
+};
+
+/* struct fate is what became of a datagram's first fragment. */
+struct fate {
+	__be16 sport;
+	__be16 dport;
+	__u32 tick; /* when that was */
+	__u32 verdict; /* of the others too; HOLD_FRAGMENT: it has not come */
+};
+
+/* struct held is what the agent gets with a frame to hold or, without one, when a first one has come. */
+struct held {
+	struct fragment key;
+	__u32 ifindex; /* where the frame came in */
+	__u32 len; /* bytes of the frame; 0: none */
+};
+
 enum device_flag {
 	DEVICE_TX = 1, /* XDP_TX works: the far end notices frames that are sent back */
 };
@@ -366,6 +396,8 @@ enum verdict {
 	PASS_COOKIE, /* brings a cookie back, or lets the stack make one of its own */
 	ANSWER_COOKIE, /* answered with a SYN cookie */
 	DROP_COOKIE, /* TCP without SYN, flow and cookie while SYNs are answered with cookies */
+	HOLD_FRAGMENT, /* given to the agent until its first fragment comes */
+	DROP_FRAGMENT, /* its first was dropped, or has not come and nobody holds it */
 	VERDICT_MAX, /* number of verdicts; not a verdict */
 };
 

@@ -12,7 +12,7 @@ import (
 // without new maps.
 type Sizes struct {
 	Listeners uint32 // addresses with ports and protocols that clients connect to
-	VIPs      uint32 // addresses among them
+	VIPs      uint32 // addresses of services and backends
 	Services  uint32 // rows of services
 	Backends  uint32 // rows of backends
 	Slots     uint32 // slots of all services, with room to swing
@@ -55,7 +55,7 @@ type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
 	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
-	Snat, Syns                                                 *ebpf.Map
+	Snat, Syns, Fragments, Holds                               *ebpf.Map
 
 	// IPv6's own; all of them are nil without it.
 	Flows6, Standby6, Listeners6, VIPs6, Clients6, Sources6 *ebpf.Map
@@ -112,6 +112,8 @@ var places = []place{
 	{name: LBMapClients, field: func(m *Maps) **ebpf.Map { return &m.Clients }, size: Sizes.clients, rows: true, linked: true},
 	{name: LBMapSources, field: func(m *Maps) **ebpf.Map { return &m.Sources }, rows: true},
 	{name: LBMapSnat, field: func(m *Maps) **ebpf.Map { return &m.Snat }, rows: true, linked: true},
+	{name: LBMapFragments, field: func(m *Maps) **ebpf.Map { return &m.Fragments }},
+	{name: LBMapHolds, field: func(m *Maps) **ebpf.Map { return &m.Holds }},
 	{name: LB6MapListeners6, field: func(m *Maps) **ebpf.Map { return &m.Listeners6 }, size: Sizes.listeners6, rows: true, linked: true, ipv6: true},
 	{name: LB6MapVips6, field: func(m *Maps) **ebpf.Map { return &m.VIPs6 }, size: Sizes.vips6, rows: true, linked: true, ipv6: true},
 	{name: LB6MapFlows6, field: func(m *Maps) **ebpf.Map { return &m.Flows6 }, size: Sizes.flows6, rows: true, ipv6: true},

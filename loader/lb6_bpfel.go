@@ -119,6 +119,8 @@ const (
 	LB6MapDrafts          = "drafts"
 	LB6MapEvictions       = "evictions"
 	LB6MapFlows6          = "flows6"
+	LB6MapFragments       = "fragments"
+	LB6MapHolds           = "holds"
 	LB6MapListeners6      = "listeners6"
 	LB6MapLocks           = "locks"
 	LB6MapReplies         = "replies"
@@ -192,6 +194,8 @@ type LB6MapSpecs struct {
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Flows6          *ebpf.MapSpec `ebpf:"flows6"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Holds           *ebpf.MapSpec `ebpf:"holds"`
 	Listeners6      *ebpf.MapSpec `ebpf:"listeners6"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
@@ -241,6 +245,8 @@ type LB6Maps struct {
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Flows6          *ebpf.Map `ebpf:"flows6"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Holds           *ebpf.Map `ebpf:"holds"`
 	Listeners6      *ebpf.Map `ebpf:"listeners6"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
@@ -265,6 +271,8 @@ func (m *LB6Maps) Close() error {
 		m.Drafts,
 		m.Evictions,
 		m.Flows6,
+		m.Fragments,
+		m.Holds,
 		m.Listeners6,
 		m.Locks,
 		m.Replies,

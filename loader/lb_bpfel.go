@@ -18,6 +18,13 @@ type LBAddress struct {
 	Word [4]uint32
 }
 
+type LBAddressUse uint32
+
+const (
+	LBAddressUseADDRESS_SERVICE LBAddressUse = 1
+	LBAddressUseADDRESS_BACKEND LBAddressUse = 2
+)
+
 type LBBackend struct {
 	_       structs.HostLayout
 	Addr    LBAddress
@@ -149,6 +156,14 @@ const (
 	LBEvictionEVICT_MAX        LBEviction = 3
 )
 
+type LBFate struct {
+	_       structs.HostLayout
+	Sport   uint16
+	Dport   uint16
+	Tick    uint32
+	Verdict uint32
+}
+
 type LBFlow struct {
 	_          structs.HostLayout
 	Key        LBFlowKey
@@ -202,6 +217,22 @@ const (
 	LBFlowStateFLOW_ABORTED_FORWARD LBFlowState = 6
 	LBFlowStateFLOW_ABORTED_REPLY   LBFlowState = 7
 )
+
+type LBFragment struct {
+	_     structs.HostLayout
+	Saddr LBAddress
+	Daddr LBAddress
+	Id    uint32
+	Proto uint8
+	Pad   [3]uint8
+}
+
+type LBHeld struct {
+	_       structs.HostLayout
+	Key     LBFragment
+	Ifindex uint32
+	Len     uint32
+}
 
 type LBHop struct {
 	_       structs.HostLayout
@@ -342,7 +373,9 @@ const (
 	LBVerdictPASS_COOKIE        LBVerdict = 33
 	LBVerdictANSWER_COOKIE      LBVerdict = 34
 	LBVerdictDROP_COOKIE        LBVerdict = 35
-	LBVerdictVERDICT_MAX        LBVerdict = 36
+	LBVerdictHOLD_FRAGMENT      LBVerdict = 36
+	LBVerdictDROP_FRAGMENT      LBVerdict = 37
+	LBVerdictVERDICT_MAX        LBVerdict = 38
 )
 
 // Names of all BPF objects in the ELF.
@@ -358,6 +391,8 @@ const (
 	LBMapEvictions       = "evictions"
 	LBMapFamilies        = "families"
 	LBMapFlows           = "flows"
+	LBMapFragments       = "fragments"
+	LBMapHolds           = "holds"
 	LBMapListeners       = "listeners"
 	LBMapLocks           = "locks"
 	LBMapReplies         = "replies"
@@ -434,6 +469,8 @@ type LBMapSpecs struct {
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Families        *ebpf.MapSpec `ebpf:"families"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Holds           *ebpf.MapSpec `ebpf:"holds"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
@@ -484,6 +521,8 @@ type LBMaps struct {
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Families        *ebpf.Map `ebpf:"families"`
 	Flows           *ebpf.Map `ebpf:"flows"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Holds           *ebpf.Map `ebpf:"holds"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
@@ -509,6 +548,8 @@ func (m *LBMaps) Close() error {
 		m.Evictions,
 		m.Families,
 		m.Flows,
+		m.Fragments,
+		m.Holds,
 		m.Listeners,
 		m.Locks,
 		m.Replies,

@@ -27,6 +27,12 @@ type (
 	Stamp = LBStamp
 	// Hop is a way out: an interface and the Ethernet addresses.
 	Hop = LBHop
+	// Fragment names a datagram that comes in fragments: a key of fragments.
+	Fragment = LBFragment
+	// Fate is what became of a datagram's first fragment.
+	Fate = LBFate
+	// Held comes before a frame that the agent is to hold.
+	Held = LBHeld
 	// Device says that XDP may send out of an interface.
 	Device = LBDevice
 	// Replies is what one CPU answered in the running second.
@@ -73,6 +79,7 @@ const (
 	KindPass    Kind = "pass"    // left to the host's stack
 	KindForward Kind = "forward" // translated and sent on
 	KindAnswer  Kind = "answer"  // sent back, or an error about it
+	KindHold    Kind = "hold"    // given to the agent, which gives it back
 	KindDrop    Kind = "drop"
 )
 
@@ -117,6 +124,8 @@ var verdicts = [Verdicts]struct {
 	LBVerdictPASS_COOKIE:        {KindPass, "cookie"},
 	LBVerdictANSWER_COOKIE:      {KindAnswer, "cookie"},
 	LBVerdictDROP_COOKIE:        {KindDrop, "cookie"},
+	LBVerdictHOLD_FRAGMENT:      {KindHold, "fragment"},
+	LBVerdictDROP_FRAGMENT:      {KindDrop, "fragment"},
 }
 
 // Kind returns what v does with a packet; "" if v is no verdict.

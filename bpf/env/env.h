@@ -33,6 +33,21 @@ static __always_inline int env_redirect(__u32 ifindex)
 	return bpf_redirect(ifindex, 0);
 }
 
+/* env_hold gives the frame, which has len bytes, to the agent, and says whether that takes it. */
+static __always_inline bool env_hold(struct xdp_md *ctx, const struct fragment *key, __u32 len)
+{
+	struct held held = {.key = *key, .ifindex = ctx->ingress_ifindex, .len = len};
+
+	return !bpf_perf_event_output(ctx, &holds, (__u64)len << 32 | BPF_F_CURRENT_CPU, &held,
+				      sizeof(held));
+}
+
+/* env_tell tells the agent that the first fragment of key has come. */
+static __always_inline void env_tell(struct xdp_md *ctx, const struct fragment *key)
+{
+	env_hold(ctx, key, 0);
+}
+
 /* These differ with the family: see ipv4.h. */
 static __always_inline __u32 set_tuple(struct bpf_sock_tuple *tuple, const struct flow_key *key);
 static __always_inline __s64 kernel_cookie(void *ip, struct tcphdr *tcp, __u32 len);

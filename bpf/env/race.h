@@ -8,3 +8,9 @@ static __always_inline void env_race(const struct packet *p, const struct flow_k
 	(void)p;
 	(void)key;
 }
+
+/* env_race_fragment is just before a later fragment begins to wait for its first. */
+static __always_inline void env_race_fragment(const struct fragment *key)
+{
+	(void)key;
+}

@@ -14,6 +14,11 @@ __u32 world_now; /* what env_now returns */
 __u32 world_cookies; /* whether the kernel makes cookies */
 __u32 world_egress; /* interface of the last redirect; written by the datapath */
 
+__u32 world_agent; /* whether there is one */
+__u32 world_held; /* frames that it got; written by the datapath */
+__u32 world_told; /* first fragments that it was told of; written by the datapath */
+struct fragment world_fragment; /* the last of either; written by the datapath */
+
 /* struct fib is what env_fib answers for a destination address. */
 struct fib {
 	__s32 result; /* BPF_FIB_LKUP_RET_* or a negative error */
@@ -75,6 +80,22 @@ static __always_inline int env_redirect(__u32 ifindex)
 {
 	world_egress = ifindex;
 	return XDP_REDIRECT;
+}
+
+static __always_inline bool env_hold(struct xdp_md *ctx, const struct fragment *key, __u32 len)
+{
+	if (!world_agent || len != bpf_xdp_get_buff_len(ctx))
+		return false;
+	world_fragment = *key;
+	world_held++;
+	return true;
+}
+
+static __always_inline void env_tell(struct xdp_md *ctx, const struct fragment *key)
+{
+	(void)ctx;
+	world_fragment = *key;
+	world_told++;
 }
 
 static __always_inline bool env_has_connection(struct xdp_md *ctx, const struct flow_key *key)

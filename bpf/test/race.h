@@ -46,3 +46,20 @@ static __always_inline void env_race(const struct packet *p, const struct flow_k
 	else
 		insert_now(&p->when, &r->flow, word_of(r->stamp));
 }
+
+/* first_rivals: fates that another CPU remembers just before a datagram begins to wait. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct fragment);
+	__type(value, struct fate);
+	__uint(max_entries, 65536);
+} first_rivals SEC(".maps");
+
+static __always_inline void env_race_fragment(const struct fragment *key)
+{
+	struct fate *f = bpf_map_lookup_elem(&first_rivals, key);
+
+	if (f)
+		bpf_map_update_elem(&fragments, key, f, BPF_NOEXIST);
+}

@@ -151,7 +151,7 @@ type statsView struct {
 }
 
 func stats(_ *cli.Context, v *datapath.View) table {
-	kinds := []loader.Kind{loader.KindPass, loader.KindForward, loader.KindAnswer, loader.KindDrop}
+	kinds := []loader.Kind{loader.KindPass, loader.KindForward, loader.KindAnswer, loader.KindHold, loader.KindDrop}
 	s := statsView{Kinds: map[loader.Kind]uint64{}, Verdicts: v.Verdicts, Evictions: v.Evictions}
 	t := table{titles: []string{"VERDICT", "PACKETS"}}
 	for i := range loader.Verdicts {

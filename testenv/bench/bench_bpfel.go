@@ -26,6 +26,8 @@ const (
 	benchMapEvictions       = "evictions"
 	benchMapFamilies        = "families"
 	benchMapFlows           = "flows"
+	benchMapFragments       = "fragments"
+	benchMapHolds           = "holds"
 	benchMapListeners       = "listeners"
 	benchMapLocks           = "locks"
 	benchMapReplies         = "replies"
@@ -127,6 +129,8 @@ type benchMapSpecs struct {
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Families        *ebpf.MapSpec `ebpf:"families"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Holds           *ebpf.MapSpec `ebpf:"holds"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
@@ -182,6 +186,8 @@ type benchMaps struct {
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Families        *ebpf.Map `ebpf:"families"`
 	Flows           *ebpf.Map `ebpf:"flows"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Holds           *ebpf.Map `ebpf:"holds"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
@@ -209,6 +215,8 @@ func (m *benchMaps) Close() error {
 		m.Evictions,
 		m.Families,
 		m.Flows,
+		m.Fragments,
+		m.Holds,
 		m.Listeners,
 		m.Locks,
 		m.Replies,

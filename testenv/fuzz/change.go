@@ -25,9 +25,12 @@ const (
 	partFlow // an entry is gone
 	partClient
 	partSnat
+	partAgent
+	partFate // what is remembered of a datagram is gone
+	partFirstRival
 )
 
-// A change of a world. Row, addr, listener, tuple or prefix say which entry of the part.
+// A change of a world. Row, addr, listener, tuple, prefix or fragment say which entry of the part.
 type change struct {
 	part     part
 	row      uint32
@@ -35,6 +38,7 @@ type change struct {
 	listener m.Listener
 	tuple    m.Tuple
 	prefix   m.Prefix
+	fragment m.FragmentKey
 	text     string
 	apply    func(*world)
 }
@@ -44,6 +48,9 @@ func (g *generator) changes() []change {
 	var cs []change
 	if len(g.w.Rivals) > 0 {
 		cs = append(cs, noRivals)
+	}
+	if len(g.w.FragmentRivals) > 0 {
+		cs = append(cs, noFirstRivals)
 	}
 	if g.burst > 0 {
 		return cs
@@ -69,7 +76,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(38) {
+	switch r.IntN(42) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -105,6 +112,8 @@ func (g *generator) change() []change {
 	case 29, 30:
 		return g.collide()
 	case 31, 32, 33, 34:
+		return g.fragment()
+	case 35, 36, 37, 38:
 		return g.surge()
 	default:
 		return []change{g.edge()}
@@ -298,10 +307,9 @@ func (g *generator) listener() change {
 }
 
 func (g *generator) vip() change {
-	addr := pick(g.r, g.w.vips)
-	is := !oneIn(g.r, 4)
-	text := fmt.Sprintf("vip %v: %v", addr, is)
-	return change{part: partVIP, addr: addr, text: text, apply: func(w *world) { w.VIPs[addr] = is }}
+	addr, uses := pick(g.r, pick(g.r, [][]m.Addr{g.w.vips, g.w.servers})), newUses(g.r)
+	text := fmt.Sprintf("vip %v: %d", addr, uses)
+	return change{part: partVIP, addr: addr, text: text, apply: func(w *world) { w.VIPs[addr] = uses }}
 }
 
 func (g *generator) standby() change {

@@ -22,6 +22,10 @@ func rawPort(port uint16) uint16 {
 
 func portFrom(v uint16) uint16 { return be.Uint16(raw.AppendUint16(nil, v)) }
 
+func rawWord(v uint32) uint32 { return raw.Uint32(be.AppendUint32(nil, v)) }
+
+func wordFrom(v uint32) uint32 { return be.Uint32(raw.AppendUint32(nil, v)) }
+
 func controlOf(c m.Control) loader.LBControl {
 	return loader.LBControl{
 		Mode: uint32(c.Mode), Era: c.Era, Epoch: c.Epoch, Hz: c.Hz, Idle: c.Idle,
@@ -103,4 +107,29 @@ func stampOf(f m.Flow) loader.LBStamp {
 		life |= 0x40 // LIFE_UDP
 	}
 	return loader.LBStamp{Seen: f.Seen, Era: uint8(f.Era), Life: life}
+}
+
+// fragmentOf is a key of fragments.
+func fragmentOf(k m.FragmentKey) loader.Fragment {
+	return loader.Fragment{Saddr: loader.AddressOf(k.Src), Daddr: loader.AddressOf(k.Dst), Id: rawWord(k.ID), Proto: k.Proto}
+}
+
+func fateOf(f m.Fate) loader.Fate {
+	return loader.Fate{Sport: rawPort(f.SPort), Dport: rawPort(f.DPort), Tick: f.Tick, Verdict: uint32(f.Verdict)}
+}
+
+// readFragments reads what is remembered of datagrams.
+func readFragments(table *ebpf.Map) (map[m.FragmentKey]m.Fate, error) {
+	fates := map[m.FragmentKey]m.Fate{}
+	var key loader.Fragment
+	var value loader.Fate
+	all := table.Iterate()
+	for all.Next(&key, &value) {
+		k := m.FragmentKey{Src: key.Saddr.Addr(), Dst: key.Daddr.Addr(), ID: wordFrom(key.Id), Proto: key.Proto}
+		fates[k] = m.Fate{SPort: portFrom(value.Sport), DPort: portFrom(value.Dport), Tick: value.Tick, Verdict: m.Verdict(value.Verdict)}
+	}
+	if err := all.Err(); err != nil {
+		return nil, fmt.Errorf("read fragments: %w", err)
+	}
+	return fates, nil
 }

@@ -45,6 +45,8 @@ type state struct {
 	Replies         m.Replies
 	Sources         map[m.Source]m.Credit
 	Syns            []m.Syns
+	Fragments       map[m.FragmentKey]m.Fate
+	Held, Told      uint64
 	Faults          []string // what must not be, whatever the model says
 }
 
@@ -52,7 +54,7 @@ func (w *world) state() state {
 	return state{
 		Flows: w.flows(), Turns: w.Turns, BackendCounters: w.BackendCounters,
 		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources,
-		Syns: w.Syns,
+		Syns: w.Syns, Fragments: w.Fragments, Held: w.Held, Told: w.Told,
 	}
 }
 
@@ -60,7 +62,8 @@ func (w *world) state() state {
 func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
 		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
-		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Syns, t.Syns) && slices.Equal(s.Faults, t.Faults)
+		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Syns, t.Syns) && maps.Equal(s.Fragments, t.Fragments) &&
+		s.Held == t.Held && s.Told == t.Told && slices.Equal(s.Faults, t.Faults)
 }
 
 // episodeLen is the number of packets from one clean state to the next.
@@ -80,6 +83,7 @@ type histogram struct {
 	evictions [m.EvictMax]uint64
 	places    [2]uint64 // entries in the first and in the second bucket of their keys
 	errors    uint64    // ICMP errors that were forwarded
+	laters    uint64    // later fragments that were forwarded
 	ports     uint64    // flows that leave with another port than the client's
 	sources   uint64    // flows that leave with a source of our own
 }
@@ -191,7 +195,11 @@ func (f *fuzzer) play(episode uint64, w *world, g source, size int) (*difference
 			return f.pin(episode, items, text)
 		}
 		t, _, ok := m.Read(frame)
-		if isForward(res.Verdict) && !ok {
+		_, later := m.ReadFragment(frame)
+		switch {
+		case isForward(res.Verdict) && later:
+			seen.laters++
+		case isForward(res.Verdict) && !ok:
 			seen.errors++
 		}
 		if w.made() != before {

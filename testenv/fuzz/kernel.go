@@ -21,6 +21,7 @@ type kernel struct {
 	loaded           map[config]*lbtest.Datapath
 	load             func(config) *lbtest.Datapath
 	canCut           bool
+	held, told       uint32 // what the agent was given before
 }
 
 // A config is what a datapath is loaded for.
@@ -37,7 +38,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 		sizes := map[string]uint32{
 			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
-			loader.LBMapSlots: numSlots,
+			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12,
 		}
 		for name, n := range map[string]uint32{
 			loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(c.buckets),
@@ -80,7 +81,8 @@ func (k *kernel) reset(w *world) error {
 	k.choose(config{w.family, len(w.table())})
 	for _, table := range []*ebpf.Map{
 		k.Own(loader.LBMapListeners), k.Own(loader.LBMapVips), k.Maps[loader.LBMapDevices], k.Own(loader.LBMapStandby),
-		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Maps["fibs"], k.Maps["rivals"], k.Maps["connections"],
+		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Maps[loader.LBMapFragments],
+		k.Maps["fibs"], k.Maps["rivals"], k.Maps["first_rivals"], k.Maps["connections"],
 	} {
 		if err := empty(table); err != nil {
 			return fmt.Errorf("empty %v: %w", table, err)
@@ -92,7 +94,11 @@ func (k *kernel) reset(w *world) error {
 	if err := k.zero(); err != nil {
 		return err
 	}
-	changes := []change{{part: partControl}, {part: partEnv}}
+	var err error
+	if k.held, k.told, err = k.Held(); err != nil {
+		return err
+	}
+	changes := []change{{part: partControl}, {part: partEnv}, {part: partAgent}}
 	for at := range w.Snat {
 		changes = append(changes, change{part: partSnat, row: uint32(at)})
 	}
@@ -198,7 +204,8 @@ func (k *kernel) sync(w *world, c change) error {
 		row, ok := w.Listeners[c.listener]
 		return set(k.Own(loader.LBMapListeners), k.w.codec.listener(c.listener), row, ok)
 	case partVIP:
-		return set(k.Own(loader.LBMapVips), c.addr, uint32(0), w.VIPs[c.addr])
+		uses := w.VIPs[c.addr]
+		return set(k.Own(loader.LBMapVips), c.addr, uses, uses != 0)
 	case partDevice:
 		flags, ok := w.Devices[c.row]
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
@@ -224,6 +231,15 @@ func (k *kernel) sync(w *world, c change) error {
 		return k.Maps["rivals"].Put(k.w.codec.key(c.tuple), k.w.codec.rival(w.Rivals[c.tuple]))
 	case partFlow:
 		return k.free(w, c.tuple)
+	case partAgent:
+		return k.SetAgent(w.Agent)
+	case partFate:
+		return set(k.Maps[loader.LBMapFragments], fragmentOf(c.fragment), loader.Fate{}, false)
+	case partFirstRival:
+		if len(w.FragmentRivals) == 0 {
+			return empty(k.Maps["first_rivals"])
+		}
+		return k.Maps["first_rivals"].Put(fragmentOf(c.fragment), fateOf(w.FragmentRivals[c.fragment]))
 	}
 	return fmt.Errorf("part %d is unknown", c.part)
 }
@@ -284,6 +300,14 @@ func (k *kernel) state() (s state, err error) {
 	if s.Syns, err = readSyns(k.Maps[loader.LBMapSyns]); err != nil {
 		return s, err
 	}
+	if s.Fragments, err = readFragments(k.Maps[loader.LBMapFragments]); err != nil {
+		return s, err
+	}
+	held, told, err := k.Held()
+	if err != nil {
+		return s, err
+	}
+	s.Held, s.Told = uint64(held-k.held), uint64(told-k.told)
 	s.Flows, s.Faults, err = k.flows(k.w)
 	return s, err
 }

@@ -3,6 +3,7 @@ package fuzz
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 
 	m "fairlead/testenv/refmodel"
 )
@@ -22,6 +23,7 @@ type generator struct {
 	want   []m.Tuple         // of the next packets
 	calm   bool              // hosts seldom end a connection, user space seldom changes something
 	burst  int               // packets of new clients that are still to come, with the clock standing still
+	pieces [][]byte          // fragments that are still to come
 	syns   map[m.Tuple]shake // of clients that were answered with a cookie
 	left   [][]byte          // IP packets, or their beginnings, that were forwarded: to be quoted by errors
 }
@@ -45,6 +47,12 @@ func (g *generator) remember(t m.Tuple) {
 // learn remembers a packet that was forwarded, and how its receiver would
 // answer; a few others, too. Many flows are made complete at once.
 func (g *generator) learn(frame []byte, res m.Result) {
+	if _, later := m.ReadFragment(frame); later {
+		if res.Verdict == m.HoldFragment && oneIn(g.r, 2) { // it comes back
+			g.pieces = append(g.pieces, slices.Clone(frame))
+		}
+		return
+	}
 	t, _, ok := m.Read(frame)
 	if ok && isForward(res.Verdict) {
 		left, _, _ := m.Read(res.Out)
@@ -106,6 +114,7 @@ func (g *generator) client() m.Tuple {
 // packet is a frame and the length of its linear part.
 func (g *generator) packet() (frame []byte, linear int) {
 	var t m.Tuple
+	calm := len(g.want) == 0 && g.burst == 0
 	switch {
 	case len(g.want) > 0:
 		t, g.want = g.want[0], g.want[1:]
@@ -120,12 +129,18 @@ func (g *generator) packet() (frame []byte, linear int) {
 			t = pick(g.r, g.tuples)
 		}
 	}
-	if len(g.want) == 0 && g.burst == 0 && oneIn(g.r, 8) {
+	if calm && g.w.family == &ipv4 && oneIn(g.r, 24) {
+		g.cutUp(t)
+	}
+	switch {
+	case calm && len(g.pieces) > 0 && oneIn(g.r, 3):
+		frame = g.nextPiece()
+	case calm && oneIn(g.r, 8):
 		frame = g.icmp(t)
 		if oneIn(g.r, 3) {
 			frame = g.echo(t)
 		}
-	} else {
+	default:
 		frame = g.build(t)
 	}
 	if g.w.family == &ipv6 && oneIn(g.r, 5) {

@@ -53,10 +53,11 @@ type world struct {
 // newWorld is a random configuration.
 func newWorld(r *rand.Rand, f *family) *world {
 	w := &world{family: f, Model: &m.Model{
-		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]bool{},
+		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]uint32{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
 		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Over: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
 		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Snat: make([]m.Addr, numSnat),
+		Fragments: map[m.FragmentKey]m.Fate{}, FragmentRivals: map[m.FragmentKey]m.Fate{},
 		Turns: make([]uint64, numServices), Syns: make([]m.Syns, numServices),
 		BackendCounters: make([]m.Counters, numBackends),
 	}, fib: map[m.Addr]route{}}
@@ -73,9 +74,10 @@ func newWorld(r *rand.Rand, f *family) *world {
 	w.Control = newControl(r)
 	w.Now = pick(r, []uint32{0, 5, 1 << 20, 1<<31 - 3, 1<<32 - 5, r.Uint32()})
 	w.Clock = w.Control.Heartbeat + pick(r, []uint64{0, 1e9, 2e9, 10e9 + 1})
-	for _, addr := range w.vips {
-		if !oneIn(r, 8) {
-			w.VIPs[addr] = true
+	w.Agent = !oneIn(r, 4)
+	for _, pool := range [][]m.Addr{w.vips, w.servers} {
+		for _, addr := range pool {
+			w.VIPs[addr] = newUses(r)
 		}
 	}
 	for row := range w.Services {
@@ -168,6 +170,11 @@ func (w *world) newBackend(r *rand.Rand) m.Backend {
 		b.Addr = pick(r, w.vips)
 	}
 	return b
+}
+
+// newUses are those of an address.
+func newUses(r *rand.Rand) uint32 {
+	return pick(r, []uint32{0, m.AddressService, m.AddressService, m.AddressBackend, m.AddressBackend, m.AddressService | m.AddressBackend})
 }
 
 // newRoute mostly leads somewhere.

@@ -25,7 +25,10 @@ const (
 	lb6MapDrafts          = "drafts"
 	lb6MapEvictions       = "evictions"
 	lb6MapFibs            = "fibs"
+	lb6MapFirstRivals     = "first_rivals"
 	lb6MapFlows6          = "flows6"
+	lb6MapFragments       = "fragments"
+	lb6MapHolds           = "holds"
 	lb6MapListeners6      = "listeners6"
 	lb6MapLocks           = "locks"
 	lb6MapReplies         = "replies"
@@ -42,10 +45,14 @@ const (
 	lb6ProgFairlead6      = "fairlead6"
 	lb6VarFlowShift       = "flow_shift"
 	lb6VarSeededFault     = "seeded_fault"
+	lb6VarWorldAgent      = "world_agent"
 	lb6VarWorldCookies    = "world_cookies"
 	lb6VarWorldEgress     = "world_egress"
+	lb6VarWorldFragment   = "world_fragment"
+	lb6VarWorldHeld       = "world_held"
 	lb6VarWorldKtime      = "world_ktime"
 	lb6VarWorldNow        = "world_now"
+	lb6VarWorldTold       = "world_told"
 )
 
 // loadLb6 returns the embedded CollectionSpec for lb6.
@@ -106,7 +113,10 @@ type lb6MapSpecs struct {
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
+	FirstRivals     *ebpf.MapSpec `ebpf:"first_rivals"`
 	Flows6          *ebpf.MapSpec `ebpf:"flows6"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Holds           *ebpf.MapSpec `ebpf:"holds"`
 	Listeners6      *ebpf.MapSpec `ebpf:"listeners6"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
@@ -126,12 +136,16 @@ type lb6MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lb6VariableSpecs struct {
-	FlowShift    *ebpf.VariableSpec `ebpf:"flow_shift"`
-	SeededFault  *ebpf.VariableSpec `ebpf:"seeded_fault"`
-	WorldCookies *ebpf.VariableSpec `ebpf:"world_cookies"`
-	WorldEgress  *ebpf.VariableSpec `ebpf:"world_egress"`
-	WorldKtime   *ebpf.VariableSpec `ebpf:"world_ktime"`
-	WorldNow     *ebpf.VariableSpec `ebpf:"world_now"`
+	FlowShift     *ebpf.VariableSpec `ebpf:"flow_shift"`
+	SeededFault   *ebpf.VariableSpec `ebpf:"seeded_fault"`
+	WorldAgent    *ebpf.VariableSpec `ebpf:"world_agent"`
+	WorldCookies  *ebpf.VariableSpec `ebpf:"world_cookies"`
+	WorldEgress   *ebpf.VariableSpec `ebpf:"world_egress"`
+	WorldFragment *ebpf.VariableSpec `ebpf:"world_fragment"`
+	WorldHeld     *ebpf.VariableSpec `ebpf:"world_held"`
+	WorldKtime    *ebpf.VariableSpec `ebpf:"world_ktime"`
+	WorldNow      *ebpf.VariableSpec `ebpf:"world_now"`
+	WorldTold     *ebpf.VariableSpec `ebpf:"world_told"`
 }
 
 // lb6Objects contains all objects after they have been loaded into the kernel.
@@ -163,7 +177,10 @@ type lb6Maps struct {
 	Drafts          *ebpf.Map `ebpf:"drafts"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
+	FirstRivals     *ebpf.Map `ebpf:"first_rivals"`
 	Flows6          *ebpf.Map `ebpf:"flows6"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Holds           *ebpf.Map `ebpf:"holds"`
 	Listeners6      *ebpf.Map `ebpf:"listeners6"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
@@ -190,7 +207,10 @@ func (m *lb6Maps) Close() error {
 		m.Drafts,
 		m.Evictions,
 		m.Fibs,
+		m.FirstRivals,
 		m.Flows6,
+		m.Fragments,
+		m.Holds,
 		m.Listeners6,
 		m.Locks,
 		m.Replies,
@@ -211,12 +231,16 @@ func (m *lb6Maps) Close() error {
 //
 // It can be passed to loadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type lb6Variables struct {
-	FlowShift    *ebpf.Variable `ebpf:"flow_shift"`
-	SeededFault  *ebpf.Variable `ebpf:"seeded_fault"`
-	WorldCookies *ebpf.Variable `ebpf:"world_cookies"`
-	WorldEgress  *ebpf.Variable `ebpf:"world_egress"`
-	WorldKtime   *ebpf.Variable `ebpf:"world_ktime"`
-	WorldNow     *ebpf.Variable `ebpf:"world_now"`
+	FlowShift     *ebpf.Variable `ebpf:"flow_shift"`
+	SeededFault   *ebpf.Variable `ebpf:"seeded_fault"`
+	WorldAgent    *ebpf.Variable `ebpf:"world_agent"`
+	WorldCookies  *ebpf.Variable `ebpf:"world_cookies"`
+	WorldEgress   *ebpf.Variable `ebpf:"world_egress"`
+	WorldFragment *ebpf.Variable `ebpf:"world_fragment"`
+	WorldHeld     *ebpf.Variable `ebpf:"world_held"`
+	WorldKtime    *ebpf.Variable `ebpf:"world_ktime"`
+	WorldNow      *ebpf.Variable `ebpf:"world_now"`
+	WorldTold     *ebpf.Variable `ebpf:"world_told"`
 }
 
 // lb6Programs contains all programs after they have been loaded into the kernel.

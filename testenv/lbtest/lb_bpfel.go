@@ -37,7 +37,10 @@ const (
 	lbMapEvictions       = "evictions"
 	lbMapFamilies        = "families"
 	lbMapFibs            = "fibs"
+	lbMapFirstRivals     = "first_rivals"
 	lbMapFlows           = "flows"
+	lbMapFragments       = "fragments"
+	lbMapHolds           = "holds"
 	lbMapListeners       = "listeners"
 	lbMapLocks           = "locks"
 	lbMapReplies         = "replies"
@@ -55,10 +58,14 @@ const (
 	lbProgFairleadBoth   = "fairlead_both"
 	lbVarFlowShift       = "flow_shift"
 	lbVarSeededFault     = "seeded_fault"
+	lbVarWorldAgent      = "world_agent"
 	lbVarWorldCookies    = "world_cookies"
 	lbVarWorldEgress     = "world_egress"
+	lbVarWorldFragment   = "world_fragment"
+	lbVarWorldHeld       = "world_held"
 	lbVarWorldKtime      = "world_ktime"
 	lbVarWorldNow        = "world_now"
+	lbVarWorldTold       = "world_told"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -121,7 +128,10 @@ type lbMapSpecs struct {
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Families        *ebpf.MapSpec `ebpf:"families"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
+	FirstRivals     *ebpf.MapSpec `ebpf:"first_rivals"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
+	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
+	Holds           *ebpf.MapSpec `ebpf:"holds"`
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
@@ -141,12 +151,16 @@ type lbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	FlowShift    *ebpf.VariableSpec `ebpf:"flow_shift"`
-	SeededFault  *ebpf.VariableSpec `ebpf:"seeded_fault"`
-	WorldCookies *ebpf.VariableSpec `ebpf:"world_cookies"`
-	WorldEgress  *ebpf.VariableSpec `ebpf:"world_egress"`
-	WorldKtime   *ebpf.VariableSpec `ebpf:"world_ktime"`
-	WorldNow     *ebpf.VariableSpec `ebpf:"world_now"`
+	FlowShift     *ebpf.VariableSpec `ebpf:"flow_shift"`
+	SeededFault   *ebpf.VariableSpec `ebpf:"seeded_fault"`
+	WorldAgent    *ebpf.VariableSpec `ebpf:"world_agent"`
+	WorldCookies  *ebpf.VariableSpec `ebpf:"world_cookies"`
+	WorldEgress   *ebpf.VariableSpec `ebpf:"world_egress"`
+	WorldFragment *ebpf.VariableSpec `ebpf:"world_fragment"`
+	WorldHeld     *ebpf.VariableSpec `ebpf:"world_held"`
+	WorldKtime    *ebpf.VariableSpec `ebpf:"world_ktime"`
+	WorldNow      *ebpf.VariableSpec `ebpf:"world_now"`
+	WorldTold     *ebpf.VariableSpec `ebpf:"world_told"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -179,7 +193,10 @@ type lbMaps struct {
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Families        *ebpf.Map `ebpf:"families"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
+	FirstRivals     *ebpf.Map `ebpf:"first_rivals"`
 	Flows           *ebpf.Map `ebpf:"flows"`
+	Fragments       *ebpf.Map `ebpf:"fragments"`
+	Holds           *ebpf.Map `ebpf:"holds"`
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
@@ -207,7 +224,10 @@ func (m *lbMaps) Close() error {
 		m.Evictions,
 		m.Families,
 		m.Fibs,
+		m.FirstRivals,
 		m.Flows,
+		m.Fragments,
+		m.Holds,
 		m.Listeners,
 		m.Locks,
 		m.Replies,
@@ -228,12 +248,16 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	FlowShift    *ebpf.Variable `ebpf:"flow_shift"`
-	SeededFault  *ebpf.Variable `ebpf:"seeded_fault"`
-	WorldCookies *ebpf.Variable `ebpf:"world_cookies"`
-	WorldEgress  *ebpf.Variable `ebpf:"world_egress"`
-	WorldKtime   *ebpf.Variable `ebpf:"world_ktime"`
-	WorldNow     *ebpf.Variable `ebpf:"world_now"`
+	FlowShift     *ebpf.Variable `ebpf:"flow_shift"`
+	SeededFault   *ebpf.Variable `ebpf:"seeded_fault"`
+	WorldAgent    *ebpf.Variable `ebpf:"world_agent"`
+	WorldCookies  *ebpf.Variable `ebpf:"world_cookies"`
+	WorldEgress   *ebpf.Variable `ebpf:"world_egress"`
+	WorldFragment *ebpf.Variable `ebpf:"world_fragment"`
+	WorldHeld     *ebpf.Variable `ebpf:"world_held"`
+	WorldKtime    *ebpf.Variable `ebpf:"world_ktime"`
+	WorldNow      *ebpf.Variable `ebpf:"world_now"`
+	WorldTold     *ebpf.Variable `ebpf:"world_told"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.

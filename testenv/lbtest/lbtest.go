@@ -147,6 +147,22 @@ func (d *Datapath) SetMonotonic(ns uint64) error {
 	return d.coll.Variables[lbVarWorldKtime].Set(ns)
 }
 
+// SetAgent says whether there is an agent that holds fragments.
+func (d *Datapath) SetAgent(there bool) error {
+	agent := uint32(0)
+	if there {
+		agent = 1
+	}
+	return d.coll.Variables[lbVarWorldAgent].Set(agent)
+}
+
+// Held returns how many frames the agent was given to hold, and of how many
+// first fragments it was told.
+func (d *Datapath) Held() (held, told uint32, err error) {
+	err = errors.Join(d.coll.Variables[lbVarWorldHeld].Get(&held), d.coll.Variables[lbVarWorldTold].Get(&told))
+	return held, told, err
+}
+
 // SetRoute sets what a look-up of the way to an address answers. An address
 // without an answer is RouteNotForwarded.
 func (d *Datapath) SetRoute(to netip.Addr, r Route) error {

@@ -47,8 +47,6 @@ func passRows() []row {
 		{name: "IP of another version", want: loader.LBVerdictPASS_OTHER, frame: edit(hello, 14, 0x55)},
 		{name: "neither TCP nor UDP", want: loader.LBVerdictPASS_OTHER, frame: edit(hello, 23, 89)},
 		{name: "a fragment for nobody", want: loader.LBVerdictPASS_OTHER, frame: edit(stranger, 20, 0x20)},
-		{name: "the first fragment", want: loader.LBVerdictPASS_FRAGMENT, frame: edit(hello, 20, 0x20)},
-		{name: "a later fragment", want: loader.LBVerdictPASS_FRAGMENT, frame: edit(hello, 21, 0xb9)},
 		{name: "don't fragment is no fragment", want: loader.LBVerdictPASS_OTHER, frame: edit(stranger, 20, 0x40)},
 		{name: "IP options", want: loader.LBVerdictPASS_OPTIONS, frame: withOptions(hello)},
 		{name: "a VLAN tag", want: loader.LBVerdictPASS_VLAN, frame: tag(hello, 0)},

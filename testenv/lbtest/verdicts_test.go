@@ -120,7 +120,7 @@ func (r row) check(w *world) string {
 	switch r.want.Kind() {
 	case loader.KindPass:
 		want.Action = Pass
-	case loader.KindDrop:
+	case loader.KindDrop, loader.KindHold:
 		want.Action = Drop
 	default:
 		want.Action = TX
@@ -137,7 +137,7 @@ func rows() []row {
 	for _, table := range [][]row{
 		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), tableRows(), answerRows(),
 		bigRows(), errorRows(), strangeRows(), echoRows(), oddRows(), bufferRows(), clientRows(), limitRows(), portRows(), sourceRows(), disguisedRows(),
-		floodRows(), broughtRows(),
+		floodRows(), broughtRows(), fragmentRows(), strayRows(),
 	} {
 		all = append(all, table...)
 	}

@@ -52,7 +52,7 @@ type world struct {
 
 func newWorld(tb testing.TB, fault uint32) *world {
 	tb.Helper()
-	w := &world{tb: tb, Datapath: Load(tb, map[string]uint32{loader.LBMapFlows: buckets, loader.LBMapSources: 1024}, fault)}
+	w := &world{tb: tb, Datapath: Load(tb, map[string]uint32{loader.LBMapFlows: buckets, loader.LBMapSources: 1024, loader.LBMapFragments: 1024}, fault)}
 	_, _, _, err := w.RunLinear(make([]byte, 100), 50)
 	if w.canCut = err == nil; !w.canCut {
 		tb.Log("this kernel's test runs cannot choose the first buffer: rows that do are left out")
@@ -88,6 +88,7 @@ func (w *world) clear() {
 			if name == loader.LBMapReplies {
 				w.put(name, uint32(0), make([]loader.Replies, ebpf.MustPossibleCPU()))
 			}
+		case ebpf.PerfEventArray:
 		case ebpf.Array:
 			if name[0] == '.' {
 				continue // the world's clock, and the fault
@@ -107,6 +108,7 @@ func (w *world) reset() {
 	w.clear()
 	w.at(now)
 	w.must(w.SetMonotonic(1e9))
+	w.must(w.SetAgent(false))
 	w.control(func(*loader.Control) {})
 	w.put(loader.LBMapDevices, uint32(Ingress), loader.Device{Flags: uint32(loader.LBDeviceFlagDEVICE_TX)})
 	w.put(loader.LBMapDevices, uint32(uplink), loader.Device{})
@@ -163,12 +165,18 @@ func (w *world) service(row uint32, at netip.AddrPort, proto uint8, edit func(*l
 	if at.Addr().Is6() {
 		addr := loader.AddressOf(at.Addr())
 		w.put(loader.LB6MapListeners6, loader.Listener6{Addr: addr, Port: port16(at.Port()), Proto: proto}, row)
-		w.put(loader.LB6MapVips6, addr, uint32(1))
+		w.use(at.Addr(), loader.LBAddressUseADDRESS_SERVICE)
 		return
 	}
 	l := loader.Listener{Addr: addr32(at.Addr()), Port: port16(at.Port()), Proto: proto}
 	w.put(loader.LBMapListeners, l, row)
-	w.put(loader.LBMapVips, addr32(at.Addr()), uint32(1))
+	w.use(at.Addr(), loader.LBAddressUseADDRESS_SERVICE)
+}
+
+// use says what an address is to us.
+func (w *world) use(addr netip.Addr, as loader.LBAddressUse) {
+	w.tb.Helper()
+	w.must(w.Own(loader.LBMapVips).Put(addr.AsSlice(), uint32(as)))
 }
 
 func (w *world) backend(row uint32, at netip.AddrPort, service uint32, edit func(*loader.Backend)) {
@@ -179,6 +187,7 @@ func (w *world) backend(row uint32, at netip.AddrPort, service uint32, edit func
 	}
 	edit(&b)
 	w.put(loader.LBMapBackends, row, b)
+	w.use(at.Addr(), loader.LBAddressUseADDRESS_BACKEND)
 }
 
 // route answers look-ups of to; next to to's MAC stands the balancer's.
@@ -242,6 +251,10 @@ func (w *world) counters() map[string]uint64 {
 	for kind, sum := range w.sums(loader.LBMapEvictions) {
 		add("evicted "+loader.Eviction(kind).String(), sum)
 	}
+	held, told, err := w.Held()
+	w.must(err)
+	add("held", uint64(held))
+	add("told", uint64(told))
 	for row := range uint32(6) {
 		var cpus []loader.Counters
 		w.must(w.Maps[loader.LBMapBackendCounters].Lookup(row, &cpus))

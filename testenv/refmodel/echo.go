@@ -13,7 +13,7 @@ const (
 // service address for an echo gets one.
 func (m *Model) unquoting(p *packet) Result {
 	switch {
-	case !m.VIPs[p.tuple.Dst] || p.extended() || min(ethLen+p.total, p.linear) < p.l4+icmpLen:
+	case m.VIPs[p.tuple.Dst]&AddressService == 0 || p.extended() || min(ethLen+p.total, p.linear) < p.l4+icmpLen:
 		return m.pass(p)
 	case p.frame[p.l4] != p.family.echo[0] || p.frame[p.l4+1] != 0:
 		return verdict(PassICMP)

@@ -43,7 +43,7 @@ func newModel6() *Model {
 		return fib(src, like[dst])
 	}
 	m.Listeners = map[Listener]uint32{{vip6, 80, TCP}: 1, {vip6, 53, UDP}: 2}
-	m.VIPs = map[Addr]bool{vip6: true}
+	m.VIPs = map[Addr]uint32{vip6: AddressService}
 	m.Backends[0].Addr, m.Backends[1].Addr = web6, dns6
 	m.Control.HashC, m.Control.HashD, m.Control.HashE = 0x165667b19e3779f9, 0x27d4eb2f165667c5, 0x85ebca77c2b2ae63
 	m.Flows, m.Flows6 = nil, make(Table, 4)

@@ -6,7 +6,7 @@ type Model struct {
 	// Configuration, as user space writes it.
 	Control   Control
 	Listeners map[Listener]uint32
-	VIPs      map[Addr]bool
+	VIPs      map[Addr]uint32 // uses of an address
 	Services  []Service
 	Backends  []Backend
 	Slots     []uint32
@@ -35,6 +35,11 @@ type Model struct {
 	// the kernel makes none. IsCookie says that a segment acknowledges one.
 	Cookie   func(ip, tcp []byte) (uint32, bool)
 	IsCookie func(ip, tcp []byte) bool
+	// Agent says that somebody takes fragments that come before their first.
+	Agent bool
+	// FragmentRivals are fates that another CPU remembers just before a later
+	// fragment would begin to wait.
+	FragmentRivals map[FragmentKey]Fate
 
 	// State.
 	Flows           Table
@@ -46,6 +51,10 @@ type Model struct {
 	Replies         Replies
 	Sources         map[Source]Credit // forgets none
 	Syns            []Syns            // as long as Services
+	Fragments       map[FragmentKey]Fate
+	// Held are the frames that the agent got, Told how often it was told that
+	// a first fragment has come.
+	Held, Told uint64
 }
 
 // A Result is what became of a packet. Out is the frame afterwards, Egress the
@@ -63,7 +72,7 @@ func (m *Model) Process(frame []byte, linear int) Result {
 	res := m.decide(frame, linear)
 	switch {
 	case res.Out != nil: // sent
-	case res.Verdict <= PassStandby, res.Verdict == PassCookie:
+	case res.Verdict.passes():
 		res.Action, res.Out = XDPPass, frame
 	default:
 		res.Action, res.Out = XDPDrop, frame
@@ -86,9 +95,26 @@ func (m *Model) decide(frame []byte, linear int) Result {
 	if p.odd == PassICMP {
 		return m.icmp(p)
 	}
+	if p.part == laterPart {
+		return m.later(p)
+	}
+	res := m.whole(p)
+	if p.part == firstPart {
+		m.remember(p, res.Verdict)
+	}
+	return res
+}
+
+// whole decides about a packet as if there were no fragments.
+func (m *Model) whole(p *packet) Result {
 	if p.odd != PassOff {
 		return m.pass(p)
 	}
+	return m.plain(p)
+}
+
+// plain decides about a packet with ports.
+func (m *Model) plain(p *packet) Result {
 	if entry := m.Find(p.tuple); entry != nil && m.counts(entry) {
 		if res, done := m.known(p, entry); done {
 			return res
@@ -99,7 +125,7 @@ func (m *Model) decide(frame []byte, linear int) Result {
 
 // pass lets an odd packet be.
 func (m *Model) pass(p *packet) Result {
-	if m.VIPs[p.tuple.Dst] {
+	if m.VIPs[p.tuple.Dst]&AddressService != 0 {
 		return verdict(p.odd)
 	}
 	return verdict(PassOther)

@@ -54,7 +54,7 @@ func newModel() *Model {
 			HashA: 0x9e3779b97f4a7c15, HashB: 0xc2b2ae3d27d4eb4f,
 		},
 		Listeners: map[Listener]uint32{{vip, 80, TCP}: 1, {vip, 53, UDP}: 2},
-		VIPs:      map[Addr]bool{vip: true},
+		VIPs:      map[Addr]uint32{vip: AddressService},
 		Services: []Service{{}, {Slots: Run{0, 1}, SlotsAll: Run{0, 1}, Gen: 7, State: ServiceXDP, Flags: FlagLocal},
 			{Slots: Run{1, 1}, SlotsAll: Run{1, 1}, Gen: 8, State: ServiceXDP}},
 		Backends: []Backend{
@@ -74,6 +74,7 @@ func newModel() *Model {
 		},
 		Clients:         map[Prefix]bool{},
 		Sources:         map[Source]Credit{},
+		Fragments:       map[FragmentKey]Fate{},
 		Flows:           make(Table, 4),
 		Turns:           make([]uint64, 3),
 		Syns:            make([]Syns, 3),

@@ -21,6 +21,15 @@ const (
 	ACK = 0x10
 )
 
+// A part says what of a datagram a packet is.
+type part int
+
+const (
+	wholePart part = iota
+	firstPart      // a fragment at offset 0
+	laterPart      // one behind it
+)
+
 // A packet is what parse found in a frame.
 type packet struct {
 	frame  []byte
@@ -35,6 +44,8 @@ type packet struct {
 	total  int  // total length of IP
 	l4     int  // where the header of tuple.Proto begins in the frame
 	df     bool // don't fragment
+	id     uint32
+	part   part
 	bad    bool // lengths that contradict each other
 	flags  uint8
 	seq    uint32
@@ -122,7 +133,11 @@ func parse(frame []byte, linear int) *packet {
 	if f == &ipv4 {
 		p.tuple.Proto = ip[9]
 		p.df = be.Uint16(ip[6:])&0x4000 != 0
+		p.id = uint32(be.Uint16(ip[4:])) << 16
 		p.odd = oddIPv4(ip)
+		if p.odd == PassOff && tags == 0 {
+			p.part = partOf(ip)
+		}
 	} else {
 		p.df = true
 		p.odd = PassMalformed
@@ -134,10 +149,20 @@ func parse(frame []byte, linear int) *packet {
 	if tags > 0 {
 		p.odd = PassVLAN
 	}
-	if p.odd == PassOff {
+	if p.odd == PassOff && p.part != laterPart {
 		p.transport(seen[p.l4 : at+p.total])
 	}
 	return p
+}
+
+func partOf(ip []byte) part {
+	switch field := be.Uint16(ip[6:]); {
+	case field&0x1fff != 0:
+		return laterPart
+	case field&0x2000 != 0:
+		return firstPart
+	}
+	return wholePart
 }
 
 func oddIPv4(ip []byte) Verdict {
@@ -148,7 +173,7 @@ func oddIPv4(ip []byte) Verdict {
 		return PassMalformed
 	case header > ipv4.header:
 		return PassOptions
-	case be.Uint16(ip[6:])&0x3fff != 0:
+	case partOf(ip) != wholePart && ip[9] != TCP && ip[9] != UDP:
 		return PassFragment
 	}
 	return PassOff
@@ -170,7 +195,7 @@ func (p *packet) transport(l4 []byte) {
 			p.tcp(l4)
 		} else {
 			length := int(be.Uint16(l4[4:]))
-			p.bad = length < udpLen || length > len(l4)
+			p.bad = length < udpLen || length > len(l4) && p.part == wholePart
 		}
 	}
 }
@@ -192,8 +217,9 @@ func (p *packet) tcp(l4 []byte) {
 }
 
 // Read is the tuple of a packet that can have a flow, and where in the frame
-// its TCP or UDP begins. Not ok says that no packet like it has one.
+// its TCP or UDP begins. Not ok says that no packet like it has one, or that
+// it does not tell.
 func Read(frame []byte) (t Tuple, l4 int, ok bool) {
 	p := parse(frame, len(frame))
-	return p.tuple, p.l4, p.odd == PassOff
+	return p.tuple, p.l4, p.odd == PassOff && p.part != laterPart
 }

@@ -287,6 +287,8 @@ const (
 	PassCookie
 	AnswerCookie
 	DropCookie
+	HoldFragment
+	DropFragment
 	VerdictMax
 )
 
@@ -298,7 +300,11 @@ var verdictNames = [VerdictMax]string{
 	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
 	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG", "ANSWER_ECHO",
 	"PASS_COOKIE", "ANSWER_COOKIE", "DROP_COOKIE",
+	"HOLD_FRAGMENT", "DROP_FRAGMENT",
 }
+
+// passes says that a packet is left to the host's stack.
+func (v Verdict) passes() bool { return v <= PassStandby || v == PassCookie }
 
 // String is the verdict's name in types.h.
 func (v Verdict) String() string {

@@ -18,7 +18,8 @@ import (
 // An Account compares what was sent with what was decided and what arrived.
 //
 // Begun while the datapath is attached and nothing is sent, it holds for any
-// traffic: frames sent to the balancer = verdicts, and frames that arrived at
+// traffic: frames sent to the balancer = verdicts, but for those that hold a
+// frame until it comes again, and frames that arrived at
 // clients and backends = frames that XDP sent + frames that the balancer's own
 // stack sent - frames that were lost on the way.
 type Account struct {
@@ -35,6 +36,7 @@ type Sums struct {
 	Verdicts uint64
 	XDP      uint64 // verdicts that send: redirect, transmit, answers
 	Dropped  uint64 // verdicts that drop
+	Held     uint64 // verdicts that give a frame to the agent: its second verdict counts
 	Stack    uint64 // IP packets that the balancer's stack sent, at most
 	Arrived  uint64 // IP frames at clients and backends
 	Failed   uint64 // redirects that were refused at once
@@ -44,15 +46,15 @@ type Sums struct {
 func (a Sums) sub(b Sums) Sums {
 	return Sums{
 		a.Sent - b.Sent, a.Refused - b.Refused, a.Verdicts - b.Verdicts, a.XDP - b.XDP,
-		a.Dropped - b.Dropped, a.Stack - b.Stack, a.Arrived - b.Arrived, a.Failed - b.Failed, a.Overflow - b.Overflow,
+		a.Dropped - b.Dropped, a.Held - b.Held, a.Stack - b.Stack, a.Arrived - b.Arrived, a.Failed - b.Failed, a.Overflow - b.Overflow,
 	}
 }
 
 // check returns what does not add up.
 func (a Sums) check() error {
 	var errs []error
-	if a.Sent != a.Verdicts {
-		errs = append(errs, fmt.Errorf("sent %d frames, verdicts sum up to %d", a.Sent, a.Verdicts))
+	if a.Sent+a.Held != a.Verdicts {
+		errs = append(errs, fmt.Errorf("sent %d frames, %d of them twice, verdicts sum up to %d", a.Sent, a.Held, a.Verdicts))
 	}
 	if lost := a.Failed + a.Overflow; a.XDP+a.Stack != a.Arrived+lost {
 		errs = append(errs, fmt.Errorf("XDP sent %d and the stack %d, but %d arrived and %d were lost", a.XDP, a.Stack, a.Arrived, lost))
@@ -103,7 +105,7 @@ func (a *Account) readOnce() Sums {
 	a.s.tb.Helper()
 	stats, lost := a.s.Stats(), a.watch.Counts()
 	n := Sums{
-		Verdicts: stats.Packets, XDP: stats.Kinds["forward"] + stats.Kinds["answer"], Dropped: stats.Kinds["drop"],
+		Verdicts: stats.Packets, XDP: stats.Kinds["forward"] + stats.Kinds["answer"], Dropped: stats.Kinds["drop"], Held: stats.Kinds["hold"],
 		Stack:  a.s.Transmits(),
 		Failed: lost.RedirectErrors,
 	}

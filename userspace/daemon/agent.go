@@ -43,6 +43,7 @@ type agent struct {
 	fronts  map[model.Key]*front
 	retried time.Time // when fronts last tried to listen
 	standby *standby
+	holder  holder
 	limits  limits
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
@@ -70,7 +71,7 @@ const retryAfter = 5 * time.Second
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
-		changed: newMailbox(), fronts: map[model.Key]*front{}, standby: newStandby(o.Log), limits: newLimits(o),
+		changed: newMailbox(), fronts: map[model.Key]*front{}, standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{},
 	}
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })

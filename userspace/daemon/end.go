@@ -96,7 +96,7 @@ func (a *agent) warnOfEnd() {
 // finish ends what start began. The kernel goes on.
 func (a *agent) finish(served bool) error {
 	endFronts(slices.Collect(maps.Values(a.fronts)))
-	errs := []error{a.standby.use(nil)}
+	errs := []error{a.standby.use(nil), a.holder.use(nil)}
 	var kept []netip.Addr
 	if a.kernel != nil {
 		var err error

@@ -48,6 +48,9 @@ func (a *agent) attachKernel(ctx context.Context, r *roster, isDown map[string]b
 	a.pulse.Store(k.Instance().Control())
 	k.Instance().Control().Beat()
 	a.logAttach(r.state)
+	if err := a.holder.use(k.Instance()); err != nil {
+		a.log.Warn("fragments that come before their first are dropped", "err", err)
+	}
 	if old != nil {
 		if err := old.Close(); err != nil {
 			a.log.Warn("close what was attached before", "err", err)
@@ -156,7 +159,7 @@ func (a *agent) stillOurs() bool {
 	for _, pair := range [][2]*ebpf.Map{
 		{have.Control, now.Control}, {have.Listeners, now.Listeners}, {have.VIPs, now.VIPs},
 		{have.Services, now.Services}, {have.Backends, now.Backends}, {have.Slots, now.Slots},
-		{have.Flows, now.Flows}, {have.Standby, now.Standby}, {have.Devices, now.Devices}, {have.Journal, now.Journal},
+		{have.Flows, now.Flows}, {have.Standby, now.Standby}, {have.Devices, now.Devices}, {have.Holds, now.Holds}, {have.Journal, now.Journal},
 		{have.Listeners6, now.Listeners6}, {have.VIPs6, now.VIPs6}, {have.Flows6, now.Flows6}, {have.Standby6, now.Standby6},
 	} {
 		a, aerr := mapID(pair[0])
@@ -228,7 +231,7 @@ func (a *agent) loseKernel(reason string, retry bool) {
 		a.log.Warn("record service addresses", "err", err)
 	}
 	a.pulse.Store(nil)
-	if err := errors.Join(a.standby.use(nil), a.kernel.Close()); err != nil {
+	if err := errors.Join(a.standby.use(nil), a.holder.use(nil), a.kernel.Close()); err != nil {
 		a.log.Warn("close kernel", "err", err)
 	}
 	a.kernel = nil

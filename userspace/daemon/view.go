@@ -37,6 +37,7 @@ func (a *agent) view() view.View {
 			v.XDP.Reason = "draining before detach"
 		}
 	}
+	v.Fragments = a.holder.view()
 	v.Proxy.UDP.MaxFlows = a.limits.flows.Bound()
 	v.Proxy.RangeSockets, v.Proxy.MaxRangeSockets = int(a.limits.sockets.taken.Load()), int(a.limits.sockets.max)
 	for i := range a.state.Services {

@@ -127,6 +127,18 @@ func (s *Service) listeners() []listener {
 	return l
 }
 
+// addUses adds what addresses are to the kernel: the service's own and its
+// backends', unless only the proxy talks to those.
+func (s *Service) addUses(uses map[netip.Addr]uint32) {
+	uses[s.Listen.Addr()] |= uint32(loader.LBAddressUseADDRESS_SERVICE)
+	if s.Forward == model.ForwardProxy {
+		return
+	}
+	for _, b := range s.Backends {
+		uses[b.Address.Addr()] |= uint32(loader.LBAddressUseADDRESS_BACKEND)
+	}
+}
+
 func flowTable(state *model.State) uint32 {
 	if state.FlowTable == 0 {
 		return model.DefaultFlowTable

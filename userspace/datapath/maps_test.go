@@ -23,8 +23,15 @@ func newMaps(t *testing.T) *loader.Maps {
 
 func sizedMaps(t *testing.T, sizes loader.Sizes) *loader.Maps {
 	t.Helper()
-	host, dir := testenv.NewHost(t, "maps"), filepath.Join(testenv.BPFFS(t), "maps")
-	var inst *loader.Instance
+	_, inst := newInstance(t, sizes)
+	return inst.Maps()
+}
+
+// newInstance returns one that is attached to a host's loopback.
+func newInstance(t *testing.T, sizes loader.Sizes) (host *testenv.Host, inst *loader.Instance) {
+	t.Helper()
+	host = testenv.NewHost(t, "maps")
+	dir := filepath.Join(testenv.BPFFS(t), "maps")
 	host.Do(t, func() (err error) {
 		inst, _, err = loader.Attach(t.Context(), dir, loader.Options{Interfaces: []string{"lo"}, Sizes: sizes})
 		return err
@@ -35,7 +42,7 @@ func sizedMaps(t *testing.T, sizes loader.Sizes) *loader.Maps {
 			t.Error(err)
 		}
 	})
-	return inst.Maps()
+	return host, inst
 }
 
 func reconcile(t *testing.T, w *Writer, want *Want) {

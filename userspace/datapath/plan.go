@@ -63,12 +63,12 @@ type plan struct {
 	slots         []run[uint32]
 	names         []put[string]
 	staleClients  []network
-	clients       changes[network, uint32] // deletes come last
+	clients       changes[network, uint32]    // deletes come last
+	vips          changes[netip.Addr, uint32] // deletes come last
 	services      []put[loader.Service]
 	late          []put[loader.Backend] // turn down, so that no slot names them any more, or need no sources any more
 	devices       changes[uint32, loader.Device]
 	listeners     changes[listener, uint32]
-	vips          changes[netip.Addr, uint32]
 	endServices   []put[loader.Service]
 	endBackends   []put[loader.Backend]
 }
@@ -155,8 +155,8 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 		}
 		for _, l := range s.listeners() {
 			listeners[l] = row
-			vips[l.at.Addr()] = 1
 		}
+		s.addUses(vips)
 		maps.Copy(clients, s.clients(row))
 	}
 	devices := map[uint32]loader.Device{}

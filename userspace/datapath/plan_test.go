@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -41,6 +42,7 @@ func execute(t *testing.T, r *rows, p *plan) {
 		r.names[w.row] = w.value
 	}
 	putClients(r, p)
+	maps.Copy(r.vips, p.vips.put)
 	for _, w := range p.services {
 		r.services[w.row] = w.value
 		consistent(t, r)
@@ -53,12 +55,6 @@ func execute(t *testing.T, r *rows, p *plan) {
 	}
 	for k, v := range p.listeners.put {
 		r.listeners[k] = v
-	}
-	for _, w := range p.vips.del {
-		delete(r.vips, w)
-	}
-	for k, v := range p.vips.put {
-		r.vips[k] = v
 	}
 	for k, v := range p.devices.put {
 		r.devices[k] = v
@@ -74,6 +70,9 @@ func execute(t *testing.T, r *rows, p *plan) {
 		r.backends[w.row] = w.value
 	}
 	consistent(t, r)
+	for _, w := range p.vips.del {
+		delete(r.vips, w)
+	}
 	for _, k := range p.clients.del {
 		delete(r.clients, k)
 	}
@@ -92,6 +91,9 @@ func consistent(t *testing.T, r *rows) {
 				t.Fatalf("service %d: table %#x lies outside the slots map", i, table)
 			}
 			for _, b := range r.at(table) {
+				if s.State == serviceXDP && r.vips[r.backends[b].Addr.Addr()]&uint32(loader.LBAddressUseADDRESS_BACKEND) == 0 {
+					t.Fatalf("service %d: nobody knows the fragments of backend row %d", i, b)
+				}
 				if r.backends[b].State == backendNone || r.backends[b].Service != uint32(i) {
 					t.Fatalf("service %d: slot names backend row %d of service %d, state %d", i, b, r.backends[b].Service, r.backends[b].State)
 				}

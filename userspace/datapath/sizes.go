@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"maps"
 	"net/netip"
 
 	"fairlead/loader"
@@ -14,7 +15,7 @@ import (
 func Needs(have *Writer, state *model.State) loader.Sizes {
 	t := taken{
 		services: map[loader.Service]bool{}, backends: map[owned]bool{},
-		listeners: map[listener]bool{}, vips: map[netip.Addr]bool{}, clients: map[listed]bool{},
+		listeners: map[listener]bool{}, vips: map[netip.Addr]uint32{}, clients: map[listed]bool{},
 	}
 	six := false
 	if have != nil {
@@ -42,7 +43,7 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 }
 
 // byFamily counts the keys of IPv4 and those of IPv6.
-func byFamily[K comparable](keys map[K]bool, is6 func(K) bool) (four, six uint32) {
+func byFamily[K comparable, V any](keys map[K]V, is6 func(K) bool) (four, six uint32) {
 	for k := range keys {
 		if is6(k) {
 			six++
@@ -58,7 +59,7 @@ type taken struct {
 	services  map[loader.Service]bool // by identity
 	backends  map[owned]bool
 	listeners map[listener]bool
-	vips      map[netip.Addr]bool
+	vips      map[netip.Addr]uint32
 	clients   map[listed]bool
 }
 
@@ -86,8 +87,8 @@ func (t *taken) addService(s *Service) {
 	}
 	for _, l := range s.listeners() {
 		t.listeners[l] = true
-		t.vips[l.at.Addr()] = true
 	}
+	s.addUses(t.vips)
 }
 
 func (t *taken) addRows(r *rows) {
@@ -113,7 +114,5 @@ func (t *taken) addRows(r *rows) {
 			t.clients[listed{identity(&r.services[row]), network}] = true
 		}
 	}
-	for v := range r.vips {
-		t.vips[v] = true
-	}
+	maps.Copy(t.vips, r.vips)
 }

@@ -22,7 +22,7 @@ func TestWhatIsThereAndWantedCountsOnce(t *testing.T) {
 	web.Clients.Deny = networks("10.0.0.0/8", "192.0.2.0/24")
 	media := service("media", "203.0.113.2:8000", 8099, "10.0.0.1:0")
 	state := &model.State{Services: []model.Service{web, media}}
-	want := loader.Sizes{Services: 2, Backends: 3, Listeners: 101, VIPs: 2, Slots: 12, Clients: 3, Flows: model.DefaultFlowTable}
+	want := loader.Sizes{Services: 2, Backends: 3, Listeners: 101, VIPs: 4, Slots: 12, Clients: 3, Flows: model.DefaultFlowTable}
 	if diff := cmp.Diff(want, Needs(nil, state)); diff != "" {
 		t.Errorf("nothing there: -want +got\n%s", diff)
 	}
@@ -31,7 +31,7 @@ func TestWhatIsThereAndWantedCountsOnce(t *testing.T) {
 	six.Clients.Deny = networks("2001:db8:5::/48")
 	both := want
 	both.Services, both.Backends, both.Slots, both.Flows6 = 3, 4, 16, want.Flows
-	both.Listeners6, both.VIPs6, both.Clients6 = 2, 1, 2
+	both.Listeners6, both.VIPs6, both.Clients6 = 2, 2, 2
 	if diff := cmp.Diff(both, Needs(nil, &model.State{Services: []model.Service{web, media, six}})); diff != "" {
 		t.Errorf("with IPv6: -want +got\n%s", diff)
 	}
@@ -50,7 +50,7 @@ func TestWhatIsThereAndWantedCountsOnce(t *testing.T) {
 	other.Clients.Allow = networks("10.0.0.0/8", "10.1.0.0/16")
 	dns := service("dns", "203.0.113.3:53", 53, "10.0.0.1:53")
 	state = &model.State{Services: []model.Service{other, dns}}
-	want = loader.Sizes{Services: 3, Backends: 5, Listeners: 102, VIPs: 3, Slots: 12, Clients: 4, Flows: model.DefaultFlowTable}
+	want = loader.Sizes{Services: 3, Backends: 5, Listeners: 102, VIPs: 6, Slots: 12, Clients: 4, Flows: model.DefaultFlowTable}
 	if diff := cmp.Diff(want, Needs(&Writer{rows: r}, state)); diff != "" {
 		t.Errorf("some there: -want +got\n%s", diff)
 	}

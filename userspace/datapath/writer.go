@@ -186,13 +186,14 @@ func (w *Writer) apply(p *plan) error {
 		func() error { return w.putSlots(p.slots) },
 		func() error { return w.putNames(p.names) },
 		func() error { return w.putClients(p) },
+		func() error { return putKeys(vipsOf(m), r.vips, slices.Collect(maps.Keys(p.vips.put)), p.vips.put) },
 		func() error { return putRows(m.Services, r.services, p.services) },
 		func() error { return putRows(m.Backends, r.backends, p.late) },
 		func() error { return apply(devicesOf(m), r.devices, p.devices) },
-		func() error { return apply(vipsOf(m), r.vips, p.vips) },
 		func() error { return apply(listenersOf(m), r.listeners, p.listeners) },
 		func() error { return putRows(m.Services, r.services, p.endServices) },
 		func() error { return putRows(m.Backends, r.backends, p.endBackends) },
+		func() error { return deleteKeys(vipsOf(m), r.vips, p.vips.del) },
 		func() error { return w.deleteClients(p) },
 	} {
 		if err := step(); err != nil {

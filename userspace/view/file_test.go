@@ -39,6 +39,7 @@ func sample() View {
 
 			RangeSockets: 9, MaxRangeSockets: 10,
 		},
+		Fragments: Fragments{1, 2, 3, 4, 5, 6, 7},
 	}
 }
 

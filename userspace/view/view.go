@@ -31,6 +31,8 @@ type View struct {
 	XDP      XDP       `json:"xdp"`
 	Services []Service `json:"services"`
 	Proxy    Proxy     `json:"proxy"`
+	// Fragments count what the agent holds for the kernel.
+	Fragments Fragments `json:"fragments"`
 }
 
 // XDP says how the agent uses XDP.
@@ -132,4 +134,18 @@ type UDP struct {
 	Denied      uint64 `json:"denied"`
 	SourceLimit uint64 `json:"source_limit"`
 	Dropped     uint64 `json:"dropped"`
+}
+
+// Fragments count those that came before the first one of their datagram, since
+// the agent started.
+type Fragments struct {
+	Held      int64  `json:"held"`       // now
+	Bytes     int64  `json:"held_bytes"` // now, with their overhead
+	Taken     uint64 `json:"taken"`
+	GivenBack uint64 `json:"given_back"` // to the kernel, which counts them again
+	// TimedOut, NoRoom and Failed were dropped: the first has not come in time,
+	// others took more memory than there is, or the kernel did not take them.
+	TimedOut uint64 `json:"timed_out"`
+	NoRoom   uint64 `json:"no_room"`
+	Failed   uint64 `json:"failed"`
 }

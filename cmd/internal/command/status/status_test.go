@@ -57,6 +57,7 @@ func agentView() view.View {
 	return view.View{
 		Started: now.Add(-time.Hour), Written: now.Add(-400 * time.Millisecond),
 		Config: "/etc/fairlead.yaml", ConfigError: "line 3\nline 4", PinDir: "/sys/fs/bpf/fairlead",
+		Fragments: view.Fragments{Taken: 10, GivenBack: 4, TimedOut: 3, NoRoom: 2, Failed: 1},
 		XDP: view.XDP{Mode: "auto", Interfaces: []view.Interface{
 			{Name: "eth0", Mode: "native"}, {Name: "eth2", Reason: "no such interface"},
 		}},

@@ -65,6 +65,9 @@ func (s *Status) writeHead(w io.Writer) error {
 	case s.Kernel != nil && s.Kernel.Config != "":
 		fmt.Fprintf(&b, "config    %s\n", s.Kernel.Config)
 	}
+	if s.Agent != nil {
+		writeFragments(&b, &s.Agent.Fragments)
+	}
 	if s.Kernel != nil {
 		fmt.Fprintf(&b, "memory    %s\n", command.Bytes(s.Kernel.Memory))
 	}
@@ -72,6 +75,14 @@ func (s *Status) writeHead(w io.Writer) error {
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
+}
+
+// writeFragments prints what the agent gave up, if it did.
+func writeFragments(w io.Writer, f *view.Fragments) {
+	if lost := f.TimedOut + f.NoRoom + f.Failed; lost > 0 {
+		fmt.Fprintf(w, "fragments %d of %d given up: %d without a first one, %d without room, %d not taken back\n",
+			lost, f.Taken, f.TimedOut, f.NoRoom, f.Failed)
+	}
 }
 
 func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
