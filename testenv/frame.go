@@ -30,17 +30,18 @@ const (
 )
 
 // A FrameSpec says what [TCPFrame] and [UDPFrame] build: an untagged Ethernet
-// frame with an IPv4 packet without options. Zero values are fine but for the
-// addresses.
+// frame with an IPv4 packet without options, or an IPv6 packet without extension
+// headers. Zero values are fine but for the addresses.
 type FrameSpec struct {
-	// SrcMAC and DstMAC default to [MAC] of the addresses. A frame for a
-	// service address needs the balancer's: MAC of its address on the cable.
+	// SrcMAC and DstMAC default to [MAC] of the addresses; of IPv6 there are no
+	// defaults. A frame for a service address needs the balancer's: MAC of its
+	// address on the cable.
 	SrcMAC, DstMAC net.HardwareAddr
 	Src, Dst       netip.AddrPort
 	TTL            uint8 // 0 means 64
 	TOS            uint8
-	ID             uint16
-	// Fragment is the fragment field: flags and offset.
+	// ID and Fragment, flags and offset, are IPv4's.
+	ID       uint16
 	Fragment uint16
 	Payload  []byte
 
@@ -58,8 +59,8 @@ type FrameSpec struct {
 // TCPFrame returns a frame with a TCP segment and right checksums.
 func TCPFrame(f FrameSpec) []byte {
 	header := tcpLen + len(f.Options)
-	b := f.ipv4(protoTCP, header+len(f.Payload))
-	l4 := b[ethLen+ipv4Len:]
+	b := f.packet(protoTCP, header+len(f.Payload))
+	l4 := b[len(b)-header-len(f.Payload):]
 	window := f.Window
 	if window == 0 {
 		window = 65535
@@ -73,14 +74,14 @@ func TCPFrame(f FrameSpec) []byte {
 	binary.BigEndian.PutUint16(l4[14:], window)
 	copy(l4[tcpLen:], f.Options)
 	copy(l4[header:], f.Payload)
-	binary.BigEndian.PutUint16(l4[16:], ^checksumL4(b[ethLen:ethLen+ipv4Len], l4))
+	binary.BigEndian.PutUint16(l4[16:], ^checksumL4(b[ethLen:], l4))
 	return b
 }
 
 // UDPFrame returns a frame with a UDP datagram and right checksums.
 func UDPFrame(f FrameSpec) []byte {
-	b := f.ipv4(protoUDP, udpLen+len(f.Payload))
-	l4 := b[ethLen+ipv4Len:]
+	b := f.packet(protoUDP, udpLen+len(f.Payload))
+	l4 := b[len(b)-udpLen-len(f.Payload):]
 	binary.BigEndian.PutUint16(l4[0:], f.Src.Port())
 	binary.BigEndian.PutUint16(l4[2:], f.Dst.Port())
 	binary.BigEndian.PutUint16(l4[4:], uint16(len(l4)))
@@ -88,12 +89,20 @@ func UDPFrame(f FrameSpec) []byte {
 	if f.NoChecksum {
 		return b
 	}
-	sum := ^checksumL4(b[ethLen:ethLen+ipv4Len], l4)
+	sum := ^checksumL4(b[ethLen:], l4)
 	if sum == 0 {
 		sum = 0xffff // 0 would say that there is none
 	}
 	binary.BigEndian.PutUint16(l4[6:], sum)
 	return b
+}
+
+// packet returns a frame with Ethernet and IP headers and room for n bytes.
+func (f FrameSpec) packet(proto uint8, n int) []byte {
+	if f.Src.Addr().Is4() {
+		return f.ipv4(proto, n)
+	}
+	return f.ipv6(proto, n)
 }
 
 // ipv4 returns a frame with Ethernet and IPv4 headers and room for n bytes.
@@ -141,23 +150,51 @@ func Sum(b []byte, start uint16) uint16 {
 	return uint16(sum)
 }
 
+// covered returns what a pseudo header has of ip.
+func covered(ip []byte) (proto uint8, addrs []byte) {
+	if ip[0]>>4 == 6 {
+		return ip[6], ip[8:40]
+	}
+	return ip[9], ip[12:20]
+}
+
 // checksumL4 sums l4 with the pseudo header of ip.
 func checksumL4(ip, l4 []byte) uint16 {
-	pseudo := binary.BigEndian.AppendUint16([]byte{0, ip[9]}, uint16(len(l4)))
-	return Sum(l4, Sum(pseudo, Sum(ip[12:20], 0)))
+	proto, addrs := covered(ip)
+	pseudo := binary.BigEndian.AppendUint16([]byte{0, proto}, uint16(len(l4)))
+	return Sum(l4, Sum(pseudo, Sum(addrs, 0)))
 }
 
 var errTruncated = errors.New("truncated")
 
 // VerifyFrame checks lengths and checksums of a frame: up to two VLAN tags,
-// IPv4, then TCP, UDP or ICMP. Lengths are those of the IP header, a padded
-// frame is fine. Of a fragment only the IP header is checked. What it cannot
-// check is an error.
+// IPv4 or IPv6 without extension headers, then TCP, UDP or ICMP (not
+// ICMPv6). Lengths are those of the IP header, a padded frame is fine. Of a
+// fragment only the IP header is checked. What it cannot check is an error.
 func VerifyFrame(frame []byte) error {
-	ip, err := ipv4Of(frame)
+	kind, ip, err := untagged(frame)
 	if err != nil {
 		return err
 	}
+	switch kind {
+	case 0x0800:
+		return verifyIPv4(ip)
+	case 0x86dd:
+		return verifyIPv6(ip)
+	}
+	return fmt.Errorf("verify Ethernet: type %#04x is neither IPv4 nor IPv6", kind)
+}
+
+// verifyIPv4 is VerifyFrame for what follows the Ethernet header.
+func verifyIPv4(ip []byte) error {
+	if len(ip) < ipv4Len || ip[0]>>4 != 4 {
+		return fmt.Errorf("verify IPv4: %w", errTruncated)
+	}
+	total := int(binary.BigEndian.Uint16(ip[2:]))
+	if total < ipv4Len || total > len(ip) {
+		return fmt.Errorf("verify IPv4: total length %d of %d: %w", total, len(ip), errTruncated)
+	}
+	ip = ip[:total]
 	header := int(ip[0]&0xf) * 4
 	if header < ipv4Len || header > len(ip) {
 		return fmt.Errorf("verify IPv4: header length %d of %d: %w", header, len(ip), errTruncated)
@@ -171,34 +208,25 @@ func VerifyFrame(frame []byte) error {
 	return verifyL4(ip[:ipv4Len], ip[header:])
 }
 
-// ipv4Of returns the IPv4 packet of a frame, without padding.
-func ipv4Of(frame []byte) ([]byte, error) {
+// untagged returns the type of a frame, and what follows that.
+func untagged(frame []byte) (kind uint16, rest []byte, err error) {
 	at := 12
-	for range 2 {
+	for range 3 {
 		if len(frame) < at+2 {
-			return nil, fmt.Errorf("verify Ethernet: %w", errTruncated)
+			return 0, nil, fmt.Errorf("verify Ethernet: %w", errTruncated)
 		}
-		if t := binary.BigEndian.Uint16(frame[at:]); t != 0x8100 && t != 0x88a8 {
+		kind, rest = binary.BigEndian.Uint16(frame[at:]), frame[at+2:]
+		if kind != 0x8100 && kind != 0x88a8 {
 			break
 		}
 		at += 4
 	}
-	if len(frame) < at+2+ipv4Len {
-		return nil, fmt.Errorf("verify Ethernet: %w", errTruncated)
-	}
-	ip := frame[at+2:]
-	if t := binary.BigEndian.Uint16(frame[at:]); t != 0x0800 || ip[0]>>4 != 4 {
-		return nil, fmt.Errorf("verify Ethernet: type %#04x, IP version %d: not IPv4", t, ip[0]>>4)
-	}
-	total := int(binary.BigEndian.Uint16(ip[2:]))
-	if total < ipv4Len || total > len(ip) {
-		return nil, fmt.Errorf("verify IPv4: total length %d of %d: %w", total, len(ip), errTruncated)
-	}
-	return ip[:total], nil
+	return kind, rest, nil
 }
 
 func verifyL4(ip, l4 []byte) error {
-	switch ip[9] {
+	proto, _ := covered(ip)
+	switch proto {
 	case protoTCP:
 		if len(l4) < tcpLen || int(l4[12]>>4)*4 < tcpLen || int(l4[12]>>4)*4 > len(l4) {
 			return fmt.Errorf("verify TCP: %w", errTruncated)
@@ -222,7 +250,7 @@ func verifyL4(ip, l4 []byte) error {
 			return errors.New("verify ICMP: bad checksum")
 		}
 	default:
-		return fmt.Errorf("verify IPv4: protocol %d is not known", ip[9])
+		return fmt.Errorf("verify IP: protocol %d is not known", proto)
 	}
 	return nil
 }

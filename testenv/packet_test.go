@@ -17,6 +17,14 @@ var spec = FrameSpec{
 	Payload: []byte("odd"), Flags: ACK | PSH, Options: []byte{1, 1, 1, 0},
 }
 
+// spec6 is spec between addresses of IPv6.
+func spec6() FrameSpec {
+	f := spec
+	f.SrcMAC, f.DstMAC = MAC(f.Src.Addr()), MAC(f.Dst.Addr())
+	f.Src, f.Dst = netip.MustParseAddrPort("[2001:db8::1]:1234"), netip.MustParseAddrPort("[2001:db8::2]:80")
+	return f
+}
+
 func TestInjectedFramesAreCountedAndSniffed(t *testing.T) {
 	const n = 2000 // more than a veth's ring holds
 	client, server := NewHost(t, "client"), NewHost(t, "server")
@@ -123,6 +131,8 @@ func TestBuiltFramesVerify(t *testing.T) {
 		"TCP":                  TCPFrame(spec),
 		"UDP":                  UDPFrame(spec),
 		"UDP without checksum": UDPFrame(FrameSpec{Src: spec.Src, Dst: spec.Dst, NoChecksum: true}),
+		"TCP over IPv6":        TCPFrame(spec6()),
+		"UDP over IPv6":        UDPFrame(spec6()),
 	} {
 		if err := VerifyFrame(append(frame, 0, 0, 7)); err != nil {
 			t.Errorf("padded %s: %v", name, err)
@@ -146,6 +156,17 @@ func TestVerifyFrameFindsEveryFlippedBit(t *testing.T) {
 			bad[bit/8] ^= 1 << (bit % 8)
 			if VerifyFrame(bad) == nil {
 				t.Errorf("%s with byte %d, bit %d flipped verifies", name, bit/8, bit%8)
+			}
+		}
+	}
+	// No checksum covers traffic class, flow label and hop limit.
+	for name, good := range map[string][]byte{"TCP": TCPFrame(spec6()), "UDP": UDPFrame(spec6())} {
+		for at := 12; at < len(good); at++ {
+			bad := bytes.Clone(good)
+			bad[at] ^= 0x80
+			free := at > ethLen && at < ethLen+4 || at == ethLen+7
+			if VerifyFrame(bad) == nil && !free {
+				t.Errorf("%s over IPv6 with byte %d changed verifies", name, at)
 			}
 		}
 	}

@@ -4,13 +4,17 @@ import (
 	"context"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"fairlead/testenv"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
 
-var vip = netip.MustParseAddr("203.0.113.10")
+var (
+	vip  = netip.MustParseAddr("203.0.113.10")
+	vip6 = netip.MustParseAddr("2001:db8:ff::10")
+)
 
 // oneService returns the state with one service over all backends of a rig.
 func oneService(r *testenv.Rig, p model.Protocol, port, backendPort uint16) *model.State {
@@ -27,6 +31,18 @@ func oneService(r *testenv.Rig, p model.Protocol, port, backendPort uint16) *mod
 		XDP:        model.XDPNative, Addresses: model.AddressesLeave, OnAgentLoss: model.LossKeep,
 		Services: []model.Service{s},
 	}
+}
+
+// bothFamilies adds the same service of IPv6 to a state of oneService's.
+func bothFamilies(state *model.State) *model.State {
+	s := state.Services[0]
+	s.Name, s.Listen = "bench6", netip.AddrPortFrom(vip6, s.Listen.Port())
+	s.Backends = slices.Clone(s.Backends)
+	for i, b := range s.Backends {
+		s.Backends[i].Address = netip.AddrPortFrom(testenv.Six(b.Address.Addr()), b.Address.Port())
+	}
+	state.Services = append(state.Services, s)
+	return state
 }
 
 // attach brings a state into the kernel of a rig's balancer, and out again when

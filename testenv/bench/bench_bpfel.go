@@ -48,9 +48,12 @@ const (
 	benchProgRunEmpty       = "run_empty"
 	benchProgRunForward     = "run_forward"
 	benchProgRunHit         = "run_hit"
+	benchProgRunHit6        = "run_hit6"
+	benchProgRunHitBoth     = "run_hit_both"
 	benchProgRunLookup      = "run_lookup"
 	benchProgRunNew         = "run_new"
 	benchProgRunRestore     = "run_restore"
+	benchProgRunRestore6    = "run_restore6"
 	benchProgRunSwap        = "run_swap"
 	benchProgSink           = "sink"
 	benchVarFlowShift       = "flow_shift"
@@ -108,9 +111,12 @@ type benchProgramSpecs struct {
 	RunEmpty       *ebpf.ProgramSpec `ebpf:"run_empty"`
 	RunForward     *ebpf.ProgramSpec `ebpf:"run_forward"`
 	RunHit         *ebpf.ProgramSpec `ebpf:"run_hit"`
+	RunHit6        *ebpf.ProgramSpec `ebpf:"run_hit6"`
+	RunHitBoth     *ebpf.ProgramSpec `ebpf:"run_hit_both"`
 	RunLookup      *ebpf.ProgramSpec `ebpf:"run_lookup"`
 	RunNew         *ebpf.ProgramSpec `ebpf:"run_new"`
 	RunRestore     *ebpf.ProgramSpec `ebpf:"run_restore"`
+	RunRestore6    *ebpf.ProgramSpec `ebpf:"run_restore6"`
 	RunSwap        *ebpf.ProgramSpec `ebpf:"run_swap"`
 	Sink           *ebpf.ProgramSpec `ebpf:"sink"`
 }
@@ -254,9 +260,12 @@ type benchPrograms struct {
 	RunEmpty       *ebpf.Program `ebpf:"run_empty"`
 	RunForward     *ebpf.Program `ebpf:"run_forward"`
 	RunHit         *ebpf.Program `ebpf:"run_hit"`
+	RunHit6        *ebpf.Program `ebpf:"run_hit6"`
+	RunHitBoth     *ebpf.Program `ebpf:"run_hit_both"`
 	RunLookup      *ebpf.Program `ebpf:"run_lookup"`
 	RunNew         *ebpf.Program `ebpf:"run_new"`
 	RunRestore     *ebpf.Program `ebpf:"run_restore"`
+	RunRestore6    *ebpf.Program `ebpf:"run_restore6"`
 	RunSwap        *ebpf.Program `ebpf:"run_swap"`
 	Sink           *ebpf.Program `ebpf:"sink"`
 }
@@ -270,9 +279,12 @@ func (p *benchPrograms) Close() error {
 		p.RunEmpty,
 		p.RunForward,
 		p.RunHit,
+		p.RunHit6,
+		p.RunHitBoth,
 		p.RunLookup,
 		p.RunNew,
 		p.RunRestore,
+		p.RunRestore6,
 		p.RunSwap,
 		p.Sink,
 	)

@@ -38,15 +38,19 @@ func requirePrograms(t *testing.T, names ...string) {
 func TestPacketPrograms(t *testing.T) {
 	p := newPacketBench(newBench(t))
 	for _, name := range []string{"run_empty", "run_restore", "run_swap", "run_lookup"} {
-		p.repeat(name, p.ack, 10, xdpTX)
+		p.repeat(name, p.four.ack, 10, xdpTX)
 	}
-	p.repeat("run_lookup", p.syn, 10, xdpTX) // the same tuple
-	p.repeat("run_lookup", p.synAck, 10, 0)  // one that is not in the table
-	p.repeat("run_forward", p.ack, 10, xdpRedirect)
-	p.repeat("run_forward", p.synAck, 10, 0)
-	p.hit(1000)
+	p.repeat("run_lookup", p.four.syn, 10, xdpTX) // the same tuple
+	p.repeat("run_lookup", p.four.synAck, 10, 0)  // one that is not in the table
+	p.repeat("run_forward", p.four.ack, 10, xdpRedirect)
+	p.repeat("run_forward", p.four.synAck, 10, 0)
+	p.hit("run_hit", p.four, 1000)
+	p.hit("run_hit_both", p.four, 1000)
 	p.make(1000)
-	p.hit(10) // new flows have not become part of it
+	p.hit("run_hit", p.four, 10) // new flows have not become part of it
+	p.repeat("run_restore6", p.six.ack, 10, xdpTX)
+	p.repeat("run_restore6", p.four.ack, 10, 0) // too short
+	p.hit("run_hit6", p.six, 1000)
 }
 
 // once runs a program and returns the packet that it leaves.
@@ -62,21 +66,35 @@ func (p *packetBench) once(prog *ebpf.Program, frame []byte, repeat uint32) []by
 
 func TestEachRunSeesThePacketAnew(t *testing.T) {
 	p := newPacketBench(newBench(t))
-	p.open()
-	set(t, p.coll, "template", p.ack)
-	if diff := cmp.Diff(p.ack, p.once(p.programs["run_restore"], p.synAck, 1)); diff != "" {
+	p.open(p.four)
+	p.open(p.six)
+	p.setTemplate(p.four.ack)
+	if diff := cmp.Diff(p.four.ack, p.once(p.programs["run_restore"], p.four.synAck, 1)); diff != "" {
 		t.Errorf("restored packet (-want +got):\n%s", diff)
 	}
-	want := p.once(p.live, p.ack, 1)
-	if err := testenv.VerifyFrame(want); err != nil || bytes.Equal(want, p.ack) {
+	want := p.once(p.live, p.four.ack, 1)
+	if err := testenv.VerifyFrame(want); err != nil || bytes.Equal(want, p.four.ack) {
 		t.Fatalf("translated packet is % x: %v", want, err)
 	}
-	if diff := cmp.Diff(want, p.once(p.programs["run_hit"], p.ack, 5)); diff != "" {
-		t.Errorf("packet after five runs (-want +got):\n%s", diff)
+	for _, name := range []string{"run_hit", "run_hit_both"} {
+		if diff := cmp.Diff(want, p.once(p.programs[name], p.four.ack, 5)); diff != "" {
+			t.Errorf("packet after five runs of %s (-want +got):\n%s", name, diff)
+		}
 	}
-	swapped := append(append(append([]byte{}, p.ack[6:12]...), p.ack[0:6]...), p.ack[12:]...)
-	if diff := cmp.Diff(swapped, p.once(p.programs["run_swap"], p.ack, 2)); diff != "" {
+	swapped := append(append(append([]byte{}, p.four.ack[6:12]...), p.four.ack[0:6]...), p.four.ack[12:]...)
+	if diff := cmp.Diff(swapped, p.once(p.programs["run_swap"], p.four.ack, 2)); diff != "" {
 		t.Errorf("packet with MAC addresses swapped (-want +got):\n%s", diff)
+	}
+	p.setTemplate(p.six.ack)
+	if diff := cmp.Diff(p.six.ack, p.once(p.programs["run_restore6"], p.six.synAck, 1)); diff != "" {
+		t.Errorf("restored packet of IPv6 (-want +got):\n%s", diff)
+	}
+	want = p.once(p.live, p.six.ack, 1)
+	if err := testenv.VerifyFrame(want); err != nil || bytes.Equal(want, p.six.ack) {
+		t.Fatalf("translated packet of IPv6 is % x: %v", want, err)
+	}
+	if diff := cmp.Diff(want, p.once(p.programs["run_hit6"], p.six.ack, 5)); diff != "" {
+		t.Errorf("packet of IPv6 after five runs (-want +got):\n%s", diff)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"fairlead/testenv"
 	"fairlead/testenv/stage"
 )
@@ -66,6 +68,14 @@ services:
   - {name: web, listen: '%s', backends: %s, health: {type: none}%s}
   - {name: echo, listen: '%s', protocol: udp, backends: %s%s}
 %s`, s.Links(), f.at(80), f.backends(s, 8080), keys, f.at(7), f.backends(s, 8080), keys, more)
+}
+
+// number is the kernel's name of the family.
+func (f family) number() int {
+	if f.suffix == "6" {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
 }
 
 // web is the URL of service web.

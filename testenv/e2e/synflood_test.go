@@ -23,6 +23,7 @@ import (
 // A siege is a flood of SYNs with random sources, and the connections that must
 // live through it.
 type siege struct {
+	family
 	table     int  // flows; 0 is the default
 	answered  bool // by the backends; else they throw away what forged sources send
 	live      int  // connections that are open before, and silent meanwhile
@@ -31,11 +32,17 @@ type siege struct {
 }
 
 var (
-	// forged are the addresses that a flood seems to come from.
-	forged = netip.MustParsePrefix("198.18.0.0/15")
 	// soon is how long a new connection may take to get an answer.
 	soon = time.Duration(slow(60, 3)) * time.Second
 )
+
+// forged are the addresses that a flood seems to come from.
+func (f family) forged() netip.Prefix {
+	if f.suffix == "6" {
+		return netip.MustParsePrefix("2001:db8:f::/111")
+	}
+	return netip.MustParsePrefix("198.18.0.0/15")
+}
 
 // What limits an answered flood are the backends' stacks, which make a cookie
 // and a packet of each SYN: the thorough variant also has backends that do not.
@@ -44,10 +51,13 @@ func TestSYNFlood(t *testing.T) {
 		for _, table := range []int{0, 4096} {
 			t.Run(fmt.Sprintf("table of %d, answered %t", table, answered), func(t *testing.T) {
 				lasts := time.Duration(slow(2, 10)) * time.Second
-				siege{table, answered, slow(50, 1000), slow(20, 100), lasts}.run(t)
+				siege{families[0], table, answered, slow(50, 1000), slow(20, 100), lasts}.run(t)
 			})
 		}
 	}
+	t.Run("IPv6", func(t *testing.T) {
+		siege{families[1], 4096, true, slow(50, 1000), slow(20, 100), time.Duration(slow(2, 10)) * time.Second}.run(t)
+	})
 }
 
 func (f siege) run(t *testing.T) {
@@ -55,7 +65,7 @@ func (f siege) run(t *testing.T) {
 	account := s.Account()
 	talks := f.openLive(t, s)
 	before := tallyOf(t, s)
-	stops := []func() livegen.Result{floodSYNs(t, s, 0, 80), floodSYNs(t, s, 1, 80)}
+	stops := []func() livegen.Result{f.floodSYNs(t, s, 0, 80), f.floodSYNs(t, s, 1, 80)}
 	made, fails := f.connect(t, s)
 	var rate, taken float64
 	for _, stop := range stops {
@@ -93,23 +103,24 @@ func (f siege) run(t *testing.T) {
 func besieged(t *testing.T, f siege) *stage.Stage {
 	t.Helper()
 	// CPUs that share a queue of a veth lose count of what it refuses.
-	s := newStage(t, testenv.RigOptions{Clients: 3, Cable: []testenv.CableOption{testenv.Queues(runtime.NumCPU())}})
-	s.Balancer.Route(t, s.ClientLinks[0], forged, s.ClientAddrs[0])
+	s := f.stage(t, testenv.RigOptions{Clients: 3, Cable: []testenv.CableOption{testenv.Queues(runtime.NumCPU())}})
+	s.Balancer.Route(t, s.ClientLinks[0], f.forged(), f.addr(s.ClientAddrs[0]))
 	for i, h := range s.Backends {
 		rule := netlink.NewRule()
-		rule.Type, rule.IifName = unix.RTN_BLACKHOLE, s.BackendLinks[i]
+		rule.Family, rule.Type, rule.IifName = f.number(), unix.RTN_BLACKHOLE, s.BackendLinks[i]
 		s.Balancer.Do(t, func() error { return netlink.RuleAdd(rule) })
 		h.Sysctl(t, "net.ipv4.tcp_syncookies", "1")
 		h.Sysctl(t, "net.ipv4.tcp_synack_retries", "1")
 		if !f.answered {
-			h.Discard(forged)
+			h.Discard(f.forged())
 		}
 	}
 	more := ""
 	if f.table != 0 {
 		more = fmt.Sprintf("flow-table: %d\n", f.table)
 	}
-	configure(s, more)
+	s.Configure("interfaces: %s\nservices: [{name: web, listen: '%s', backends: %s, health: {type: none}}]\n%s",
+		s.Links(), f.at(80), f.backends(s, 8080), more)
 	s.Loader("attach").OK(t)
 	return s
 }
@@ -118,7 +129,7 @@ func (f siege) openLive(t *testing.T, s *stage.Stage) []*stage.Talk {
 	t.Helper()
 	var talks []*stage.Talk
 	for range f.live {
-		talk, err := s.Dial(2, vip+":80")
+		talk, err := s.Dial(2, f.at(80))
 		if err == nil {
 			_, err = talk.Ask()
 		}
@@ -132,16 +143,16 @@ func (f siege) openLive(t *testing.T, s *stage.Stage) []*stage.Talk {
 
 // floodSYNs lets a client send SYNs from 2^32 sources to a port as fast as it
 // can, until the function that it returns is called.
-func floodSYNs(t *testing.T, s *stage.Stage, client int, port uint16) (stop func() livegen.Result) {
+func (f family) floodSYNs(t *testing.T, s *stage.Stage, client int, port uint16) (stop func() livegen.Result) {
 	t.Helper()
-	own := s.ClientAddrs[client]
+	own, forged := s.ClientAddrs[client], f.forged()
 	g := livegen.New(t, livegen.Options{
 		Host: s.Clients[client], Iface: testenv.Uplink,
 		Frame: testenv.TCPFrame(testenv.FrameSpec{
 			SrcMAC: testenv.MAC(own), DstMAC: testenv.MAC(own.Prev()), Flags: testenv.SYN,
-			Src: netip.AddrPortFrom(forged.Addr(), 1<<15), Dst: netip.AddrPortFrom(netip.MustParseAddr(vip), port),
+			Src: netip.AddrPortFrom(forged.Addr(), 1<<15), Dst: netip.AddrPortFrom(netip.MustParseAddr(f.vip), port),
 		}),
-		Vary: livegen.Vary{Ports: 1 << 15, Addrs: 1 << (32 - forged.Bits()), Random: true},
+		Vary: livegen.Vary{Ports: 1 << 15, Addrs: 1 << (forged.Addr().BitLen() - forged.Bits()), Random: true},
 	})
 	var total livegen.Result
 	start := time.Now()
@@ -172,17 +183,17 @@ func (f siege) connect(t *testing.T, s *stage.Stage) (made int, fails []error) {
 	defer tick.Stop()
 	for i := range errs {
 		<-tick.C
-		wg.Go(func() { errs[i] = askSoon(s.Clients[2]) })
+		wg.Go(func() { errs[i] = f.askSoon(s.Clients[2]) })
 	}
 	wg.Wait()
 	return made, slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
 
 // askSoon opens a connection for one answer.
-func askSoon(h *testenv.Host) error {
+func (f family) askSoon(h *testenv.Host) error {
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	defer cancel()
-	c, err := h.DialContext(ctx, "tcp4", vip+":80")
+	c, err := h.DialContext(ctx, "tcp", f.at(80))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package fuzz
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -64,13 +65,18 @@ const faultPackets = 100_000
 
 // TestSeededFaults builds one fault after the other into the C. The fuzzer has
 // to find each and to name the first packet that shows it; without the fault
-// that packet must not differ.
+// that packet must not differ. FAIRLEAD_SLOW=1 also looks in IPv6 for those that
+// both programs have.
 func TestSeededFaults(t *testing.T) {
 	seed := fromEnv(t, "FAIRLEAD_FUZZ_SEED", defaultSeed)
+	of6 := slices.Clone(lbtest.Faults6)
+	if os.Getenv("FAIRLEAD_SLOW") == "1" {
+		of6 = append(of6, lbtest.Shared()...)
+	}
 	for _, test := range []struct {
 		family *family
 		faults []lbtest.Fault
-	}{{&ipv4, lbtest.Faults}, {&ipv6, lbtest.Faults6}} {
+	}{{&ipv4, lbtest.Faults}, {&ipv6, of6}} {
 		good := newFuzzer(newKernel(t, 0), seed, test.family)
 		for _, fault := range test.faults {
 			t.Run(test.family.name+" "+fault.Text, func(t *testing.T) {

@@ -1,5 +1,7 @@
 package lbtest
 
+import "slices"
+
 // A Fault is a mistake that the test build of the C can make: FAULT(N, …).
 type Fault struct {
 	N    uint32
@@ -139,6 +141,19 @@ var Faults = []Fault{
 	{154, "a ping from anywhere is answered"},
 	{155, "pings are answered without limit"},
 	{156, "the checksum of a ping's answer is the ping's"},
+}
+
+// onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so
+// that the program for IPv6 cannot have them, with why.
+var onlyIPv4 = map[uint32]string{
+	4: "IPv6 has a length of its own: 171", 5: "there are no IP options", 6: "a fragment has a header: 169",
+	31: "the hop limit: 172", 41: "other addresses are nobody's: 165", 42: "the same: 163",
+	70: "there is no DF", 80: "masks are longer: 162",
+}
+
+// Shared returns those of [Faults] that the program for IPv6 can have, too.
+func Shared() []Fault {
+	return slices.DeleteFunc(slices.Clone(Faults), func(f Fault) bool { return onlyIPv4[f.N] != "" })
 }
 
 // Faults6 are those that only the program for IPv6 has, besides [Faults] in the

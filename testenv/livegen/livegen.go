@@ -23,7 +23,8 @@ import (
 
 // Vary says which sources the frames have: frame n has the template's source
 // port plus n mod Ports, and the template's source address plus n/Ports mod
-// Addrs. A port that would exceed 65535 is refused by [New].
+// Addrs, which changes an address of IPv6 in its last 32 bits only. A port that
+// would exceed 65535 is refused by [New].
 type Vary struct {
 	Ports uint32 // 0 means 1: the template's port
 	Addrs uint32 // 0 means 1: the template's address
@@ -37,8 +38,9 @@ type Options struct {
 	// or an XDP program, as every [testenv.Cable] does.
 	Host  *testenv.Host
 	Iface string
-	// Frame is the template: IPv4 without options, TCP or UDP, with right
-	// checksums, as [testenv.TCPFrame] builds. The checksums are kept right.
+	// Frame is the template: IPv4 without options or IPv6 without extension
+	// headers, TCP or UDP, with right checksums, as [testenv.TCPFrame] builds.
+	// The checksums are kept right.
 	Frame []byte
 	Vary  Vary
 	// CPU pins the sender, and so whoever receives, to one CPU. Nil does not.

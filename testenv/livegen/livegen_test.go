@@ -81,10 +81,15 @@ func TestFramesVaryAndVerify(t *testing.T) {
 	tcp.Payload = make([]byte, 301) // beyond what is rewritten
 	zero := spec()
 	zero.NoChecksum = true
+	six := tcp
+	six.SrcMAC = testenv.MAC(six.Src.Addr())
+	six.Src, six.Dst = netip.MustParseAddrPort("[2001:db8:1:1::2]:1"), netip.MustParseAddrPort("[2001:db8:ff::1]:80")
 	for name, frame := range map[string][]byte{
 		"TCP":                  testenv.TCPFrame(tcp),
 		"UDP":                  testenv.UDPFrame(spec()),
 		"UDP without checksum": testenv.UDPFrame(zero),
+		"TCP over IPv6":        testenv.TCPFrame(six),
+		"UDP over IPv6":        testenv.UDPFrame(six),
 	} {
 		for _, random := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, random %t", name, random), func(t *testing.T) {
@@ -103,7 +108,7 @@ func TestFramesVaryAndVerify(t *testing.T) {
 					t.Errorf("%d sources, want %d", len(seen), want)
 				}
 				for s := range seen {
-					if !s.Addr().Less(netip.MustParseAddr("10.0.1.5")) || s.Port() < 1 || s.Port() > ports {
+					if n := s.Addr().As4()[3]; n < 2 || n > 4 || s.Port() < 1 || s.Port() > ports {
 						t.Errorf("source %s is out of range", s)
 					}
 				}
@@ -126,8 +131,12 @@ func read(t *testing.T, s *testenv.Sniffer, n int) map[netip.AddrPort]bool {
 		if err := testenv.VerifyFrame(f); err != nil {
 			t.Fatalf("frame %d: %v", i, err)
 		}
-		addr := netip.AddrFrom4([4]byte(f[offSrcAddr:]))
-		seen[netip.AddrPortFrom(addr, binary.BigEndian.Uint16(f[offL4:]))] = true
+		l, err := layoutOf(f)
+		if err != nil {
+			t.Fatalf("frame %d: %v", i, err)
+		}
+		addr := netip.AddrFrom4([4]byte(f[l.src:]))
+		seen[netip.AddrPortFrom(addr, binary.BigEndian.Uint16(f[l.l4:]))] = true
 	}
 	return seen
 }

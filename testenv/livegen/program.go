@@ -1,6 +1,7 @@
 package livegen
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,20 +30,45 @@ const (
 	stateSize = 40
 )
 
-// Offsets in an untagged IPv4 frame without options.
+// Offsets in an untagged frame, and in TCP and UDP.
 const (
-	offIP      = 14
-	offIPSum   = offIP + 10
-	offSrcAddr = offIP + 12
-	offL4      = offIP + 20
-	offTCPSum  = offL4 + 16
-	offUDPSum  = offL4 + 6
+	offIP     = 14
+	offIPSum  = offIP + 10 // of IPv4
+	offTCPSum = 16
+	offUDPSum = 6
 	// written is how much of a frame is written each time: pages come back
 	// with what others did to them, but nobody touches payload.
 	written = 128
 )
 
-var errTemplate = errors.New("template is not IPv4 without options, TCP or UDP, or is a fragment")
+var errTemplate = errors.New("template is not IP without options, TCP or UDP, or is a fragment")
+
+// A layout is where a frame has what is rewritten: the last four bytes of its
+// source address, TCP or UDP, and the checksum of that.
+type layout struct {
+	four, udp      bool
+	src, l4, l4Sum int16
+}
+
+// layoutOf looks into a frame that verifies.
+func layoutOf(frame []byte) (l layout, err error) {
+	var proto byte
+	switch kind := binary.BigEndian.Uint16(frame[12:]); {
+	case kind == unix.ETH_P_IP && frame[offIP] == 0x45 && binary.BigEndian.Uint16(frame[offIP+6:])&0x3fff == 0:
+		proto, l = frame[offIP+9], layout{four: true, src: offIP + 12, l4: offIP + 20}
+	case kind == unix.ETH_P_IPV6:
+		proto, l = frame[offIP+6], layout{src: offIP + 20, l4: offIP + 40}
+	}
+	switch proto {
+	case unix.IPPROTO_TCP:
+		l.l4Sum = l.l4 + offTCPSum
+	case unix.IPPROTO_UDP:
+		l.udp, l.l4Sum = true, l.l4+offUDPSum
+	default:
+		err = errTemplate
+	}
+	return l, err
+}
 
 // program returns the generator: registers r6 frame, r7 source port, r8
 // sequence number and then source address, r9 state.
@@ -50,13 +76,11 @@ func program(frame []byte, vary Vary, stateFD, ifindex int) (asm.Instructions, e
 	if err := testenv.VerifyFrame(frame); err != nil {
 		return nil, fmt.Errorf("check template: %w", err)
 	}
-	proto := frame[offIP+9]
-	if binary.BigEndian.Uint16(frame[12:]) != unix.ETH_P_IP || frame[offIP] != 0x45 ||
-		binary.BigEndian.Uint16(frame[offIP+6:])&0x3fff != 0 ||
-		proto != unix.IPPROTO_TCP && proto != unix.IPPROTO_UDP {
-		return nil, fmt.Errorf("check template: %w", errTemplate)
+	l, err := layoutOf(frame)
+	if err != nil {
+		return nil, fmt.Errorf("check template: %w", err)
 	}
-	port := binary.BigEndian.Uint16(frame[offL4:])
+	port := binary.BigEndian.Uint16(frame[l.l4:])
 	if last := uint64(port) + uint64(vary.Ports) - 1; last > 65535 {
 		return nil, fmt.Errorf("check template: last source port would be %d", last)
 	}
@@ -71,10 +95,10 @@ func program(frame []byte, vary Vary, stateFD, ifindex int) (asm.Instructions, e
 		asm.Add.Imm(asm.R7, int32(port)),
 		asm.Div.Imm(asm.R8, int32(vary.Ports)),
 		asm.Mod.Imm32(asm.R8, int32(vary.Addrs)),
-		asm.Add.Imm32(asm.R8, int32(binary.BigEndian.Uint32(frame[offSrcAddr:]))),
+		asm.Add.Imm32(asm.R8, int32(binary.BigEndian.Uint32(frame[l.src:]))),
 	)
 	insns = append(insns, write(frame)...)
-	insns = append(insns, source(frame)...)
+	insns = append(insns, source(frame, l)...)
 	return append(insns,
 		asm.Mov.Imm(asm.R1, int32(ifindex)),
 		asm.Mov.Imm(asm.R2, 0),
@@ -126,15 +150,15 @@ func write(frame []byte) asm.Instructions {
 	return insns
 }
 
-// source stores source address and port and the checksums over them.
-func source(frame []byte) asm.Instructions {
+// source stores the end of the source address, the source port and the checksums over them.
+func source(frame []byte, l layout) asm.Instructions {
 	insns := asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.R8),
 		asm.HostTo(asm.BE, asm.R1, asm.Word),
-		asm.StoreMem(asm.R6, offSrcAddr, asm.R1, asm.Word),
+		asm.StoreMem(asm.R6, l.src, asm.R1, asm.Word),
 		asm.Mov.Reg(asm.R1, asm.R7),
 		asm.HostTo(asm.BE, asm.R1, asm.Half),
-		asm.StoreMem(asm.R6, offL4, asm.R1, asm.Half),
+		asm.StoreMem(asm.R6, l.l4, asm.R1, asm.Half),
 		// r3: the sum of the address
 		asm.Mov.Reg(asm.R3, asm.R8),
 		asm.RSh.Imm(asm.R3, 16),
@@ -142,13 +166,13 @@ func source(frame []byte) asm.Instructions {
 		asm.And.Imm(asm.R1, 0xffff),
 		asm.Add.Reg(asm.R3, asm.R1),
 	}
-	ipSum, l4Sum := restSums(frame)
-	insns = append(insns, asm.Mov.Imm(asm.R1, int32(ipSum)), asm.Add.Reg(asm.R1, asm.R3))
-	insns = append(insns, finish()...)
-	insns = append(insns, asm.StoreMem(asm.R6, offIPSum, asm.R1, asm.Half))
-
-	udp := frame[offIP+9] == unix.IPPROTO_UDP
-	if udp && binary.BigEndian.Uint16(frame[offUDPSum:]) == 0 {
+	ipSum, l4Sum := restSums(frame, l)
+	if l.four {
+		insns = append(insns, asm.Mov.Imm(asm.R1, int32(ipSum)), asm.Add.Reg(asm.R1, asm.R3))
+		insns = append(insns, finish()...)
+		insns = append(insns, asm.StoreMem(asm.R6, offIPSum, asm.R1, asm.Half))
+	}
+	if l.udp && binary.BigEndian.Uint16(frame[l.l4Sum:]) == 0 {
 		return insns
 	}
 	insns = append(insns,
@@ -157,13 +181,13 @@ func source(frame []byte) asm.Instructions {
 		asm.Add.Reg(asm.R1, asm.R7),
 	)
 	insns = append(insns, finish()...)
-	if !udp {
-		return append(insns, asm.StoreMem(asm.R6, offTCPSum, asm.R1, asm.Half))
+	if !l.udp {
+		return append(insns, asm.StoreMem(asm.R6, l.l4Sum, asm.R1, asm.Half))
 	}
 	return append(insns,
 		asm.JNE.Imm(asm.R1, 0, "has sum"),
 		asm.Mov.Imm(asm.R1, 0xffff),
-		asm.StoreMem(asm.R6, offUDPSum, asm.R1, asm.Half).WithSymbol("has sum"),
+		asm.StoreMem(asm.R6, l.l4Sum, asm.R1, asm.Half).WithSymbol("has sum"),
 	)
 }
 
@@ -182,18 +206,19 @@ func finish() asm.Instructions {
 }
 
 // restSums returns the sums that the checksums of IP and TCP or UDP are over,
-// without source address and port.
-func restSums(frame []byte) (ip, l4 uint16) {
-	total := int(binary.BigEndian.Uint16(frame[offIP+2:]))
-	b := append([]byte(nil), frame[offIP:offIP+total]...)
-	clear(b[10:16]) // checksum, source address
-	segment := b[20:]
-	clear(segment[0:2])
-	if b[9] == unix.IPPROTO_TCP {
-		clear(segment[16:18])
-	} else {
-		clear(segment[6:8])
+// without the end of the source address and the source port.
+func restSums(frame []byte, l layout) (ip, l4 uint16) {
+	b := bytes.Clone(frame)
+	clear(b[l.src : l.src+4])
+	clear(b[l.l4 : l.l4+2])
+	clear(b[l.l4Sum : l.l4Sum+2])
+	header := b[offIP:l.l4]
+	proto, addrs, end := header[6], header[8:], len(header)+int(binary.BigEndian.Uint16(header[4:]))
+	if l.four {
+		clear(b[offIPSum : offIPSum+2])
+		proto, addrs, end = header[9], header[12:], int(binary.BigEndian.Uint16(header[2:]))
 	}
-	pseudo := binary.BigEndian.AppendUint16([]byte{0, b[9]}, uint16(len(segment)))
-	return testenv.Sum(b[:20], 0), testenv.Sum(segment, testenv.Sum(pseudo, testenv.Sum(b[12:20], 0)))
+	segment := b[l.l4 : offIP+end]
+	pseudo := binary.BigEndian.AppendUint16([]byte{0, proto}, uint16(len(segment)))
+	return testenv.Sum(header, 0), testenv.Sum(segment, testenv.Sum(pseudo, testenv.Sum(addrs, 0)))
 }

@@ -120,8 +120,8 @@ func TestTheSampleParses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Services) != 3 {
-		t.Errorf("%d services, want 3", len(s.Services))
+	if len(s.Services) != 4 {
+		t.Errorf("%d services, want 4", len(s.Services))
 	}
 }
 

@@ -10,6 +10,7 @@
 struct xdp_md;
 /* A call would be measured with it. */
 __attribute__((always_inline)) int fairlead(struct xdp_md *ctx);
+__attribute__((always_inline)) int fairlead_both(struct xdp_md *ctx);
 
 #include "../../../bpf/lb.c"
 
@@ -24,9 +25,12 @@ enum {
 	IP = ETH_HLEN, /* offsets in the packet */
 	L4 = IP + sizeof(struct iphdr),
 	HEADERS = L4 + sizeof(struct tcphdr),
+	ADDRS6 = IP + 8,
+	L4_6 = ADDRS6 + 32,
+	HEADERS6 = L4_6 + sizeof(struct tcphdr),
 };
 
-__u8 template[HEADERS]; /* what each run begins with */
+__u8 template[HEADERS6]; /* what each run begins with: a packet of either family */
 __u64 made; /* new flows so far */
 __u32 out; /* interface to redirect to */
 
@@ -46,12 +50,12 @@ struct {
 	__uint(max_entries, 1);
 } arrived SEC(".maps");
 
-/* headers_of returns the packet's headers, or NULL if it is too short. */
-static __always_inline void *headers_of(struct xdp_md *ctx)
+/* headers_of returns the packet's headers of so many bytes, or NULL if it is too short. */
+static __always_inline void *headers_of(struct xdp_md *ctx, const __u32 len)
 {
 	void *data = (void *)(long)ctx->data;
 
-	return data + HEADERS > (void *)(long)ctx->data_end ? NULL : data;
+	return data + len > (void *)(long)ctx->data_end ? NULL : data;
 }
 
 /* copy_words copies n bytes, a constant, four by four. */
@@ -67,7 +71,7 @@ static __always_inline void copy_words(void *to, const void *from, const __u32 n
  */
 static __always_inline void *restore(struct xdp_md *ctx)
 {
-	void *data = headers_of(ctx);
+	void *data = headers_of(ctx, HEADERS);
 
 	if (!data)
 		return NULL;
@@ -75,6 +79,23 @@ static __always_inline void *restore(struct xdp_md *ctx)
 	((struct ethhdr *)data)->h_proto = bpf_htons(ETH_P_IP);
 	copy_words(data + IP, template + IP, HEADERS - IP);
 	barrier(); /* what comes next reads the packet */
+	return data;
+}
+
+/* restore6 is restore for IPv6, whose addresses are read by halves. */
+static __always_inline void *restore6(struct xdp_md *ctx)
+{
+	void *data = headers_of(ctx, HEADERS6);
+
+	if (!data)
+		return NULL;
+	copy_words(data, template, 12);
+	((struct ethhdr *)data)->h_proto = bpf_htons(ETH_P_IPV6);
+	copy_words(data + IP, template + IP, ADDRS6 - IP);
+	__builtin_memcpy(__builtin_assume_aligned(data + ADDRS6, 8),
+			 __builtin_assume_aligned(template + ADDRS6, 8), L4_6 - ADDRS6);
+	copy_words(data + L4_6, template + L4_6, HEADERS6 - L4_6);
+	barrier();
 	return data;
 }
 
@@ -159,6 +180,25 @@ int run_hit(struct xdp_md *ctx)
 }
 
 SEC("xdp.frags")
+int run_hit_both(struct xdp_md *ctx)
+{
+	return restore(ctx) ? fairlead_both(ctx) : XDP_ABORTED;
+}
+
+SEC("xdp.frags")
+int run_restore6(struct xdp_md *ctx)
+{
+	return restore6(ctx) ? XDP_TX : XDP_ABORTED;
+}
+
+/* run_hit6 goes on in the instance's own program for IPv6. */
+SEC("xdp.frags")
+int run_hit6(struct xdp_md *ctx)
+{
+	return restore6(ctx) ? fairlead_both(ctx) : XDP_ABORTED;
+}
+
+SEC("xdp.frags")
 int run_new(struct xdp_md *ctx)
 {
 	void *data = restore(ctx);
@@ -181,7 +221,7 @@ int redirect(struct xdp_md *ctx)
 SEC("xdp.frags")
 int lookup_redirect(struct xdp_md *ctx)
 {
-	void *data = headers_of(ctx);
+	void *data = headers_of(ctx, HEADERS);
 	__u32 *to;
 
 	if (!data)
