@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -250,6 +251,44 @@ func (f family) hearSoon(h *testenv.Host, port int) error {
 		err = fmt.Errorf("heard %q", heard)
 	}
 	return err
+}
+
+// The stack throws such SYNs away, and makes no cookie of the one a second that it
+// gets. It must take those of XDP nevertheless.
+func TestSYNCookiesInAFloodOfWrongChecksums(t *testing.T) {
+	s := shielded{}.raise(t)
+	own := s.ClientAddrs[0]
+	frames := make([][]byte, 1<<12)
+	for i := range frames {
+		frames[i] = testenv.TCPFrame(testenv.FrameSpec{
+			SrcMAC: testenv.MAC(own), DstMAC: testenv.MAC(own.Prev()), Flags: testenv.SYN,
+			Src: netip.AddrPortFrom(forged.Addr(), uint16(i+1)), Dst: netip.MustParseAddrPort(vip + ":80"),
+		})
+		frames[i][51] ^= 1
+	}
+	end := overAndOver(func() error {
+		s.Clients[0].Inject(t, testenv.Uplink, frames...)
+		return nil
+	})
+	awaitCookies(t, s, 1)
+	errs := make([]error, 50)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { errs[i] = askSoon(s.Clients[2]) })
+	}
+	wg.Wait()
+	if _, err := end(); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+	stage.Await(t, "the proxy to have accepted most", func() error {
+		if n := proxied(t, s); n < uint64(len(errs)/2) {
+			return fmt.Errorf("it has %d of %d", n, len(errs))
+		}
+		return nil
+	})
 }
 
 // TestSYNCookiesThatCannotWork changes nothing.

@@ -37,7 +37,7 @@ type Sums struct {
 	XDP      uint64 // verdicts that send: redirect, transmit, answers
 	Dropped  uint64 // verdicts that drop
 	Held     uint64 // verdicts that give a frame to the agent: its second verdict counts
-	Stack    uint64 // IP packets that the balancer's stack sent, at most
+	Stack    uint64 // IP packets that the balancer's stack sent to others, at most
 	Arrived  uint64 // IP frames at clients and backends
 	Failed   uint64 // redirects that were refused at once
 	Overflow uint64 // sent by either and refused by a device: the ring behind it was full
@@ -109,6 +109,8 @@ func (a *Account) readOnce() Sums {
 		Stack:  a.s.Transmits(),
 		Failed: lost.RedirectErrors,
 	}
+	own, _ := a.s.transmitted(a.s.Balancer, "lo")
+	n.Stack -= own
 	for _, link := range slices.Concat(a.s.ClientLinks, a.s.BackendLinks) {
 		_, refused := a.s.transmitted(a.s.Balancer, link)
 		n.Overflow += refused

@@ -11,6 +11,7 @@ import (
 
 	"fairlead/loader"
 	"fairlead/userspace/health"
+	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
@@ -171,6 +172,7 @@ func (a *agent) reconcile() {
 	if a.kernel == nil {
 		return
 	}
+	a.keepCookies() // before XDP makes any
 	before := a.kernel.Rungs()
 	rungs, err := a.kernel.Reconcile(a.state, a.down)
 	if a.news("reconcile", err) {
@@ -194,7 +196,23 @@ func (a *agent) tick(ctx context.Context) {
 	if time.Since(a.retried) >= retryAfter {
 		a.retryFronts(ctx)
 	}
+	a.keepCookies()
 	a.followStandby()
+}
+
+// keepCookies has the proxies of services with SYN cookies make one. The kernel
+// takes XDP's only for two minutes after that, and the SYN that XDP lets through
+// each second of a flood may be one that the stack throws away.
+func (a *agent) keepCookies() {
+	for i := range a.state.Services {
+		s := &a.state.Services[i]
+		if s.CookieAbove == 0 || !a.listens(s) {
+			continue
+		}
+		if err := host.SendSYN(s.Listen); a.news("cookies of "+s.Name, err) {
+			a.log.Warn("keep taking SYN cookies", "service", s.Name, "err", err)
+		}
+	}
 }
 
 // followStandby tells the kernel's part which proxies listen by now.

@@ -252,7 +252,12 @@ func besideAgent(ctx context.Context, lock *loader.Lock, state *model.State, o O
 	if _, err := forwarding(state, o); err != nil {
 		return nil, Report{}, err
 	}
+	have, err := pinned(o.Dir)
+	if err != nil {
+		return nil, Report{}, err
+	}
 	inst, r, err := lock.Attach(ctx, loader.Options{
+		Sizes:      loader.Sizes{Flows6: datapath.Needs(have, state).Flows6}, // what is left out goes, and no map grows
 		Interfaces: o.Interfaces, Mode: loader.AttachMode(o.Mode), Force: o.Force, KeepMode: true,
 	})
 	if err != nil {
