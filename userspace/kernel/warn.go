@@ -62,18 +62,25 @@ func Warnings(state *model.State, interfaces []string) ([]string, error) {
 	return lines, nil
 }
 
-// addressWarnings is about service addresses that the administrator has put on
-// the wrong interface. The others are moved.
+// addressWarnings is about service addresses that cannot be added, or that the
+// administrator has put on the wrong interface.
 func addressWarnings(state *model.State) ([]string, error) {
-	if state.Addresses != model.AddressesLeave {
-		return nil, nil
-	}
 	look, err := host.LookAtAddresses()
 	if err != nil {
 		return nil, err
 	}
 	var lines []string
 	for _, a := range addresses(state) {
+		if state.Addresses != model.AddressesLeave {
+			fault, err := addFault(look, a)
+			if err != nil {
+				return nil, err
+			}
+			if fault != "" {
+				lines = append(lines, "cannot add service "+fault)
+			}
+			continue
+		}
 		name, err := look.Unheard(a)
 		if err != nil {
 			return nil, err
@@ -83,6 +90,14 @@ func addressWarnings(state *model.State) ([]string, error) {
 		}
 	}
 	return lines, nil
+}
+
+// addFault says why a service address that the host lacks cannot be added.
+func addFault(look *host.Addresses, a netip.Addr) (string, error) {
+	if local, err := look.IsLocal(a); err != nil || local {
+		return "", err
+	}
+	return look.Fault(a)
 }
 
 func routeWarnings(state *model.State, interfaces []string) ([]string, error) {

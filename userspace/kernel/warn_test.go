@@ -38,3 +38,21 @@ func TestAddressOnTheWrongInterfaceIsWarnedOf(t *testing.T) {
 		})
 	}
 }
+
+func TestAddressThatCannotBeAddedIsWarnedOf(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1, IPv6: true})
+	state := stateOf(r)
+	state.Services = append(state.Services, onClientsLink(r, state.Services[0]))
+	for _, disabled := range []string{"0", "1"} {
+		r.Balancer.Sysctl(t, "net.ipv6.conf.client1.disable_ipv6", disabled)
+		r.Balancer.Sysctl(t, "net.ipv6.conf.lo.disable_ipv6", disabled)
+		r.Balancer.Do(t, func() error {
+			lines, err := Warnings(state, state.Interfaces)
+			got := slices.Contains(lines, "cannot add service address 2001:db8:1:1::80 to lo: IPv6 is disabled there: run: sysctl -w net.ipv6.conf.lo.disable_ipv6=0")
+			if want := disabled == "1"; got != want {
+				t.Errorf("disable_ipv6=%s: warned %t, want %t: %q", disabled, got, want, lines)
+			}
+			return err
+		})
+	}
+}
