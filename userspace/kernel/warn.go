@@ -62,8 +62,9 @@ func Warnings(state *model.State, interfaces []string) ([]string, error) {
 	return lines, nil
 }
 
-// addressWarnings is about service addresses that cannot be added, or that the
-// administrator has put on the wrong interface.
+// addressWarnings is about service addresses that cannot be added, or that
+// somebody has put on the wrong interface: only those that Attach added are
+// moved.
 func addressWarnings(state *model.State) ([]string, error) {
 	look, err := host.LookAtAddresses()
 	if err != nil {
@@ -71,15 +72,18 @@ func addressWarnings(state *model.State) ([]string, error) {
 	}
 	var lines []string
 	for _, a := range addresses(state) {
-		if state.Addresses != model.AddressesLeave {
-			fault, err := addFault(look, a)
+		local, err := look.IsLocal(a)
+		if err != nil {
+			return nil, err
+		}
+		if !local && state.Addresses != model.AddressesLeave {
+			fault, err := look.Fault(a)
 			if err != nil {
 				return nil, err
 			}
 			if fault != "" {
 				lines = append(lines, "cannot add service "+fault)
 			}
-			continue
 		}
 		name, err := look.Unheard(a)
 		if err != nil {
@@ -90,14 +94,6 @@ func addressWarnings(state *model.State) ([]string, error) {
 		}
 	}
 	return lines, nil
-}
-
-// addFault says why a service address that the host lacks cannot be added.
-func addFault(look *host.Addresses, a netip.Addr) (string, error) {
-	if local, err := look.IsLocal(a); err != nil || local {
-		return "", err
-	}
-	return look.Fault(a)
 }
 
 func routeWarnings(state *model.State, interfaces []string) ([]string, error) {

@@ -24,15 +24,15 @@ func TestAddressOnTheWrongInterfaceIsWarnedOf(t *testing.T) {
 		vip := net.IP(state.Services[1].Listen.Addr().AsSlice())
 		return netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: vip, Mask: net.CIDRMask(128, 128)}})
 	})
-	for policy, want := range map[model.AddressPolicy]bool{model.AddressesLeave: true, model.AddressesAdd: false} {
-		state.Addresses = policy
+	for _, policy := range []model.AddressPolicy{model.AddressesLeave, model.AddressesAdd} {
+		state.Addresses = policy // it is the administrator's anyway, and stays
 		r.Balancer.Do(t, func() error {
 			lines, err := Warnings(state, state.Interfaces)
 			got := slices.ContainsFunc(lines, func(l string) bool {
 				return strings.Contains(l, "is on the link of client1, but not on that interface")
 			})
-			if got != want {
-				t.Errorf("addresses: %s: warned %t, want %t: %q", policy, got, want, lines)
+			if !got {
+				t.Errorf("addresses: %s: not warned: %q", policy, lines)
 			}
 			return err
 		})
