@@ -56,6 +56,7 @@ fetch() {
 
 [ -r "$debian_keyring" ] || die "$debian_keyring is missing: scripts/setup.sh test"
 mkdir -p "$(dirname "$cache")"
+cache=$(realpath "$(dirname "$cache")")/$(basename "$cache") # apt looks for relative names elsewhere
 exec 9>"$cache.lock"
 flock 9
 if [ ! -d "$cache" ]; then

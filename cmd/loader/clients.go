@@ -44,7 +44,7 @@ func cookiesCell(c *datapath.SYNCookiesView) string {
 	case c == nil:
 		return "none"
 	case !c.Standby:
-		return "none without a proxy"
+		return "none for now"
 	}
 	return fmt.Sprintf("above %d/s", c.Above)
 }

@@ -256,13 +256,14 @@ func (f family) hearSoon(h *testenv.Host, port int) error {
 // The stack throws such SYNs away, and makes no cookie of the one a second that it
 // gets. It must take those of XDP nevertheless.
 func TestSYNCookiesInAFloodOfWrongChecksums(t *testing.T) {
-	s := shielded{}.raise(t)
+	f := shielded{family: families[0]}
+	s := f.raise(t)
 	own := s.ClientAddrs[0]
 	frames := make([][]byte, 1<<12)
 	for i := range frames {
 		frames[i] = testenv.TCPFrame(testenv.FrameSpec{
 			SrcMAC: testenv.MAC(own), DstMAC: testenv.MAC(own.Prev()), Flags: testenv.SYN,
-			Src: netip.AddrPortFrom(forged.Addr(), uint16(i+1)), Dst: netip.MustParseAddrPort(vip + ":80"),
+			Src: netip.AddrPortFrom(f.forged().Addr(), uint16(i+1)), Dst: netip.MustParseAddrPort(vip + ":80"),
 		})
 		frames[i][51] ^= 1
 	}
@@ -274,7 +275,7 @@ func TestSYNCookiesInAFloodOfWrongChecksums(t *testing.T) {
 	errs := make([]error, 50)
 	var wg sync.WaitGroup
 	for i := range errs {
-		wg.Go(func() { errs[i] = askSoon(s.Clients[2]) })
+		wg.Go(func() { errs[i] = f.askSoon(s.Clients[2]) })
 	}
 	wg.Wait()
 	if _, err := end(); err != nil {

@@ -215,9 +215,15 @@ func (a *agent) keepCookies() {
 	}
 }
 
-// followStandby tells the kernel's part which proxies listen by now.
+// followStandby tells the kernel's part who takes SYN cookies by now.
 func (a *agent) followStandby() {
-	if a.kernel != nil && a.kernel.StandbyChanged(a.state) {
+	if a.kernel == nil {
+		return
+	}
+	if err := kernel.CheckCookies(a.state); a.news("cookies", err) {
+		a.log.Warn("no syn cookies", "err", err)
+	}
+	if a.kernel.StandbyChanged(a.state) {
 		a.reconcile()
 	}
 }

@@ -142,7 +142,7 @@ func (a *agent) start(ctx context.Context) error {
 	if err := a.takeRunDir(); err != nil {
 		return err
 	}
-	if err := a.checkConflicts(a.state); err != nil {
+	if err := errors.Join(a.checkConflicts(a.state), kernel.CheckCookies(a.state)); err != nil {
 		return err
 	}
 	known, err := kernel.Health(a.opts.PinDir, a.state)

@@ -91,7 +91,7 @@ func (a *agent) mustAttach(err error) bool {
 	}
 	for _, target := range []error{
 		loader.ErrForeign, loader.ErrNoInterface, loader.ErrPrivileges, loader.ErrLocked, loader.ErrNoBPFFS,
-		kernel.ErrForwarding, kernel.ErrConflict, kernel.ErrNoInterfaces, kernel.ErrFullNAT, kernel.ErrCookies,
+		kernel.ErrForwarding, kernel.ErrConflict, kernel.ErrNoInterfaces, kernel.ErrFullNAT,
 	} {
 		if errors.Is(err, target) {
 			return true

@@ -42,7 +42,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 		return errRestart
 	}
 	if a.lock != nil {
-		if err := a.checkConflicts(r.state); err != nil {
+		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckCookies(r.state)); err != nil {
 			return err
 		}
 	}

@@ -38,7 +38,8 @@ type ServiceView struct {
 // A SYNCookiesView says when SYNs are answered with cookies.
 type SYNCookiesView struct {
 	Above uint32 `json:"above"` // SYNs per second
-	// Standby says that a proxy takes who brings one back; else there are none.
+	// Standby says that the kernel and a proxy take who brings one back; else there
+	// are none.
 	Standby bool `json:"standby"`
 }
 

@@ -172,12 +172,37 @@ func add(index int, addr netip.Addr) error {
 	}
 	err := netlink.AddrAdd(nil, a)
 	if errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("add address %s to interface %d: IPv6 is disabled there (sysctl net.ipv6.conf.NAME.disable_ipv6): %w", addr, index, err)
+		if why := disabled(index, addr); why != "" {
+			return fmt.Errorf("add %s: %w", why, err)
+		}
 	}
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add address %s to interface %d: %w", addr, index, err)
 	}
 	return awaitLocal(addr)
+}
+
+// Fault says why an address that is to be added cannot be, and what to do; "" if
+// it can.
+func (a *Addresses) Fault(addr netip.Addr) (string, error) {
+	home, err := a.home(addr)
+	if err != nil || addr.Is4() {
+		return "", err
+	}
+	return disabled(home, addr), nil
+}
+
+// disabled says so if an interface is without IPv6, and what to do.
+func disabled(index int, addr netip.Addr) string {
+	l, err := net.InterfaceByIndex(index)
+	if err != nil {
+		return ""
+	}
+	enable := ofInterface("ipv6", l.Name, "disable_ipv6", "0")
+	if have, err := enable.Current(); err != nil || have == enable.Value {
+		return ""
+	}
+	return fmt.Sprintf("address %s to %s: IPv6 is disabled there: run: sysctl -w %s", addr, l.Name, enable)
 }
 
 // errNotLocal says that the kernel has an address, but does not take packets to it.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -171,6 +172,32 @@ func wantUnheard(t *testing.T, want string) {
 	if name, err := look.Unheard(onLink6); err != nil || name != want {
 		t.Errorf("asked for in vain on %q, %v, want %q", name, err, want)
 	}
+}
+
+func TestInterfaceWithoutIPv6IsNamedWithWhatToDo(t *testing.T) {
+	in6(t, func(h, _ *testenv.Host) error {
+		const want = "IPv6 is disabled there: run: sysctl -w net.ipv6.conf.lo.disable_ipv6=0"
+		for _, disabled := range []bool{false, true} {
+			if disabled {
+				if err := ofInterface("ipv6", "lo", "disable_ipv6", "1").Set(); err != nil {
+					return err
+				}
+			}
+			look, err := LookAtAddresses()
+			if err != nil {
+				return err
+			}
+			fault, err := look.Fault(vip6)
+			if has := strings.Contains(fault, want); err != nil || has != disabled {
+				t.Errorf("disabled %t: fault %q, %v", disabled, fault, err)
+			}
+			err = look.Put(vip6)
+			if disabled && (err == nil || !strings.Contains(err.Error(), want)) || !disabled && err != nil {
+				t.Errorf("disabled %t: put: %v", disabled, err)
+			}
+		}
+		return nil
+	})
 }
 
 func TestNextHopsOfBothFamilies(t *testing.T) {

@@ -30,12 +30,10 @@ func CookieFault(state *model.State) (string, error) {
 	return fmt.Sprintf("%s is %s, with which the kernel does not take the cookies of XDP: run: sysctl -w %s", syncookies.Name, have, syncookies), nil
 }
 
-// checkCookies refuses a state whose SYN cookies would lead nowhere. Without a
-// standby there are none.
-func checkCookies(state *model.State, standby bool) error {
-	if !standby {
-		return nil
-	}
+// CheckCookies refuses a state whose SYN cookies would lead nowhere. It is for
+// somebody who decides on a state: [Attach] and [Kernel.Reconcile] leave the
+// cookies out.
+func CheckCookies(state *model.State) error {
 	fault, err := CookieFault(state)
 	if fault != "" {
 		return fmt.Errorf("%w: %s", ErrCookies, fault)
@@ -43,10 +41,13 @@ func checkCookies(state *model.State, standby bool) error {
 	return err
 }
 
-// standbys returns which services of a state a proxy stands by for, as far as
-// that matters.
+// standbys returns for which services of a state somebody takes SYN cookies: the
+// kernel, and a proxy that stands by.
 func (k *Kernel) standbys(state *model.State) []bool {
 	all := make([]bool, len(state.Services))
+	if CheckCookies(state) != nil {
+		return all
+	}
 	for i := range state.Services {
 		s := &state.Services[i]
 		all[i] = s.CookieAbove > 0 && k.opts.Standby != nil && k.opts.Standby(s)

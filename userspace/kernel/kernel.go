@@ -147,9 +147,6 @@ func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Option
 	if err := checkFullNAT(state, o.Agent); err != nil {
 		return nil, Report{}, err
 	}
-	if err := checkCookies(state, o.Standby != nil); err != nil {
-		return nil, Report{}, err
-	}
 	k := &Kernel{opts: o}
 	have, err := pinned(o.Dir)
 	if err != nil {

@@ -62,18 +62,29 @@ func Warnings(state *model.State, interfaces []string) ([]string, error) {
 	return lines, nil
 }
 
-// addressWarnings is about service addresses that the administrator has put on
-// the wrong interface. The others are moved.
+// addressWarnings is about service addresses that cannot be added, or that
+// somebody has put on the wrong interface: only those that Attach added are
+// moved.
 func addressWarnings(state *model.State) ([]string, error) {
-	if state.Addresses != model.AddressesLeave {
-		return nil, nil
-	}
 	look, err := host.LookAtAddresses()
 	if err != nil {
 		return nil, err
 	}
 	var lines []string
 	for _, a := range addresses(state) {
+		local, err := look.IsLocal(a)
+		if err != nil {
+			return nil, err
+		}
+		if !local && state.Addresses != model.AddressesLeave {
+			fault, err := look.Fault(a)
+			if err != nil {
+				return nil, err
+			}
+			if fault != "" {
+				lines = append(lines, "cannot add service "+fault)
+			}
+		}
 		name, err := look.Unheard(a)
 		if err != nil {
 			return nil, err
