@@ -185,6 +185,12 @@ func (g *generator) control() change {
 	switch r.IntN(9) {
 	case 0:
 		mode := pick(r, []m.Mode{m.ModeOff, m.ModeDraining, m.ModeDraining, m.ModeOn, m.ModeOn, m.ModeOn})
+		if mode != m.ModeOn && len(g.tuples) > 0 { // what was steady just now goes on
+			g.burst = 4
+			for range g.burst {
+				g.want = append(g.want, pick(r, g.tuples))
+			}
+		}
 		return setControl(fmt.Sprintf("mode %d", mode), func(c *m.Control) { c.Mode = mode })
 	case 1:
 		era := 1 + r.Uint32N(3) // never 0

@@ -47,7 +47,7 @@ func wantVerdicts(t *testing.T, maps *loader.Maps, v loader.Verdict, n uint64) {
 }
 
 func TestFragmentsThereAndBack(t *testing.T) {
-	host, inst := newInstance(t)
+	host, inst := newInstance(t, loader.Sizes{})
 	f := openFragments(t, inst)
 	whole := testenv.UDPFrame(testenv.FrameSpec{
 		Src: netip.MustParseAddrPort("10.1.1.2:1000"), Dst: netip.MustParseAddrPort("203.0.113.1:7"), ID: 99, Payload: make([]byte, 2000),
@@ -80,7 +80,7 @@ func TestFragmentsThereAndBack(t *testing.T) {
 
 // TestLongestFragment sends back as much as the kernel part gives to hold.
 func TestLongestFragment(t *testing.T) {
-	host, inst := newInstance(t)
+	host, inst := newInstance(t, loader.Sizes{})
 	f := openFragments(t, inst)
 	const longest = 3000
 	for n, want := range map[int]loader.Verdict{longest: loader.LBVerdictHOLD_FRAGMENT, longest + 1: loader.LBVerdictDROP_FRAGMENT} {
@@ -100,7 +100,7 @@ func TestLongestFragment(t *testing.T) {
 }
 
 func TestNoFragments(t *testing.T) {
-	_, inst := newInstance(t)
+	_, inst := newInstance(t, loader.Sizes{})
 	f := openFragments(t, inst)
 	if _, _, _, err := f.Next(time.Now().Add(-time.Second)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("with nothing there: %v, want %v", err, os.ErrDeadlineExceeded)

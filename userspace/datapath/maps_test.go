@@ -18,17 +18,22 @@ import (
 // newMaps returns the maps of an instance that is attached to a host's loopback.
 func newMaps(t *testing.T) *loader.Maps {
 	t.Helper()
-	_, inst := newInstance(t)
+	return sizedMaps(t, loader.Sizes{})
+}
+
+func sizedMaps(t *testing.T, sizes loader.Sizes) *loader.Maps {
+	t.Helper()
+	_, inst := newInstance(t, sizes)
 	return inst.Maps()
 }
 
 // newInstance returns one that is attached to a host's loopback.
-func newInstance(t *testing.T) (host *testenv.Host, inst *loader.Instance) {
+func newInstance(t *testing.T, sizes loader.Sizes) (host *testenv.Host, inst *loader.Instance) {
 	t.Helper()
 	host = testenv.NewHost(t, "maps")
 	dir := filepath.Join(testenv.BPFFS(t), "maps")
 	host.Do(t, func() (err error) {
-		inst, _, err = loader.Attach(t.Context(), dir, loader.Options{Interfaces: []string{"lo"}})
+		inst, _, err = loader.Attach(t.Context(), dir, loader.Options{Interfaces: []string{"lo"}, Sizes: sizes})
 		return err
 	})
 	t.Cleanup(func() {

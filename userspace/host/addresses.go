@@ -111,6 +111,16 @@ func (a *Addresses) home(addr netip.Addr) (index int, err error) {
 // there.
 func (a *Addresses) IsLocal(addr netip.Addr) (bool, error) { return a.ways.IsLocal(addr) }
 
+// Unheard returns the name of the interface whose neighbours ask in vain for an
+// address, as somebody has put it on another one; "" if there is none.
+func (a *Addresses) Unheard(addr netip.Addr) (string, error) {
+	home, err := a.home(addr)
+	if err != nil || len(a.where[addr]) == 0 || home == a.lo.Attrs().Index || slices.Contains(a.where[addr], home) {
+		return "", err
+	}
+	return a.ways.name(home)
+}
+
 // Put puts an address that is the caller's where it belongs, and takes it off
 // where it did before. What stands there already is no error.
 func (a *Addresses) Put(addr netip.Addr) error {

@@ -151,12 +151,26 @@ func TestOnLinkAddressIsAnsweredForOnItsInterface(t *testing.T) {
 		if err := dial(); err == nil {
 			t.Error("an on-link address on lo is answered for: it could stay there")
 		}
+		wantUnheard(t, "peer")
 		put(t, onLink6)
 		if err := dial(); err != nil {
 			t.Error(err)
 		}
+		wantUnheard(t, "")
 		return l.Close()
 	})
+}
+
+// wantUnheard wants the on-link address to be asked for in vain on an interface.
+func wantUnheard(t *testing.T, want string) {
+	t.Helper()
+	look, err := LookAtAddresses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, err := look.Unheard(onLink6); err != nil || name != want {
+		t.Errorf("asked for in vain on %q, %v, want %q", name, err, want)
+	}
 }
 
 func TestNextHopsOfBothFamilies(t *testing.T) {

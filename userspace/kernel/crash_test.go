@@ -133,10 +133,10 @@ type crashRow struct {
 	stride      int          // from one point at which it is killed to the next
 }
 
-func TestKilledAnywhere(t *testing.T) {
-	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1, IPv6: true})
-	serve(t, r)
-	admin := netip.MustParseAddr("203.0.113.99")
+// unprepare makes the balancer one that neither forwards nor knows its backend,
+// and on which somebody has put an address.
+func unprepare(t *testing.T, r *testenv.Rig, admin netip.Addr) {
+	t.Helper()
 	r.Balancer.Do(t, func() error {
 		look, err := host.LookAtAddresses()
 		if err != nil {
@@ -154,6 +154,12 @@ func TestKilledAnywhere(t *testing.T) {
 	} {
 		r.Balancer.Sysctl(t, "net."+setting, value)
 	}
+}
+
+func TestKilledAnywhere(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1, IPv6: true})
+	serve(t, r)
+	unprepare(t, r, netip.MustParseAddr("203.0.113.99"))
 	before := tracesOf(t, r)
 	small := stateOf(r)
 	large := stateOf(r)

@@ -13,8 +13,9 @@ import (
 
 // Warnings returns one line for each thing on this host that may keep a state
 // from working as people expect: backends behind interfaces that are not
-// attached, firewall rules that XDP passes by, far ends that may not take
-// frames, senders that leave checksums to hardware. interfaces are those that are, or will be, attached. What cannot be
+// attached, addresses that nobody answers for, firewall rules that XDP passes
+// by, far ends that may not take frames, senders that leave checksums to
+// hardware. interfaces are those that are, or will be, attached. What cannot be
 // looked at without root is left out, with one line that says so.
 func Warnings(state *model.State, interfaces []string) ([]string, error) {
 	if state.XDP == model.XDPOff {
@@ -24,6 +25,11 @@ func Warnings(state *model.State, interfaces []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	unheard, err := addressWarnings(state)
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, unheard...)
 	rules, err := host.FirewallRules(addresses(state))
 	if err != nil {
 		lines = append(lines, fmt.Sprintf("cannot look for firewall rules: %v", err))
@@ -51,6 +57,29 @@ func Warnings(state *model.State, interfaces []string) ([]string, error) {
 		}
 		if why != "" {
 			lines = append(lines, why)
+		}
+	}
+	return lines, nil
+}
+
+// addressWarnings is about service addresses that the administrator has put on
+// the wrong interface. The others are moved.
+func addressWarnings(state *model.State) ([]string, error) {
+	if state.Addresses != model.AddressesLeave {
+		return nil, nil
+	}
+	look, err := host.LookAtAddresses()
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for _, a := range addresses(state) {
+		name, err := look.Unheard(a)
+		if err != nil {
+			return nil, err
+		}
+		if name != "" {
+			lines = append(lines, fmt.Sprintf("service address %s is on the link of %s, but not on that interface: neighbours who ask for it get no answer", a, name))
 		}
 	}
 	return lines, nil
