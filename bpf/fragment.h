@@ -21,7 +21,7 @@ static __always_inline struct fragment fragment_of(const struct packet *p)
 		.saddr = wide_addr(&p->key->saddr),
 		.daddr = wide_addr(&p->key->daddr),
 		.id = FAULT(120, p->id, 0),
-		.proto = FAULT(121, p->key->proto, 0),
+		.proto = fragment_proto(p),
 	};
 }
 
@@ -49,17 +49,17 @@ static __always_inline __u32 fate_of(int verdict)
 static __noinline void remember(const struct packet *p, int verdict)
 {
 	struct fragment key = fragment_of(p);
-	struct fate fate = {
-		.sport = p->key->sport,
-		.dport = p->key->dport,
-		.tick = p->when.now,
-		.verdict = fate_of(verdict),
-	};
+	struct fate fate = {.tick = p->when.now, .verdict = fate_of(verdict)};
 	struct fate *old;
 	bool waited;
 
-	if (!is_forward(verdict) && FAULT(124, !concerns_us(p), false))
+	if (is_forward(verdict)) {
+		fate.sport = p->key->sport;
+		fate.dport = p->key->dport;
+		fate.proto = p->key->proto;
+	} else if (FAULT(124, !concerns_us(p), false)) {
 		return;
+	}
 	old = bpf_map_lookup_elem(&fragments, &key);
 	waited = old && old->verdict == HOLD_FRAGMENT;
 	bpf_map_update_elem(&fragments, &key, &fate, BPF_ANY);
@@ -140,5 +140,6 @@ static __noinline int follow_fragment(struct packet *p)
 		return verdict;
 	p->key->sport = fate->sport;
 	p->key->dport = fate->dport;
+	write_proto(p->key, FAULT(140, fate->proto, p->key->proto));
 	return forward_later(p);
 }

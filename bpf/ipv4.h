@@ -89,6 +89,11 @@ static __always_inline struct address wide_addr(const addr_t *addr)
 	return (struct address){.word = {0, 0, bpf_htonl(0xffff), *addr}};
 }
 
+static __always_inline __u8 fragment_proto(const struct packet *p)
+{
+	return FAULT(121, p->proto, 0);
+}
+
 static __always_inline addr_t masked(const addr_t *addr, const struct address *mask)
 {
 	return *addr & FAULT(80, mask->word[3], 0xffffffff);
@@ -187,8 +192,9 @@ static __always_inline int read_ip(struct packet *p, const ip_header_t *ip, cons
 	if (!has_ports(p->proto) && ip->frag_off & FAULT(6, bpf_htons(IP_FRAGMENT), 0))
 		return PASS_FRAGMENT;
 	p->id = ip->id;
-	p->later = ip->frag_off & FAULT(135, bpf_htons(IP_OFFSET), 0);
-	p->first = !p->later && ip->frag_off & bpf_htons(IP_MORE);
+	if (has_ports(p->proto) && ip->frag_off & FAULT(135, bpf_htons(IP_OFFSET), 0))
+		return NEXT_LATER;
+	p->first = has_ports(p->proto) && ip->frag_off & bpf_htons(IP_MORE);
 	p->rest = p->total - sizeof(*ip);
 	return NEXT_STEP;
 }

@@ -3,21 +3,13 @@
 #pragma once
 
 #include "csum.h"
+#include "extension.h"
 
 #define PROGRAM fairlead6
 #define FAST __noinline /* the stack has no room for what it needs beside all the rest */
 #define ETH_P_OWN ETH_P_IPV6
 #define IPPROTO_OWN_ICMP 58
 #define LEAST_MTU 1280 /* that every link has */
-
-/* Extension headers (RFC 8200, 4), and how much of them is stepped over. */
-#define NEXT_HOP_BY_HOP 0
-#define NEXT_ROUTING 43
-#define NEXT_FRAGMENT 44
-#define NEXT_DESTINATION 60
-#define EXTENSIONS 6
-#define EXTENSIONS_LEN 256
-#define FRAGMENT_PART 0xfff9 /* an offset, or more fragments */
 
 /* Types and codes of ICMPv6 (RFC 4443). */
 #define ICMP_UNREACHABLE 1
@@ -27,30 +19,6 @@
 #define ICMP_LAST_ERROR 4 /* from 1 on: parameter problem */
 #define ICMP_ECHO_REQUEST 128
 #define ICMP_ECHO_REPLY 129
-
-/* struct ip_header is linux/ipv6.h's ipv6hdr, with addresses as maps have them. */
-typedef struct ip_header {
-	__u8 begin[4]; /* version, traffic class and flow label */
-	__be16 payload;
-	__u8 next;
-	__u8 hops;
-	struct address saddr;
-	struct address daddr;
-} ip_header_t;
-
-/* struct extension is the least of an extension header. */
-struct extension {
-	__u8 next;
-	__u8 len; /* what is more than this, in units of it; not a fragment's */
-	union {
-		__be16 part; /* a fragment's */
-		struct {
-			__u8 type;
-			__u8 left; /* segments of a routing header */
-		};
-	};
-	__u32 more;
-};
 
 /* struct words is a key as the integers that it is hashed as. */
 struct words {
@@ -146,6 +114,13 @@ static __always_inline struct address wide_addr(const addr_t *addr)
 	return *addr;
 }
 
+/* fragment_proto: a datagram's fragments do not all know its protocol. */
+static __always_inline __u8 fragment_proto(const struct packet *p)
+{
+	(void)p;
+	return FAULT(145, NEXT_FRAGMENT, p->key->proto);
+}
+
 static __always_inline addr_t masked(const addr_t *addr, const struct address *mask)
 {
 	addr_t net;
@@ -224,65 +199,6 @@ static __always_inline void read_ends(struct flow_key *key, const ip_header_t *i
 	write_proto(key, proto);
 }
 
-static __always_inline bool is_extension(__u8 next)
-{
-	return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT ||
-	       next == NEXT_DESTINATION;
-}
-
-/*
- * judge_extension says what is odd about the n-th extension header, of this
- * kind, which ends at end, seen from the IP header.
- */
-static __always_inline int judge_extension(const struct extension *e, __u8 kind, int n, __u32 end)
-{
-	if (kind == NEXT_HOP_BY_HOP && n > FAULT(167, 0, EXTENSIONS))
-		return PASS_MALFORMED;
-	if (kind == NEXT_ROUTING && FAULT(168, e->left, 0))
-		return PASS_OPTIONS;
-	if (n == EXTENSIONS || end > sizeof(ip_header_t) + EXTENSIONS_LEN)
-		return PASS_OPTIONS;
-	if (kind == NEXT_FRAGMENT && e->part & FAULT(169, bpf_htons(FRAGMENT_PART), 0))
-		return PASS_FRAGMENT;
-	return NEXT_STEP;
-}
-
-/*
- * step_over finds what follows the extension headers of a packet of which this
- * much can be read, the IP header included.
- */
-static __always_inline int step_over(struct packet *p, ip_header_t *ip, const void *end,
-				     __u32 readable)
-{
-	__u32 at = sizeof(*ip), len;
-	__u8 kind = ip->next;
-	int odd;
-
-#pragma unroll
-	for (int n = 0; n <= EXTENSIONS; n++) {
-		struct extension *e = (void *)ip + at;
-
-		if (!is_extension(kind)) {
-			p->l4 = at;
-			p->proto = kind;
-			return NEXT_STEP;
-		}
-		if ((void *)(e + 1) > end)
-			return PASS_MALFORMED;
-		len = sizeof(*e) * (1 + (kind == NEXT_FRAGMENT ? 0 : e->len));
-		if (at + len > FAULT(170, readable, readable + 8))
-			return PASS_MALFORMED;
-		odd = judge_extension(e, kind, n, at + len);
-		if (odd != NEXT_STEP)
-			return odd;
-		kind = e->next;
-		at += len;
-		if (at > sizeof(*ip) + EXTENSIONS_LEN)
-			break; /* unreachable */
-	}
-	return PASS_OPTIONS; /* unreachable: judge_extension has seen to that */
-}
-
 /* read_ip reads the headers: NEXT_STEP, or why the packet is odd. */
 static __always_inline int read_ip(struct packet *p, ip_header_t *ip, const void *end)
 {
@@ -304,7 +220,7 @@ static __always_inline int read_ip(struct packet *p, ip_header_t *ip, const void
 		headers += sizeof(struct tcphdr);
 	if (p->proto == IPPROTO_UDP)
 		headers += sizeof(struct udphdr);
-	return p->total > linear && headers > linear ? PASS_MALFORMED : NEXT_STEP;
+	return p->total > linear && headers > linear ? cut_off(p, linear) : NEXT_STEP;
 }
 
 /* ip_delta_of: there is no checksum. */

@@ -52,8 +52,7 @@ struct packet {
 	__u16 l4; /* where that is, seen from the IP header; of IPv6 only */
 	__u8 proto; /* and what it is */
 	__u8 mode; /* control's */
-	bool first; /* a fragment, with ports */
-	bool later; /* a fragment, without */
+	bool first; /* the first fragment of a datagram */
 	__u8 ttl;
 	__u8 tos;
 	__u8 flags; /* enum tcp_flag; 0 of a bad header and of UDP */

@@ -55,8 +55,6 @@ static __always_inline int oddity(struct packet *p, ip_header_t *ip, const void 
 		return NEXT_ICMP;
 	if (!has_ports(p->proto))
 		return PASS_OTHER;
-	if (p->later)
-		return NEXT_LATER;
 	return p->rest < sizeof(struct udphdr) ? PASS_MALFORMED : NEXT_STEP;
 }
 
@@ -111,10 +109,8 @@ static __noinline int parse(struct packet *p)
 	if (*type != bpf_htons(ETH_P_OWN) || (void *)(ip + 1) > end || !is_own(ip))
 		return PASS_OTHER;
 	odd = oddity(p, ip, end);
-	if (p->first || p->later) {
+	if (p->first || odd == NEXT_LATER)
 		read_ends(p->key, ip, p->proto);
-		p->key->sport = p->key->dport = 0;
-	}
 	if (odd == PASS_OTHER || odd == NEXT_ICMP || odd == NEXT_LATER)
 		return odd;
 	ports = at_l4(p, ip);

@@ -161,7 +161,9 @@ type LBFate struct {
 	Sport   uint16
 	Dport   uint16
 	Tick    uint32
-	Verdict uint32
+	Proto   uint8
+	Verdict uint8
+	Pad     [2]uint8
 }
 
 type LBFlow struct {

@@ -37,3 +37,22 @@ func verifyIPv6(ip []byte) error {
 	}
 	return verifyL4(ip[:ipv6Len], ip[ipv6Len:end])
 }
+
+// Fragment6 is [Fragment] for an IPv6 frame, all of whose extension headers are
+// cut up, too.
+func Fragment6(frame []byte, id uint32, from, to int) []byte {
+	const payload = ethLen + ipv6Len
+	field := uint16(from)
+	if to == 0 {
+		to = len(frame) - payload
+	} else {
+		field |= 1
+	}
+	out := append([]byte(nil), frame[:payload]...)
+	out = binary.BigEndian.AppendUint16(append(out, frame[20], 0), field)
+	out = binary.BigEndian.AppendUint32(out, id)
+	out = append(out, frame[payload+from:payload+to]...)
+	binary.BigEndian.PutUint16(out[18:], uint16(len(out)-payload))
+	out[20] = 44
+	return out
+}

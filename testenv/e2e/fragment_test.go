@@ -22,19 +22,21 @@ import (
 // Datagrams of 9000 bytes go to a backend and come back, over links of 1500.
 func TestBigDatagrams(t *testing.T) {
 	inModes(t, func(t *testing.T, mode string) {
-		s := newStage(t, testenv.RigOptions{})
-		s.Configure("interfaces: %s\nservices: [{name: echo, listen: %s:7, protocol: udp, backends: %s}]", s.Links(), vip, s.BackendList(8080))
-		s.Loader("attach", "--mode", mode).OK(t)
-		text := strings.Repeat("fairlead ", 1000)
-		for i := range 30 {
-			if _, _, err := s.Echo(0, uint16(30000+i%10), vip+":7", text); err != nil {
-				t.Fatal(err)
+		inFamilies(t, func(t *testing.T, f family) {
+			s := f.stage(t, testenv.RigOptions{})
+			s.Configure("interfaces: %s\nservices: [{name: echo, listen: '%s', protocol: udp, backends: %s}]", s.Links(), f.at(7), f.backends(s, 8080))
+			s.Loader("attach", "--mode", mode).OK(t)
+			text := strings.Repeat("fairlead ", 1000)
+			for i := range 30 {
+				if _, _, err := s.Echo(0, uint16(30000+i%10), f.at(7), text); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		if v := s.Stats(); v.Kinds["drop"] != 0 || v.Verdicts["pass_fragment"] != 0 {
-			t.Errorf("XDP dropped or passed fragments: %v", v.Verdicts)
-		}
-		wantSound(t, s)
+			if v := s.Stats(); v.Kinds["drop"] != 0 || v.Verdicts["pass_fragment"] != 0 {
+				t.Errorf("XDP dropped or passed fragments: %v", v.Verdicts)
+			}
+			wantSound(t, s)
+		})
 	})
 }
 
@@ -80,31 +82,38 @@ const crowd = 8000
 
 // One fragment of each of many datagrams comes after one of each other.
 func TestInterleavedFragments(t *testing.T) {
-	for _, forward := range []string{"dnat", "full-nat"} {
-		for _, turned := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, out of order %t", forward, turned), func(t *testing.T) {
-				s := stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 1}, Programs: programs})
-				e := newExchange(t, s, forward)
-				s.StartAgent()
-				account := s.Account()
-				firsts, laters := e.questions()
-				e.send(0, turned, firsts, laters)
-				e.wantQuestions()
-				firsts, laters = e.answers()
-				e.send(1, turned, firsts, laters)
-				e.wantAnswers()
-				if held := wantNoneGivenUp(t, s); turned && held != 2*crowd || !turned && held != 0 {
-					t.Errorf("%d fragments were held", held)
-				}
-				wantAllXDP(t, s, account)
-			})
+	inFamilies(t, func(t *testing.T, f family) {
+		for _, forward := range []string{"dnat", "full-nat"} {
+			for _, turned := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, out of order %t", forward, turned), func(t *testing.T) {
+					interleave(t, f, forward, turned)
+				})
+			}
 		}
+	})
+}
+
+// interleave sends a crowd of datagrams, and as many answers.
+func interleave(t *testing.T, f family, forward string, turned bool) {
+	s := newExchangeStage(t, f)
+	e := newExchange(t, s, f, forward)
+	s.StartAgent()
+	account := s.Account()
+	firsts, laters := e.questions()
+	e.send(0, turned, firsts, laters)
+	e.wantQuestions()
+	firsts, laters = e.answers()
+	e.send(1, turned, firsts, laters)
+	e.wantAnswers()
+	if held := wantNoneGivenUp(t, s); turned && held != 2*crowd || !turned && held != 0 {
+		t.Errorf("%d fragments were held", held)
 	}
+	wantAllXDP(t, s, account)
 }
 
 func TestFragmentsOutOfOrderInGenericMode(t *testing.T) {
-	s := stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 1}, Programs: programs})
-	e := newExchange(t, s, "dnat")
+	s := newExchangeStage(t, families[0])
+	e := newExchange(t, s, families[0], "dnat")
 	s.StartAgent("--mode", "generic")
 	firsts, laters := e.questions()
 	e.send(0, true, firsts, laters)
@@ -117,8 +126,8 @@ func TestFragmentsOutOfOrderInGenericMode(t *testing.T) {
 // What comes back need not be forwarded: the proxy gets whole datagrams too.
 func TestFragmentsForTheProxy(t *testing.T) {
 	const few = 50
-	s := stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 1}, Programs: programs})
-	e := newExchange(t, s, "proxy")
+	s := newExchangeStage(t, families[0])
+	e := newExchange(t, s, families[0], "proxy")
 	s.StartAgent()
 	account := s.Account()
 	firsts, laters := e.questions()
@@ -135,8 +144,8 @@ func TestFragmentsForTheProxy(t *testing.T) {
 
 // Without an agent, only fragments that come before their first are lost.
 func TestAgentDiesAmongFragments(t *testing.T) {
-	s := stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 1}, Programs: programs})
-	e := newExchange(t, s, "dnat")
+	s := newExchangeStage(t, families[0])
+	e := newExchange(t, s, families[0], "dnat")
 	agent := s.StartAgent()
 	firsts, laters := e.questions()
 	s.Clients[0].Inject(t, testenv.Uplink, firsts...)
@@ -159,8 +168,8 @@ func TestAgentDiesAmongFragments(t *testing.T) {
 // every one is counted.
 func TestStrayFragments(t *testing.T) {
 	const strays = 20000
-	s := stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 1}, Programs: programs})
-	e := newExchange(t, s, "dnat")
+	s := newExchangeStage(t, families[0])
+	e := newExchange(t, s, families[0], "dnat")
 	s.StartAgent()
 	own := s.ClientAddrs[0]
 	whole := testenv.UDPFrame(testenv.FrameSpec{
@@ -191,6 +200,7 @@ func TestStrayFragments(t *testing.T) {
 type exchange struct {
 	t       *testing.T
 	s       *stage.Stage
+	f       family
 	server  net.PacketConn
 	clients []net.PacketConn
 	seen    []netip.AddrPort // by client: whom the server saw
@@ -202,27 +212,37 @@ const (
 	clientPort      = 30000
 )
 
+// newExchangeStage raises a stage of the family with one backend.
+func newExchangeStage(t *testing.T, f family) *stage.Stage {
+	t.Helper()
+	o := testenv.RigOptions{Backends: 1, IPv6: f.suffix == "6"}
+	return stage.New(t, stage.Options{RigOptions: o, Programs: programs})
+}
+
 // newExchange writes a configuration with a service for it, which nobody
 // attaches yet.
-func newExchange(t *testing.T, s *stage.Stage, forward string) *exchange {
+func newExchange(t *testing.T, s *stage.Stage, f family, forward string) *exchange {
 	t.Helper()
-	s.Configure("interfaces: %s\nservices: [{name: echo, listen: %s:7, protocol: udp, forward: %s, backends: %s, health: {type: none}}]",
-		s.Links(), vip, forward, s.BackendList(exchangePort))
+	s.Configure("interfaces: %s\nservices: [{name: echo, listen: '%s', protocol: udp, forward: %s, backends: %s, health: {type: none}}]",
+		s.Links(), f.at(7), forward, f.backends(s, exchangePort))
 	for _, h := range []*testenv.Host{s.Clients[0], s.Backends[0]} {
 		h.Sysctl(t, "net.ipv4.ipfrag_high_thresh", "268435456")
 		h.Sysctl(t, "net.ipv4.ipfrag_max_dist", "0") // so many come between two of one datagram
+		if f.suffix == "6" {
+			h.Sysctl(t, "net.ipv6.ip6frag_high_thresh", "268435456")
+		}
 	}
-	e := &exchange{t: t, s: s, server: roomy(t, s.Backends[0], exchangePort), seen: make([]netip.AddrPort, exchangeClients)}
+	e := &exchange{t: t, s: s, f: f, server: roomy(t, s.Backends[0], f, exchangePort), seen: make([]netip.AddrPort, exchangeClients)}
 	for i := range exchangeClients {
-		e.clients = append(e.clients, roomy(t, s.Clients[0], clientPort+i))
+		e.clients = append(e.clients, roomy(t, s.Clients[0], f, clientPort+i))
 	}
 	return e
 }
 
 // roomy listens with room for all datagrams.
-func roomy(t *testing.T, h *testenv.Host, port int) net.PacketConn {
+func roomy(t *testing.T, h *testenv.Host, f family, port int) net.PacketConn {
 	t.Helper()
-	c := h.ListenPacket(t, "udp4", fmt.Sprintf(":%d", port))
+	c := h.ListenPacket(t, "udp"+f.suffix, f.wild(port))
 	raw, err := c.(*net.UDPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -243,6 +263,11 @@ func pieces(spec func(i int) testenv.FrameSpec) (firsts, laters [][]byte) {
 	for i := range crowd {
 		f := spec(i)
 		f.ID, f.Payload = uint16(i), []byte(text(i))
+		if f.Src.Addr().Is6() {
+			frame, id := testenv.UDPFrame(f), uint32(i)<<16
+			firsts, laters = append(firsts, testenv.Fragment6(frame, id, 0, cut)), append(laters, testenv.Fragment6(frame, id, cut, 0))
+			continue
+		}
 		frame := testenv.UDPFrame(f)
 		firsts, laters = append(firsts, testenv.Fragment(frame, 0, cut)), append(laters, testenv.Fragment(frame, cut, 0))
 	}
@@ -255,7 +280,7 @@ func (e *exchange) questions() (firsts, laters [][]byte) {
 	return pieces(func(i int) testenv.FrameSpec {
 		return testenv.FrameSpec{
 			SrcMAC: testenv.MAC(own), DstMAC: testenv.MAC(own.Prev()),
-			Src: netip.AddrPortFrom(own, uint16(clientPort+i%exchangeClients)), Dst: netip.MustParseAddrPort(vip + ":7"),
+			Src: netip.AddrPortFrom(e.f.addr(own), uint16(clientPort+i%exchangeClients)), Dst: netip.MustParseAddrPort(e.f.at(7)),
 		}
 	})
 }
@@ -266,7 +291,7 @@ func (e *exchange) answers() (firsts, laters [][]byte) {
 	return pieces(func(i int) testenv.FrameSpec {
 		return testenv.FrameSpec{
 			SrcMAC: testenv.MAC(own), DstMAC: testenv.MAC(own.Prev()),
-			Src: netip.AddrPortFrom(own, exchangePort), Dst: e.seen[i%exchangeClients],
+			Src: netip.AddrPortFrom(e.f.addr(own), exchangePort), Dst: e.seen[i%exchangeClients],
 		}
 	})
 }
@@ -299,7 +324,7 @@ func (e *exchange) wantAnswers() {
 	e.t.Helper()
 	for n, c := range e.clients {
 		e.want(c, crowd/exchangeClients, func(i int, from netip.AddrPort) {
-			if i%exchangeClients != n || from != netip.MustParseAddrPort(vip+":7") {
+			if i%exchangeClients != n || from != netip.MustParseAddrPort(e.f.at(7)) {
 				e.t.Fatalf("client %d got answer %d from %s", n, i, from)
 			}
 		})

@@ -55,7 +55,7 @@ func TestCaptures(t *testing.T) {
 		for v, n := range verdicts {
 			t.Logf("%-18s %9d", m.Verdict(v), n)
 		}
-		for _, v := range []m.Verdict{m.PassMalformed, m.PassFragment, m.ForwardRedirect, m.ForwardTX} {
+		for _, v := range []m.Verdict{m.PassMalformed, m.HoldFragment, m.ForwardRedirect, m.ForwardTX} {
 			if verdicts[v] == 0 {
 				t.Errorf("no frame reached %s in a world of %s", v, family.name)
 			}

@@ -115,21 +115,29 @@ func fragmentOf(k m.FragmentKey) loader.Fragment {
 }
 
 func fateOf(f m.Fate) loader.Fate {
-	return loader.Fate{Sport: rawPort(f.SPort), Dport: rawPort(f.DPort), Tick: f.Tick, Verdict: uint32(f.Verdict)}
+	return loader.Fate{Sport: rawPort(f.SPort), Dport: rawPort(f.DPort), Proto: f.Proto, Tick: f.Tick, Verdict: uint8(f.Verdict)}
 }
 
-// readFragments reads what is remembered of datagrams.
-func readFragments(table *ebpf.Map) (map[m.FragmentKey]m.Fate, error) {
+// readFragments reads what is remembered of datagrams of a family.
+func (f *family) readFragments(table *ebpf.Map) (map[m.FragmentKey]m.Fate, error) {
 	fates := map[m.FragmentKey]m.Fate{}
 	var key loader.Fragment
 	var value loader.Fate
 	all := table.Iterate()
 	for all.Next(&key, &value) {
-		k := m.FragmentKey{Src: key.Saddr.Addr(), Dst: key.Daddr.Addr(), ID: wordFrom(key.Id), Proto: key.Proto}
-		fates[k] = m.Fate{SPort: portFrom(value.Sport), DPort: portFrom(value.Dport), Tick: value.Tick, Verdict: m.Verdict(value.Verdict)}
+		k := m.FragmentKey{Src: f.unmapped(key.Saddr), Dst: f.unmapped(key.Daddr), ID: wordFrom(key.Id), Proto: key.Proto}
+		fates[k] = m.Fate{SPort: portFrom(value.Sport), DPort: portFrom(value.Dport), Proto: value.Proto, Tick: value.Tick, Verdict: m.Verdict(value.Verdict)}
 	}
 	if err := all.Err(); err != nil {
 		return nil, fmt.Errorf("read fragments: %w", err)
 	}
 	return fates, nil
+}
+
+// unmapped is an address of the family out of a map of both.
+func (f *family) unmapped(a loader.Address) m.Addr {
+	if f == &ipv4 {
+		return a.Addr()
+	}
+	return addrFrom6(a)
 }

@@ -18,6 +18,9 @@ const longestHeld = 3000
 func (g *generator) cutUp(t m.Tuple) {
 	r := g.r
 	frame := g.build(t)
+	if g.w.family == &ipv6 && oneIn(r, 3) { // what comes then is cut up, too
+		frame = g.extend(frame)
+	}
 	for range 8 + 8*r.IntN(8) {
 		frame = append(frame, byte(r.Uint32()))
 	}
@@ -48,24 +51,48 @@ func (g *generator) cutUp(t m.Tuple) {
 // piece is the fragment that has these bytes of a frame.
 func (g *generator) piece(frame []byte, id uint16, from, to int) []byte {
 	l4At := g.w.l4At()
-	field := uint16((from - l4At) / 8)
-	if to < len(frame) {
+	out := slices.Concat(frame[:l4At], frame[from:to])
+	offset, more := uint16(from-l4At), to < len(frame)
+	if g.w.family == &ipv6 {
+		out = slices.Insert(out, l4At, g.fragmentHeader(frame[ethLen+ipv6.proto], id, offset, more)...)
+		out[ethLen+ipv6.proto] = m.Fragment
+	}
+	ip := out[ethLen:l4At]
+	g.w.setTotal(ip, len(out)-ethLen)
+	if oneIn(g.r, 12) {
+		ip[g.w.ttl] = byte(g.r.IntN(3))
+	}
+	if g.w.family == &ipv4 {
+		g.markFragment(ip, id, offset, more)
+	}
+	return out
+}
+
+// markFragment writes what an IPv4 header says of a fragment.
+func (g *generator) markFragment(ip []byte, id, offset uint16, more bool) {
+	field := offset / 8
+	if more {
 		field |= 0x2000
 	}
 	if oneIn(g.r, 8) {
 		field |= 0x4000
 	}
-	out := slices.Concat(frame[:l4At], frame[from:to])
-	ip := out[ethLen:l4At]
-	be.PutUint16(ip[2:], uint16(len(out)-ethLen))
 	be.PutUint16(ip[4:], id)
 	be.PutUint16(ip[6:], field)
 	be.PutUint16(ip[10:], 0)
 	be.PutUint16(ip[10:], m.Checksum(ip))
-	if oneIn(g.r, 12) {
-		ip[8] = byte(g.r.IntN(3)) // TTL
+}
+
+// fragmentHeader is that of IPv6. Ids differ in either half.
+func (g *generator) fragmentHeader(next byte, id, offset uint16, more bool) []byte {
+	if more {
+		offset |= 1
 	}
-	return out
+	if offset > 1 && oneIn(g.r, 4) { // which nobody asks
+		next = pick(g.r, []byte{m.TCP, m.UDP, m.Routing, m.Destination, m.ICMPv6, m.NoHeader})
+	}
+	header := be.AppendUint16([]byte{next, byte(g.r.Uint32())}, offset|uint16(g.r.IntN(4))<<1)
+	return be.AppendUint32(header, uint32(id&1)|uint32(id>>1)<<16)
 }
 
 // nextPiece is one of the oldest.
@@ -110,7 +137,7 @@ func (g *generator) fragment() []change {
 		return []change{{part: partFate, fragment: key, text: fmt.Sprintf("fate of %+v evicted", key), apply: func(w *world) { delete(w.Fragments, key) }}}
 	}
 	t := g.tuple()
-	rival := m.Fate{SPort: t.SPort, DPort: t.DPort, Tick: g.w.Now - g.r.Uint32N(3), Verdict: pick(g.r, []m.Verdict{m.ForwardTX, m.ForwardRedirect, m.HoldFragment, m.PassProxy, m.DropFragment})}
+	rival := m.Fate{SPort: t.SPort, DPort: t.DPort, Proto: t.Proto, Tick: g.w.Now - g.r.Uint32N(3), Verdict: pick(g.r, []m.Verdict{m.ForwardTX, m.ForwardRedirect, m.HoldFragment, m.PassProxy, m.DropFragment})}
 	return []change{{
 		part: partFirstRival, fragment: key, text: fmt.Sprintf("rival of %+v: %+v", key, rival),
 		apply: func(w *world) { w.FragmentRivals[key] = rival },
@@ -121,14 +148,14 @@ func (g *generator) fragment() []change {
 // of the flow may notice that before the fragment comes.
 func (g *generator) endFlow(frame []byte, fate m.Fate) []change {
 	key, _ := m.ReadFragment(frame)
-	f := g.w.Find(m.Tuple{Src: key.Src, Dst: key.Dst, SPort: fate.SPort, DPort: fate.DPort, Proto: key.Proto})
+	f := g.w.Find(m.Tuple{Src: key.Src, Dst: key.Dst, SPort: fate.SPort, DPort: fate.DPort, Proto: fate.Proto})
 	if f == nil || f.Backend >= numBackends {
 		return []change{g.tick()}
 	}
 	row, b := f.Backend, g.w.Backends[f.Backend]
 	b.State = m.BackendDown
 	down := change{part: partBackend, row: row, text: fmt.Sprintf("backend %d: %+v", row, b), apply: func(w *world) { w.Backends[row] = b }}
-	if key.Proto == m.UDP || oneIn(g.r, 4) {
+	if fate.Proto == m.UDP || oneIn(g.r, 4) {
 		return []change{down}
 	}
 	g.want = append(g.want, f.TwinKey())

@@ -79,14 +79,8 @@ func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
 func (k *kernel) reset(w *world) error {
 	k.w = w
 	k.choose(config{w.family, len(w.table())})
-	for _, table := range []*ebpf.Map{
-		k.Own(loader.LBMapListeners), k.Own(loader.LBMapVips), k.Maps[loader.LBMapDevices], k.Own(loader.LBMapStandby),
-		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Maps[loader.LBMapFragments],
-		k.Maps["fibs"], k.Maps["rivals"], k.Maps["first_rivals"], k.Maps["connections"],
-	} {
-		if err := empty(table); err != nil {
-			return fmt.Errorf("empty %v: %w", table, err)
-		}
+	if err := k.empty(); err != nil {
+		return err
 	}
 	if err := k.clear(); err != nil {
 		return err
@@ -135,6 +129,20 @@ func (k *kernel) reset(w *world) error {
 	for _, c := range changes {
 		if err := k.sync(w, c); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// empty empties the hash maps.
+func (k *kernel) empty() error {
+	for _, table := range []*ebpf.Map{
+		k.Own(loader.LBMapListeners), k.Own(loader.LBMapVips), k.Maps[loader.LBMapDevices], k.Own(loader.LBMapStandby),
+		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Maps[loader.LBMapFragments],
+		k.Maps["fibs"], k.Maps["rivals"], k.Maps["first_rivals"], k.Maps["connections"],
+	} {
+		if err := empty(table); err != nil {
+			return fmt.Errorf("empty %v: %w", table, err)
 		}
 	}
 	return nil
@@ -300,7 +308,7 @@ func (k *kernel) state() (s state, err error) {
 	if s.Syns, err = readSyns(k.Maps[loader.LBMapSyns]); err != nil {
 		return s, err
 	}
-	if s.Fragments, err = readFragments(k.Maps[loader.LBMapFragments]); err != nil {
+	if s.Fragments, err = k.w.readFragments(k.Maps[loader.LBMapFragments]); err != nil {
 		return s, err
 	}
 	held, told, err := k.Held()

@@ -129,7 +129,7 @@ func (g *generator) packet() (frame []byte, linear int) {
 			t = pick(g.r, g.tuples)
 		}
 	}
-	if calm && g.w.family == &ipv4 && oneIn(g.r, 24) {
+	if calm && oneIn(g.r, 24) {
 		g.cutUp(t)
 	}
 	switch {

@@ -159,6 +159,12 @@ func Shared() []Fault {
 // Faults6 are those that only the program for IPv6 has, besides [Faults] in the
 // text that it shares with IPv4's.
 var Faults6 = []Fault{
+	{140, "a later fragment's header says what its datagram is"},
+	{141, "half of an id does not matter"},
+	{142, "any fragment is held"},
+	{143, "a fragment of a fragment is one"},
+	{144, "ports are read from a later fragment"},
+	{145, "the protocol of a datagram's first fragment is looked for in later ones"},
 	{160, "the hash leaves out a part of the address"},
 	{161, "addresses that are half the same are one"},
 	{162, "each address has a credit of its own"},

@@ -50,7 +50,7 @@ func fated(w *world, frame []byte, name string, tick uint32) {
 	w.tb.Helper()
 	key := loader.Fragment{Saddr: loader.AddressOf(client.Addr()), Daddr: loader.AddressOf(dns.Addr()), Id: uint32(binary.NativeEndian.Uint16(frame[18:])), Proto: udp}
 	w.put(name, key, loader.Fate{
-		Sport: port16(client.Port()), Dport: port16(dns.Port()), Tick: tick, Verdict: uint32(loader.LBVerdictFORWARD_REDIRECT),
+		Sport: port16(client.Port()), Dport: port16(dns.Port()), Proto: udp, Tick: tick, Verdict: uint8(loader.LBVerdictFORWARD_REDIRECT),
 	})
 }
 

@@ -1,5 +1,7 @@
 package refmodel
 
+import "slices"
+
 // What may follow an IPv6 header (RFC 8200, 4).
 const (
 	HopByHop    = 0
@@ -14,32 +16,56 @@ const (
 	maxExtensionsLen = 256
 )
 
-// extensions steps over the extension headers of an IPv6 packet that its frame
-// holds. The header of proto begins at; if a packet is odd, at is the end of
-// the header that makes it so.
-func extensions(ip []byte) (proto uint8, at int, odd Verdict) {
+// A chain is what stands between an IPv6 header and its payload.
+type chain struct {
+	proto uint8 // what follows, if the packet is not odd and no later fragment
+	end   int   // of the chain, or of the header that makes the packet odd
+	odd   Verdict
+	part  part
+	id    uint32
+}
+
+// extensions steps over the extension headers of an IPv6 packet that its frame holds.
+func extensions(ip []byte) (c chain) {
 	total := ipv6.total(ip)
-	proto, at = ip[6], ipv6.header
-	for n := 0; ; n++ {
+	c = chain{proto: ip[6], end: ipv6.header, odd: PassOff}
+	for n := 0; c.odd == PassOff && c.part != laterPart; n++ {
 		size := 8
-		switch proto {
+		switch c.proto {
 		case HopByHop, Routing, Destination:
-			if at+size <= total {
-				size += 8 * int(ip[at+1])
+			if c.end+size <= total {
+				size += 8 * int(ip[c.end+1])
 			}
 		case Fragment:
 		default:
-			return proto, at, PassOff
+			return c
 		}
-		end := at + size
+		at := c.end
+		c.end += size
 		switch {
-		case end > total, proto == HopByHop && n > 0:
-			return proto, end, PassMalformed
-		case proto == Routing && ip[at+3] != 0, n == maxExtensions, end-ipv6.header > maxExtensionsLen:
-			return proto, end, PassOptions
-		case proto == Fragment && be.Uint16(ip[at+2:])&0xfff9 != 0:
-			return proto, end, PassFragment
+		case c.end > total, c.proto == HopByHop && n > 0:
+			c.odd = PassMalformed
+		case c.proto == Routing && ip[at+3] != 0, n == maxExtensions, c.end-ipv6.header > maxExtensionsLen:
+			c.odd = PassOptions
+		case c.proto == Fragment && be.Uint16(ip[at+2:])&0xfff9 != 0:
+			c.fragment(ip[at:])
 		}
-		proto, at = ip[at], end
+		if c.odd == PassOff {
+			c.proto = ip[at]
+		}
+	}
+	return c
+}
+
+// fragment reads a fragment header that is not atomic.
+func (c *chain) fragment(header []byte) {
+	follows := slices.Contains([]byte{TCP, UDP, Routing, Destination}, header[0])
+	if !follows || c.part == firstPart {
+		c.odd = PassFragment
+		return
+	}
+	c.part, c.id = firstPart, be.Uint32(header[4:])
+	if be.Uint16(header[2:])&0xfff8 != 0 {
+		c.part = laterPart
 	}
 }

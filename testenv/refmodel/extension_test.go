@@ -46,9 +46,9 @@ func TestExtensionHeaders(t *testing.T) {
 		{"a routing header with segments left", extended(t, Routing, header(TCP, 24, 4, 1)), PassOptions},
 		{"an atomic fragment", extended(t, Fragment, fragment()), ForwardRedirect},
 		{"an atomic fragment with reserved bits", extended(t, Fragment, header(TCP, 8, 0, 6, 1, 2, 3, 4)), ForwardRedirect},
-		{"a first fragment", extended(t, Fragment, fragment(0, 1)), PassFragment},
-		{"a last fragment", extended(t, Fragment, fragment(0, 8)), PassFragment},
-		{"a far fragment", extended(t, Fragment, fragment(0x80, 0)), PassFragment},
+		{"a first fragment", extended(t, Fragment, fragment(0, 1)), ForwardRedirect},
+		{"a last fragment", extended(t, Fragment, fragment(0, 8)), DropFragment},
+		{"a far fragment", extended(t, Fragment, fragment(0x80, 0)), DropFragment},
 		{"six headers", extended(t, Destination, opts, opts, opts, opts, opts, end), ForwardRedirect},
 		{"seven headers", extended(t, Destination, opts, opts, opts, opts, opts, opts, end), PassOptions},
 		{"256 bytes", extended(t, Destination, header(Destination, 128), header(TCP, 128)), ForwardRedirect},
@@ -124,8 +124,8 @@ func TestLinearPartOfIPv6(t *testing.T) {
 		{"no whole IPv6 header", unhex(t, data6), 53, PassOther},
 		{"extension headers", append(options, 0), 90, ForwardRedirect},
 		{"a byte of TCP after extension headers less", options, 89, PassMalformed},
-		{"a whole fragment header", extended(t, Fragment, header(TCP, 8, 0, 1)), 62, PassFragment},
-		{"a byte of the fragment header less", extended(t, Fragment, header(TCP, 8, 0, 1)), 61, PassMalformed},
+		{"a whole fragment header", extended(t, Fragment, header(TCP, 8, 0, 8)), 62, DropFragment},
+		{"a byte of the fragment header less", extended(t, Fragment, header(TCP, 8, 0, 8)), 61, PassMalformed},
 		{"no tag's packet", slices.Insert(unhex(t, syn6), 12, 0x81, 0, 0, 5), 60, PassVLAN},
 	} {
 		if res := newModel6().Process(test.frame, test.linear); res.Verdict != test.want {

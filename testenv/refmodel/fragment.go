@@ -4,13 +4,14 @@ package refmodel
 type FragmentKey struct {
 	Src, Dst Addr
 	ID       uint32 // IPv4's is its upper half
-	Proto    uint8
+	Proto    uint8  // of IPv6 it is Fragment, as not every fragment knows
 }
 
 // A Fate is what became of a datagram's first fragment, or HoldFragment if
 // that has not come.
 type Fate struct {
-	SPort, DPort uint16
+	SPort, DPort uint16 // and Proto: of one that was forwarded
+	Proto        uint8
 	Tick         uint32
 	Verdict      Verdict
 }
@@ -34,23 +35,29 @@ func (m *Model) concernsUs(p *packet) bool {
 }
 
 func (p *packet) fragmentKey() FragmentKey {
-	return FragmentKey{Src: p.tuple.Src, Dst: p.tuple.Dst, ID: p.id, Proto: p.tuple.Proto}
+	key := FragmentKey{Src: p.tuple.Src, Dst: p.tuple.Dst, ID: p.id, Proto: p.tuple.Proto}
+	if p.family == &ipv6 {
+		key.Proto = Fragment
+	}
+	return key
 }
 
 // remember is step 2: v became of a first fragment.
 func (m *Model) remember(p *packet, v Verdict) {
-	sent := v == ForwardTX || v == ForwardRedirect
-	if !sent && !m.concernsUs(p) {
+	fate := Fate{Tick: m.Now, Verdict: v}
+	switch {
+	case v == ForwardTX || v == ForwardRedirect:
+		fate.SPort, fate.DPort, fate.Proto = p.tuple.SPort, p.tuple.DPort, p.tuple.Proto
+	case !m.concernsUs(p):
 		return
-	}
-	if !sent && !v.passes() {
-		v = DropFragment
+	case !v.passes():
+		fate.Verdict = DropFragment
 	}
 	key := p.fragmentKey()
 	if was, known := m.Fragments[key]; known && was.Verdict == HoldFragment {
 		m.Told++
 	}
-	m.Fragments[key] = Fate{SPort: p.tuple.SPort, DPort: p.tuple.DPort, Tick: m.Now, Verdict: v}
+	m.Fragments[key] = fate
 }
 
 // later is step 3.
@@ -75,7 +82,7 @@ func (m *Model) later(p *packet) Result {
 	case HoldFragment:
 		return m.hold(p)
 	case ForwardTX, ForwardRedirect:
-		p.tuple.SPort, p.tuple.DPort = fate.SPort, fate.DPort
+		p.tuple.SPort, p.tuple.DPort, p.tuple.Proto = fate.SPort, fate.DPort, fate.Proto
 		return m.forwardLater(p)
 	}
 	return verdict(fate.Verdict)

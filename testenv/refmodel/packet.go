@@ -101,7 +101,11 @@ func visible(frame []byte, linear int) []byte {
 	if f == &ipv6 {
 		proto = NoHeader
 		if f.total(cut[at:]) <= len(frame)-at {
-			proto, need, _ = extensions(frame[at:])
+			c := extensions(frame[at:])
+			proto, need = c.proto, c.end
+			if c.part == laterPart {
+				proto = NoHeader
+			}
 		}
 	}
 	switch proto {
@@ -135,19 +139,19 @@ func parse(frame []byte, linear int) *packet {
 		p.df = be.Uint16(ip[6:])&0x4000 != 0
 		p.id = uint32(be.Uint16(ip[4:])) << 16
 		p.odd = oddIPv4(ip)
-		if p.odd == PassOff && tags == 0 {
+		if p.odd == PassOff {
 			p.part = partOf(ip)
 		}
 	} else {
 		p.df = true
 		p.odd = PassMalformed
 		if p.total <= len(ip) {
-			p.tuple.Proto, p.l4, p.odd = extensions(ip)
-			p.l4 += at
+			c := extensions(ip)
+			p.tuple.Proto, p.l4, p.odd, p.part, p.id = c.proto, at+c.end, c.odd, c.part, c.id
 		}
 	}
 	if tags > 0 {
-		p.odd = PassVLAN
+		p.odd, p.part = PassVLAN, wholePart
 	}
 	if p.odd == PassOff && p.part != laterPart {
 		p.transport(seen[p.l4 : at+p.total])

@@ -306,7 +306,7 @@ var verdictNames = [VerdictMax]string{
 // passes says that a packet is left to the host's stack.
 func (v Verdict) passes() bool { return v <= PassStandby || v == PassCookie }
 
-// String is the verdict's name in types.h.
+// String is the verdict's name in verdict.h.
 func (v Verdict) String() string {
 	if v < VerdictMax {
 		return verdictNames[v]

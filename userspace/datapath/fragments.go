@@ -87,7 +87,7 @@ func (f *Fragments) HasFirst(of loader.Fragment) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look for first fragment: %w", err)
 	}
-	return fate.Verdict != uint32(loader.LBVerdictHOLD_FRAGMENT), nil
+	return fate.Verdict != uint8(loader.LBVerdictHOLD_FRAGMENT), nil
 }
 
 // GiveBack lets a frame come in by an interface again.
