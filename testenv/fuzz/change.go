@@ -156,6 +156,18 @@ func (g *generator) tick() change {
 	return setNow(now + g.r.Uint32N(4))
 }
 
+// steady is a tuple that was seen, of an established flow if one is found soon.
+func (g *generator) steady() m.Tuple {
+	t := pick(g.r, g.tuples)
+	for range 16 {
+		if f := g.w.Find(t); f != nil && f.State == m.FlowEstablished {
+			break
+		}
+		t = pick(g.r, g.tuples)
+	}
+	return t
+}
+
 // edge moves the clock to where a known flow or the agent's time is just up.
 func (g *generator) edge() change {
 	if oneIn(g.r, 4) {
@@ -188,7 +200,7 @@ func (g *generator) control() change {
 		if mode != m.ModeOn && len(g.tuples) > 0 { // what was steady just now goes on
 			g.burst = 4
 			for range g.burst {
-				g.want = append(g.want, pick(r, g.tuples))
+				g.want = append(g.want, g.steady())
 			}
 		}
 		return setControl(fmt.Sprintf("mode %d", mode), func(c *m.Control) { c.Mode = mode })

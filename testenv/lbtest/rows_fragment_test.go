@@ -119,6 +119,8 @@ func strayRows() []row {
 	return []row{
 		drop("a fragment before its first, and nobody to hold it", loader.LBVerdictDROP_FRAGMENT, later),
 		drop("a frame that is too long to come back", loader.LBVerdictDROP_FRAGMENT, pad(later, 3001-len(later)), watched),
+		drop("the first fragment of a datagram has no ports", loader.LBVerdictPASS_MALFORMED, testenv.Fragment(ask, 0, 7)),
+		drop("the rest of a datagram whose first fragment has no ports", loader.LBVerdictPASS_MALFORMED, later, sends(testenv.Fragment(ask, 0, 7))),
 		drop("a TCP header in two fragments", loader.LBVerdictDROP_MALFORMED, testenv.Fragment(data, 0, 16), answered),
 		drop("the rest of a TCP header in two fragments", loader.LBVerdictDROP_FRAGMENT, testenv.Fragment(data, 16, 0), answered, sends(testenv.Fragment(data, 0, 16))),
 		drop("a later fragment of a client who is denied", loader.LBVerdictDROP_FRAGMENT,

@@ -111,7 +111,6 @@ var (
 	routing     = header{43, []byte{0, 4, 1, 0, 0, 0, 0}} // with a segment left
 	atomic      = header{44, []byte{0, 0, 0, 1, 2, 3, 4}}
 	firstPart   = header{44, []byte{0, 0, 1, 1, 2, 3, 4}}
-	laterPart   = header{44, []byte{0, 5, 0xa8, 1, 2, 3, 4}}
 )
 
 // sized is options of so many bytes, a multiple of 8.

@@ -159,3 +159,34 @@ func TestFragmentRival(t *testing.T) {
 	m.FragmentRivals, m.Fragments = m.Fragments, map[FragmentKey]Fate{}
 	wantVerdict(t, m, later, ForwardTX)
 }
+
+// fragment6 is the fragment of an IPv6 frame that has these bytes of its payload.
+func fragment6(frame []byte, says uint8, from, to int, more byte) []byte {
+	l4 := ethLen + ipv6.header
+	out := append([]byte{}, frame[:l4]...)
+	out = append(out, says, 0, byte(from>>8), byte(from)|more, 1, 2, 3, 4)
+	out = append(out, frame[l4+from:l4+to]...)
+	be.PutUint16(out[ethLen+4:], uint16(len(out)-l4))
+	out[ethLen+6] = Fragment
+	return out
+}
+
+func TestFragmentsOfIPv6(t *testing.T) {
+	in, left := unhex(t, query6), unhex(t, query6Out)
+	for _, inOrder := range []bool{true, false} {
+		m := newModel6()
+		m.Agent = true
+		first, later := fragment6(in, UDP, 0, 8, 1), fragment6(in, Routing, 8, 13, 0) // says what nobody asks
+		if !inOrder {
+			wantVerdict(t, m, later, HoldFragment)
+		}
+		if out := wantVerdict(t, m, first, ForwardTX); !bytes.Equal(out, fragment6(left, UDP, 0, 8, 1)) {
+			t.Errorf("the first fragment left as %x", out)
+		}
+		if out := wantVerdict(t, m, later, ForwardTX); !bytes.Equal(out, fragment6(left, Routing, 8, 13, 0)) {
+			t.Errorf("the later fragment left as %x", out)
+		}
+		later[ethLen+ipv6.header+7]++
+		wantVerdict(t, m, later, HoldFragment)
+	}
+}
