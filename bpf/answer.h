@@ -9,8 +9,8 @@
 
 #include "family.h"
 
-/* may_answer takes one of this second's answers, if one is left. */
-static __always_inline bool may_answer(const struct packet *p)
+/* take_answer takes one of this second's answers, if there were fewer than most. */
+static __always_inline bool take_answer(const struct packet *p, __u32 most)
 {
 	__u32 second = p->when.now / p->control->hz;
 	__u32 zero = 0;
@@ -22,10 +22,24 @@ static __always_inline bool may_answer(const struct packet *p)
 		r->second = second;
 		r->count = 0;
 	}
-	if (r->count >= p->control->reply_limit + FAULT(23, 0, 1))
+	if (r->count >= most + FAULT(23, 0, 1))
 		return false;
 	r->count++;
 	return true;
+}
+
+/* may_answer takes an answer that the sender needs. */
+static __always_inline bool may_answer(const struct packet *p)
+{
+	return take_answer(p, p->control->reply_limit);
+}
+
+/* may_echo takes an answer to a ping, which must not use up all of them. */
+static __always_inline bool may_echo(const struct packet *p)
+{
+	__u32 limit = p->control->reply_limit;
+
+	return take_answer(p, FAULT(157, limit / 2 + (limit & 1), limit));
 }
 
 /* resize makes the frame len bytes long. Pointers into it are void after it. */

@@ -72,8 +72,6 @@ static __always_inline __s64 make_cookie(const struct packet *p, struct draft *d
 	struct tcphdr *tcp = (void *)(ip + 1);
 	__u32 len;
 
-	if (is_extended(p))
-		return -1;
 	if ((void *)(tcp + 1) > (void *)(long)p->ctx->data_end)
 		return -1; /* unreachable */
 	len = tcp->doff * 4;
@@ -129,9 +127,12 @@ static __always_inline int write_cookie(const struct packet *p, const struct dra
 static __noinline int answer_cookie(const struct packet *p, struct draft *d)
 {
 	struct ethhdr *eth = (void *)(long)p->ctx->data;
-	__s64 cookie = make_cookie(p, d);
 	struct ethhdr old;
+	__s64 cookie;
 
+	if (FAULT(175, is_extended(p), false))
+		return DROP_COOKIE; /* or a flood would only have to add some */
+	cookie = make_cookie(p, d);
 	if (cookie < 0 || (void *)(eth + 1) > (void *)(long)p->ctx->data_end)
 		return NEXT_STEP;
 	old = *eth;

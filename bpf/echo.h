@@ -33,7 +33,7 @@ static __noinline int answer_echo(const struct packet *p, const addr_t *to)
 		return PASS_ICMP;
 	if (FAULT(154, is_no_client(&ip->saddr, to), false))
 		return DROP_SOURCE;
-	if (FAULT(155, !may_answer(p), false))
+	if (FAULT(155, !may_echo(p), false))
 		return PASS_ICMP;
 	swap_macs(eth);
 	swap_ends(ip);

@@ -33,13 +33,19 @@ static __always_inline __u64 half(const __be32 *word)
 	return word[0] | (__u64)word[1] << 32;
 }
 
+/* mix returns the part of a hash's sum that a half has, whose last bytes differ most. */
+static __always_inline __u64 mix(__u64 half, __u64 hash)
+{
+	return __builtin_bswap64(half) * hash;
+}
+
 /*
  * add_half returns sum with a part of an address. It has computed that before
  * the next part is read: there is no room on the stack for all of them.
  */
 static __always_inline __u64 add_half(__u64 sum, const __be32 *word, __u64 hash)
 {
-	sum += half(word) * hash;
+	sum += mix(half(word), hash);
 	barrier_var(sum);
 	barrier();
 	return sum;
@@ -72,8 +78,8 @@ static __always_inline struct words words_at(const ip_header_t *ip, const void *
 /* sum_words is sum_key for words. */
 static __always_inline __u64 sum_words(const struct control *c, struct words w)
 {
-	return w.saddr[0] * c->hash_a + w.saddr[1] * c->hash_b + w.daddr[0] * c->hash_c +
-	       w.daddr[1] * c->hash_d + w.rest * c->hash_e;
+	return mix(w.saddr[0], c->hash_a) + mix(w.saddr[1], c->hash_b) +
+	       mix(w.daddr[0], c->hash_c) + mix(w.daddr[1], c->hash_d) + w.rest * c->hash_e;
 }
 
 /* has_words says that f has the key w. */

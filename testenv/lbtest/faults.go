@@ -141,6 +141,7 @@ var Faults = []Fault{
 	{154, "a ping from anywhere is answered"},
 	{155, "pings are answered without limit"},
 	{156, "the checksum of a ping's answer is the ping's"},
+	{157, "pings may use up all answers"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so
@@ -180,4 +181,5 @@ var Faults6 = []Fault{
 	{172, "the hop limit is not decreased"},
 	{173, "all of ICMPv6 is taken for errors"},
 	{174, "the ICMPv6 checksum leaves out the addresses"},
+	{175, "a SYN with an extension header is no part of a flood"},
 }

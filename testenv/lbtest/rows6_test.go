@@ -314,7 +314,7 @@ func errorRows6() []row {
 
 func rows6() []row {
 	var all []row
-	for _, table := range [][]row{readRows6(), openRows6(), sourceRows6(), knownRows6(), errorRows6(), fragmentRows6(), strayRows6()} {
+	for _, table := range [][]row{readRows6(), openRows6(), sourceRows6(), knownRows6(), errorRows6(), fragmentRows6(), strayRows6(), floodRows6()} {
 		all = append(all, table...)
 	}
 	return all
@@ -343,5 +343,19 @@ func TestEachFaultOfIPv6IsFound(t *testing.T) {
 			}
 			t.Errorf("fault %d is not found", f.N)
 		})
+	}
+}
+
+// floodRows6 are SYNs of a flood that is answered with cookies: rule 10.9.
+func floodRows6() []row {
+	flooded := func(w *world) {
+		w.tb.Helper()
+		w.must(w.SetCookies(true))
+		flagged6(cookies, func(s *loader.Service) { s.CookieAbove = 1 })(w)
+		counts(0, 5)(w)
+	}
+	return []row{
+		{name: "a SYN of a flood with options for its destination", given: flooded, want: loader.LBVerdictDROP_COOKIE,
+			frame: extend(segment6(client6, web6, syn), destination)},
 	}
 }

@@ -65,6 +65,7 @@ func echoRows() []row {
 		answered("a ping in spite of flows", ping, answer).as("a ping in spite of flows", pinged),
 		{name: "a ping over the limit", given: func(w *world) { w.control(func(c *loader.Control) { c.ReplyLimit = 0 }) }, want: loader.LBVerdictPASS_ICMP,
 			frame: ping},
+		{name: "a ping after half of the answers", given: sends(ping), want: loader.LBVerdictPASS_ICMP, frame: ping},
 		{name: "a ping while switched off", want: loader.LBVerdictPASS_OFF, frame: ping,
 			given: func(w *world) { w.control(func(c *loader.Control) { c.Mode = 0 }) }},
 		{name: "a ping of nobody", want: loader.LBVerdictPASS_OTHER, frame: ask(other, text)},

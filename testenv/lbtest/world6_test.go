@@ -72,7 +72,9 @@ func flowKey6(proto uint8, src, dst netip.AddrPort) loader.FlowKey6 {
 
 // spotOf6 is rule 10.6, in words of its own.
 func spotOf6(k loader.FlowKey6) spot {
-	half := func(a loader.Address, i int) uint64 { return uint64(a.Word[i]) | uint64(a.Word[i+1])<<32 }
+	half := func(a loader.Address, i int) uint64 {
+		return bits.ReverseBytes64(uint64(a.Word[i]) | uint64(a.Word[i+1])<<32)
+	}
 	g := half(k.Saddr, 0)*hashA + half(k.Saddr, 2)*hashB + half(k.Daddr, 0)*hashC + half(k.Daddr, 2)*hashD +
 		(uint64(k.Sport)|uint64(k.Dport)<<16|uint64(k.Proto)<<32)*hashE
 	h := (g ^ g>>32) * hashB

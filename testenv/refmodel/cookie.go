@@ -50,7 +50,7 @@ func (m *Model) remembers(t Tuple) bool { return m.Connections[t] || m.Over[t] }
 // answerCookie is a SYN-ACK with a cookie in answer to p, if there is one.
 func (m *Model) answerCookie(p *packet, mtu uint16) (res Result, done bool) {
 	if p.extended() {
-		return Result{}, false
+		return verdict(DropCookie), true
 	}
 	syn := p.frame[p.l4:]
 	cookie, ok := m.Cookie(p.frame[ethLen:], syn[:4*(syn[12]>>4)])

@@ -19,7 +19,7 @@ func (m *Model) unquoting(p *packet) Result {
 		return verdict(PassICMP)
 	case p.noClient():
 		return verdict(DropSource)
-	case !m.mayAnswer():
+	case !m.mayEcho():
 		return verdict(PassICMP)
 	}
 	out := append([]byte(nil), p.frame...)

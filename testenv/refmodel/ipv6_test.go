@@ -166,14 +166,33 @@ func TestLimitOfNetworkOfIPv6(t *testing.T) {
 // TestHashOfIPv6 has factors that make sums of it which can be read.
 func TestHashOfIPv6(t *testing.T) {
 	key := Tuple{
-		Src: netip.MustParseAddr("100::200:0:0:0"), Dst: netip.MustParseAddr("300::400:0:0:0"),
+		Src: netip.MustParseAddr("0:0:0:1::2"), Dst: netip.MustParseAddr("0:0:0:3::4"),
 		SPort: 0x0500, DPort: 0x0600, Proto: UDP,
 	}
 	m := &Model{Control: Control{HashA: 1, HashB: 1, HashC: 1 << 8, HashD: 1 << 16, HashE: 1 << 24}, Flows6: make(Table, 2)}
-	// Little-endian halves are 1, 2, 3, 4; ports and protocol 0x11_0006_0005.
+	// The halves are 1, 2, 3, 4; ports and protocol 0x11_0006_0005.
 	want := uint64(1 + 2 + 3<<8 + 4<<16 + 0x1100060005<<24)
 	want ^= want >> 32
 	if got := m.hash(key); got != want {
 		t.Errorf("hash is %#x, want %#x", got, want)
+	}
+}
+
+// Hosts mostly differ in the last bytes of both halves of their addresses, and
+// may all send from one port. They must not meet in a few buckets.
+func TestHashOfIPv6SpreadsHosts(t *testing.T) {
+	m := &Model{Control: Control{
+		HashA: 0x9e3779b97f4a7c15, HashB: 0xd6e8feb86659fd93, HashC: 0xa0761d6478bd642f, HashD: 0xe7037ed1a0b428db, HashE: 0x8ebc6af09c88c6e3,
+	}}
+	const hosts = 1 << 16
+	seen := map[uint64]bool{}
+	for i := range uint32(hosts) {
+		src := netip.MustParseAddr("2001:db8::1").As16()
+		src[7], src[15] = byte(i), byte(i>>8)
+		key := Tuple{Src: netip.AddrFrom16(src), Dst: netip.MustParseAddr("2001:db8:2::10"), SPort: 5060, DPort: 5060, Proto: UDP}
+		seen[m.hash(key)>>48] = true // as many buckets as hosts
+	}
+	if len(seen) < hosts/2 {
+		t.Errorf("%d hosts hash to %d of %d buckets", hosts, len(seen), hosts)
 	}
 }

@@ -123,11 +123,17 @@ func answerTo(p *packet, proto uint8, n int) (out, rest []byte) {
 }
 
 // mayAnswer takes one of the answers of this second.
-func (m *Model) mayAnswer() bool {
+func (m *Model) mayAnswer() bool { return m.takeAnswer(m.Control.ReplyLimit) }
+
+// mayEcho takes one of the half that pings may have of them.
+func (m *Model) mayEcho() bool { return m.takeAnswer(uint32((uint64(m.Control.ReplyLimit) + 1) / 2)) }
+
+// takeAnswer takes one unless there were so many already.
+func (m *Model) takeAnswer(most uint32) bool {
 	if second := m.Now / m.Control.Hz; m.Replies.Second != second {
 		m.Replies = Replies{Second: second}
 	}
-	if m.Replies.Count >= m.Control.ReplyLimit {
+	if m.Replies.Count >= most {
 		return false
 	}
 	m.Replies.Count++

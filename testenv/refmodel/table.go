@@ -49,8 +49,8 @@ func (m *Model) hash(key Tuple) uint64 {
 		addrs := uint64(le.Uint32(src)) | uint64(le.Uint32(dst))<<32
 		g = addrs*c.HashA + rest*c.HashB
 	} else {
-		g = le.Uint64(src)*c.HashA + le.Uint64(src[8:])*c.HashB +
-			le.Uint64(dst)*c.HashC + le.Uint64(dst[8:])*c.HashD + rest*c.HashE
+		g = be.Uint64(src)*c.HashA + be.Uint64(src[8:])*c.HashB +
+			be.Uint64(dst)*c.HashC + be.Uint64(dst[8:])*c.HashD + rest*c.HashE
 	}
 	return (g ^ g>>32) * c.HashB
 }
