@@ -52,7 +52,7 @@ static __always_inline int oddity(struct packet *p, ip_header_t *ip, const void 
 	if (odd != NEXT_STEP)
 		return odd;
 	if (p->proto == IPPROTO_OWN_ICMP)
-		return NEXT_ICMP;
+		return FAULT(146, p->first, false) ? PASS_FRAGMENT : NEXT_ICMP;
 	if (!has_ports(p->proto))
 		return PASS_OTHER;
 	return p->rest < sizeof(struct udphdr) ? PASS_MALFORMED : NEXT_STEP;

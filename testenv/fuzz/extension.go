@@ -61,8 +61,8 @@ func (g *generator) extension(kind, next byte) []byte {
 	case m.Fragment:
 		header[1] = byte(r.Uint32()) // reserved
 		be.PutUint16(header[2:], pick(r, []uint16{0, 0, 0, 2, 4, 6}))
-		if oneIn(r, 20) {
-			be.PutUint16(header[2:], pick(r, []uint16{1, 8, 0x8000, 0xfff8, 0xfff9, 9}))
+		if oneIn(r, 8) {
+			be.PutUint16(header[2:], pick(r, []uint16{1, 1, 8, 0x8000, 0xfff8, 0xfff9, 9}))
 		}
 	}
 	return header

@@ -166,6 +166,7 @@ var Faults6 = []Fault{
 	{143, "a fragment of a fragment is one"},
 	{144, "ports are read from a later fragment"},
 	{145, "the protocol of a datagram's first fragment is looked for in later ones"},
+	{146, "ICMPv6 in a first fragment is whole"},
 	{160, "the hash leaves out a part of the address"},
 	{161, "addresses that are half the same are one"},
 	{162, "each address has a credit of its own"},

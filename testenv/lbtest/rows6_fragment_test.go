@@ -72,6 +72,7 @@ func strayRows6() []row {
 		is("a fragment before its first, and nobody to hold it", loader.LBVerdictDROP_FRAGMENT, later),
 		is("a later fragment for nobody", loader.LBVerdictPASS_OTHER, later6(segment6(client6, other6, syn))),
 		is("a fragment of ICMPv6", loader.LBVerdictPASS_FRAGMENT, edit(later, 54, 58), begun),
+		is("ICMPv6 behind a routing header in a first fragment", loader.LBVerdictPASS_FRAGMENT, extend(icmp6(client6, web6, 128, nil), firstPart, routed)),
 		is("a fragment of a fragment", loader.LBVerdictPASS_FRAGMENT, extend(data, firstPart, destination, firstPart), answered6),
 		is("a TCP header in two fragments", loader.LBVerdictDROP_MALFORMED, testenv.Fragment6(data, fragmentID, 0, 16), answered6),
 		is("the rest of a TCP header in two fragments", loader.LBVerdictDROP_FRAGMENT, testenv.Fragment6(data, fragmentID, 16, 0), answered6,

@@ -186,6 +186,8 @@ func oddIPv4(ip []byte) Verdict {
 // transport reads what follows the headers of IP.
 func (p *packet) transport(l4 []byte) {
 	switch proto := p.tuple.Proto; {
+	case proto == p.family.icmp && p.part == firstPart:
+		p.odd = PassFragment
 	case proto == p.family.icmp:
 		p.odd = PassICMP
 	case proto != TCP && proto != UDP:
