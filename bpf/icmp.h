@@ -25,6 +25,7 @@ static __always_inline struct quote *quote_of(const struct packet *p, const ip_h
 					      const void *end)
 {
 	struct quote *q = (void *)(ip + 1);
+	addr_t from, to;
 
 	if (is_extended(p) || p->rest < FAULT(72, sizeof(*q), 0) || (void *)(q + 1) > end)
 		return NULL;
@@ -32,7 +33,9 @@ static __always_inline struct quote *quote_of(const struct packet *p, const ip_h
 		return NULL;
 	if (proto_of(&q->ip) != IPPROTO_TCP && proto_of(&q->ip) != IPPROTO_UDP)
 		return NULL;
-	return FAULT(73, same_addr(&q->ip.saddr, &ip->daddr), true) ? q : NULL;
+	from = source_of(&q->ip);
+	to = destination_of(ip);
+	return FAULT(73, same_addr(&from, &to), true) ? q : NULL;
 }
 
 /* icmp_without_flow is step 2 of an error that belongs to no flow; to is its destination. */
@@ -78,13 +81,14 @@ static __always_inline __u64 rewrite_tcp(const struct packet *p, struct tcphdr *
 static __always_inline __u64 rewrite_quote(const struct packet *p, struct quote *q, const void *end,
 					   const struct flow *f)
 {
-	__u64 addrs = addr_change(&q->ip.saddr, &f->daddr) + addr_change(&q->ip.daddr, &f->saddr);
+	addr_t from = source_of(&q->ip), to = destination_of(&q->ip);
+	__u64 addrs = addr_change(&from, &f->daddr) + addr_change(&to, &f->saddr);
 	__u64 ports = word_change(q->ports.source, f->dport) + word_change(q->ports.dest, f->sport);
 	__u64 sum = addrs + ports + update_quoted(&q->ip, addrs);
 	__u16 delta = fold(addrs + ports);
 
-	q->ip.saddr = f->daddr;
-	q->ip.daddr = f->saddr;
+	set_source(&q->ip, &f->daddr);
+	set_destination(&q->ip, &f->saddr);
 	q->ports.source = f->dport;
 	q->ports.dest = f->sport;
 	if (p->key->proto == IPPROTO_UDP)
@@ -97,12 +101,13 @@ static __always_inline __u64 rewrite_quote(const struct packet *p, struct quote 
 /* rewrite_error is step 4 for the error itself; it returns what that adds to ICMP's checksum. */
 static __always_inline __u64 rewrite_error(ip_header_t *ip, const struct flow *f, __u8 dir)
 {
-	__u64 addrs = addr_change(&ip->daddr, &f->daddr);
+	addr_t from = source_of(ip), to = destination_of(ip);
+	__u64 addrs = addr_change(&to, &f->daddr);
 
-	ip->daddr = f->daddr;
+	set_destination(ip, &f->daddr);
 	if (dir == FAULT(77, DIR_REPLY, DIR_MAX)) {
-		addrs += addr_change(&ip->saddr, &f->saddr);
-		ip->saddr = f->saddr;
+		addrs += addr_change(&from, &f->saddr);
+		set_source(ip, &f->saddr);
 	}
 	return pass_on(ip, addrs);
 }
@@ -112,8 +117,8 @@ static __always_inline void read_reversed(struct flow_key *key, const ip_header_
 					  const struct udphdr *ports)
 {
 	*key = (struct flow_key){
-		.saddr = ip->daddr,
-		.daddr = ip->saddr,
+		.saddr = destination_of(ip),
+		.daddr = source_of(ip),
 		.sport = ports->dest,
 		.dport = ports->source,
 		.proto = proto_of(ip),
@@ -133,7 +138,7 @@ static __noinline int follow_icmp(struct packet *p)
 
 	if ((void *)(ip + 1) > end)
 		return PASS_OTHER; /* unreachable */
-	to = ip->daddr;
+	to = destination_of(ip);
 	q = quote_of(p, ip, end);
 	if (!q)
 		return answer_echo(p, &to);
@@ -147,7 +152,9 @@ static __noinline int follow_icmp(struct packet *p)
 		return FAULT(78, DROP_FLOW_ENDED, DROP_TTL);
 	if (FAULT(94, is_robbed(p, f), false))
 		return DROP_FLOW_ENDED;
+	if (is_mixed(f))
+		return DROP_FAMILY;
 	sum = rewrite_quote(p, q, end, f) + rewrite_error(ip, f, dir_of(p->stamp));
 	q->icmp.checksum = csum_update(q->icmp.checksum, FAULT(76, fold(sum), 0));
-	return depart(p->ctx, data, f, stamp_at(f), p->stamp, &p->egress);
+	return depart(p->ctx, data, f, stamp_at(f), p->stamp, 0, &p->egress);
 }

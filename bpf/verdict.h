@@ -48,5 +48,6 @@ enum verdict {
 	DROP_COOKIE, /* TCP without SYN, flow and cookie while SYNs are answered with cookies */
 	HOLD_FRAGMENT, /* given to the agent until its first fragment comes */
 	DROP_FRAGMENT, /* its first was dropped, or has not come and nobody holds it */
+	DROP_FAMILY, /* of a flow between families: what cannot be said in the other one */
 	VERDICT_MAX, /* number of verdicts; not a verdict */
 };

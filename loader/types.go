@@ -126,6 +126,7 @@ var verdicts = [Verdicts]struct {
 	LBVerdictDROP_COOKIE:        {KindDrop, "cookie"},
 	LBVerdictHOLD_FRAGMENT:      {KindHold, "fragment"},
 	LBVerdictDROP_FRAGMENT:      {KindDrop, "fragment"},
+	LBVerdictDROP_FAMILY:        {KindDrop, "family"},
 }
 
 // Kind returns what v does with a packet; "" if v is no verdict.

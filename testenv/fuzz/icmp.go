@@ -29,6 +29,7 @@ func (g *generator) icmp(t m.Tuple) []byte {
 	packet := g.build(t.Reverse())[ethLen:]
 	if len(g.left) > 0 && !oneIn(r, 4) {
 		packet = pick(r, g.left)
+		w.sendLike(append(w.ethernet(), packet...))
 	}
 	quote := slices.Clone(packet[:min(len(packet), w.header+pick(r, []int{8, 8, 8, 17, 18, 19, 20, 28, 80}))])
 	if oneIn(r, 4) {

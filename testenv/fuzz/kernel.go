@@ -78,7 +78,7 @@ func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
 // reset writes everything. Hash maps are emptied first.
 func (k *kernel) reset(w *world) error {
 	k.w = w
-	k.choose(config{w.family, len(w.table())})
+	k.choose(config{w.whole(), len(w.table())})
 	if err := k.empty(); err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (k *kernel) sync(w *world, c change) error {
 	case partControl:
 		return k.Maps[loader.LBMapControl].Put(uint32(0), controlOf(w.Control))
 	case partEnv:
-		if err := errors.Join(k.SetNow(w.Now), k.SetCookies(w.cookies)); err != nil {
+		if err := errors.Join(k.SetNow(w.Now), k.SetCookies(w.cookies), k.SetRandom(rawPort(w.Random))); err != nil {
 			return err
 		}
 		return k.SetMonotonic(w.Clock)

@@ -3,6 +3,7 @@ package fuzz
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 
 	m "fairlead/testenv/refmodel"
 )
@@ -36,7 +37,7 @@ func (w *world) setLimit(r *rand.Rand, s *m.Service) {
 func (w *world) newPrefix(r *rand.Rand, service uint32) (p m.Prefix, allow bool) {
 	addr := pick(r, pick(r, [][]m.Addr{w.clients, w.clients, w.spoofed}))
 	p = m.Prefix{Service: service, Len: pick(r, w.prefixes)}
-	p.Addr = m.And(addr, w.mask(p.Len))
+	p.Addr = netip.PrefixFrom(addr, p.Len).Masked().Addr()
 	return p, !oneIn(r, 3)
 }
 

@@ -47,6 +47,7 @@ type Datapath struct {
 	Maps map[string]*ebpf.Map
 
 	coll   *ebpf.Collection
+	prog   *ebpf.Program
 	family family
 	out    []byte
 }
@@ -80,6 +81,12 @@ func Load6(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 
 func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	tb.Helper()
+	return f.with(tb, sizes, fault, nil)
+}
+
+// with is datapath with those maps of another one that both have.
+func (f family) with(tb testenv.TB, sizes map[string]uint32, fault uint32, others map[string]*ebpf.Map) *Datapath {
+	tb.Helper()
 	testenv.RequireRoot(tb)
 	spec, err := f.load()
 	if err != nil {
@@ -88,6 +95,7 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = n
 	}
+	shared := share(spec, others)
 	if err := spec.Variables[lbVarSeededFault].Set(fault); err != nil {
 		tb.Fatalf("seed fault %d: %v", fault, err)
 	}
@@ -96,7 +104,7 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 		tb.Fatalf("set the size of the flow table: %v", err)
 	}
 	spec.Programs = map[string]*ebpf.ProgramSpec{f.program: spec.Programs[f.program]}
-	coll, err := ebpf.NewCollection(spec)
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) {
 		tb.Fatalf("load the test object: %+v", refused)
@@ -105,7 +113,7 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 		tb.Fatalf("load the test object: %v", err)
 	}
 	tb.Cleanup(coll.Close)
-	return &Datapath{Maps: coll.Maps, coll: coll, family: f, out: make([]byte, 1<<16)}
+	return &Datapath{Maps: coll.Maps, coll: coll, prog: coll.Programs[f.program], family: f, out: make([]byte, 1<<16)}
 }
 
 // Run sends one frame through the program. It returns the XDP action, the
@@ -188,4 +196,4 @@ func (d *Datapath) Sums(name string) ([]uint64, error) {
 }
 
 // Program returns the program, for those who time it.
-func (d *Datapath) Program() *ebpf.Program { return d.coll.Programs[d.family.program] }
+func (d *Datapath) Program() *ebpf.Program { return d.prog }

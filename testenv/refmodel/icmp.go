@@ -41,6 +41,9 @@ func (m *Model) icmp(p *packet) Result {
 	if _, named := m.twin(f); f.disguised() && !named {
 		return verdict(DropFlowEnded)
 	}
+	if f.mixed() {
+		return verdict(DropFamily)
+	}
 	return m.forwardICMP(p, f, quoted)
 }
 
@@ -52,7 +55,7 @@ func (p *packet) quote() (t Tuple, ok bool) {
 	}
 	at, l4At := p.quoteAt()
 	ip, l4 := p.frame[at:], p.frame[l4At:]
-	t.Src, t.Dst = p.family.addrs(ip)
+	t.Src, t.Dst = p.addrs(ip)
 	t.SPort, t.DPort = be.Uint16(l4[0:]), be.Uint16(l4[2:])
 	plain := false
 	if p.family == &ipv4 {

@@ -131,7 +131,7 @@ func (m *Model) checkTwin(p *packet, f *Flow) (lives, lost bool) {
 	again := *f
 	again.Key = f.TwinKey()
 	again.Leave = f.Key.Reverse()
-	again.Hop = hop
+	again.Leads(hop)
 	again.Dir = 1 - f.Dir
 	again.Checked = m.Now
 	again.Epoch = m.Control.Epoch
@@ -155,7 +155,7 @@ func (m *Model) checkRoute(f *Flow) (Verdict, bool) {
 	answer, hop, usable := m.route(f.Leave.Src, f.Leave.Dst)
 	switch {
 	case usable:
-		f.Hop = hop
+		f.Leads(hop)
 	case f.Dir == Reply || answer == FIBNoNeigh:
 	case answer == FIBSuccess:
 		return DropDevice, false
