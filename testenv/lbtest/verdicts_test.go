@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -159,7 +160,7 @@ func TestEachPacketHasItsEffect(t *testing.T) {
 
 func TestEveryVerdictHasARow(t *testing.T) {
 	seen := map[loader.Verdict]bool{}
-	for _, r := range rows() {
+	for _, r := range slices.Concat(rows(), mixedRows()) {
 		seen[r.want] = true
 	}
 	for v := range loader.Verdicts {
