@@ -124,11 +124,10 @@ static __always_inline addr_t fib_end(const struct bpf_fib_lookup *fib)
 	return fib->family == AF_INET ? fib->ipv4_dst : 0;
 }
 
-/* serves says that this program makes flows to a backend. */
+/* serves says that this program makes flows to a backend: to one of IPv4. */
 static __always_inline bool serves(const struct address *backend)
 {
-	(void)backend;
-	return true;
+	return !backend->word[0] && !backend->word[1] && backend->word[2] == bpf_htonl(0xffff);
 }
 
 /* is_mixed says that a flow's packets come in one family and leave in the other. */

@@ -126,6 +126,11 @@ func rows46() []row {
 		is("an error about a packet between families, to an address that has another service", loader.LBVerdictDROP_FAMILY,
 			icmp(testenv.FrameSpec{Src: hop, Dst: web}, unreach, left(web, client)[:28]), opened46),
 		is("a service of IPv4 alone", loader.LBVerdictPASS_PROXY, segment(client, proxy, syn)),
+		is("a backend of IPv6 is not fairlead's", loader.LBVerdictANSWER_RESET, segment(client, proxy, syn), func(w *world) {
+			w.put(loader.LBMapServices, uint32(5), loader.Service{Gen: 75, State: uint8(loader.LBServiceStateSERVICE_XDP), Slots: 2<<32 | 1})
+			w.backend(4, webBack6, 5, func(*loader.Backend) {})
+			w.must(w.Maps[lbMapFibs].Put(mapped(client).Addr().AsSlice(), Route{Ifindex: Ingress}))
+		}).answered(resetTo(client, proxy, rst|ack, 0, 0x01020304+8+1)),
 		is("a service of nobody", loader.LBVerdictPASS_OTHER, segment(client, other, syn)),
 	}
 }

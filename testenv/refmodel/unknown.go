@@ -111,7 +111,7 @@ func (a *attempt) try() (res Result, again bool) {
 	turn := a.Turns[a.row]
 	a.Turns[a.row]++
 	row, b := a.slot(uint64(a.run.Offset) + turn%uint64(a.run.Length))
-	if b.State == BackendNone || b.Service != a.row || b.State == BackendDown && !a.allUp || a.p.wide && b.Addr.Is4In6() {
+	if b.State == BackendNone || b.Service != a.row || b.State == BackendDown && !a.allUp || !a.p.serves(b) {
 		return verdict(DropNoBackend), true
 	}
 	port := b.Port
@@ -135,6 +135,11 @@ func (a *attempt) try() (res Result, again bool) {
 	}
 	f.Leads(out)
 	return a.make(f)
+}
+
+// serves says that the packet's program makes flows to a backend.
+func (p *packet) serves(b Backend) bool {
+	return p.family == &ipv6 || p.wide != b.Addr.Unmap().Is4()
 }
 
 // slot is the backend that a slot names, and its row.

@@ -118,11 +118,23 @@ func (w *Writer) putSources(runs []run[loader.Address]) error {
 	return nil
 }
 
-// setSourcePorts writes the range of source ports if it differs.
-func setSourcePorts(c *loader.ControlView, first, last uint16) (writes int) {
-	if f, l := c.SourcePorts(); f == first && l == last {
-		return 0
+// setSourcePorts writes the ranges of source ports if they differ. Two tables of
+// flows use addresses of IPv4 if flows between families do: each half of the
+// ports, so that no flow meets one that it does not see.
+func setSourcePorts(c *loader.ControlView, first, last uint16, mixed bool) (writes int) {
+	var from, n uint16
+	if mixed {
+		n = (last - first + 1) / 2
+		last -= n
+		from = last + 1
 	}
-	c.SetSourcePorts(first, last)
-	return 1
+	if f, l := c.SourcePorts(); f != first || l != last {
+		c.SetSourcePorts(first, last)
+		writes++
+	}
+	if f, have := c.MixedPorts(); f != from || have != n {
+		c.SetMixedPorts(from, n)
+		writes++
+	}
+	return writes
 }

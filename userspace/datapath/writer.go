@@ -152,7 +152,7 @@ func (w *Writer) settings(t Settings) (writes int) {
 		writes++
 	}
 	nat := t.FullNAT.WithDefaults()
-	writes += setSourcePorts(c, nat.First, nat.Last)
+	writes += setSourcePorts(c, nat.First, nat.Last, t.Mixed)
 	idle := t.Idle.WithDefaults()
 	for i, d := range [loader.LBIdleIDLE_MAX]time.Duration{
 		loader.LBIdleIDLE_TCP_NEW: idle.TCPNew, loader.LBIdleIDLE_TCP_ESTABLISHED: idle.TCPEstablished,
