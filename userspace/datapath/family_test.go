@@ -79,7 +79,7 @@ func TestStandbyFlowsOfBothFamilies(t *testing.T) {
 		if err := HoldStandby(m, client, netip.MustParseAddrPort(virtual)); err != nil {
 			t.Error(err)
 		}
-		if four, six := entriesOf[loader.FlowKey](t, m.Standby), entriesOf[loader.FlowKey6](t, m.Standby6); four != 1 || six != i {
+		if four, six := entriesOf[loader.FlowKey](t, m.Standby), entriesOf[loader.FlowKey6](t, m.Standby6); four != 1 || six != i+1 { // who is asked for IPv4 may be the program between families
 			t.Errorf("after %s: %d and %d flows are held", virtual, four, six)
 		}
 	}

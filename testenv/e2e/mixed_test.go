@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+
+	"fairlead/testenv"
+	"fairlead/testenv/stage"
+)
+
+// betweenStage raises a stage with both families, and returns the one that the
+// backends of f's clients are of.
+func (f family) betweenStage(t *testing.T, o testenv.RigOptions) (*stage.Stage, family) {
+	t.Helper()
+	s := families[1].stage(t, o)
+	if f.suffix == "6" {
+		return s, families[0]
+	}
+	return s, families[1]
+}
+
+// configureBetween writes a configuration whose backends are of the other family.
+// health is that of both services.
+func (f family) configureBetween(s *stage.Stage, other family, health string) {
+	s.Configure(`
+interfaces: %s
+services:
+  - {name: web, listen: '%s', forward: full-nat, backends: %s, health: %s}
+  - {name: echo, listen: '%s', protocol: udp, forward: full-nat, backends: %s, health: %s}`,
+		s.Links(), f.at(80), other.backends(s, 8080), health, f.at(7), other.backends(s, 8080), health)
+}
+
+func TestClientsOfOneFamilyReachServersOfTheOther(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		inModes(t, func(t *testing.T, mode string) {
+			s, other := f.betweenStage(t, testenv.RigOptions{})
+			f.configureBetween(s, other, "{type: none}")
+			check := attachedIn(t, s, mode)
+			for i, b := range s.Backends {
+				ours := other.addr(s.BackendAddrs[i].Prev())
+				a, err := s.Get(0, f.web())
+				if err != nil || a.Message != b.Name {
+					t.Errorf("connection %d was answered by %q: %v", i, a.Message, err)
+				}
+				seen, err := netip.ParseAddrPort(a.Client)
+				wantSource(t, seen, err, ours)
+				message, seen, err := s.Echo(0, 0, f.at(7), "hello")
+				if message != b.Name {
+					t.Errorf("datagram %d was answered by %q", i, message)
+				}
+				wantSource(t, seen, err, ours)
+			}
+			curl := s.Run(s.Clients[0], tool(t, "curl"), "--silent", "--show-error", f.web()).OK(t)
+			if !strings.Contains(curl, "<h1>backend1</h1>") {
+				t.Errorf("curl printed:\n%s", curl)
+			}
+			check()
+		})
+	})
+}
+
+// A backend of the other family that is killed is taken out, which its flows
+// are told, and comes back.
+func TestKilledServerOfTheOtherFamilyIsTakenOut(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		s, other := f.betweenStage(t, testenv.RigOptions{Backends: 2})
+		f.configureBetween(s, other, "{type: http, path: /health, interval: 200ms, timeout: 200ms, rise: 1, fall: 2}")
+		agent := s.StartAgent()
+		s.AwaitHealth(0, true)
+		s.AwaitHealth(1, true)
+		account := s.Account()
+		talk := firstBackendsTalk(t, s, f)
+		s.Servers[0].Stop(syscall.SIGKILL)
+		s.AwaitHealth(0, false)
+		if a, err := talk.Ask(); err == nil {
+			t.Errorf("a flow of the dead server was answered by %q", a.Message)
+		}
+		for i := range 4 {
+			if a, err := s.Get(0, f.web()); err != nil || a.Message != s.Backends[1].Name {
+				t.Errorf("request %d was answered by %q: %v", i, a.Message, err)
+			}
+		}
+		closeAccount(t, account)
+		wantSound(t, s)
+		agent.Stop(syscall.SIGTERM)
+	})
+}
+
+// firstBackendsTalk opens a connection to the first backend.
+func firstBackendsTalk(t *testing.T, s *stage.Stage, f family) *stage.Talk {
+	t.Helper()
+	for range s.Backends {
+		talk, err := s.Dial(0, f.at(80))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := talk.Ask(); err == nil && a.Message == s.Backends[0].Name {
+			return talk
+		}
+	}
+	t.Fatal("no connection went to the first backend")
+	return nil
+}
