@@ -120,7 +120,7 @@ __noinline int change_port(const struct moment *m, const struct flow_key *key, s
  * meets a row of others.
  */
 static __noinline bool draw_source(const struct control *c, __u64 hash, struct draft *d,
-					__u32 sources, __u32 k)
+				   __u32 sources, __u32 k)
 {
 	__u32 y = (__u32)hash + k * (hash >> 32 | 1);
 	__u32 n = sources & 0xffff, at, ports;

@@ -8,7 +8,11 @@
  */
 #pragma once
 
-#include "csum.h"
+#ifdef IPV6
+#include "far4.h"
+#else
+#include "far6.h"
+#endif
 
 /* length_before returns the length of the headers before TCP or UDP. */
 static __always_inline int length_before(const struct packet *p)
@@ -58,6 +62,6 @@ static __noinline int cross(struct packet *p, const struct flow *f, const struct
 	if ((void *)(far + 1) > (void *)(long)p->ctx->data_end)
 		return DROP_MALFORMED; /* unreachable */
 	*(__be16 *)(data + 12) = bpf_htons(FAR_KIND);
-	write_far(p, far, len, f);
+	write_far(p, far, len, f, p->key->proto);
 	return depart(p->ctx, data, f, at, p->stamp, p->total, &p->egress);
 }

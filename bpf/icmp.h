@@ -74,6 +74,31 @@ static __always_inline __u64 rewrite_tcp(const struct packet *p, struct tcphdr *
 	return word_change(old, tcp->check);
 }
 
+/* sent_addrs returns what the addresses that a quoted packet was sent with add to a checksum. */
+static __always_inline __u64 sent_addrs(const struct quote *q, const struct flow *f)
+{
+	addr_t from = source_of(&q->ip), to = destination_of(&q->ip);
+
+	return addr_change(&from, &f->daddr) + addr_change(&to, &f->saddr);
+}
+
+/*
+ * rewrite_l4 is step 4 for the quoted TCP or UDP; addrs is what the new addresses
+ * add. It returns what else it adds to ICMP's checksum.
+ */
+static __always_inline __u64 rewrite_l4(const struct packet *p, struct quote *q, const void *end,
+					const struct flow *f, __u64 addrs)
+{
+	__u64 ports = word_change(q->ports.source, f->dport) + word_change(q->ports.dest, f->sport);
+	__u16 delta = fold(addrs + ports);
+
+	q->ports.source = f->dport;
+	q->ports.dest = f->sport;
+	if (p->key->proto == IPPROTO_UDP)
+		return ports + rewrite_udp(&q->ports, delta);
+	return ports + rewrite_tcp(p, (void *)&q->ports, end, delta);
+}
+
 /*
  * rewrite_quote is step 4 for what is quoted: it left with another tuple than it
  * was sent with. It returns what that adds to ICMP's checksum.
@@ -81,21 +106,12 @@ static __always_inline __u64 rewrite_tcp(const struct packet *p, struct tcphdr *
 static __always_inline __u64 rewrite_quote(const struct packet *p, struct quote *q, const void *end,
 					   const struct flow *f)
 {
-	addr_t from = source_of(&q->ip), to = destination_of(&q->ip);
-	__u64 addrs = addr_change(&from, &f->daddr) + addr_change(&to, &f->saddr);
-	__u64 ports = word_change(q->ports.source, f->dport) + word_change(q->ports.dest, f->sport);
-	__u64 sum = addrs + ports + update_quoted(&q->ip, addrs);
-	__u16 delta = fold(addrs + ports);
+	__u64 addrs = sent_addrs(q, f);
+	__u64 sum = addrs + update_quoted(&q->ip, addrs);
 
 	set_source(&q->ip, &f->daddr);
 	set_destination(&q->ip, &f->saddr);
-	q->ports.source = f->dport;
-	q->ports.dest = f->sport;
-	if (p->key->proto == IPPROTO_UDP)
-		sum += rewrite_udp(&q->ports, delta);
-	else
-		sum += rewrite_tcp(p, (void *)&q->ports, end, delta);
-	return sum;
+	return sum + rewrite_l4(p, q, end, f, addrs);
 }
 
 /* rewrite_error is step 4 for the error itself; it returns what that adds to ICMP's checksum. */
@@ -125,7 +141,7 @@ static __always_inline void read_reversed(struct flow_key *key, const ip_header_
 	};
 }
 
-/* follow_icmp is rule 9. */
+/* follow_icmp is rule 9, but for errors about flows between families: NEXT_FAMILY. */
 static __noinline int follow_icmp(struct packet *p)
 {
 	void *data = (void *)(long)p->ctx->data;
@@ -153,8 +169,19 @@ static __noinline int follow_icmp(struct packet *p)
 	if (FAULT(94, is_robbed(p, f), false))
 		return DROP_FLOW_ENDED;
 	if (is_mixed(f))
-		return DROP_FAMILY;
+		return NEXT_FAMILY;
 	sum = rewrite_quote(p, q, end, f) + rewrite_error(ip, f, dir_of(p->stamp));
 	q->icmp.checksum = csum_update(q->icmp.checksum, FAULT(76, fold(sum), 0));
 	return depart(p->ctx, data, f, stamp_at(f), p->stamp, 0, &p->egress);
 }
+
+#ifdef WIDE
+#include "error.h"
+#else
+/* cross_error is for who knows both families. */
+static __always_inline int cross_error(struct packet *p)
+{
+	(void)p;
+	return DROP_FAMILY;
+}
+#endif

@@ -15,6 +15,7 @@
 #define ICMP_PORT_UNREACHABLE 4
 #define ICMP_TOO_BIG_TYPE 2
 #define ICMP_TOO_BIG_CODE 0
+#define ICMP_TIME_EXCEEDED 3
 #define ICMP_LAST_ERROR 4 /* from 1 on: parameter problem */
 #define ICMP_ECHO_REQUEST 128
 #define ICMP_ECHO_REPLY 129
@@ -196,48 +197,6 @@ static __always_inline bool serves(const struct address *backend)
 {
 	(void)backend;
 	return true;
-}
-
-#define FAR_KIND ETH_P_IP
-#define FAR_DF_ABOVE 1260 /* what a packet of IPv6 that every link takes becomes */
-
-/* far_header_t is the header that a packet has in the other family. */
-typedef struct iphdr far_header_t;
-
-/* far_mtu is what a sender is told, whose packets shrink on their way to f's. */
-static __always_inline __u16 far_mtu(const struct flow *f)
-{
-	__u32 mtu = f->far_mtu + FAULT(187, FAR_GROWTH, 0);
-
-	return mtu > LEAST_MTU ? mtu : FAULT(191, LEAST_MTU, mtu);
-}
-
-/* may_cross: IPv4 asks for no checksum. */
-static __always_inline bool may_cross(const struct udphdr *udp)
-{
-	(void)udp;
-	return true;
-}
-
-/* write_far writes the header that p gets, in a packet of len bytes (RFC 7915, 5.1). */
-static __always_inline void write_far(const struct packet *p, far_header_t *ip, __u32 len,
-				      const struct flow *f)
-{
-	bool whole = len > FAULT(192, FAR_DF_ABOVE, LEAST_MTU);
-
-	*ip = (far_header_t){
-		.version = 4,
-		.ihl = sizeof(*ip) / 4,
-		.tos = FAULT(189, p->tos, 0),
-		.tot_len = bpf_htons(len),
-		.id = whole ? 0 : env_random(),
-		.frag_off = whole ? bpf_htons(0x4000) : 0,
-		.ttl = p->ttl - FAULT(190, 1, 0),
-		.protocol = p->key->proto,
-		.saddr = f->saddr.word[3],
-		.daddr = f->daddr.word[3],
-	};
-	ip->check = ~fold(csum_add(ip, sizeof(*ip), 0));
 }
 
 /* swap_ends makes ip the header of an answer; the addresses' sum stays. */

@@ -43,8 +43,10 @@ static __always_inline int handle(struct packet *p)
 	if (p->mode == MODE_OFF)
 		return PASS_OFF;
 	v = parse(p);
-	if (unlikely(v == NEXT_ICMP))
-		return follow_icmp(p);
+	if (unlikely(v == NEXT_ICMP)) {
+		v = follow_icmp(p);
+		return v == NEXT_FAMILY ? cross_error(p) : v;
+	}
 	if (unlikely(v == NEXT_LATER))
 		return follow_fragment(p);
 	if (unlikely(v != NEXT_STEP))

@@ -69,34 +69,6 @@ static __always_inline bool serves(const struct address *backend)
 	return !is_mapped(backend);
 }
 
-#define FAR_KIND ETH_P_IPV6
-
-/* far_header_t is the header that a packet has in the other family. */
-typedef struct ip_header far_header_t;
-
-/* far_mtu is what a sender is told, whose packets grow on their way to f's. */
-static __always_inline __u16 far_mtu(const struct flow *f)
-{
-	return f->far_mtu - FAULT(187, FAR_GROWTH, 0);
-}
-
-/* may_cross says that a datagram has the checksum that IPv6 asks for. */
-static __always_inline bool may_cross(const struct udphdr *udp)
-{
-	return FAULT(188, udp->check != 0, true);
-}
-
-/* write_far writes the header that p gets (RFC 7915, 4.1). */
-static __always_inline void write_far(const struct packet *p, far_header_t *ip, __u32 len,
-				      const struct flow *f)
-{
-	*(__u32 *)ip->begin = bpf_htonl(6U << 28 | (__u32)FAULT(189, p->tos, 0) << 20);
-	ip->payload = bpf_htons(len - sizeof(*ip));
-	ip->next = p->key->proto;
-	ip->hops = p->ttl - FAULT(190, 1, 0);
-	COPY(&ip->saddr, &f->saddr, 32);
-}
-
 static __always_inline addr_t masked(const addr_t *addr, const struct address *mask)
 {
 	addr_t net = *addr;

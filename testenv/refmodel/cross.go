@@ -71,27 +71,120 @@ func (m *Model) cross(p *packet, f *Flow) Result {
 	}
 	out := append(make([]byte, ethLen+far.header), rest...)
 	be.PutUint16(out[12:], far.kind)
-	m.farHeader(out[ethLen:], p, f, far, far.header+size)
+	m.farHeader(out[ethLen:], p, f, far, p.tuple.Proto, far.header+size)
 	return m.depart(p, f, out)
 }
 
 // farHeader writes the header that a packet gets in the other family, in which
 // it has so many bytes (RFC 7915).
-func (m *Model) farHeader(ip []byte, p *packet, f *Flow, far *family, total int) {
-	ip[far.ttl] = p.ttl - 1
+func (m *Model) farHeader(ip []byte, p *packet, f *Flow, far *family, proto uint8, total int) {
+	far.say(ip, p.tos, proto, p.ttl-1, total)
 	far.write(ip, f.Leave.Src, f.Leave.Dst)
 	if far == &ipv6 {
-		be.PutUint16(ip, 6<<12|uint16(p.tos)<<4)
-		be.PutUint16(ip[4:], uint16(total-far.header))
-		ip[6] = p.tuple.Proto
 		return
 	}
-	ip[0], ip[1], ip[9] = 4<<4|5, p.tos, p.tuple.Proto
-	be.PutUint16(ip[2:], uint16(total))
-	if total > dfAbove {
-		be.PutUint16(ip[6:], 0x4000)
-	} else {
+	if total <= dfAbove {
+		be.PutUint16(ip[6:], 0)
 		be.PutUint16(ip[4:], m.Random)
 	}
 	be.PutUint16(ip[10:], Checksum(ip[:far.header]))
+}
+
+// say writes a header, but for addresses and checksum; IPv4 has DF.
+func (f *family) say(ip []byte, tos, proto, ttl uint8, total int) {
+	ip[f.ttl] = ttl
+	if f == &ipv6 {
+		be.PutUint16(ip, 6<<12|uint16(tos)<<4)
+		be.PutUint16(ip[4:], uint16(total-f.header))
+		ip[6] = proto
+		return
+	}
+	ip[0], ip[1], ip[9] = 4<<4|5, tos, proto
+	be.PutUint16(ip[2:], uint16(total))
+	be.PutUint16(ip[6:], 0x4000)
+}
+
+// farICMP is the type, code and MTU that an error gets in the other family.
+func (p *packet) farICMP() (kind [2]byte, mtu uint16, ok bool) {
+	icmp := p.frame[p.l4:]
+	var table map[[2]byte][2]byte
+	switch kind = [2]byte(icmp); {
+	case p.wide && kind == ipv4.tooBig:
+		return ipv6.tooBig, uint16(min(max(int(be.Uint16(icmp[6:]))+farGrowth, 1280), 0xffff)), true
+	case p.wide && kind[0] == icmpTimeExceeded:
+		return [2]byte{icmp6TimeExceeded, kind[1]}, 0, true
+	case p.wide:
+		table = errors46
+	case kind[0] == icmp6TooBig:
+		told := be.Uint32(icmp[4:])
+		return ipv4.tooBig, uint16(min(max(told, 1280), 0xffff)) - farGrowth, true
+	case kind[0] == icmp6TimeExceeded:
+		return [2]byte{icmpTimeExceeded, kind[1]}, 0, true
+	default:
+		table = errors64
+	}
+	kind, ok = table[kind]
+	return kind, 0, ok
+}
+
+// What destination unreachable becomes: RFC 7915, 4.2 and 5.2.
+var (
+	errors46 = map[[2]byte][2]byte{
+		{3, 0}: {1, 0}, {3, 1}: {1, 0}, {3, 3}: {1, 4}, {3, 5}: {1, 0}, {3, 6}: {1, 0}, {3, 7}: {1, 0}, {3, 8}: {1, 0},
+		{3, 9}: {1, 1}, {3, 10}: {1, 1}, {3, 11}: {1, 0}, {3, 12}: {1, 0}, {3, 13}: {1, 1}, {3, 15}: {1, 1},
+	}
+	errors64 = map[[2]byte][2]byte{
+		{1, 0}: {3, 1}, {1, 1}: {3, 10}, {1, 2}: {3, 1}, {1, 3}: {3, 1}, {1, 4}: {3, 3},
+	}
+)
+
+// crossError is rule 13.7: an error leaves in the other family.
+func (m *Model) crossError(p *packet, f *Flow, quoted Tuple) Result {
+	kind, mtu, ok := p.farICMP()
+	if !ok {
+		return verdict(DropFamily)
+	}
+	far := &ipv6
+	if !p.wide {
+		far = &ipv4
+	}
+	quoteAt, l4At := p.quoteAt()
+	total := p.total + 2*(far.header-p.family.header)
+	was, sent := p.frame[quoteAt:], f.TwinKey()
+
+	out := make([]byte, ethLen+2*far.header+icmpLen)
+	be.PutUint16(out[12:], far.kind)
+	m.farHeader(out[ethLen:], p, f, far, far.icmp, total)
+	icmp := out[ethLen+far.header:]
+	copy(icmp, kind[:])
+	be.PutUint16(icmp[6:], mtu)
+	ip := icmp[icmpLen:]
+	tos, ttl := was[1], was[p.family.ttl]
+	if far == &ipv4 {
+		tos = uint8(be.Uint16(was) >> 4)
+	}
+	far.say(ip, tos, quoted.Proto, ttl, p.family.total(was)-p.family.header+far.header)
+	far.write(ip, sent.Src, sent.Dst)
+	if far == &ipv4 {
+		be.PutUint16(ip[10:], Checksum(ip[:far.header]))
+	}
+	rest := append([]byte(nil), p.frame[l4At:]...)
+	n := p.rewriteQuoted(rest, quoted, sent)
+
+	var sum change
+	sum.become(p.frame[p.l4:p.l4+2], icmp[:2])
+	sum.become(p.frame[p.l4+4:l4At], icmp[4:])
+	sum.replace(p.frame[l4At:][:n], rest[:n])
+	if far == &ipv6 {
+		sum.become(nil, PseudoHeader(f.Leave.Src, f.Leave.Dst, ICMPv6, total-far.header))
+	} else {
+		sum.become(PseudoHeader(p.tuple.Src, p.tuple.Dst, ICMPv6, p.total-p.family.header), nil)
+	}
+	be.PutUint16(icmp[2:], sum.apply(be.Uint16(p.frame[p.l4+2:])))
+	return m.depart(p, f, append(out, rest...))
+}
+
+// become takes note of words that are replaced by others, as many or not.
+func (c *change) become(old, new []byte) {
+	*c += change(^fold(words(old))) + change(words(new))
 }
