@@ -76,7 +76,7 @@ func TestSeededFaults(t *testing.T) {
 	for _, test := range []struct {
 		family *family
 		faults []lbtest.Fault
-	}{{&ipv4, lbtest.Faults}, {&ipv6, of6}} {
+	}{{&ipv4, lbtest.Faults}, {&ipv6, of6}, {&mixed6, lbtest.FaultsMixed}} {
 		good := newFuzzer(newKernel(t, 0), seed, test.family)
 		for _, fault := range test.faults {
 			t.Run(test.family.name+" "+fault.Text, func(t *testing.T) {

@@ -175,6 +175,9 @@ var FaultsMixed = []Fault{
 	{193, "a first fragment becomes a whole packet"},
 	{194, "what leaves in the other family may be too big"},
 	{195, "the second program of IPv4 serves backends of IPv4"},
+	{196, "the checksum of an error stays as if it did not change"},
+	{197, "an error tells the MTU of the other family"},
+	{198, "any error has a form in the other family"},
 }
 
 // Faults6 are those that only the program for IPv6 has, besides [Faults] in the

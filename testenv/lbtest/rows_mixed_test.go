@@ -2,6 +2,7 @@ package lbtest
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"fairlead/loader"
@@ -81,8 +82,6 @@ func rows64() []row {
 			out: in4(leaving(own, back1, syn), random), egress: uplink, counts: made("2", 68), given: func(w *world) {
 				w.service(1, web6, tcp, func(s *loader.Service) { s.Slots, s.SlotsAll = 1, 1 })
 			}},
-		{name: "an error about a packet between families", want: loader.LBVerdictDROP_FAMILY, given: opened64,
-			frame: icmp(testenv.FrameSpec{Src: hop, Dst: own}, unreach, left(own, back1)[:28])},
 		is("an IPv6 header that names addresses of IPv4", loader.LBVerdictPASS_OTHER, packet6(mapped(back1), mapped(own), tcp, answer[34:], 16), opened64),
 		is("an IPv6 header that names a service of IPv4", loader.LBVerdictPASS_OTHER, segment6(client6, mapped(web), syn)),
 	}
@@ -123,15 +122,7 @@ func rows46() []row {
 			w.backend(4, mapped(back1), 3, func(b *loader.Backend) { b.Sources = 3<<16 | 1 })
 			w.control(func(c *loader.Control) { c.MixedPort, c.MixedPorts = own.Port(), 1 })
 		}).answered(resetTo(client, web, rst|ack, 0, 0x01020304+8+1)),
-		is("an error about a packet between families, to an address that has another service", loader.LBVerdictDROP_FAMILY,
-			icmp(testenv.FrameSpec{Src: hop, Dst: web}, unreach, left(web, client)[:28]), opened46),
 		is("a service of IPv4 alone", loader.LBVerdictPASS_PROXY, segment(client, proxy, syn)),
-		is("a backend of IPv6 is not fairlead's", loader.LBVerdictANSWER_RESET, segment(client, proxy, syn), func(w *world) {
-			w.put(loader.LBMapServices, uint32(5), loader.Service{Gen: 75, State: uint8(loader.LBServiceStateSERVICE_XDP), Slots: 2<<32 | 1})
-			w.backend(4, webBack6, 5, func(*loader.Backend) {})
-			w.must(w.Maps[lbMapFibs].Put(mapped(client).Addr().AsSlice(), Route{Ifindex: Ingress}))
-		}).answered(resetTo(client, proxy, rst|ack, 0, 0x01020304+8+1)),
-		is("a service of nobody", loader.LBVerdictPASS_OTHER, segment(client, other, syn)),
 	}
 }
 
@@ -161,7 +152,7 @@ func (r row) answered(out []byte) row {
 	return r
 }
 
-func mixedRows() []row { return append(rows64(), rows46()...) }
+func mixedRows() []row { return slices.Concat(rows64(), rows46(), errorRowsMixed()) }
 
 func TestEachPacketBetweenFamiliesHasItsEffect(t *testing.T) {
 	w := newWorldMixed(t, 0)

@@ -105,19 +105,19 @@ func (f *family) say(ip []byte, tos, proto, ttl uint8, total int) {
 }
 
 // farICMP is the type, code and MTU that an error gets in the other family.
-func (p *packet) farICMP() (kind [2]byte, mtu uint16, ok bool) {
+func (p *packet) farICMP() (kind [2]byte, mtu uint32, ok bool) {
 	icmp := p.frame[p.l4:]
 	var table map[[2]byte][2]byte
 	switch kind = [2]byte(icmp); {
 	case p.wide && kind == ipv4.tooBig:
-		return ipv6.tooBig, uint16(min(max(int(be.Uint16(icmp[6:]))+farGrowth, 1280), 0xffff)), true
+		return ipv6.tooBig, max(uint32(be.Uint16(icmp[6:]))+farGrowth, 1280), true
 	case p.wide && kind[0] == icmpTimeExceeded:
 		return [2]byte{icmp6TimeExceeded, kind[1]}, 0, true
 	case p.wide:
 		table = errors46
 	case kind[0] == icmp6TooBig:
 		told := be.Uint32(icmp[4:])
-		return ipv4.tooBig, uint16(min(max(told, 1280), 0xffff)) - farGrowth, true
+		return ipv4.tooBig, min(max(told, 1280), 0xffff) - farGrowth, true
 	case kind[0] == icmp6TimeExceeded:
 		return [2]byte{icmpTimeExceeded, kind[1]}, 0, true
 	default:
@@ -157,7 +157,7 @@ func (m *Model) crossError(p *packet, f *Flow, quoted Tuple) Result {
 	m.farHeader(out[ethLen:], p, f, far, far.icmp, total)
 	icmp := out[ethLen+far.header:]
 	copy(icmp, kind[:])
-	be.PutUint16(icmp[6:], mtu)
+	be.PutUint32(icmp[4:], mtu)
 	ip := icmp[icmpLen:]
 	tos, ttl := was[1], was[p.family.ttl]
 	if far == &ipv4 {
