@@ -16,6 +16,8 @@ type View struct {
 	// Evictions are the entries that the flow table gave up for others, by kind;
 	// none is left out.
 	Evictions map[string]uint64 `json:"evictions"`
+	// Held are the flows in the flow table, closed ones included.
+	Held int `json:"-"`
 }
 
 // A ServiceView is one service.
@@ -30,7 +32,8 @@ type ServiceView struct {
 	Clients  *ClientsView   `json:"clients"`  // nil: everybody
 	// SYNCookies are nil for a service without.
 	SYNCookies *SYNCookiesView `json:"syn_cookies,omitempty"`
-	Slots      int             `json:"slots"` // length of its slot table
+	Slots      int             `json:"slots"`      // length of its slot table
+	Live       int             `json:"live_flows"` // that go on now, which closed ones do not
 	Backends   []BackendView   `json:"backends"`
 	Counters
 }
@@ -48,7 +51,8 @@ type BackendView struct {
 	Address string `json:"address"` // address:port; port * is the client's
 	State   string `json:"state"`   // up, down or drain
 	Weight  uint32 `json:"weight"`
-	Slots   int    `json:"slots"` // how often it stands in the slot table
+	Slots   int    `json:"slots"`      // how often it stands in the slot table
+	Live    int    `json:"live_flows"` // that go on now
 	// Sources are what it sees of a full-NAT service's clients.
 	Sources []netip.Addr `json:"sources,omitempty"`
 	Counters
@@ -86,7 +90,11 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}}
+	held, live, err := r.liveFlows(maps)
+	if err != nil {
+		return nil, err
+	}
+	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}, Held: held}
 	for i := range loader.Verdicts {
 		v.Verdicts[i.String()] = verdicts[i]
 	}
@@ -109,6 +117,8 @@ func Read(maps *loader.Maps) (*View, error) {
 		}
 		s := &v.Services[at[b.Service]-1]
 		s.Backends = append(s.Backends, r.backendView(uint32(i), counters(backends[i])))
+		s.Backends[len(s.Backends)-1].Live = live[i]
+		s.Live += live[i]
 	}
 	return v, nil
 }
