@@ -3,6 +3,7 @@ package datapath
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"fairlead/loader"
 	"fairlead/userspace/model"
@@ -18,6 +19,8 @@ type View struct {
 	Evictions map[string]uint64 `json:"evictions"`
 	// Held are the flows in the flow table, closed ones included.
 	Held int `json:"-"`
+	// At is when the counters were read.
+	At time.Time `json:"-"`
 }
 
 // A ServiceView is one service.
@@ -74,6 +77,7 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	at := time.Now()
 	services, err := maps.ReadCounters(loader.TableServices)
 	if err != nil {
 		return nil, err
@@ -94,7 +98,7 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}, Held: held}
+	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}, Held: held, At: at}
 	for i := range loader.Verdicts {
 		v.Verdicts[i.String()] = verdicts[i]
 	}
@@ -102,20 +106,20 @@ func Read(maps *loader.Maps) (*View, error) {
 		v.Evictions[i.String()] = evictions[i]
 	}
 	clients := r.clientViews()
-	at := make([]int, len(r.services)) // index in v.Services + 1
+	place := make([]int, len(r.services)) // index in v.Services + 1
 	for i := range r.services {
 		if s := &r.services[i]; s.State != serviceNone {
 			v.Services = append(v.Services, r.serviceView(s, r.names[i], counters(services[i])))
-			at[i] = len(v.Services)
-			v.Services[at[i]-1].Clients = clients[uint32(i)]
+			place[i] = len(v.Services)
+			v.Services[place[i]-1].Clients = clients[uint32(i)]
 		}
 	}
 	for i := range r.backends {
 		b := &r.backends[i]
-		if b.State == backendNone || int(b.Service) >= len(at) || at[b.Service] == 0 {
+		if b.State == backendNone || int(b.Service) >= len(place) || place[b.Service] == 0 {
 			continue
 		}
-		s := &v.Services[at[b.Service]-1]
+		s := &v.Services[place[b.Service]-1]
 		s.Backends = append(s.Backends, r.backendView(uint32(i), counters(backends[i])))
 		s.Backends[len(s.Backends)-1].Live = live[i]
 		s.Live += live[i]

@@ -54,15 +54,11 @@ func (p *Plan) Empty() bool {
 }
 
 // Foresee returns what would change if state were applied to what is pinned in
-// dir. It changes nothing, and makes the same plan as what applies it. interfaces
-// replace the state's, if there are any. What may stand against the state on this
-// host is not looked at. Errors wrap those of [loader.Open], [ErrNoInterfaces]
-// and [datapath.ErrFull].
-func Foresee(ctx context.Context, dir string, state *model.State, interfaces []string) (*Plan, error) {
-	if len(interfaces) == 0 {
-		interfaces = state.Interfaces
-	}
-	if len(interfaces) == 0 {
+// dir. It changes nothing, and makes the same plan as what applies it. What may
+// stand against the state on this host is not looked at. Errors wrap those of
+// [loader.Open], [ErrNoInterfaces] and [datapath.ErrFull].
+func Foresee(ctx context.Context, dir string, state *model.State) (*Plan, error) {
+	if len(state.Interfaces) == 0 {
 		return nil, ErrNoInterfaces
 	}
 	lock, err := loader.NewSharedLock(ctx, dir)
@@ -81,7 +77,7 @@ func Foresee(ctx context.Context, dir string, state *model.State, interfaces []s
 		return nil, err
 	}
 	defer f.k.Close()
-	if err := f.look(interfaces); err != nil {
+	if err := f.look(); err != nil {
 		return nil, err
 	}
 	return &f.plan, nil
@@ -95,7 +91,7 @@ type foresight struct {
 	plan    Plan
 }
 
-func (f *foresight) look(interfaces []string) (err error) {
+func (f *foresight) look() (err error) {
 	var maps *loader.Maps
 	if f.plan.Attached {
 		maps, f.plan.Dir = f.k.Maps(), f.k.inst.Dir()
@@ -106,7 +102,7 @@ func (f *foresight) look(interfaces []string) (err error) {
 	if f.k.writer, err = datapath.Look(maps); err != nil {
 		return err
 	}
-	if err := f.lookAtInterfaces(interfaces); err != nil {
+	if err := f.lookAtInterfaces(); err != nil {
 		return err
 	}
 	local, err := f.addresses()
@@ -141,7 +137,7 @@ func (f *foresight) look(interfaces []string) (err error) {
 
 // lookAtInterfaces finds out which interfaces are to be attached, and which are
 // not any more: an agent takes out what its configuration does not name.
-func (f *foresight) lookAtInterfaces(want []string) error {
+func (f *foresight) lookAtInterfaces() error {
 	if f.plan.Attached {
 		if err := f.k.findInterfaces(); err != nil {
 			return err
@@ -151,14 +147,14 @@ func (f *foresight) lookAtInterfaces(want []string) error {
 	}
 	f.plan.Interfaces = []InterfaceChange{}
 	have := f.k.Interfaces()
-	for _, name := range want {
+	for _, name := range f.state.Interfaces {
 		if !f.k.interfaces[name] {
 			f.k.interfaces[name] = true
 			f.plan.Interfaces = append(f.plan.Interfaces, InterfaceChange{name, datapath.Added})
 		}
 	}
 	for _, name := range have {
-		if f.k.opts.Agent && !slices.Contains(want, name) {
+		if f.k.opts.Agent && !slices.Contains(f.state.Interfaces, name) {
 			delete(f.k.interfaces, name)
 			f.plan.Interfaces = append(f.plan.Interfaces, InterfaceChange{name, datapath.Removed})
 		}
