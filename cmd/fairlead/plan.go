@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -75,7 +76,7 @@ func writePlan(w io.Writer, p *kernel.Plan) error {
 		b.WriteByte('\n')
 	}
 	for _, d := range p.Devices {
-		fmt.Fprintf(&b, "%s device %d, which XDP sends out of\n", marks[d.Change], d.Ifindex)
+		fmt.Fprintf(&b, "%s way out of XDP: %s, index %d\n", marks[d.Change], cmp.Or(d.Name, "an interface that is gone"), d.Ifindex)
 	}
 	for _, f := range p.Settings {
 		fmt.Fprintf(&b, "~ %s: %s -> %s\n", f.Field, f.From, f.To)

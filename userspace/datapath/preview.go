@@ -62,6 +62,7 @@ type BackendChange struct {
 // A DeviceChange is what becomes of an interface that XDP may send out of.
 type DeviceChange struct {
 	Ifindex uint32 `json:"ifindex"`
+	Name    string `json:"name"` // "" here, as the maps do not know it
 	Change  Change `json:"change"`
 }
 
@@ -203,10 +204,10 @@ func (p *plan) deviceChanges(have *rows) []DeviceChange {
 		if _, ok := have.devices[index]; ok {
 			change = Changed
 		}
-		all = append(all, DeviceChange{index, change})
+		all = append(all, DeviceChange{Ifindex: index, Change: change})
 	}
 	for _, index := range p.devices.del {
-		all = append(all, DeviceChange{index, Removed})
+		all = append(all, DeviceChange{Ifindex: index, Change: Removed})
 	}
 	slices.SortFunc(all, func(a, b DeviceChange) int { return int(a.Ifindex) - int(b.Ifindex) })
 	return all

@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -132,6 +133,11 @@ func (f *foresight) look() (err error) {
 		return err
 	}
 	f.plan.Changes = *changes
+	for i := range changes.Devices {
+		if d, err := net.InterfaceByIndex(int(changes.Devices[i].Ifindex)); err == nil { // else it is gone
+			changes.Devices[i].Name = d.Name
+		}
+	}
 	return nil
 }
 

@@ -121,7 +121,7 @@ func (s *screen) head() []string {
 		return []string{how, "no rates: " + clean(v.Reason), clean(v.Health)}
 	}
 	text := "packets/s"
-	for _, k := range []loader.Kind{loader.KindForward, loader.KindPass, loader.KindAnswer, loader.KindHold, loader.KindDrop} {
+	for _, k := range []loader.Kind{loader.KindForward, loader.KindDrop, loader.KindPass, loader.KindAnswer, loader.KindHold} {
 		if v.Packets == nil {
 			text += fmt.Sprintf("  %s -", k)
 		} else {

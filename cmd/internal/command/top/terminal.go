@@ -32,7 +32,7 @@ const (
 	enter  = "\x1b[?1049h\x1b[?25l" // second screen, no cursor
 	leave  = "\x1b[?25h\x1b[?1049l"
 	home   = "\x1b[H"
-	toEnd  = "\x1b[K" // of the line
+	clear  = "\x1b[K" // the line, from here on
 	invert = "\x1b[7m"
 	plain  = "\x1b[m"
 )
@@ -115,7 +115,7 @@ func (t *terminal) show(lines []string, inverted int) error {
 		if i == inverted {
 			l = invert + l + plain
 		}
-		b.WriteString(l + toEnd)
+		b.WriteString(clear + l) // not behind it: at the right edge that takes the last letter
 	}
 	_, err := t.f.WriteString(b.String())
 	return err
