@@ -13,14 +13,17 @@ import (
 // stand below each other, whatever comes.
 const batchFormat = "%-20s %-20s %-21s %-7s %7s %9s %11s %13s %11s %13s\n"
 
-// batch prints each sample as lines, or as one line of JSON.
+// batch prints each sample as lines, or as one line of JSON, by the clock of UTC.
 func (t *top) batch(ctx context.Context, asJSON bool) error {
 	if err := t.start(); err != nil {
 		return err
 	}
 	if asJSON {
 		lines := json.NewEncoder(t.out)
-		return t.each(ctx, func(s *Sample) error { return lines.Encode(s) })
+		return t.each(ctx, func(s *Sample) error {
+			s.Time = s.Time.UTC()
+			return lines.Encode(s)
+		})
 	}
 	_, err := fmt.Fprintf(t.out, batchFormat, "TIME", "SERVICE", "BACKEND", "STATE", "FLOWS", "NEW/S", "PKT/S IN", "B/S IN", "PKT/S OUT", "B/S OUT")
 	if err != nil {
@@ -36,7 +39,7 @@ func (t *top) batch(ctx context.Context, asJSON bool) error {
 // that it can be found alone.
 func batchLines(s *Sample) string {
 	var b strings.Builder
-	at := s.Time.Format(time.RFC3339)
+	at := s.Time.UTC().Format(time.RFC3339)
 	if s.Reason != "" {
 		fmt.Fprintf(&b, "%-20s no rates: %s\n", at, clean(s.Reason))
 	}

@@ -177,7 +177,7 @@ func (l line) draw(picked []column, name, width int) string {
 // human returns a number in at most five letters, such as 12.3k.
 func human(n float64) string {
 	unit := -1
-	for n >= 999.5 && unit < 3 {
+	for most := 9999.5; n >= most && unit < 3; most = 999.5 {
 		n, unit = n/1000, unit+1
 	}
 	text := fmt.Sprintf("%.0f", n)
