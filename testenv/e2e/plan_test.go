@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,69 +44,64 @@ func liveFlows(t *testing.T, s *stage.Stage) map[string]int {
 	return count
 }
 
+// echoes returns who answers the datagrams of flows of service echo.
+func echoes(t *testing.T, s *stage.Stage, flows int) (by []string) {
+	t.Helper()
+	for i := range flows {
+		message, _, err := s.Echo(0, uint16(30000+i), vip+":7", "hello")
+		if err != nil {
+			t.Fatal(err)
+		}
+		by = append(by, message)
+	}
+	return by
+}
+
+// wantNoChanges wants what the stage's configuration says to be in the kernel.
+func wantNoChanges(t *testing.T, s *stage.Stage) {
+	t.Helper()
+	if out := s.Fairlead("plan", "--exit-code").OK(t); out != "no changes\n" {
+		t.Errorf("plan of what is attached:\n%s", out)
+	}
+}
+
 // TestPlanForetellsFlows takes a backend away. The plan's shares must be those of
 // the flow table, and what clients then see.
 func TestPlanForetellsFlows(t *testing.T) {
 	s := webAndEcho(t)
 	s.Loader("attach").OK(t)
-	if out := s.Fairlead("plan").OK(t); out != "no changes\n" {
-		t.Errorf("plan of what is attached:\n%s", out)
-	}
-	var talks []*stage.Talk
-	for range 7 {
-		talk, err := s.Dial(0, vip+":80")
-		if err == nil {
-			_, err = talk.Ask()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		talks = append(talks, talk)
-	}
-	const ports = 8
-	answered := func() (by []string) {
-		for i := range ports {
-			message, _, err := s.Echo(0, uint16(30000+i), vip+":7", "hello")
-			if err != nil {
-				t.Fatal(err)
-			}
-			by = append(by, message)
-		}
-		return by
-	}
-	before := answered()
+	wantNoChanges(t, s)
+	talks, more, before := openTalks(t, s), openTalks(t, s), echoes(t, s, 8)
 	gone := s.BackendAddrs[0].String() + ":8080"
 	live := liveFlows(t, s)
 	s.BackendAddrs = s.BackendAddrs[1:]
 	configureBoth(s)
 	p := plan(t, s)
-	shares := map[string]datapath.FlowShare{}
+	shares := map[string]datapath.FlowShare{"all": p.Flows}
 	for _, v := range p.Services {
 		shares[v.Name] = v.Flows
 	}
 	want := map[string]datapath.FlowShare{
 		"web":  {Live: live["web"], Ended: live["web "+gone]},
 		"echo": {Live: live["echo"], Moved: live["echo "+gone]},
+		"all":  {Live: live["web"] + live["echo"], Ended: live["web "+gone], Moved: live["echo "+gone]},
 	}
-	if diff := cmp.Diff(want, shares); diff != "" || live["web "+gone] == 0 || live["echo "+gone] == 0 {
+	if diff := cmp.Diff(want, shares); diff != "" || p.Flows.Ended == 0 || p.Flows.Moved == 0 {
 		t.Errorf("shares of %v (-flow table +plan):\n%s", live, diff)
 	}
-	all := datapath.FlowShare{Live: live["web"] + live["echo"], Ended: live["web "+gone], Moved: live["echo "+gone]}
-	if p.Flows != all || p.Slots != (datapath.SlotShare{Slots: 6, Moved: 2}) {
-		t.Errorf("in all %+v and %+v, want %+v and 2 of 6 slots", p.Flows, p.Slots, all)
+	if want := (datapath.SlotShare{Slots: 6, Moved: 2}); p.Slots != want {
+		t.Errorf("slots %+v, want %+v", p.Slots, want)
 	}
 
 	s.Loader("attach").OK(t)
-	if out := s.Fairlead("plan", "--exit-code").OK(t); out != "no changes\n" {
-		t.Errorf("plan of what was applied:\n%s", out)
-	}
+	wantNoChanges(t, s)
 	ended, moved := 0, 0
-	for _, talk := range talks {
+	for _, talk := range slices.AppendSeq(slices.Collect(maps.Values(talks)), maps.Values(more)) {
 		if _, err := talk.Ask(); err != nil {
 			ended++
 		}
 	}
-	for i, by := range answered() {
+	for i, by := range echoes(t, s, len(before)) {
 		if by != before[i] {
 			moved++
 		}

@@ -59,22 +59,9 @@ func TestTopTellsWhatClientsSent(t *testing.T) {
 	s.Loader("attach").OK(t)
 	p := s.Start(s.Balancer, programs.Fairlead, "top", "--batch", "-o", "json", "--interval", "200ms")
 	p.AwaitOutput("\n")
-	const datagrams, text = 20, "hello"
-	for i := range datagrams {
-		if _, _, err := s.Echo(0, uint16(30000+i), vip+":7", text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const connections = 6
-	for range connections {
-		talk, err := s.Dial(0, vip+":80")
-		if err == nil {
-			_, err = talk.Ask()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	const datagrams = 20
+	echoes(t, s, datagrams)
+	connections := len(openTalks(t, s))
 	want := map[string]datapath.Counters{}
 	for _, v := range s.ServiceRows() {
 		want[v.Name] = v.Counters
@@ -82,8 +69,8 @@ func TestTopTellsWhatClientsSent(t *testing.T) {
 			want[v.Name+" "+b.Address] = b.Counters
 		}
 	}
-	const headers = 20 + 8
-	if e := want["echo"]; e.Flows != datagrams || e.ForwardPackets != datagrams || e.ForwardBytes != datagrams*(headers+uint64(len(text))) {
+	const length = 20 + 8 + len("hello")
+	if e := want["echo"]; e.Flows != datagrams || e.ForwardPackets != datagrams || e.ForwardBytes != datagrams*uint64(length) {
 		t.Errorf("the kernel counted %+v for %d datagrams", e, datagrams)
 	}
 	stage.Await(t, "top to tell of all of it", func() error {

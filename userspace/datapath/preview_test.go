@@ -40,77 +40,81 @@ func TestPreviewIsWhatReconcileDoes(t *testing.T) {
 	}
 }
 
+// before is what the maps hold before each row of previews.
+func before() *Want {
+	return &Want{Services: []Service{service("a", 80, 1, 1), service("b", 81, 1)}, Devices: map[uint32]Device{2: {}, 3: {}}}
+}
+
+// The first and the second backend of a service.
+const first, second = "10.2.0.2:8080", "10.2.1.2:8080"
+
+// changeOfA returns the change of service a alone.
+func changeOfA(fields []FieldChange, backends []BackendChange, slots SlotShare) []ServiceChange {
+	return []ServiceChange{{
+		Name: "a", Listen: "203.0.113.1:80", Protocol: "tcp", Change: Changed, Slots: slots,
+		Fields: append([]FieldChange{}, fields...), Backends: append([]BackendChange{}, backends...),
+	}}
+}
+
+var previews = []struct {
+	name string
+	edit func(w *Want)
+	want []ServiceChange
+}{
+	{"nothing", func(*Want) {}, []ServiceChange{}},
+	{
+		"a weight", func(w *Want) { w.Services[0].Backends[1].Weight = 3 },
+		changeOfA([]FieldChange{{"slots", "2", "4"}}, []BackendChange{{second, Changed, 3, []FieldChange{{"weight", "1", "3"}}, 0}}, SlotShare{2, 0.5}),
+	},
+	{
+		"a backend goes", func(w *Want) { w.Services[0].Backends = w.Services[0].Backends[1:] },
+		changeOfA([]FieldChange{{"slots", "2", "1"}}, []BackendChange{{first, Removed, 1, []FieldChange{}, 0}}, SlotShare{2, 1}),
+	},
+	{
+		"backends in another order", func(w *Want) { b := w.Services[0].Backends; b[0], b[1] = b[1], b[0] },
+		changeOfA([]FieldChange{{"slots", "2", "2, others or in another order"}}, nil, SlotShare{2, 0}),
+	},
+	{
+		"a new name", func(w *Want) { w.Services[0].Name = "c" },
+		[]ServiceChange{{
+			"c", "203.0.113.1:80", "tcp", Changed, []FieldChange{{"name", "a", "c"}}, []BackendChange{}, FlowShare{}, SlotShare{2, 0},
+		}},
+	},
+	{
+		"what a service is like", func(w *Want) {
+			s := &w.Services[0]
+			s.OnDown, s.Local, s.Proxy, s.Clients.Limit = model.DownKeep, true, true, model.Limit{Rate: 10, Burst: 20, Prefix: 24}
+			s.Clients.Deny, s.CookieAbove = networks("10.9.0.0/16"), 5
+		},
+		changeOfA([]FieldChange{
+			{"rung", "xdp", "proxy"},
+			{"local", "false", "true"},
+			{"on-down", "reset", "keep"},
+			{"clients.limit", "none", "10/s of a /24, burst 20"},
+			{"syn-cookies", "none", "above 5/s, none for now"},
+			{"clients", "0 rules", "2 new or changed, 0 gone"},
+		}, nil, SlotShare{2, 0}),
+	},
+	{
+		"a service goes", func(w *Want) { w.Services = w.Services[1:] },
+		[]ServiceChange{{
+			"a", "203.0.113.1:80", "tcp", Removed, []FieldChange{},
+			[]BackendChange{{first, Removed, 1, []FieldChange{}, 0}, {second, Removed, 1, []FieldChange{}, 0}}, FlowShare{}, SlotShare{2, 2},
+		}},
+	},
+	{
+		"a service comes", func(w *Want) { w.Services = append(w.Services, service("c", 90, 5)) },
+		[]ServiceChange{{
+			"c", "203.0.113.1:90", "tcp", Added, []FieldChange{}, []BackendChange{{first, Added, 5, []FieldChange{}, 0}}, FlowShare{}, SlotShare{},
+		}},
+	},
+}
+
 func TestWhatAPreviewSays(t *testing.T) {
-	base := func() *Want {
-		return &Want{Services: []Service{service("a", 80, 1, 1), service("b", 81, 1)}, Devices: map[uint32]Device{2: {}, 3: {}}}
-	}
-	change := func(fields []FieldChange, backends []BackendChange, slots SlotShare) []ServiceChange {
-		c := ServiceChange{
-			Name: "a", Listen: "203.0.113.1:80", Protocol: "tcp", Change: Changed,
-			Fields: []FieldChange{}, Backends: []BackendChange{}, Slots: slots,
-		}
-		c.Fields, c.Backends = append(c.Fields, fields...), append(c.Backends, backends...)
-		return []ServiceChange{c}
-	}
-	one, two := "10.2.0.2:8080", "10.2.1.2:8080"
-	for _, test := range []struct {
-		name string
-		edit func(w *Want)
-		want []ServiceChange
-	}{
-		{"nothing", func(*Want) {}, []ServiceChange{}},
-		{
-			"a weight", func(w *Want) { w.Services[0].Backends[1].Weight = 3 },
-			change([]FieldChange{{"slots", "2", "4"}}, []BackendChange{{two, Changed, 3, []FieldChange{{"weight", "1", "3"}}, 0}}, SlotShare{2, 0.5}),
-		},
-		{
-			"a backend goes", func(w *Want) { w.Services[0].Backends = w.Services[0].Backends[1:] },
-			change([]FieldChange{{"slots", "2", "1"}}, []BackendChange{{one, Removed, 1, []FieldChange{}, 0}}, SlotShare{2, 1}),
-		},
-		{
-			"backends in another order", func(w *Want) { b := w.Services[0].Backends; b[0], b[1] = b[1], b[0] },
-			change([]FieldChange{{"slots", "2", "2, others or in another order"}}, nil, SlotShare{2, 0}),
-		},
-		{
-			"a new name", func(w *Want) { w.Services[0].Name = "c" },
-			func() []ServiceChange {
-				c := change([]FieldChange{{"name", "a", "c"}}, nil, SlotShare{2, 0})
-				c[0].Name = "c"
-				return c
-			}(),
-		},
-		{
-			"what a service is like", func(w *Want) {
-				s := &w.Services[0]
-				s.OnDown, s.Local, s.Proxy, s.Clients.Limit = model.DownKeep, true, true, model.Limit{Rate: 10, Burst: 20, Prefix: 24}
-				s.Clients.Deny, s.CookieAbove = networks("10.9.0.0/16"), 5
-			},
-			change([]FieldChange{
-				{"rung", "xdp", "proxy"},
-				{"local", "false", "true"},
-				{"on-down", "reset", "keep"},
-				{"clients.limit", "none", "10/s of a /24, burst 20"},
-				{"syn-cookies", "none", "above 5/s, none for now"},
-				{"clients", "0 rules", "2 new or changed, 0 gone"},
-			}, nil, SlotShare{2, 0}),
-		},
-		{
-			"a service goes", func(w *Want) { w.Services = w.Services[1:] },
-			[]ServiceChange{{
-				"a", "203.0.113.1:80", "tcp", Removed, []FieldChange{},
-				[]BackendChange{{one, Removed, 1, []FieldChange{}, 0}, {two, Removed, 1, []FieldChange{}, 0}}, FlowShare{}, SlotShare{2, 2},
-			}},
-		},
-		{
-			"a service comes", func(w *Want) { w.Services = append(w.Services, service("c", 90, 5)) },
-			[]ServiceChange{{
-				"c", "203.0.113.1:90", "tcp", Added, []FieldChange{}, []BackendChange{{one, Added, 5, []FieldChange{}, 0}}, FlowShare{}, SlotShare{},
-			}},
-		},
-	} {
+	for _, test := range previews {
 		r := empty(4)
-		execute(t, r, mustPlan(t, r, base()))
-		want := base()
+		execute(t, r, mustPlan(t, r, before()))
+		want := before()
 		test.edit(want)
 		c, err := (&Writer{rows: r}).Preview(want, nil)
 		if err != nil {

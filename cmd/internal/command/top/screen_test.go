@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"fairlead/cmd/internal/command/status"
+	"fairlead/testenv/golden"
 	"fairlead/userspace/view"
 )
 
@@ -49,7 +50,7 @@ func TestScreens(t *testing.T) {
 			if len(lines) != row.height {
 				t.Errorf("%d lines, want %d", len(lines), row.height)
 			}
-			golden(t, row.golden, strings.Join(lines, "\n")+"\n")
+			golden.Check(t, row.golden, strings.Join(lines, "\n")+"\n")
 		})
 	}
 }

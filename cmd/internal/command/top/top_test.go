@@ -3,10 +3,8 @@ package top
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,35 +15,17 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
+	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/view"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childRole) != "" {
 		os.Exit(child())
 	}
 	goleak.VerifyTestMain(m)
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s: -want +got\n%s", name, diff)
-	}
 }
 
 func counters(n uint64) datapath.Counters {
@@ -107,7 +87,7 @@ func TestBatch(t *testing.T) {
 				if code != 0 || errOut != "" {
 					t.Errorf("status %d, stderr %q", code, errOut)
 				}
-				golden(t, row.golden, out)
+				golden.Check(t, row.golden, out)
 			})
 		})
 	}
