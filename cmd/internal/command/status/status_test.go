@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
 	"fairlead/testenv/golden"
