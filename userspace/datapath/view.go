@@ -17,7 +17,8 @@ type View struct {
 	// Evictions are the entries that the flow table gave up for others, by kind;
 	// none is left out.
 	Evictions map[string]uint64 `json:"evictions"`
-	// Held are the flows in the flow table, closed ones included.
+	// Held are the flows in the flow table, closed ones included, if they were
+	// counted.
 	Held int `json:"-"`
 	// At is when the counters were read.
 	At time.Time `json:"-"`
@@ -35,9 +36,11 @@ type ServiceView struct {
 	Clients  *ClientsView   `json:"clients"`  // nil: everybody
 	// SYNCookies are nil for a service without.
 	SYNCookies *SYNCookiesView `json:"syn_cookies,omitempty"`
-	Slots      int             `json:"slots"`      // length of its slot table
-	Live       int             `json:"live_flows"` // that go on now, which closed ones do not
-	Backends   []BackendView   `json:"backends"`
+	Slots      int             `json:"slots"` // length of its slot table
+	// Live are the flows that go on now, which closed ones do not; nil if nobody
+	// has counted them.
+	Live     *int          `json:"live_flows,omitempty"`
+	Backends []BackendView `json:"backends"`
 	Counters
 }
 
@@ -54,8 +57,9 @@ type BackendView struct {
 	Address string `json:"address"` // address:port; port * is the client's
 	State   string `json:"state"`   // up, down or drain
 	Weight  uint32 `json:"weight"`
-	Slots   int    `json:"slots"`      // how often it stands in the slot table
-	Live    int    `json:"live_flows"` // that go on now
+	Slots   int    `json:"slots"` // how often it stands in the slot table
+	// Live are the flows that go on now; nil if nobody has counted them.
+	Live *int `json:"live_flows,omitempty"`
 	// Sources are what it sees of a full-NAT service's clients.
 	Sources []netip.Addr `json:"sources,omitempty"`
 	Counters
@@ -77,6 +81,30 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.view(maps, nil)
+}
+
+// ReadLive is [Read], and counts the flows too, which takes some 200 ms for each
+// million that there is room for.
+func ReadLive(maps *loader.Maps) (*View, error) {
+	r, err := read(maps)
+	if err != nil {
+		return nil, err
+	}
+	held, live, err := r.liveFlows(maps)
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.view(maps, live)
+	if err == nil {
+		v.Held = held
+	}
+	return v, err
+}
+
+// view adds what was counted to rows. live are the flows that go on, by row of
+// backends; nil if nobody has counted them.
+func (r *rows) view(maps *loader.Maps, live []int) (*View, error) {
 	at := time.Now()
 	services, err := maps.ReadCounters(loader.TableServices)
 	if err != nil {
@@ -94,11 +122,7 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	held, live, err := r.liveFlows(maps)
-	if err != nil {
-		return nil, err
-	}
-	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}, Held: held, At: at}
+	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}, At: at}
 	for i := range loader.Verdicts {
 		v.Verdicts[i.String()] = verdicts[i]
 	}
@@ -112,6 +136,9 @@ func Read(maps *loader.Maps) (*View, error) {
 			v.Services = append(v.Services, r.serviceView(s, r.names[i], counters(services[i])))
 			place[i] = len(v.Services)
 			v.Services[place[i]-1].Clients = clients[uint32(i)]
+			if live != nil {
+				v.Services[place[i]-1].Live = new(int)
+			}
 		}
 	}
 	for i := range r.backends {
@@ -121,8 +148,10 @@ func Read(maps *loader.Maps) (*View, error) {
 		}
 		s := &v.Services[place[b.Service]-1]
 		s.Backends = append(s.Backends, r.backendView(uint32(i), counters(backends[i])))
-		s.Backends[len(s.Backends)-1].Live = live[i]
-		s.Live += live[i]
+		if live != nil {
+			s.Backends[len(s.Backends)-1].Live = &live[i]
+			*s.Live += live[i]
+		}
 	}
 	return v, nil
 }

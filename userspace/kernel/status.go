@@ -50,7 +50,7 @@ func Status(dir string) (*View, error) {
 		return nil, err
 	}
 	defer inst.Close()
-	rows, err := datapath.Read(inst.Maps())
+	rows, err := datapath.ReadLive(inst.Maps())
 	if err != nil {
 		return nil, err
 	}

@@ -195,8 +195,11 @@ func ofAgent(v *view.Service) Service {
 
 // row returns what became of something in some seconds. What was not there
 // before, or has counted less since, began at zero.
-func (r *reading) row(before *reading, what counted, live int, seconds float64) Row {
-	row := Row{Live: live}
+func (r *reading) row(before *reading, what counted, live *int, seconds float64) Row {
+	row := Row{}
+	if live != nil {
+		row.Live = *live
+	}
 	if seconds <= 0 {
 		return row
 	}

@@ -41,10 +41,10 @@ func countedAt(second uint64, at time.Time) *kernel.View {
 			Verdicts: map[string]uint64{"forward_redirect": 330 * second, "drop_ttl": 2 * second, "drop_denied": second, "pass_other": 7},
 			Services: []datapath.ServiceView{
 				{
-					Name: "web", Listen: "203.0.113.10:80-81", Protocol: "tcp", Rung: "xdp", Live: 1003, Counters: counters(11 * second),
+					Name: "web", Listen: "203.0.113.10:80-81", Protocol: "tcp", Rung: "xdp", Live: new(1003), Counters: counters(11 * second),
 					Backends: []datapath.BackendView{
-						{Address: "10.2.1.2:8080", State: "up", Live: 3, Counters: counters(second)},
-						{Address: "10.2.1.3:8080", State: "down", Live: 1000, Counters: counters(10 * second)},
+						{Address: "10.2.1.2:8080", State: "up", Live: new(3), Counters: counters(second)},
+						{Address: "10.2.1.3:8080", State: "down", Live: new(1000), Counters: counters(10 * second)},
 					},
 				},
 				{
