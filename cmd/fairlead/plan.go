@@ -85,7 +85,11 @@ func writePlan(w io.Writer, p *kernel.Plan) error {
 		writeServiceChange(&b, &p.Services[i])
 	}
 	for _, m := range p.Maps {
-		if p.Attached {
+		switch {
+		case !p.Attached:
+		case m.From == 0:
+			fmt.Fprintf(&b, "+ map %s: %d entries\n", m.Name, m.To)
+		default:
 			fmt.Fprintf(&b, "~ map %s: %d -> %d entries\n", m.Name, m.From, m.To)
 		}
 	}

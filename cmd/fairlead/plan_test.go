@@ -22,7 +22,7 @@ func foreseen() *kernel.Plan {
 			{Address: netip.MustParseAddr("203.0.113.20"), Interface: "lo", Change: datapath.Added},
 			{Address: netip.MustParseAddr("203.0.113.30"), Change: datapath.Removed},
 		},
-		Maps: []kernel.MapChange{{Name: "slots", From: 32, To: 64}},
+		Maps: []kernel.MapChange{{Name: "slots", From: 32, To: 64}, {Name: "flows6", To: 4096}},
 		Changes: datapath.Changes{
 			Services: []datapath.ServiceChange{
 				{
@@ -65,6 +65,7 @@ const foreseenText = `+ interface eth2
 + service dns, udp 203.0.113.20:53
     + backend 10.2.1.2:53, weight 1
 ~ map slots: 32 -> 64 entries
++ map flows6: 4096 entries
 in all: of 200 live flows 40 end (20 %) and 0 move (0 %); of 5 slots 1.25 move (25 %)
 `
 
