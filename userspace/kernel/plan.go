@@ -118,7 +118,7 @@ func (f *foresight) look() (err error) {
 	for _, g := range grown {
 		f.plan.Maps = append(f.plan.Maps, MapChange{g.Map, g.From, g.To})
 	}
-	want, _, err := f.k.want(f.state, nil)
+	want, _, err := f.k.wanted(f.state, nil)
 	if err != nil {
 		return err
 	}

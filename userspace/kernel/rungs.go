@@ -25,7 +25,7 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 	if err := k.findInterfaces(); err != nil {
 		return nil, err
 	}
-	want, rungs, err := k.want(state, down)
+	want, rungs, err := k.wanted(state, down)
 	if err != nil {
 		return nil, err
 	}
@@ -39,9 +39,9 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 	return rungs, nil
 }
 
-// want returns what the maps are to hold so that they hold state, while
+// wanted returns what the maps are to hold so that they hold state, while
 // k.interfaces are attached.
-func (k *Kernel) want(state *model.State, down func(*model.Service) []bool) (*datapath.Want, []Rung, error) {
+func (k *Kernel) wanted(state *model.State, down func(*model.Service) []bool) (*datapath.Want, []Rung, error) {
 	devices, err := host.Devices(!k.native)
 	if err != nil {
 		return nil, nil, err
