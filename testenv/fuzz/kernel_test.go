@@ -77,19 +77,21 @@ func TestSeededFaults(t *testing.T) {
 		family *family
 		faults []lbtest.Fault
 	}{{&ipv4, lbtest.Faults}, {&ipv6, of6}} {
-		good := newFuzzer(newKernel(t, 0), seed, test.family)
+		k := newKernel(t, test.faults[0].N)
 		for _, fault := range test.faults {
 			t.Run(test.family.name+" "+fault.Text, func(t *testing.T) {
 				testenv.PinThread(t)
-				findFault(t, newFuzzer(newKernel(t, fault.N), seed, test.family), good, fault)
+				findFault(t, k, newFuzzer(k, seed, test.family), fault)
 			})
 		}
 	}
 }
 
-// findFault lets f look for the fault that its target has and good's has not.
-func findFault(t *testing.T, f, good *fuzzer, fault lbtest.Fault) {
+// findFault lets f look for a fault in k, its target, which then must not differ
+// without.
+func findFault(t *testing.T, k *kernel, f *fuzzer, fault lbtest.Fault) {
 	t.Helper()
+	k.fault = fault.N
 	d, err := f.run(faultPackets)
 	switch {
 	case err != nil:
@@ -99,7 +101,8 @@ func findFault(t *testing.T, f, good *fuzzer, fault lbtest.Fault) {
 	case d.Packet == 0:
 		t.Fatalf("fault %d was found, but not its packet:\n%s", fault.N, d.Text)
 	}
-	_, text, err := good.replay(d.Episode, d.items)
+	k.fault = 0
+	_, text, err := f.replay(d.Episode, d.items)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,10 +27,8 @@ func (d *Datapath) Clear() error {
 // empty deletes the keys of a map; an array's rows become zero.
 func empty(m *ebpf.Map) error {
 	switch m.Type() {
-	case ebpf.Array:
-		return zero(m, 1)
-	case ebpf.PerCPUArray:
-		return zero(m, ebpf.MustPossibleCPU())
+	case ebpf.Array, ebpf.PerCPUArray:
+		return Zero(m)
 	case ebpf.Hash, ebpf.LRUHash, ebpf.LPMTrie:
 		return Empty(m)
 	case ebpf.ProgramArray, ebpf.PerfEventArray:
@@ -39,13 +37,19 @@ func empty(m *ebpf.Map) error {
 	return fmt.Errorf("%w: a map of type %s", errors.ErrUnsupported, m.Type())
 }
 
-// zero writes an array whose rows have so many values each.
-func zero(array *ebpf.Map, values int) error {
+// Zero makes all rows of an array zero.
+func Zero(array *ebpf.Map) error {
+	values := valuesOf(array)
 	value := reflect.ArrayOf(int(array.ValueSize()), reflect.TypeFor[byte]())
-	rows := rowsOf(array)
-	values *= len(rows)
-	_, err := array.BatchUpdate(rows, reflect.MakeSlice(reflect.SliceOf(value), values, values).Interface(), nil)
-	return err
+	return Write(array, reflect.MakeSlice(reflect.SliceOf(value), values, values).Interface())
+}
+
+// Write writes all rows of an array: a slice of values as [Rows] returns them.
+func Write(array *ebpf.Map, values any) error {
+	if _, err := array.BatchUpdate(rowsOf(array), values, nil); err != nil {
+		return fmt.Errorf("write %v: %w", array, err)
+	}
+	return nil
 }
 
 // Empty deletes all keys of a hash map or a trie.
@@ -67,11 +71,7 @@ func Empty(table *ebpf.Map) error {
 // Rows reads all of an array. Each row of a per-CPU array has as many values as
 // there may be CPUs.
 func Rows[T any](array *ebpf.Map) ([]T, error) {
-	rows := rowsOf(array)
-	values := make([]T, len(rows))
-	if array.Type() == ebpf.PerCPUArray {
-		values = make([]T, len(rows)*ebpf.MustPossibleCPU())
-	}
+	rows, values := rowsOf(array), make([]T, valuesOf(array))
 	var cursor ebpf.MapBatchCursor
 	n, err := array.BatchLookup(&cursor, rows, values, nil)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -89,4 +89,12 @@ func rowsOf(array *ebpf.Map) []uint32 {
 		rows[i] = uint32(i)
 	}
 	return rows
+}
+
+func valuesOf(array *ebpf.Map) int {
+	n := int(array.MaxEntries())
+	if array.Type() == ebpf.PerCPUArray {
+		n *= ebpf.MustPossibleCPU()
+	}
+	return n
 }
