@@ -13,6 +13,7 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"fairlead/testenv"
 )
@@ -48,6 +49,7 @@ type Datapath struct {
 
 	coll   *ebpf.Collection
 	prog   *ebpf.Program
+	faults []*ebpf.Variable // one for each program
 	family family
 	out    []byte
 }
@@ -64,7 +66,8 @@ var (
 	ipv6 = family{load: loadLb6, program: lb6ProgFairlead6, suffix: "6"}
 )
 
-// Load loads the datapath of IPv4 with one of [Faults] built in, or with none: 0.
+// Load loads the datapath of IPv4 with one of [Faults] built in, which SetFault
+// can exchange, or with none for good: 0.
 // sizes are numbers of entries by name of the map, of buckets for the flow table,
 // where they must be a power of two; a map that it lacks gets what the C says. The test closes the datapath.
 func Load(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
@@ -96,6 +99,11 @@ func (f family) with(tb testenv.TB, sizes map[string]uint32, fault uint32, other
 		spec.Maps[name].MaxEntries = n
 	}
 	shared := share(spec, others)
+	if fault != 0 {
+		// By its name it would be frozen; but the verifier is to take it for variable.
+		variable := spec.Maps[".rodata"]
+		variable.Name, variable.Flags = "variable", unix.BPF_F_MMAPABLE
+	}
 	if err := spec.Variables[lbVarSeededFault].Set(fault); err != nil {
 		tb.Fatalf("seed fault %d: %v", fault, err)
 	}
@@ -113,7 +121,7 @@ func (f family) with(tb testenv.TB, sizes map[string]uint32, fault uint32, other
 		tb.Fatalf("load the test object: %v", err)
 	}
 	tb.Cleanup(coll.Close)
-	return &Datapath{Maps: coll.Maps, coll: coll, prog: coll.Programs[f.program], family: f, out: make([]byte, 1<<16)}
+	return &Datapath{Maps: coll.Maps, coll: coll, prog: coll.Programs[f.program], faults: []*ebpf.Variable{coll.Variables[lbVarSeededFault]}, family: f, out: make([]byte, 1<<16)}
 }
 
 // Run sends one frame through the program. It returns the XDP action, the
@@ -143,6 +151,17 @@ func (d *Datapath) run(opts ebpf.RunOptions) (action uint32, out []byte, egress 
 		}
 	}
 	return action, opts.DataOut, egress, nil
+}
+
+// SetFault exchanges the fault of a datapath that was loaded with one; it may be
+// none now: 0.
+func (d *Datapath) SetFault(fault uint32) error {
+	for _, f := range d.faults {
+		if err := f.Set(fault); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SetNow sets the tick.
@@ -182,15 +201,13 @@ func (d *Datapath) Own(name string) *ebpf.Map { return d.Maps[name+d.family.suff
 
 // Sums returns the rows of a per-CPU array of numbers, each summed over all CPUs.
 func (d *Datapath) Sums(name string) ([]uint64, error) {
+	values, err := Rows[uint64](d.Maps[name])
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
 	sums := make([]uint64, d.Maps[name].MaxEntries())
-	for row := range sums {
-		var cpus []uint64
-		if err := d.Maps[name].Lookup(uint32(row), &cpus); err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, err)
-		}
-		for _, n := range cpus {
-			sums[row] += n
-		}
+	for i, n := range values {
+		sums[i/ebpf.MustPossibleCPU()] += n
 	}
 	return sums, nil
 }

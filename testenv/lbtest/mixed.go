@@ -2,6 +2,7 @@ package lbtest
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -31,6 +32,7 @@ func LoadMixed(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	}
 	all := *six // whose variables are everybody's
 	all.prog = four.prog
+	all.faults = slices.Concat(six.faults, both.faults, four.faults)
 	all.Maps = maps.Clone(four.Maps)
 	maps.Copy(all.Maps, six.Maps)
 	return &all

@@ -168,16 +168,5 @@ func TestEachPacketBetweenFamiliesHasItsEffect(t *testing.T) {
 }
 
 func TestEachFaultBetweenFamiliesIsFound(t *testing.T) {
-	for _, f := range FaultsMixed {
-		t.Run(f.Text, func(t *testing.T) {
-			testenv.PinThread(t)
-			w := newWorldMixed(t, f.N)
-			for _, r := range mixedRows() {
-				if r.check(w) != "" {
-					return
-				}
-			}
-			t.Errorf("fault %d is not found", f.N)
-		})
-	}
+	findEach(t, newWorldMixed(t, FaultsMixed[0].N), FaultsMixed, mixedRows())
 }

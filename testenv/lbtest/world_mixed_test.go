@@ -20,8 +20,7 @@ func mapped(a netip.AddrPort) netip.AddrPort {
 
 func newWorldMixed(tb testing.TB, fault uint32) *world {
 	tb.Helper()
-	sizes := map[string]uint32{loader.LB6MapFlows6: buckets, loader.LB6MapSources6: 1024, loader.LBMapFragments: 1024}
-	return &world{tb: tb, Datapath: LoadMixed(tb, sizes, fault), mixed: true}
+	return &world{tb: tb, Datapath: LoadMixed(tb, sizes(ipv6), fault), mixed: true}
 }
 
 func (w *world) settleMixed() {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"fairlead/loader"
+	"fairlead/userspace/model"
 )
 
 // sources plans the snat map: each list of source addresses is one run, which
@@ -118,23 +119,16 @@ func (w *Writer) putSources(runs []run[loader.Address]) error {
 	return nil
 }
 
-// setSourcePorts writes the ranges of source ports if they differ. Two tables of
-// flows use addresses of IPv4 if flows between families do: each half of the
-// ports, so that no flow meets one that it does not see.
-func setSourcePorts(c *loader.ControlView, first, last uint16, mixed bool) (writes int) {
-	var from, n uint16
-	if mixed {
-		n = (last - first + 1) / 2
-		last -= n
-		from = last + 1
+// sourcePorts returns the ranges of source ports: n from first on are for flows
+// from IPv6 to backends of IPv4. Their table and that of IPv4 know nothing of
+// each other, and have the same addresses: if there are such flows, either gets
+// one half of the ports.
+func (t *Settings) sourcePorts() (nat model.FullNAT, first, n uint16) {
+	nat = t.FullNAT.WithDefaults()
+	if !t.Mixed {
+		return nat, 0, 0
 	}
-	if f, l := c.SourcePorts(); f != first || l != last {
-		c.SetSourcePorts(first, last)
-		writes++
-	}
-	if f, have := c.MixedPorts(); f != from || have != n {
-		c.SetMixedPorts(from, n)
-		writes++
-	}
-	return writes
+	n = (nat.Last - nat.First + 1) / 2
+	nat.Last -= n
+	return nat, nat.Last + 1, n
 }
