@@ -103,3 +103,47 @@ func firstBackendsTalk(t *testing.T, s *stage.Stage, f family) *stage.Talk {
 	t.Fatal("no connection went to the first backend")
 	return nil
 }
+
+// grown is what a packet of the other family's path MTU has in f.
+func (f family) grown(mtu int) int {
+	if f.suffix == "6" {
+		return mtu + 20
+	}
+	return mtu - 20
+}
+
+// A router of the client's family tells the service what is too big; the server
+// hears of it in its own.
+func TestDownloadBehindSmallMTUOfTheOtherFamily(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		s, other := f.betweenStage(t, testenv.RigOptions{Backends: 1})
+		far, _ := s.Behind(t, s.Clients[0])
+		s.Clients[0].SetMTU(t, "far", smallMTU)
+		transfers := serveRawTo(t, s, f, other, "full-nat")
+		account := s.Account()
+		client, server, _ := transfers.open(t, far)
+		wantWhole(t, server, client)
+		if got, want := pathMTU(t, server), other.grown(smallMTU); got != want {
+			t.Errorf("the server believes in a path MTU of %d, want %d", got, want)
+		}
+		wantAllXDP(t, s, account)
+		wantSound(t, s)
+	})
+}
+
+// The balancer's own link to the server is the narrow one.
+func TestUploadThroughSmallMTUOfTheOtherFamily(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		s, other := f.betweenStage(t, testenv.RigOptions{Backends: 1})
+		s.Balancer.SetMTU(t, s.BackendLinks[0], smallMTU)
+		transfers := serveRawTo(t, s, f, other, "full-nat")
+		account := s.Account()
+		client, server, _ := transfers.open(t, s.Clients[0])
+		wantWhole(t, client, server)
+		if got, want := pathMTU(t, client), f.grown(smallMTU); got != want {
+			t.Errorf("the client believes in a path MTU of %d, want %d", got, want)
+		}
+		wantAllXDP(t, s, account)
+		wantSound(t, s)
+	})
+}

@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"fmt"
+	"slices"
 
 	m "fairlead/testenv/refmodel"
 )
@@ -322,7 +323,7 @@ func (g *generator) listener() change {
 }
 
 func (g *generator) vip() change {
-	addr, uses := pick(g.r, pick(g.r, [][]m.Addr{g.w.vips, g.w.servers})), newUses(g.r)
+	addr, uses := pick(g.r, slices.Concat(g.w.vips, g.w.servers, g.w.narrow)), newUses(g.r)
 	text := fmt.Sprintf("vip %v: %d", addr, uses)
 	return change{part: partVIP, addr: addr, text: text, apply: func(w *world) { w.VIPs[addr] = uses }}
 }

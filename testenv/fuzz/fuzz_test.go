@@ -53,7 +53,7 @@ func (t *twin) cuts() bool { return true }
 func TestModelAgainstItself(t *testing.T) {
 	f := newFuzzer(&twin{}, 1, families...)
 	f.shrinks = true
-	d, err := f.run(100_000)
+	d, err := f.run(150_000)
 	if err != nil {
 		t.Fatal(err)
 	}

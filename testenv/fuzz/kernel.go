@@ -164,8 +164,11 @@ func (k *kernel) sync(w *world, c change) error {
 		row, ok := w.Listeners[c.listener]
 		return set(k.Own(loader.LBMapListeners), k.w.codec.listener(c.listener), row, ok)
 	case partVIP:
-		uses := w.VIPs[c.addr]
-		return set(k.Own(loader.LBMapVips), c.addr, uses, uses != 0)
+		vips, uses := k.Own(loader.LBMapVips), w.VIPs[c.addr]
+		if c.addr.Is4() {
+			vips = k.Maps[loader.LBMapVips]
+		}
+		return set(vips, c.addr, uses, uses != 0)
 	case partDevice:
 		flags, ok := w.Devices[c.row]
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)

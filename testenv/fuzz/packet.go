@@ -222,7 +222,9 @@ func (g *generator) payload(t m.Tuple, headers int) int {
 		mtu := pick(g.r, mtus)
 		if f := g.w.Find(t); f != nil {
 			mtu = f.Hop.MTU
-			if f.FarMTU != 0 {
+			if f.FarMTU != 0 && oneIn(g.r, 3) {
+				mtu = 1280 // may it be cut up?
+			} else if f.FarMTU != 0 {
 				mtu = f.FarMTU + uint16(2*g.w.header) - 60
 			}
 		}

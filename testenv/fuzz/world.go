@@ -77,7 +77,7 @@ func newWorld(r *rand.Rand, f *family) *world {
 	w.Clock = w.Control.Heartbeat + pick(r, []uint64{0, 1e9, 2e9, 10e9 + 1})
 	w.Random = uint16(r.Uint32())
 	w.Agent = !oneIn(r, 4)
-	for _, pool := range [][]m.Addr{w.vips, w.servers} {
+	for _, pool := range [][]m.Addr{w.vips, w.servers, w.narrow} {
 		for _, addr := range pool {
 			w.VIPs[addr] = newUses(r)
 		}
