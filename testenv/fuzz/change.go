@@ -248,7 +248,7 @@ func (g *generator) backend() change {
 	case 4, 5:
 		b.State = m.BackendDown
 	case 6:
-		b.Sources = newSources(r)
+		b.Sources = g.w.sourcesOf(r, b.Addr)
 	default:
 		b.State = m.BackendUp
 	}
@@ -364,7 +364,7 @@ func (g *generator) rival() []change {
 	t := g.client()
 	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, g.w.servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
 	if g.w.mixed && leave.Src.Is4In6() != leave.Dst.Is4In6() {
-		leave.Src = g.w.alike(r, leave.Dst)
+		leave.Src = ofFamily(r, g.w.snats, !leave.Dst.Is4In6())
 	}
 	var cs []change
 	if f := g.w.Find(g.tuple()); f != nil && oneIn(r, 2) {

@@ -99,13 +99,40 @@ func (w *world) align(r *rand.Rand, t m.Tuple) m.Tuple {
 	return t
 }
 
-// alike is an address of ours by which a backend can be reached.
-func (w *world) alike(r *rand.Rand, backend m.Addr) m.Addr {
+// ofFamily is an address of IPv6, or of IPv4, in a world between families.
+func ofFamily(r *rand.Rand, pool []m.Addr, six bool) m.Addr {
 	for {
-		if a := pick(r, w.snats); a.Is4In6() == backend.Is4In6() {
+		if a := pick(r, pool); a.Is4In6() != six {
 			return a
 		}
 	}
+}
+
+// virtual is an address of a service: with both families, every other row is
+// one for clients of IPv4.
+func (w *world) virtual(r *rand.Rand, row uint32) m.Addr {
+	if w.mixed {
+		return ofFamily(r, w.vips, row%2 == 0)
+	}
+	return pick(r, w.vips)
+}
+
+// source is an address of ours for a place of snat: with both families, half of
+// them for either.
+func (w *world) source(r *rand.Rand, at int) m.Addr {
+	if w.mixed && !oneIn(r, 8) {
+		return ofFamily(r, w.snats, at/4%2 == 0)
+	}
+	return pick(r, w.snats)
+}
+
+// sourcesOf is a run of snat for a backend.
+func (w *world) sourcesOf(r *rand.Rand, backend m.Addr) m.Run {
+	run := newSources(r)
+	if w.mixed && backend.Is4In6() && run.Offset < 4 {
+		run.Offset += 4
+	}
+	return run
 }
 
 // read is [m.Read] with addresses as the world has them.

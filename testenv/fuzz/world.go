@@ -164,8 +164,12 @@ func (w *world) newService(r *rand.Rand) m.Service {
 func (w *world) newBackend(r *rand.Rand) m.Backend {
 	b := m.Backend{
 		Addr: pick(r, w.servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
-		Gen: r.Uint32N(3), Service: w.owner(r), Sources: newSources(r),
+		Gen: r.Uint32N(3), Service: w.owner(r),
 	}
+	if w.mixed && !oneIn(r, 8) { // the other family's clients, mostly
+		b.Addr = ofFamily(r, w.servers, b.Service%2 != 0)
+	}
+	b.Sources = w.sourcesOf(r, b.Addr)
 	if oneIn(r, 5) {
 		b.State = pick(r, []uint8{m.BackendNone, m.BackendDown, m.BackendDown})
 	}
@@ -212,7 +216,7 @@ func newHop(r *rand.Rand) m.Hop {
 func (w *world) listen(r *rand.Rand, row uint32) {
 	first := pick(r, vipPorts)
 	for port := first; port < first+uint16(1+r.IntN(4)); port++ {
-		l := m.Listener{Addr: pick(r, w.vips), Port: port, Proto: protocol(r)}
+		l := m.Listener{Addr: w.virtual(r, row), Port: port, Proto: protocol(r)}
 		w.Listeners[l] = row
 		w.offered = append(w.offered, l)
 	}
