@@ -3,6 +3,7 @@
 #pragma once
 
 #include "extension.h"
+#include "ends.h"
 
 #define PROGRAM fairlead6
 #define HAS_SHORT_CUT true
@@ -19,27 +20,6 @@
 #define ICMP_LAST_ERROR 4 /* from 1 on: parameter problem */
 #define ICMP_ECHO_REQUEST 128
 #define ICMP_ECHO_REPLY 129
-
-static __always_inline addr_t source_of(const ip_header_t *ip)
-{
-	return ip->saddr;
-}
-
-static __always_inline addr_t destination_of(const ip_header_t *ip)
-{
-	return ip->daddr;
-}
-
-/* set_source and set_destination replace the addresses of a header. */
-static __always_inline void set_source(ip_header_t *ip, const addr_t *addr)
-{
-	ip->saddr = *addr;
-}
-
-static __always_inline void set_destination(ip_header_t *ip, const addr_t *addr)
-{
-	ip->daddr = *addr;
-}
 
 /* words_at reads the key of a packet without extension headers. Ports are TCP's or UDP's. */
 static __always_inline struct words words_at(const ip_header_t *ip, const void *ports)

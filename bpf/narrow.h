@@ -11,6 +11,8 @@
 
 typedef struct iphdr ip_header_t;
 
+#include "ends.h"
+
 /* struct words is a key as the integers that it is hashed as. */
 struct words {
 	__u64 addrs;
@@ -74,27 +76,6 @@ static __always_inline struct address wide_addr(const addr_t *addr)
 static __always_inline const __be32 *word_in(const addr_t *addr)
 {
 	return addr;
-}
-
-static __always_inline addr_t source_of(const ip_header_t *ip)
-{
-	return ip->saddr;
-}
-
-static __always_inline addr_t destination_of(const ip_header_t *ip)
-{
-	return ip->daddr;
-}
-
-/* set_source and set_destination replace the addresses of a header. */
-static __always_inline void set_source(ip_header_t *ip, const addr_t *addr)
-{
-	ip->saddr = *addr;
-}
-
-static __always_inline void set_destination(ip_header_t *ip, const addr_t *addr)
-{
-	ip->daddr = *addr;
 }
 
 /* write_ends gives a header the addresses that f's packets leave with. */

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"net/netip"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -38,24 +36,7 @@ func TestClientsOfOneFamilyReachServersOfTheOther(t *testing.T) {
 			s, other := f.betweenStage(t, testenv.RigOptions{})
 			f.configureBetween(s, other, "{type: none}")
 			check := attachedIn(t, s, mode)
-			for i, b := range s.Backends {
-				ours := other.addr(s.BackendAddrs[i].Prev())
-				a, err := s.Get(0, f.web())
-				if err != nil || a.Message != b.Name {
-					t.Errorf("connection %d was answered by %q: %v", i, a.Message, err)
-				}
-				seen, err := netip.ParseAddrPort(a.Client)
-				wantSource(t, seen, err, ours)
-				message, seen, err := s.Echo(0, 0, f.at(7), "hello")
-				if message != b.Name {
-					t.Errorf("datagram %d was answered by %q", i, message)
-				}
-				wantSource(t, seen, err, ours)
-			}
-			curl := s.Run(s.Clients[0], tool(t, "curl"), "--silent", "--show-error", f.web()).OK(t)
-			if !strings.Contains(curl, "<h1>backend1</h1>") {
-				t.Errorf("curl printed:\n%s", curl)
-			}
+			wantDisguised(t, s, f, other)
 			check()
 		})
 	})

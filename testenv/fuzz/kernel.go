@@ -164,11 +164,8 @@ func (k *kernel) sync(w *world, c change) error {
 		row, ok := w.Listeners[c.listener]
 		return set(k.Own(loader.LBMapListeners), k.w.codec.listener(c.listener), row, ok)
 	case partVIP:
-		vips, uses := k.Own(loader.LBMapVips), w.VIPs[c.addr]
-		if c.addr.Is4() {
-			vips = k.Maps[loader.LBMapVips]
-		}
-		return set(vips, c.addr, uses, uses != 0)
+		uses := w.VIPs[c.addr]
+		return set(k.vips(c.addr), c.addr, uses, uses != 0)
 	case partDevice:
 		flags, ok := w.Devices[c.row]
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
@@ -205,6 +202,14 @@ func (k *kernel) sync(w *world, c change) error {
 		return k.Maps["first_rivals"].Put(fragmentOf(c.fragment), fateOf(w.FragmentRivals[c.fragment]))
 	}
 	return fmt.Errorf("part %d is unknown", c.part)
+}
+
+// vips is the map that an address belongs into.
+func (k *kernel) vips(addr m.Addr) *ebpf.Map {
+	if addr.Is4() {
+		return k.Maps[loader.LBMapVips]
+	}
+	return k.Own(loader.LBMapVips)
 }
 
 func (k *kernel) route(w *world, addr m.Addr) error {

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"fairlead/loader"
-	"fairlead/testenv"
 )
 
 // opened64 and opened46 have a flow of a client of IPv6 and of one of IPv4.
@@ -155,16 +154,7 @@ func (r row) answered(out []byte) row {
 func mixedRows() []row { return slices.Concat(rows64(), rows46(), errorRowsMixed()) }
 
 func TestEachPacketBetweenFamiliesHasItsEffect(t *testing.T) {
-	w := newWorldMixed(t, 0)
-	for _, r := range mixedRows() {
-		t.Run(r.name, func(t *testing.T) {
-			testenv.PinThread(t)
-			w.tb = t
-			if diff := r.check(w); diff != "" {
-				t.Errorf("effect (-want +got):\n%s", diff)
-			}
-		})
-	}
+	checkEach(t, newWorldMixed(t, 0), mixedRows())
 }
 
 func TestEachFaultBetweenFamiliesIsFound(t *testing.T) {
