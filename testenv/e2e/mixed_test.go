@@ -85,6 +85,30 @@ func firstBackendsTalk(t *testing.T, s *stage.Stage, f family) *stage.Talk {
 	return nil
 }
 
+// The proxy, on purpose or where XDP is not, serves with backends of any family.
+func TestProxyServesWithServersOfTheOtherFamily(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		for _, by := range []struct{ forward, xdp string }{{"proxy", "auto"}, {"full-nat", "off"}} {
+			s, other := f.betweenStage(t, testenv.RigOptions{Backends: 1})
+			s.Configure(`
+interfaces: %s
+xdp: %s
+services:
+  - {name: web, listen: '%s', forward: %s, backends: %s, health: {type: none}}
+  - {name: echo, listen: '%s', protocol: udp, forward: %s, backends: %s}`,
+				s.Links(), by.xdp, f.at(80), by.forward, other.backends(s, 8080), f.at(7), by.forward, other.backends(s, 8080))
+			agent := s.StartAgent()
+			if a, err := s.Get(0, f.web()); err != nil || a.Message != s.Backends[0].Name {
+				t.Errorf("forward %s, xdp %s: answered by %q: %v", by.forward, by.xdp, a.Message, err)
+			}
+			if message, _, err := s.Echo(0, 0, f.at(7), "hello"); err != nil || message != s.Backends[0].Name {
+				t.Errorf("forward %s, xdp %s: a datagram was answered by %q: %v", by.forward, by.xdp, message, err)
+			}
+			agent.Stop(syscall.SIGTERM)
+		}
+	})
+}
+
 // grown is what a packet of the other family's path MTU has in f.
 func (f family) grown(mtu int) int {
 	if f.suffix == "6" {
