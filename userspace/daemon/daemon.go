@@ -123,6 +123,9 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
+	if err := kernel.CheckIPv6(a.state); err != nil {
+		return err
+	}
 	if a.mode(a.state) == model.XDPOff {
 		if err := a.takeRunDir(); err != nil {
 			return err

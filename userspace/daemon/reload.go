@@ -41,6 +41,9 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 	if (a.mode(r.state) == model.XDPOff) != (a.mode(a.state) == model.XDPOff) {
 		return errRestart
 	}
+	if err := kernel.CheckIPv6(r.state); err != nil {
+		return err
+	}
 	if a.lock != nil {
 		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckCookies(r.state)); err != nil {
 			return err

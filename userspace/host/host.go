@@ -78,11 +78,11 @@ func (r *Routes) lookUp(addr netip.Addr) (Route, error) {
 	return found, nil
 }
 
-// refuses reports whether a look-up found no route, or one of the types
-// unreachable, blackhole and prohibit.
+// refuses reports whether a look-up found no route, one of the types unreachable,
+// blackhole and prohibit, or a kernel without the family.
 func refuses(err error) bool {
 	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) ||
-		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES)
+		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
 func (r *Routes) name(ifindex int) (string, error) {
