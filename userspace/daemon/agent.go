@@ -195,9 +195,25 @@ func (a *agent) tick(ctx context.Context) {
 	}
 	if time.Since(a.retried) >= retryAfter {
 		a.retryFronts(ctx)
+		a.followFullNAT()
 	}
 	a.keepCookies()
 	a.followStandby()
+}
+
+// followFullNAT lets full-NAT services go back to XDP when nothing stands
+// against it any more.
+func (a *agent) followFullNAT() {
+	if a.kernel == nil {
+		return
+	}
+	changed, err := a.kernel.FullNATChanged(a.state)
+	if a.news("full-nat", err) {
+		a.log.Warn("look at full-nat sources", "err", err)
+	}
+	if changed {
+		a.reconcile()
+	}
 }
 
 // keepCookies has the proxies of services with SYN cookies make one. The kernel

@@ -78,6 +78,8 @@ func (a *agent) logAttach(state *model.State) {
 	for i, r := range a.kernel.Rungs() {
 		if r.Proxy {
 			a.log.Info("the proxy serves", "service", state.Services[i].Name, "reason", r.Reason)
+		} else if r.Reason != "" {
+			a.log.Warn("this may not work", "service", state.Services[i].Name, "reason", r.Reason)
 		}
 	}
 }
@@ -91,7 +93,7 @@ func (a *agent) mustAttach(err error) bool {
 	}
 	for _, target := range []error{
 		loader.ErrForeign, loader.ErrNoInterface, loader.ErrPrivileges, loader.ErrLocked, loader.ErrNoBPFFS,
-		kernel.ErrForwarding, kernel.ErrConflict, kernel.ErrNoInterfaces, kernel.ErrFullNAT,
+		kernel.ErrForwarding, kernel.ErrConflict, kernel.ErrNoInterfaces,
 	} {
 		if errors.Is(err, target) {
 			return true

@@ -45,7 +45,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 		return err
 	}
 	if a.lock != nil {
-		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckCookies(r.state)); err != nil {
+		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckFullNAT(r.state), kernel.CheckCookies(r.state)); err != nil {
 			return err
 		}
 	}

@@ -95,7 +95,10 @@ type Kernel struct {
 	// interfaces are the names of those that are attached.
 	interfaces map[string]bool
 	rungs      []Rung // of the last Reconcile
-	standby    []bool // which services had one then
+	nat        natFaults
+	// unplaced are the service addresses that the host does not take, with why.
+	unplaced map[netip.Addr]error
+	standby  []bool // which services had one then
 }
 
 // crash is called where a command may be killed with something half done;
@@ -149,8 +152,10 @@ func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Option
 	if err != nil {
 		return nil, Report{}, err
 	}
-	if err := checkFullNAT(state, o.Agent); err != nil {
-		return nil, Report{}, err
+	if !o.Agent {
+		if err := checkAlone(state); err != nil {
+			return nil, Report{}, err
+		}
 	}
 	k := &Kernel{opts: o}
 	have, err := pinned(o.Dir)
@@ -194,6 +199,9 @@ func (k *Kernel) finish(ctx context.Context, state *model.State, sysctls []host.
 		if err := datapath.ClearStandby(k.inst.Maps()); err != nil {
 			return err
 		}
+	}
+	if err := k.lookAtSources(state); err != nil {
+		return err
 	}
 	if _, err := k.Reconcile(state, k.opts.Down); err != nil {
 		return err
