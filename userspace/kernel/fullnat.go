@@ -36,14 +36,14 @@ func sourcesOf(ways *host.Routes, nat model.FullNAT, backend netip.Addr) ([]neti
 	if len(given) > 0 {
 		return given, nil
 	}
-	r, err := ways.To(backend)
+	source, err := ways.Source(backend)
 	if err != nil {
 		return nil, err
 	}
-	if !r.Source.IsValid() {
+	if !source.IsValid() {
 		return nil, fmt.Errorf("%s: %w", backend, errNoSource)
 	}
-	return []netip.Addr{r.Source}, nil
+	return []netip.Addr{source}, nil
 }
 
 // sources returns what the backends of full-NAT services are to see, and which
