@@ -137,7 +137,8 @@ func Attach(ctx context.Context, dir string, o Options) (*Instance, Report, erro
 	return l.Attach(ctx, o)
 }
 
-// Detach takes the interfaces out of the instance pinned in dir. With no names,
+// Detach takes the interfaces out of the instance pinned in dir, and notes it
+// for [Instance.TakenOut]. With no names,
 // or when no live link would be left, it removes the instance: links, maps,
 // directory and lock file. It returns an error wrapping [ErrNotAttached] if
 // there is nothing to detach.

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -35,7 +34,7 @@ func (a *agent) interfaces(state *model.State) []string {
 // with the checks that say down.
 func (a *agent) attachKernel(ctx context.Context, r *roster, isDown map[string]bool) error {
 	k, report, err := kernel.Attach(ctx, r.state, kernel.Options{
-		Dir: a.opts.PinDir, Interfaces: a.interfaces(r.state), Mode: a.mode(r.state),
+		Dir: a.opts.PinDir, Interfaces: a.wanted(r.state), Mode: a.mode(r.state),
 		Force: a.opts.Force, SetSysctl: a.opts.SetSysctl, Config: a.opts.Config, Agent: true,
 		Down: r.down(isDown), Standby: a.listens, Added: a.added, Before: a.standby.use,
 		Warn: func(text string) { a.log.Warn("this may not work", "warning", text) },
@@ -128,25 +127,7 @@ func (a *agent) watchKernel(ctx context.Context) {
 		a.unstick(ctx)
 		return
 	}
-	links, err := a.kernel.Instance().Links()
-	if err != nil {
-		if a.news("links", err) {
-			a.log.Warn("look at links", "err", err)
-		}
-		return
-	}
-	attached := map[string]bool{}
-	for _, l := range links {
-		if l.Index != 0 {
-			attached[l.Interface] = true
-		}
-	}
-	for _, name := range a.interfaces(a.state) {
-		if !attached[name] {
-			a.loseKernel(fmt.Sprintf("interface %s lost its XDP program", name), true)
-			return
-		}
-	}
+	a.watchLinks()
 }
 
 // stillOurs reports whether the maps that are pinned now are those that the

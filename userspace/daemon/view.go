@@ -55,7 +55,10 @@ func (a *agent) interfaceViews() []view.Interface {
 	all := []view.Interface{}
 	for _, name := range a.interfaces(a.state) {
 		i := view.Interface{Name: name}
-		if a.kernel != nil {
+		switch {
+		case a.out[name]:
+			i.Reason = takenOut
+		case a.kernel != nil:
 			for _, r := range a.attach.Interfaces {
 				if r.Name == name {
 					i.Mode, i.Reason = string(r.Mode), r.Reason
