@@ -239,6 +239,14 @@ func (a *agent) keepAddresses() {
 
 // tryAttach attaches again after XDP was lost.
 func (a *agent) tryAttach(ctx context.Context) {
+	if inst, err := loader.Open(a.opts.PinDir); err == nil {
+		if _, _, err := a.followLinks(inst); err != nil {
+			a.log.Warn("look at links", "err", err)
+		}
+		if err := inst.Close(); err != nil {
+			a.log.Warn("close what was attached before", "err", err)
+		}
+	}
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
 		if ctx.Err() != nil {
 			return

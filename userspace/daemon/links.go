@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
+	"fairlead/loader"
 	"fairlead/userspace/model"
 )
 
@@ -19,55 +21,47 @@ func (a *agent) wanted(state *model.State) []string {
 // watchLinks finds out whether every interface is attached that should be. One
 // that a command has taken out is left alone until somebody attaches it again.
 func (a *agent) watchLinks() {
-	attached, out, err := a.lookAtLinks()
-	if err != nil {
-		if a.news("links", err) {
-			a.log.Warn("look at links", "err", err)
-		}
-		return
+	changed, lost, err := a.followLinks(a.kernel.Instance())
+	if a.news("links", err) {
+		a.log.Warn("look at links", "err", err)
 	}
-	changed := false
-	for _, name := range a.interfaces(a.state) {
-		if attached[name] != a.out[name] {
-			continue // as it was
-		}
-		if !attached[name] && !out[name] {
-			a.loseKernel(fmt.Sprintf("interface %s lost its XDP program", name), true)
-			return
-		}
-		changed = true
-		if attached[name] {
-			delete(a.out, name)
-			a.log.Info("interface attached by a command", "interface", name)
-		} else {
-			a.out[name] = true
-			a.log.Info("interface taken out by a command", "interface", name)
-		}
+	if lost != "" {
+		a.loseKernel(fmt.Sprintf("interface %s lost its XDP program", lost), true)
+		return
 	}
 	if changed {
 		a.reconcile() // no event tells of it
 	}
 }
 
-// lookAtLinks returns which interfaces are attached, and which a command has
-// taken out.
-func (a *agent) lookAtLinks() (attached, out map[string]bool, err error) {
-	links, err := a.kernel.Instance().Links()
+// followLinks notes which interfaces commands have taken out, or attached again,
+// and reports whether there are any, and one that is not attached for another
+// reason.
+func (a *agent) followLinks(inst *loader.Instance) (changed bool, lost string, err error) {
+	links, err := inst.Links()
 	if err != nil {
-		return nil, nil, err
+		return false, "", err
 	}
-	names, err := a.kernel.Instance().TakenOut()
+	out, err := inst.TakenOut()
 	if err != nil {
-		return nil, nil, err
+		return false, "", err
 	}
-	attached, out = map[string]bool{}, map[string]bool{}
-	for _, l := range links {
-		if l.Index != 0 {
-			attached[l.Interface] = true
+	for _, name := range a.interfaces(a.state) {
+		at := slices.IndexFunc(links, func(l loader.LinkInfo) bool { return l.Index != 0 && l.Interface == name })
+		switch attached := at >= 0; {
+		case attached != a.out[name]: // as it was
+		case attached:
+			delete(a.out, name)
+			changed = true
+			a.attach.Interfaces = slices.DeleteFunc(a.attach.Interfaces, func(r loader.InterfaceReport) bool { return r.Name == name })
+			a.attach.Interfaces = append(a.attach.Interfaces, loader.InterfaceReport{Name: name, Mode: links[at].Mode})
+			a.log.Info("interface attached by a command", "interface", name)
+		case slices.Contains(out, name):
+			a.out[name], changed = true, true
+			a.log.Info("interface taken out by a command", "interface", name)
+		default:
+			lost = cmp.Or(lost, name)
 		}
 	}
-	for _, name := range names {
-		out[name] = true
-	}
-	return attached, out, nil
+	return changed, lost, nil
 }

@@ -21,20 +21,23 @@ func TestInterfaceTakenOutStaysOut(t *testing.T) {
 	takeOut := func() {
 		t.Helper()
 		b.Balancer.Do(t, func() error { return kernel.Detach(t.Context(), b.opts.PinDir, []string{"backend2"}, 0, nil) })
-		v := b.seen("the proxy for what is behind it", rungs("backend2 is not attached", view.RungNative, view.RungProxy))
-		b.wantOn()
-		if i := v.XDP.Interfaces[2]; i.Name != "backend2" || i.Mode != "" || i.Reason != takenOut {
-			t.Errorf("interface %+v", i)
-		}
+	}
+	isOut := func(v view.View) bool {
+		i := v.XDP.Interfaces[2]
+		return i.Name == "backend2" && i.Mode == "" && i.Reason == takenOut && rungs("backend2 is not attached", view.RungNative, view.RungProxy)(v)
 	}
 	takeOut()
+	b.seen("the proxy for what is behind it", isOut)
+	b.wantOn()
 	b.loseXDP()
-	b.seen("the others attached again", rungs("backend2 is not attached", view.RungNative, view.RungProxy))
+	b.seen("the others attached again", isOut)
 	b.opened(80)
 	b.opened(81)
 	b.signal(syscall.SIGHUP)
 	b.seen("all after a reload", rungs("", view.RungNative, view.RungNative))
 	takeOut()
+	b.loseXDP() // at the same time
+	b.seen("the others attached again", isOut)
 	b.Balancer.Do(t, func() error {
 		state, err := config.Load(b.opts.Config)
 		if err != nil {
@@ -50,8 +53,8 @@ func TestInterfaceTakenOutStaysOut(t *testing.T) {
 	if i := v.XDP.Interfaces[2]; i.Mode != "native" || i.Reason != "" {
 		t.Errorf("interface %+v", i)
 	}
-	if n := strings.Count(b.log.String(), "lost its XDP program"); n != 1 {
-		t.Errorf("%d interfaces were lost, want the one", n)
+	if n := strings.Count(b.log.String(), "lost its XDP program"); n != 2 {
+		t.Errorf("interfaces were lost %d times, want 2", n)
 	}
 	b.stop()
 }
