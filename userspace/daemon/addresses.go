@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -118,7 +116,7 @@ func (a *agent) setAddresses() error {
 	if err := a.ownAddresses(owned); err != nil {
 		return err
 	}
-	return errors.Join(slices.Collect(maps.Values(kernel.PutAddresses(look, owned)))...)
+	return kernel.PutAddresses(look, owned).Err()
 }
 
 // dropAddresses takes away what the agent has added. What belongs to another

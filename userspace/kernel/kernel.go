@@ -96,9 +96,8 @@ type Kernel struct {
 	interfaces map[string]bool
 	rungs      []Rung // of the last Reconcile
 	nat        natFaults
-	// unplaced are the service addresses that the host does not take, with why.
-	unplaced map[netip.Addr]error
-	standby  []bool // which services had one then
+	unplaced   Unplaced // service addresses, by the last KeepAddresses
+	standby    []bool   // which services had one then
 }
 
 // crash is called where a command may be killed with something half done;

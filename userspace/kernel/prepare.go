@@ -65,8 +65,8 @@ func (k *Kernel) prepareHost(ctx context.Context, state *model.State, sysctls []
 	if err := k.KeepAddresses(state); err != nil {
 		return err
 	}
-	if len(k.unplaced) > 0 && !k.opts.Agent {
-		return errors.Join(slices.Collect(maps.Values(k.unplaced))...)
+	if err := k.unplaced.Err(); err != nil && !k.opts.Agent {
+		return err
 	}
 	return k.KeepNeighbours(ctx, state, neighbourWait)
 }
@@ -159,10 +159,22 @@ func (k *Kernel) KeepAddresses(state *model.State) error {
 	return nil
 }
 
+// Unplaced says of addresses why the host does not take them.
+type Unplaced map[netip.Addr]error
+
+// Err returns all of it as one error, nil if there is nothing.
+func (u Unplaced) Err() error {
+	var errs []error
+	for _, a := range slices.SortedFunc(maps.Keys(u), netip.Addr.Compare) {
+		errs = append(errs, u[a])
+	}
+	return errors.Join(errs...)
+}
+
 // PutAddresses puts service addresses that are the caller's where they belong,
-// and returns why for each that cannot be.
-func PutAddresses(look *host.Addresses, addrs []netip.Addr) map[netip.Addr]error {
-	unplaced := map[netip.Addr]error{}
+// and returns those that cannot be.
+func PutAddresses(look *host.Addresses, addrs []netip.Addr) Unplaced {
+	unplaced := Unplaced{}
 	for _, a := range addrs {
 		if err := look.Put(a); err != nil {
 			unplaced[a] = err
