@@ -79,7 +79,7 @@ func floodRows() []row {
 		made.as("few after too many", then(shielded, counts(-1, hot|1))),
 		answer.as("a clock that is behind", then(shielded, counts(1, hot|1))),
 		made.as("a clock that is far behind", then(shielded, counts(2, hot|1))),
-		passed.as("a client whose connection the host has", then(flood, remembered(0))),
+		{name: "a client whose connection the host has", given: then(flood, remembered(0)), want: loader.LBVerdictPASS_STANDBY, frame: hello},
 		passed.as("a client whose connection the host remembers", then(flood, remembered(1))),
 		mss(536).as("the way back is narrow", then(flood, narrowed(client, 400))),
 		mss(8960).as("the way back is wide", then(flood, narrowed(client, 9000))),
