@@ -103,11 +103,19 @@ func broughtRows() []row {
 	good := row{want: loader.LBVerdictPASS_COOKIE, frame: brought(ack)}
 	bad := row{want: loader.LBVerdictDROP_COOKIE, frame: segment(client, web, ack)}
 	passed := row{want: loader.LBVerdictPASS_NO_FLOW, frame: bad.frame}
+	data := func(at uint32, want loader.Verdict) row {
+		return row{want: want, frame: testenv.TCPFrame(testenv.FrameSpec{
+			Src: client, Dst: web, Flags: ack, Seq: 0x01020305 + at, Ack: Cookie(withMSS()[14:], withMSS()[34:]) + 1, Payload: []byte("fairlead"),
+		})}
+	}
 	elsewhere := netip.AddrPortFrom(client.Addr(), client.Port()+1)
 	return []row{
 		good.as("a client brings a cookie back", flood),
 		good.as("a client brings a cookie back in the next second", then(shielded, counts(-1, 2))),
 		good.as("another CPU is in the next second already", then(shielded, counts(1, hot|1))),
+		data(0, loader.LBVerdictPASS_COOKIE).as("a client's first data brings its cookie, too", flood),
+		data(8, loader.LBVerdictDROP_COOKIE).as("more of its data comes before there is a connection", flood),
+		data(8, loader.LBVerdictPASS_NO_FLOW).as("more of its data comes to the connection", then(flood, remembered(0))),
 		bad.as("a number that is no cookie", flood),
 		{name: "another client's cookie", given: flood, want: loader.LBVerdictDROP_COOKIE,
 			frame: numbered(elsewhere, web, ack, 0x01020305, Cookie(withMSS()[14:], withMSS()[34:])+1)},
