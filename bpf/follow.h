@@ -60,7 +60,7 @@ static __noinline void tell(const struct packet *p, struct flow *f)
 	advance(p, &n, f);
 }
 
-/* follow_late is step 2. A backend is told by the service, as its packet is the client's business. */
+/* follow_late is step 2. A backend is told in the service's name, as a client is. */
 static __noinline int follow_late(struct packet *p, const struct flow *f)
 {
 	struct flow_key *key = p->key;

@@ -39,8 +39,8 @@ static __always_inline void read_reversed(struct flow_key *key, const ip_header_
 }
 
 /*
- * quoted_ports returns the quoted ports, which are UDP's or TCP's, of the error
- * at ip if it can be about a packet of a flow, else NULL. It reads p's key.
+ * quoted_ports returns the ports that the error at ip quotes, UDP's or TCP's, if
+ * it can be about a packet of a flow, else NULL. p gets its key of them, reversed.
  */
 static __always_inline struct udphdr *quoted_ports(struct packet *p, const ip_header_t *ip,
 						   struct quote *q, const void *end)

@@ -20,7 +20,7 @@ enum verdict {
 	PASS_PROXY, /* the service is on the proxy's rung */
 	PASS_DRAINING, /* new flow while draining */
 	PASS_NO_FLOW, /* TCP without SYN and without a flow */
-	PASS_STANDBY, /* the standby proxy's: of a UDP flow, or a SYN of a connection */
+	PASS_STANDBY, /* of a UDP flow of the standby proxy, or a SYN that has the tuple of its connection */
 	FORWARD_REDIRECT, /* sent out of another interface */
 	FORWARD_TX, /* sent out of the interface it came from */
 	ANSWER_RESET, /* answered with a TCP reset */
