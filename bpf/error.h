@@ -43,7 +43,7 @@ static __always_inline bool change_error(const struct packet *p, struct near_err
 		return false;
 	write_far(p, &is->ip, len, f, IPPROTO_FAR_ICMP);
 	write_quoted(&is->quoted, &was->quoted, f);
-	sum = rewrite_l4(p, q, end, f, sent_addrs(q, f));
+	sum = rewrite_l4(p, q, &was->ports, end, f, sent_addrs(q, f));
 	was->icmp.checksum = 0;
 	sum += (__u16)~fold(near_pseudo(p, &was->ip, csum_add(q, NEAR_LEN - sizeof(was->ip), 0)));
 	sum += csum_add(&is->icmp, sizeof(is->icmp) + sizeof(is->quoted), 0);
@@ -65,7 +65,7 @@ static __noinline int cross_error(struct packet *p)
 		return DROP_FLOW_ENDED; /* just now */
 	if ((void *)(was + 1) > end)
 		return DROP_FAMILY; /* unreachable */
-	if (!change_error(p, was, end, f, &is))
+	if (!has_ports(proto_of(&was->quoted)) || !change_error(p, was, end, f, &is))
 		return DROP_FAMILY;
 	if (bpf_xdp_adjust_head(p->ctx, (int)NEAR_LEN - (int)sizeof(is)))
 		return DROP_FAMILY; /* no room in front of it */

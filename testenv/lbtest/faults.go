@@ -142,6 +142,11 @@ var Faults = []Fault{
 	{155, "pings are answered without limit"},
 	{156, "the checksum of a ping's answer is the ping's"},
 	{157, "pings may use up all answers"},
+	{200, "nobody is told of a TTL that is used up"},
+	{201, "a backend is told of a TTL in the client's name"},
+	{202, "TTL 1 makes a flow"},
+	{203, "a SYN takes the place of the host's connection"},
+	{204, "a connection of the host's that is over holds its client"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so
@@ -206,4 +211,6 @@ var Faults6 = []Fault{
 	{173, "all of ICMPv6 is taken for errors"},
 	{174, "the ICMPv6 checksum leaves out the addresses"},
 	{175, "a SYN with an extension header is no part of a flood"},
+	{205, "an error that quotes a fragment is about no flow"},
+	{206, "an error may quote a later fragment"},
 }

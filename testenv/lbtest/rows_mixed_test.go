@@ -62,7 +62,9 @@ func rows64() []row {
 		asks64("no UDP checksum stays none in IPv4", sumless, edit(asked, 40, 0, 0)),
 		asks64("a packet of 1260 bytes may be cut up", big, in4(there, random)),
 		asks64("a packet of 1261 bytes may not", bigger, in4(fixed, 0)),
-		is("a hop limit of 1", loader.LBVerdictDROP_TTL, edit(hello, 21, 1)),
+		is("a hop limit of 1", loader.LBVerdictANSWER_TIME_EXCEEDED, edit(hello, 21, 1)).answered(answer6(edit(hello, 21, 1), 3, 0, 0)),
+		is("a backend is told of its TTL by whom it knows", loader.LBVerdictANSWER_TIME_EXCEEDED, late(answer), opened64).
+			answered(timeExceeded(late(answer), own.Addr().AsSlice())),
 		is("the first fragment of a datagram of IPv6", loader.LBVerdictDROP_FAMILY, first).counting(flow("3")),
 		is("the rest of a datagram of IPv6", loader.LBVerdictDROP_FRAGMENT, extend(ask, header{44, []byte{0, 0, 8, 1, 2, 3, 4}}), sends(first)),
 		{name: "a packet too big for IPv4", want: loader.LBVerdictANSWER_TOO_BIG, given: narrowedMixed(mapped(dns1), 1400),

@@ -140,15 +140,15 @@ var (
 
 // crossError is rule 13.7: an error leaves in the other family.
 func (m *Model) crossError(p *packet, f *Flow, quoted Tuple) Result {
+	quoteAt, l4At := p.quoteAt()
 	kind, mtu, ok := p.farICMP()
-	if !ok {
+	if !ok || l4At > quoteAt+p.family.header {
 		return verdict(DropFamily)
 	}
 	far := &ipv6
 	if !p.wide {
 		far = &ipv4
 	}
-	quoteAt, l4At := p.quoteAt()
 	total := p.total + 2*(far.header-p.family.header)
 	was, sent := p.frame[quoteAt:], f.TwinKey()
 

@@ -294,6 +294,7 @@ const (
 	DropCookie
 	HoldFragment
 	DropFragment
+	AnswerTimeExceeded
 	DropFamily
 	VerdictMax
 )
@@ -306,7 +307,7 @@ var verdictNames = [VerdictMax]string{
 	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
 	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG", "ANSWER_ECHO",
 	"PASS_COOKIE", "ANSWER_COOKIE", "DROP_COOKIE",
-	"HOLD_FRAGMENT", "DROP_FRAGMENT", "DROP_FAMILY",
+	"HOLD_FRAGMENT", "DROP_FRAGMENT", "ANSWER_TIME_EXCEEDED", "DROP_FAMILY",
 }
 
 // passes says that a packet is left to the host's stack.
