@@ -131,7 +131,7 @@ static __always_inline int run(struct xdp_md *ctx, enum handover hands)
 		if (hands != HANDS_NOTHING)
 			hand_ipv6(ctx);
 		verdict = handle_any(ctx, &egress, hands == HANDS_MIXED);
-		if (unlikely(verdict == NEXT_PROGRAM)) {
+		if (hands == HANDS_MIXED && unlikely(verdict == NEXT_PROGRAM)) {
 			hand_mixed(ctx);
 			verdict = PASS_OTHER;
 		}
