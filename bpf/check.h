@@ -58,7 +58,7 @@ static __always_inline int refresh_way(const struct packet *p, struct flow *f)
 	enum way way = find_way(p, &f->saddr, &f->daddr, &hop);
 
 	if (way == WAY_FOUND)
-		f->hop = hop;
+		take_hop(f, &hop);
 	if (way == WAY_FOUND || way == WAY_NO_NEIGHBOUR || dir_of(p->stamp) == DIR_REPLY)
 		return NEXT_STEP;
 	return way == WAY_NO_DEVICE ? DROP_DEVICE : DROP_NO_ROUTE;

@@ -52,7 +52,7 @@ static __always_inline struct backend *next_backend(struct flow *e, __u64 run, b
 	b = bpf_map_lookup_elem(&backends, &e->backend);
 	if (!b || b->service != service || b->state == BACKEND_NONE)
 		return NULL;
-	if (b->state == BACKEND_DOWN && !all_up)
+	if ((b->state == BACKEND_DOWN && !all_up) || !FAULT(195, serves(&b->addr), true))
 		return NULL;
 	e->backend_gen = b->gen;
 	return b;
@@ -119,21 +119,25 @@ __noinline int change_port(const struct moment *m, const struct flow_key *key, s
  * have towards a backend. Each client steps by a width of its own, so that none
  * meets a row of others.
  */
-static __always_inline bool draw_source(const struct control *c, __u64 hash, struct draft *d,
-					__u32 sources, __u32 k)
+static __noinline bool draw_source(const struct control *c, __u64 hash, struct draft *d,
+				   __u32 sources, __u32 k)
 {
 	__u32 y = (__u32)hash + k * (hash >> 32 | 1);
-	__u32 n = sources & 0xffff, at;
+	__u32 n = sources & 0xffff, at, ports;
 	struct address *addr;
+	__u16 first;
 
-	if (!n || !c->snat_ports)
+	if (!n)
 		return false;
 	at = (sources >> 16) + y % n;
 	addr = bpf_map_lookup_elem(&snat, &at);
 	if (!addr)
 		return false;
 	d->to.saddr = own_addr(addr);
-	d->to.sport = bpf_htons(c->snat_port + y / n % c->snat_ports);
+	ports = source_ports(c, &d->to.saddr, &first);
+	if (!ports || !FAULT(185, same_kind(&d->to.saddr, &d->to.daddr), true))
+		return false;
+	d->to.sport = bpf_htons(first + y / n % ports);
 	return true;
 }
 
@@ -239,7 +243,8 @@ static __noinline int try_backend(struct packet *p, struct draft *d, __u64 run, 
 	d->to = *p->key;
 	d->to.daddr = own_addr(&b->addr);
 	d->to.dport = b->port ? FAULT(48, b->port, bpf_htons(b->port)) : p->key->dport;
-	if (d->flags & SERVICE_FULL_NAT)
+	if (d->flags & SERVICE_FULL_NAT ||
+	    !FAULT(186, same_kind(&d->to.daddr, &p->key->daddr), true))
 		v = choose_source(&p->when, p->key, d, b->sources);
 	else
 		v = clear_twin(p, d);
@@ -254,6 +259,7 @@ static __noinline int try_backend(struct packet *p, struct draft *d, __u64 run, 
 		return DROP_DEVICE;
 	if (way != WAY_FOUND)
 		return DROP_NO_ROUTE;
+	take_hop(e, &e->hop);
 	return make_flow(p, d);
 }
 

@@ -24,6 +24,7 @@ static __noinline int answer_echo(const struct packet *p, const addr_t *to)
 	ip_header_t *ip = (void *)(eth + 1);
 	struct icmp_error *icmp = (void *)(ip + 1);
 	__u16 was, is;
+	addr_t from;
 
 	if ((void *)(ip + 1) > end)
 		return PASS_OTHER; /* unreachable */
@@ -31,7 +32,8 @@ static __noinline int answer_echo(const struct packet *p, const addr_t *to)
 		return PASS_OTHER;
 	if (!is_echo_request(p, icmp, end))
 		return PASS_ICMP;
-	if (FAULT(154, is_no_client(&ip->saddr, to), false))
+	from = source_of(ip);
+	if (FAULT(154, is_no_client(&from, to), false))
 		return DROP_SOURCE;
 	if (FAULT(155, !may_echo(p), false))
 		return PASS_ICMP;

@@ -32,6 +32,19 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
 }
 
 /*
+ * take_hop makes hop the way out of f. The MTU of one that leads into the other
+ * family is kept apart, so that every packet looks too big to go on as it is.
+ */
+static __always_inline void take_hop(struct flow *f, struct hop *hop)
+{
+	if (is_mixed(f)) {
+		f->far_mtu = hop->mtu;
+		hop->mtu = FAULT(183, 0, hop->mtu);
+	}
+	f->hop = *hop;
+}
+
+/*
  * insert_twin inserts the draft's twin, that of the packet's entry, and returns
  * what insert does, but 0 as well if another CPU has found the entry without
  * one, and made it.
@@ -71,6 +84,7 @@ static __always_inline int make_twin(const struct packet *p, const struct flow *
 	twin->checked = p->when.now;
 	twin->epoch = p->when.epoch;
 	set_leaving(twin, &twin->key, &d->at);
+	take_hop(twin, &twin->hop);
 	stamp.seen = p->when.now;
 	stamp.life ^= FAULT(19, DIR_FORWARD ^ DIR_REPLY, 0);
 	if (FAULT(20, false, true))

@@ -2,7 +2,7 @@
 /* extension.h - what may stand between an IPv6 header and TCP or UDP: rule 10.1. */
 #pragma once
 
-#include "csum.h"
+#include "wide.h"
 
 /* Extension headers (RFC 8200, 4), and how much of them is stepped over. */
 #define NEXT_HOP_BY_HOP 0
@@ -14,15 +14,7 @@
 #define FRAGMENT_OFFSET 0xfff8
 #define FRAGMENT_PART (FRAGMENT_OFFSET | 1) /* an offset, or more fragments */
 
-/* struct ip_header is linux/ipv6.h's ipv6hdr, with addresses as maps have them. */
-typedef struct ip_header {
-	__u8 begin[4]; /* version, traffic class and flow label */
-	__be16 payload;
-	__u8 next;
-	__u8 hops;
-	struct address saddr;
-	struct address daddr;
-} ip_header_t;
+typedef struct ip_header ip_header_t;
 
 /* struct extension is the least of an extension header. */
 struct extension {

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * family.h - the family of addresses that this program is for.
+ * family.h - the family of packets that this program is for.
  *
- * IPv4 and IPv6 have a program each, from one text. What differs between them
- * stands in ipv4.h and ipv6.h, under the same names; everything else is shared.
+ * Three programs are made from one text: that of IPv4, that of IPv6, and a
+ * second one for packets of IPv4, which knows addresses of both families. What
+ * differs between headers stands in ipv4.h and ipv6.h, what differs between
+ * addresses in narrow.h, wide.h and mixed.h, under the same names; everything
+ * else is shared.
  */
 #pragma once
 

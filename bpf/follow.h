@@ -60,14 +60,14 @@ static __noinline void tell(const struct packet *p, struct flow *f)
 	advance(p, &n, f);
 }
 
-/* follow_late is step 2. A backend is told in the service's name, as a client is. */
+/* follow_late is step 2. A backend is told in the service's name, as a client is, if it is of its family. */
 static __noinline int follow_late(struct packet *p, const struct flow *f)
 {
 	struct flow_key *key = p->key;
 	struct draft *d = draft();
 	int v;
 
-	if (d && FAULT(201, dir_of(p->stamp) == DIR_REPLY, false)) {
+	if (d && FAULT(201, dir_of(p->stamp) == DIR_REPLY, false) && !is_mixed(f)) {
 		d->at = *key;
 		d->at.daddr = f->saddr;
 		p->key = &d->at;

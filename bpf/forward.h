@@ -12,12 +12,14 @@ static __always_inline void translate_tcp(struct tcphdr *tcp, const struct flow 
 }
 
 /*
- * depart sends the packet, at data, on by f's hop. If f is in the table, at is
+ * depart sends the packet, at data, on by f's hop. It came with this total
+ * length; 0 says that its header still has that. If f is in the table, at is
  * where its stamp is: another CPU may have given its place away while it was
  * read.
  */
 static __always_inline int depart(struct xdp_md *ctx, void *data, const struct flow *f,
-				  const struct stamp *at, struct stamp was, __u32 *egress)
+				  const struct stamp *at, struct stamp was, __u32 total,
+				  __u32 *egress)
 {
 	ip_header_t *ip = data + ETH_HLEN;
 	__u32 ifindex = READ_ONCE(f->hop.ifindex);
@@ -29,7 +31,7 @@ static __always_inline int depart(struct xdp_md *ctx, void *data, const struct f
 	if (at && unlikely(!is_still(at, was)))
 		return DROP_FLOW_ENDED;
 	*egress = ifindex;
-	count_packet(backend, dir_of(was), total_of(ip));
+	count_packet(backend, dir_of(was), total ? total : total_of(ip));
 	if (flags & DEVICE_TX && ifindex == ctx->ingress_ifindex)
 		return FORWARD_TX;
 	return FORWARD_REDIRECT;
@@ -41,7 +43,7 @@ static __always_inline int leave(struct xdp_md *ctx, void *data, void *l4, const
 {
 	COPY(l4, &f->sport, 4);
 	translate_ip(data + ETH_HLEN, f);
-	return depart(ctx, data, f, at, was, egress);
+	return depart(ctx, data, f, at, was, 0, egress);
 }
 
 /* is_too_big says that a packet of this total length does not leave by f. */
@@ -50,14 +52,26 @@ static __always_inline bool is_too_big(const struct flow *f, __u32 total)
 	return total > FAULT(69, READ_ONCE(f->hop.mtu), -1U);
 }
 
-/* refuse_big is for a packet that is too big, of which ip is the header. */
-static __always_inline int refuse_big(const struct packet *p, const ip_header_t *ip,
-				      const struct flow *f)
+/* refuse_big is for a packet that is too big for this MTU, of which ip is the header. */
+static __always_inline int refuse_big(const struct packet *p, const ip_header_t *ip, __u16 mtu)
 {
-	if (may_split(ip) || !answer_icmp(p, ICMP_TOO_BIG_TYPE, ICMP_TOO_BIG_CODE, f->hop.mtu))
+	if (may_split(ip) || !answer_icmp(p, ICMP_TOO_BIG_TYPE, ICMP_TOO_BIG_CODE, mtu))
 		return DROP_TOO_BIG;
 	return ANSWER_TOO_BIG;
 }
+
+#ifdef WIDE
+#include "cross.h"
+#else
+/* cross is for who knows both families. */
+static __always_inline int cross(struct packet *p, const struct flow *f, const struct stamp *at)
+{
+	(void)p;
+	(void)f;
+	(void)at;
+	return DROP_FAMILY;
+}
+#endif
 
 /*
  * forward rewrites the packet by f, whose stamp is p's, and is at unless f is no
@@ -74,7 +88,7 @@ static __noinline int forward(struct packet *p, const struct flow *f, const stru
 	if ((void *)(ip + 1) > end || (void *)(udp + 1) > end)
 		return DROP_MALFORMED; /* unreachable */
 	if (unlikely(is_too_big(f, p->total)))
-		return refuse_big(p, ip, f);
+		return is_mixed(f) ? cross(p, f, at) : refuse_big(p, ip, f->hop.mtu);
 	if (p->key->proto == IPPROTO_UDP) {
 		update_udp(udp, READ_ONCE(f->l4_delta));
 	} else {

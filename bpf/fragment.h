@@ -116,7 +116,7 @@ static __always_inline int forward_later(struct packet *p)
 	if (FAULT(133, is_too_big(f, p->total), false))
 		return DROP_TOO_BIG;
 	translate_ip(ip, f);
-	return depart(p->ctx, data, f, stamp_at(f), p->stamp, &p->egress);
+	return depart(p->ctx, data, f, stamp_at(f), p->stamp, 0, &p->egress);
 }
 
 /* follow_fragment is step 3. */

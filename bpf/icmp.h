@@ -30,8 +30,8 @@ static __always_inline void read_reversed(struct flow_key *key, const ip_header_
 					  const struct udphdr *ports, __u8 proto)
 {
 	*key = (struct flow_key){
-		.saddr = ip->daddr,
-		.daddr = ip->saddr,
+		.saddr = destination_of(ip),
+		.daddr = source_of(ip),
 		.sport = ports->dest,
 		.dport = ports->source,
 		.proto = proto,
@@ -46,6 +46,7 @@ static __always_inline struct udphdr *quoted_ports(struct packet *p, const ip_he
 						   struct quote *q, const void *end)
 {
 	struct udphdr *ports;
+	addr_t from, to;
 	__u8 proto;
 
 	if (is_extended(p) || (void *)(q + 1) > end || !is_icmp_error(q->icmp.type))
@@ -53,7 +54,9 @@ static __always_inline struct udphdr *quoted_ports(struct packet *p, const ip_he
 	ports = quoted_l4(&q->ip, end, &proto);
 	if (!ports || (void *)(ports + 1) > end || FAULT(72, !reaches(p, q, ports + 1), false))
 		return NULL;
-	if (!has_ports(proto) || FAULT(73, !same_addr(&q->ip.saddr, &ip->daddr), false))
+	from = source_of(&q->ip);
+	to = destination_of(ip);
+	if (!has_ports(proto) || FAULT(73, !same_addr(&from, &to), false))
 		return NULL;
 	read_reversed(p->key, &q->ip, ports, proto);
 	return ports;
@@ -99,6 +102,32 @@ static __always_inline __u64 rewrite_tcp(const struct packet *p, const struct qu
 	return word_change(old, tcp->check);
 }
 
+/* sent_addrs returns what the addresses that a quoted packet was sent with add to a checksum. */
+static __always_inline __u64 sent_addrs(const struct quote *q, const struct flow *f)
+{
+	addr_t from = source_of(&q->ip), to = destination_of(&q->ip);
+
+	return addr_change(&from, &f->daddr) + addr_change(&to, &f->saddr);
+}
+
+/*
+ * rewrite_l4 is step 4 for the quoted TCP or UDP; addrs is what the new addresses
+ * add. It returns what else it adds to ICMP's checksum.
+ */
+static __always_inline __u64 rewrite_l4(const struct packet *p, const struct quote *q,
+					struct udphdr *l4, const void *end, const struct flow *f,
+					__u64 addrs)
+{
+	__u64 ports = word_change(l4->source, f->dport) + word_change(l4->dest, f->sport);
+	__u16 delta = fold(addrs + ports);
+
+	l4->source = f->dport;
+	l4->dest = f->sport;
+	if (p->key->proto == IPPROTO_UDP)
+		return ports + rewrite_udp(l4, delta);
+	return ports + rewrite_tcp(p, q, (void *)l4, end, delta);
+}
+
 /*
  * rewrite_quote is step 4 for what is quoted: it left with another tuple than it
  * was sent with. It returns what that adds to ICMP's checksum.
@@ -106,36 +135,29 @@ static __always_inline __u64 rewrite_tcp(const struct packet *p, const struct qu
 static __always_inline __u64 rewrite_quote(const struct packet *p, struct quote *q,
 					   struct udphdr *l4, const void *end, const struct flow *f)
 {
-	__u64 addrs = addr_change(&q->ip.saddr, &f->daddr) + addr_change(&q->ip.daddr, &f->saddr);
-	__u64 ports = word_change(l4->source, f->dport) + word_change(l4->dest, f->sport);
-	__u64 sum = addrs + ports + update_quoted(&q->ip, addrs);
-	__u16 delta = fold(addrs + ports);
+	__u64 addrs = sent_addrs(q, f);
+	__u64 sum = addrs + update_quoted(&q->ip, addrs);
 
-	q->ip.saddr = f->daddr;
-	q->ip.daddr = f->saddr;
-	l4->source = f->dport;
-	l4->dest = f->sport;
-	if (p->key->proto == IPPROTO_UDP)
-		sum += rewrite_udp(l4, delta);
-	else
-		sum += rewrite_tcp(p, q, (void *)l4, end, delta);
-	return sum;
+	set_source(&q->ip, &f->daddr);
+	set_destination(&q->ip, &f->saddr);
+	return sum + rewrite_l4(p, q, l4, end, f, addrs);
 }
 
 /* rewrite_error is step 4 for the error itself; it returns what that adds to ICMP's checksum. */
 static __always_inline __u64 rewrite_error(ip_header_t *ip, const struct flow *f, __u8 dir)
 {
-	__u64 addrs = addr_change(&ip->daddr, &f->daddr);
+	addr_t from = source_of(ip), to = destination_of(ip);
+	__u64 addrs = addr_change(&to, &f->daddr);
 
-	ip->daddr = f->daddr;
+	set_destination(ip, &f->daddr);
 	if (dir == FAULT(77, DIR_REPLY, DIR_MAX)) {
-		addrs += addr_change(&ip->saddr, &f->saddr);
-		ip->saddr = f->saddr;
+		addrs += addr_change(&from, &f->saddr);
+		set_source(ip, &f->saddr);
 	}
 	return pass_on(ip, addrs);
 }
 
-/* follow_icmp is rule 9. */
+/* follow_icmp is rule 9, but for errors about flows between families: NEXT_FAMILY. */
 static __noinline int follow_icmp(struct packet *p)
 {
 	void *data = (void *)(long)p->ctx->data;
@@ -149,7 +171,7 @@ static __noinline int follow_icmp(struct packet *p)
 
 	if ((void *)(ip + 1) > end)
 		return PASS_OTHER; /* unreachable */
-	to = ip->daddr;
+	to = destination_of(ip);
 	ports = quoted_ports(p, ip, q, end);
 	if (!ports)
 		return answer_echo(p, &to);
@@ -162,7 +184,20 @@ static __noinline int follow_icmp(struct packet *p)
 		return FAULT(78, DROP_FLOW_ENDED, DROP_TTL);
 	if (FAULT(94, is_robbed(p, f), false))
 		return DROP_FLOW_ENDED;
+	if (is_mixed(f))
+		return NEXT_FAMILY;
 	sum = rewrite_quote(p, q, ports, end, f) + rewrite_error(ip, f, dir_of(p->stamp));
 	q->icmp.checksum = csum_update(q->icmp.checksum, FAULT(76, fold(sum), 0));
-	return depart(p->ctx, data, f, stamp_at(f), p->stamp, &p->egress);
+	return depart(p->ctx, data, f, stamp_at(f), p->stamp, 0, &p->egress);
 }
+
+#ifdef WIDE
+#include "error.h"
+#else
+/* cross_error is for who knows both families. */
+static __always_inline int cross_error(struct packet *p)
+{
+	(void)p;
+	return DROP_FAMILY;
+}
+#endif

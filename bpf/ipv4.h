@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* ipv4.h - what the program for IPv4 does in its own way: see family.h. */
+/* ipv4.h - what programs that read IPv4 do in their own way: see family.h. */
 #pragma once
 
-#include "csum.h"
+#ifdef MIXED
+#include "mixed.h"
+#else
+#include "narrow.h"
+#endif
 
-#define PROGRAM fairlead
-#define FAST __always_inline
 #define ETH_P_OWN ETH_P_IP
 #define IPPROTO_OWN_ICMP IPPROTO_ICMP
 #define LEAST_MTU 576 /* that every host takes */
@@ -28,81 +30,15 @@
 #define ICMP_ECHO_REPLY 0
 #define ICMP_ECHO_REQUEST 8
 
-typedef struct iphdr ip_header_t;
-
-/* struct words is a key as the integers that it is hashed as. */
-struct words {
-	__u64 addrs;
-	__u64 rest; /* ports and protocol */
-};
-
-/* words_at reads a packet's key. Ports are TCP's or UDP's. */
-static __always_inline struct words words_at(const ip_header_t *ip, const void *ports)
-{
-	return (struct words){
-		.addrs = ip->saddr | (__u64)ip->daddr << 32,
-		.rest = *(const __u32 *)ports | (__u64)ip->protocol << 32,
-	};
-}
-
-static __always_inline __u64 sum_words(const struct control *c, struct words w)
-{
-	return w.addrs * c->hash_a + w.rest * c->hash_b;
-}
-
-/* sum_key returns the sum that a key's hash is made of. */
-static __always_inline __u64 sum_key(const struct control *c, const struct flow_key *k)
-{
-	return sum_words(c,
-			 (struct words){
-				 .addrs = k->saddr | (__u64)k->daddr << 32,
-				 .rest = k->sport | (__u64)k->dport << 16 | (__u64)k->proto << 32,
-			 });
-}
-
-/* has_words says that f has the key w. */
-static __always_inline bool has_words(const struct flow *f, struct words w)
-{
-	return *(__u64 *)&f->key.saddr == w.addrs && *(__u64 *)&f->key.sport == w.rest;
-}
-
-static __always_inline bool same_addr(const addr_t *a, const addr_t *b)
-{
-	return READ_ONCE(*a) == *b;
-}
-
-/* addr_change returns what the change of an address adds to a checksum, not folded. */
-static __always_inline __u64 addr_change(const addr_t *from, const addr_t *to)
-{
-	return (__u64)(__u32) ~*from + *to;
-}
-
-/* own_addr returns an address of this family out of a row of both. */
-static __always_inline addr_t own_addr(const struct address *a)
-{
-	return a->word[3];
-}
-
-/* wide_addr returns an address for a row of both families. */
-static __always_inline struct address wide_addr(const addr_t *addr)
-{
-	return (struct address){.word = {0, 0, bpf_htonl(0xffff), *addr}};
-}
-
 static __always_inline __u8 fragment_proto(const struct packet *p)
 {
 	return FAULT(121, p->proto, 0);
 }
 
-static __always_inline addr_t masked(const addr_t *addr, const struct address *mask)
-{
-	return *addr & FAULT(80, mask->word[3], 0xffffffff);
-}
-
 /* is_bad_source says that no honest client has this address. */
 static __always_inline bool is_bad_source(const addr_t *addr)
 {
-	__u32 first = bpf_ntohl(*addr) >> 24;
+	__u32 first = bpf_ntohl(*word_in(addr)) >> 24;
 
 	return first == 0 || first == FAULT(41, 127, 0) || first >= FAULT(42, 224, 240);
 }
@@ -130,6 +66,12 @@ static __always_inline __u8 proto_of(const ip_header_t *ip)
 	return ip->protocol;
 }
 
+/* is_ours says that a packet with this header may be for a service. */
+static __always_inline bool is_ours(const ip_header_t *ip)
+{
+	return is_own(ip);
+}
+
 /* may_split says that routers may make fragments of the packet. */
 static __always_inline bool may_split(const ip_header_t *ip)
 {
@@ -153,8 +95,8 @@ static __always_inline void *at_l4(const struct packet *p, ip_header_t *ip)
 /* read_ends reads what every fragment has of its packet's tuple. */
 static __always_inline void read_ends(struct flow_key *key, const ip_header_t *ip, __u8 proto)
 {
-	key->saddr = ip->saddr;
-	key->daddr = ip->daddr;
+	key->saddr = source_of(ip);
+	key->daddr = destination_of(ip);
 	write_proto(key, proto);
 }
 
@@ -207,7 +149,7 @@ static __always_inline __u64 ip_delta_of(__u64 addrs)
 
 static __always_inline void translate_ip(ip_header_t *ip, const struct flow *f)
 {
-	COPY(&ip->saddr, &f->saddr, 8);
+	write_ends(ip, f);
 	ip->ttl -= FAULT(31, 1, 0);
 	ip->check = csum_update(ip->check, READ_ONCE(f->ip_delta));
 }
@@ -222,8 +164,8 @@ static __always_inline void write_ip(const struct packet *p, ip_header_t *ip, __
 		.frag_off = bpf_htons(IP_DF),
 		.ttl = ANSWER_TTL,
 		.protocol = proto,
-		.saddr = p->key->daddr,
-		.daddr = p->key->saddr,
+		.saddr = *word_in(&p->key->daddr),
+		.daddr = *word_in(&p->key->saddr),
 	};
 	ip->check = ~fold(csum_add(ip, sizeof(*ip), 0));
 }
@@ -232,7 +174,7 @@ static __always_inline void write_ip(const struct packet *p, ip_header_t *ip, __
 static __always_inline void swap_ends(ip_header_t *ip)
 {
 	__u16 was = bpf_htons(ip->ttl << 8), is = bpf_htons(ANSWER_TTL << 8);
-	addr_t from = ip->saddr;
+	__be32 from = ip->saddr;
 
 	ip->saddr = ip->daddr;
 	ip->daddr = from;
@@ -284,26 +226,11 @@ static __always_inline __u64 pass_on(ip_header_t *ip, __u64 addrs)
 	return 0;
 }
 
-/* set_ends says between which addresses a way is looked up. */
-static __always_inline void set_ends(struct bpf_fib_lookup *to, const addr_t *from_addr,
-				     const addr_t *to_addr, __u8 tos)
-{
-	to->tos = tos;
-	to->ipv4_src = *from_addr;
-	to->ipv4_dst = *to_addr;
-}
-
-/* fib_end is where a way is looked up to. */
-static __always_inline addr_t fib_end(const struct bpf_fib_lookup *fib)
-{
-	return fib->ipv4_dst;
-}
-
 /* set_tuple says which connection of the host is asked for, and returns the tuple's length. */
 static __always_inline __u32 set_tuple(struct bpf_sock_tuple *tuple, const struct flow_key *key)
 {
-	tuple->ipv4.saddr = key->saddr;
-	tuple->ipv4.daddr = key->daddr;
+	tuple->ipv4.saddr = *word_in(&key->saddr);
+	tuple->ipv4.daddr = *word_in(&key->daddr);
 	tuple->ipv4.sport = key->sport;
 	tuple->ipv4.dport = key->dport;
 	return sizeof(tuple->ipv4);
@@ -318,21 +245,4 @@ static __always_inline __s64 kernel_cookie(void *ip, struct tcphdr *tcp, __u32 l
 static __always_inline long check_cookie(void *ip, struct tcphdr *tcp)
 {
 	return bpf_tcp_raw_check_syncookie_ipv4(ip, tcp);
-}
-
-/* families: the program for IPv6, if there is one. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__type(key, __u32);
-	__type(value, __u32);
-	__uint(max_entries, 1);
-} families SEC(".maps");
-
-/* hand_over lets the program for IPv6 go on with what is its own. It does not return then. */
-static __always_inline void hand_over(struct xdp_md *ctx)
-{
-	__be16 *type = type_after_tags((void *)(long)ctx->data, (void *)(long)ctx->data_end);
-
-	if (type && *type == bpf_htons(ETH_P_IPV6))
-		bpf_tail_call(ctx, &families, 0);
 }

@@ -2,11 +2,11 @@
 /* ipv6.h - what the program for IPv6 does in its own way: rule 10. See family.h. */
 #pragma once
 
-#include "csum.h"
 #include "extension.h"
+#include "ends.h"
 
 #define PROGRAM fairlead6
-#define FAST __noinline /* the stack has no room for what it needs beside all the rest */
+#define HAS_SHORT_CUT true
 #define ETH_P_OWN ETH_P_IPV6
 #define IPPROTO_OWN_ICMP 58
 #define LEAST_MTU 1280 /* that every link has */
@@ -21,49 +21,6 @@
 #define ICMP_ECHO_REQUEST 128
 #define ICMP_ECHO_REPLY 129
 
-/* struct words is a key as the integers that it is hashed as. */
-struct words {
-	__u64 saddr[2];
-	__u64 daddr[2];
-	__u64 rest; /* ports and protocol */
-};
-
-/* half returns two words of an address as one integer. */
-static __always_inline __u64 half(const __be32 *word)
-{
-	return word[0] | (__u64)word[1] << 32;
-}
-
-/* mix returns the part of a hash's sum that a half has, whose last bytes differ most. */
-static __always_inline __u64 mix(__u64 half, __u64 hash)
-{
-	return __builtin_bswap64(half) * hash;
-}
-
-/*
- * add_half returns sum with a part of an address. It has computed that before
- * the next part is read: there is no room on the stack for all of them.
- */
-static __always_inline __u64 add_half(__u64 sum, const __be32 *word, __u64 hash)
-{
-	sum += mix(half(word), hash);
-	barrier_var(sum);
-	barrier();
-	return sum;
-}
-
-/* sum_key returns the sum that a key's hash is made of. */
-static __always_inline __u64 sum_key(const struct control *c, const struct flow_key *k)
-{
-	__u64 sum = 0;
-
-	sum = add_half(sum, k->saddr.word, c->hash_a);
-	sum = add_half(sum, k->saddr.word + 2, c->hash_b);
-	sum = add_half(sum, k->daddr.word, c->hash_c);
-	sum = add_half(sum, k->daddr.word + 2, FAULT(160, c->hash_d, 0));
-	return sum + (k->sport | (__u64)k->dport << 16 | (__u64)k->proto << 32) * c->hash_e;
-}
-
 /* words_at reads the key of a packet without extension headers. Ports are TCP's or UDP's. */
 static __always_inline struct words words_at(const ip_header_t *ip, const void *ports)
 {
@@ -74,51 +31,6 @@ static __always_inline struct words words_at(const ip_header_t *ip, const void *
 		.daddr = {addrs[2], addrs[3]},
 		.rest = *(const __u32 *)ports | (__u64)ip->next << 32,
 	};
-}
-
-/* sum_words is sum_key for words. */
-static __always_inline __u64 sum_words(const struct control *c, struct words w)
-{
-	return mix(w.saddr[0], c->hash_a) + mix(w.saddr[1], c->hash_b) +
-	       mix(w.daddr[0], c->hash_c) + mix(w.daddr[1], c->hash_d) + w.rest * c->hash_e;
-}
-
-/* has_words says that f has the key w. */
-static __always_inline bool has_words(const struct flow *f, struct words w)
-{
-	const __u64 *key = (const void *)&f->key;
-
-	return key[0] == w.saddr[0] && key[1] == w.saddr[1] && key[2] == w.daddr[0] &&
-	       key[3] == w.daddr[1] && key[4] == w.rest;
-}
-
-static __always_inline bool same_addr(const addr_t *a, const addr_t *b)
-{
-	return half(a->word) == half(b->word) &&
-	       FAULT(161, half(a->word + 2) == half(b->word + 2), true);
-}
-
-/* addr_change returns what the change of an address adds to a checksum, not folded. */
-static __always_inline __u64 addr_change(const addr_t *from, const addr_t *to)
-{
-	__u64 sum = 0;
-
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		sum += (__u64)(__u32)~from->word[i] + to->word[i];
-	return sum;
-}
-
-/* own_addr returns an address of this family out of a row of both. */
-static __always_inline addr_t own_addr(const struct address *a)
-{
-	return *a;
-}
-
-/* wide_addr returns an address for a row of both families. */
-static __always_inline struct address wide_addr(const addr_t *addr)
-{
-	return *addr;
 }
 
 /* fragment_proto: a datagram's fragments do not all know its protocol. */
@@ -172,6 +84,12 @@ static __always_inline __u32 total_of(const ip_header_t *ip)
 static __always_inline __u8 proto_of(const ip_header_t *ip)
 {
 	return ip->next;
+}
+
+/* is_ours says that a packet with this header may be for a service. */
+static __always_inline bool is_ours(const ip_header_t *ip)
+{
+	return is_own(ip) && !FAULT(180, is_mapped(&ip->daddr), false);
 }
 
 /* may_split says that routers may make fragments of the packet. */
@@ -254,6 +172,13 @@ static __always_inline void write_ip(const struct packet *p, ip_header_t *ip, __
 	COPY(&ip->daddr, &p->key->saddr, 16);
 }
 
+/* serves says that this program makes flows to a backend. */
+static __always_inline bool serves(const struct address *backend)
+{
+	(void)backend;
+	return true;
+}
+
 /* swap_ends makes ip the header of an answer; the addresses' sum stays. */
 static __always_inline void swap_ends(ip_header_t *ip)
 {
@@ -310,21 +235,6 @@ static __always_inline __u64 pass_on(ip_header_t *ip, __u64 addrs)
 	return FAULT(174, addrs, 0);
 }
 
-/* set_ends says between which addresses a way is looked up. */
-static __always_inline void set_ends(struct bpf_fib_lookup *to, const addr_t *from_addr,
-				     const addr_t *to_addr, __u8 tos)
-{
-	to->flowinfo = bpf_htonl((__u32)tos << 20);
-	COPY(to->ipv6_src, from_addr, 16);
-	COPY(to->ipv6_dst, to_addr, 16);
-}
-
-/* fib_end is where a way is looked up to. */
-static __always_inline addr_t fib_end(const struct bpf_fib_lookup *fib)
-{
-	return *(const addr_t *)fib->ipv6_dst;
-}
-
 /* set_tuple says which connection of the host is asked for, and returns the tuple's length. */
 static __always_inline __u32 set_tuple(struct bpf_sock_tuple *tuple, const struct flow_key *key)
 {
@@ -344,10 +254,4 @@ static __always_inline __s64 kernel_cookie(void *ip, struct tcphdr *tcp, __u32 l
 static __always_inline long check_cookie(void *ip, struct tcphdr *tcp)
 {
 	return bpf_tcp_raw_check_syncookie_ipv6(ip, tcp);
-}
-
-/* hand_over: there is nobody else. */
-static __always_inline void hand_over(struct xdp_md *ctx)
-{
-	(void)ctx;
 }

@@ -29,6 +29,7 @@
 #include "fast.h"
 #include "follow.h"
 #include "fragment.h"
+#include "handover.h"
 #include "icmp.h"
 #include "open.h"
 #include "parse.h"
@@ -42,8 +43,10 @@ static __always_inline int handle(struct packet *p)
 	if (p->mode == MODE_OFF)
 		return PASS_OFF;
 	v = parse(p);
-	if (unlikely(v == NEXT_ICMP))
-		return follow_icmp(p);
+	if (unlikely(v == NEXT_ICMP)) {
+		v = follow_icmp(p);
+		return v == NEXT_FAMILY ? cross_error(p) : v;
+	}
 	if (unlikely(v == NEXT_LATER))
 		return follow_fragment(p);
 	if (unlikely(v != NEXT_STEP))
@@ -57,8 +60,12 @@ static __always_inline int handle(struct packet *p)
 	return v == NEXT_OPEN ? open_flow(p) : v;
 }
 
-/* handle_any is handle for every packet that is not forward_fast's: it reads the packet anew. */
-static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress)
+/*
+ * handle_any is handle for every packet that is not forward_fast's: it reads the
+ * packet anew. Of one that it does not know, if fairlead46 is to be asked, it
+ * returns NEXT_PROGRAM.
+ */
+static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress, bool asks)
 {
 	__u32 zero = 0;
 	const struct control *c = bpf_map_lookup_elem(&control, &zero);
@@ -72,6 +79,8 @@ static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress)
 	p.mode = READ_ONCE(c->mode);
 	p.when = this_moment(c);
 	verdict = handle(&p);
+	if (asks && (verdict == PASS_OTHER || verdict == FAULT(184, PASS_ICMP, PASS_OTHER)))
+		return NEXT_PROGRAM;
 	if (unlikely(p.first))
 		remember(&p, verdict);
 	*egress = p.egress;
@@ -110,18 +119,22 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 	}
 }
 
-/* run is the whole program; hands_over says that there may be one for another family. */
-static __always_inline int run(struct xdp_md *ctx, bool hands_over)
+/* run is the whole program. */
+static __always_inline int run(struct xdp_md *ctx, enum handover hands)
 {
 	__u32 egress = 0;
-	int verdict = forward_fast(ctx, &egress, false);
+	int verdict = HAS_SHORT_CUT ? forward_fast(ctx, &egress, false) : NEXT_STEP;
 
 	if (unlikely(verdict == NEXT_BUCKET))
 		verdict = forward_second(ctx, &egress);
 	if (unlikely(verdict >= NEXT_STEP)) {
-		if (hands_over)
-			hand_over(ctx);
-		verdict = handle_any(ctx, &egress);
+		if (hands != HANDS_NOTHING)
+			hand_ipv6(ctx);
+		verdict = handle_any(ctx, &egress, hands == HANDS_MIXED);
+		if (hands == HANDS_MIXED && unlikely(verdict == NEXT_PROGRAM)) {
+			hand_mixed(ctx);
+			verdict = PASS_OTHER;
+		}
 	}
 	count_verdict(verdict);
 	return act(ctx, verdict, egress);
@@ -130,15 +143,22 @@ static __always_inline int run(struct xdp_md *ctx, bool hands_over)
 SEC("xdp.frags")
 int PROGRAM(struct xdp_md *ctx)
 {
-	return run(ctx, false);
+	return run(ctx, HANDS_NOTHING);
 }
 
-#ifndef IPV6
-/* fairlead_both takes fairlead's place where there is fairlead6: who may hand over enters slower. */
+#ifndef WIDE
+/* fairlead_both takes fairlead's place where there is fairlead6. */
 SEC("xdp.frags")
 int fairlead_both(struct xdp_md *ctx)
 {
-	return run(ctx, true);
+	return run(ctx, HANDS_IPV6);
+}
+
+/* fairlead_mixed takes it where there is fairlead46, too. */
+SEC("xdp.frags")
+int fairlead_mixed(struct xdp_md *ctx)
+{
+	return run(ctx, HANDS_MIXED);
 }
 #endif
 

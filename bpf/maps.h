@@ -9,10 +9,10 @@
 #include "types.h"
 
 /*
- * OWN is a map that each family has for itself, as its keys are addresses: IPv6's
- * is called NAME6. All others are one for both.
+ * OWN is a map whose keys are addresses, so that there are two: the wide programs'
+ * is called NAME6. All others are one for all.
  */
-#ifdef IPV6
+#ifdef WIDE
 #define OWN(name) name##6
 #else
 #define OWN(name) name

@@ -30,6 +30,8 @@ enum {
 	NEXT_ICMP, /* rule 9 */
 	NEXT_LATER, /* rule 12: a later fragment */
 	NEXT_WINNER, /* another CPU was first with the same flow */
+	NEXT_FAMILY, /* an error about a flow between families */
+	NEXT_PROGRAM, /* may be fairlead46's */
 };
 
 enum tcp_flag {

@@ -38,9 +38,9 @@ static __noinline int parse_tagged(struct xdp_md *ctx)
 	ip_header_t *ip = (void *)(type + 1);
 	addr_t to;
 
-	if (!type || (void *)(ip + 1) > end || *type != bpf_htons(ETH_P_OWN) || !is_own(ip))
+	if (!type || (void *)(ip + 1) > end || *type != bpf_htons(ETH_P_OWN) || !is_ours(ip))
 		return PASS_OTHER;
-	to = ip->daddr;
+	to = destination_of(ip);
 	return at_vip(&to, FAULT(3, PASS_VLAN, PASS_OTHER));
 }
 
@@ -106,7 +106,7 @@ static __noinline int parse(struct packet *p)
 		return PASS_OTHER;
 	if (is_tag(*type))
 		return parse_tagged(p->ctx);
-	if (*type != bpf_htons(ETH_P_OWN) || (void *)(ip + 1) > end || !is_own(ip))
+	if (*type != bpf_htons(ETH_P_OWN) || (void *)(ip + 1) > end || !is_ours(ip))
 		return PASS_OTHER;
 	odd = oddity(p, ip, end);
 	if (p->first || odd == NEXT_LATER)
@@ -115,7 +115,7 @@ static __noinline int parse(struct packet *p)
 		return odd;
 	ports = at_l4(p, ip);
 	if (odd != NEXT_STEP || (void *)(ports + 1) > end) {
-		to = ip->daddr;
+		to = destination_of(ip);
 		return at_vip(&to, odd != NEXT_STEP ? odd : PASS_MALFORMED);
 	}
 	read_key(p->key, ip, ports, p->proto);

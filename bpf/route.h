@@ -24,7 +24,6 @@ static __noinline enum way find_way(const struct packet *p, const addr_t *from, 
 				    struct hop *hop)
 {
 	struct bpf_fib_lookup fib = {
-		.family = AF_OWN,
 		.l4_protocol = p->key->proto,
 		.tot_len = 1, /* asks for the MTU, which takes its place */
 		.ifindex = p->ctx->ingress_ifindex,

@@ -55,7 +55,8 @@ struct control {
 	__u32 reply_limit; /* answers per second and CPU */
 	__u16 snat_port; /* first source port of SERVICE_FULL_NAT */
 	__u16 snat_ports; /* how many there are */
-	__u32 pad;
+	__u16 mixed_port; /* the same of IPv4 addresses in flows6 */
+	__u16 mixed_ports;
 	__u64 heartbeat; /* CLOCK_MONOTONIC ns of the agent's last sign of life */
 	__u64 loss_after; /* ns without heartbeat after which all backends count as up; 0: never */
 	__u64 hash_a; /* odd and random: where a key stands in the flow table */
@@ -71,15 +72,14 @@ struct address {
 };
 
 /*
- * An addr_t is an address of the family that a program is for: IPv4 and IPv6
- * have one each, from one text. See family.h.
+ * An addr_t is an address as a program has it: three programs are made from one
+ * text, of which two are wide: they know addresses of both families. See family.h.
  */
-#ifdef IPV6
+#if defined(IPV6) || defined(MIXED)
+#define WIDE
 typedef struct address addr_t;
-#define AF_OWN 10
 #else
 typedef __be32 addr_t;
-#define AF_OWN 2
 #endif
 
 /* struct listener names one address, port and protocol that clients connect to. */
@@ -247,7 +247,9 @@ struct flow {
 	__u32 answer; /* what the client must acknowledge, at least */
 	__u32 bucket; /* where it is itself */
 	__u8 place;
-	__u8 pad[7];
+	__u8 pad;
+	__u16 far_mtu; /* hop's, if packets leave in the other family; hop.mtu is 0 then */
+	__u8 pad2[4];
 };
 
 #define LIFE_UDP 0x40

@@ -49,5 +49,6 @@ enum verdict {
 	HOLD_FRAGMENT, /* given to the agent until its first fragment comes */
 	DROP_FRAGMENT, /* its first was dropped, or has not come and nobody holds it */
 	ANSWER_TIME_EXCEEDED, /* TTL used up, answered with ICMP time exceeded */
+	DROP_FAMILY, /* of a flow between families: what cannot be said in the other one */
 	VERDICT_MAX, /* number of verdicts; not a verdict */
 };

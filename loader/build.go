@@ -23,16 +23,20 @@ type build struct {
 	plan plan
 	maps *Maps
 	prog *ebpf.Program
-	// Only with IPv6: its program, and the map that prog finds it by. That is
-	// never another instance's: each hands over to its own program.
-	prog6    *ebpf.Program
-	families *ebpf.Map
+	// Only with IPv6: its program, that between families if there are such
+	// services, and the map that prog finds them by. That is never another
+	// instance's: each hands over to its own programs.
+	prog6, prog46 *ebpf.Program
+	families      *ebpf.Map
 }
 
 // build makes the maps that the old instance does not have as they are needed,
 // and loads the program against them all.
 func (l *Lock) build(o Options, old *Instance) (*build, error) {
 	objects, err := readObjects(l.spec, l.spec6, o.Sizes.Flows6 > 0)
+	if err == nil && o.Sizes.Mixed {
+		objects.mixed, err = l.spec46()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -61,10 +65,7 @@ func (b *build) load(o objects, specs map[string]*ebpf.MapSpec) error {
 		}
 		*p.field(b.maps) = m
 	}
-	name := LBProgFairlead
-	if o.ipv6 != nil {
-		name = LBProgFairleadBoth
-	}
+	name := o.entrance()
 	loaded, err := b.loadProgram(o.ipv4, name, b.maps.Flows)
 	if err != nil {
 		return fmt.Errorf("load program: %w", err)
@@ -73,22 +74,28 @@ func (b *build) load(o objects, specs map[string]*ebpf.MapSpec) error {
 	b.prog = loaded.DetachProgram(name)
 	if o.ipv6 != nil {
 		b.families = loaded.DetachMap(LBMapFamilies)
-		if err := b.loadIPv6(o.ipv6); err != nil {
+		if b.prog6, err = b.loadWide(o.ipv6, LB6ProgFairlead6, 0); err != nil {
 			return fmt.Errorf("load program of IPv6: %w", err)
+		}
+	}
+	if o.mixed != nil {
+		if b.prog46, err = b.loadWide(o.mixed, LB46ProgFairlead46, 1); err != nil {
+			return fmt.Errorf("load program between families: %w", err)
 		}
 	}
 	return b.maps.view()
 }
 
-// loadIPv6 loads the program of IPv6 and puts it where the other one looks for it.
-func (b *build) loadIPv6(object *ebpf.CollectionSpec) error {
-	loaded, err := b.loadProgram(object, LB6ProgFairlead6, b.maps.Flows6)
+// loadWide loads a program that uses the tables of IPv6, and puts it where the
+// first one looks for it.
+func (b *build) loadWide(object *ebpf.CollectionSpec, name string, at uint32) (*ebpf.Program, error) {
+	loaded, err := b.loadProgram(object, name, b.maps.Flows6)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer loaded.Close()
-	b.prog6 = loaded.DetachProgram(LB6ProgFairlead6)
-	return b.families.Put(uint32(0), b.prog6)
+	prog := loaded.DetachProgram(name)
+	return prog, b.families.Put(at, prog)
 }
 
 // loadProgram loads one program of an object against the maps, and tells it how large its flow
@@ -155,6 +162,11 @@ func (b *build) pin(fill func(*Maps) error) error {
 			return fmt.Errorf("pin program of IPv6: %w", err)
 		}
 	}
+	if b.prog46 != nil {
+		if err := b.prog46.Pin(filepath.Join(b.lock.next(), program46Pin)); err != nil {
+			return fmt.Errorf("pin program between families: %w", err)
+		}
+	}
 	return b.lock.step("pinned program")
 }
 
@@ -214,5 +226,5 @@ func (b *build) keepJournal() error {
 
 func (b *build) close() error {
 	err := b.maps.close()
-	return errors.Join(err, b.prog.Close(), b.prog6.Close(), b.families.Close())
+	return errors.Join(err, b.prog.Close(), b.prog6.Close(), b.prog46.Close(), b.families.Close())
 }

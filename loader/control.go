@@ -144,6 +144,23 @@ func (v *ControlView) SetSourcePorts(first, last uint16) {
 	v.store(v.sourcePorts(), *(*uint32)(unsafe.Pointer(&ports)))
 }
 
+// MixedPorts returns the source ports of flows from clients of IPv6 to backends
+// of IPv4: n of them.
+func (v *ControlView) MixedPorts() (first, n uint16) {
+	word := v.load(v.mixedPorts())
+	ports := *(*[2]uint16)(unsafe.Pointer(&word))
+	return ports[0], ports[1]
+}
+
+// SetMixedPorts sets them, in one store.
+func (v *ControlView) SetMixedPorts(first, n uint16) {
+	ports := [2]uint16{first, n}
+	v.store(v.mixedPorts(), *(*uint32)(unsafe.Pointer(&ports)))
+}
+
+// mixedPorts is where both are: MixedPort and MixedPorts.
+func (v *ControlView) mixedPorts() *uint32 { return (*uint32)(unsafe.Pointer(&v.c.MixedPort)) }
+
 // sourcePorts is where both ends of the range are: SnatPort and SnatPorts.
 func (v *ControlView) sourcePorts() *uint32 { return (*uint32)(unsafe.Pointer(&v.c.SnatPort)) }
 

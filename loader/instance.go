@@ -21,12 +21,15 @@ type Instance struct {
 	// prog6 is the program of IPv6, nil without it. The other one hands packets
 	// over to it.
 	prog6 *ebpf.Program
+	// prog46 is that between families, nil without it.
+	prog46 *ebpf.Program
 }
 
 // Names of the programs' pins.
 const (
-	programPin  = "program"
-	program6Pin = "program6"
+	programPin   = "program"
+	program6Pin  = "program6"
+	program46Pin = "program46"
 )
 
 // Open opens the instance pinned in dir ("" means [DefaultDir]). Errors wrap
@@ -78,7 +81,7 @@ func openPins(dir string) (*Instance, error) {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	i := &Instance{dir: dir, maps: maps}
-	for name, prog := range map[string]**ebpf.Program{programPin: &i.prog, program6Pin: &i.prog6} {
+	for name, prog := range map[string]**ebpf.Program{programPin: &i.prog, program6Pin: &i.prog6, program46Pin: &i.prog46} {
 		*prog, err = ebpf.LoadPinnedProgram(filepath.Join(dir, name), nil)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), i.Close())
@@ -92,7 +95,7 @@ func (i *Instance) hasIPv6() bool { return i.prog6 != nil || i.maps.hasIPv6() }
 
 // Close releases file descriptors and memory. Packets keep flowing.
 func (i *Instance) Close() error {
-	return errors.Join(i.maps.close(), i.prog.Close(), i.prog6.Close())
+	return errors.Join(i.maps.close(), i.prog.Close(), i.prog6.Close(), i.prog46.Close())
 }
 
 // Dir returns the pin directory.

@@ -104,6 +104,54 @@ func TestIPv6ComesAndGoes(t *testing.T) {
 	b.wantNothing()
 }
 
+// TestProgramBetweenFamiliesComesAndGoes does the same for fairlead46, without
+// which packets of IPv4 are nobody else's.
+func TestProgramBetweenFamiliesComesAndGoes(t *testing.T) {
+	b := newBench(t)
+	const drop, pass = 1, 2
+	dropping := func(l *Lock) {
+		realProgram(l)
+		l.spec46 = func() (*ebpf.CollectionSpec, error) {
+			spec, err := LoadLB46()
+			if err != nil {
+				return nil, err
+			}
+			return replaceProgram(spec, LB46ProgFairlead46, asm.Mov.Imm(asm.R0, drop), asm.Return()), nil
+		}
+	}
+	frame := append([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0, 0x45}, make([]byte, 64)...)
+	mixed := twoOfBoth()
+	mixed.Sizes.Mixed = true
+	for _, step := range []struct {
+		options Options
+		edit    func(*Lock)
+		outcome Outcome
+		action  uint32
+	}{
+		{twoOfBoth(), dropping, OutcomeNew, pass},
+		{mixed, dropping, OutcomeUpgraded, drop},
+		{mixed, dropping, OutcomeUnchanged, drop},
+		{mixed, realProgram, OutcomeUpgraded, pass},
+		{mixed, dropping, OutcomeUpgraded, drop},
+		{twoOfBoth(), dropping, OutcomeUpgraded, pass},
+	} {
+		if r := b.attach(step.options, step.edit); r.Outcome != step.outcome || r.Dropped != nil {
+			t.Errorf("report = %+v, want %s", r, step.outcome)
+		}
+		b.wantIPv6(true)
+		i := b.openOnce()
+		i.SetMode(ModeOn)
+		if got, err := i.Program().Run(&ebpf.RunOptions{Data: frame}); err != nil || got != step.action {
+			t.Errorf("action %d, %v, want %d", got, err, step.action)
+		}
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	b.detach()
+	b.wantNothing()
+}
+
 func TestProgramsOfBothFamiliesChangeTogether(t *testing.T) {
 	b := newBench(t)
 	b.attach(twoOfBoth(), nil)
@@ -186,6 +234,15 @@ func TestBothObjectsAgree(t *testing.T) {
 	for name, spec := range o.ipv6.Maps {
 		if four := o.ipv4.Maps[name]; four != nil && name != LBMapDrafts && shapeOfSpec(four) != shapeOfSpec(spec) {
 			t.Errorf("map %s is %+v for IPv4 and %+v for IPv6", name, shapeOfSpec(four), shapeOfSpec(spec))
+		}
+	}
+	mixed, err := LoadLB46()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spec := range mixed.Maps {
+		if six := o.ipv6.Maps[name]; six == nil || shapeOfSpec(six) != shapeOfSpec(spec) {
+			t.Errorf("map %s is %+v between families and %+v for IPv6", name, shapeOfSpec(spec), six)
 		}
 	}
 	if LBVarFlowShift != LB6VarFlowShift {

@@ -24,6 +24,9 @@ type Sizes struct {
 	// Flows6 is the number of flows of IPv6; 0 means that there is no IPv6, and
 	// neither its program nor its maps.
 	Flows6 uint32
+	// Mixed says that services have backends of the other family; Flows6 is not
+	// 0 then, as their flows stand there.
+	Mixed bool
 	// Listeners, VIPs and Clients are of IPv4; these are of IPv6.
 	Listeners6, VIPs6, Clients6 uint32
 }
@@ -161,6 +164,19 @@ func buckets(flows uint32) uint32 {
 type objects struct {
 	ipv4 *ebpf.CollectionSpec
 	ipv6 *ebpf.CollectionSpec // nil without IPv6
+	// mixed is nil without services between families; its maps are of ipv6.
+	mixed *ebpf.CollectionSpec
+}
+
+// entrance returns the program that frames come to first.
+func (o objects) entrance() string {
+	switch {
+	case o.mixed != nil:
+		return LBProgFairleadMixed
+	case o.ipv6 != nil:
+		return LBProgFairleadBoth
+	}
+	return LBProgFairlead
 }
 
 // readObjects reads them from ipv4 and, if wanted, from ipv6.

@@ -68,7 +68,9 @@ type LB6Flow struct {
 	Answer     uint32
 	Bucket     uint32
 	Place      uint8
-	Pad        [7]uint8
+	Pad        uint8
+	FarMtu     uint16
+	Pad2       [4]uint8
 }
 
 type LB6FlowKey struct {

@@ -75,7 +75,8 @@ type LBControl struct {
 	ReplyLimit uint32
 	SnatPort   uint16
 	SnatPorts  uint16
-	Pad        uint32
+	MixedPort  uint16
+	MixedPorts uint16
 	Heartbeat  uint64
 	LossAfter  uint64
 	HashA      uint64
@@ -186,7 +187,9 @@ type LBFlow struct {
 	Answer     uint32
 	Bucket     uint32
 	Place      uint8
-	Pad        [7]uint8
+	Pad        uint8
+	FarMtu     uint16
+	Pad2       [4]uint8
 }
 
 type LBFlowDir uint32
@@ -378,7 +381,8 @@ const (
 	LBVerdictHOLD_FRAGMENT        LBVerdict = 36
 	LBVerdictDROP_FRAGMENT        LBVerdict = 37
 	LBVerdictANSWER_TIME_EXCEEDED LBVerdict = 38
-	LBVerdictVERDICT_MAX          LBVerdict = 39
+	LBVerdictDROP_FAMILY          LBVerdict = 39
+	LBVerdictVERDICT_MAX          LBVerdict = 40
 )
 
 // Names of all BPF objects in the ELF.
@@ -410,6 +414,7 @@ const (
 	LBMapVips            = "vips"
 	LBProgFairlead       = "fairlead"
 	LBProgFairleadBoth   = "fairlead_both"
+	LBProgFairleadMixed  = "fairlead_mixed"
 	LBVarFlowShift       = "flow_shift"
 )
 
@@ -455,8 +460,9 @@ type LBSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LBProgramSpecs struct {
-	Fairlead     *ebpf.ProgramSpec `ebpf:"fairlead"`
-	FairleadBoth *ebpf.ProgramSpec `ebpf:"fairlead_both"`
+	Fairlead      *ebpf.ProgramSpec `ebpf:"fairlead"`
+	FairleadBoth  *ebpf.ProgramSpec `ebpf:"fairlead_both"`
+	FairleadMixed *ebpf.ProgramSpec `ebpf:"fairlead_mixed"`
 }
 
 // LBMapSpecs contains maps before they are loaded into the kernel.
@@ -579,14 +585,16 @@ type LBVariables struct {
 //
 // It can be passed to LoadLBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LBPrograms struct {
-	Fairlead     *ebpf.Program `ebpf:"fairlead"`
-	FairleadBoth *ebpf.Program `ebpf:"fairlead_both"`
+	Fairlead      *ebpf.Program `ebpf:"fairlead"`
+	FairleadBoth  *ebpf.Program `ebpf:"fairlead_both"`
+	FairleadMixed *ebpf.Program `ebpf:"fairlead_mixed"`
 }
 
 func (p *LBPrograms) Close() error {
 	return _LBClose(
 		p.Fairlead,
 		p.FairleadBoth,
+		p.FairleadMixed,
 	)
 }
 

@@ -34,8 +34,8 @@ type Lock struct {
 	// step is called after every step that a crash may follow; tests kill the
 	// process or fail there.
 	step func(name string) error
-	// spec and spec6 read the objects to load; tests alter them.
-	spec, spec6 func() (*ebpf.CollectionSpec, error)
+	// These read the objects to load; tests alter them.
+	spec, spec6, spec46 func() (*ebpf.CollectionSpec, error)
 }
 
 // NewLock takes the lock of the instance in dir ("" means [DefaultDir]),
@@ -53,7 +53,7 @@ func NewLock(ctx context.Context, dir string) (*Lock, error) {
 	if err := sign(file, filepath.Base(os.Args[0])); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &Lock{dir: dir, file: file, step: func(string) error { return nil }, spec: LoadLB, spec6: LoadLB6}, nil
+	return &Lock{dir: dir, file: file, step: func(string) error { return nil }, spec: LoadLB, spec6: LoadLB6, spec46: LoadLB46}, nil
 }
 
 // Unlock releases the lock. It removes the lock file if no instance is left.

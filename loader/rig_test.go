@@ -200,6 +200,7 @@ func withProgram(ins ...asm.Instruction) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	replaceProgram(spec, LBProgFairleadBoth, ins...)
+	replaceProgram(spec, LBProgFairleadMixed, ins...)
 	return replaceProgram(spec, LBProgFairlead, ins...), nil
 }
 

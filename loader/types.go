@@ -127,6 +127,7 @@ var verdicts = [Verdicts]struct {
 	LBVerdictHOLD_FRAGMENT:        {KindHold, "fragment"},
 	LBVerdictDROP_FRAGMENT:        {KindDrop, "fragment"},
 	LBVerdictANSWER_TIME_EXCEEDED: {KindAnswer, "time_exceeded"},
+	LBVerdictDROP_FAMILY:          {KindDrop, "family"},
 }
 
 // Kind returns what v does with a packet; "" if v is no verdict.

@@ -67,7 +67,7 @@ func (l *Lock) upgrade(ctx context.Context, o Options, old *Instance, r *Report)
 // current reports whether the old instance is what b would be: the same maps,
 // and the same program on every link.
 func (b *build) current(old *Instance) (bool, error) {
-	if b.plan.fresh() || old.prog == nil || (b.prog6 == nil) != !old.hasIPv6() {
+	if b.plan.fresh() || old.prog == nil || (b.prog6 == nil) != !old.hasIPv6() || (b.prog46 == nil) != (old.prog46 == nil) {
 		return false, nil
 	}
 	same, err := b.samePrograms(old)
@@ -102,7 +102,10 @@ func (b *build) samePrograms(old *Instance) (bool, error) {
 	if there, err := exists(filepath.Join(b.lock.dir, LBMapFamilies)); err != nil || !there || old.prog6 == nil {
 		return false, err
 	}
-	return b.sameProgram(b.prog6, old.prog6)
+	if same, err = b.sameProgram(b.prog6, old.prog6); err != nil || !same || b.prog46 == nil {
+		return same, err
+	}
+	return b.sameProgram(b.prog46, old.prog46)
 }
 
 // sameProgram reports whether two programs have the same instructions and use

@@ -22,6 +22,12 @@ static __always_inline __u64 env_ktime(void)
 	return bpf_ktime_get_ns();
 }
 
+/* env_random returns a number that nobody foresees. */
+static __always_inline __u32 env_random(void)
+{
+	return bpf_get_prandom_u32();
+}
+
 /* env_fib returns BPF_FIB_LKUP_RET_* or a negative error. */
 static __always_inline long env_fib(struct xdp_md *ctx, struct bpf_fib_lookup *params)
 {

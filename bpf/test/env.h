@@ -11,6 +11,7 @@ volatile const __u32 seeded_fault;
 
 __u64 world_ktime; /* what env_ktime returns */
 __u32 world_now; /* what env_now returns */
+__u32 world_random; /* what env_random returns */
 __u32 world_cookies; /* whether the kernel makes cookies */
 __u32 world_egress; /* interface of the last redirect; written by the datapath */
 
@@ -52,6 +53,11 @@ static __always_inline __u32 env_now(void)
 	return world_now;
 }
 
+static __always_inline __u32 env_random(void)
+{
+	return world_random;
+}
+
 static __always_inline __u64 env_ktime(void)
 {
 	return world_ktime;
@@ -64,8 +70,7 @@ static __always_inline long env_fib(struct xdp_md *ctx, struct bpf_fib_lookup *p
 	addr_t to = fib_end(params);
 	struct fib *answer = bpf_map_lookup_elem(&fibs, &to);
 
-	if (!answer || params->family != AF_OWN || params->tot_len != 1 ||
-	    params->ifindex != ctx->ingress_ifindex)
+	if (!answer || params->tot_len != 1 || params->ifindex != ctx->ingress_ifindex)
 		return BPF_FIB_LKUP_RET_NOT_FWDED;
 	if (answer->result == BPF_FIB_LKUP_RET_SUCCESS) {
 		params->ifindex = answer->ifindex;
@@ -108,17 +113,23 @@ static __always_inline __u32 env_connection(struct xdp_md *ctx, const struct flo
 	return *over ? BPF_TCP_TIME_WAIT : BPF_TCP_ESTABLISHED;
 }
 
-/* COOKIE_ADDRS is where the addresses are in an IP header. */
-#define COOKIE_ADDRS (sizeof(addr_t) == 4 ? 12 : 8)
+/* COOKIE_ADDRS is where the addresses are in an IP header, COOKIE_WORDS how long one is. */
+#ifdef IPV6
+#define COOKIE_ADDRS 8
+#define COOKIE_WORDS 4
+#else
+#define COOKIE_ADDRS 12
+#define COOKIE_WORDS 1
+#endif
 
 /* cookie_of returns a cookie for a SYN of this number, but for the last two bits. */
 static __always_inline __u32 cookie_of(const void *ip, const struct tcphdr *tcp, __u32 seq)
 {
-	const __be32 *from = ip + COOKIE_ADDRS, *to = from + sizeof(addr_t) / 4;
+	const __be32 *from = ip + COOKIE_ADDRS, *to = from + COOKIE_WORDS;
 	__u32 sum = 5 * bpf_ntohs(tcp->source) + 7 * bpf_ntohs(tcp->dest) + 9 * seq;
 
 #pragma unroll
-	for (__u32 i = 0; i < sizeof(addr_t) / 4; i++)
+	for (__u32 i = 0; i < COOKIE_WORDS; i++)
 		sum += bpf_ntohl(from[i]) + 3 * bpf_ntohl(to[i]);
 	return sum * 0x9e3779b1 & ~3U;
 }

@@ -43,6 +43,7 @@ const (
 	benchMapVips            = "vips"
 	benchProgFairlead       = "fairlead"
 	benchProgFairleadBoth   = "fairlead_both"
+	benchProgFairleadMixed  = "fairlead_mixed"
 	benchProgLookupRedirect = "lookup_redirect"
 	benchProgRedirect       = "redirect"
 	benchProgRunEmpty       = "run_empty"
@@ -106,6 +107,7 @@ type benchSpecs struct {
 type benchProgramSpecs struct {
 	Fairlead       *ebpf.ProgramSpec `ebpf:"fairlead"`
 	FairleadBoth   *ebpf.ProgramSpec `ebpf:"fairlead_both"`
+	FairleadMixed  *ebpf.ProgramSpec `ebpf:"fairlead_mixed"`
 	LookupRedirect *ebpf.ProgramSpec `ebpf:"lookup_redirect"`
 	Redirect       *ebpf.ProgramSpec `ebpf:"redirect"`
 	RunEmpty       *ebpf.ProgramSpec `ebpf:"run_empty"`
@@ -255,6 +257,7 @@ type benchVariables struct {
 type benchPrograms struct {
 	Fairlead       *ebpf.Program `ebpf:"fairlead"`
 	FairleadBoth   *ebpf.Program `ebpf:"fairlead_both"`
+	FairleadMixed  *ebpf.Program `ebpf:"fairlead_mixed"`
 	LookupRedirect *ebpf.Program `ebpf:"lookup_redirect"`
 	Redirect       *ebpf.Program `ebpf:"redirect"`
 	RunEmpty       *ebpf.Program `ebpf:"run_empty"`
@@ -274,6 +277,7 @@ func (p *benchPrograms) Close() error {
 	return _BenchClose(
 		p.Fairlead,
 		p.FairleadBoth,
+		p.FairleadMixed,
 		p.LookupRedirect,
 		p.Redirect,
 		p.RunEmpty,

@@ -48,27 +48,34 @@ func TestFullNATNeedsNoRouteBack(t *testing.T) {
 			s := f.fullNATStage(t, testenv.RigOptions{})
 			f.configure(s, ", forward: full-nat", "")
 			check := attachedIn(t, s, mode)
-			for i, b := range s.Backends {
-				ours := f.addr(s.BackendAddrs[i].Prev())
-				a, err := s.Get(0, f.web())
-				if err != nil || a.Message != b.Name {
-					t.Errorf("connection %d was answered by %q: %v", i, a.Message, err)
-				}
-				seen, err := netip.ParseAddrPort(a.Client)
-				wantSource(t, seen, err, ours)
-				message, seen, err := s.Echo(0, 0, f.at(7), "hello")
-				if message != b.Name {
-					t.Errorf("datagram %d was answered by %q", i, message)
-				}
-				wantSource(t, seen, err, ours)
-			}
-			curl := s.Run(s.Clients[0], tool(t, "curl"), "--silent", "--show-error", f.web()).OK(t)
-			if !strings.Contains(curl, "<h1>backend1</h1>") {
-				t.Errorf("curl printed:\n%s", curl)
-			}
+			wantDisguised(t, s, f, f)
 			check()
 		})
 	})
+}
+
+// wantDisguised asserts that clients of f get answers from every backend, of a
+// family, and that these see the balancer.
+func wantDisguised(t *testing.T, s *stage.Stage, f, backends family) {
+	t.Helper()
+	for i, b := range s.Backends {
+		ours := backends.addr(s.BackendAddrs[i].Prev())
+		a, err := s.Get(0, f.web())
+		if err != nil || a.Message != b.Name {
+			t.Errorf("connection %d was answered by %q: %v", i, a.Message, err)
+		}
+		seen, err := netip.ParseAddrPort(a.Client)
+		wantSource(t, seen, err, ours)
+		message, seen, err := s.Echo(0, 0, f.at(7), "hello")
+		if message != b.Name {
+			t.Errorf("datagram %d was answered by %q", i, message)
+		}
+		wantSource(t, seen, err, ours)
+	}
+	curl := s.Run(s.Clients[0], tool(t, "curl"), "--silent", "--show-error", f.web()).OK(t)
+	if !strings.Contains(curl, "<h1>backend1</h1>") {
+		t.Errorf("curl printed:\n%s", curl)
+	}
 }
 
 // wantSource asserts that a backend saw the balancer instead of a client.

@@ -103,13 +103,19 @@ type farEnd struct {
 // of every backend.
 func serveRaw(t *testing.T, s *stage.Stage, f family) rawService {
 	t.Helper()
+	return serveRawTo(t, s, f, f, "dnat")
+}
+
+// serveRawTo is serveRaw with backends of a family, by this way to forward.
+func serveRawTo(t *testing.T, s *stage.Stage, f, backends family, forward string) rawService {
+	t.Helper()
 	const port = 9000
-	s.Configure("interfaces: %s\nservices: [{name: raw, listen: '%s', backends: %s, health: {type: none}}]",
-		s.Links(), f.at(80), f.backends(s, port))
+	s.Configure("interfaces: %s\nservices: [{name: raw, listen: '%s', forward: %s, backends: %s, health: {type: none}}]",
+		s.Links(), f.at(80), forward, backends.backends(s, port))
 	s.Loader("attach").OK(t)
 	r := rawService{f, make(chan farEnd, len(s.Backends))}
 	for i, h := range s.Backends {
-		l := h.Listen(t, "tcp"+f.suffix, f.wild(port))
+		l := h.Listen(t, "tcp"+backends.suffix, backends.wild(port))
 		go func() {
 			for {
 				c, err := l.Accept()

@@ -215,14 +215,14 @@ func (r *replay) retarget(frame []byte) {
 		return
 	}
 	proto, ports := ip[r.w.proto], r.w.header
-	if r.w.family == &ipv4 {
+	if !r.w.is6() {
 		ports = 4 * int(ip[0]&0x0f)
 	}
 	to := pick(r.r, r.w.offered)
 	for try := 0; try < 20 && to.Proto != proto; try++ {
 		to = pick(r.r, r.w.offered)
 	}
-	copy(ip[r.w.dst:], to.Addr.AsSlice())
+	copy(ip[r.w.dst:], r.w.bytes(to.Addr))
 	if port := ports + 2; (proto == m.TCP || proto == m.UDP) && port+2 <= len(ip) {
 		be.PutUint16(ip[port:], to.Port)
 	}

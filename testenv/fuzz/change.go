@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"fmt"
+	"slices"
 
 	m "fairlead/testenv/refmodel"
 )
@@ -222,6 +223,9 @@ func (g *generator) control() change {
 	}
 	if oneIn(r, 3) {
 		first, n := newSnatPorts(r)
+		if g.w.mixed && oneIn(r, 2) {
+			return setControl(fmt.Sprintf("mixed ports %d, %d", first, n), func(c *m.Control) { c.MixedPort, c.MixedPorts = first, n })
+		}
 		return setControl(fmt.Sprintf("snat ports %d, %d", first, n), func(c *m.Control) { c.SnatPort, c.SnatPorts = first, n })
 	}
 	which, idle := r.IntN(m.IdleMax), newIdle(r)
@@ -244,7 +248,7 @@ func (g *generator) backend() change {
 	case 4, 5:
 		b.State = m.BackendDown
 	case 6:
-		b.Sources = newSources(r)
+		b.Sources = g.w.sourcesOf(r, b.Addr)
 	default:
 		b.State = m.BackendUp
 	}
@@ -319,7 +323,7 @@ func (g *generator) listener() change {
 }
 
 func (g *generator) vip() change {
-	addr, uses := pick(g.r, pick(g.r, [][]m.Addr{g.w.vips, g.w.servers})), newUses(g.r)
+	addr, uses := pick(g.r, slices.Concat(g.w.vips, g.w.servers, g.w.narrow)), newUses(g.r)
 	text := fmt.Sprintf("vip %v: %d", addr, uses)
 	return change{part: partVIP, addr: addr, text: text, apply: func(w *world) { w.VIPs[addr] = uses }}
 }
@@ -359,6 +363,9 @@ func (g *generator) rival() []change {
 	r := g.r
 	t := g.client()
 	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, g.w.servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
+	if g.w.mixed && leave.Src.Is4In6() != leave.Dst.Is4In6() {
+		leave.Src = ofFamily(r, g.w.snats, !leave.Dst.Is4In6())
+	}
 	var cs []change
 	if f := g.w.Find(g.tuple()); f != nil && oneIn(r, 2) {
 		leave = f.Leave
@@ -369,7 +376,7 @@ func (g *generator) rival() []change {
 	}
 	g.want = []m.Tuple{t}
 	f := m.Flow{
-		Key: t, Leave: leave, Hop: newHop(r), Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
+		Key: t, Leave: leave, Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
 		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(m.FlowAbortedReply + 1)),
 		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3), BackendGen: r.Uint32N(3),
 	}
@@ -385,6 +392,7 @@ func (g *generator) rival() []change {
 			f.Leave.SPort++
 		}
 	}
+	f.Leads(newHop(r))
 	text := fmt.Sprintf("rival: %+v", f)
 	return append(cs, change{part: partRival, tuple: f.Key, text: text, apply: func(w *world) { w.Rivals[f.Key] = f }})
 }

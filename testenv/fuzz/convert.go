@@ -29,7 +29,7 @@ func wordFrom(v uint32) uint32 { return be.Uint32(raw.AppendUint32(nil, v)) }
 func controlOf(c m.Control) loader.LBControl {
 	return loader.LBControl{
 		Mode: uint32(c.Mode), Era: c.Era, Epoch: c.Epoch, Hz: c.Hz, Idle: c.Idle,
-		ReplyLimit: c.ReplyLimit, SnatPort: c.SnatPort, SnatPorts: c.SnatPorts,
+		ReplyLimit: c.ReplyLimit, SnatPort: c.SnatPort, SnatPorts: c.SnatPorts, MixedPort: c.MixedPort, MixedPorts: c.MixedPorts,
 		Heartbeat: c.Heartbeat, LossAfter: c.LossAfter, HashA: c.HashA, HashB: c.HashB, HashC: c.HashC, HashD: c.HashD, HashE: c.HashE,
 	}
 }
@@ -91,6 +91,9 @@ func (e *entry) check(l4Delta, ipDelta uint16) {
 	}
 	f := &e.flow
 	l4, ip := m.Delta(f.Key, f.Leave)
+	if f.FarMTU != 0 { // the whole header is new
+		ip = portFrom(ipDelta)
+	}
 	// 0 and 0xffff are the same number in one's complement.
 	if portFrom(l4Delta)%0xffff != l4%0xffff || portFrom(ipDelta)%0xffff != ip%0xffff {
 		e.fault = fmt.Sprintf("deltas of %v are %#04x and %#04x, want %#04x and %#04x", f.Key, portFrom(l4Delta), portFrom(ipDelta), l4, ip)

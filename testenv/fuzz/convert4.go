@@ -47,7 +47,7 @@ func (codec4) rival(f m.Flow) any {
 			Hop:     loader.LBHop{Dmac: f.Hop.DMAC, Smac: f.Hop.SMAC, Ifindex: f.Hop.Ifindex, Flags: uint16(f.Hop.Flags), Mtu: f.Hop.MTU},
 			Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch,
 			Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
-			L4Delta: rawPort(l4), IpDelta: rawPort(ip), Answer: f.Answer,
+			L4Delta: rawPort(l4), IpDelta: rawPort(ip), Answer: f.Answer, FarMtu: f.FarMTU,
 		},
 		stampOf(f),
 	}
@@ -74,10 +74,10 @@ func entry4(s loader.LBStamp, f loader.LBFlow) entry {
 		Hop:   m.Hop{DMAC: f.Hop.Dmac, SMAC: f.Hop.Smac, Ifindex: f.Hop.Ifindex, Flags: uint32(f.Hop.Flags), MTU: f.Hop.Mtu},
 		Seen:  s.Seen, Checked: f.Checked, Idle: f.Idle, Epoch: f.Epoch, Era: uint32(s.Era),
 		Service: f.Service, ServiceGen: f.ServiceGen, Backend: f.Backend, BackendGen: f.BackendGen,
-		Dir: s.Life & 1, Fins: s.Life >> 1 & 3, State: s.Life >> 3 & 7, Answer: f.Answer,
+		FarMTU: f.FarMtu, Dir: s.Life & 1, Fins: s.Life >> 1 & 3, State: s.Life >> 3 & 7, Answer: f.Answer,
 	}}
 	e.check(f.L4Delta, f.IpDelta)
-	if f.Pad != [7]uint8{} || k.Pad != [3]uint8{} {
+	if f.Pad != 0 || f.Pad2 != [4]uint8{} || k.Pad != [3]uint8{} {
 		e.fault = fmt.Sprintf("padding of %v is not zero", k)
 	}
 	return e

@@ -18,6 +18,7 @@ type shake struct{ seq, ack uint32 }
 
 // learnCookie remembers a SYN-ACK with a cookie. Its receiver mostly answers.
 func (g *generator) learnCookie(synAck []byte) {
+	g.w.sendLike(synAck)
 	t := g.w.tuple(synAck[ethLen:]).Reverse()
 	l4 := synAck[g.w.l4At():]
 	g.syns[t] = shake{be.Uint32(l4[8:]), be.Uint32(l4[4:]) + 1}

@@ -20,11 +20,15 @@ type family struct {
 	header, length, proto, ttl int
 	// Of another IP header: where the addresses are, up to its end.
 	src, dst int
+	mixed    bool // worlds have addresses of both
 	icmp     uint8
 	errors   []byte // types of ICMP, most of them errors
 	echoes   []byte // types of ICMP, the first one asks for an echo
 	// Pools of addresses, small so that tuples collide.
 	vips, clients, servers, spoofed []m.Addr
+	// narrow are addresses of services that the program for IPv4 alone has, in
+	// worlds between families.
+	narrow []m.Addr
 	// snats are addresses of our own, and some that are somebody's, so that
 	// tuples of flows with and without a disguise collide.
 	snats []m.Addr
@@ -57,8 +61,6 @@ var ipv6 = family{
 	limits:   []int{0, 32, 48, 64, 128},
 }
 
-var families = []*family{&ipv4, &ipv6}
-
 // addrs reads addresses.
 func addrs(texts ...string) []m.Addr {
 	as := make([]m.Addr, len(texts))
@@ -68,19 +70,11 @@ func addrs(texts ...string) []m.Addr {
 	return as
 }
 
-// other is the other family.
-func (f *family) other() *family {
-	if f == &ipv4 {
-		return &ipv6
-	}
-	return &ipv4
-}
-
 // l4At is where TCP or UDP begins in a frame without a tag and extensions.
 func (f *family) l4At() int { return ethLen + f.header }
 
 // none is the address that is none.
-func (f *family) none() m.Addr { return m.AddrFrom(make([]byte, f.dst-f.src)) }
+func (f *family) none() m.Addr { return f.addr(make([]byte, f.dst-f.src)) }
 
 // mask has so many bits set.
 func (f *family) mask(bits int) m.Addr {
@@ -93,7 +87,7 @@ func (f *family) mask(bits int) m.Addr {
 
 // addrs are those of an IP header.
 func (f *family) addrs(ip []byte) (src, dst m.Addr) {
-	return m.AddrFrom(ip[f.src:f.dst]), m.AddrFrom(ip[f.dst:f.header])
+	return f.addr(ip[f.src:f.dst]), f.addr(ip[f.dst:f.header])
 }
 
 // tuple is that of a packet whose ports follow the header.
@@ -105,7 +99,7 @@ func (f *family) tuple(ip []byte) m.Tuple {
 // setTotal writes the length of a packet: of all with IPv4, of what follows
 // the header with IPv6.
 func (f *family) setTotal(ip []byte, total int) {
-	if f == &ipv6 {
+	if f.is6() {
 		total -= f.header
 	}
 	be.PutUint16(ip[f.length:], uint16(total))
@@ -113,7 +107,7 @@ func (f *family) setTotal(ip []byte, total int) {
 
 // write makes the header of a good packet.
 func (f *family) write(r *rand.Rand, ip []byte, t m.Tuple) {
-	if f == &ipv4 {
+	if !f.is6() {
 		ip[0] = 0x45
 		be.PutUint16(ip[6:], pick(r, []uint16{0, 0x4000, 0x4000, 0x8000}))
 	} else {
@@ -122,9 +116,9 @@ func (f *family) write(r *rand.Rand, ip []byte, t m.Tuple) {
 	f.setTotal(ip, len(ip))
 	ip[f.ttl] = pick(r, []byte{64, 64, 255, 2})
 	ip[f.proto] = t.Proto
-	copy(ip[f.src:], t.Src.AsSlice())
-	copy(ip[f.dst:], t.Dst.AsSlice())
-	if f == &ipv4 {
+	copy(ip[f.src:], f.bytes(t.Src))
+	copy(ip[f.dst:], f.bytes(t.Dst))
+	if !f.is6() {
 		be.PutUint16(ip[10:], 0)
 		be.PutUint16(ip[10:], m.Checksum(ip[:20]))
 	}
@@ -138,7 +132,7 @@ func (f *family) ethernet() []byte {
 // sumICMP writes the checksum of ICMP in a packet between these addresses.
 func (f *family) sumICMP(icmp []byte, t m.Tuple) {
 	be.PutUint16(icmp[2:], 0)
-	if f == &ipv6 {
+	if f.is6() {
 		be.PutUint16(icmp[2:], l4Sum(t, icmp))
 	} else {
 		be.PutUint16(icmp[2:], m.Checksum(icmp))

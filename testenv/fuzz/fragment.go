@@ -18,7 +18,7 @@ const longestHeld = 3000
 func (g *generator) cutUp(t m.Tuple) {
 	r := g.r
 	frame := g.build(t)
-	if g.w.family == &ipv6 && oneIn(r, 3) { // what comes then is cut up, too
+	if g.w.is6() && oneIn(r, 3) { // what comes then is cut up, too
 		frame = g.extend(frame)
 	}
 	for range 8 + 8*r.IntN(8) {
@@ -53,7 +53,7 @@ func (g *generator) piece(frame []byte, id uint16, from, to int) []byte {
 	l4At := g.w.l4At()
 	out := slices.Concat(frame[:l4At], frame[from:to])
 	offset, more := uint16(from-l4At), to < len(frame)
-	if g.w.family == &ipv6 {
+	if g.w.is6() {
 		out = slices.Insert(out, l4At, g.fragmentHeader(frame[ethLen+ipv6.proto], id, offset, more)...)
 		out[ethLen+ipv6.proto] = m.Fragment
 	}
@@ -62,7 +62,7 @@ func (g *generator) piece(frame []byte, id uint16, from, to int) []byte {
 	if oneIn(g.r, 12) {
 		ip[g.w.ttl] = byte(g.r.IntN(3))
 	}
-	if g.w.family == &ipv4 {
+	if !g.w.is6() {
 		g.markFragment(ip, id, offset, more)
 	}
 	return out
@@ -103,6 +103,7 @@ func (g *generator) nextPiece() []byte {
 	}
 	frame := g.pieces[at]
 	g.pieces = slices.Delete(g.pieces, at, at+1)
+	g.w.sendLike(frame)
 	return frame
 }
 
@@ -118,7 +119,7 @@ func (g *generator) fragment() []change {
 	}
 	at := g.r.IntN(len(g.pieces))
 	for range 8 { // one whose first has come is worth more
-		key, later := m.ReadFragment(g.pieces[at])
+		key, later := g.w.readFragment(g.pieces[at])
 		if _, known := g.w.Fragments[key]; known && later {
 			break
 		}
@@ -126,7 +127,7 @@ func (g *generator) fragment() []change {
 	}
 	g.pieces[0], g.pieces[at] = g.pieces[at], g.pieces[0] // the next one, likely
 	frame := g.pieces[0]
-	key, _ := m.ReadFragment(frame)
+	key, _ := g.w.readFragment(frame)
 	fate, known := g.w.Fragments[key]
 	switch {
 	case known && isForward(fate.Verdict):
@@ -147,7 +148,7 @@ func (g *generator) fragment() []change {
 // endFlow takes down the backend to or from which a fragment is to go. Packets
 // of the flow may notice that before the fragment comes.
 func (g *generator) endFlow(frame []byte, fate m.Fate) []change {
-	key, _ := m.ReadFragment(frame)
+	key, _ := g.w.readFragment(frame)
 	f := g.w.Find(m.Tuple{Src: key.Src, Dst: key.Dst, SPort: fate.SPort, DPort: fate.DPort, Proto: fate.Proto})
 	if f == nil || f.Backend >= numBackends {
 		return []change{g.tick()}
@@ -159,6 +160,7 @@ func (g *generator) endFlow(frame []byte, fate m.Fate) []change {
 		return []change{down}
 	}
 	g.want = append(g.want, f.TwinKey())
+	g.w.sendLike(frame)
 	frame[ethLen+g.w.ttl] = 1
 	return []change{down, g.epoch()}
 }

@@ -175,7 +175,7 @@ func (f *fuzzer) play(episode uint64, w *world, g source, size int) (*difference
 	if err := f.target.reset(w); err != nil {
 		return nil, fmt.Errorf("reset target: %w", err)
 	}
-	seen := f.seen[w.family]
+	seen := f.seen[w.whole()]
 	var items []item
 	for range size {
 		for _, c := range g.changes() {
@@ -194,8 +194,8 @@ func (f *fuzzer) play(episode uint64, w *world, g source, size int) (*difference
 		if text != "" {
 			return f.pin(episode, items, text)
 		}
-		t, _, ok := m.Read(frame)
-		_, later := m.ReadFragment(frame)
+		t, _, ok := w.read(frame)
+		_, later := w.readFragment(frame)
 		switch {
 		case isForward(res.Verdict) && later:
 			seen.laters++

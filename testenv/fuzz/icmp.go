@@ -29,6 +29,7 @@ func (g *generator) icmp(t m.Tuple) []byte {
 	packet := g.build(t.Reverse())[ethLen:]
 	if len(g.left) > 0 && !oneIn(r, 4) {
 		packet = pick(r, g.left)
+		w.sendLike(append(w.ethernet(), packet...))
 	}
 	quote := slices.Clone(packet[:min(len(packet), w.header+pick(r, []int{8, 8, 8, 17, 18, 19, 20, 28, 80}))])
 	if w.family == &ipv6 && oneIn(r, 4) {
@@ -57,7 +58,10 @@ func (g *generator) icmp(t m.Tuple) []byte {
 	icmp := frame[w.l4At():]
 	icmp[0] = pick(r, w.errors)
 	icmp[1] = byte(r.IntN(6))
-	be.PutUint32(icmp[4:], r.Uint32())
+	if w.mixed { // what it is becomes another number
+		icmp[1] = byte(r.IntN(17))
+	}
+	be.PutUint32(icmp[4:], pick(r, []uint32{r.Uint32(), 0, 1280, 1300, 1500, 65535}))
 	w.sumICMP(icmp, about)
 	if oneIn(r, 10) {
 		be.PutUint16(icmp[2:], pick(r, []uint16{0, 0xffff, 1, 0xfffe}))

@@ -82,7 +82,7 @@ func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
 // reset writes everything.
 func (k *kernel) reset(w *world) error {
 	k.w = w
-	k.choose(config{w.family, len(w.table())})
+	k.choose(config{w.whole(), len(w.table())})
 	if k.seeded {
 		if err := k.SetFault(k.fault); err != nil {
 			return fmt.Errorf("set fault: %w", err)
@@ -150,7 +150,7 @@ func (k *kernel) sync(w *world, c change) error {
 	case partControl:
 		return k.Maps[loader.LBMapControl].Put(uint32(0), controlOf(w.Control))
 	case partEnv:
-		if err := errors.Join(k.SetNow(w.Now), k.SetCookies(w.cookies)); err != nil {
+		if err := errors.Join(k.SetNow(w.Now), k.SetCookies(w.cookies), k.SetRandom(rawPort(w.Random))); err != nil {
 			return err
 		}
 		return k.SetMonotonic(w.Clock)
@@ -165,7 +165,7 @@ func (k *kernel) sync(w *world, c change) error {
 		return set(k.Own(loader.LBMapListeners), k.w.codec.listener(c.listener), row, ok)
 	case partVIP:
 		uses := w.VIPs[c.addr]
-		return set(k.Own(loader.LBMapVips), c.addr, uses, uses != 0)
+		return set(k.vips(c.addr), c.addr, uses, uses != 0)
 	case partDevice:
 		flags, ok := w.Devices[c.row]
 		return set(k.Maps[loader.LBMapDevices], c.row, loader.LBDevice{Flags: flags}, ok)
@@ -202,6 +202,14 @@ func (k *kernel) sync(w *world, c change) error {
 		return k.Maps["first_rivals"].Put(fragmentOf(c.fragment), fateOf(w.FragmentRivals[c.fragment]))
 	}
 	return fmt.Errorf("part %d is unknown", c.part)
+}
+
+// vips is the map that an address belongs into.
+func (k *kernel) vips(addr m.Addr) *ebpf.Map {
+	if addr.Is4() {
+		return k.Maps[loader.LBMapVips]
+	}
+	return k.Own(loader.LBMapVips)
 }
 
 func (k *kernel) route(w *world, addr m.Addr) error {

@@ -31,7 +31,7 @@ func (g *generator) mutate(frame []byte) []byte {
 			ip[0] = byte(r.Uint32())
 		}
 	case 8: // fragments, or what stands after the addresses is an extension
-		if w.family == &ipv4 {
+		if !w.is6() {
 			be.PutUint16(ip[6:], pick(r, []uint16{0x2000, 0x2001, 1, 0x1fff, 0x6000, 0xe000}))
 		} else {
 			ip[w.proto] = pick(r, []byte{m.HopByHop, m.Routing, m.Fragment, m.Destination})
@@ -53,7 +53,7 @@ func (g *generator) mutate(frame []byte) []byte {
 	case 14:
 		ip[w.ttl] = byte(r.IntN(3))
 	case 15: // source
-		copy(ip[w.src:], pick(r, w.spoofed).AsSlice())
+		copy(ip[w.src:], w.bytes(pick(r, w.spoofed)))
 	case 16:
 		frame[0] |= byte(r.IntN(2)) // the group bit
 	default:
@@ -64,7 +64,7 @@ func (g *generator) mutate(frame []byte) []byte {
 
 // transport is where TCP or UDP begins, or would without extension headers.
 func (g *generator) transport(frame []byte) int {
-	if _, l4, ok := m.Read(frame); ok {
+	if _, l4, ok := g.w.read(frame); ok {
 		return l4
 	}
 	return g.w.l4At()
@@ -80,7 +80,7 @@ func tag(frame []byte, kind uint16) []byte {
 // checksum sets one to an edge of its arithmetic.
 func (g *generator) checksum(frame []byte) {
 	edges := []uint16{0, 0xffff, 1, 0xfffe}
-	t, l4, ok := m.Read(frame)
+	t, l4, ok := g.w.read(frame)
 	if !ok {
 		return
 	}

@@ -47,15 +47,15 @@ func (g *generator) remember(t m.Tuple) {
 // learn remembers a packet that was forwarded, and how its receiver would
 // answer; a few others, too. Many flows are made complete at once.
 func (g *generator) learn(frame []byte, res m.Result) {
-	if _, later := m.ReadFragment(frame); later {
+	if _, later := g.w.readFragment(frame); later {
 		if res.Verdict == m.HoldFragment && oneIn(g.r, 2) { // it comes back
 			g.pieces = append(g.pieces, slices.Clone(frame))
 		}
 		return
 	}
-	t, _, ok := m.Read(frame)
+	t, _, ok := g.w.read(frame)
 	if ok && isForward(res.Verdict) {
-		left, _, _ := m.Read(res.Out)
+		left, _, _ := g.w.read(res.Out)
 		g.remember(t)
 		g.remember(left.Reverse())
 		g.quotable(res.Out)
@@ -108,7 +108,7 @@ func (g *generator) client() m.Tuple {
 	if oneIn(g.r, 30) {
 		t.SPort = uint16(g.r.Uint32())
 	}
-	return t
+	return g.w.align(g.r, t)
 }
 
 // packet is a frame and the length of its linear part.
@@ -129,6 +129,11 @@ func (g *generator) packet() (frame []byte, linear int) {
 			t = pick(g.r, g.tuples)
 		}
 	}
+	t = g.w.align(g.r, t)
+	g.w.send(t)
+	if g.w.mixed && oneIn(g.r, 20) { // what no honest host sends
+		g.w.family = g.w.other()
+	}
 	if calm && oneIn(g.r, 24) {
 		g.cutUp(t)
 	}
@@ -143,7 +148,7 @@ func (g *generator) packet() (frame []byte, linear int) {
 	default:
 		frame = g.build(t)
 	}
-	if g.w.family == &ipv6 && oneIn(g.r, 5) {
+	if g.w.is6() && oneIn(g.r, 5) {
 		frame = g.extend(frame)
 	}
 	if oneIn(g.r, 40) { // of no service
@@ -164,7 +169,7 @@ func (g *generator) packet() (frame []byte, linear int) {
 
 // reach is how far into a packet the datapath may have to look.
 func (g *generator) reach(frame []byte) int {
-	if _, l4, ok := m.Read(frame); ok {
+	if _, l4, ok := g.w.read(frame); ok {
 		return l4 - ethLen + 30
 	}
 	return 2*g.w.header + 40
@@ -217,6 +222,11 @@ func (g *generator) payload(t m.Tuple, headers int) int {
 		mtu := pick(g.r, mtus)
 		if f := g.w.Find(t); f != nil {
 			mtu = f.Hop.MTU
+			if f.FarMTU != 0 && oneIn(g.r, 3) {
+				mtu = 1280 // may it be cut up?
+			} else if f.FarMTU != 0 {
+				mtu = f.FarMTU + uint16(2*g.w.header) - 60
+			}
 		}
 		if mtu <= 1500 || n < 2 && mtu <= 9000 {
 			return max(0, int(mtu)-headers-1+g.r.IntN(3))

@@ -3,6 +3,7 @@ package fuzz
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 
 	m "fairlead/testenv/refmodel"
 )
@@ -36,7 +37,7 @@ func (w *world) setLimit(r *rand.Rand, s *m.Service) {
 func (w *world) newPrefix(r *rand.Rand, service uint32) (p m.Prefix, allow bool) {
 	addr := pick(r, pick(r, [][]m.Addr{w.clients, w.clients, w.spoofed}))
 	p = m.Prefix{Service: service, Len: pick(r, w.prefixes)}
-	p.Addr = m.And(addr, w.mask(p.Len))
+	p.Addr = netip.PrefixFrom(addr, p.Len).Masked().Addr()
 	return p, !oneIn(r, 3)
 }
 
@@ -63,10 +64,10 @@ func (w *world) fillSnat(r *rand.Rand) {
 		w.Snat[at] = w.none()
 	}
 	for at := range 8 {
-		w.Snat[at] = pick(r, w.snats)
+		w.Snat[at] = w.source(r, at)
 	}
 	for at := numSnat - 4; at < numSnat; at++ {
-		w.Snat[at] = pick(r, w.snats)
+		w.Snat[at] = w.source(r, at)
 	}
 }
 
@@ -81,7 +82,8 @@ func (w *world) made() uint64 {
 
 // snat is another source address of our own.
 func (g *generator) snat() change {
-	at, addr := g.r.Uint32N(8), pick(g.r, g.w.snats)
+	at := g.r.Uint32N(8)
+	addr := g.w.source(g.r, int(at))
 	return change{part: partSnat, row: at, text: fmt.Sprintf("snat %d: %v", at, addr), apply: func(w *world) { w.Snat[at] = addr }}
 }
 

@@ -67,6 +67,7 @@ func newWorld(r *rand.Rand, f *family) *world {
 		}
 		return m.FIBNotFwded, m.Hop{}
 	}
+	w.Mixed = f.mixed
 	w.resize(pick(r, bucketNumbers))
 	w.cookies = !oneIn(r, 8)
 	w.Cookie = func(ip, tcp []byte) (uint32, bool) { return lbtest.Cookie(ip, tcp), w.cookies }
@@ -74,8 +75,9 @@ func newWorld(r *rand.Rand, f *family) *world {
 	w.Control = newControl(r)
 	w.Now = pick(r, []uint32{0, 5, 1 << 20, 1<<31 - 3, 1<<32 - 5, r.Uint32()})
 	w.Clock = w.Control.Heartbeat + pick(r, []uint64{0, 1e9, 2e9, 10e9 + 1})
+	w.Random = uint16(r.Uint32())
 	w.Agent = !oneIn(r, 4)
-	for _, pool := range [][]m.Addr{w.vips, w.servers} {
+	for _, pool := range [][]m.Addr{w.vips, w.servers, w.narrow} {
 		for _, addr := range pool {
 			w.VIPs[addr] = newUses(r)
 		}
@@ -109,19 +111,19 @@ func newWorld(r *rand.Rand, f *family) *world {
 // other.
 func (w *world) resize(buckets int) {
 	table := make(m.Table, buckets)
-	if w.family == &ipv6 {
-		w.Flows6 = table
-	} else {
+	if w.family == &ipv4 {
 		w.Flows = table
+	} else {
+		w.Flows6 = table
 	}
 }
 
 // table is the flow table of the family.
 func (w *world) table() m.Table {
-	if w.family == &ipv6 {
-		return w.Flows6
+	if w.family == &ipv4 {
+		return w.Flows
 	}
-	return w.Flows
+	return w.Flows6
 }
 
 func newControl(r *rand.Rand) m.Control {
@@ -138,6 +140,7 @@ func newControl(r *rand.Rand) m.Control {
 		}
 	}
 	c.SnatPort, c.SnatPorts = newSnatPorts(r)
+	c.MixedPort, c.MixedPorts = newSnatPorts(r)
 	for _, hash := range []*uint64{&c.HashA, &c.HashB, &c.HashC, &c.HashD, &c.HashE} {
 		*hash = r.Uint64() | 1
 	}
@@ -161,8 +164,12 @@ func (w *world) newService(r *rand.Rand) m.Service {
 func (w *world) newBackend(r *rand.Rand) m.Backend {
 	b := m.Backend{
 		Addr: pick(r, w.servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
-		Gen: r.Uint32N(3), Service: w.owner(r), Sources: newSources(r),
+		Gen: r.Uint32N(3), Service: w.owner(r),
 	}
+	if w.mixed && !oneIn(r, 8) { // the other family's clients, mostly
+		b.Addr = ofFamily(r, w.servers, b.Service%2 != 0)
+	}
+	b.Sources = w.sourcesOf(r, b.Addr)
 	if oneIn(r, 5) {
 		b.State = pick(r, []uint8{m.BackendNone, m.BackendDown, m.BackendDown})
 	}
@@ -209,7 +216,7 @@ func newHop(r *rand.Rand) m.Hop {
 func (w *world) listen(r *rand.Rand, row uint32) {
 	first := pick(r, vipPorts)
 	for port := first; port < first+uint16(1+r.IntN(4)); port++ {
-		l := m.Listener{Addr: pick(r, w.vips), Port: port, Proto: protocol(r)}
+		l := m.Listener{Addr: w.virtual(r, row), Port: port, Proto: protocol(r)}
 		w.Listeners[l] = row
 		w.offered = append(w.offered, l)
 	}

@@ -162,6 +162,29 @@ func Shared() []Fault {
 	return slices.DeleteFunc(slices.Clone(Faults), func(f Fault) bool { return onlyIPv4[f.N] != "" })
 }
 
+// FaultsMixed are those of flows between families.
+var FaultsMixed = []Fault{
+	{180, "an IPv6 header may name an address of IPv4"},
+	{181, "sources of IPv4 have the ports of the narrow program"},
+	{182, "each address of IPv4 has a credit of its own"},
+	{183, "what leaves in the other family goes on as it is"},
+	{184, "ICMP is not handed over"},
+	{185, "a source may be of the other family"},
+	{186, "a client's address is written in the other family"},
+	{187, "a sender is told the MTU of the other family"},
+	{188, "a datagram without a checksum becomes one of IPv6"},
+	{189, "the traffic class is lost"},
+	{190, "the TTL is not decreased"},
+	{191, "a sender is told less than the least MTU"},
+	{192, "a packet of 1261 bytes may be cut up"},
+	{193, "a first fragment becomes a whole packet"},
+	{194, "what leaves in the other family may be too big"},
+	{195, "the second program of IPv4 serves backends of IPv4"},
+	{196, "the checksum of an error stays as if it did not change"},
+	{197, "an error tells the MTU of the other family"},
+	{198, "any error has a form in the other family"},
+}
+
 // Faults6 are those that only the program for IPv6 has, besides [Faults] in the
 // text that it shares with IPv4's.
 var Faults6 = []Fault{

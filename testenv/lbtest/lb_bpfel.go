@@ -56,6 +56,7 @@ const (
 	lbMapVips            = "vips"
 	lbProgFairlead       = "fairlead"
 	lbProgFairleadBoth   = "fairlead_both"
+	lbProgFairleadMixed  = "fairlead_mixed"
 	lbVarFlowShift       = "flow_shift"
 	lbVarSeededFault     = "seeded_fault"
 	lbVarWorldAgent      = "world_agent"
@@ -65,6 +66,7 @@ const (
 	lbVarWorldHeld       = "world_held"
 	lbVarWorldKtime      = "world_ktime"
 	lbVarWorldNow        = "world_now"
+	lbVarWorldRandom     = "world_random"
 	lbVarWorldTold       = "world_told"
 )
 
@@ -110,8 +112,9 @@ type lbSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbProgramSpecs struct {
-	Fairlead     *ebpf.ProgramSpec `ebpf:"fairlead"`
-	FairleadBoth *ebpf.ProgramSpec `ebpf:"fairlead_both"`
+	Fairlead      *ebpf.ProgramSpec `ebpf:"fairlead"`
+	FairleadBoth  *ebpf.ProgramSpec `ebpf:"fairlead_both"`
+	FairleadMixed *ebpf.ProgramSpec `ebpf:"fairlead_mixed"`
 }
 
 // lbMapSpecs contains maps before they are loaded into the kernel.
@@ -160,6 +163,7 @@ type lbVariableSpecs struct {
 	WorldHeld     *ebpf.VariableSpec `ebpf:"world_held"`
 	WorldKtime    *ebpf.VariableSpec `ebpf:"world_ktime"`
 	WorldNow      *ebpf.VariableSpec `ebpf:"world_now"`
+	WorldRandom   *ebpf.VariableSpec `ebpf:"world_random"`
 	WorldTold     *ebpf.VariableSpec `ebpf:"world_told"`
 }
 
@@ -257,6 +261,7 @@ type lbVariables struct {
 	WorldHeld     *ebpf.Variable `ebpf:"world_held"`
 	WorldKtime    *ebpf.Variable `ebpf:"world_ktime"`
 	WorldNow      *ebpf.Variable `ebpf:"world_now"`
+	WorldRandom   *ebpf.Variable `ebpf:"world_random"`
 	WorldTold     *ebpf.Variable `ebpf:"world_told"`
 }
 
@@ -264,14 +269,16 @@ type lbVariables struct {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbPrograms struct {
-	Fairlead     *ebpf.Program `ebpf:"fairlead"`
-	FairleadBoth *ebpf.Program `ebpf:"fairlead_both"`
+	Fairlead      *ebpf.Program `ebpf:"fairlead"`
+	FairleadBoth  *ebpf.Program `ebpf:"fairlead_both"`
+	FairleadMixed *ebpf.Program `ebpf:"fairlead_mixed"`
 }
 
 func (p *lbPrograms) Close() error {
 	return _LbClose(
 		p.Fairlead,
 		p.FairleadBoth,
+		p.FairleadMixed,
 	)
 }
 

@@ -48,6 +48,8 @@ type Datapath struct {
 	Maps map[string]*ebpf.Map
 
 	coll   *ebpf.Collection
+	prog   *ebpf.Program
+	faults []*ebpf.Variable // one for each program
 	family family
 	out    []byte
 }
@@ -82,6 +84,12 @@ func Load6(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 
 func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	tb.Helper()
+	return f.with(tb, sizes, fault, nil)
+}
+
+// with is datapath with those maps of another one that both have.
+func (f family) with(tb testenv.TB, sizes map[string]uint32, fault uint32, others map[string]*ebpf.Map) *Datapath {
+	tb.Helper()
 	testenv.RequireRoot(tb)
 	spec, err := f.load()
 	if err != nil {
@@ -90,6 +98,7 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = n
 	}
+	shared := share(spec, others)
 	if fault != 0 {
 		// By its name it would be frozen; but the verifier is to take it for variable.
 		variable := spec.Maps[".rodata"]
@@ -103,7 +112,7 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 		tb.Fatalf("set the size of the flow table: %v", err)
 	}
 	spec.Programs = map[string]*ebpf.ProgramSpec{f.program: spec.Programs[f.program]}
-	coll, err := ebpf.NewCollection(spec)
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) {
 		tb.Fatalf("load the test object: %+v", refused)
@@ -112,7 +121,7 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 		tb.Fatalf("load the test object: %v", err)
 	}
 	tb.Cleanup(coll.Close)
-	return &Datapath{Maps: coll.Maps, coll: coll, family: f, out: make([]byte, 1<<16)}
+	return &Datapath{Maps: coll.Maps, coll: coll, prog: coll.Programs[f.program], faults: []*ebpf.Variable{coll.Variables[lbVarSeededFault]}, family: f, out: make([]byte, 1<<16)}
 }
 
 // Run sends one frame through the program. It returns the XDP action, the
@@ -147,7 +156,12 @@ func (d *Datapath) run(opts ebpf.RunOptions) (action uint32, out []byte, egress 
 // SetFault exchanges the fault of a datapath that was loaded with one; it may be
 // none now: 0.
 func (d *Datapath) SetFault(fault uint32) error {
-	return d.coll.Variables[lbVarSeededFault].Set(fault)
+	for _, f := range d.faults {
+		if err := f.Set(fault); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SetNow sets the tick.
@@ -199,4 +213,4 @@ func (d *Datapath) Sums(name string) ([]uint64, error) {
 }
 
 // Program returns the program, for those who time it.
-func (d *Datapath) Program() *ebpf.Program { return d.coll.Programs[d.family.program] }
+func (d *Datapath) Program() *ebpf.Program { return d.prog }

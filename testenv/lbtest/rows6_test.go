@@ -322,17 +322,7 @@ func rows6() []row {
 	return all
 }
 
-func TestEachPacketOfIPv6HasItsEffect(t *testing.T) {
-	w := newWorld6(t, 0)
-	for _, r := range rows6() {
-		t.Run(r.name, func(t *testing.T) {
-			w.tb = t
-			if diff := r.check(w); diff != "" {
-				t.Errorf("effect (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
+func TestEachPacketOfIPv6HasItsEffect(t *testing.T) { checkEach(t, newWorld6(t, 0), rows6()) }
 
 func TestEachFaultOfIPv6IsFound(t *testing.T) {
 	findEach(t, newWorld6(t, Faults6[0].N), Faults6, rows6())

@@ -113,6 +113,9 @@ func tryRows() []row {
 		second.as("a backend that is down is stepped over", func(w *world) {
 			w.backend(2, back1, 1, func(b *loader.Backend) { b.State = uint8(loader.LBBackendStateBACKEND_DOWN) })
 		}),
+		second.as("a backend of IPv6 is stepped over", func(w *world) {
+			w.backend(2, back1, 1, func(b *loader.Backend) { b.Addr = loader.AddressOf(webBack6.Addr()) })
+		}),
 		second.as("another service's backend is stepped over", func(w *world) { w.backend(2, back1, 9, func(*loader.Backend) {}) }),
 		second.as("a slot without a backend is stepped over", func(w *world) { w.put(loader.LBMapSlots, uint32(0), uint32(slotUnset)) }),
 		second.as("a twin that another CPU takes lets the next backend serve", func(w *world) {

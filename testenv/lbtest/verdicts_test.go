@@ -145,9 +145,12 @@ func rows() []row {
 	return all
 }
 
-func TestEachPacketHasItsEffect(t *testing.T) {
-	w := newWorld(t, 0)
-	for _, r := range rows() {
+func TestEachPacketHasItsEffect(t *testing.T) { checkEach(t, newWorld(t, 0), rows()) }
+
+// checkEach sends the packet of each row to a new world.
+func checkEach(t *testing.T, w *world, rows []row) {
+	t.Helper()
+	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			testenv.PinThread(t)
 			w.tb = t
@@ -160,7 +163,7 @@ func TestEachPacketHasItsEffect(t *testing.T) {
 
 func TestEveryVerdictHasARow(t *testing.T) {
 	seen := map[loader.Verdict]bool{}
-	for _, r := range rows() {
+	for _, r := range slices.Concat(rows(), mixedRows()) {
 		seen[r.want] = true
 	}
 	for v := range loader.Verdicts {

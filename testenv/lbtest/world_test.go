@@ -47,6 +47,7 @@ const (
 type world struct {
 	*Datapath
 	tb     testing.TB
+	mixed  bool // services are between families
 	canCut bool // since 6.18 a test run may choose the first buffer
 }
 
@@ -93,9 +94,12 @@ func (w *world) reset() {
 	w.control(func(*loader.Control) {})
 	w.put(loader.LBMapDevices, uint32(Ingress), loader.Device{Flags: uint32(loader.LBDeviceFlagDEVICE_TX)})
 	w.put(loader.LBMapDevices, uint32(uplink), loader.Device{})
-	if w.family.suffix == ipv6.suffix {
+	switch {
+	case w.mixed:
+		w.settleMixed()
+	case w.family.suffix == ipv6.suffix:
 		w.settle6()
-	} else {
+	default:
 		w.settle()
 	}
 }
@@ -175,7 +179,7 @@ func (w *world) backend(row uint32, at netip.AddrPort, service uint32, edit func
 func (w *world) route(to netip.AddrPort, result int32, ifindex uint32) {
 	w.tb.Helper()
 	r := Route{Result: result, Ifindex: ifindex, Mtu: mtu}
-	copy(r.Dmac[:], mac(to.Addr()))
+	copy(r.Dmac[:], mac(to.Addr().Unmap()))
 	copy(r.Smac[:], testenv.MAC(router))
 	w.must(w.SetRoute(to.Addr(), r))
 }

@@ -68,7 +68,7 @@ func Delta(t, leave Tuple) (l4, ip uint16) {
 	}
 	const ttl = 0xffff - 0x0100 // one less in the first byte of its word
 	l4 = fold(uint64(addrs + ports))
-	if t.Src.Is4() {
+	if t.Src.Unmap().Is4() {
 		ip = fold(uint64(addrs) + ttl)
 	}
 	return l4, ip

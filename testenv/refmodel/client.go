@@ -25,11 +25,14 @@ func (m *Model) allowed(src Addr, row uint32) bool {
 	return allowed
 }
 
-// And is an address without the bits that a mask lacks.
+// And is an address without the bits that a mask lacks. Of IPv4, however it is
+// written, only the last four bytes count.
 func And(a, mask Addr) Addr {
 	b := a.AsSlice()
 	for i, m := range mask.AsSlice() {
-		b[i] &= m
+		if i >= 12 || !a.Is4In6() {
+			b[i] &= m
+		}
 	}
 	return AddrFrom(b)
 }

@@ -42,11 +42,19 @@ func (f *family) total(ip []byte) int {
 // readdress gives a header other addresses and brings its checksum, if it has
 // one, up to date with all that is not as in was.
 func (f *family) readdress(ip, was []byte, src, dst Addr) {
-	copy(ip[f.src:], src.AsSlice())
-	copy(ip[f.dst:], dst.AsSlice())
+	f.write(ip, src, dst)
 	if f == &ipv4 {
 		updateSum(ip[10:12], was[:f.header], ip[:f.header])
 	}
+}
+
+// write puts addresses into a header.
+func (f *family) write(ip []byte, src, dst Addr) {
+	if f == &ipv4 {
+		src, dst = src.Unmap(), dst.Unmap()
+	}
+	copy(ip[f.src:], src.AsSlice())
+	copy(ip[f.dst:], dst.AsSlice())
 }
 
 // answer writes the header of an answer of this many bytes.
@@ -62,8 +70,7 @@ func (f *family) answer(ip []byte, src, dst Addr, proto uint8) {
 		be.PutUint16(ip[4:], uint16(len(ip)-f.header))
 		ip[6] = proto
 	}
-	copy(ip[f.src:], src.AsSlice())
-	copy(ip[f.dst:], dst.AsSlice())
+	f.write(ip, src, dst)
 	if f == &ipv4 {
 		be.PutUint16(ip[10:], Checksum(ip[:f.header]))
 	}

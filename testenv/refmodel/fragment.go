@@ -34,6 +34,14 @@ func (m *Model) concernsUs(p *packet) bool {
 	return m.VIPs[p.tuple.Dst]&AddressService != 0 || m.VIPs[p.tuple.Src]&AddressBackend != 0
 }
 
+func (m *Model) fragmentKey(p *packet) FragmentKey {
+	key := p.fragmentKey()
+	if m.Mixed { // two programs have to find it
+		key.Src, key.Dst = wideAddr(key.Src), wideAddr(key.Dst)
+	}
+	return key
+}
+
 func (p *packet) fragmentKey() FragmentKey {
 	key := FragmentKey{Src: p.tuple.Src, Dst: p.tuple.Dst, ID: p.id, Proto: p.tuple.Proto}
 	if p.family == &ipv6 {
@@ -53,7 +61,7 @@ func (m *Model) remember(p *packet, v Verdict) {
 	case !v.passes():
 		fate.Verdict = DropFragment
 	}
-	key := p.fragmentKey()
+	key := m.fragmentKey(p)
 	if was, known := m.Fragments[key]; known && was.Verdict == HoldFragment {
 		m.Told++
 	}
@@ -62,7 +70,7 @@ func (m *Model) remember(p *packet, v Verdict) {
 
 // later is step 3.
 func (m *Model) later(p *packet) Result {
-	key := p.fragmentKey()
+	key := m.fragmentKey(p)
 	fate, known := m.Fragments[key]
 	if known && m.age(fate.Tick) > fragmentFresh*m.Control.Hz {
 		delete(m.Fragments, key)

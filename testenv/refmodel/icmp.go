@@ -51,6 +51,9 @@ func (m *Model) icmp(p *packet) Result {
 	if _, named := m.twin(f); f.disguised() && !named {
 		return verdict(DropFlowEnded)
 	}
+	if f.mixed() {
+		return m.crossError(p, f, quoted)
+	}
 	return m.forwardICMP(p, f, quoted)
 }
 
@@ -62,7 +65,7 @@ func (p *packet) quote() (t Tuple, ok bool) {
 	}
 	at, l4At := p.quoteAt()
 	ip, l4 := p.frame[at:], p.frame[l4At:]
-	t.Src, t.Dst = p.family.addrs(ip)
+	t.Src, t.Dst = p.addrs(ip)
 	t.SPort, t.DPort = be.Uint16(l4[0:]), be.Uint16(l4[2:])
 	plain := false
 	if p.family == &ipv4 {
@@ -123,26 +126,31 @@ func (m *Model) forwardICMP(p *packet, f *Flow, quoted Tuple) Result {
 	quoteAt, l4At := p.quoteAt()
 	sent := f.TwinKey() // the quoted packet's tuple as its sender sent it
 	p.family.readdress(out[quoteAt:], p.frame[quoteAt:], sent.Src, sent.Dst)
-	l4 := out[l4At:]
-	be.PutUint16(l4[0:], sent.SPort)
-	be.PutUint16(l4[2:], sent.DPort)
-	l4Delta, _ := Delta(quoted, sent)
-	held := l4At + 8
-	if quoted.Proto == TCP && p.quotedL4() >= 18 {
-		held = l4At + 18
-		be.PutUint16(l4[16:], change(l4Delta).apply(be.Uint16(l4[16:])))
-	} else if sum := be.Uint16(l4[6:]); quoted.Proto == UDP && sum != 0 {
-		if sum = change(l4Delta).apply(sum); sum == 0 {
-			sum = 0xffff
-		}
-		be.PutUint16(l4[6:], sum)
-	}
-	covered := [2]int{quoteAt, held}
+	covered := [2]int{quoteAt, l4At + p.rewriteQuoted(out[l4At:], quoted, sent)}
 	if p.family == &ipv6 {
 		covered[0] = ethLen + p.family.src // the addresses, too; what is between has not changed
 	}
 	updateSum(out[p.l4+2:][:2], p.frame[covered[0]:covered[1]], out[covered[0]:covered[1]])
 	return m.depart(p, f, out)
+}
+
+// rewriteQuoted gives quoted TCP or UDP the ports and the checksum that it was
+// sent with, and returns how much of it that is.
+func (p *packet) rewriteQuoted(l4 []byte, quoted, sent Tuple) int {
+	be.PutUint16(l4[0:], sent.SPort)
+	be.PutUint16(l4[2:], sent.DPort)
+	delta, _ := Delta(quoted, sent)
+	if quoted.Proto == TCP && p.quotedL4() >= 18 {
+		be.PutUint16(l4[16:], change(delta).apply(be.Uint16(l4[16:])))
+		return 18
+	}
+	if sum := be.Uint16(l4[6:]); quoted.Proto == UDP && sum != 0 {
+		if sum = change(delta).apply(sum); sum == 0 {
+			sum = 0xffff
+		}
+		be.PutUint16(l4[6:], sum)
+	}
+	return 8
 }
 
 // updateSum brings a checksum, which may be one of the words of old and new,

@@ -7,7 +7,7 @@ func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
 	switch {
 	case p.bad:
 		return verdict(DropMalformed), true
-	case p.ttl <= 1 && f.Dir == Reply:
+	case p.ttl <= 1 && f.Dir == Reply && !f.mixed():
 		return m.expired(p, f.Leave.Src), true
 	case p.ttl <= 1:
 		return m.expired(p, p.tuple.Dst), true
@@ -133,7 +133,7 @@ func (m *Model) checkTwin(p *packet, f *Flow) (lives, lost bool) {
 	again := *f
 	again.Key = f.TwinKey()
 	again.Leave = f.Key.Reverse()
-	again.Hop = hop
+	again.Leads(hop)
 	again.Dir = 1 - f.Dir
 	again.Checked = m.Now
 	again.Epoch = m.Control.Epoch
@@ -157,7 +157,7 @@ func (m *Model) checkRoute(f *Flow) (Verdict, bool) {
 	answer, hop, usable := m.route(f.Leave.Src, f.Leave.Dst)
 	switch {
 	case usable:
-		f.Hop = hop
+		f.Leads(hop)
 	case f.Dir == Reply || answer == FIBNoNeigh:
 	case answer == FIBSuccess:
 		return DropDevice, false

@@ -9,7 +9,7 @@ const (
 // leaving is step 10.2: the tuple that the packets of a new flow leave with,
 // which is t if nothing is in the way. Not ok says that there is none.
 func (a *attempt) leaving(t Tuple, b Backend) (Tuple, bool) {
-	if a.fullNAT {
+	if a.fullNAT || t.mixed() {
 		return a.sourceOfOurs(t, b.Sources)
 	}
 	twin := a.Find(t.Reverse())
@@ -44,7 +44,7 @@ func (a *attempt) sourceOfOurs(t Tuple, run Run) (Tuple, bool) {
 	x, width := uint32(h), uint32(h>>32)|1
 	for k := range uint32(2 * sourceTries) {
 		y := x + width*(k%sourceTries)
-		if run.Length == 0 || a.Control.SnatPorts == 0 {
+		if run.Length == 0 {
 			return t, false
 		}
 		at := run.Offset + y%run.Length
@@ -52,7 +52,14 @@ func (a *attempt) sourceOfOurs(t Tuple, run Run) (Tuple, bool) {
 			return t, false
 		}
 		t.Src = a.Snat[at]
-		t.SPort = a.Control.SnatPort + uint16(y/run.Length%uint32(a.Control.SnatPorts))
+		first, ports := a.Control.SnatPort, uint32(a.Control.SnatPorts)
+		if t.Src.Is4In6() {
+			first, ports = a.Control.MixedPort, uint32(a.Control.MixedPorts)
+		}
+		if ports == 0 || t.mixed() {
+			return t, false
+		}
+		t.SPort = first + uint16(y/run.Length%ports)
 		twin := a.Find(t.Reverse())
 		if twin != nil && a.holds(twin) && twin.TwinKey() != a.p.tuple {
 			continue

@@ -35,6 +35,8 @@ type Model struct {
 	// the kernel makes none. IsCookie says that a segment acknowledges one.
 	Cookie   func(ip, tcp []byte) (uint32, bool)
 	IsCookie func(ip, tcp []byte) bool
+	// Random is the next number that nobody foresees.
+	Random uint16
 	// Agent says that somebody takes fragments that come before their first.
 	Agent bool
 	// FragmentRivals are fates that another CPU remembers just before a later
@@ -44,6 +46,7 @@ type Model struct {
 	// State.
 	Flows           Table
 	Flows6          Table    // nil: the program for IPv6 is not loaded
+	Mixed           bool     // with Flows6: fairlead46 is loaded
 	Turns           []uint64 // as long as Services
 	BackendCounters []Counters
 	Verdicts        [VerdictMax]uint64
@@ -89,20 +92,30 @@ func (m *Model) decide(frame []byte, linear int) Result {
 		return verdict(PassOff)
 	}
 	p := parse(frame, linear)
-	if p.family == &ipv6 && m.Flows6 == nil {
+	if p.family == &ipv6 && (m.Flows6 == nil || p.tuple.Dst.Is4In6()) {
 		return verdict(PassOther)
 	}
+	res := m.process(p)
+	if m.Mixed && p.family != &ipv6 && (res.Verdict == PassOther || res.Verdict == PassICMP) {
+		p = parse(frame, linear)
+		p.widen()
+		res = m.process(p)
+	}
+	if p.part == firstPart {
+		m.remember(p, res.Verdict)
+	}
+	return res
+}
+
+// process decides about a packet as one program does.
+func (m *Model) process(p *packet) Result {
 	if p.odd == PassICMP {
 		return m.icmp(p)
 	}
 	if p.part == laterPart {
 		return m.later(p)
 	}
-	res := m.whole(p)
-	if p.part == firstPart {
-		m.remember(p, res.Verdict)
-	}
-	return res
+	return m.whole(p)
 }
 
 // whole decides about a packet as if there were no fragments.

@@ -39,8 +39,10 @@ type packet struct {
 	// Then only what the IP header says is set.
 	odd    Verdict
 	family *family // nil: it is no IP
+	wide   bool    // fairlead46 looks at it
 	tuple  Tuple
 	ttl    uint8
+	tos    uint8
 	total  int  // total length of IP
 	l4     int  // where the header of tuple.Proto begins in the frame
 	df     bool // don't fragment
@@ -136,6 +138,7 @@ func parse(frame []byte, linear int) *packet {
 	p.l4 = at + f.header
 	if f == &ipv4 {
 		p.tuple.Proto = ip[9]
+		p.tos = ip[1]
 		p.df = be.Uint16(ip[6:])&0x4000 != 0
 		p.id = uint32(be.Uint16(ip[4:])) << 16
 		p.odd = oddIPv4(ip)
@@ -144,6 +147,7 @@ func parse(frame []byte, linear int) *packet {
 		}
 	} else {
 		p.df = true
+		p.tos = uint8(be.Uint16(ip) >> 4)
 		p.odd = PassMalformed
 		if p.total <= len(ip) {
 			c := extensions(ip)

@@ -2,8 +2,11 @@ package refmodel
 
 // forward is rule 4: the packet leaves with the entry's tuple, by its hop.
 func (m *Model) forward(p *packet, f *Flow) Result {
+	if f.mixed() {
+		return m.cross(p, f)
+	}
 	if p.total > int(f.Hop.MTU) {
-		return m.tooBig(p, f)
+		return m.tooBig(p, f.Hop.MTU)
 	}
 	out := append([]byte(nil), p.frame...)
 	ip, l4 := out[ethLen:], out[p.l4:]
@@ -77,11 +80,11 @@ func (m *Model) noBackend(p *packet) Result {
 }
 
 // tooBig is for a packet that is longer than its way out allows.
-func (m *Model) tooBig(p *packet, f *Flow) Result {
+func (m *Model) tooBig(p *packet, mtu uint16) Result {
 	if !p.df {
 		return verdict(DropTooBig)
 	}
-	return m.answerICMP(p, AnswerTooBig, DropTooBig, p.family.tooBig, f.Hop.MTU)
+	return m.answerICMP(p, AnswerTooBig, DropTooBig, p.family.tooBig, mtu)
 }
 
 // expired is for a packet whose TTL is used up: from is who says so.

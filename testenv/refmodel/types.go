@@ -38,7 +38,8 @@ const (
 	ICMPv6 = 58
 )
 
-// A Tuple is a packet's own 5-tuple. Ports are plain numbers.
+// A Tuple is a packet's own 5-tuple. Ports are plain numbers. Addresses of IPv4
+// are of four bytes with the program fairlead, of sixteen with the wide ones.
 type Tuple struct {
 	Src, Dst     Addr
 	SPort, DPort uint16
@@ -80,8 +81,10 @@ type Control struct {
 	ReplyLimit uint32
 	// SnatPort is the first of SnatPorts source ports of our own.
 	SnatPort, SnatPorts uint16
-	Heartbeat           uint64
-	LossAfter           uint64
+	// MixedPort and MixedPorts are the same of IPv4 addresses in Flows6.
+	MixedPort, MixedPorts uint16
+	Heartbeat             uint64
+	LossAfter             uint64
 	// These are odd, and the flow tables' as long as they live. The last three
 	// are for IPv6 only.
 	HashA, HashB, HashC, HashD, HashE uint64
@@ -198,8 +201,10 @@ type Hop struct {
 // A Flow is one entry of the flow table: what becomes of the packets of the
 // tuple Key. Its cached checksum deltas are not part of the model.
 type Flow struct {
-	Key, Leave          Tuple
-	Hop                 Hop
+	Key, Leave Tuple
+	Hop        Hop
+	// FarMTU is the hop's, whose own is 0, if packets leave in the other family.
+	FarMTU              uint16
 	Seen, Checked, Idle uint32
 	Epoch, Era          uint32
 	Service, ServiceGen uint32
@@ -290,6 +295,7 @@ const (
 	HoldFragment
 	DropFragment
 	AnswerTimeExceeded
+	DropFamily
 	VerdictMax
 )
 
@@ -301,7 +307,7 @@ var verdictNames = [VerdictMax]string{
 	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
 	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG", "ANSWER_ECHO",
 	"PASS_COOKIE", "ANSWER_COOKIE", "DROP_COOKIE",
-	"HOLD_FRAGMENT", "DROP_FRAGMENT", "ANSWER_TIME_EXCEEDED",
+	"HOLD_FRAGMENT", "DROP_FRAGMENT", "ANSWER_TIME_EXCEEDED", "DROP_FAMILY",
 }
 
 // passes says that a packet is left to the host's stack.

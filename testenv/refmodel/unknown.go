@@ -83,8 +83,11 @@ func (m *Model) admit(p *packet, row uint32, s Service) (Verdict, bool) {
 // address, or the destination's (LAND).
 func (p *packet) noClient() bool {
 	src := p.tuple.Src
+	if p.wide {
+		src = src.Unmap()
+	}
 	inside := func(network netip.Prefix) bool { return network.Contains(src) }
-	return src == p.tuple.Dst || slices.ContainsFunc(noClients, inside)
+	return p.tuple.Src == p.tuple.Dst || slices.ContainsFunc(noClients, inside)
 }
 
 var noClients = []netip.Prefix{
@@ -111,7 +114,7 @@ func (a *attempt) try() (res Result, again bool) {
 	turn := a.Turns[a.row]
 	a.Turns[a.row]++
 	row, b := a.slot(uint64(a.run.Offset) + turn%uint64(a.run.Length))
-	if b.State == BackendNone || b.Service != a.row || b.State == BackendDown && !a.allUp {
+	if b.State == BackendNone || b.Service != a.row || b.State == BackendDown && !a.allUp || !a.p.serves(b) {
 		return verdict(DropNoBackend), true
 	}
 	port := b.Port
@@ -127,12 +130,19 @@ func (a *attempt) try() (res Result, again bool) {
 	if !ok {
 		return verdict(v), true
 	}
-	return a.make(Flow{
-		Key: a.p.tuple, Leave: leave, Hop: out, State: FlowNew, Dir: Forward,
+	f := Flow{
+		Key: a.p.tuple, Leave: leave, State: FlowNew, Dir: Forward,
 		Seen: a.Now, Checked: a.Now, Idle: a.timeout(a.p.tuple.Proto, FlowNew),
 		Epoch: a.Control.Epoch, Era: a.Control.Era,
 		Service: a.row, ServiceGen: a.gen, Backend: row, BackendGen: b.Gen,
-	})
+	}
+	f.Leads(out)
+	return a.make(f)
+}
+
+// serves says that the packet's program makes flows to a backend.
+func (p *packet) serves(b Backend) bool {
+	return p.family == &ipv6 || p.wide != b.Addr.Unmap().Is4()
 }
 
 // slot is the backend that a slot names, and its row.
@@ -172,7 +182,7 @@ func (a *attempt) make(f Flow) (res Result, again bool) {
 	reply := f
 	reply.Key = f.TwinKey()
 	reply.Leave = f.Key.Reverse()
-	reply.Hop = a.back
+	reply.Leads(a.back)
 	reply.Dir = Reply
 	switch a.insert(reply) {
 	case full:

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"fairlead/userspace/model"
 )
 
 // How addresses are written, for faults.
@@ -96,15 +98,22 @@ func family(a netip.Addr) string {
 	return ""
 }
 
-// oneFamily finds backends that are of another family than the service.
-func (r *reader) oneFamily(s *service) {
+// families finds backends that are not of one family, or not of the service's
+// where they would see the client's address.
+func (r *reader) families(s *service) {
 	if s.listen.Node == nil {
 		return
 	}
 	for i, b := range s.Backends {
-		if have, want := family(b.Address.Addr()), family(s.Listen.Addr()); have != want {
-			r.fault(s.backends[i], "%s is %s, but the service listens on %s: nothing translates between the two yet (NAT64); use a backend's %s address",
+		have, want, first := family(b.Address.Addr()), family(s.Listen.Addr()), family(s.Backends[0].Address.Addr())
+		switch {
+		case s.Forward == model.ForwardProxy:
+		case have != want && s.Forward != model.ForwardFullNAT:
+			r.fault(s.backends[i], "%s is %s, but the service listens on %s: set forward: full-nat or proxy, as no backend can see a client of another family, or use its %s address",
 				quote(s.backends[i].Value), have, want, want)
+		case have != first:
+			r.fault(s.backends[i], "%s is %s, but the first backend is %s: use backends of one family, or write two services",
+				quote(s.backends[i].Value), have, first)
 		}
 	}
 }

@@ -107,7 +107,7 @@ func serviceFile(lines string) string {
 const (
 	fine     = ""
 	notIP    = "is not an address and port: write it like 203.0.113.10:80 or [2001:db8::10]:80"
-	nat64    = "nothing translates between the two yet (NAT64)"
+	nat64    = "no backend can see a client of another family"
 	mapped   = "is an IPv4 address written as IPv6: write 10.0.0.1"
 	zone     = "has a zone (%eth0)"
 	oneLink  = "is a link-local address"
@@ -179,7 +179,7 @@ func TestRulesForIPv6Addresses(t *testing.T) {
 		{"IPv4 in brackets", "203.0.113.10:80-90", "'[10.0.0.1]'", "", notIP},
 		{"IPv4 behind IPv6", "'[2001:db8::1]:80'", "10.0.0.1:80", "", nat64},
 		{"IPv6 behind IPv4", "203.0.113.10:80", "'[2001:db8::1]:80'", "", nat64},
-		{"IPv6 behind IPv4 by proxy", "203.0.113.10:80", "'[2001:db8::1]:80'", "xdp: off", nat64},
+		{"IPv6 behind IPv4 without XDP", "203.0.113.10:80", "'[2001:db8::1]:80'", "xdp: off", nat64},
 		{"IPv4 in IPv6", "'[::ffff:10.0.0.1]:80'", "'[2001:db8:2::1]:80'", "", mapped},
 		{"a backend of IPv4 in IPv6", "203.0.113.10:80", "'[::ffff:10.0.0.1]:80'", "", mapped},
 		{"a zone", "'[2001:db8::1%eth0]:80'", "'[2001:db8:2::1]:80'", "", zone},

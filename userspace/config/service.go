@@ -65,8 +65,8 @@ func (r *reader) service(v value) service {
 	}
 	if backends.Node != nil {
 		r.backends(backends, &s)
-		r.oneFamily(&s)
 	}
+	r.families(&s)
 	r.cookiesBelong(met, &s)
 	s.Health = r.health(health, &s)
 	return s

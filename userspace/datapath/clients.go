@@ -22,6 +22,9 @@ var clientRules = map[bool]uint32{
 func (s *Service) clients(row uint32) map[network]uint32 {
 	rules := map[network]uint32{}
 	for p, may := range s.Clients.Rules() {
+		if s.Mixed() && p.Addr().Is4() {
+			p = netip.PrefixFrom(wide(p.Addr()), p.Bits()+v4Bits)
+		}
 		rules[network{row, p}] = clientRules[may]
 	}
 	return rules
@@ -134,6 +137,9 @@ func (r *rows) clientViews() map[uint32]*ClientsView {
 	}
 	for k, rule := range r.clients {
 		v := at(k.service)
+		if k.prefix.Addr().Is4In6() && k.prefix.Bits() >= v4Bits {
+			k.prefix = netip.PrefixFrom(k.prefix.Addr().Unmap(), k.prefix.Bits()-v4Bits)
+		}
 		if rule == clientRules[true] {
 			v.Allow = append(v.Allow, k.prefix)
 		} else {

@@ -53,6 +53,9 @@ type Settings struct {
 	FullNAT model.FullNAT
 	// ReplyLimit is in answers per second and CPU; 0 means the default.
 	ReplyLimit int
+	// Mixed says that clients of IPv6 get to backends of IPv4, which then see
+	// the upper half of the source ports.
+	Mixed bool
 	// LossAfter is the silence of the agent after which every backend counts
 	// as up. 0 means never.
 	LossAfter time.Duration
@@ -65,6 +68,10 @@ const LossAfter = 10 * time.Second
 // SettingsOf returns the settings of a state.
 func SettingsOf(state *model.State) Settings {
 	s := Settings{Idle: state.Timeouts, FullNAT: state.FullNAT, ReplyLimit: state.ReplyLimit}
+	for i := range state.Services {
+		x := &state.Services[i]
+		s.Mixed = s.Mixed || x.Mixed() && x.Listen.Addr().Is6()
+	}
 	if state.OnAgentLoss == model.LossAllUp {
 		s.LossAfter = LossAfter
 	}
@@ -118,11 +125,20 @@ func (s *Service) row() loader.Service {
 	}
 }
 
+// key returns an address as keys have it: that of a service between families
+// stands among those of IPv6.
+func (s *Service) key(a netip.Addr) netip.Addr {
+	if s.Mixed() {
+		return wide(a)
+	}
+	return a
+}
+
 // listeners returns what clients connect to, one for each port.
 func (s *Service) listeners() []listener {
 	l := make([]listener, 0, int(s.LastPort)-int(s.Listen.Port())+1)
 	for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
-		l = append(l, listener{netip.AddrPortFrom(s.Listen.Addr(), uint16(port)), s.Protocol.Number()})
+		l = append(l, listener{netip.AddrPortFrom(s.key(s.Listen.Addr()), uint16(port)), s.Protocol.Number()})
 	}
 	return l
 }
@@ -130,12 +146,12 @@ func (s *Service) listeners() []listener {
 // addUses adds what addresses are to the kernel: the service's own and its
 // backends', unless only the proxy talks to those.
 func (s *Service) addUses(uses map[netip.Addr]uint32) {
-	uses[s.Listen.Addr()] |= uint32(loader.LBAddressUseADDRESS_SERVICE)
+	uses[s.key(s.Listen.Addr())] |= uint32(loader.LBAddressUseADDRESS_SERVICE)
 	if s.Forward == model.ForwardProxy {
 		return
 	}
 	for _, b := range s.Backends {
-		uses[b.Address.Addr()] |= uint32(loader.LBAddressUseADDRESS_BACKEND)
+		uses[s.key(b.Address.Addr())] |= uint32(loader.LBAddressUseADDRESS_BACKEND)
 	}
 }
 

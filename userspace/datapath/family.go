@@ -124,6 +124,17 @@ func addr4(a uint32) netip.Addr {
 // at4 and at6 return what the kernel has as an address and a port.
 func at4(addr uint32, port uint16) netip.AddrPort { return netip.AddrPortFrom(addr4(addr), be16(port)) }
 
+// wide and addr6 are addresses of IPv4 as the tables of IPv6 have them: those of
+// services between families.
+func wide(a netip.Addr) netip.Addr { return netip.AddrFrom16(a.As16()) }
+
+func addr6(a loader.Address) netip.Addr { return wide(a.Addr()) }
+
+// key6 returns what the tables of IPv6 have as an address and a port.
+func key6(addr loader.Address, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(addr6(addr), be16(port))
+}
+
 func at6(addr loader.Address, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(addr.Addr(), be16(port))
 }

@@ -134,10 +134,14 @@ func (t *Settings) differences(c *loader.ControlView) (all []setting) {
 	if have := c.ReplyLimit(); have != limit {
 		add("reply-limit", have, limit, func() { c.SetReplyLimit(limit) })
 	}
-	nat := t.FullNAT.WithDefaults()
+	nat, from, n := t.sourcePorts()
 	if first, last := c.SourcePorts(); first != nat.First || last != nat.Last {
 		add("full-nat.ports", fmt.Sprintf("%d-%d", first, last), fmt.Sprintf("%d-%d", nat.First, nat.Last),
 			func() { c.SetSourcePorts(nat.First, nat.Last) })
+	}
+	if first, have := c.MixedPorts(); first != from || have != n {
+		add("full-nat.ports to IPv4", fmt.Sprintf("%d from %d on", have, first), fmt.Sprintf("%d from %d on", n, from),
+			func() { c.SetMixedPorts(from, n) })
 	}
 	idle := t.Idle.WithDefaults()
 	for i, d := range [loader.LBIdleIDLE_MAX]struct {

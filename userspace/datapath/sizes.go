@@ -17,7 +17,7 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		services: map[loader.Service]bool{}, backends: map[owned]bool{},
 		listeners: map[listener]bool{}, vips: map[netip.Addr]uint32{}, clients: map[listed]bool{},
 	}
-	six := false
+	six, mixed := false, false
 	if have != nil {
 		t.addRows(have.rows)
 		six = have.maps != nil && have.maps.Flows6 != nil
@@ -28,7 +28,8 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		_, all := s.slots()
 		slots += 4 * len(all) // up and all, old and new
 		t.addService(&s)
-		six = six || s.Listen.Addr().Is6()
+		mixed = mixed || s.Mixed()
+		six = six || mixed || s.Listen.Addr().Is6()
 	}
 	sizes := loader.Sizes{
 		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)), Slots: uint32(slots), Flows: flowTable(state),
@@ -36,6 +37,7 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 	sizes.Listeners, sizes.Listeners6 = byFamily(t.listeners, func(l listener) bool { return l.at.Addr().Is6() })
 	sizes.VIPs, sizes.VIPs6 = byFamily(t.vips, netip.Addr.Is6)
 	sizes.Clients, sizes.Clients6 = byFamily(t.clients, func(l listed) bool { return l.network.prefix.Addr().Is6() })
+	sizes.Mixed = mixed
 	if six {
 		sizes.Flows6 = sizes.Flows
 	}

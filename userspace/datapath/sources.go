@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"fairlead/loader"
+	"fairlead/userspace/model"
 )
 
 // sources plans the snat map: each list of source addresses is one run, which
@@ -116,4 +117,18 @@ func (w *Writer) putSources(runs []run[loader.Address]) error {
 		copy(w.rows.snat[r.at:], r.rows)
 	}
 	return nil
+}
+
+// sourcePorts returns the ranges of source ports: n from first on are for flows
+// from IPv6 to backends of IPv4. Their table and that of IPv4 know nothing of
+// each other, and have the same addresses: if there are such flows, either gets
+// one half of the ports.
+func (t *Settings) sourcePorts() (nat model.FullNAT, first, n uint16) {
+	nat = t.FullNAT.WithDefaults()
+	if !t.Mixed {
+		return nat, 0, 0
+	}
+	n = (nat.Last - nat.First + 1) / 2
+	nat.Last -= n
+	return nat, nat.Last + 1, n
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -34,26 +35,34 @@ func standbyOf(m *loader.Maps) split[datagrams, loader.FlowKey, loader.FlowKey6]
 					Sport: be16(d.client.Port()), Dport: be16(d.virtual.Port()), Proto: model.UDP.Number(),
 				}
 			},
-			from: func(k loader.FlowKey6) datagrams { return datagrams{at6(k.Saddr, k.Sport), at6(k.Daddr, k.Dport)} },
+			from: func(k loader.FlowKey6) datagrams { return datagrams{key6(k.Saddr, k.Sport), key6(k.Daddr, k.Dport)} },
 		},
 		is6: func(d datagrams) bool { return d.virtual.Addr().Is6() },
 	}
 }
 
-func unmapped(client, virtual netip.AddrPort) datagrams {
-	return datagrams{
-		netip.AddrPortFrom(client.Addr().Unmap(), client.Port()), netip.AddrPortFrom(virtual.Addr().Unmap(), virtual.Port()),
+// keysOf returns what datagrams have in the tables: those of IPv4 may be of a
+// service between families, whose place is among those of IPv6.
+func keysOf(maps *loader.Maps, client, virtual netip.AddrPort) (keys []datagrams) {
+	as := func(to func(netip.Addr) netip.Addr) datagrams {
+		return datagrams{
+			netip.AddrPortFrom(to(client.Addr()), client.Port()), netip.AddrPortFrom(to(virtual.Addr()), virtual.Port()),
+		}
 	}
+	if virtual.Addr().Unmap().Is4() {
+		keys = append(keys, as(netip.Addr.Unmap))
+	}
+	if maps.Standby6 != nil { // without IPv6 the kernel leaves them all
+		keys = append(keys, as(wide))
+	}
+	return keys
 }
 
 // HoldStandby leaves the datagrams of a client to the user-space proxy, even
 // where XDP would make a flow of them, until [ReleaseStandby].
 func HoldStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
-	d := unmapped(client, virtual)
-	if d.virtual.Addr().Is6() && maps.Standby6 == nil {
-		return nil // without IPv6 the kernel leaves them all
-	}
-	if err := standbyOf(maps).put([]datagrams{d}, []uint32{1}); err != nil {
+	keys := keysOf(maps, client, virtual)
+	if err := standbyOf(maps).put(keys, slices.Repeat([]uint32{1}, len(keys))); err != nil {
 		return fmt.Errorf("hold standby flow of %s: %w", client, err)
 	}
 	return nil
@@ -61,9 +70,10 @@ func HoldStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
 
 // ReleaseStandby ends what [HoldStandby] began. It may not have begun.
 func ReleaseStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
-	err := standbyOf(maps).delete(unmapped(client, virtual))
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("release standby flow of %s: %w", client, err)
+	for _, d := range keysOf(maps, client, virtual) {
+		if err := standbyOf(maps).delete(d); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("release standby flow of %s: %w", client, err)
+		}
 	}
 	return nil
 }

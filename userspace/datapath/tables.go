@@ -22,7 +22,7 @@ func listenersOf(m *loader.Maps) split[listener, loader.Listener, loader.Listene
 			to: func(l listener) loader.Listener6 {
 				return loader.Listener6{Addr: loader.AddressOf(l.at.Addr()), Port: be16(l.at.Port()), Proto: l.proto}
 			},
-			from: func(l loader.Listener6) listener { return listener{at6(l.Addr, l.Port), l.Proto} },
+			from: func(l loader.Listener6) listener { return listener{key6(l.Addr, l.Port), l.Proto} },
 		},
 		is6: func(l listener) bool { return l.at.Addr().Is6() },
 	}
@@ -31,7 +31,7 @@ func listenersOf(m *loader.Maps) split[listener, loader.Listener, loader.Listene
 func vipsOf(m *loader.Maps) split[netip.Addr, uint32, loader.Address] {
 	return split[netip.Addr, uint32, loader.Address]{
 		four: half[netip.Addr, uint32, uint32]{m: m.VIPs, to: be32, from: addr4},
-		six:  half[netip.Addr, loader.Address, uint32]{m: m.VIPs6, to: loader.AddressOf, from: loader.Address.Addr},
+		six:  half[netip.Addr, loader.Address, uint32]{m: m.VIPs6, to: loader.AddressOf, from: addr6},
 		is6:  netip.Addr.Is6,
 	}
 }
@@ -56,7 +56,7 @@ func clientsOf(m *loader.Maps) split[network, loader.ClientPrefix, loader.Client
 				return loader.ClientPrefix6{Len: rowBits + uint32(n.prefix.Bits()), Service: n.service, Addr: loader.AddressOf(n.prefix.Addr())}
 			},
 			from: func(c loader.ClientPrefix6) network {
-				return network{c.Service, netip.PrefixFrom(loader.Address(c.Addr).Addr(), int(c.Len)-rowBits)}
+				return network{c.Service, netip.PrefixFrom(addr6(c.Addr), int(c.Len)-rowBits)}
 			},
 		},
 		is6: func(n network) bool { return n.prefix.Addr().Is6() },

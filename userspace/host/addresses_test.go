@@ -214,7 +214,7 @@ func TestNextHopsOfBothFamilies(t *testing.T) {
 			return err
 		}
 		backend := netip.MustParseAddr("2001:db8:2:1::9")
-		hops, err := NextHops([]netip.Addr{netip.MustParseAddr("10.2.1.9"), backend})
+		hops, err := NextHops([]netip.Addr{netip.MustParseAddr("10.2.1.9"), backend}, nil)
 		want := []Neighbour{{index, netip.MustParseAddr("10.2.1.9")}, {index, backend}, {index, netip.MustParseAddr("fe80::7")}}
 		if err != nil || !slices.Equal(hops, want) {
 			t.Errorf("next hops = %v, %v, want %v", hops, err, want)

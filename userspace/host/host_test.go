@@ -56,7 +56,7 @@ func TestRoutes(t *testing.T) {
 		if r, err = new(Routes).To(netip.MustParseAddr("192.0.2.1")); err != nil || r.NextHop.String() != "10.2.1.2" {
 			t.Errorf("through a gateway: %+v, %v", r, err)
 		}
-		hops, err := NextHops([]netip.Addr{netip.MustParseAddr("10.2.1.9"), netip.MustParseAddr("10.2.1.1")})
+		hops, err := NextHops([]netip.Addr{netip.MustParseAddr("10.2.1.9"), netip.MustParseAddr("10.2.1.1")}, nil)
 		want := []Neighbour{{r.Ifindex, netip.MustParseAddr("10.2.1.9")}, {r.Ifindex, netip.MustParseAddr("10.2.1.2")}}
 		if err != nil || !slices.Equal(hops, want) {
 			t.Errorf("next hops = %v, %v, want %v: one's own address has none", hops, err, want)

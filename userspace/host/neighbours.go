@@ -23,9 +23,9 @@ type Neighbour struct {
 const known = unix.NUD_PERMANENT | unix.NUD_NOARP | unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
 
 // NextHops returns the next hops towards backends, and those of the default
-// routes of their families, by which clients are reached. Addresses without a
+// routes of their and the services' families, by which clients are reached. Addresses without a
 // route, and the host's own, have none.
-func NextHops(backends []netip.Addr) ([]Neighbour, error) {
+func NextHops(backends, services []netip.Addr) ([]Neighbour, error) {
 	seen := map[Neighbour]bool{}
 	var hops []Neighbour
 	add := func(n Neighbour) {
@@ -45,7 +45,7 @@ func NextHops(backends []netip.Addr) ([]Neighbour, error) {
 		}
 		add(Neighbour{r.Ifindex, r.NextHop})
 	}
-	for _, family := range families(backends) {
+	for _, family := range families(slices.Concat(backends, services)) {
 		routes, err := defaultRoutes(family)
 		if err != nil {
 			return nil, err

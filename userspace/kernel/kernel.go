@@ -265,8 +265,9 @@ func besideAgent(ctx context.Context, lock *loader.Lock, state *model.State, o O
 	if err != nil {
 		return nil, Report{}, err
 	}
+	needs := datapath.Needs(have, state)
 	inst, r, err := lock.Attach(ctx, loader.Options{
-		Sizes:      loader.Sizes{Flows6: datapath.Needs(have, state).Flows6}, // what is left out goes, and no map grows
+		Sizes:      loader.Sizes{Flows6: needs.Flows6, Mixed: needs.Mixed}, // what is left out goes, and no map grows
 		Interfaces: o.Interfaces, Mode: loader.AttachMode(o.Mode), Force: o.Force, KeepMode: true,
 	})
 	if err != nil {
@@ -323,7 +324,7 @@ func forwarding(state *model.State, o Options) ([]host.Sysctl, error) {
 // host does not forward packets of a state's families from some interfaces.
 func MissingForwarding(state *model.State, interfaces []string) ([]host.Sysctl, error) {
 	four, six := len(state.Services) == 0, false
-	for _, a := range addresses(state) {
+	for _, a := range append(addresses(state), mixedBackends(state)...) {
 		four, six = four || a.Is4(), six || a.Is6()
 	}
 	var missing, missing6 []host.Sysctl
@@ -362,6 +363,17 @@ func addresses(state *model.State) []netip.Addr {
 		}
 	}
 	return all
+}
+
+// mixedBackends returns the backends of services between families.
+func mixedBackends(state *model.State) []netip.Addr {
+	s := model.State{}
+	for i := range state.Services {
+		if state.Services[i].Mixed() {
+			s.Services = append(s.Services, state.Services[i])
+		}
+	}
+	return backendAddresses(&s)
 }
 
 // backendAddresses returns the addresses of all backends, each once.

@@ -224,7 +224,7 @@ func (k *Kernel) Added() ([]netip.Addr, error) {
 // It waits for those that it has just begun with, for at most wait, and warns
 // of those that do not answer; 0 does neither.
 func (k *Kernel) KeepNeighbours(ctx context.Context, state *model.State, wait time.Duration) error {
-	hops, err := host.NextHops(backendAddresses(state))
+	hops, err := host.NextHops(backendAddresses(state), addresses(state))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -194,6 +195,14 @@ func (s *Service) ListenText() string {
 		return s.Listen.String()
 	}
 	return fmt.Sprintf("%s-%d", s.Listen, s.LastPort)
+}
+
+// Mixed says that packets are translated between IPv6 and IPv4: backends are not
+// of the family of Listen. A proxy's backends may be of any.
+func (s *Service) Mixed() bool {
+	return s.Forward != ForwardProxy && slices.ContainsFunc(s.Backends, func(b Backend) bool {
+		return b.Address.Addr().Is4() != s.Listen.Addr().Is4()
+	})
 }
 
 // Key names the service on the wire: what no two services share.

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* far4.h - what becomes of IPv6 that leaves as IPv4: rule 13. */
+#pragma once
+
+#include "unreachable.h"
+
+#define IPPROTO_FAR_ICMP IPPROTO_ICMP
+#define FAR_KIND ETH_P_IP
+#define FAR_DF 0x4000 /* don't fragment */
+#define FAR_DF_ABOVE 1260 /* what a packet of IPv6 that every link takes becomes */
+
+/* far_header_t is the header that a packet has in the other family. */
+typedef struct iphdr far_header_t;
+
+/* far_mtu is what a sender is told, whose packets shrink on their way to f's. */
+static __always_inline __u16 far_mtu(const struct flow *f)
+{
+	__u32 mtu = f->far_mtu + FAULT(187, FAR_GROWTH, 0);
+
+	return mtu > LEAST_MTU ? mtu : FAULT(191, LEAST_MTU, mtu);
+}
+
+/* may_cross: IPv4 asks for no checksum. */
+static __always_inline bool may_cross(const struct udphdr *udp)
+{
+	(void)udp;
+	return true;
+}
+
+/* write_far writes the header that p gets, in a packet of this protocol and of len bytes (RFC 7915, 5.1). */
+static __always_inline void write_far(const struct packet *p, far_header_t *ip, __u32 len,
+				      const struct flow *f, __u8 proto)
+{
+	bool whole = len > FAULT(192, FAR_DF_ABOVE, LEAST_MTU);
+
+	*ip = (far_header_t){
+		.version = 4,
+		.ihl = sizeof(*ip) / 4,
+		.tos = FAULT(189, p->tos, 0),
+		.tot_len = bpf_htons(len),
+		.id = whole ? 0 : env_random(),
+		.frag_off = whole ? bpf_htons(FAR_DF) : 0,
+		.ttl = p->ttl - FAULT(190, 1, 0),
+		.protocol = proto,
+		.saddr = f->saddr.word[3],
+		.daddr = f->daddr.word[3],
+	};
+	ip->check = ~fold(csum_add(ip, sizeof(*ip), 0));
+}
+
+/* Types of ICMP, and codes of destination unreachable (RFC 792, RFC 1812). */
+#define FAR_UNREACHABLE 3
+#define FAR_NO_HOST 1
+#define FAR_NO_PORT 3
+#define FAR_TOO_BIG 4
+#define FAR_PROHIBITED 10
+#define FAR_TIME_EXCEEDED 11
+
+/* far_code returns what a code of destination unreachable becomes, or less than 0. */
+static __always_inline int far_code(__u8 code)
+{
+	switch (code) {
+	case 0: /* no route */
+	case 2: /* beyond the source's scope */
+	case 3: /* no such address */
+		return FAR_NO_HOST;
+	case 1: /* prohibited */
+		return FAR_PROHIBITED;
+	case ICMP_PORT_UNREACHABLE:
+		return FAR_NO_PORT;
+	}
+	return -1;
+}
+
+/* far_told returns the MTU that the sender of IPv4 is told, of what its router of IPv6 said. */
+static __always_inline __u32 far_told(__u32 mtu)
+{
+	if (mtu < LEAST_MTU)
+		mtu = LEAST_MTU;
+	if (mtu > 0xffff)
+		mtu = 0xffff;
+	return mtu - FAULT(197, FAR_GROWTH, 0);
+}
+
+/* far_icmp makes of an error's header that in ICMP (RFC 7915, 5.2); false if there is none. */
+static __always_inline bool far_icmp(const struct icmp_error *was, struct icmp_error *is)
+{
+	int code = far_code(was->code);
+
+	*is = (struct icmp_error){.type = FAR_UNREACHABLE, .code = code};
+	switch (was->type) {
+	case ICMP_UNREACHABLE:
+		return code >= 0;
+	case ICMP_TOO_BIG_TYPE:
+		is->code = FAR_TOO_BIG;
+		is->mtu = bpf_htonl(far_told(bpf_ntohl(was->mtu)));
+		return true;
+	case ICMP_TIME_EXCEEDED:
+		is->type = FAR_TIME_EXCEEDED;
+		is->code = was->code;
+		return true;
+	}
+	return FAULT(198, false, true);
+}
+
+/* write_quoted writes the header that a quoted packet was sent with; is shows how it came here. */
+static __always_inline void write_quoted(far_header_t *to, const ip_header_t *is,
+					 const struct flow *f)
+{
+	*to = (far_header_t){
+		.version = 4,
+		.ihl = sizeof(*to) / 4,
+		.tos = is->begin[0] << 4 | is->begin[1] >> 4,
+		.tot_len = bpf_htons(bpf_ntohs(is->payload) + sizeof(*to)),
+		.frag_off = bpf_htons(FAR_DF),
+		.ttl = is->hops,
+		.protocol = is->next,
+		.saddr = f->daddr.word[3],
+		.daddr = f->saddr.word[3],
+	};
+	to->check = ~fold(csum_add(to, sizeof(*to), 0));
+}
+
+/* near_pseudo adds to a sum what ICMPv6 sums up besides itself; far_pseudo: ICMP does not. */
+static __always_inline __u32 near_pseudo(const struct packet *p, const ip_header_t *ip, __u32 sum)
+{
+	return csum_add(&ip->saddr, 32, sum + bpf_htons(IPPROTO_OWN_ICMP) + bpf_htons(p->rest));
+}
+
+static __always_inline __u32 far_pseudo(const struct flow *f, __u16 len)
+{
+	(void)f;
+	(void)len;
+	return 0;
+}

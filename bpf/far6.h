@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* far6.h - what becomes of IPv4 that leaves as IPv6: rule 13. */
+#pragma once
+
+#include "unreachable.h"
+
+#define IPPROTO_FAR_ICMP 58
+#define FAR_KIND ETH_P_IPV6
+
+/* far_header_t is the header that a packet has in the other family. */
+typedef struct ip_header far_header_t;
+
+/* far_mtu is what a sender is told, whose packets grow on their way to f's. */
+static __always_inline __u16 far_mtu(const struct flow *f)
+{
+	return f->far_mtu - FAULT(187, FAR_GROWTH, 0);
+}
+
+/* may_cross says that a datagram has the checksum that IPv6 asks for. */
+static __always_inline bool may_cross(const struct udphdr *udp)
+{
+	return FAULT(188, udp->check != 0, true);
+}
+
+/* write_far writes the header that p gets, in a packet of this protocol and of len bytes (RFC 7915, 4.1). */
+static __always_inline void write_far(const struct packet *p, far_header_t *ip, __u32 len,
+				      const struct flow *f, __u8 proto)
+{
+	*(__u32 *)ip->begin = bpf_htonl(6U << 28 | (__u32)FAULT(189, p->tos, 0) << 20);
+	ip->payload = bpf_htons(len - sizeof(*ip));
+	ip->next = proto;
+	ip->hops = p->ttl - FAULT(190, 1, 0);
+	COPY(&ip->saddr, &f->saddr, 32);
+}
+
+/* Types of ICMPv6, and codes of destination unreachable (RFC 4443). */
+#define FAR_UNREACHABLE 1
+#define FAR_TOO_BIG 2
+#define FAR_TIME_EXCEEDED 3
+#define FAR_NO_ROUTE 0
+#define FAR_PROHIBITED 1
+#define FAR_NO_PORT 4
+#define FAR_LEAST_MTU 1280
+
+/* Codes of destination unreachable (RFC 1812), as bits: no host or net, and prohibited. */
+#define NOWHERE_CODES (1 << 0 | 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 12)
+#define PROHIBITED_CODES (1 << 9 | 1 << 10 | 1 << 13 | 1 << 15)
+
+/* far_told returns the MTU that the sender of IPv6 is told, of what its router of IPv4 said. */
+static __always_inline __u32 far_told(__u32 mtu)
+{
+	mtu += FAULT(197, FAR_GROWTH, 0);
+	return mtu > FAR_LEAST_MTU ? mtu : FAR_LEAST_MTU;
+}
+
+/* far_unreachable is far_icmp for destination unreachable. */
+static __always_inline bool far_unreachable(const struct icmp_error *was, struct icmp_error *is)
+{
+	__u32 bit = was->code < 16 ? 1 << was->code : 0;
+
+	is->type = FAR_UNREACHABLE;
+	if (was->code == ICMP_TOO_BIG_CODE) {
+		is->type = FAR_TOO_BIG;
+		is->mtu = bpf_htonl(far_told(bpf_ntohl(was->mtu) & 0xffff));
+		return true;
+	}
+	if (was->code == ICMP_PORT_UNREACHABLE)
+		is->code = FAR_NO_PORT;
+	else if (bit & PROHIBITED_CODES)
+		is->code = FAR_PROHIBITED;
+	else
+		return bit & NOWHERE_CODES;
+	return true;
+}
+
+/* far_icmp makes of an error's header that in ICMPv6 (RFC 7915, 4.2); false if there is none. */
+static __always_inline bool far_icmp(const struct icmp_error *was, struct icmp_error *is)
+{
+	*is = (struct icmp_error){.type = FAR_TIME_EXCEEDED, .code = was->code};
+	if (was->type == ICMP_TIME_EXCEEDED)
+		return true;
+	is->code = FAR_NO_ROUTE;
+	return was->type == ICMP_UNREACHABLE ? far_unreachable(was, is) : FAULT(198, false, true);
+}
+
+/* write_quoted writes the header that a quoted packet was sent with; is shows how it came here. */
+static __always_inline void write_quoted(far_header_t *to, const ip_header_t *is,
+					 const struct flow *f)
+{
+	*(__u32 *)to->begin = bpf_htonl(6U << 28 | (__u32)is->tos << 20);
+	to->payload = bpf_htons(total_of(is) - sizeof(*is));
+	to->next = is->protocol;
+	to->hops = is->ttl;
+	to->saddr = f->daddr;
+	to->daddr = f->saddr;
+}
+
+/* far_pseudo returns what ICMPv6 sums up besides itself; near_pseudo: ICMP does not. */
+static __always_inline __u32 near_pseudo(const struct packet *p, const ip_header_t *ip, __u32 sum)
+{
+	(void)p;
+	(void)ip;
+	return sum;
+}
+
+static __always_inline __u32 far_pseudo(const struct flow *f, __u16 len)
+{
+	return csum_add(&f->saddr, 32, bpf_htons(IPPROTO_FAR_ICMP) + bpf_htons(len));
+}

@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"syscall"
+	"testing"
+
+	"fairlead/testenv"
+	"fairlead/testenv/stage"
+)
+
+// betweenStage raises a stage with both families, and returns the one that the
+// backends of f's clients are of.
+func (f family) betweenStage(t *testing.T, o testenv.RigOptions) (*stage.Stage, family) {
+	t.Helper()
+	s := families[1].stage(t, o)
+	if f.suffix == "6" {
+		return s, families[0]
+	}
+	return s, families[1]
+}
+
+// configureBetween writes a configuration whose backends are of the other family.
+// health is that of both services.
+func (f family) configureBetween(s *stage.Stage, other family, health string) {
+	s.Configure(`
+interfaces: %s
+services:
+  - {name: web, listen: '%s', forward: full-nat, backends: %s, health: %s}
+  - {name: echo, listen: '%s', protocol: udp, forward: full-nat, backends: %s, health: %s}`,
+		s.Links(), f.at(80), other.backends(s, 8080), health, f.at(7), other.backends(s, 8080), health)
+}
+
+func TestClientsOfOneFamilyReachServersOfTheOther(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		inModes(t, func(t *testing.T, mode string) {
+			s, other := f.betweenStage(t, testenv.RigOptions{})
+			f.configureBetween(s, other, "{type: none}")
+			check := attachedIn(t, s, mode)
+			wantDisguised(t, s, f, other)
+			check()
+		})
+	})
+}
+
+// A backend of the other family that is killed is taken out, which its flows
+// are told, and comes back.
+func TestKilledServerOfTheOtherFamilyIsTakenOut(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		s, other := f.betweenStage(t, testenv.RigOptions{Backends: 2})
+		f.configureBetween(s, other, "{type: http, path: /health, interval: 200ms, timeout: 200ms, rise: 1, fall: 2}")
+		agent := s.StartAgent()
+		s.AwaitHealth(0, true)
+		s.AwaitHealth(1, true)
+		account := s.Account()
+		talk := firstBackendsTalk(t, s, f)
+		s.Servers[0].Stop(syscall.SIGKILL)
+		s.AwaitHealth(0, false)
+		if a, err := talk.Ask(); err == nil {
+			t.Errorf("a flow of the dead server was answered by %q", a.Message)
+		}
+		for i := range 4 {
+			if a, err := s.Get(0, f.web()); err != nil || a.Message != s.Backends[1].Name {
+				t.Errorf("request %d was answered by %q: %v", i, a.Message, err)
+			}
+		}
+		closeAccount(t, account)
+		wantSound(t, s)
+		agent.Stop(syscall.SIGTERM)
+	})
+}
+
+// firstBackendsTalk opens a connection to the first backend.
+func firstBackendsTalk(t *testing.T, s *stage.Stage, f family) *stage.Talk {
+	t.Helper()
+	for range s.Backends {
+		talk, err := s.Dial(0, f.at(80))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := talk.Ask(); err == nil && a.Message == s.Backends[0].Name {
+			return talk
+		}
+	}
+	t.Fatal("no connection went to the first backend")
+	return nil
+}
+
+// The proxy, on purpose or where XDP is not, serves with backends of any family.
+func TestProxyServesWithServersOfTheOtherFamily(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		for _, by := range []struct{ forward, xdp string }{{"proxy", "auto"}, {"full-nat", "off"}} {
+			s, other := f.betweenStage(t, testenv.RigOptions{Backends: 1})
+			s.Configure(`
+interfaces: %s
+xdp: %s
+services:
+  - {name: web, listen: '%s', forward: %s, backends: %s, health: {type: none}}
+  - {name: echo, listen: '%s', protocol: udp, forward: %s, backends: %s}`,
+				s.Links(), by.xdp, f.at(80), by.forward, other.backends(s, 8080), f.at(7), by.forward, other.backends(s, 8080))
+			agent := s.StartAgent()
+			if a, err := s.Get(0, f.web()); err != nil || a.Message != s.Backends[0].Name {
+				t.Errorf("forward %s, xdp %s: answered by %q: %v", by.forward, by.xdp, a.Message, err)
+			}
+			if message, _, err := s.Echo(0, 0, f.at(7), "hello"); err != nil || message != s.Backends[0].Name {
+				t.Errorf("forward %s, xdp %s: a datagram was answered by %q: %v", by.forward, by.xdp, message, err)
+			}
+			agent.Stop(syscall.SIGTERM)
+		}
+	})
+}
+
+// grown is what a packet of the other family's path MTU has in f.
+func (f family) grown(mtu int) int {
+	if f.suffix == "6" {
+		return mtu + 20
+	}
+	return mtu - 20
+}
+
+// A router of the client's family tells the service what is too big; the server
+// hears of it in its own.
+func TestDownloadBehindSmallMTUOfTheOtherFamily(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		s, other := f.betweenStage(t, testenv.RigOptions{Backends: 1})
+		far, _ := s.Behind(t, s.Clients[0])
+		s.Clients[0].SetMTU(t, "far", smallMTU)
+		transfers := serveRawTo(t, s, f, other, "full-nat")
+		account := s.Account()
+		client, server, _ := transfers.open(t, far)
+		wantWhole(t, server, client)
+		if got, want := pathMTU(t, server), other.grown(smallMTU); got != want {
+			t.Errorf("the server believes in a path MTU of %d, want %d", got, want)
+		}
+		wantAllXDP(t, s, account)
+		wantSound(t, s)
+	})
+}
+
+// The balancer's own link to the server is the narrow one.
+func TestUploadThroughSmallMTUOfTheOtherFamily(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		s, other := f.betweenStage(t, testenv.RigOptions{Backends: 1})
+		s.Balancer.SetMTU(t, s.BackendLinks[0], smallMTU)
+		transfers := serveRawTo(t, s, f, other, "full-nat")
+		account := s.Account()
+		client, server, _ := transfers.open(t, s.Clients[0])
+		wantWhole(t, client, server)
+		if got, want := pathMTU(t, client), f.grown(smallMTU); got != want {
+			t.Errorf("the client believes in a path MTU of %d, want %d", got, want)
+		}
+		wantAllXDP(t, s, account)
+		wantSound(t, s)
+	})
+}
