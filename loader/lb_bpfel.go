@@ -45,6 +45,17 @@ const (
 	LBBackendStateBACKEND_DOWN LBBackendState = 2
 )
 
+type LBBalance uint32
+
+const (
+	LBBalanceBALANCE_ROUND_ROBIN LBBalance = 0
+	LBBalanceBALANCE_RANDOM      LBBalance = 1
+	LBBalanceBALANCE_HASH        LBBalance = 2
+	LBBalanceBALANCE_SOURCE_HASH LBBalance = 3
+	LBBalanceBALANCE_P2C         LBBalance = 4
+	LBBalanceBALANCE_LEAST       LBBalance = 5
+)
+
 type LBBucket struct {
 	_      structs.HostLayout
 	Stamps [8]LBStamp
@@ -282,10 +293,16 @@ type LBService struct {
 	Proto       uint8
 	State       uint8
 	Flags       uint8
-	Pad         uint8
+	Balance     uint8
 	LimitRate   uint32
 	LimitBurst  uint32
 	CookieAbove uint32
+	Seed        uint64
+	SourceMask  LBAddress
+	Affinity    uint32
+	MaxLoad     uint32
+	Weights     uint32
+	WeightsAll  uint32
 }
 
 type LBServiceFlag uint32
