@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "balance.h"
 #include "entry.h"
 #include "forward.h"
 #include "reset.h"
@@ -33,28 +34,24 @@ static __always_inline int answer_no_backend(const struct packet *p)
 	return v == DROP_REPLY_LIMIT ? DROP_NO_BACKEND : v;
 }
 
-/* next_backend takes a turn: NULL if it falls on a backend that cannot serve. */
-static __always_inline struct backend *next_backend(struct flow *e, __u64 run, bool all_up)
+/* next_backend returns the backend of the next slot: NULL if it cannot serve. */
+static __always_inline struct backend *next_backend(struct draft *d, __u64 run, bool all_up)
 {
-	__u32 service = e->service;
-	__u64 *turn = bpf_map_lookup_elem(&turns, &service);
-	__u32 length = run;
+	__u32 slot = next_slot(d, run), at;
 	struct backend *b;
-	__u32 *row, slot;
+	__u32 *row;
 
-	if (!turn)
-		return NULL;
-	slot = (run >> 32) + __sync_fetch_and_add(turn, 1) % (length + FAULT(45, 0, 1));
 	row = bpf_map_lookup_elem(&slots, &slot);
 	if (!row)
 		return NULL;
-	e->backend = *row;
-	b = bpf_map_lookup_elem(&backends, &e->backend);
-	if (!b || b->service != service || b->state == BACKEND_NONE)
+	at = *row;
+	b = bpf_map_lookup_elem(&backends, &at);
+	if (!b || b->service != d->forward.service || b->state == BACKEND_NONE)
 		return NULL;
 	if (b->state == BACKEND_DOWN && !all_up)
 		return NULL;
-	e->backend_gen = b->gen;
+	d->forward.backend = at;
+	d->forward.backend_gen = b->gen;
 	return b;
 }
 
@@ -230,7 +227,7 @@ static __always_inline int make_flow(struct packet *p, struct draft *d)
 static __noinline int try_backend(struct packet *p, struct draft *d, __u64 run, bool all_up)
 {
 	struct flow *e = &d->forward;
-	struct backend *b = next_backend(e, run, all_up);
+	struct backend *b = next_backend(d, run, all_up);
 	enum way way;
 	int v;
 
@@ -300,6 +297,8 @@ static __always_inline int choose(struct packet *p, const struct service *s, __u
 	delete_stale(p);
 	begin(p, &d->forward, s, row);
 	d->flags = s->flags;
+	if (is_hashed(s))
+		d->hash = hash_client(p->key, s);
 	for (int i = 0; i < TRIES; i++) {
 		v = try_backend(p, d, run, all_up);
 		if (!may_try_again(v))

@@ -333,6 +333,7 @@ struct draft {
 	__u32 flags; /* enum service_flag */
 	__u32 syn[15]; /* a TCP header, options included */
 	__u32 pad;
+	__u64 hash; /* what the next slot is taken by, if the service has it so */
 };
 
 /* struct fragment names a datagram that comes in fragments: a key of fragments. */

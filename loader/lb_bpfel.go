@@ -156,6 +156,7 @@ type LBDraft struct {
 	Flags uint32
 	Syn   [15]uint32
 	Pad   uint32
+	Hash  uint64
 }
 
 type LBEviction uint32

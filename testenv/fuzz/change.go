@@ -257,7 +257,7 @@ func (g *generator) service() change {
 	row := r.Uint32N(numServices)
 	was := g.w.Services[row]
 	s := was
-	switch r.IntN(9) {
+	switch r.IntN(10) {
 	case 0:
 		s.Gen++
 	case 1:
@@ -270,6 +270,8 @@ func (g *generator) service() change {
 	case 6:
 		g.w.setLimit(r, &s)
 		s.CookieAbove = newCookieAbove(r)
+	case 7:
+		g.w.setBalance(r, &s)
 	case 3:
 		s.State = pick(r, []uint8{m.ServiceXDP, m.ServiceXDP, m.ServiceProxy, m.ServiceNone})
 	default:

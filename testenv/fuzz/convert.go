@@ -41,6 +41,7 @@ func serviceOf(s m.Service) loader.LBService {
 		Slots: runOf(s.Slots), SlotsAll: runOf(s.SlotsAll), Gen: s.Gen, State: s.State, Flags: s.Flags,
 		LimitMask: loader.AddressOf(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
 		CookieAbove: s.CookieAbove,
+		Balance:     s.Balance, Seed: s.Seed, SourceMask: loader.AddressOf(s.SourceMask),
 	}
 }
 

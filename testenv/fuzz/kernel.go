@@ -92,6 +92,9 @@ func (k *kernel) reset(w *world) error {
 	if k.held, k.told, err = k.Held(); err != nil {
 		return err
 	}
+	if err := k.SetRandom(w.random); err != nil {
+		return err
+	}
 	changes := []change{{part: partControl}, {part: partEnv}, {part: partAgent}}
 	for at := range w.Snat {
 		changes = append(changes, change{part: partSnat, row: uint32(at)})
@@ -281,6 +284,9 @@ func (k *kernel) state() (s state, err error) {
 		if err := k.Maps[loader.LBMapTurns].Lookup(uint32(row), &s.Turns[row]); err != nil {
 			return s, fmt.Errorf("read turns: %w", err)
 		}
+	}
+	if s.Random, err = k.Random(); err != nil {
+		return s, err
 	}
 	verdicts, err := k.Sums(loader.LBMapVerdicts)
 	if err != nil {

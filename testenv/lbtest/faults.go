@@ -142,6 +142,12 @@ var Faults = []Fault{
 	{155, "pings are answered without limit"},
 	{156, "the checksum of a ping's answer is the ping's"},
 	{157, "pings may use up all answers"},
+	{220, "the hash of a client is not mixed to the end"},
+	{221, "a source's hash is its own, not its network's"},
+	{222, "all flows of a client have one hash"},
+	{223, "a hash has no seed"},
+	{224, "the slot after a hash's is the same"},
+	{225, "random numbers are zero"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so

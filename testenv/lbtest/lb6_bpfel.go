@@ -52,6 +52,7 @@ const (
 	lb6VarWorldHeld       = "world_held"
 	lb6VarWorldKtime      = "world_ktime"
 	lb6VarWorldNow        = "world_now"
+	lb6VarWorldRandom     = "world_random"
 	lb6VarWorldTold       = "world_told"
 )
 
@@ -145,6 +146,7 @@ type lb6VariableSpecs struct {
 	WorldHeld     *ebpf.VariableSpec `ebpf:"world_held"`
 	WorldKtime    *ebpf.VariableSpec `ebpf:"world_ktime"`
 	WorldNow      *ebpf.VariableSpec `ebpf:"world_now"`
+	WorldRandom   *ebpf.VariableSpec `ebpf:"world_random"`
 	WorldTold     *ebpf.VariableSpec `ebpf:"world_told"`
 }
 
@@ -240,6 +242,7 @@ type lb6Variables struct {
 	WorldHeld     *ebpf.Variable `ebpf:"world_held"`
 	WorldKtime    *ebpf.Variable `ebpf:"world_ktime"`
 	WorldNow      *ebpf.Variable `ebpf:"world_now"`
+	WorldRandom   *ebpf.Variable `ebpf:"world_random"`
 	WorldTold     *ebpf.Variable `ebpf:"world_told"`
 }
 

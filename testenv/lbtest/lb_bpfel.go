@@ -65,6 +65,7 @@ const (
 	lbVarWorldHeld       = "world_held"
 	lbVarWorldKtime      = "world_ktime"
 	lbVarWorldNow        = "world_now"
+	lbVarWorldRandom     = "world_random"
 	lbVarWorldTold       = "world_told"
 )
 
@@ -160,6 +161,7 @@ type lbVariableSpecs struct {
 	WorldHeld     *ebpf.VariableSpec `ebpf:"world_held"`
 	WorldKtime    *ebpf.VariableSpec `ebpf:"world_ktime"`
 	WorldNow      *ebpf.VariableSpec `ebpf:"world_now"`
+	WorldRandom   *ebpf.VariableSpec `ebpf:"world_random"`
 	WorldTold     *ebpf.VariableSpec `ebpf:"world_told"`
 }
 
@@ -257,6 +259,7 @@ type lbVariables struct {
 	WorldHeld     *ebpf.Variable `ebpf:"world_held"`
 	WorldKtime    *ebpf.Variable `ebpf:"world_ktime"`
 	WorldNow      *ebpf.Variable `ebpf:"world_now"`
+	WorldRandom   *ebpf.Variable `ebpf:"world_random"`
 	WorldTold     *ebpf.Variable `ebpf:"world_told"`
 }
 

@@ -109,6 +109,7 @@ func (w *world) reset() {
 	w.at(now)
 	w.must(w.SetMonotonic(1e9))
 	w.must(w.SetAgent(false))
+	w.must(w.SetRandom(0))
 	w.control(func(*loader.Control) {})
 	w.put(loader.LBMapDevices, uint32(Ingress), loader.Device{Flags: uint32(loader.LBDeviceFlagDEVICE_TX)})
 	w.put(loader.LBMapDevices, uint32(uplink), loader.Device{})

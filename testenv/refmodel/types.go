@@ -108,6 +108,14 @@ const (
 	FlagCookies = 32
 )
 
+// Ways to choose a backend, numbered as enum balance.
+const (
+	BalanceRoundRobin = iota
+	BalanceRandom
+	BalanceHash
+	BalanceSourceHash
+)
+
 // A Run is a part of the slots, or of the source addresses.
 type Run struct{ Offset, Length uint32 }
 
@@ -121,6 +129,9 @@ type Service struct {
 	LimitMask             Addr
 	LimitRate, LimitBurst uint32
 	CookieAbove           uint32 // SYNs per second
+	Balance               uint8
+	Seed                  uint64 // of BalanceHash and BalanceSourceHash
+	SourceMask            Addr   // which part of a client's address these look at
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.

@@ -39,7 +39,7 @@ func (m *Model) unknown(p *packet) Result {
 	}
 	m.deleteBoth(p.tuple)
 
-	attempt := attempt{Model: m, p: p, row: row, gen: s.Gen, run: run, fullNAT: s.Flags&FlagFullNAT != 0, allUp: allUp, back: back}
+	attempt := attempt{Model: m, p: p, row: row, s: s, run: run, allUp: allUp, back: back, client: s.hash(p.tuple)}
 	failure := DropNoBackend
 	for range 4 {
 		res, again := attempt.try()
@@ -93,21 +93,19 @@ var noClients = []netip.Prefix{
 // An attempt is what the tries of step 10 share.
 type attempt struct {
 	*Model
-	p       *packet
-	row     uint32 // of the service
-	gen     uint32
-	run     Run
-	fullNAT bool
-	allUp   bool
-	back    Hop
+	p      *packet
+	row    uint32 // of the service
+	s      Service
+	run    Run
+	allUp  bool
+	back   Hop
+	client uint64 // hash that the next slot is taken by
 }
 
-// try takes one turn. Again says that it failed with the result's verdict and
+// try takes one slot. Again says that it failed with the result's verdict and
 // that another may be made.
 func (a *attempt) try() (res Result, again bool) {
-	turn := a.Turns[a.row]
-	a.Turns[a.row]++
-	row, b := a.slot(uint64(a.run.Offset) + turn%uint64(a.run.Length))
+	row, b := a.slot(uint64(a.run.Offset) + a.next())
 	if b.State == BackendNone || b.Service != a.row || b.State == BackendDown && !a.allUp {
 		return verdict(DropNoBackend), true
 	}
@@ -128,7 +126,7 @@ func (a *attempt) try() (res Result, again bool) {
 		Key: a.p.tuple, Leave: leave, Hop: out, State: FlowNew, Dir: Forward,
 		Seen: a.Now, Checked: a.Now, Idle: a.timeout(a.p.tuple.Proto, FlowNew),
 		Epoch: a.Control.Epoch, Era: a.Control.Era,
-		Service: a.row, ServiceGen: a.gen, Backend: row, BackendGen: b.Gen,
+		Service: a.row, ServiceGen: a.s.Gen, Backend: row, BackendGen: b.Gen,
 	})
 }
 
