@@ -236,7 +236,9 @@ func (g *generator) backend() change {
 	case 0:
 		b.Gen++
 	case 1:
+		gen := b.Gen // generations never go back
 		b = g.w.newBackend(r)
+		b.Gen = gen + r.Uint32N(2)
 	case 2:
 		b.State = m.BackendNone
 	case 3:
@@ -373,7 +375,7 @@ func (g *generator) rival() []change {
 	f := m.Flow{
 		Key: t, Leave: leave, Hop: newHop(r), Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
 		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(m.FlowAbortedReply + 1)),
-		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3), BackendGen: r.Uint32N(3),
+		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3),
 	}
 	if t.Proto == m.UDP {
 		f.State = uint8(r.IntN(3))
@@ -387,6 +389,7 @@ func (g *generator) rival() []change {
 			f.Leave.SPort++
 		}
 	}
+	f.BackendGen = g.w.Backends[f.Backend].Gen - r.Uint32N(2)
 	text := fmt.Sprintf("rival: %+v", f)
 	return append(cs, change{part: partRival, tuple: f.Key, text: text, apply: func(w *world) { w.Rivals[f.Key] = f }})
 }

@@ -48,7 +48,7 @@ func serviceOf(s m.Service) loader.LBService {
 func backendOf(b m.Backend) loader.LBBackend {
 	return loader.LBBackend{
 		Addr: loader.AddressOf(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
-		Sources: b.Sources.Offset<<16 | b.Sources.Length,
+		Sources: b.Sources.Offset<<16 | b.Sources.Length, Weight: b.Weight,
 	}
 }
 

@@ -165,7 +165,7 @@ func (w *world) newService(r *rand.Rand) m.Service {
 func (w *world) newBackend(r *rand.Rand) m.Backend {
 	b := m.Backend{
 		Addr: pick(r, w.servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
-		Gen: r.Uint32N(3), Service: w.owner(r), Sources: newSources(r),
+		Gen: r.Uint32N(3), Service: w.owner(r), Sources: newSources(r), Weight: newWeight(r),
 	}
 	if oneIn(r, 5) {
 		b.State = pick(r, []uint8{m.BackendNone, m.BackendDown, m.BackendDown})

@@ -148,6 +148,21 @@ var Faults = []Fault{
 	{223, "a hash has no seed"},
 	{224, "the slot after a hash's is the same"},
 	{225, "random numbers are zero"},
+	{226, "a flow that is evicted goes on counting as a connection"},
+	{227, "a flow that is deleted goes on counting as a connection"},
+	{228, "a flow that the backend ends goes on counting as a connection"},
+	{229, "a flow that is reset goes on counting as a connection"},
+	{230, "both entries of a flow count as connections"},
+	{231, "a flow that is over counts as a connection"},
+	{232, "the end of an earlier owner's flow counts"},
+	{233, "an earlier owner's connections count"},
+	{234, "a backend is tried twice"},
+	{235, "a backend that is down has the fewest connections"},
+	{236, "who has no connections is best, whatever the weight"},
+	{237, "connections are compared without weights"},
+	{238, "the second random slot is the first of all"},
+	{239, "the first of equals is always the same"},
+	{240, "an earlier owner's flow takes the count of connections over"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so

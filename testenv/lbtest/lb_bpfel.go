@@ -27,6 +27,7 @@ type lbFib struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lbMapBackendConns    = "backend_conns"
 	lbMapBackendCounters = "backend_counters"
 	lbMapBackends        = "backends"
 	lbMapClients         = "clients"
@@ -119,6 +120,7 @@ type lbProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients         *ebpf.MapSpec `ebpf:"clients"`
@@ -185,6 +187,7 @@ func (o *lbObjects) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients         *ebpf.Map `ebpf:"clients"`
@@ -216,6 +219,7 @@ type lbMaps struct {
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients,

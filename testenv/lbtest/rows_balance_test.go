@@ -65,15 +65,31 @@ func at(third, fourth byte, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, third, fourth}), port)
 }
 
-// random says what the next random number is: its lower bit is this.
-func random(bit uint32) func(*world) {
+// random says what the next random numbers are: their lowest bits.
+func random(bits ...uint32) func(*world) {
 	return func(w *world) {
 		w.tb.Helper()
+		is := func(state uint32) bool {
+			for _, bit := range bits {
+				if state = state*1664525 + 1013904223; state>>16&1 != bit {
+					return false
+				}
+			}
+			return true
+		}
 		state := uint32(0)
-		for (state*1664525+1013904223)>>16&1 != bit {
+		for !is(state) {
 			state++
 		}
 		w.must(w.SetRandom(state))
+	}
+}
+
+// turn says whose turn it is at the web service.
+func turn(n uint64) func(*world) {
+	return func(w *world) {
+		w.tb.Helper()
+		w.put(loader.LBMapTurns, uint32(1), n)
 	}
 }
 
@@ -88,7 +104,7 @@ func balanceRows() []row {
 		takes("an odd random number", client, 1, balanced(loader.LBBalanceBALANCE_RANDOM, unchanged), random(1)),
 		takes("a random number takes no turn", client, 1, balanced(loader.LBBalanceBALANCE_RANDOM, unchanged),
 			random(0), opens(1), balanced(loader.LBBalanceBALANCE_ROUND_ROBIN, unchanged),
-			func(w *world) { w.put(loader.LBMapTurns, uint32(1), uint64(1)) }),
+			turn(1)),
 		takes("a way to choose that there is not is to take turns", client, 0, balanced(99, unchanged), random(1)),
 	}
 	for i := range uint16(4) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -221,6 +222,7 @@ type effect struct {
 // effectOf sends a frame, of which so much is linear, and watches.
 func (w *world) effectOf(frame []byte, linear int) effect {
 	w.tb.Helper()
+	w.settleConnections()
 	before := w.counters()
 	send := w.Run
 	if linear > 0 {
@@ -234,6 +236,7 @@ func (w *world) effectOf(frame []byte, linear int) effect {
 			delete(e.Counters, name)
 		}
 	}
+	maps.Copy(e.Counters, w.miscounted())
 	return e
 }
 

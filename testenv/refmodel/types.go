@@ -114,6 +114,8 @@ const (
 	BalanceRandom
 	BalanceHash
 	BalanceSourceHash
+	BalanceP2C
+	BalanceLeast
 )
 
 // A Run is a part of the slots, or of the source addresses.
@@ -172,6 +174,7 @@ type Backend struct {
 	Gen     uint32
 	Service uint32
 	Sources Run // of Snat
+	Weight  uint32
 }
 
 // Directions of a flow entry, numbered as enum flow_dir.

@@ -100,13 +100,15 @@ type attempt struct {
 	allUp  bool
 	back   Hop
 	client uint64 // hash that the next slot is taken by
+	tried  []uint32
 }
 
 // try takes one slot. Again says that it failed with the result's verdict and
 // that another may be made.
 func (a *attempt) try() (res Result, again bool) {
-	row, b := a.slot(uint64(a.run.Offset) + a.next())
-	if b.State == BackendNone || b.Service != a.row || b.State == BackendDown && !a.allUp {
+	row, ok := a.choose()
+	b := a.backend(row)
+	if !ok || !a.canServe(b) {
 		return verdict(DropNoBackend), true
 	}
 	port := b.Port
@@ -114,7 +116,7 @@ func (a *attempt) try() (res Result, again bool) {
 		port = a.p.tuple.DPort
 	}
 	leave := Tuple{Src: a.p.tuple.Src, SPort: a.p.tuple.SPort, Dst: b.Addr, DPort: port, Proto: a.p.tuple.Proto}
-	leave, ok := a.leaving(leave, b)
+	leave, ok = a.leaving(leave, b)
 	if !ok {
 		return verdict(DropTupleTaken), true
 	}
@@ -128,15 +130,6 @@ func (a *attempt) try() (res Result, again bool) {
 		Epoch: a.Control.Epoch, Era: a.Control.Era,
 		Service: a.row, ServiceGen: a.s.Gen, Backend: row, BackendGen: b.Gen,
 	})
-}
-
-// slot is the backend that a slot names, and its row.
-func (a *attempt) slot(at uint64) (uint32, Backend) {
-	if at >= uint64(len(a.Slots)) {
-		return 0, Backend{}
-	}
-	row := a.Slots[at]
-	return row, a.backend(row)
 }
 
 func (a *attempt) wayOut(leave Tuple) (Hop, Verdict, bool) {
