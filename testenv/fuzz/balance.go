@@ -95,17 +95,9 @@ func less(conns *ebpf.Map, row, gen uint32) error {
 
 // ties reads what networks of clients were last given.
 func (k *kernel) ties() (map[m.Source]m.Tie, error) {
-	ties := map[m.Source]m.Tie{}
-	key, read := k.w.codec.source()
-	var value loader.LBTie
-	all := k.Own(loader.LBMapAffinity).Iterate()
-	for all.Next(key, &value) {
-		ties[read()] = m.Tie{Backend: value.Backend, Gen: value.Gen, Tick: value.Tick}
-	}
-	if err := all.Err(); err != nil {
-		return nil, fmt.Errorf("read affinity: %w", err)
-	}
-	return ties, nil
+	return bySource(k, loader.LBMapAffinity, func(t loader.LBTie) m.Tie {
+		return m.Tie{Backend: t.Backend, Gen: t.Gen, Tick: t.Tick}
+	})
 }
 
 // succession gives the row of a backend to another one, and sends clients who

@@ -283,17 +283,22 @@ func (k *kernel) state() (s state, err error) {
 
 // sources reads what networks of clients may still do.
 func (k *kernel) sources() (map[m.Source]m.Credit, error) {
-	sources := map[m.Source]m.Credit{}
+	return bySource(k, loader.LBMapSources, func(c loader.LBCredit) m.Credit { return m.Credit{Tick: c.Tick, Left: c.Left} })
+}
+
+// bySource reads a map of what is known of networks of clients.
+func bySource[V, T any](k *kernel, name string, of func(V) T) (map[m.Source]T, error) {
+	known := map[m.Source]T{}
 	key, read := k.w.codec.source()
-	var value loader.LBCredit
-	all := k.Own(loader.LBMapSources).Iterate()
+	var value V
+	all := k.Own(name).Iterate()
 	for all.Next(key, &value) {
-		sources[read()] = m.Credit{Tick: value.Tick, Left: value.Left}
+		known[read()] = of(value)
 	}
 	if err := all.Err(); err != nil {
-		return nil, fmt.Errorf("read sources: %w", err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	return sources, nil
+	return known, nil
 }
 
 func readCounters(table *ebpf.Map) ([]m.Counters, error) {
