@@ -22,6 +22,7 @@ struct exports {
 	enum eviction eviction;
 	enum client_rule client_rule;
 	enum address_use address_use;
+	enum balance balance;
 	struct held held;
 	enum verdict verdict;
 };

@@ -21,10 +21,22 @@ static __always_inline bool is_syn_ack(__u8 flags)
 	return (flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
 }
 
-/* answers says that the backend has answered with this packet. */
+/*
+ * answers says that the backend has answered with this packet. It may do so with
+ * data, as a flow may be made by a packet from its middle.
+ */
 static __always_inline bool answers(struct word w)
 {
-	return w.proto == IPPROTO_UDP || is_syn_ack(w.flags);
+	return w.proto == IPPROTO_UDP || w.flags & TCP_ACK;
+}
+
+/* tells_number says that the packet of an entry with this stamp is the one to be acknowledged. */
+static __always_inline bool tells_number(struct stamp was, __u8 flags)
+{
+	if (dir_of(was) != DIR_REPLY || eviction_of(was) != EVICT_UNANSWERED)
+		return false;
+	return is_syn_ack(flags) ||
+	       (state_of(was) == FLOW_NEW && (flags & (TCP_ACK | TCP_RST)) == TCP_ACK);
 }
 
 /*
@@ -106,11 +118,14 @@ __noinline int set_life(struct flow *f, __u64 found, __u64 twin)
 	struct stamp was = *(struct stamp *)&found, is, cur, *at;
 	const struct control *c;
 	__u32 zero = 0;
+	__u64 backend, service;
 
 	c = bpf_map_lookup_elem(&control, &zero);
 	at = f ? stamp_at(f) : NULL;
 	if (!f || !c || !at)
 		return 0; /* unreachable */
+	backend = backend_of(f);
+	service = service_of(f);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SWAP_TRIES; i++) {
 		cur = read_stamp(at);
@@ -120,6 +135,7 @@ __noinline int set_life(struct flow *f, __u64 found, __u64 twin)
 		is.life = with_twin(cur, *(struct stamp *)&twin);
 		if (!swap_stamp(at, cur, is))
 			continue;
+		settle(backend, service, word_of(cur), FAULT(228, word_of(is), word_of(cur)));
 		f->idle = idle_of(c, f->key.proto, state_of(is));
 		return 0;
 	}
@@ -143,10 +159,13 @@ struct news {
 __noinline __u64 step(const struct news *n, struct flow *f)
 {
 	struct stamp was, is, *at = f ? stamp_at(f) : NULL;
+	__u64 backend, service;
 	bool proof;
 
 	if (!n || !f || !at)
 		return 0; /* unreachable */
+	backend = backend_of(f);
+	service = service_of(f);
 	proof = n->number - READ_ONCE(f->answer) <= FAULT(91, 0xffff, -1U);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SWAP_TRIES; i++) {
@@ -157,8 +176,10 @@ __noinline __u64 step(const struct news *n, struct flow *f)
 		is.life = next_life(n->proto, n->flags, proof, was.life);
 		if (is.life == was.life)
 			return 0;
-		if (swap_stamp(at, was, is))
-			return word_of(is);
+		if (!swap_stamp(at, was, is))
+			continue;
+		settle(backend, service, word_of(was), word_of(is));
+		return word_of(is);
 	}
 	return 0;
 }
@@ -166,8 +187,7 @@ __noinline __u64 step(const struct news *n, struct flow *f)
 /* advance changes f, the entry at the packet's key, and its twin. */
 static __always_inline void advance(const struct packet *p, const struct news *n, struct flow *f)
 {
-	bool answer = dir_of(n->was) == DIR_REPLY && eviction_of(n->was) == EVICT_UNANSWERED &&
-		      is_syn_ack(n->flags);
+	bool answer = tells_number(n->was, n->flags);
 	__u64 is = step(n, f);
 	struct stamp ts = {};
 	struct flow *twin;

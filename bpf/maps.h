@@ -103,6 +103,26 @@ struct {
 } backend_counters SEC(".maps");
 
 /*
+ * backend_conns, service_conns: by row. Written by the datapath; user space takes
+ * away what it frees in flows. Set at load, with backends and services.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct connections);
+	__uint(max_entries, 16);
+} backend_conns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct connections);
+	__uint(max_entries, 16);
+} service_conns SEC(".maps");
+
+/*
  * verdicts: packets by enum verdict. Larger than VERDICT_MAX, so that a new
  * verdict fits the map that an older version pinned.
  */
@@ -170,6 +190,14 @@ struct {
 	__type(value, struct credit);
 	__uint(max_entries, 65536);
 } OWN(sources) SEC(".maps");
+
+/* affinity: the backends that networks of clients stay with, written by the datapath. Set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct source);
+	__type(value, struct tie);
+	__uint(max_entries, 16);
+} OWN(affinity) SEC(".maps");
 
 /* fragments: what became of datagrams' first fragments, written by the datapath. */
 struct {

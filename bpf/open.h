@@ -43,7 +43,7 @@ static __noinline bool is_standbys(struct packet *p, const struct service *s)
 	if (p->key->proto == IPPROTO_UDP)
 		return FAULT(44, true, false) && bpf_map_lookup_elem(&OWN(standby), p->key) &&
 		       silence(p->control) <= FAULT(54, STANDBY_LEASE, STANDBY_LEASE * 1000000);
-	if (s->flags & SERVICE_LOCAL)
+	if (s->flags & SERVICE_LOCAL && is_pure_syn(p)) /* others were asked about by stray */
 		p->host = env_connection(p->ctx, p->key);
 	return FAULT(203, is_there(p->host), false) || FAULT(204, 0, p->host);
 }
@@ -52,13 +52,17 @@ static __noinline bool is_standbys(struct packet *p, const struct service *s)
 static __always_inline int admit(struct packet *p, const struct service *s, __u32 row)
 {
 	bool local = s->flags & SERVICE_LOCAL;
+	int v;
 
 	if (p->bad)
 		return DROP_MALFORMED;
 	if (s->state == SERVICE_PROXY)
 		return PASS_PROXY;
-	if (p->key->proto == IPPROTO_TCP && !is_pure_syn(p))
-		return stray(p, s, row);
+	if (p->key->proto == IPPROTO_TCP && !is_pure_syn(p)) {
+		v = stray(p, s, row);
+		if (v != NEXT_STEP)
+			return v;
+	}
 	if (p->mode == FAULT(43, MODE_DRAINING, MODE_OFF) && local)
 		return PASS_DRAINING;
 	if (is_standbys(p, s))

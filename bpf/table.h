@@ -11,6 +11,7 @@
 #pragma once
 
 #include "family.h"
+#include "owner.h"
 
 #define EAGAIN 11
 #define EEXIST 17
@@ -322,6 +323,8 @@ static __always_inline int take(struct flow *e, struct stamp stamp, struct searc
 		return -EAGAIN;
 	if (s->score >> 32 && counts(&s->when, f, s->stamp))
 		count_eviction(eviction_of(s->stamp));
+	settle(backend_of(f), service_of(f), FAULT(226, word_of(s->stamp), 0), word_of(busy));
+	settle(backend_of(e), service_of(e), word_of(busy), word_of(stamp));
 	e->bucket = s->bucket;
 	e->place = place;
 	*f = *e;

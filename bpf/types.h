@@ -111,6 +111,16 @@ enum service_flag {
 	SERVICE_COOKIES = 32, /* above a rate SYNs are answered with cookies */
 };
 
+/* enum balance says how a service's backends are chosen: rule 3.10. */
+enum balance {
+	BALANCE_ROUND_ROBIN = 0, /* slots in turn */
+	BALANCE_RANDOM, /* any slot */
+	BALANCE_HASH, /* the slot that the flow's tuple hashes to */
+	BALANCE_SOURCE_HASH, /* the slot that the client's network hashes to */
+	BALANCE_P2C, /* of two random slots, the one with fewer connections */
+	BALANCE_LEAST, /* of all slots, the one with the fewest connections */
+};
+
 /* struct service is a row of the services map. addr to proto are for people. */
 struct service {
 	__u64 slots; /* run of the slots map: offset << 32 | length */
@@ -124,10 +134,17 @@ struct service {
 	__u8 proto;
 	__u8 state; /* enum service_state */
 	__u8 flags; /* enum service_flag */
-	__u8 pad;
+	__u8 balance; /* enum balance */
 	__u32 limit_rate; /* flows per second */
 	__u32 limit_burst; /* flows at once */
 	__u32 cookie_above; /* SYNs per second */
+	__u64 seed; /* of BALANCE_HASH and BALANCE_SOURCE_HASH */
+	struct address
+		source_mask; /* which part of a client's address is its network for BALANCE_SOURCE_HASH and affinity; IPv4's: word[3] */
+	__u32 affinity; /* seconds that a network stays with its backend; 0: off */
+	__u32 max_load; /* percent of the mean that a backend may have under BALANCE_HASH; 0: any */
+	__u32 weights; /* sum of those of the backends in slots; for max_load */
+	__u32 weights_all; /* the same of slots_all */
 };
 
 /* struct client_prefix is a key of the clients map: a service's row and a network. */
@@ -158,6 +175,13 @@ struct credit {
 /* SYNS_HOT says that the second before had too many; a count with it is more than any other. */
 #define SYNS_HOT 0x80000000
 
+/* struct tie is what a network of clients was last given, a value of affinity. */
+struct tie {
+	__u32 backend;
+	__u32 gen; /* of that */
+	__u32 tick; /* when that was */
+};
+
 /* struct syns counts SYNs that would make flows of a service, in one aligned u64. */
 struct syns {
 	__u32 second; /* tick / hz */
@@ -178,8 +202,14 @@ struct backend {
 	__u8 pad;
 	__u32 gen; /* grows with each new owner of the row */
 	__u32 service; /* row of its service */
-	__u32 weight; /* for people */
+	__u32 weight; /* its share of connections; at least 1 */
 	__u32 sources; /* run of the snat map: offset << 16 | length; of SERVICE_FULL_NAT */
+};
+
+/* struct connections counts those of a backend or a service, in one aligned u64: rule 7. */
+struct connections {
+	__u32 gen; /* of the row's owner whose they are */
+	__u32 count;
 };
 
 /* enum flow_dir says which way a flow entry's packets go. */
@@ -317,7 +347,12 @@ struct draft {
 	struct hop back; /* the way to the client */
 	__u32 flags; /* enum service_flag */
 	__u32 syn[15]; /* a TCP header, options included */
-	__u32 pad;
+	__u32 affinity; /* seconds that a network stays with its backend */
+	__u64 run; /* of slots */
+	__u64 hash; /* what the next slot is taken by, if the service has it so */
+	__u32 all_up; /* whether backends that are down count as up */
+	__u32 tries; /* so far */
+	__u32 tried[4]; /* the rows of backends that these took */
 };
 
 /* struct fragment names a datagram that comes in fragments: a key of fragments. */

@@ -93,7 +93,7 @@ func TestIPv6ComesAndGoes(t *testing.T) {
 		}
 	}
 	r := b.attach(two, nil)
-	want := []string{LB6MapListeners6, LB6MapVips6, LB6MapStandby6, LB6MapClients6, LB6MapSources6}
+	want := []string{LB6MapListeners6, LB6MapVips6, LB6MapStandby6, LB6MapClients6, LB6MapSources6, LB6MapAffinity6}
 	if r.Outcome != OutcomeUpgraded || !slices.Equal(r.Dropped, want) || r.FlowsDropped != 5 {
 		t.Errorf("without IPv6: %+v, want upgraded, 5 flows and %q dropped", r, want)
 	}

@@ -113,6 +113,8 @@ type LB6Source struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	LB6MapAffinity6       = "affinity6"
+	LB6MapBackendConns    = "backend_conns"
 	LB6MapBackendCounters = "backend_counters"
 	LB6MapBackends        = "backends"
 	LB6MapClients6        = "clients6"
@@ -126,6 +128,7 @@ const (
 	LB6MapListeners6      = "listeners6"
 	LB6MapLocks           = "locks"
 	LB6MapReplies         = "replies"
+	LB6MapServiceConns    = "service_conns"
 	LB6MapServices        = "services"
 	LB6MapSlots           = "slots"
 	LB6MapSnat            = "snat"
@@ -188,6 +191,8 @@ type LB6ProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LB6MapSpecs struct {
+	Affinity6       *ebpf.MapSpec `ebpf:"affinity6"`
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients6        *ebpf.MapSpec `ebpf:"clients6"`
@@ -201,6 +206,7 @@ type LB6MapSpecs struct {
 	Listeners6      *ebpf.MapSpec `ebpf:"listeners6"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -239,6 +245,8 @@ func (o *LB6Objects) Close() error {
 //
 // It can be passed to LoadLB6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type LB6Maps struct {
+	Affinity6       *ebpf.Map `ebpf:"affinity6"`
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients6        *ebpf.Map `ebpf:"clients6"`
@@ -252,6 +260,7 @@ type LB6Maps struct {
 	Listeners6      *ebpf.Map `ebpf:"listeners6"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -265,6 +274,8 @@ type LB6Maps struct {
 
 func (m *LB6Maps) Close() error {
 	return _LB6Close(
+		m.Affinity6,
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients6,
@@ -278,6 +289,7 @@ func (m *LB6Maps) Close() error {
 		m.Listeners6,
 		m.Locks,
 		m.Replies,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

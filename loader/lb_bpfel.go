@@ -45,6 +45,17 @@ const (
 	LBBackendStateBACKEND_DOWN LBBackendState = 2
 )
 
+type LBBalance uint32
+
+const (
+	LBBalanceBALANCE_ROUND_ROBIN LBBalance = 0
+	LBBalanceBALANCE_RANDOM      LBBalance = 1
+	LBBalanceBALANCE_HASH        LBBalance = 2
+	LBBalanceBALANCE_SOURCE_HASH LBBalance = 3
+	LBBalanceBALANCE_P2C         LBBalance = 4
+	LBBalanceBALANCE_LEAST       LBBalance = 5
+)
+
 type LBBucket struct {
 	_      structs.HostLayout
 	Stamps [8]LBStamp
@@ -64,6 +75,12 @@ const (
 	LBClientRuleCLIENT_DENY  LBClientRule = 0
 	LBClientRuleCLIENT_ALLOW LBClientRule = 1
 )
+
+type LBConnections struct {
+	_     structs.HostLayout
+	Gen   uint32
+	Count uint32
+}
 
 type LBControl struct {
 	_          structs.HostLayout
@@ -139,13 +156,18 @@ type LBDraft struct {
 		Tag    uint16
 		Pad    [3]uint16
 	}
-	Key   LBFlowKey
-	To    LBFlowKey
-	At    LBFlowKey
-	Back  LBHop
-	Flags uint32
-	Syn   [15]uint32
-	Pad   uint32
+	Key      LBFlowKey
+	To       LBFlowKey
+	At       LBFlowKey
+	Back     LBHop
+	Flags    uint32
+	Syn      [15]uint32
+	Affinity uint32
+	Run      uint64
+	Hash     uint64
+	AllUp    uint32
+	Tries    uint32
+	Tried    [4]uint32
 }
 
 type LBEviction uint32
@@ -285,10 +307,16 @@ type LBService struct {
 	Proto       uint8
 	State       uint8
 	Flags       uint8
-	Pad         uint8
+	Balance     uint8
 	LimitRate   uint32
 	LimitBurst  uint32
 	CookieAbove uint32
+	Seed        uint64
+	SourceMask  LBAddress
+	Affinity    uint32
+	MaxLoad     uint32
+	Weights     uint32
+	WeightsAll  uint32
 }
 
 type LBServiceFlag uint32
@@ -337,6 +365,13 @@ type LBSyns struct {
 	_      structs.HostLayout
 	Second uint32
 	Count  uint32
+}
+
+type LBTie struct {
+	_       structs.HostLayout
+	Backend uint32
+	Gen     uint32
+	Tick    uint32
 }
 
 type LBVerdict uint32
@@ -389,6 +424,8 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	LBMapAffinity        = "affinity"
+	LBMapBackendConns    = "backend_conns"
 	LBMapBackendCounters = "backend_counters"
 	LBMapBackends        = "backends"
 	LBMapClients         = "clients"
@@ -403,6 +440,7 @@ const (
 	LBMapListeners       = "listeners"
 	LBMapLocks           = "locks"
 	LBMapReplies         = "replies"
+	LBMapServiceConns    = "service_conns"
 	LBMapServices        = "services"
 	LBMapSlots           = "slots"
 	LBMapSnat            = "snat"
@@ -469,6 +507,8 @@ type LBProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LBMapSpecs struct {
+	Affinity        *ebpf.MapSpec `ebpf:"affinity"`
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients         *ebpf.MapSpec `ebpf:"clients"`
@@ -483,6 +523,7 @@ type LBMapSpecs struct {
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -521,6 +562,8 @@ func (o *LBObjects) Close() error {
 //
 // It can be passed to LoadLBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LBMaps struct {
+	Affinity        *ebpf.Map `ebpf:"affinity"`
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients         *ebpf.Map `ebpf:"clients"`
@@ -535,6 +578,7 @@ type LBMaps struct {
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -548,6 +592,8 @@ type LBMaps struct {
 
 func (m *LBMaps) Close() error {
 	return _LBClose(
+		m.Affinity,
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients,
@@ -562,6 +608,7 @@ func (m *LBMaps) Close() error {
 		m.Listeners,
 		m.Locks,
 		m.Replies,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

@@ -114,7 +114,7 @@ func TestGrowthKeepsRows(t *testing.T) {
 	r := b.attach(o, nil)
 	want := []Growth{
 		{LBMapServices, 16, 64}, {LBMapSlots, 16, 32}, {LBMapTurns, 16, 64}, {LBMapSyns, 16, 64},
-		{mapServiceBase, 16, 64}, {mapServiceNames, 16, 64},
+		{LBMapServiceConns, 16, 64}, {mapServiceBase, 16, 64}, {mapServiceNames, 16, 64},
 	}
 	if diff := cmp.Diff(want, r.Grown); diff != "" {
 		t.Errorf("grown (-want +got):\n%s", diff)

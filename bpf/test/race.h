@@ -17,18 +17,26 @@ struct {
 	__uint(max_entries, 65536);
 } rivals SEC(".maps");
 
-/* overwrite gives f, whose stamp is at, what the rival says of a flow. */
-static __always_inline void overwrite(struct flow *f, struct stamp *at, const struct rival *r)
+/* overwrite gives f, whose stamp is at, what the rival says of a flow. Global, as locate is. */
+__noinline int overwrite(struct flow *f, struct stamp *at, const struct rival *r)
 {
-	struct stamp stamp = r->stamp;
-	__u32 bucket = f->bucket;
-	__u8 place = f->place;
+	struct stamp busy = {.era = ERA_BUSY}, stamp;
+	__u32 bucket;
+	__u8 place;
 
+	if (!f || !at || !r)
+		return 0; /* unreachable */
+	stamp = r->stamp;
+	bucket = f->bucket;
+	place = f->place;
+	settle(backend_of(f), service_of(f), word_of(*at), word_of(busy));
+	settle(backend_of(&r->flow), service_of(&r->flow), word_of(busy), word_of(stamp));
 	*f = r->flow;
 	f->bucket = bucket;
 	f->place = place;
 	stamp.tag = at->tag;
 	*at = stamp;
+	return 0;
 }
 
 static __always_inline void env_race(const struct packet *p, const struct flow_key *key)

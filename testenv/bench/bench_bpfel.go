@@ -16,7 +16,9 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	benchMapAffinity        = "affinity"
 	benchMapArrived         = "arrived"
+	benchMapBackendConns    = "backend_conns"
 	benchMapBackendCounters = "backend_counters"
 	benchMapBackends        = "backends"
 	benchMapClients         = "clients"
@@ -31,6 +33,7 @@ const (
 	benchMapListeners       = "listeners"
 	benchMapLocks           = "locks"
 	benchMapReplies         = "replies"
+	benchMapServiceConns    = "service_conns"
 	benchMapServices        = "services"
 	benchMapSlots           = "slots"
 	benchMapSnat            = "snat"
@@ -127,7 +130,9 @@ type benchProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchMapSpecs struct {
+	Affinity        *ebpf.MapSpec `ebpf:"affinity"`
 	Arrived         *ebpf.MapSpec `ebpf:"arrived"`
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients         *ebpf.MapSpec `ebpf:"clients"`
@@ -142,6 +147,7 @@ type benchMapSpecs struct {
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -184,7 +190,9 @@ func (o *benchObjects) Close() error {
 //
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchMaps struct {
+	Affinity        *ebpf.Map `ebpf:"affinity"`
 	Arrived         *ebpf.Map `ebpf:"arrived"`
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients         *ebpf.Map `ebpf:"clients"`
@@ -199,6 +207,7 @@ type benchMaps struct {
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -213,7 +222,9 @@ type benchMaps struct {
 
 func (m *benchMaps) Close() error {
 	return _BenchClose(
+		m.Affinity,
 		m.Arrived,
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients,
@@ -228,6 +239,7 @@ func (m *benchMaps) Close() error {
 		m.Listeners,
 		m.Locks,
 		m.Replies,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

@@ -77,7 +77,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(42) {
+	switch r.IntN(46) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -108,7 +108,7 @@ func (g *generator) change() []change {
 		return []change{g.prefix()}
 	case 25:
 		return []change{g.snat()}
-	case 26, 27, 28:
+	case 26, 27, 28, 44, 45:
 		return g.robTwin()
 	case 29, 30:
 		return g.collide()
@@ -116,6 +116,8 @@ func (g *generator) change() []change {
 		return g.fragment()
 	case 35, 36, 37, 38:
 		return g.surge()
+	case 39, 40:
+		return g.succession()
 	default:
 		return []change{g.edge()}
 	}
@@ -203,6 +205,7 @@ func (g *generator) control() change {
 			for range g.burst {
 				g.want = append(g.want, g.steady())
 			}
+			g.want = append(g.want, g.client(), g.client()) // in the middle of a flow, it may be
 		}
 		return setControl(fmt.Sprintf("mode %d", mode), func(c *m.Control) { c.Mode = mode })
 	case 1:
@@ -240,7 +243,9 @@ func (g *generator) backend() change {
 	case 0:
 		b.Gen++
 	case 1:
+		gen := b.Gen // generations never go back
 		b = g.w.newBackend(r)
+		b.Gen = gen + r.Uint32N(2)
 	case 2:
 		b.State = m.BackendNone
 	case 3:
@@ -261,11 +266,12 @@ func (g *generator) service() change {
 	row := r.Uint32N(numServices)
 	was := g.w.Services[row]
 	s := was
-	switch r.IntN(9) {
+	switch r.IntN(10) {
 	case 0:
 		s.Gen++
 	case 1:
 		s = g.w.newService(r)
+		s.Gen = was.Gen + r.Uint32N(2)
 		s.Slots, s.SlotsAll = was.Slots, was.SlotsAll
 	case 2:
 		s.Flags ^= m.FlagKeep
@@ -274,6 +280,8 @@ func (g *generator) service() change {
 	case 6:
 		g.w.setLimit(r, &s)
 		s.CookieAbove = newCookieAbove(r)
+	case 7:
+		g.w.setBalance(r, &s)
 	case 3:
 		s.State = pick(r, []uint8{m.ServiceXDP, m.ServiceXDP, m.ServiceProxy, m.ServiceNone})
 	default:
@@ -378,7 +386,7 @@ func (g *generator) rival() []change {
 	f := m.Flow{
 		Key: t, Leave: leave, Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
 		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(m.FlowAbortedReply + 1)),
-		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3), BackendGen: r.Uint32N(3),
+		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends),
 	}
 	if t.Proto == m.UDP {
 		f.State = uint8(r.IntN(3))
@@ -392,6 +400,7 @@ func (g *generator) rival() []change {
 			f.Leave.SPort++
 		}
 	}
+	f.BackendGen, f.ServiceGen = g.w.Backends[f.Backend].Gen-r.Uint32N(2), g.w.Services[f.Service].Gen-r.Uint32N(2)
 	f.Leads(newHop(r))
 	text := fmt.Sprintf("rival: %+v", f)
 	return append(cs, change{part: partRival, tuple: f.Key, text: text, apply: func(w *world) { w.Rivals[f.Key] = f }})

@@ -39,11 +39,14 @@ type target interface {
 type state struct {
 	Flows           map[place]m.Flow
 	Turns           []uint64
+	Random          uint32
 	BackendCounters []m.Counters
+	Connected       []uint32 // by row of backends, then of services
 	Verdicts        []uint64
 	Evictions       []uint64
 	Replies         m.Replies
 	Sources         map[m.Source]m.Credit
+	Ties            map[m.Source]m.Tie
 	Syns            []m.Syns
 	Fragments       map[m.FragmentKey]m.Fate
 	Held, Told      uint64
@@ -52,8 +55,8 @@ type state struct {
 
 func (w *world) state() state {
 	return state{
-		Flows: w.flows(), Turns: w.Turns, BackendCounters: w.BackendCounters,
-		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources,
+		Flows: w.flows(), Turns: w.Turns, Random: w.random, BackendCounters: w.BackendCounters, Connected: w.connected(),
+		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources, Ties: w.Ties,
 		Syns: w.Syns, Fragments: w.Fragments, Held: w.Held, Told: w.Told,
 	}
 }
@@ -62,7 +65,7 @@ func (w *world) state() state {
 func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
 		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
-		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Syns, t.Syns) && maps.Equal(s.Fragments, t.Fragments) &&
+		slices.Equal(s.Connected, t.Connected) && s.Replies == t.Replies && s.Random == t.Random && maps.Equal(s.Sources, t.Sources) && maps.Equal(s.Ties, t.Ties) && slices.Equal(s.Syns, t.Syns) && maps.Equal(s.Fragments, t.Fragments) &&
 		s.Held == t.Held && s.Told == t.Told && slices.Equal(s.Faults, t.Faults)
 }
 

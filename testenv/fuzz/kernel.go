@@ -38,15 +38,15 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
 	k := &kernel{seeded: fault != 0, fault: fault, loaded: map[config]*lbtest.Datapath{}, load: func(c config) *lbtest.Datapath {
 		sizes := map[string]uint32{
-			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices,
-			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
+			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices, loader.LBMapServiceConns: numServices,
+			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends, loader.LBMapBackendConns: numBackends,
 			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12, loader.LBMapDevices: 1 << 8,
 			loader.LBMapLocks: uint32(c.buckets), // no more are taken
 			"fibs":            1 << 10, "rivals": 1 << 10, "first_rivals": 1 << 10, "connections": 1 << 10,
 		}
 		for name, n := range map[string]uint32{
 			loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(c.buckets),
-			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 12, loader.LBMapStandby: 1 << 10,
+			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 12, loader.LBMapStandby: 1 << 10, loader.LBMapAffinity: 1 << 12,
 		} {
 			sizes[name+c.family.maps] = n
 		}
@@ -93,6 +93,9 @@ func (k *kernel) reset(w *world) error {
 	}
 	var err error
 	if k.held, k.told, err = k.Held(); err != nil {
+		return err
+	}
+	if err := k.SetRandom(w.random); err != nil {
 		return err
 	}
 	snat := make([]loader.Address, numSnat)
@@ -239,6 +242,9 @@ func (k *kernel) state() (s state, err error) {
 	if s.Turns, err = lbtest.Rows[uint64](k.Maps[loader.LBMapTurns]); err != nil {
 		return s, err
 	}
+	if s.Random, err = k.Random(); err != nil {
+		return s, err
+	}
 	verdicts, err := k.Sums(loader.LBMapVerdicts)
 	if err != nil {
 		return s, err
@@ -251,6 +257,9 @@ func (k *kernel) state() (s state, err error) {
 	if s.BackendCounters, err = readCounters(k.Maps[loader.LBMapBackendCounters]); err != nil {
 		return s, err
 	}
+	if s.Connected, err = k.connections(k.w); err != nil {
+		return s, err
+	}
 	replies, err := lbtest.Rows[loader.LBReplies](k.Maps[loader.LBMapReplies])
 	if err != nil {
 		return s, err
@@ -260,6 +269,9 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Count += r.Count
 	}
 	if s.Sources, err = k.sources(); err != nil {
+		return s, err
+	}
+	if s.Ties, err = k.ties(); err != nil {
 		return s, err
 	}
 	if s.Syns, err = readSyns(k.Maps[loader.LBMapSyns]); err != nil {
@@ -279,17 +291,22 @@ func (k *kernel) state() (s state, err error) {
 
 // sources reads what networks of clients may still do.
 func (k *kernel) sources() (map[m.Source]m.Credit, error) {
-	sources := map[m.Source]m.Credit{}
+	return bySource(k, loader.LBMapSources, func(c loader.LBCredit) m.Credit { return m.Credit{Tick: c.Tick, Left: c.Left} })
+}
+
+// bySource reads a map of what is known of networks of clients.
+func bySource[V, T any](k *kernel, name string, of func(V) T) (map[m.Source]T, error) {
+	known := map[m.Source]T{}
 	key, read := k.w.codec.source()
-	var value loader.LBCredit
-	all := k.Own(loader.LBMapSources).Iterate()
+	var value V
+	all := k.Own(name).Iterate()
 	for all.Next(key, &value) {
-		sources[read()] = m.Credit{Tick: value.Tick, Left: value.Left}
+		known[read()] = of(value)
 	}
 	if err := all.Err(); err != nil {
-		return nil, fmt.Errorf("read sources: %w", err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	return sources, nil
+	return known, nil
 }
 
 func readCounters(table *ebpf.Map) ([]m.Counters, error) {

@@ -46,6 +46,7 @@ type world struct {
 	*m.Model
 	*family // of all services
 	fib     map[m.Addr]route
+	random  uint32       // what random numbers are made of
 	cookies bool         // whether the kernel makes cookies
 	offered []m.Listener // what has been a key of Listeners, to send packets to
 }
@@ -56,7 +57,7 @@ func newWorld(r *rand.Rand, f *family) *world {
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]uint32{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
 		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Over: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
-		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Snat: make([]m.Addr, numSnat),
+		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Ties: map[m.Source]m.Tie{}, Snat: make([]m.Addr, numSnat),
 		Fragments: map[m.FragmentKey]m.Fate{}, FragmentRivals: map[m.FragmentKey]m.Fate{},
 		Turns: make([]uint64, numServices), Syns: make([]m.Syns, numServices),
 		BackendCounters: make([]m.Counters, numBackends),
@@ -67,6 +68,8 @@ func newWorld(r *rand.Rand, f *family) *world {
 		}
 		return m.FIBNotFwded, m.Hop{}
 	}
+	w.random = r.Uint32()
+	w.Random = w.nextRandom
 	w.Mixed = f.mixed
 	w.resize(pick(r, bucketNumbers))
 	w.cookies = !oneIn(r, 8)
@@ -75,7 +78,6 @@ func newWorld(r *rand.Rand, f *family) *world {
 	w.Control = newControl(r)
 	w.Now = pick(r, []uint32{0, 5, 1 << 20, 1<<31 - 3, 1<<32 - 5, r.Uint32()})
 	w.Clock = w.Control.Heartbeat + pick(r, []uint64{0, 1e9, 2e9, 10e9 + 1})
-	w.Random = uint16(r.Uint32())
 	w.Agent = !oneIn(r, 4)
 	for _, pool := range [][]m.Addr{w.vips, w.servers, w.narrow} {
 		for _, addr := range pool {
@@ -154,6 +156,7 @@ func newIdle(r *rand.Rand) uint32 {
 func (w *world) newService(r *rand.Rand) m.Service {
 	s := m.Service{State: m.ServiceXDP, Gen: r.Uint32N(3), Flags: newFlags(r)}
 	w.setLimit(r, &s)
+	w.setBalance(r, &s)
 	s.CookieAbove = newCookieAbove(r)
 	if oneIn(r, 8) {
 		s.State = pick(r, []uint8{m.ServiceNone, m.ServiceProxy, m.ServiceProxy})
@@ -164,7 +167,7 @@ func (w *world) newService(r *rand.Rand) m.Service {
 func (w *world) newBackend(r *rand.Rand) m.Backend {
 	b := m.Backend{
 		Addr: pick(r, w.servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
-		Gen: r.Uint32N(3), Service: w.owner(r),
+		Gen: r.Uint32N(3), Service: w.owner(r), Weight: newWeight(r),
 	}
 	if w.mixed && !oneIn(r, 8) { // the other family's clients, mostly
 		b.Addr = ofFamily(r, w.servers, b.Service%2 != 0)

@@ -16,6 +16,8 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lb46MapAffinity6       = "affinity6"
+	lb46MapBackendConns    = "backend_conns"
 	lb46MapBackendCounters = "backend_counters"
 	lb46MapBackends        = "backends"
 	lb46MapClients6        = "clients6"
@@ -33,6 +35,7 @@ const (
 	lb46MapLocks           = "locks"
 	lb46MapReplies         = "replies"
 	lb46MapRivals          = "rivals"
+	lb46MapServiceConns    = "service_conns"
 	lb46MapServices        = "services"
 	lb46MapSlots           = "slots"
 	lb46MapSnat            = "snat"
@@ -105,6 +108,8 @@ type lb46ProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lb46MapSpecs struct {
+	Affinity6       *ebpf.MapSpec `ebpf:"affinity6"`
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients6        *ebpf.MapSpec `ebpf:"clients6"`
@@ -122,6 +127,7 @@ type lb46MapSpecs struct {
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Rivals          *ebpf.MapSpec `ebpf:"rivals"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -170,6 +176,8 @@ func (o *lb46Objects) Close() error {
 //
 // It can be passed to loadLb46Objects or ebpf.CollectionSpec.LoadAndAssign.
 type lb46Maps struct {
+	Affinity6       *ebpf.Map `ebpf:"affinity6"`
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients6        *ebpf.Map `ebpf:"clients6"`
@@ -187,6 +195,7 @@ type lb46Maps struct {
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Rivals          *ebpf.Map `ebpf:"rivals"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -200,6 +209,8 @@ type lb46Maps struct {
 
 func (m *lb46Maps) Close() error {
 	return _Lb46Close(
+		m.Affinity6,
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients6,
@@ -217,6 +228,7 @@ func (m *lb46Maps) Close() error {
 		m.Locks,
 		m.Replies,
 		m.Rivals,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

@@ -16,6 +16,8 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lb6MapAffinity6       = "affinity6"
+	lb6MapBackendConns    = "backend_conns"
 	lb6MapBackendCounters = "backend_counters"
 	lb6MapBackends        = "backends"
 	lb6MapClients6        = "clients6"
@@ -33,6 +35,7 @@ const (
 	lb6MapLocks           = "locks"
 	lb6MapReplies         = "replies"
 	lb6MapRivals          = "rivals"
+	lb6MapServiceConns    = "service_conns"
 	lb6MapServices        = "services"
 	lb6MapSlots           = "slots"
 	lb6MapSnat            = "snat"
@@ -105,6 +108,8 @@ type lb6ProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lb6MapSpecs struct {
+	Affinity6       *ebpf.MapSpec `ebpf:"affinity6"`
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients6        *ebpf.MapSpec `ebpf:"clients6"`
@@ -122,6 +127,7 @@ type lb6MapSpecs struct {
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Rivals          *ebpf.MapSpec `ebpf:"rivals"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -170,6 +176,8 @@ func (o *lb6Objects) Close() error {
 //
 // It can be passed to loadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type lb6Maps struct {
+	Affinity6       *ebpf.Map `ebpf:"affinity6"`
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients6        *ebpf.Map `ebpf:"clients6"`
@@ -187,6 +195,7 @@ type lb6Maps struct {
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Rivals          *ebpf.Map `ebpf:"rivals"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -200,6 +209,8 @@ type lb6Maps struct {
 
 func (m *lb6Maps) Close() error {
 	return _Lb6Close(
+		m.Affinity6,
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients6,
@@ -217,6 +228,7 @@ func (m *lb6Maps) Close() error {
 		m.Locks,
 		m.Replies,
 		m.Rivals,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

@@ -27,6 +27,8 @@ type lbFib struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lbMapAffinity        = "affinity"
+	lbMapBackendConns    = "backend_conns"
 	lbMapBackendCounters = "backend_counters"
 	lbMapBackends        = "backends"
 	lbMapClients         = "clients"
@@ -45,6 +47,7 @@ const (
 	lbMapLocks           = "locks"
 	lbMapReplies         = "replies"
 	lbMapRivals          = "rivals"
+	lbMapServiceConns    = "service_conns"
 	lbMapServices        = "services"
 	lbMapSlots           = "slots"
 	lbMapSnat            = "snat"
@@ -121,6 +124,8 @@ type lbProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
+	Affinity        *ebpf.MapSpec `ebpf:"affinity"`
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients         *ebpf.MapSpec `ebpf:"clients"`
@@ -139,6 +144,7 @@ type lbMapSpecs struct {
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Rivals          *ebpf.MapSpec `ebpf:"rivals"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -187,6 +193,8 @@ func (o *lbObjects) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
+	Affinity        *ebpf.Map `ebpf:"affinity"`
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients         *ebpf.Map `ebpf:"clients"`
@@ -205,6 +213,7 @@ type lbMaps struct {
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Rivals          *ebpf.Map `ebpf:"rivals"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -218,6 +227,8 @@ type lbMaps struct {
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
+		m.Affinity,
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients,
@@ -236,6 +247,7 @@ func (m *lbMaps) Close() error {
 		m.Locks,
 		m.Replies,
 		m.Rivals,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

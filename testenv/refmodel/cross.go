@@ -1,6 +1,9 @@
 package refmodel
 
-import "net/netip"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // wideAddr is an address as the wide programs have it.
 func wideAddr(a Addr) Addr { return netip.AddrFrom16(a.As16()) }
@@ -85,7 +88,7 @@ func (m *Model) farHeader(ip []byte, p *packet, f *Flow, far *family, proto uint
 	}
 	if total <= dfAbove {
 		be.PutUint16(ip[6:], 0)
-		be.PutUint16(ip[4:], m.Random)
+		binary.LittleEndian.PutUint16(ip[4:], uint16(m.Random()))
 	}
 	be.PutUint16(ip[10:], Checksum(ip[:far.header]))
 }

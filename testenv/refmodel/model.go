@@ -22,6 +22,8 @@ type Model struct {
 	// FIB answers for the way from src to dst. The hop matters only for
 	// FIBSuccess, and its flags never do; an MTU of 0 is not known.
 	FIB func(src, dst Addr) (FIBResult, Hop)
+	// Random is any number.
+	Random func() uint32
 	// Rivals are entries, by key, that another CPU puts into Flows just before
 	// one of that key would be inserted: over an entry that is there, or else
 	// as any other, if there is room.
@@ -35,8 +37,6 @@ type Model struct {
 	// the kernel makes none. IsCookie says that a segment acknowledges one.
 	Cookie   func(ip, tcp []byte) (uint32, bool)
 	IsCookie func(ip, tcp []byte) bool
-	// Random is the next number that nobody foresees.
-	Random uint16
 	// Agent says that somebody takes fragments that come before their first.
 	Agent bool
 	// FragmentRivals are fates that another CPU remembers just before a later
@@ -53,6 +53,7 @@ type Model struct {
 	Evictions       [EvictMax]uint64
 	Replies         Replies
 	Sources         map[Source]Credit // forgets none
+	Ties            map[Source]Tie    // forgets none
 	Syns            []Syns            // as long as Services
 	Fragments       map[FragmentKey]Fate
 	// Held are the frames that the agent got, Told how often it was told that

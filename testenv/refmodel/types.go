@@ -111,6 +111,16 @@ const (
 	FlagCookies = 32
 )
 
+// Ways to choose a backend, numbered as enum balance.
+const (
+	BalanceRoundRobin = iota
+	BalanceRandom
+	BalanceHash
+	BalanceSourceHash
+	BalanceP2C
+	BalanceLeast
+)
+
 // A Run is a part of the slots, or of the source addresses.
 type Run struct{ Offset, Length uint32 }
 
@@ -124,6 +134,12 @@ type Service struct {
 	LimitMask             Addr
 	LimitRate, LimitBurst uint32
 	CookieAbove           uint32 // SYNs per second
+	Balance               uint8
+	Seed                  uint64 // of BalanceHash and BalanceSourceHash
+	SourceMask            Addr   // which part of a client's address these look at
+	Affinity              uint32 // seconds
+	MaxLoad               uint32 // percent
+	Weights, WeightsAll   uint32
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.
@@ -141,6 +157,9 @@ type Source struct {
 
 // A Credit is what a source may still do: flows times hz, as of a tick.
 type Credit struct{ Tick, Left uint32 }
+
+// A Tie is what a source was last given, at a tick.
+type Tie struct{ Backend, Gen, Tick uint32 }
 
 // Syns is how many SYNs in a second would make flows of a service. Hot says
 // that there were too many in the second before.
@@ -164,6 +183,7 @@ type Backend struct {
 	Gen     uint32
 	Service uint32
 	Sources Run // of Snat
+	Weight  uint32
 }
 
 // Directions of a flow entry, numbered as enum flow_dir.

@@ -36,11 +36,15 @@ type ServiceView struct {
 	Clients  *ClientsView   `json:"clients"`  // nil: everybody
 	// SYNCookies are nil for a service without.
 	SYNCookies *SYNCookiesView `json:"syn_cookies,omitempty"`
-	Slots      int             `json:"slots"` // length of its slot table
+	// Balance is how the kernel chooses a backend.
+	Balance string `json:"balance"`
+	Slots   int    `json:"slots"` // length of its slot table
 	// Live are the flows that go on now, which closed ones do not; nil if nobody
 	// has counted them.
 	Live     *int          `json:"live_flows,omitempty"`
 	Backends []BackendView `json:"backends"`
+	// Connections are flows in the kernel's table that are not over.
+	Connections uint32 `json:"connections"`
 	Counters
 }
 
@@ -61,7 +65,8 @@ type BackendView struct {
 	// Live are the flows that go on now; nil if nobody has counted them.
 	Live *int `json:"live_flows,omitempty"`
 	// Sources are what it sees of a full-NAT service's clients.
-	Sources []netip.Addr `json:"sources,omitempty"`
+	Sources     []netip.Addr `json:"sources,omitempty"`
+	Connections uint32       `json:"connections"` // as its service's
 	Counters
 }
 
@@ -118,6 +123,10 @@ func (r *rows) view(maps *loader.Maps, live []int) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	connections, err := readConnections(maps)
+	if err != nil {
+		return nil, err
+	}
 	evictions, err := maps.ReadEvictions()
 	if err != nil {
 		return nil, err
@@ -136,6 +145,7 @@ func (r *rows) view(maps *loader.Maps, live []int) (*View, error) {
 			v.Services = append(v.Services, r.serviceView(s, r.names[i], counters(services[i])))
 			place[i] = len(v.Services)
 			v.Services[place[i]-1].Clients = clients[uint32(i)]
+			v.Services[place[i]-1].Connections = connections.services[i].Of(s.Gen)
 			if live != nil {
 				v.Services[place[i]-1].Live = new(int)
 			}
@@ -148,12 +158,26 @@ func (r *rows) view(maps *loader.Maps, live []int) (*View, error) {
 		}
 		s := &v.Services[place[b.Service]-1]
 		s.Backends = append(s.Backends, r.backendView(uint32(i), counters(backends[i])))
+		s.Backends[len(s.Backends)-1].Connections = connections.backends[i].Of(b.Gen)
 		if live != nil {
 			s.Backends[len(s.Backends)-1].Live = &live[i]
 			*s.Live += live[i]
 		}
 	}
 	return v, nil
+}
+
+// connections are those of rows.
+type connections struct{ services, backends []loader.Connections }
+
+func readConnections(maps *loader.Maps) (c connections, err error) {
+	if c.services, err = loader.ReadArray[loader.Connections](maps.ServiceConns); err == nil {
+		c.backends, err = loader.ReadArray[loader.Connections](maps.BackendConns)
+	}
+	if err != nil {
+		return c, fmt.Errorf("read connections: %w", err)
+	}
+	return c, nil
 }
 
 func counters(c loader.Counters) Counters {
@@ -169,7 +193,7 @@ func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceVi
 	v := ServiceView{
 		Name: name, Listen: listenText(s), Protocol: protocolOf(s.Proto), Rung: "xdp",
 		Local: s.Flags&serviceLocal != 0, OnDown: string(model.DownReset), FullNAT: s.Flags&serviceFullNAT != 0,
-		Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
+		Balance: loader.Balance(s.Balance).String(), Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
 	}
 	if s.CookieAbove != 0 {
 		v.SYNCookies = &SYNCookiesView{Above: s.CookieAbove, Standby: s.Flags&serviceCookies != 0}
