@@ -28,7 +28,7 @@ var nameSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // service reads one entry of services and checks it by itself.
 func (r *reader) service(v value) service {
 	s := service{Service: model.Service{
-		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 	}}
 	before := len(r.faults)
 	var clients, backends, health value

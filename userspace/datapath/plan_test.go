@@ -125,7 +125,7 @@ func everybody(of netip.Addr) netip.Prefix {
 func service(name string, port uint16, weights ...int) Service {
 	s := Service{Service: model.Service{
 		Name: name, Listen: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), port), LastPort: port,
-		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 	}}
 	for i, w := range weights {
 		s.Backends = append(s.Backends, model.Backend{

@@ -28,7 +28,7 @@ func stateOf(r *testenv.Rig) *model.State {
 	s.Interfaces = append(append(s.Interfaces, r.ClientLinks...), r.BackendLinks...)
 	web := model.Service{
 		Name: "web", Listen: netip.AddrPortFrom(vip, 80), LastPort: 80,
-		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 	}
 	for _, b := range r.BackendAddrs {
 		web.Backends = append(web.Backends, model.Backend{Address: netip.AddrPortFrom(b, 8080), Weight: 1})

@@ -1,0 +1,102 @@
+package balance
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+)
+
+// A Member is a backend as a Maglev table knows it.
+type Member struct {
+	Address netip.AddrPort // what it is known by on every balancer
+	Weight  int            // 0 or less: it is absent
+}
+
+// Maglev returns a table of size slots, a prime, that hardly changes when a
+// member comes or goes: the one of Eisenbud et al., Maglev: A Fast and Reliable
+// Software Network Load Balancer, NSDI 2016, section 3.4. Without a member of
+// positive weight it is empty.
+//
+// Each member has an order of its own in which it likes the slots, made of its
+// address and the seed alone, and they take turns at taking the next one that is
+// free. Weights say how often it is a member's turn: everybody's number of slots
+// is its share, give or take one. Neither the order of members nor anything
+// of this host matters, so balancers that have the same members, weights, size
+// and seed have the same table.
+func Maglev(members []Member, size int, seed uint64) []uint32 {
+	takers, most := takersOf(members, size, seed)
+	if len(takers) == 0 {
+		return []uint32{}
+	}
+	const free = ^uint32(0)
+	slots := make([]uint32, size)
+	for i := range slots {
+		slots[i] = free
+	}
+	for left := size; ; {
+		for i := range takers {
+			t := &takers[i]
+			if t.credit += t.weight; t.credit < most {
+				continue
+			}
+			t.credit -= most
+			for slots[t.at] != free {
+				t.next(size)
+			}
+			slots[t.at] = t.index
+			if left--; left == 0 {
+				return slots
+			}
+		}
+	}
+}
+
+// A taker is a member while slots are given away.
+type taker struct {
+	index          uint32
+	weight, credit int // a turn costs the largest weight
+	at, skip       int // the slot that it likes best of those not tried, and the way to the next
+}
+
+func (t *taker) next(size int) {
+	if t.at += t.skip; t.at >= size {
+		t.at -= size
+	}
+}
+
+// takersOf returns the members that are present, in an order that is the same
+// everywhere, and the largest weight.
+func takersOf(members []Member, size int, seed uint64) (takers []taker, most int) {
+	order := make([]int, 0, len(members))
+	for i, m := range members {
+		if m.Weight > 0 {
+			order = append(order, i)
+			most = max(most, m.Weight)
+		}
+	}
+	slices.SortFunc(order, func(a, b int) int { return members[a].Address.Compare(members[b].Address) })
+	for _, i := range order {
+		h := identity(members[i].Address, seed)
+		takers = append(takers, taker{
+			index: uint32(i), weight: members[i].Weight, credit: most / 2, // rounds shares instead of cutting them
+			at: int(uint32(h)) % size, skip: 1 + int(h>>32)%max(size-1, 1),
+		})
+	}
+	return takers, most
+}
+
+// identity hashes what a member is known by.
+func identity(at netip.AddrPort, seed uint64) uint64 {
+	b := at.Addr().As16()
+	h := mix(seed ^ binary.BigEndian.Uint64(b[:8]))
+	h = mix(h ^ binary.BigEndian.Uint64(b[8:]))
+	return mix(h ^ uint64(at.Port()))
+}
+
+// mix is a bijection in which every bit of x moves every bit of the result.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>32) * 0xd6e8feb86659fd93
+	x = (x ^ x>>32) * 0xd6e8feb86659fd93
+	return x ^ x>>32
+}
