@@ -27,3 +27,16 @@ func Slots(s *model.Service, weights []int) []uint32 {
 	}
 	return RoundRobin(weights)
 }
+
+// MostSlots returns how many slots the table of a service has at most, whoever
+// is down and whatever the shares.
+func MostSlots(s *model.Service) int {
+	if s.Balance.Method.Hashes() {
+		return s.Balance.Slots()
+	}
+	n := len(Slots(s, Weights(s.Backends, nil)))
+	if s.Balance.Method != model.LeastConnections && (s.SlowStart > 0 || s.Balance.Method == model.ResponseTime) {
+		n = min(Whole*n, max(maxSlots, n))
+	}
+	return n
+}

@@ -1,7 +1,6 @@
 package datapath
 
 import (
-	"bytes"
 	"cmp"
 	"maps"
 	"math/bits"
@@ -36,19 +35,8 @@ func setLimit(row *loader.Service, l model.Limit) {
 		return
 	}
 	row.LimitRate, row.LimitBurst = uint32(l.Rate), uint32(l.Burst)
-	length := l.Prefix
-	if row.Addr.Addr().Is4() {
-		length += v4Bits
-	}
-	ones := netip.AddrFrom16([16]byte(bytes.Repeat([]byte{0xff}, 16)))
-	row.LimitMask = loader.AddressOf(netip.PrefixFrom(ones, length).Masked().Addr())
-	if row.Addr.Addr().Is4() {
-		clear(row.LimitMask.Word[:3])
-	}
+	row.LimitMask = maskOf(row, l.Prefix)
 }
-
-// v4Bits is the part of an address of either family that says that it is IPv4.
-const v4Bits = 96
 
 // clients plans what becomes of the clients map. Entries of rows that have no
 // owner, which a writer that died has left, are stale: they must be gone before

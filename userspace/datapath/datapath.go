@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"fairlead/loader"
-	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 )
 
@@ -86,27 +85,9 @@ type Service struct {
 	Known bool
 	// Down says which of Backends are down, by index. nil means none.
 	Down []bool
-}
-
-// slots returns the service's slot table as indexes of Backends: that of the
-// backends that are up, and the same as if all were.
-func (s *Service) slots() (up, all []uint32) {
-	weights := make([]int, len(s.Backends))
-	down := false
-	for i, b := range s.Backends {
-		weights[i] = b.Weight
-		down = down || s.isDown(i)
-	}
-	all = balance.RoundRobin(weights)
-	if !down {
-		return all, all
-	}
-	for i := range weights {
-		if s.isDown(i) {
-			weights[i] = 0
-		}
-	}
-	return balance.RoundRobin(weights), all
+	// Shares are how much of its weight each of Backends has by now, by index,
+	// of [balance.Whole]. nil means all of it.
+	Shares []int
 }
 
 func (s *Service) isDown(i int) bool { return s.Down != nil && s.Down[i] }
@@ -130,12 +111,25 @@ func (s *Service) listeners() []listener {
 // addUses adds what addresses are to the kernel: the service's own and its
 // backends', unless only the proxy talks to those.
 func (s *Service) addUses(uses map[netip.Addr]uint32) {
-	uses[s.Listen.Addr()] |= uint32(loader.LBAddressUseADDRESS_SERVICE)
+	s.eachUse(func(a netip.Addr, use uint32) { uses[a] |= use })
+}
+
+// addUsesOf adds what some addresses are.
+func (s *Service) addUsesOf(some, uses map[netip.Addr]uint32) {
+	s.eachUse(func(a netip.Addr, use uint32) {
+		if _, ok := some[a]; ok {
+			uses[a] |= use
+		}
+	})
+}
+
+func (s *Service) eachUse(yield func(netip.Addr, uint32)) {
+	yield(s.Listen.Addr(), uint32(loader.LBAddressUseADDRESS_SERVICE))
 	if s.Forward == model.ForwardProxy {
 		return
 	}
 	for _, b := range s.Backends {
-		uses[b.Address.Addr()] |= uint32(loader.LBAddressUseADDRESS_BACKEND)
+		yield(b.Address.Addr(), uint32(loader.LBAddressUseADDRESS_BACKEND))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"fairlead/loader"
+	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 )
 
@@ -310,7 +311,7 @@ func TestRandomChanges(t *testing.T) {
 
 func checkService(t *testing.T, step int, r *rows, s *Service) {
 	t.Helper()
-	up, _ := s.slots()
+	tables, _, _ := s.tables(balance.Weights(s.Backends, s.Shares))
 	checkClients(t, step, r, s)
 	for _, l := range s.listeners() {
 		id, ok := r.listeners[l]
@@ -318,7 +319,7 @@ func checkService(t *testing.T, step int, r *rows, s *Service) {
 			t.Fatalf("step %d: %s has no listener %v", step, s.Name, l)
 		}
 		var want []string
-		for _, i := range up {
+		for _, i := range tables.up {
 			want = append(want, s.Backends[i].Address.Addr().String())
 		}
 		if got := table(r, id); !slices.Equal(got, want) {

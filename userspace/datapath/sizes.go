@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"fairlead/loader"
+	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 )
 
@@ -25,8 +26,7 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 	slots := 0
 	for i := range state.Services {
 		s := Service{Service: state.Services[i]}
-		_, all := s.slots()
-		slots += 4 * len(all) // up and all, old and new
+		slots += 4 * balance.MostSlots(&s.Service) // up and all, old and new
 		t.addService(&s)
 		six = six || s.Listen.Addr().Is6()
 	}

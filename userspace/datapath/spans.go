@@ -7,11 +7,11 @@ type span struct{ at, n uint32 }
 
 // freeSpans returns the stretches of the slots map that no service uses.
 func freeSpans(r *rows) []span {
-	var taken []span
+	taken := make([]span, 0, len(r.services))
 	for i := range r.services {
 		s := &r.services[i]
-		for _, t := range []uint64{s.Slots, s.SlotsAll} {
-			if s.State != serviceNone && t&0xffffffff != 0 {
+		for k, t := range [...]uint64{s.Slots, s.SlotsAll} {
+			if s.State != serviceNone && t&0xffffffff != 0 && (k == 0 || t != s.Slots) {
 				taken = append(taken, span{uint32(t >> 32), uint32(t)})
 			}
 		}
