@@ -1,7 +1,6 @@
 package balance
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"slices"
 )
@@ -76,27 +75,12 @@ func takersOf(members []Member, size int, seed uint64) (takers []taker, most int
 	}
 	slices.SortFunc(order, func(a, b int) int { return members[a].Address.Compare(members[b].Address) })
 	for _, i := range order {
-		h := identity(members[i].Address, seed)
+		at := members[i].Address
+		h := scatter(mixAddr(seed, at.Addr()) ^ uint64(at.Port()))
 		takers = append(takers, taker{
 			index: uint32(i), weight: members[i].Weight, credit: most / 2, // rounds shares instead of cutting them
 			at: int(uint32(h)) % size, skip: 1 + int(h>>32)%max(size-1, 1),
 		})
 	}
 	return takers, most
-}
-
-// identity hashes what a member is known by.
-func identity(at netip.AddrPort, seed uint64) uint64 {
-	b := at.Addr().As16()
-	h := mix(seed ^ binary.BigEndian.Uint64(b[:8]))
-	h = mix(h ^ binary.BigEndian.Uint64(b[8:]))
-	return mix(h ^ uint64(at.Port()))
-}
-
-// mix is a bijection in which every bit of x moves every bit of the result.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>32) * 0xd6e8feb86659fd93
-	x = (x ^ x>>32) * 0xd6e8feb86659fd93
-	return x ^ x>>32
 }

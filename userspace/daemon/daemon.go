@@ -257,7 +257,7 @@ func (a *agent) openFronts(ctx context.Context) {
 		if a.fronts[s.Key()] != nil {
 			continue
 		}
-		f := openFront(context.WithoutCancel(ctx), s, a.down(s), o)
+		f := openFront(context.WithoutCancel(ctx), s, a.judge(s), o)
 		a.fronts[s.Key()] = f
 		if why := f.missing(); why != "" {
 			a.log.Warn("no standby", "service", s.Name, "reason", why)

@@ -49,6 +49,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 	// Health first: what is known to be down gets nothing because its check changes.
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown))
 	isDown := r.look(a.checker)
+	a.shares.arrive(r.state, a.state)
 	if a.lock != nil {
 		if err := a.replaceKernel(ctx, r, isDown); err != nil {
 			a.checker.Set(a.roster.targets, nil)
@@ -133,7 +134,7 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 		s := &a.state.Services[i]
 		wanted[s.Key()] = true
 		if f := a.fronts[s.Key()]; f != nil {
-			f.update(s, a.down(s))
+			f.update(s, a.judge(s))
 		}
 	}
 	retimed := old.Timeouts.WithDefaults().UDPEstablished != a.state.Timeouts.WithDefaults().UDPEstablished

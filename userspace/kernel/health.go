@@ -79,13 +79,14 @@ func SwitchOn(ctx context.Context, dir string, interfaces []string) (bool, error
 	return true, nil
 }
 
-// SetHealth makes the maps hold another health: down says which backends of a
-// service are down, by index. Everything else in them stays.
-func (k *Kernel) SetHealth(state *model.State, down func(*model.Service) []bool) error {
-	want := k.writer.Keep(state)
-	for i := range want.Services {
-		want.Services[i].Down = down(&want.Services[i].Service)
+// SetHealth makes the maps hold what is known now of some services, by their
+// index in the state of the last [Kernel.Reconcile]: which of their backends are
+// down, and their shares. Everything else in the maps stays.
+func (k *Kernel) SetHealth(services []int, down func(*model.Service) []bool) error {
+	for _, i := range services {
+		s := &k.want.Services[i]
+		s.Down, s.Shares = down(&s.Service), k.opts.shares(&s.Service)
 	}
-	_, err := k.writer.Reconcile(want)
+	_, err := k.writer.Reconcile(k.want)
 	return err
 }

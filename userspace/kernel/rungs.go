@@ -57,11 +57,12 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 		if down != nil {
 			s.Down = down(&s.Service)
 		}
+		s.Shares = k.opts.shares(&s.Service)
 	}
 	if _, err = k.writer.Reconcile(want); err != nil {
 		return nil, err
 	}
-	k.rungs, k.standby = rungs, standby
+	k.rungs, k.standby, k.want = rungs, standby, want
 	return rungs, nil
 }
 
