@@ -7,12 +7,11 @@
  */
 #pragma once
 
+#include "balance.h"
 #include "entry.h"
 #include "forward.h"
 #include "reset.h"
 #include "route.h"
-
-#define TRIES 4
 
 /* Where a client's other ports are looked for, if its own is taken, and how often. */
 #define PORT_FIRST 1024
@@ -33,28 +32,16 @@ static __always_inline int answer_no_backend(const struct packet *p)
 	return v == DROP_REPLY_LIMIT ? DROP_NO_BACKEND : v;
 }
 
-/* next_backend takes a turn: NULL if it falls on a backend that cannot serve. */
-static __always_inline struct backend *next_backend(struct flow *e, __u64 run, bool all_up)
+/* next_backend returns the backend that the next try takes: NULL if it cannot serve. */
+static __always_inline struct backend *next_backend(struct draft *d)
 {
-	__u32 service = e->service;
-	__u64 *turn = bpf_map_lookup_elem(&turns, &service);
-	__u32 length = run;
-	struct backend *b;
-	__u32 *row, slot;
+	__u32 row = next_row(d);
+	struct backend *b = bpf_map_lookup_elem(&backends, &row);
 
-	if (!turn)
+	if (!b || !can_serve(b, d->forward.service, d->all_up))
 		return NULL;
-	slot = (run >> 32) + __sync_fetch_and_add(turn, 1) % (length + FAULT(45, 0, 1));
-	row = bpf_map_lookup_elem(&slots, &slot);
-	if (!row)
-		return NULL;
-	e->backend = *row;
-	b = bpf_map_lookup_elem(&backends, &e->backend);
-	if (!b || b->service != service || b->state == BACKEND_NONE)
-		return NULL;
-	if (b->state == BACKEND_DOWN && !all_up)
-		return NULL;
-	e->backend_gen = b->gen;
+	d->forward.backend = row;
+	d->forward.backend_gen = b->gen;
 	return b;
 }
 
@@ -226,11 +213,11 @@ static __always_inline int make_flow(struct packet *p, struct draft *d)
 	return forward(p, e, NULL);
 }
 
-/* try_backend is one try of step 10, with the backend that the run of slots offers next. */
-static __noinline int try_backend(struct packet *p, struct draft *d, __u64 run, bool all_up)
+/* try_backend is one try of step 10. */
+static __noinline int try_backend(struct packet *p, struct draft *d)
 {
 	struct flow *e = &d->forward;
-	struct backend *b = next_backend(e, run, all_up);
+	struct backend *b = next_backend(d);
 	enum way way;
 	int v;
 
@@ -275,9 +262,11 @@ static __always_inline void delete_stale(const struct packet *p)
 }
 
 /* begin is what all tries of step 10 have in common. */
-static __always_inline void begin(const struct packet *p, struct flow *e, const struct service *s,
+static __always_inline void begin(const struct packet *p, struct draft *d, const struct service *s,
 				  __u32 row)
 {
+	struct flow *e = &d->forward;
+
 	__builtin_memset(e, 0, sizeof(*e));
 	e->key = *p->key;
 	e->checked = p->when.now;
@@ -285,23 +274,26 @@ static __always_inline void begin(const struct packet *p, struct flow *e, const 
 	e->idle = idle_of(p->control, p->key->proto, FLOW_NEW);
 	e->service = row;
 	e->service_gen = s->gen;
+	d->flags = s->flags;
+	d->tries = 0;
+	if (is_hashed(s))
+		d->hash = hash_client(p->key, s);
 }
 
 /* choose is steps 9 to 11. */
 static __always_inline int choose(struct packet *p, const struct service *s, __u32 row,
 				  struct draft *d)
 {
-	bool all_up = all_count_as_up(p->control);
-	__u64 run = all_up ? READ_ONCE(s->slots_all) : READ_ONCE(s->slots);
 	int v = DROP_NO_BACKEND;
 
-	if (!(__u32)run)
+	d->all_up = all_count_as_up(p->control);
+	d->run = d->all_up ? READ_ONCE(s->slots_all) : READ_ONCE(s->slots);
+	if (!(__u32)d->run)
 		return answer_no_backend(p);
 	delete_stale(p);
-	begin(p, &d->forward, s, row);
-	d->flags = s->flags;
+	begin(p, d, s, row);
 	for (int i = 0; i < TRIES; i++) {
-		v = try_backend(p, d, run, all_up);
+		v = try_backend(p, d);
 		if (!may_try_again(v))
 			break;
 	}

@@ -56,7 +56,10 @@ static __always_inline bool claim(struct flow *f, struct stamp was)
 	struct stamp claimed = was;
 
 	claimed.era = ERA_BUSY;
-	return at && was.era != ERA_FREE && was.era != ERA_BUSY && swap_stamp(at, was, claimed);
+	if (!at || was.era == ERA_FREE || was.era == ERA_BUSY || !swap_stamp(at, was, claimed))
+		return false;
+	settle(whose_of(f), word_of(was), FAULT(227, word_of(claimed), word_of(was)));
+	return true;
 }
 
 /* give_up makes the place of f, which the caller has claimed, a free one. */

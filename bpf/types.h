@@ -199,6 +199,12 @@ struct backend {
 	__u32 sources; /* run of the snat map: offset << 16 | length; of SERVICE_FULL_NAT */
 };
 
+/* struct connections counts those of a backend, in one aligned u64: rule 7. */
+struct connections {
+	__u32 gen; /* of the row's owner whose they are */
+	__u32 count;
+};
+
 /* enum flow_dir says which way a flow entry's packets go. */
 enum flow_dir {
 	DIR_FORWARD = 0, /* client to backend */
@@ -333,6 +339,11 @@ struct draft {
 	__u32 flags; /* enum service_flag */
 	__u32 syn[15]; /* a TCP header, options included */
 	__u32 pad;
+	__u64 run; /* of slots */
+	__u64 hash; /* what the next slot is taken by, if the service has it so */
+	__u32 all_up; /* whether backends that are down count as up */
+	__u32 tries; /* so far */
+	__u32 tried[4]; /* the rows of backends that these took */
 };
 
 /* struct fragment names a datagram that comes in fragments: a key of fragments. */

@@ -13,7 +13,10 @@ import (
 // A FlowTable is a flow table in memory, or those of both families;
 // docs/datapath.md, rule 8, says how it is made. It is safe for concurrent use
 // until it is closed.
-type FlowTable struct{ parts []tablePart }
+type FlowTable struct {
+	parts []tablePart
+	conns connections
+}
 
 // A tablePart is the table of one family.
 type tablePart struct {
@@ -50,10 +53,18 @@ func (p *tablePart) ipv6() bool { return p.size == unsafe.Sizeof(LB6Bucket{}) }
 // FlowTable maps the memory of the flow tables, which takes a millisecond for
 // each 20 MB or so. The caller closes it.
 func (m *Maps) FlowTable() (*FlowTable, error) {
+	maps := []*ebpf.Map{m.Flows}
 	if m.Flows6 != nil {
-		return OpenFlowTable(m.Flows, m.Flows6)
+		maps = append(maps, m.Flows6)
 	}
-	return OpenFlowTable(m.Flows)
+	t, err := OpenFlowTable(maps...)
+	if err != nil {
+		return nil, err
+	}
+	if t.conns, err = openConnections(m.BackendConns); err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
 }
 
 // FlowRoom returns how many flows the table of IPv4 is made for: each takes two
@@ -77,7 +88,7 @@ const (
 
 // Close releases the memory.
 func (t *FlowTable) Close() error {
-	var errs []error
+	errs := []error{t.conns.close()}
 	for _, p := range t.parts {
 		errs = append(errs, unix.Munmap(p.memory))
 	}
@@ -108,11 +119,17 @@ func (t *FlowTable) Each(yield func(Entry) bool) {
 
 // Free frees the place of an entry, unless the entry has changed, had a packet
 // in another tick, or gone since e was read: it does what the kernel does, and
-// reports whether it did.
+// reports whether it did. Connections are counted if the table is [Maps.FlowTable]'s.
 func (t *FlowTable) Free(e Entry) bool {
 	free := e.Stamp
 	free.Era = uint8(LBSpecialEraERA_FREE)
-	return atomic.CompareAndSwapUint64(e.at, e.word(), free.word())
+	if !atomic.CompareAndSwapUint64(e.at, e.word(), free.word()) {
+		return false
+	}
+	if e.connects() {
+		t.conns.add(e.Backend, e.BackendGen, -1)
+	}
+	return true
 }
 
 // place returns the memory of an entry, and that of its stamp. Bucket by bucket,

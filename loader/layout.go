@@ -55,7 +55,7 @@ type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
 	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
-	Snat, Syns, Fragments, Holds                               *ebpf.Map
+	Snat, Syns, Fragments, Holds, BackendConns                 *ebpf.Map
 
 	// IPv6's own; all of them are nil without it.
 	Flows6, Standby6, Listeners6, VIPs6, Clients6, Sources6 *ebpf.Map
@@ -102,6 +102,7 @@ var places = []place{
 	{name: LBMapTurns, field: func(m *Maps) **ebpf.Map { return &m.Turns }, size: Sizes.services, rows: true},
 	{name: LBMapSyns, field: func(m *Maps) **ebpf.Map { return &m.Syns }, size: Sizes.services, rows: true},
 	{name: LBMapBackendCounters, field: func(m *Maps) **ebpf.Map { return &m.BackendCounters }, size: Sizes.backends, rows: true, linked: true, counts: true},
+	{name: LBMapBackendConns, field: func(m *Maps) **ebpf.Map { return &m.BackendConns }, size: Sizes.backends, rows: true},
 	{name: LBMapVerdicts, field: func(m *Maps) **ebpf.Map { return &m.Verdicts }},
 	{name: LBMapEvictions, field: func(m *Maps) **ebpf.Map { return &m.Evictions }},
 	{name: LBMapFlows, field: func(m *Maps) **ebpf.Map { return &m.Flows }, size: Sizes.flows, rows: true},

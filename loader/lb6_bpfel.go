@@ -111,6 +111,7 @@ type LB6Source struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	LB6MapBackendConns    = "backend_conns"
 	LB6MapBackendCounters = "backend_counters"
 	LB6MapBackends        = "backends"
 	LB6MapClients6        = "clients6"
@@ -186,6 +187,7 @@ type LB6ProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LB6MapSpecs struct {
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients6        *ebpf.MapSpec `ebpf:"clients6"`
@@ -237,6 +239,7 @@ func (o *LB6Objects) Close() error {
 //
 // It can be passed to LoadLB6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type LB6Maps struct {
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients6        *ebpf.Map `ebpf:"clients6"`
@@ -263,6 +266,7 @@ type LB6Maps struct {
 
 func (m *LB6Maps) Close() error {
 	return _LB6Close(
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients6,

@@ -76,6 +76,12 @@ const (
 	LBClientRuleCLIENT_ALLOW LBClientRule = 1
 )
 
+type LBConnections struct {
+	_     structs.HostLayout
+	Gen   uint32
+	Count uint32
+}
+
 type LBControl struct {
 	_          structs.HostLayout
 	Mode       uint32
@@ -156,6 +162,11 @@ type LBDraft struct {
 	Flags uint32
 	Syn   [15]uint32
 	Pad   uint32
+	Run   uint64
+	Hash  uint64
+	AllUp uint32
+	Tries uint32
+	Tried [4]uint32
 }
 
 type LBEviction uint32
@@ -401,6 +412,7 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	LBMapBackendConns    = "backend_conns"
 	LBMapBackendCounters = "backend_counters"
 	LBMapBackends        = "backends"
 	LBMapClients         = "clients"
@@ -479,6 +491,7 @@ type LBProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LBMapSpecs struct {
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients         *ebpf.MapSpec `ebpf:"clients"`
@@ -531,6 +544,7 @@ func (o *LBObjects) Close() error {
 //
 // It can be passed to LoadLBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LBMaps struct {
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients         *ebpf.Map `ebpf:"clients"`
@@ -558,6 +572,7 @@ type LBMaps struct {
 
 func (m *LBMaps) Close() error {
 	return _LBClose(
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients,

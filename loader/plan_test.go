@@ -57,7 +57,7 @@ func TestPlanMaps(t *testing.T) {
 		{"an instance from before SYNs were counted", Sizes{}, false, func(have map[string]shape) { delete(have, LBMapSyns) }, map[string]fate{LBMapSyns: fateNew}},
 		{"services of another schema drop the lists and what was spent", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapServices] = shape{typ: ebpf.Array, key: 4, value: 32, entries: 16}
-		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapSyns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop})},
+		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapSyns: fateDrop, LBMapBackendConns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop})},
 		{"control of another schema takes the flows along", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapControl] = shape{typ: ebpf.Array, key: 4, value: 8, entries: 1}
 		}, map[string]fate{LBMapControl: fateDrop, LBMapFlows: fateDrop}},

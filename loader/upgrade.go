@@ -198,8 +198,8 @@ func (l *Lock) swapDirs() error {
 }
 
 // finish completes an upgrade whose directories have been exchanged: every
-// link gets the new program, counters are carried over, the old directory is
-// unmarked. All of it can be done again until then.
+// link gets the new program, counters are carried over, connections counted
+// again, the old directory is unmarked. All of it can be done again until then.
 func (l *Lock) finish() error {
 	if err := l.step("exchanged"); err != nil {
 		return err
@@ -214,6 +214,9 @@ func (l *Lock) finish() error {
 		return err
 	}
 	if err := carryCounters(l.dir, l.next(), false); err != nil {
+		return err
+	}
+	if err := repairConnections(l.dir); err != nil {
 		return err
 	}
 	if err := l.step("carried"); err != nil {

@@ -11,6 +11,7 @@ volatile const __u32 seeded_fault;
 
 __u64 world_ktime; /* what env_ktime returns */
 __u32 world_now; /* what env_now returns */
+__u32 world_random; /* what the next random number is made of; written by the datapath */
 __u32 world_cookies; /* whether the kernel makes cookies */
 __u32 world_egress; /* interface of the last redirect; written by the datapath */
 
@@ -50,6 +51,12 @@ struct {
 static __always_inline __u32 env_now(void)
 {
 	return world_now;
+}
+
+static __always_inline __u32 env_random(void)
+{
+	world_random = world_random * 1664525 + 1013904223;
+	return world_random << 16 | world_random >> 16;
 }
 
 static __always_inline __u64 env_ktime(void)

@@ -20,10 +20,12 @@ struct {
 /* overwrite gives f, whose stamp is at, what the rival says of a flow. */
 static __always_inline void overwrite(struct flow *f, struct stamp *at, const struct rival *r)
 {
-	struct stamp stamp = r->stamp;
+	struct stamp busy = {.era = ERA_BUSY}, stamp = r->stamp;
 	__u32 bucket = f->bucket;
 	__u8 place = f->place;
 
+	settle(whose_of(f), word_of(*at), word_of(busy));
+	settle(whose_of(&r->flow), word_of(busy), word_of(stamp));
 	*f = r->flow;
 	f->bucket = bucket;
 	f->place = place;

@@ -236,7 +236,9 @@ func (g *generator) backend() change {
 	case 0:
 		b.Gen++
 	case 1:
+		gen := b.Gen // generations never go back
 		b = g.w.newBackend(r)
+		b.Gen = gen + r.Uint32N(2)
 	case 2:
 		b.State = m.BackendNone
 	case 3:
@@ -257,7 +259,7 @@ func (g *generator) service() change {
 	row := r.Uint32N(numServices)
 	was := g.w.Services[row]
 	s := was
-	switch r.IntN(9) {
+	switch r.IntN(10) {
 	case 0:
 		s.Gen++
 	case 1:
@@ -270,6 +272,8 @@ func (g *generator) service() change {
 	case 6:
 		g.w.setLimit(r, &s)
 		s.CookieAbove = newCookieAbove(r)
+	case 7:
+		g.w.setBalance(r, &s)
 	case 3:
 		s.State = pick(r, []uint8{m.ServiceXDP, m.ServiceXDP, m.ServiceProxy, m.ServiceNone})
 	default:
@@ -371,7 +375,7 @@ func (g *generator) rival() []change {
 	f := m.Flow{
 		Key: t, Leave: leave, Hop: newHop(r), Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
 		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(m.FlowAbortedReply + 1)),
-		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3), BackendGen: r.Uint32N(3),
+		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3),
 	}
 	if t.Proto == m.UDP {
 		f.State = uint8(r.IntN(3))
@@ -385,6 +389,7 @@ func (g *generator) rival() []change {
 			f.Leave.SPort++
 		}
 	}
+	f.BackendGen = g.w.Backends[f.Backend].Gen - r.Uint32N(2)
 	text := fmt.Sprintf("rival: %+v", f)
 	return append(cs, change{part: partRival, tuple: f.Key, text: text, apply: func(w *world) { w.Rivals[f.Key] = f }})
 }

@@ -41,13 +41,14 @@ func serviceOf(s m.Service) loader.LBService {
 		Slots: runOf(s.Slots), SlotsAll: runOf(s.SlotsAll), Gen: s.Gen, State: s.State, Flags: s.Flags,
 		LimitMask: loader.AddressOf(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
 		CookieAbove: s.CookieAbove,
+		Balance:     s.Balance, Seed: s.Seed, SourceMask: loader.AddressOf(s.SourceMask),
 	}
 }
 
 func backendOf(b m.Backend) loader.LBBackend {
 	return loader.LBBackend{
 		Addr: loader.AddressOf(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
-		Sources: b.Sources.Offset<<16 | b.Sources.Length,
+		Sources: b.Sources.Offset<<16 | b.Sources.Length, Weight: b.Weight,
 	}
 }
 

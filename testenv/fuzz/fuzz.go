@@ -39,7 +39,9 @@ type target interface {
 type state struct {
 	Flows           map[place]m.Flow
 	Turns           []uint64
+	Random          uint32
 	BackendCounters []m.Counters
+	Connected       []uint32 // by row of backends
 	Verdicts        []uint64
 	Evictions       []uint64
 	Replies         m.Replies
@@ -52,7 +54,7 @@ type state struct {
 
 func (w *world) state() state {
 	return state{
-		Flows: w.flows(), Turns: w.Turns, BackendCounters: w.BackendCounters,
+		Flows: w.flows(), Turns: w.Turns, Random: w.random, BackendCounters: w.BackendCounters, Connected: w.connected(),
 		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources,
 		Syns: w.Syns, Fragments: w.Fragments, Held: w.Held, Told: w.Told,
 	}
@@ -62,7 +64,7 @@ func (w *world) state() state {
 func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
 		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
-		s.Replies == t.Replies && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Syns, t.Syns) && maps.Equal(s.Fragments, t.Fragments) &&
+		slices.Equal(s.Connected, t.Connected) && s.Replies == t.Replies && s.Random == t.Random && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Syns, t.Syns) && maps.Equal(s.Fragments, t.Fragments) &&
 		s.Held == t.Held && s.Told == t.Told && slices.Equal(s.Faults, t.Faults)
 }
 

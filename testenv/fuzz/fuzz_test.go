@@ -28,6 +28,7 @@ func (t *twin) reset(w *world) error {
 	t.Sources = map[m.Source]m.Credit{}
 	t.Syns = make([]m.Syns, numServices)
 	t.BackendCounters = make([]m.Counters, numBackends)
+	t.Random = t.nextRandom
 	t.resize(len(w.table()))
 	return nil
 }

@@ -37,7 +37,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 	k := &kernel{loaded: map[config]*lbtest.Datapath{}, load: func(c config) *lbtest.Datapath {
 		sizes := map[string]uint32{
 			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices,
-			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends,
+			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends, loader.LBMapBackendConns: numBackends,
 			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12,
 		}
 		for name, n := range map[string]uint32{
@@ -90,6 +90,9 @@ func (k *kernel) reset(w *world) error {
 	}
 	var err error
 	if k.held, k.told, err = k.Held(); err != nil {
+		return err
+	}
+	if err := k.SetRandom(w.random); err != nil {
 		return err
 	}
 	changes := []change{{part: partControl}, {part: partEnv}, {part: partAgent}}
@@ -174,6 +177,11 @@ func (k *kernel) zero() error {
 	for row := range uint32(numBackends) {
 		if err := k.Maps[loader.LBMapBackendCounters].Put(row, counters); err != nil {
 			return fmt.Errorf("clear counters of backend: %w", err)
+		}
+	}
+	for row := range uint32(numBackends) {
+		if err := k.Maps[loader.LBMapBackendConns].Put(row, loader.LBConnections{}); err != nil {
+			return fmt.Errorf("clear connections: %w", err)
 		}
 	}
 	for v := range uint32(m.VerdictMax) {
@@ -282,6 +290,9 @@ func (k *kernel) state() (s state, err error) {
 			return s, fmt.Errorf("read turns: %w", err)
 		}
 	}
+	if s.Random, err = k.Random(); err != nil {
+		return s, err
+	}
 	verdicts, err := k.Sums(loader.LBMapVerdicts)
 	if err != nil {
 		return s, err
@@ -292,6 +303,9 @@ func (k *kernel) state() (s state, err error) {
 	}
 	s.Verdicts, s.Evictions = verdicts[:m.VerdictMax], evictions[:m.EvictMax]
 	if s.BackendCounters, err = readCounters(k.Maps[loader.LBMapBackendCounters], numBackends); err != nil {
+		return s, err
+	}
+	if s.Connected, err = k.connections(k.w); err != nil {
 		return s, err
 	}
 	var replies []loader.LBReplies

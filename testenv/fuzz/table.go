@@ -66,9 +66,13 @@ func (k *kernel) free(w *world, t m.Tuple) error {
 			return fmt.Errorf("read bucket: %w", err)
 		}
 		for i, e := range read() {
-			if e.flow.Key == t {
-				k.w.codec.free(row, i) // what else it holds stays
+			if e.flow.Key != t {
+				continue
 			}
+			if err := k.disconnect(e); err != nil {
+				return err
+			}
+			k.w.codec.free(row, i) // what else it holds stays
 		}
 		if err := table.Put(at, row); err != nil {
 			return fmt.Errorf("write bucket: %w", err)

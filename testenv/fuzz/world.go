@@ -46,6 +46,7 @@ type world struct {
 	*m.Model
 	*family // of all services
 	fib     map[m.Addr]route
+	random  uint32       // what random numbers are made of
 	cookies bool         // whether the kernel makes cookies
 	offered []m.Listener // what has been a key of Listeners, to send packets to
 }
@@ -67,6 +68,8 @@ func newWorld(r *rand.Rand, f *family) *world {
 		}
 		return m.FIBNotFwded, m.Hop{}
 	}
+	w.random = r.Uint32()
+	w.Random = w.nextRandom
 	w.resize(pick(r, bucketNumbers))
 	w.cookies = !oneIn(r, 8)
 	w.Cookie = func(ip, tcp []byte) (uint32, bool) { return lbtest.Cookie(ip, tcp), w.cookies }
@@ -151,6 +154,7 @@ func newIdle(r *rand.Rand) uint32 {
 func (w *world) newService(r *rand.Rand) m.Service {
 	s := m.Service{State: m.ServiceXDP, Gen: r.Uint32N(3), Flags: newFlags(r)}
 	w.setLimit(r, &s)
+	w.setBalance(r, &s)
 	s.CookieAbove = newCookieAbove(r)
 	if oneIn(r, 8) {
 		s.State = pick(r, []uint8{m.ServiceNone, m.ServiceProxy, m.ServiceProxy})
@@ -161,7 +165,7 @@ func (w *world) newService(r *rand.Rand) m.Service {
 func (w *world) newBackend(r *rand.Rand) m.Backend {
 	b := m.Backend{
 		Addr: pick(r, w.servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
-		Gen: r.Uint32N(3), Service: w.owner(r), Sources: newSources(r),
+		Gen: r.Uint32N(3), Service: w.owner(r), Sources: newSources(r), Weight: newWeight(r),
 	}
 	if oneIn(r, 5) {
 		b.State = pick(r, []uint8{m.BackendNone, m.BackendDown, m.BackendDown})

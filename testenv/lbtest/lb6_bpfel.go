@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lb6MapBackendConns    = "backend_conns"
 	lb6MapBackendCounters = "backend_counters"
 	lb6MapBackends        = "backends"
 	lb6MapClients6        = "clients6"
@@ -52,6 +53,7 @@ const (
 	lb6VarWorldHeld       = "world_held"
 	lb6VarWorldKtime      = "world_ktime"
 	lb6VarWorldNow        = "world_now"
+	lb6VarWorldRandom     = "world_random"
 	lb6VarWorldTold       = "world_told"
 )
 
@@ -104,6 +106,7 @@ type lb6ProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lb6MapSpecs struct {
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients6        *ebpf.MapSpec `ebpf:"clients6"`
@@ -145,6 +148,7 @@ type lb6VariableSpecs struct {
 	WorldHeld     *ebpf.VariableSpec `ebpf:"world_held"`
 	WorldKtime    *ebpf.VariableSpec `ebpf:"world_ktime"`
 	WorldNow      *ebpf.VariableSpec `ebpf:"world_now"`
+	WorldRandom   *ebpf.VariableSpec `ebpf:"world_random"`
 	WorldTold     *ebpf.VariableSpec `ebpf:"world_told"`
 }
 
@@ -168,6 +172,7 @@ func (o *lb6Objects) Close() error {
 //
 // It can be passed to loadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type lb6Maps struct {
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients6        *ebpf.Map `ebpf:"clients6"`
@@ -198,6 +203,7 @@ type lb6Maps struct {
 
 func (m *lb6Maps) Close() error {
 	return _Lb6Close(
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients6,
@@ -240,6 +246,7 @@ type lb6Variables struct {
 	WorldHeld     *ebpf.Variable `ebpf:"world_held"`
 	WorldKtime    *ebpf.Variable `ebpf:"world_ktime"`
 	WorldNow      *ebpf.Variable `ebpf:"world_now"`
+	WorldRandom   *ebpf.Variable `ebpf:"world_random"`
 	WorldTold     *ebpf.Variable `ebpf:"world_told"`
 }
 

@@ -27,6 +27,7 @@ type lbFib struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lbMapBackendConns    = "backend_conns"
 	lbMapBackendCounters = "backend_counters"
 	lbMapBackends        = "backends"
 	lbMapClients         = "clients"
@@ -65,6 +66,7 @@ const (
 	lbVarWorldHeld       = "world_held"
 	lbVarWorldKtime      = "world_ktime"
 	lbVarWorldNow        = "world_now"
+	lbVarWorldRandom     = "world_random"
 	lbVarWorldTold       = "world_told"
 )
 
@@ -118,6 +120,7 @@ type lbProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients         *ebpf.MapSpec `ebpf:"clients"`
@@ -160,6 +163,7 @@ type lbVariableSpecs struct {
 	WorldHeld     *ebpf.VariableSpec `ebpf:"world_held"`
 	WorldKtime    *ebpf.VariableSpec `ebpf:"world_ktime"`
 	WorldNow      *ebpf.VariableSpec `ebpf:"world_now"`
+	WorldRandom   *ebpf.VariableSpec `ebpf:"world_random"`
 	WorldTold     *ebpf.VariableSpec `ebpf:"world_told"`
 }
 
@@ -183,6 +187,7 @@ func (o *lbObjects) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients         *ebpf.Map `ebpf:"clients"`
@@ -214,6 +219,7 @@ type lbMaps struct {
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients,
@@ -257,6 +263,7 @@ type lbVariables struct {
 	WorldHeld     *ebpf.Variable `ebpf:"world_held"`
 	WorldKtime    *ebpf.Variable `ebpf:"world_ktime"`
 	WorldNow      *ebpf.Variable `ebpf:"world_now"`
+	WorldRandom   *ebpf.Variable `ebpf:"world_random"`
 	WorldTold     *ebpf.Variable `ebpf:"world_told"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -109,6 +110,7 @@ func (w *world) reset() {
 	w.at(now)
 	w.must(w.SetMonotonic(1e9))
 	w.must(w.SetAgent(false))
+	w.must(w.SetRandom(0))
 	w.control(func(*loader.Control) {})
 	w.put(loader.LBMapDevices, uint32(Ingress), loader.Device{Flags: uint32(loader.LBDeviceFlagDEVICE_TX)})
 	w.put(loader.LBMapDevices, uint32(uplink), loader.Device{})
@@ -220,6 +222,7 @@ type effect struct {
 // effectOf sends a frame, of which so much is linear, and watches.
 func (w *world) effectOf(frame []byte, linear int) effect {
 	w.tb.Helper()
+	w.settleConnections()
 	before := w.counters()
 	send := w.Run
 	if linear > 0 {
@@ -233,6 +236,7 @@ func (w *world) effectOf(frame []byte, linear int) effect {
 			delete(e.Counters, name)
 		}
 	}
+	maps.Copy(e.Counters, w.miscounted())
 	return e
 }
 

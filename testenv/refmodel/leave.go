@@ -9,7 +9,7 @@ const (
 // leaving is step 10.2: the tuple that the packets of a new flow leave with,
 // which is t if nothing is in the way. Not ok says that there is none.
 func (a *attempt) leaving(t Tuple, b Backend) (Tuple, bool) {
-	if a.fullNAT {
+	if a.s.Flags&FlagFullNAT != 0 {
 		return a.sourceOfOurs(t, b.Sources)
 	}
 	twin := a.Find(t.Reverse())

@@ -22,6 +22,8 @@ type Model struct {
 	// FIB answers for the way from src to dst. The hop matters only for
 	// FIBSuccess, and its flags never do; an MTU of 0 is not known.
 	FIB func(src, dst Addr) (FIBResult, Hop)
+	// Random is any number.
+	Random func() uint32
 	// Rivals are entries, by key, that another CPU puts into Flows just before
 	// one of that key would be inserted: over an entry that is there, or else
 	// as any other, if there is room.

@@ -108,6 +108,16 @@ const (
 	FlagCookies = 32
 )
 
+// Ways to choose a backend, numbered as enum balance.
+const (
+	BalanceRoundRobin = iota
+	BalanceRandom
+	BalanceHash
+	BalanceSourceHash
+	BalanceP2C
+	BalanceLeast
+)
+
 // A Run is a part of the slots, or of the source addresses.
 type Run struct{ Offset, Length uint32 }
 
@@ -121,6 +131,9 @@ type Service struct {
 	LimitMask             Addr
 	LimitRate, LimitBurst uint32
 	CookieAbove           uint32 // SYNs per second
+	Balance               uint8
+	Seed                  uint64 // of BalanceHash and BalanceSourceHash
+	SourceMask            Addr   // which part of a client's address these look at
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.
@@ -161,6 +174,7 @@ type Backend struct {
 	Gen     uint32
 	Service uint32
 	Sources Run // of Snat
+	Weight  uint32
 }
 
 // Directions of a flow entry, numbered as enum flow_dir.

@@ -39,7 +39,7 @@ func (m *Model) unknown(p *packet) Result {
 	}
 	m.deleteBoth(p.tuple)
 
-	attempt := attempt{Model: m, p: p, row: row, gen: s.Gen, run: run, fullNAT: s.Flags&FlagFullNAT != 0, allUp: allUp, back: back}
+	attempt := attempt{Model: m, p: p, row: row, s: s, run: run, allUp: allUp, back: back, client: s.hash(p.tuple)}
 	failure := DropNoBackend
 	for range 4 {
 		res, again := attempt.try()
@@ -93,22 +93,22 @@ var noClients = []netip.Prefix{
 // An attempt is what the tries of step 10 share.
 type attempt struct {
 	*Model
-	p       *packet
-	row     uint32 // of the service
-	gen     uint32
-	run     Run
-	fullNAT bool
-	allUp   bool
-	back    Hop
+	p      *packet
+	row    uint32 // of the service
+	s      Service
+	run    Run
+	allUp  bool
+	back   Hop
+	client uint64 // hash that the next slot is taken by
+	tried  []uint32
 }
 
-// try takes one turn. Again says that it failed with the result's verdict and
+// try takes one slot. Again says that it failed with the result's verdict and
 // that another may be made.
 func (a *attempt) try() (res Result, again bool) {
-	turn := a.Turns[a.row]
-	a.Turns[a.row]++
-	row, b := a.slot(uint64(a.run.Offset) + turn%uint64(a.run.Length))
-	if b.State == BackendNone || b.Service != a.row || b.State == BackendDown && !a.allUp {
+	row, ok := a.choose()
+	b := a.backend(row)
+	if !ok || !a.canServe(b) {
 		return verdict(DropNoBackend), true
 	}
 	port := b.Port
@@ -116,7 +116,7 @@ func (a *attempt) try() (res Result, again bool) {
 		port = a.p.tuple.DPort
 	}
 	leave := Tuple{Src: a.p.tuple.Src, SPort: a.p.tuple.SPort, Dst: b.Addr, DPort: port, Proto: a.p.tuple.Proto}
-	leave, ok := a.leaving(leave, b)
+	leave, ok = a.leaving(leave, b)
 	if !ok {
 		return verdict(DropTupleTaken), true
 	}
@@ -128,17 +128,8 @@ func (a *attempt) try() (res Result, again bool) {
 		Key: a.p.tuple, Leave: leave, Hop: out, State: FlowNew, Dir: Forward,
 		Seen: a.Now, Checked: a.Now, Idle: a.timeout(a.p.tuple.Proto, FlowNew),
 		Epoch: a.Control.Epoch, Era: a.Control.Era,
-		Service: a.row, ServiceGen: a.gen, Backend: row, BackendGen: b.Gen,
+		Service: a.row, ServiceGen: a.s.Gen, Backend: row, BackendGen: b.Gen,
 	})
-}
-
-// slot is the backend that a slot names, and its row.
-func (a *attempt) slot(at uint64) (uint32, Backend) {
-	if at >= uint64(len(a.Slots)) {
-		return 0, Backend{}
-	}
-	row := a.Slots[at]
-	return row, a.backend(row)
 }
 
 func (a *attempt) wayOut(leave Tuple) (Hop, Verdict, bool) {

@@ -307,6 +307,9 @@ func (a *agent) collect(ctx context.Context) {
 	if a.lock == nil {
 		return
 	}
+	if err := onInstance(a.opts.PinDir, repairOnce); err != nil {
+		a.log.Warn("count connections again", "err", err)
+	}
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
 	said := false
@@ -316,7 +319,7 @@ func (a *agent) collect(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := collectOnce(a.opts.PinDir)
+		err := onInstance(a.opts.PinDir, collectOnce)
 		if err != nil && !said {
 			a.log.Warn("collect flows", "err", err)
 		}
@@ -324,7 +327,8 @@ func (a *agent) collect(ctx context.Context) {
 	}
 }
 
-func collectOnce(dir string) error {
+// onInstance calls f with the maps of the instance in dir, if there is one.
+func onInstance(dir string, f func(*loader.Maps) error) error {
 	inst, err := loader.Open(dir)
 	if errors.Is(err, loader.ErrNotAttached) {
 		return nil
@@ -332,6 +336,16 @@ func collectOnce(dir string) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = datapath.Collect(inst.Maps())
-	return errors.Join(err, inst.Close())
+	return errors.Join(f(inst.Maps()), inst.Close())
+}
+
+func collectOnce(maps *loader.Maps) error {
+	_, _, err := datapath.Collect(maps)
+	return err
+}
+
+// repairOnce corrects what an agent that was killed has not counted.
+func repairOnce(maps *loader.Maps) error {
+	_, err := maps.RepairConnections()
+	return err
 }

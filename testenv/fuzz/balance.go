@@ -1,0 +1,73 @@
+package fuzz
+
+import (
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+
+	"fairlead/loader"
+	m "fairlead/testenv/refmodel"
+)
+
+// setBalance gives a service another way to choose a backend, rarely one that
+// there is not.
+func (w *world) setBalance(r *rand.Rand, s *m.Service) {
+	s.Balance = uint8(r.IntN(m.BalanceLeast + 1))
+	if oneIn(r, 16) {
+		s.Balance = 255
+	}
+	s.Seed = pick(r, []uint64{0, 7, r.Uint64()})
+	s.SourceMask = w.mask(pick(r, w.limits))
+}
+
+// nextRandom is env_random of bpf/test/env.h.
+func (w *world) nextRandom() uint32 {
+	w.random = w.random*1664525 + 1013904223
+	return bits.RotateLeft32(w.random, 16)
+}
+
+// newWeight is a backend's.
+func newWeight(r *rand.Rand) uint32 {
+	return pick(r, []uint32{0, 1, 1, 1, 2, 3, 100, 1<<32 - 1})
+}
+
+// connected is how many connections each backend has.
+func (w *world) connected() []uint32 {
+	ns := make([]uint32, numBackends)
+	for row := range ns {
+		ns[row] = w.Connected(uint32(row))
+	}
+	return ns
+}
+
+// connections reads the same of the kernel.
+func (k *kernel) connections(w *world) ([]uint32, error) {
+	ns := make([]uint32, numBackends)
+	for row := range ns {
+		var c loader.LBConnections
+		if err := k.Maps[loader.LBMapBackendConns].Lookup(uint32(row), &c); err != nil {
+			return nil, fmt.Errorf("read connections: %w", err)
+		}
+		if c.Gen == w.Backends[row].Gen {
+			ns[row] = c.Count
+		}
+	}
+	return ns, nil
+}
+
+// disconnect counts that an entry was freed, as who frees it has to.
+func (k *kernel) disconnect(e entry) error {
+	var c loader.LBConnections
+	if e.stamp.Era == eraFree || e.flow.Dir != m.Forward || e.stamp.Over() || e.flow.Backend >= numBackends {
+		return nil
+	}
+	conns := k.Maps[loader.LBMapBackendConns]
+	if err := conns.Lookup(e.flow.Backend, &c); err != nil {
+		return fmt.Errorf("read connections: %w", err)
+	}
+	if c.Gen != e.flow.BackendGen {
+		return nil
+	}
+	c.Count--
+	return conns.Put(e.flow.Backend, c)
+}

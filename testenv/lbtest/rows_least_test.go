@@ -1,0 +1,146 @@
+package lbtest
+
+import (
+	"fmt"
+
+	"fairlead/loader"
+)
+
+const (
+	p2c   = loader.LBBalanceBALANCE_P2C
+	least = loader.LBBalanceBALANCE_LEAST
+)
+
+// weighted gives the web service's backends weights.
+func weighted(first, second uint32) func(*world) {
+	return func(w *world) {
+		w.tb.Helper()
+		w.backend(2, back1, 1, func(b *loader.Backend) { b.Weight = first })
+		w.backend(3, back2, 1, func(b *loader.Backend) { b.Weight, b.Port = second, 0 })
+	}
+}
+
+// busy lets other clients have so many connections of each backend.
+func busy(first, second uint16) func(*world) {
+	return func(w *world) {
+		w.tb.Helper()
+		balanced(loader.LBBalanceBALANCE_ROUND_ROBIN, unchanged)(w)
+		for i := range first + second {
+			slot := uint64(0)
+			if i >= first {
+				slot = 1
+			}
+			turn(slot)(w)
+			opens(i + 1)(w)
+		}
+		turn(0)(w)
+	}
+}
+
+// anotherOwner gives the row of the first backend, which is as it was, to
+// another one, that gets so many connections.
+func anotherOwner(connections uint16) func(*world) {
+	return func(w *world) {
+		w.tb.Helper()
+		w.backend(2, back1, 1, func(b *loader.Backend) { b.Gen, b.Weight = 23, 1 })
+		for i := range connections {
+			turn(0)(w)
+			opens(50 + i)(w)
+		}
+	}
+}
+
+// crowdOfDown lets the first slots have backends that are down.
+func crowdOfDown(w *world) {
+	w.tb.Helper()
+	for i := range uint32(7) {
+		w.backend(8+i, back1, 1, func(b *loader.Backend) {
+			b.State, b.Weight = uint8(loader.LBBackendStateBACKEND_DOWN), 1
+		})
+		w.put(loader.LBMapSlots, 8+i, 8+i)
+	}
+}
+
+// leastRows are about ways to choose a backend by connections.
+func leastRows() []row {
+	chooses := func(how loader.LBBalance, given ...func(*world)) func(*world) {
+		return then(append([]func(*world){weighted(1, 1)}, append(given, balanced(how, unchanged))...)...)
+	}
+	noRoute := func(w *world) { w.route(back1, RouteBlackhole, 0) }
+	return []row{
+		takes("of equals the one whose turn it is", client, 1, chooses(least), turn(1)),
+		takes("the fewest connections", client, 1, chooses(least, busy(1, 0)), turn(0)),
+		takes("fewer connections than another", client, 0, chooses(least, busy(2, 3)), turn(1)),
+		takes("the fewest connections for its weight", client, 0, chooses(least, weighted(3, 1), busy(1, 0)), turn(1)),
+		takes("the heaviest of those without connections", client, 0, chooses(least, weighted(3, 1)), turn(1)),
+		takes("a backend without weight is the last", client, 1, chooses(least, weighted(0, 1), busy(0, 3)), turn(0)),
+		takes("who has the fewest connections is tried once", client, 1, chooses(least, busy(0, 1), noRoute), turn(0)),
+		takes("who is down has no connections", client, 1, chooses(least), crowdOfDown, turn(0)),
+		takes("an earlier owner's connections do not count", client, 0, chooses(least, busy(1, 0), anotherOwner(0)), turn(0)),
+		takes("the better of two, the first", client, 0, chooses(p2c, busy(1, 2)), random(0, 1)),
+		takes("the better of two, the second", client, 1, chooses(p2c, busy(2, 1)), random(0, 1)),
+		takes("the same of two", client, 1, chooses(p2c, busy(0, 1)), random(1, 1)),
+		takes("of two equals the first", client, 1, chooses(p2c), random(1, 0)),
+		takes("of two the better for its weight", client, 0, chooses(p2c, weighted(3, 1), busy(1, 0)), random(1, 0)),
+		takes("of two the one that was not tried", client, 1, chooses(p2c, busy(0, 1), noRoute), random(0, 1, 0, 1)),
+		takes("of two the one that is not down", client, 1, chooses(p2c), crowdOfDown, turn(0), random(0, 1),
+			func(w *world) { w.put(loader.LBMapSlots, uint32(9), uint32(3)) },
+			func(w *world) {
+				w.service(1, web, tcp, func(s *loader.Service) { s.Slots, s.Balance = 8<<32|2, uint8(p2c) })
+			}),
+		{name: "an earlier owner's flow ends", given: then(weighted(1, 1), opened, anotherOwner(1), changed),
+			want: loader.LBVerdictDROP_FLOW_ENDED, frame: segment(client, web, rst)},
+		replied(ack).as("an earlier owner's flow goes on after a reset",
+			then(weighted(1, 1), answered, sends(segment(back1, client, rst)), anotherOwner(1))),
+	}
+}
+
+// connections returns how many each row of backends has by the flow table.
+func (w *world) connections() []loader.LBConnections {
+	w.tb.Helper()
+	all, err := loader.ReadArray[loader.Backend](w.Maps[loader.LBMapBackends])
+	w.must(err)
+	ns := make([]loader.LBConnections, len(all))
+	for row := range ns {
+		ns[row].Gen = all[row].Gen
+	}
+	table, err := loader.OpenFlowTable(w.Own(loader.LBMapFlows))
+	w.must(err)
+	for e := range table.Each {
+		if e.Dir() == loader.LBFlowDirDIR_FORWARD && !e.Over() && int(e.Backend) < len(ns) && e.BackendGen == ns[e.Backend].Gen {
+			ns[e.Backend].Count++
+		}
+	}
+	w.must(table.Close())
+	return ns
+}
+
+// eachMiscounted calls f with the rows of backends whose counts are not what the flow
+// table says.
+func (w *world) eachMiscounted(f func(row uint32, got, want loader.LBConnections)) {
+	w.tb.Helper()
+	counts, err := loader.ReadArray[loader.LBConnections](w.Maps[loader.LBMapBackendConns])
+	w.must(err)
+	for row, want := range w.connections() {
+		if got := counts[row]; got != want && (got.Gen == want.Gen || want.Count > 0) {
+			f(uint32(row), got, want)
+		}
+	}
+}
+
+// settleConnections makes the counts right: the test may have put entries into
+// the flow table.
+func (w *world) settleConnections() {
+	w.tb.Helper()
+	w.eachMiscounted(func(row uint32, _, want loader.LBConnections) { w.put(loader.LBMapBackendConns, row, want) })
+}
+
+// miscounted are faults of the counts.
+func (w *world) miscounted() map[string]uint64 {
+	w.tb.Helper()
+	wrong := map[string]uint64{}
+	w.eachMiscounted(func(row uint32, got, want loader.LBConnections) {
+		wrong[fmt.Sprintf("backend %d has connections %+v, want %+v", row, got, want)] = 1
+	})
+	return wrong
+}
