@@ -44,6 +44,7 @@ type agent struct {
 	// the view have it.
 	isDown  map[string]bool
 	shares  *shares
+	drains  drains
 	fronts  map[model.Key]*front
 	retried time.Time // when fronts last tried to listen
 	standby *standby
@@ -75,7 +76,7 @@ const retryAfter = 5 * time.Second
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
-		changed: newMailbox(), shares: newShares(), fronts: map[model.Key]*front{}, standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
+		changed: newMailbox(), shares: newShares(), drains: drains{}, fronts: map[model.Key]*front{}, standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{},
 	}
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
@@ -201,6 +202,7 @@ func (a *agent) tick(ctx context.Context) {
 	a.keepCookies()
 	a.followStandby()
 	a.reshare()
+	a.endDrains(ctx)
 }
 
 // keepCookies has the proxies of services with SYN cookies make one. The kernel

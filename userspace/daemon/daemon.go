@@ -145,6 +145,9 @@ func (a *agent) start(ctx context.Context) error {
 	if err := errors.Join(a.checkConflicts(a.state), kernel.CheckCookies(a.state)); err != nil {
 		return err
 	}
+	if err := a.adoptDrains(); err != nil {
+		return err
+	}
 	known, err := kernel.Health(a.opts.PinDir, a.state)
 	if err != nil {
 		return err

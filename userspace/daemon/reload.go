@@ -22,6 +22,7 @@ var errLeaving = errors.New("the agent ends")
 func (a *agent) reload(ctx context.Context) {
 	state, err := config.Load(a.opts.Config)
 	if err == nil {
+		a.drains.keep(&state, hadBy(a.state))
 		err = a.replace(ctx, newRoster(&state))
 	}
 	if err != nil {

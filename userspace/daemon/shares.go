@@ -10,10 +10,15 @@ import (
 	"fairlead/userspace/model"
 )
 
-// A member is a backend of a service.
+// A member is a backend of a service, which may have other ports by now but the
+// first.
 type member struct {
 	service model.Key
 	backend netip.AddrPort
+}
+
+func memberOf(s *model.Service, backend netip.AddrPort) member {
+	return member{model.Key{Listen: s.Listen, Protocol: s.Protocol}, backend}
 }
 
 // shares say how much of its weight each backend has by now, where that is not
@@ -32,7 +37,7 @@ func newShares() *shares {
 // join lets a backend of a service start, slowly if the service has it so.
 func (x *shares) join(s *model.Service, backend netip.AddrPort) {
 	if s.SlowStart > 0 {
-		x.joined[member{s.Key(), backend}] = time.Now()
+		x.joined[memberOf(s, backend)] = time.Now()
 	}
 }
 
@@ -50,7 +55,7 @@ func (x *shares) arrive(state, before *model.State) {
 			continue
 		}
 		for _, b := range s.Backends {
-			if !slices.ContainsFunc(was.Backends, func(o model.Backend) bool { return o.Address == b.Address }) {
+			if !slices.ContainsFunc(was.Backends, func(o model.Backend) bool { return o.Address == b.Address && !o.Leaving }) {
 				x.join(s, b.Address)
 			}
 		}
@@ -66,7 +71,7 @@ const off = 2
 func (x *shares) measure(s *model.Service, times []time.Duration) {
 	fresh := balance.Quickness(times)
 	for i, b := range s.Backends {
-		m := member{s.Key(), b.Address}
+		m := memberOf(s, b.Address)
 		if have, ok := x.quick[m]; !ok || max(fresh[i]-have, have-fresh[i]) >= off {
 			x.quick[m] = fresh[i]
 		}
@@ -81,7 +86,7 @@ func (x *shares) of(s *model.Service) []int {
 	}
 	list, whole := make([]int, len(s.Backends)), true
 	for i, b := range s.Backends {
-		m := member{s.Key(), b.Address}
+		m := memberOf(s, b.Address)
 		list[i] = balance.Whole
 		if since, ok := x.joined[m]; ok && s.SlowStart > 0 {
 			list[i] = balance.Ramp(time.Since(since), s.SlowStart)
@@ -119,7 +124,7 @@ func (x *shares) forget(state *model.State) {
 			continue
 		}
 		for _, b := range s.Backends {
-			there[member{s.Key(), b.Address}] = s.SlowStart
+			there[memberOf(s, b.Address)] = s.SlowStart
 		}
 	}
 	for m, since := range x.joined {

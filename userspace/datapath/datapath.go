@@ -16,8 +16,13 @@ import (
 	"fairlead/userspace/model"
 )
 
-// ErrFull says that a map has no room for what is wanted; see [Needs].
-var ErrFull = errors.New("map is full")
+// Errors that callers can tell apart with [errors.Is].
+var (
+	// ErrFull says that a map has no room for what is wanted; see [Needs].
+	ErrFull = errors.New("map is full")
+	// ErrUnknown says that the maps do not hold what was asked about.
+	ErrUnknown = errors.New("the maps hold another state")
+)
 
 // A Want is everything that the kernel should hold.
 type Want struct {

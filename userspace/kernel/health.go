@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"fairlead/loader"
@@ -30,6 +31,22 @@ func Health(dir string, state *model.State) ([][]datapath.Health, error) {
 		return nil, err
 	}
 	return w.Health(state), nil
+}
+
+// Backends returns what the instance pinned in dir has as backends of a service;
+// nil if there is no instance.
+func Backends(dir string) (func(*model.Service) []netip.AddrPort, error) {
+	w, err := pinned(dir)
+	if w == nil || err != nil {
+		return nil, err
+	}
+	return w.Backends(), nil
+}
+
+// AddConnections adds to flows how many connections the backends of each service
+// of state, which is that of the last [Kernel.Reconcile], have in the kernel.
+func (k *Kernel) AddConnections(state *model.State, flows [][]int) error {
+	return k.writer.AddConnections(state, flows)
 }
 
 // SwitchOff lets every packet pass what is pinned in dir, for a caller who
