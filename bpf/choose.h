@@ -196,9 +196,12 @@ static __always_inline int make_flow(struct packet *p, struct draft *d)
 		.life = p->key->proto == IPPROTO_UDP ? LIFE_UDP : 0, /* forward, no FIN, FLOW_NEW */
 	};
 	struct flow *e = &d->forward;
-	int err = insert(p, e, stamp);
 	struct flow *f;
+	int err;
 
+	if (p->flags & FAULT(245, TCP_FIN, 0))
+		stamp.life = life_of(stamp, 1 << DIR_FORWARD, FLOW_NEW);
+	err = insert(p, e, stamp);
 	if (err)
 		return err == -EEXIST ? follow_winner(p) : DROP_TABLE_FULL;
 	p->stamp = stamp;

@@ -150,7 +150,7 @@ static __noinline int shield(const struct packet *p, const struct service *s, __
 	struct syns *at = bpf_map_lookup_elem(&syns, &row);
 	struct syns n;
 
-	if (!at || p->key->proto != IPPROTO_TCP || !is_shielded(p, s))
+	if (!at || p->key->proto != IPPROTO_TCP || !is_pure_syn(p) || !is_shielded(p, s))
 		return NEXT_STEP;
 	n = count_syn(p, s, at);
 	if (!is_over(s, n))
@@ -183,12 +183,32 @@ static __always_inline bool brings_cookie(const struct packet *p)
 	return (void *)(tcp + 1) <= (void *)(long)p->ctx->data_end && env_is_cookie(ip, tcp);
 }
 
+/*
+ * resumes says that the flow of TCP that is no pure SYN can be made again by the
+ * hash that it was made by, here or by another balancer.
+ */
+static __always_inline bool resumes(const struct packet *p, const struct service *s)
+{
+	if (!is_hashed(s) || s->max_load || s->affinity ||
+	    s->flags & FAULT(242, SERVICE_FULL_NAT, 0))
+		return false;
+	if (p->mode == FAULT(243, MODE_DRAINING, MODE_OFF) && s->flags & SERVICE_LOCAL)
+		return false;
+	return (p->flags & (TCP_ACK | TCP_SYN | TCP_RST)) == TCP_ACK;
+}
+
 /* stray is for TCP that is no pure SYN and has no flow: step 3. */
 static __noinline int stray(const struct packet *p, const struct service *s, __u32 row)
 {
+	bool besieged = is_besieged(p, s, row), again = FAULT(244, resumes(p, s), false);
+
 	if (!(s->flags & SERVICE_LOCAL))
-		return DROP_NO_FLOW;
-	if (!is_besieged(p, s, row) || FAULT(107, env_remembers(p->ctx, p->key), false))
+		return again ? NEXT_STEP : DROP_NO_FLOW;
+	if (!besieged && !again)
 		return PASS_NO_FLOW;
-	return FAULT(106, brings_cookie(p), true) ? PASS_COOKIE : DROP_COOKIE;
+	if (FAULT(107, env_remembers(p->ctx, p->key), false))
+		return PASS_NO_FLOW;
+	if (besieged && FAULT(106, brings_cookie(p), true))
+		return PASS_COOKIE;
+	return again ? NEXT_STEP : DROP_COOKIE;
 }

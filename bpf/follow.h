@@ -43,7 +43,8 @@ static __always_inline __u32 number_of(const struct packet *p, enum flow_dir dir
 
 	if (p->key->proto != IPPROTO_TCP || (void *)(tcp + 1) > end)
 		return 0;
-	return dir == DIR_FORWARD ? bpf_ntohl(tcp->ack_seq) : bpf_ntohl(tcp->seq) + 1;
+	return dir == DIR_FORWARD ? bpf_ntohl(tcp->ack_seq)
+				  : bpf_ntohl(tcp->seq) + FAULT(246, tcp->syn, 1);
 }
 
 /* tell lets the packet play its part in the flow's life. */

@@ -21,10 +21,22 @@ static __always_inline bool is_syn_ack(__u8 flags)
 	return (flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
 }
 
-/* answers says that the backend has answered with this packet. */
+/*
+ * answers says that the backend has answered with this packet. It may do so with
+ * data, as a flow may be made by a packet from its middle.
+ */
 static __always_inline bool answers(struct word w)
 {
-	return w.proto == IPPROTO_UDP || is_syn_ack(w.flags);
+	return w.proto == IPPROTO_UDP || w.flags & TCP_ACK;
+}
+
+/* tells_number says that the packet of an entry with this stamp is the one to be acknowledged. */
+static __always_inline bool tells_number(struct stamp was, __u8 flags)
+{
+	if (dir_of(was) != DIR_REPLY || eviction_of(was) != EVICT_UNANSWERED)
+		return false;
+	return is_syn_ack(flags) ||
+	       (state_of(was) == FLOW_NEW && (flags & (TCP_ACK | TCP_RST)) == TCP_ACK);
 }
 
 /*
@@ -173,8 +185,7 @@ __noinline __u64 step(const struct news *n, struct flow *f)
 /* advance changes f, the entry at the packet's key, and its twin. */
 static __always_inline void advance(const struct packet *p, const struct news *n, struct flow *f)
 {
-	bool answer = dir_of(n->was) == DIR_REPLY && eviction_of(n->was) == EVICT_UNANSWERED &&
-		      is_syn_ack(n->flags);
+	bool answer = tells_number(n->was, n->flags);
 	__u64 is = step(n, f);
 	struct stamp ts = {};
 	struct flow *twin;

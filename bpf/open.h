@@ -35,13 +35,17 @@ static __always_inline bool is_no_client(const addr_t *from, const addr_t *to)
 static __always_inline int admit(const struct packet *p, const struct service *s, __u32 row)
 {
 	bool local = s->flags & SERVICE_LOCAL;
+	int v;
 
 	if (p->bad)
 		return DROP_MALFORMED;
 	if (s->state == SERVICE_PROXY)
 		return PASS_PROXY;
-	if (p->key->proto == IPPROTO_TCP && !is_pure_syn(p))
-		return stray(p, s, row);
+	if (p->key->proto == IPPROTO_TCP && !is_pure_syn(p)) {
+		v = stray(p, s, row);
+		if (v != NEXT_STEP)
+			return v;
+	}
 	if (p->mode == FAULT(43, MODE_DRAINING, MODE_OFF) && local)
 		return PASS_DRAINING;
 	if (p->key->proto == IPPROTO_UDP && FAULT(44, true, false) &&

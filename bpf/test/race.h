@@ -17,13 +17,18 @@ struct {
 	__uint(max_entries, 65536);
 } rivals SEC(".maps");
 
-/* overwrite gives f, whose stamp is at, what the rival says of a flow. */
-static __always_inline void overwrite(struct flow *f, struct stamp *at, const struct rival *r)
+/* overwrite gives f, whose stamp is at, what the rival says of a flow. Global, as locate is. */
+__noinline int overwrite(struct flow *f, struct stamp *at, const struct rival *r)
 {
-	struct stamp busy = {.era = ERA_BUSY}, stamp = r->stamp;
-	__u32 bucket = f->bucket;
-	__u8 place = f->place;
+	struct stamp busy = {.era = ERA_BUSY}, stamp;
+	__u32 bucket;
+	__u8 place;
 
+	if (!f || !at || !r)
+		return 0; /* unreachable */
+	stamp = r->stamp;
+	bucket = f->bucket;
+	place = f->place;
 	settle(whose_of(f), word_of(*at), word_of(busy));
 	settle(whose_of(&r->flow), word_of(busy), word_of(stamp));
 	*f = r->flow;
@@ -31,6 +36,7 @@ static __always_inline void overwrite(struct flow *f, struct stamp *at, const st
 	f->place = place;
 	stamp.tag = at->tag;
 	*at = stamp;
+	return 0;
 }
 
 static __always_inline void env_race(const struct packet *p, const struct flow_key *key)

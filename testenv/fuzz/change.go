@@ -235,6 +235,7 @@ func (g *generator) backend() change {
 	switch r.IntN(9) {
 	case 0:
 		b.Gen++
+		g.burst = 4 + r.IntN(8) // which look at its connections
 	case 1:
 		gen := b.Gen // generations never go back
 		b = g.w.newBackend(r)

@@ -88,6 +88,7 @@ func leastRows() []row {
 			func(w *world) {
 				w.service(1, web, tcp, func(s *loader.Service) { s.Slots, s.Balance = 8<<32|2, uint8(p2c) })
 			}),
+		replied(rst).as("the backend ends a connection", opened),
 		{name: "an earlier owner's flow ends", given: then(weighted(1, 1), opened, anotherOwner(1), changed),
 			want: loader.LBVerdictDROP_FLOW_ENDED, frame: segment(client, web, rst)},
 		replied(ack).as("an earlier owner's flow goes on after a reset",

@@ -26,7 +26,7 @@ func (n Syns) next(second uint32, s Service) Syns {
 // cookie is the end of step 8: a SYN of a shielded service is counted. Done says
 // that it makes no flow.
 func (m *Model) cookie(p *packet, row uint32, s Service, mtu uint16) (res Result, done bool) {
-	if p.tuple.Proto != TCP || !m.shielded(s) {
+	if p.tuple.Proto != TCP || !p.pureSYN() || !m.shielded(s) {
 		return Result{}, false
 	}
 	n := m.Syns[row].next(m.Now/m.Control.Hz, s)
@@ -76,19 +76,28 @@ func (m *Model) answerCookie(p *packet, mtu uint16) (res Result, done bool) {
 	return m.answer(AnswerCookie, out), true
 }
 
-// stray is step 3: TCP that is no pure SYN and has no flow.
-func (m *Model) stray(p *packet, row uint32, s Service) Verdict {
-	if s.Flags&FlagLocal == 0 {
-		return DropNoFlow
-	}
+// stray is step 3: TCP that is no pure SYN and has no flow. Ok says that it may
+// make one.
+func (m *Model) stray(p *packet, row uint32, s Service) (v Verdict, ok bool) {
 	n, second := m.Syns[row], m.Now/m.Control.Hz
 	late := n.Second == second || n.Second == second-1 || n.Second == second+1
 	besieged := m.shielded(s) && n.over(s) && late
+	again := m.resumes(p, s)
+	midFlow := p.flags&(ACK|SYN|RST) == ACK
 	switch {
-	case !besieged || m.remembers(p.tuple):
-		return PassNoFlow
-	case p.flags&(ACK|SYN|RST) == ACK && !p.extended() && m.IsCookie(p.frame[ethLen:], p.frame[p.l4:]):
-		return PassCookie
+	case s.Flags&FlagLocal == 0:
+		return DropNoFlow, again
+	case !besieged && !again, m.remembers(p.tuple):
+		return PassNoFlow, false
+	case besieged && midFlow && !p.extended() && m.IsCookie(p.frame[ethLen:], p.frame[p.l4:]):
+		return PassCookie, false
 	}
-	return DropCookie
+	return DropCookie, again
+}
+
+// resumes says that the flow of a packet from its middle can be made again.
+func (m *Model) resumes(p *packet, s Service) bool {
+	byHash := (s.Balance == BalanceHash || s.Balance == BalanceSourceHash) && s.MaxLoad == 0 && s.Affinity == 0
+	drained := m.Control.Mode == ModeDraining && s.Flags&FlagLocal != 0
+	return byHash && !drained && s.Flags&FlagFullNAT == 0 && p.flags&(ACK|SYN|RST) == ACK
 }

@@ -7,8 +7,11 @@ func (m *Model) live(p *packet, f *Flow) {
 		state, fins = afterReset(f), f.Fins
 	}
 	twin, named := m.twin(f)
-	if f.Dir == Reply && (f.State == FlowNew || f.State == FlowAnswered) && p.tuple.Proto == TCP && p.answers() {
-		f.Answer = p.seq + 1
+	if f.Dir == Reply && p.tuple.Proto == TCP && p.isAnswer(f.State) {
+		f.Answer = p.seq
+		if p.flags&SYN != 0 {
+			f.Answer++
+		}
 		if named {
 			twin.Answer = f.Answer
 		}
@@ -65,7 +68,7 @@ func afterPacket(p *packet, f *Flow) (state, fins uint8) {
 		}
 	}
 	switch {
-	case f.Dir == Reply && state == FlowNew && (!tcp || p.answers()):
+	case f.Dir == Reply && state == FlowNew && (!tcp || p.flags&ACK != 0):
 		state = FlowAnswered
 	case f.Dir == Forward && state == FlowAnswered && (!tcp || p.flags&(SYN|ACK) == ACK && p.ack-f.Answer <= 65535):
 		state = FlowEstablished
@@ -85,8 +88,17 @@ func afterPacket(p *packet, f *Flow) (state, fins uint8) {
 	return state, fins
 }
 
-// answers says that the segment is a SYN with an ACK.
-func (p *packet) answers() bool { return p.flags&(SYN|ACK) == SYN|ACK }
+// isAnswer says that a backend's segment is the one that the client of a flow in
+// this state has to acknowledge.
+func (p *packet) isAnswer(state uint8) bool {
+	switch state {
+	case FlowNew:
+		return p.flags&(SYN|ACK) == SYN|ACK || p.flags&(ACK|RST) == ACK
+	case FlowAnswered:
+		return p.flags&(SYN|ACK) == SYN|ACK
+	}
+	return false
+}
 
 // both changes an entry, and its twin if that names it.
 func (m *Model) both(f *Flow, change func(*Flow)) {

@@ -134,6 +134,7 @@ type Service struct {
 	Balance               uint8
 	Seed                  uint64 // of BalanceHash and BalanceSourceHash
 	SourceMask            Addr   // which part of a client's address these look at
+	Affinity, MaxLoad     uint32
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.

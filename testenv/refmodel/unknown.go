@@ -62,8 +62,13 @@ func (m *Model) admit(p *packet, row uint32, s Service) (Verdict, bool) {
 		return DropMalformed, false
 	case s.State == ServiceProxy:
 		return PassProxy, false
-	case p.tuple.Proto == TCP && !p.pureSYN():
-		return m.stray(p, row, s), false
+	}
+	if p.tuple.Proto == TCP && !p.pureSYN() {
+		if v, ok := m.stray(p, row, s); !ok {
+			return v, false
+		}
+	}
+	switch {
 	case m.Control.Mode == ModeDraining && local:
 		return PassDraining, false
 	case p.tuple.Proto == UDP && m.Standby[p.tuple] && m.silence() <= standbyLease:
@@ -124,8 +129,12 @@ func (a *attempt) try() (res Result, again bool) {
 	if !ok {
 		return verdict(v), true
 	}
+	fins := uint8(0)
+	if a.p.tuple.Proto == TCP && a.p.flags&FIN != 0 {
+		fins = 1 << Forward
+	}
 	return a.make(Flow{
-		Key: a.p.tuple, Leave: leave, Hop: out, State: FlowNew, Dir: Forward,
+		Key: a.p.tuple, Leave: leave, Hop: out, State: FlowNew, Dir: Forward, Fins: fins,
 		Seen: a.Now, Checked: a.Now, Idle: a.timeout(a.p.tuple.Proto, FlowNew),
 		Epoch: a.Control.Epoch, Era: a.Control.Era,
 		Service: a.row, ServiceGen: a.s.Gen, Backend: row, BackendGen: b.Gen,
