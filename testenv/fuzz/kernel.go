@@ -42,7 +42,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 		}
 		for name, n := range map[string]uint32{
 			loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(c.buckets),
-			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14,
+			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14, loader.LBMapAffinity: 1 << 14,
 		} {
 			sizes[name+c.family.maps] = n
 		}
@@ -141,7 +141,7 @@ func (k *kernel) reset(w *world) error {
 func (k *kernel) empty() error {
 	for _, table := range []*ebpf.Map{
 		k.Own(loader.LBMapListeners), k.Own(loader.LBMapVips), k.Maps[loader.LBMapDevices], k.Own(loader.LBMapStandby),
-		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Maps[loader.LBMapFragments],
+		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Own(loader.LBMapAffinity), k.Maps[loader.LBMapFragments],
 		k.Maps["fibs"], k.Maps["rivals"], k.Maps["first_rivals"], k.Maps["connections"],
 	} {
 		if err := empty(table); err != nil {
@@ -317,6 +317,9 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Count += r.Count
 	}
 	if s.Sources, err = k.sources(); err != nil {
+		return s, err
+	}
+	if s.Ties, err = k.ties(); err != nil {
 		return s, err
 	}
 	if s.Syns, err = readSyns(k.Maps[loader.LBMapSyns]); err != nil {
