@@ -18,8 +18,8 @@ type Member struct {
 //
 // Each member has an order of its own in which it likes the slots, made of its
 // address and the seed alone, and they take turns at taking the next one that is
-// free. Weights say how often it is a member's turn: everybody's number of slots
-// is its share, give or take one. Neither the order of members nor anything
+// free. Weights say how often it is a member's turn, and how many slots it gets:
+// its share, rounded up or down. Neither the order of members nor anything
 // of this host matters, so balancers that have the same members, weights, size
 // and seed have the same table.
 func Maglev(members []Member, size int, seed uint64) []uint32 {
@@ -35,10 +35,11 @@ func Maglev(members []Member, size int, seed uint64) []uint32 {
 	for left := size; ; {
 		for i := range takers {
 			t := &takers[i]
-			if t.credit += t.weight; t.credit < most {
+			if t.credit += t.weight; t.credit < most || t.quota == 0 {
 				continue
 			}
 			t.credit -= most
+			t.quota--
 			for slots[t.at] != free {
 				t.next(size)
 			}
@@ -54,6 +55,7 @@ func Maglev(members []Member, size int, seed uint64) []uint32 {
 type taker struct {
 	index          uint32
 	weight, credit int // a turn costs the largest weight
+	quota          int // slots to get yet
 	at, skip       int // the slot that it likes best of those not tried, and the way to the next
 }
 
@@ -73,14 +75,40 @@ func takersOf(members []Member, size int, seed uint64) (takers []taker, most int
 			most = max(most, m.Weight)
 		}
 	}
+	if len(order) == 0 {
+		return nil, 0
+	}
 	slices.SortFunc(order, func(a, b int) int { return members[a].Address.Compare(members[b].Address) })
-	for _, i := range order {
+	quotas := quotasOf(members, order, size)
+	for k, i := range order {
 		at := members[i].Address
 		h := scatter(mixAddr(seed, at.Addr()) ^ uint64(at.Port()))
 		takers = append(takers, taker{
-			index: uint32(i), weight: members[i].Weight, credit: most / 2, // rounds shares instead of cutting them
+			index: uint32(i), weight: members[i].Weight, quota: quotas[k],
 			at: int(uint32(h)) % size, skip: 1 + int(h>>32)%max(size-1, 1),
 		})
 	}
 	return takers, most
+}
+
+// quotasOf returns how many slots members get, in an order: their share by weight,
+// rounded up for those whose fractions are largest (Hamilton's method), the
+// first ones of the same.
+func quotasOf(members []Member, order []int, size int) []int {
+	total, left := 0, size
+	for _, i := range order {
+		total += members[i].Weight
+	}
+	quotas, ranks := make([]int, len(order)), make([]int, len(order))
+	for k, i := range order {
+		quotas[k] = size * members[i].Weight / total
+		left -= quotas[k]
+		ranks[k] = k
+	}
+	fraction := func(k int) int { return size * members[order[k]].Weight % total }
+	slices.SortStableFunc(ranks, func(a, b int) int { return fraction(b) - fraction(a) })
+	for _, k := range ranks[:left] {
+		quotas[k]++
+	}
+	return quotas
 }

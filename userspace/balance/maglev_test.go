@@ -45,7 +45,7 @@ func TestMaglevIsTheSameEverywhere(t *testing.T) {
 		{netip.MustParseAddrPort("10.2.1.2:8080"), 2}, {netip.MustParseAddrPort("10.2.1.3:8080"), 1},
 		{netip.MustParseAddrPort("[2001:db8::2]:0"), 1},
 	}
-	want := []uint32{1, 0, 2, 0, 1, 0, 1, 0, 2, 2, 0, 0, 0}
+	want := []uint32{1, 0, 0, 2, 1, 0, 1, 0, 2, 2, 0, 0, 0}
 	if diff := cmp.Diff(want, Maglev(all, 13, 7)); diff != "" {
 		t.Errorf("slots (-want +got):\n%s", diff)
 	}
@@ -73,13 +73,13 @@ func TestMaglevSharesAreEven(t *testing.T) {
 	}
 }
 
-// TestMaglevSharesFollowWeights wants everybody within a slot of its share, which
+// TestMaglevSharesFollowWeights wants everybody to have its share, rounded, which
 // is within 1 % for all who have 100 slots.
 func TestMaglevSharesFollowWeights(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	for range 20 {
+	for range 50 {
 		all := members(1 + r.IntN(40))
 		total := 0
 		for i := range all {
@@ -92,7 +92,7 @@ func TestMaglevSharesFollowWeights(t *testing.T) {
 		weights := weightsOf(all)
 		for i, n := range count(weights, Maglev(all, model.DefaultTableSize, seed)) {
 			share := float64(model.DefaultTableSize) * float64(weights[i]) / float64(total)
-			if off := float64(n) - share; off > 1.5 || off < -1.5 {
+			if off := float64(n) - share; off >= 1 || off <= -1 {
 				t.Errorf("weights %v: %d has %d slots, want %.1f", weights, i, n, share)
 			}
 		}
