@@ -19,6 +19,7 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		listeners: map[listener]bool{}, vips: map[netip.Addr]uint32{}, clients: map[listed]bool{},
 	}
 	six := false
+	var stays, stays6 uint32 // networks whose backend is remembered
 	if have != nil {
 		t.addRows(have.rows)
 		six = have.maps != nil && have.maps.Flows6 != nil
@@ -28,10 +29,17 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		s := Service{Service: state.Services[i]}
 		slots += 4 * balance.MostSlots(&s.Service) // up and all, old and new
 		t.addService(&s)
-		six = six || s.Listen.Addr().Is6()
+		is6 := s.Listen.Addr().Is6()
+		six = six || is6
+		if s.Affinity > 0 && is6 {
+			stays6 = affinityNetworks
+		} else if s.Affinity > 0 {
+			stays = affinityNetworks
+		}
 	}
 	sizes := loader.Sizes{
 		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)), Slots: uint32(slots), Flows: flowTable(state),
+		Affinity: stays, Affinity6: stays6,
 	}
 	sizes.Listeners, sizes.Listeners6 = byFamily(t.listeners, func(l listener) bool { return l.at.Addr().Is6() })
 	sizes.VIPs, sizes.VIPs6 = byFamily(t.vips, netip.Addr.Is6)
@@ -41,6 +49,10 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 	}
 	return sizes
 }
+
+// affinityNetworks is how many networks of clients the kernel remembers the
+// backends of, for all services of a family together.
+const affinityNetworks = 65536
 
 // byFamily counts the keys of IPv4 and those of IPv6.
 func byFamily[K comparable, V any](keys map[K]V, is6 func(K) bool) (four, six uint32) {
