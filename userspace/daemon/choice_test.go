@@ -98,3 +98,51 @@ func TestResponseTime(t *testing.T) {
 	}
 	b.stop()
 }
+
+// TestLeastConnections has connections that stay, through XDP and through the
+// proxy: each backend gets those that its weight says, give or take one.
+func TestLeastConnections(t *testing.T) {
+	for _, more := range []string{"", ", forward: proxy"} {
+		b := newBench(t, 3)
+		b.greetAll()
+		b.configure(b.balanced("balance: least-connections" + more))
+		b.start()
+		b.seen("all up", up(true, true, true))
+		open := [3][]net.Conn{}
+		for k := range 40 {
+			c, backend := b.opened(80)
+			if open[backend] = append(open[backend], c); k%4 == 3 {
+				open[backend][0].Close()
+				open[backend] = open[backend][1:]
+				b.seen("its end", func(v view.View) bool { return v.Services[0].Backends[backend].Flows == len(open[backend]) })
+			}
+		}
+		for i := range open {
+			if n := len(open[i]); n < 9 || n > 11 {
+				t.Errorf("balance: least-connections%s: backend %d has %d of 30 connections", more, i, n)
+			}
+		}
+		b.stop()
+	}
+}
+
+// TestAffinity has all connections of a client go to one backend.
+func TestAffinity(t *testing.T) {
+	b := newBench(t, 3)
+	b.greetAll()
+	b.configure(b.balanced("affinity: {source: 1h}"))
+	b.start()
+	b.seen("all up", up(true, true, true))
+	for _, by := range []string{"XDP", "the proxy"} {
+		_, first := b.opened(80)
+		for range 6 {
+			if _, again := b.opened(80); again != first {
+				t.Errorf("by %s: backend %d, then %d", by, first, again)
+			}
+		}
+		if by == "XDP" {
+			b.loseXDP()
+		}
+	}
+	b.stop()
+}
