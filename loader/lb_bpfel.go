@@ -435,6 +435,7 @@ const (
 	LBMapListeners       = "listeners"
 	LBMapLocks           = "locks"
 	LBMapReplies         = "replies"
+	LBMapServiceConns    = "service_conns"
 	LBMapServices        = "services"
 	LBMapSlots           = "slots"
 	LBMapSnat            = "snat"
@@ -515,6 +516,7 @@ type LBMapSpecs struct {
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -569,6 +571,7 @@ type LBMaps struct {
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -598,6 +601,7 @@ func (m *LBMaps) Close() error {
 		m.Listeners,
 		m.Locks,
 		m.Replies,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

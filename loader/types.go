@@ -19,7 +19,8 @@ type (
 	Backend = LBBackend
 	// Counters is what one CPU counted for a backend, or a sum of such.
 	Counters = LBCounters
-	// Connections is how many a row of backends has, of the owner of a generation.
+	// Connections is how many a row of backends or services has, of the owner of a
+	// generation.
 	Connections = LBConnections
 	// FlowKey is the tuple of a packet as it arrives.
 	FlowKey = LBFlowKey

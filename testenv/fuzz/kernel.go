@@ -36,7 +36,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
 	k := &kernel{loaded: map[config]*lbtest.Datapath{}, load: func(c config) *lbtest.Datapath {
 		sizes := map[string]uint32{
-			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices,
+			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices, loader.LBMapServiceConns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends, loader.LBMapBackendConns: numBackends,
 			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12,
 		}
@@ -179,10 +179,8 @@ func (k *kernel) zero() error {
 			return fmt.Errorf("clear counters of backend: %w", err)
 		}
 	}
-	for row := range uint32(numBackends) {
-		if err := k.Maps[loader.LBMapBackendConns].Put(row, loader.LBConnections{}); err != nil {
-			return fmt.Errorf("clear connections: %w", err)
-		}
+	if err := k.clearConnections(); err != nil {
+		return err
 	}
 	for v := range uint32(m.VerdictMax) {
 		if err := k.Maps[loader.LBMapVerdicts].Put(v, make([]uint64, cpus)); err != nil {

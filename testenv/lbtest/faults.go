@@ -170,6 +170,8 @@ var Faults = []Fault{
 	{245, "the FIN of a flow that it resumes is forgotten"},
 	{246, "what a backend sends in the middle of a flow counts as a SYN"},
 	{247, "a client stays with its backend for ever"},
+	{248, "a bound counts one connection too many"},
+	{249, "all backends have one bound, whatever their weight"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so

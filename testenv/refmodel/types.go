@@ -136,6 +136,7 @@ type Service struct {
 	SourceMask            Addr   // which part of a client's address these look at
 	Affinity              uint32 // seconds
 	MaxLoad               uint32 // percent
+	Weights, WeightsAll   uint32
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.
