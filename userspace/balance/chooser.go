@@ -192,13 +192,11 @@ func (c *Chooser) bound() func(i uint32) bool {
 	}
 	flows, weight := int64(0), int64(0)
 	for i, w := range c.weights {
-		if w > 0 {
-			flows += c.loads[i].Load()
-			weight += int64(w)
-		}
+		flows += c.loads[i].Load()
+		weight += int64(w)
 	}
 	most := int64(c.service.Balance.MaxLoad) * (flows + 1)
-	return func(i uint32) bool { return 100*c.loads[i].Load()*weight <= most*int64(c.weights[i]) }
+	return func(i uint32) bool { return 100*c.loads[i].Load()*weight < most*int64(c.weights[i]) }
 }
 
 // better reports whether a would have fewer flows for its weight than b, with
