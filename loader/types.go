@@ -12,6 +12,8 @@ type (
 	Listener = LBListener
 	// Service is a row of the services map.
 	Service = LBService
+	// Balance is a way to choose a backend: what a row of services says.
+	Balance = LBBalance
 	// ClientPrefix is a network that a service has a rule for: a key of the
 	// clients map.
 	ClientPrefix = LBClientPrefix
@@ -52,6 +54,21 @@ type (
 	// Its number is an index of the evictions map.
 	Eviction = LBEviction
 )
+
+// balances are the names of enum balance, in its order.
+var balances = [...]string{
+	LBBalanceBALANCE_ROUND_ROBIN: "round-robin", LBBalanceBALANCE_RANDOM: "random",
+	LBBalanceBALANCE_HASH: "maglev", LBBalanceBALANCE_SOURCE_HASH: "source-hash",
+	LBBalanceBALANCE_P2C: "p2c", LBBalanceBALANCE_LEAST: "least-connections",
+}
+
+// String returns b's name, such as "random".
+func (b LBBalance) String() string {
+	if int(b) >= len(balances) {
+		return fmt.Sprintf("unknown_%d", uint32(b))
+	}
+	return balances[b]
+}
 
 // Verdicts is the number of verdicts; each number below it is one.
 const Verdicts = LBVerdictVERDICT_MAX

@@ -30,8 +30,12 @@ type ServiceView struct {
 	Clients  *ClientsView   `json:"clients"`  // nil: everybody
 	// SYNCookies are nil for a service without.
 	SYNCookies *SYNCookiesView `json:"syn_cookies,omitempty"`
-	Slots      int             `json:"slots"` // length of its slot table
-	Backends   []BackendView   `json:"backends"`
+	// Balance is how the kernel chooses a backend.
+	Balance  string        `json:"balance"`
+	Slots    int           `json:"slots"` // length of its slot table
+	Backends []BackendView `json:"backends"`
+	// Connections are flows in the kernel's table that are not over.
+	Connections uint32 `json:"connections"`
 	Counters
 }
 
@@ -50,7 +54,8 @@ type BackendView struct {
 	Weight  uint32 `json:"weight"`
 	Slots   int    `json:"slots"` // how often it stands in the slot table
 	// Sources are what it sees of a full-NAT service's clients.
-	Sources []netip.Addr `json:"sources,omitempty"`
+	Sources     []netip.Addr `json:"sources,omitempty"`
+	Connections uint32       `json:"connections"` // as its service's
 	Counters
 }
 
@@ -82,6 +87,10 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	connections, err := readConnections(maps)
+	if err != nil {
+		return nil, err
+	}
 	evictions, err := maps.ReadEvictions()
 	if err != nil {
 		return nil, err
@@ -100,6 +109,7 @@ func Read(maps *loader.Maps) (*View, error) {
 			v.Services = append(v.Services, r.serviceView(s, r.names[i], counters(services[i])))
 			at[i] = len(v.Services)
 			v.Services[at[i]-1].Clients = clients[uint32(i)]
+			v.Services[at[i]-1].Connections = connections.services[i].Of(s.Gen)
 		}
 	}
 	for i := range r.backends {
@@ -109,8 +119,22 @@ func Read(maps *loader.Maps) (*View, error) {
 		}
 		s := &v.Services[at[b.Service]-1]
 		s.Backends = append(s.Backends, r.backendView(uint32(i), counters(backends[i])))
+		s.Backends[len(s.Backends)-1].Connections = connections.backends[i].Of(b.Gen)
 	}
 	return v, nil
+}
+
+// connections are those of rows.
+type connections struct{ services, backends []loader.Connections }
+
+func readConnections(maps *loader.Maps) (c connections, err error) {
+	if c.services, err = loader.ReadArray[loader.Connections](maps.ServiceConns); err == nil {
+		c.backends, err = loader.ReadArray[loader.Connections](maps.BackendConns)
+	}
+	if err != nil {
+		return c, fmt.Errorf("read connections: %w", err)
+	}
+	return c, nil
 }
 
 func counters(c loader.Counters) Counters {
@@ -126,7 +150,7 @@ func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceVi
 	v := ServiceView{
 		Name: name, Listen: listenText(s), Protocol: protocolOf(s.Proto), Rung: "xdp",
 		Local: s.Flags&serviceLocal != 0, OnDown: string(model.DownReset), FullNAT: s.Flags&serviceFullNAT != 0,
-		Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
+		Balance: loader.Balance(s.Balance).String(), Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
 	}
 	if s.CookieAbove != 0 {
 		v.SYNCookies = &SYNCookiesView{Above: s.CookieAbove, Standby: s.Flags&serviceCookies != 0}
