@@ -39,7 +39,7 @@ func inKernel() *kernel.View {
 				{
 					Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", Local: true, OnDown: "reset", FullNAT: true, Slots: 3,
 					Backends: []datapath.BackendView{
-						{Address: "10.2.1.2:8080", State: "up", Weight: 1, Slots: 1},
+						{Address: "10.2.1.2:8080", State: "up", Weight: 1, Slots: 1, Connections: 12},
 						{Address: "10.2.1.3:8080", State: "down", Weight: 2},
 						{Address: "10.2.1.4:8080", State: "drain"},
 					},
