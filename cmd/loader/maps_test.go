@@ -11,6 +11,7 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
+	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
 )
 
@@ -126,7 +127,7 @@ func TestMaps(t *testing.T) {
 			if code != 0 || errOut != "" {
 				t.Errorf("status %d, stderr %q", code, errOut)
 			}
-			golden(t, row.golden, out)
+			golden.Check(t, row.golden, out)
 		})
 	}
 }
@@ -163,7 +164,7 @@ func TestFlows(t *testing.T) {
 		if code != 0 || errOut != "" || asked != row.asked {
 			t.Errorf("%s: status %d, stderr %q, %d flows asked for; want %d", row.args, code, errOut, asked, row.asked)
 		}
-		golden(t, row.golden, out)
+		golden.Check(t, row.golden, out)
 	}
 }
 
