@@ -83,3 +83,46 @@ func TestSharesAreInTheTable(t *testing.T) {
 		t.Errorf("weights of rows are %d and %d, want half", a, b)
 	}
 }
+
+// TestPlansSayWhatMovesOfHashes plans changes of a service with a hash, whose
+// slots lead to the same backend only if they are the same ones.
+func TestPlansSayWhatMovesOfHashes(t *testing.T) {
+	of := func(edit func(*Service)) *Want {
+		s := service("a", 80, 1, 1, 1)
+		s.Balance = model.Balance{Method: model.Maglev, TableSize: 31, Seed: 1}
+		edit(&s)
+		return &Want{Services: []Service{s}}
+	}
+	for _, row := range []struct {
+		name        string
+		edit        func(*Service)
+		least, most float64
+		fields      []string
+	}{
+		{"nothing", func(*Service) {}, 0, 0, nil},
+		{"one down", func(s *Service) { s.Down = []bool{true, false, false} }, 10, 14, []string{"slots"}},
+		{"another seed", func(s *Service) { s.Balance.Seed = 2 }, 31, 31, []string{"balance.seed", "slots"}},
+		{"in turn", func(s *Service) { s.Balance = model.Balance{} }, 31, 31, []string{"balance", "balance.seed", "slots"}},
+		{"the rest", func(s *Service) { s.Balance.MaxLoad, s.Affinity, s.SourcePrefix = 125, time.Minute, 24 }, 0, 0,
+			[]string{"balance.prefix", "balance.max-load", "affinity"}},
+	} {
+		r := empty(4)
+		execute(t, r, mustPlan(t, r, of(func(*Service) {})))
+		c, err := (&Writer{rows: r}).Preview(of(row.edit), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Slots.Slots != 31 || c.Slots.Moved < row.least || c.Slots.Moved > row.most {
+			t.Errorf("%s: %v of %d slots move, want from %v to %v", row.name, c.Slots.Moved, c.Slots.Slots, row.least, row.most)
+		}
+		var fields []string
+		for i := range c.Services {
+			for _, f := range c.Services[i].Fields {
+				fields = append(fields, f.Field)
+			}
+		}
+		if diff := cmp.Diff(row.fields, fields); diff != "" {
+			t.Errorf("%s: fields (-want +got):\n%s", row.name, diff)
+		}
+	}
+}
