@@ -112,17 +112,16 @@ func (m *Maps) ResetCounters(t Table, rows ...uint32) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	backends, err := ReadArray[Backend](m.Backends)
-	if err != nil {
-		return fmt.Errorf("read backends: %w", err)
+	reset := m.fold // looks at few rows, however many there are
+	if t == TableServices {
+		backends, err := ReadArray[Backend](m.Backends)
+		if err != nil {
+			return fmt.Errorf("read backends: %w", err)
+		}
+		reset = func(row uint32) error { return m.resetService(row, backends) }
 	}
 	for _, row := range rows {
-		if t == TableServices {
-			err = m.resetService(row, backends)
-		} else {
-			err = m.fold(row, backends)
-		}
-		if err != nil {
+		if err := reset(row); err != nil {
 			return fmt.Errorf("reset counters of %s %d: %w", t, row, err)
 		}
 	}
@@ -141,8 +140,11 @@ func (m *Maps) resetService(row uint32, backends []Backend) error {
 }
 
 // fold moves the sum of a row of backends to its service.
-func (m *Maps) fold(row uint32, backends []Backend) error {
-	b := &backends[row]
+func (m *Maps) fold(row uint32) error {
+	var b, last Backend
+	if err := m.Backends.Lookup(row, &b); err != nil {
+		return err
+	}
 	if b.Gen == 0 {
 		return nil // it has had no owner, so it has counted nothing
 	}
@@ -150,12 +152,12 @@ func (m *Maps) fold(row uint32, backends []Backend) error {
 	if err := m.ServiceBase.Lookup(b.Service, &base); err != nil {
 		return err
 	}
-	if last := base.FoldedRow; int(last) < len(backends) && base.has(int(last), &backends[last]) {
-		if err := m.zero(last); err != nil { // who was killed may have left that
+	if err := m.Backends.Lookup(base.FoldedRow, &last); err == nil && base.has(int(base.FoldedRow), &last) {
+		if err := m.zero(base.FoldedRow); err != nil { // who was killed may have left that
 			return err
 		}
 	}
-	if !base.has(int(row), b) {
+	if !base.has(int(row), &b) {
 		sum, err := m.sumOf(row)
 		if err != nil {
 			return err

@@ -16,6 +16,8 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	LB46MapAffinity6       = "affinity6"
+	LB46MapBackendConns    = "backend_conns"
 	LB46MapBackendCounters = "backend_counters"
 	LB46MapBackends        = "backends"
 	LB46MapClients6        = "clients6"
@@ -29,6 +31,7 @@ const (
 	LB46MapListeners6      = "listeners6"
 	LB46MapLocks           = "locks"
 	LB46MapReplies         = "replies"
+	LB46MapServiceConns    = "service_conns"
 	LB46MapServices        = "services"
 	LB46MapSlots           = "slots"
 	LB46MapSnat            = "snat"
@@ -91,6 +94,8 @@ type LB46ProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LB46MapSpecs struct {
+	Affinity6       *ebpf.MapSpec `ebpf:"affinity6"`
+	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
 	Clients6        *ebpf.MapSpec `ebpf:"clients6"`
@@ -104,6 +109,7 @@ type LB46MapSpecs struct {
 	Listeners6      *ebpf.MapSpec `ebpf:"listeners6"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -142,6 +148,8 @@ func (o *LB46Objects) Close() error {
 //
 // It can be passed to LoadLB46Objects or ebpf.CollectionSpec.LoadAndAssign.
 type LB46Maps struct {
+	Affinity6       *ebpf.Map `ebpf:"affinity6"`
+	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
 	Clients6        *ebpf.Map `ebpf:"clients6"`
@@ -155,6 +163,7 @@ type LB46Maps struct {
 	Listeners6      *ebpf.Map `ebpf:"listeners6"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -168,6 +177,8 @@ type LB46Maps struct {
 
 func (m *LB46Maps) Close() error {
 	return _LB46Close(
+		m.Affinity6,
+		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,
 		m.Clients6,
@@ -181,6 +192,7 @@ func (m *LB46Maps) Close() error {
 		m.Listeners6,
 		m.Locks,
 		m.Replies,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

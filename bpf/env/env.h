@@ -16,12 +16,6 @@ static __always_inline __u32 env_now(void)
 	return bpf_jiffies64();
 }
 
-/* env_random returns any number. */
-static __always_inline __u32 env_random(void)
-{
-	return bpf_get_prandom_u32();
-}
-
 /* env_ktime returns CLOCK_MONOTONIC in ns. */
 static __always_inline __u64 env_ktime(void)
 {

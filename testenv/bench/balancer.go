@@ -20,7 +20,7 @@ var (
 func oneService(r *testenv.Rig, p model.Protocol, port, backendPort uint16) *model.State {
 	s := model.Service{
 		Name: "bench", Listen: netip.AddrPortFrom(vip, port), LastPort: port, Protocol: p,
-		Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+		Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 		Health: model.Check{Type: model.CheckNone},
 	}
 	for _, a := range r.BackendAddrs {

@@ -25,7 +25,7 @@ func manyServices(n int) *datapath.Want {
 		addr := netip.AddrFrom4([4]byte{203, 0, 113, byte(i % 200)})
 		s := model.Service{
 			Name: fmt.Sprintf("service-%d", i), Listen: netip.AddrPortFrom(addr, uint16(1000+i/200)),
-			Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin,
+			Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin},
 		}
 		s.LastPort = s.Listen.Port()
 		for k := range 3 {
@@ -96,6 +96,9 @@ func reconcile(b *bench) {
 		for i := range results {
 			if i == 1 {
 				change(&want.Services[reconcileServices/2])
+				if err := loader.WaitForPackets(); err != nil { // as is over by the next change of a day
+					rec.Fatalf("%v", err)
+				}
 			}
 			ms, n := rec.apply(want)
 			results[i], writes[i] = append(results[i], ms), n

@@ -153,7 +153,7 @@ func (k *kernel) sync(w *world, c change) error {
 	case partControl:
 		return k.Maps[loader.LBMapControl].Put(uint32(0), controlOf(w.Control))
 	case partEnv:
-		if err := errors.Join(k.SetNow(w.Now), k.SetCookies(w.cookies), k.SetRandom(rawPort(w.Random))); err != nil {
+		if err := errors.Join(k.SetNow(w.Now), k.SetCookies(w.cookies)); err != nil {
 			return err
 		}
 		return k.SetMonotonic(w.Clock)

@@ -32,11 +32,6 @@ func cookieOf(ip, tcp []byte, seq uint32) uint32 {
 	return sum * 0x9e3779b1 &^ 3
 }
 
-// SetRandom sets the next number that nobody foresees, as the kernel has it.
-func (d *Datapath) SetRandom(n uint16) error {
-	return d.coll.Variables[lbVarWorldRandom].Set(uint32(n))
-}
-
 // SetCookies says whether the kernel makes cookies.
 func (d *Datapath) SetCookies(on bool) error {
 	n := uint32(0)

@@ -32,10 +32,10 @@ type answer struct {
 func errorRowsMixed() []row {
 	const redirect, tx = loader.LBVerdictFORWARD_REDIRECT, loader.LBVerdictFORWARD_TX
 	// What has left to the backends, and to the clients; and as it was sent, but for the TTL.
-	to4, from6 := in4(leaving(own, back1, syn), random)[14:], left6(segment6(client6, web6, syn))[14:]
+	to4, from6 := in4(leaving(own, back1, syn), someID)[14:], left6(segment6(client6, web6, syn))[14:]
 	to6, from4 := left6(segment6(own6, webBack6, syn))[14:], in4(leaving(client, web, syn), 0)[14:]
 	back6, sent4 := left6(segment6(web6, client6, syn|ack))[14:], in4(leaving(back1, own, syn|ack), 0)[14:]
-	back4, sent6 := in4(leaving(web, client, syn|ack), random)[14:], left6(segment6(webBack6, own6, syn|ack))[14:]
+	back4, sent6 := in4(leaving(web, client, syn|ack), someID)[14:], left6(segment6(webBack6, own6, syn|ack))[14:]
 	answered64, answered46 := then(opened64, sends(segment(back1, own, syn|ack))), then(opened46, sends(segment6(webBack6, own6, syn|ack)))
 
 	fromRouter4 := func(name string, was, is answer, n4, n6 int) row {
@@ -44,7 +44,7 @@ func errorRowsMixed() []row {
 	}
 	fromRouter6 := func(name string, was, is answer, n6, n4 int) row {
 		return row{name: name, given: opened46, want: tx, frame: error6(hop6, own6, was.kind, was.code, was.longest, to6[:n6]),
-			out: in4(fromUs(error4(web, client, is.kind, is.code, uint16(is.longest), from4[:n4])), random), counts: counted("4", "reply", uint64(48+n6))}
+			out: in4(fromUs(error4(web, client, is.kind, is.code, uint16(is.longest), from4[:n4])), someID), counts: counted("4", "reply", uint64(48+n6))}
 	}
 	refused := func(r row) row {
 		r.want, r.out, r.counts = loader.LBVerdictDROP_FAMILY, nil, nil
@@ -72,7 +72,7 @@ func errorRowsMixed() []row {
 		refused(fromRouter6("a parameter of IPv6 has a problem", answer{4, 1, 6}, answer{}, 48, 28)),
 		{name: "a backend of IPv4 learns of its segment", given: answered64, want: redirect, egress: uplink,
 			frame:  error6(hop6, web6, 2, 0, 1300, back6[:48]),
-			out:    in4(fromUs(error4(own, back1, 3, 4, 1280, sent4[:28])), random),
+			out:    in4(fromUs(error4(own, back1, 3, 4, 1280, sent4[:28])), someID),
 			counts: counted("2", "forward", 96)},
 		{name: "a backend of IPv6 learns of its segment to an address that has another service", given: answered46, want: redirect, egress: uplink,
 			frame: error4(hop, web, 3, 4, 1300, back4[:28]), out: left6(error6(own6, webBack6, 2, 0, 1320, sent6[:48])),

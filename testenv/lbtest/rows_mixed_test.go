@@ -39,7 +39,7 @@ func rows64() []row {
 		return row{name: name, given: then(given...), want: want, frame: frame}
 	}
 	hello, ask := segment6(client6, web6, syn), datagram6(client6, dns6)
-	asked := in4(leavingDatagram(own, dns1), random)
+	asked := in4(leavingDatagram(own, dns1), someID)
 	classy := edit(ask, 14, 0x6a, 0xb5) // traffic class 0xab
 	sumless := edit(ask, 60, 0, 0)
 	big, bigger := long6(client6, dns6, 1260-28), long6(client6, dns6, 1261-28)
@@ -48,19 +48,19 @@ func rows64() []row {
 	fixed := fromUs(long4(own, dns1, 1261-28))
 	first := extend(ask, firstPart)
 	return []row{
-		{name: "a client of IPv6 opens a connection", want: redirect, frame: hello, out: in4(leaving(own, back1, syn), random),
+		{name: "a client of IPv6 opens a connection", want: redirect, frame: hello, out: in4(leaving(own, back1, syn), someID),
 			egress: uplink, counts: made("2", 68)},
 		{name: "a backend of IPv4 answers", want: tx, given: opened64, frame: answer, out: in6(segment6(web6, client6, syn|ack)),
 			counts: counted("2", "reply", 48)},
 		{name: "the connection goes on", want: redirect, given: then(opened64, sends(answer)), frame: segment6(client6, web6, ack),
-			out: in4(leaving(own, back1, ack), random), egress: uplink, counts: counted("2", "forward", 68)},
+			out: in4(leaving(own, back1, ack), someID), egress: uplink, counts: counted("2", "forward", 68)},
 		{name: "a check finds nothing wrong", want: redirect, given: then(opened64, sends(answer), changed), frame: segment6(client6, web6, ack),
-			out: in4(leaving(own, back1, ack), random), egress: uplink, counts: counted("2", "forward", 68)},
+			out: in4(leaving(own, back1, ack), someID), egress: uplink, counts: counted("2", "forward", 68)},
 		asks64("a client of IPv6 asks", ask, asked),
 		asks64("extension headers are left behind", extend(ask, hopByHop, destination), asked),
-		asks64("the traffic class becomes the TOS", classy, in4(edit(asked, 15, 0xab), random)),
+		asks64("the traffic class becomes the TOS", classy, in4(edit(asked, 15, 0xab), someID)),
 		asks64("no UDP checksum stays none in IPv4", sumless, edit(asked, 40, 0, 0)),
-		asks64("a packet of 1260 bytes may be cut up", big, in4(there, random)),
+		asks64("a packet of 1260 bytes may be cut up", big, in4(there, someID)),
 		asks64("a packet of 1261 bytes may not", bigger, in4(fixed, 0)),
 		is("a hop limit of 1", loader.LBVerdictANSWER_TIME_EXCEEDED, edit(hello, 21, 1)).answered(answer6(edit(hello, 21, 1), 3, 0, 0)),
 		is("a backend is told of its TTL by whom it knows", loader.LBVerdictANSWER_TIME_EXCEEDED, late(answer), opened64).
@@ -80,7 +80,7 @@ func rows64() []row {
 			w.control(func(c *loader.Control) { c.SnatPort, c.SnatPorts = own.Port(), 1 })
 		}),
 		{name: "a service without full NAT has it towards the other family", want: redirect, frame: hello,
-			out: in4(leaving(own, back1, syn), random), egress: uplink, counts: made("2", 68), given: func(w *world) {
+			out: in4(leaving(own, back1, syn), someID), egress: uplink, counts: made("2", 68), given: func(w *world) {
 				w.service(1, web6, tcp, func(s *loader.Service) { s.Slots, s.SlotsAll = 1, 1 })
 			}},
 		is("an IPv6 header that names addresses of IPv4", loader.LBVerdictPASS_OTHER, packet6(mapped(back1), mapped(own), tcp, answer[34:], 16), opened64),
@@ -106,7 +106,7 @@ func rows46() []row {
 	return []row{
 		{name: "a client of IPv4 opens a connection", want: redirect, frame: hello, out: in6(segment6(own6, webBack6, syn)),
 			egress: uplink, counts: made("4", 48)},
-		{name: "a backend of IPv6 answers", want: tx, given: opened46, frame: answer, out: in4(leaving(web, client, syn|ack), random),
+		{name: "a backend of IPv6 answers", want: tx, given: opened46, frame: answer, out: in4(leaving(web, client, syn|ack), someID),
 			counts: counted("4", "reply", 68)},
 		asks46("a client of IPv4 asks", ask, asked),
 		asks46("the TOS becomes the traffic class", in4(edit(ask, 15, 0xab), 7), edit(asked, 14, 0x6a, 0xb0)),

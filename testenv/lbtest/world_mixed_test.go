@@ -11,7 +11,7 @@ import (
 
 // The world between families has web6 and dns6 with backends of IPv4, web and
 // dns with backends of IPv6, and at the address of these a service of IPv4 alone.
-const random = 0x2b1a // what becomes the id of packets that may be cut up
+const someID = 0x2b1a // what becomes the id of packets that may be cut up
 
 // mapped is an address of IPv4 as the wide programs have it.
 func mapped(a netip.AddrPort) netip.AddrPort {
@@ -23,9 +23,16 @@ func newWorldMixed(tb testing.TB, fault uint32) *world {
 	return &world{tb: tb, Datapath: LoadMixed(tb, sizes(ipv6), fault), mixed: true}
 }
 
+// drawID makes someID the lower half of the next random number, as the kernel has it.
+func (w *world) drawID() {
+	w.tb.Helper()
+	const inverse = 4276115653 // of the generator's factor, mod 2^32: see bpf/test/env.h
+	next := uint32(port16(someID)) << 16
+	w.must(w.SetRandom((next - 1013904223) * inverse))
+}
+
 func (w *world) settleMixed() {
 	w.tb.Helper()
-	w.must(w.SetRandom(port16(random)))
 	w.control(func(c *loader.Control) {
 		c.SnatPort, c.SnatPorts, c.MixedPort, c.MixedPorts = own6.Port(), 1, own.Port(), 1
 	})

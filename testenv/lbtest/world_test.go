@@ -208,6 +208,9 @@ type effect struct {
 func (w *world) effectOf(frame []byte, linear int) effect {
 	w.tb.Helper()
 	w.settleConnections()
+	if w.mixed {
+		w.drawID()
+	}
 	before := w.counters()
 	send := w.Run
 	if linear > 0 {

@@ -1,10 +1,9 @@
-// Package balance turns the weights of backends into tables of slots, and
-// takes turns over such a table.
+// Package balance chooses backends: it turns their weights into tables of slots
+// and, for the proxies in user space, chooses from these.
 //
 // A slot holds the index of a backend; how often a backend stands in the table
-// is its share. The kernel walks its copy of a table by itself; the proxies in
-// user space walk theirs with a [Picker]. The package knows neither backends
-// nor their health: who is down is left out of the weights, or skipped.
+// is its share. The kernel chooses from its copy of a table by itself, in the
+// same way. The package does not know who is healthy: who is down has no weight.
 package balance
 
 import (

@@ -28,10 +28,10 @@ var nameSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // service reads one entry of services and checks it by itself.
 func (r *reader) service(v value) service {
 	s := service{Service: model.Service{
-		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 	}}
 	before := len(r.faults)
-	var clients, backends, health value
+	var clients, balance, affinity, backends, health value
 	met := r.object(v, fields{
 		"name":   func(v value) { r.name(v, &s) },
 		"listen": func(v value) { r.listen(v, &s) },
@@ -42,10 +42,10 @@ func (r *reader) service(v value) service {
 			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy},
 				"dsr", "ipip", "gue", "http")
 		},
-		"balance": func(v value) {
-			enum(r, v, &s.Balance, []model.Balance{model.RoundRobin},
-				"maglev", "source-hash", "least-connections", "p2c", "random")
-		},
+		"balance":    func(v value) { balance = v },
+		"affinity":   func(v value) { affinity = v },
+		"slow-start": func(v value) { r.duration(v, &s.SlowStart, minTimeout, maxSlowStart) },
+		"drain":      func(v value) { r.duration(v, &s.Drain, minTimeout, maxTimeout) },
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
@@ -69,6 +69,7 @@ func (r *reader) service(v value) service {
 	r.families(&s)
 	r.cookiesBelong(met, &s)
 	s.Health = r.health(health, &s)
+	r.choice(balance, affinity, &s)
 	return s
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +45,8 @@ type agent struct {
 	// isDown holds the keys of checks that say down, as kernel, proxies and
 	// the view have it.
 	isDown  map[string]bool
+	shares  *shares
+	drains  drains
 	fronts  map[model.Key]*front
 	retried time.Time // when fronts last tried to listen
 	standby *standby
@@ -74,7 +78,7 @@ const retryAfter = 5 * time.Second
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
-		changed: newMailbox(), fronts: map[model.Key]*front{}, standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
+		changed: newMailbox(), shares: newShares(), drains: drains{}, fronts: map[model.Key]*front{}, standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
@@ -143,29 +147,28 @@ func (a *agent) down(s *model.Service) []bool { return a.roster.down(a.isDown)(s
 // applyHealth lets the proxies and the kernel have what is known now of some
 // checks.
 func (a *agent) applyHealth(keys map[string]bool) {
+	seen := map[int]bool{}
 	for key := range keys {
+		was := a.isDown[key]
 		if delete(a.isDown, key); isDown(a.checker, key) {
 			a.isDown[key] = true
 		}
-	}
-	seen := map[int]bool{}
-	for key := range keys {
 		for _, i := range a.roster.services[key] {
-			if seen[i] {
-				continue
-			}
 			seen[i] = true
-			s := &a.state.Services[i]
-			if f := a.fronts[s.Key()]; f != nil {
-				f.update(s, a.down(s))
+			if was && !a.isDown[key] {
+				a.rejoin(&a.state.Services[i], key)
 			}
 		}
 	}
-	if a.kernel == nil || len(seen) == 0 {
-		return
-	}
-	if err := a.kernel.SetHealth(a.state, a.down); a.news("health", err) {
-		a.log.Error("write health", "err", err)
+	a.tell(slices.Sorted(maps.Keys(seen)))
+}
+
+// rejoin lets the backends of a service start that a check calls up again.
+func (a *agent) rejoin(s *model.Service, key string) {
+	for b, k := range a.roster.checks[s.Key()] {
+		if k == key {
+			a.shares.join(s, s.Backends[b].Address)
+		}
 	}
 }
 
@@ -201,6 +204,8 @@ func (a *agent) tick(ctx context.Context) {
 	}
 	a.keepCookies()
 	a.followStandby()
+	a.reshare()
+	a.endDrains(ctx)
 }
 
 // followFullNAT lets full-NAT services go back to XDP when nothing stands

@@ -148,6 +148,9 @@ func (a *agent) start(ctx context.Context) error {
 	if err := errors.Join(a.checkConflicts(a.state), kernel.CheckFullNAT(a.state), kernel.CheckCookies(a.state)); err != nil {
 		return err
 	}
+	if err := a.adoptDrains(); err != nil {
+		return err
+	}
 	known, err := kernel.Health(a.opts.PinDir, a.state)
 	if err != nil {
 		return err
@@ -264,7 +267,7 @@ func (a *agent) openFronts(ctx context.Context) {
 		if a.fronts[s.Key()] != nil {
 			continue
 		}
-		f := openFront(context.WithoutCancel(ctx), s, a.down(s), o)
+		f := openFront(context.WithoutCancel(ctx), s, a.judge(s), o)
 		a.fronts[s.Key()] = f
 		if why := f.missing(); why != "" {
 			a.log.Warn("no standby", "service", s.Name, "reason", why)

@@ -47,26 +47,33 @@ type front struct {
 
 // A table is what a front picks from. It does not change.
 type table struct {
-	picker  *balance.Picker
-	weights []int // that picker is of
+	chooser *balance.Chooser
 	guard   *access.Guard
 	service *model.Service
-	down    []bool // by index of the service's backends
+	judgement
 }
 
-// newTable returns a table that goes on where old, which may be nil, stands,
-// unless the weights are others; so does its guard, unless the clients are.
-func newTable(s *model.Service, down []bool, old *table) *table {
-	weights := make([]int, len(s.Backends))
-	for i, b := range s.Backends {
-		weights[i] = b.Weight
+// A judgement is what is known of a service's backends, by their index.
+type judgement struct {
+	down   []bool
+	shares []int // of their weights, in [balance.Whole]; nil: whole ones
+}
+
+// newTable returns a table that goes on where old, which may be nil, stands; its
+// guard does unless the clients are others.
+func newTable(s *model.Service, j judgement, old *table) *table {
+	t := &table{service: s, judgement: j}
+	weights := balance.Weights(s.Backends, j.shares)
+	for i, down := range j.down {
+		if down {
+			weights[i] = 0
+		}
 	}
-	t := &table{weights: weights, service: s, down: down}
-	if old != nil && slices.Equal(weights, old.weights) {
-		t.picker = old.picker
-	} else {
-		t.picker = balance.NewPicker(balance.RoundRobin(weights))
+	var before *balance.Chooser
+	if old != nil {
+		before = old.chooser
 	}
+	t.chooser = balance.NewChooser(s, weights, before)
 	if old != nil && s.Clients.Equal(&old.service.Clients) {
 		t.guard = old.guard
 	} else {
@@ -75,15 +82,16 @@ func newTable(s *model.Service, down []bool, old *table) *table {
 	return t
 }
 
-// pick returns the next backend for a connection to local.
-func (t *table) pick(local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, bool) {
-	i, ok := t.picker.Pick(func(i uint32) bool {
-		return t.down[i] || slices.Contains(tried, dialed(t.service.Backends[i], local))
+// pick returns the backend for a connection from client to local, and what to
+// call when it is over.
+func (t *table) pick(client, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
+	i, done, ok := t.chooser.Choose(client, local, func(i uint32) bool {
+		return slices.Contains(tried, dialed(t.service.Backends[i], local))
 	})
 	if !ok {
-		return netip.AddrPort{}, false
+		return netip.AddrPort{}, nil, false
 	}
-	return dialed(t.service.Backends[i], local), true
+	return dialed(t.service.Backends[i], local), func(error) { done() }, true
 }
 
 // dialed returns where a connection to local goes at a backend.
@@ -96,12 +104,11 @@ func dialed(b model.Backend, local netip.AddrPort) netip.AddrPort {
 
 // openFront makes a front for s, listening on every port of it. A front that
 // cannot listen is not an error: see missing.
-func openFront(ctx context.Context, s *model.Service, down []bool, o frontOptions) *front {
+func openFront(ctx context.Context, s *model.Service, j judgement, o frontOptions) *front {
 	f := &front{log: o.log, limits: o.limits, serving: map[uint16]*listener{}, first: s.Listen.Port(), last: s.LastPort}
-	f.table.Store(newTable(s, down, nil))
-	pick := func(_, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
-		addr, ok := f.table.Load().pick(local, tried)
-		return addr, nil, ok
+	f.table.Store(newTable(s, j, nil))
+	pick := func(client, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
+		return f.table.Load().pick(client, local, tried)
 	}
 	admit := func(client netip.Addr) model.Admission { return f.table.Load().guard.Admit(client, time.Now()) }
 	f.ctx, f.stop = context.WithCancelCause(ctx)
@@ -126,13 +133,13 @@ type frontOptions struct {
 
 // update gives the front another table, and ends what goes to backends that it
 // may not go to any more.
-func (f *front) update(s *model.Service, down []bool) {
+func (f *front) update(s *model.Service, j judgement) {
 	old := f.table.Load()
-	f.table.Store(newTable(s, down, old))
+	f.table.Store(newTable(s, j, old))
 	for i, b := range old.service.Backends {
 		at := slices.IndexFunc(s.Backends, func(n model.Backend) bool { return n.Address == b.Address })
 		removed := at < 0
-		died := !removed && down[at] && !old.down[i] && (s.OnDown == model.DownReset || s.Protocol == model.UDP)
+		died := !removed && j.down[at] && !old.down[i] && (s.OnDown == model.DownReset || s.Protocol == model.UDP)
 		if removed || died {
 			f.closeBackend(b)
 		}
@@ -166,7 +173,7 @@ func (f *front) remove() {
 	s := f.table.Load().service
 	none := *s
 	none.Backends = nil
-	f.table.Store(newTable(&none, nil, f.table.Load())) // what is only being connected finds nobody
+	f.table.Store(newTable(&none, judgement{}, f.table.Load())) // what is only being connected finds nobody
 	f.stop(errServiceGone)
 	for _, b := range s.Backends {
 		f.closeBackend(b)

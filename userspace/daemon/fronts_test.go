@@ -58,7 +58,7 @@ func frontOf(t *testing.T, backends ...*net.TCPListener) (*front, *model.Service
 	for _, b := range backends {
 		s.Backends = append(s.Backends, model.Backend{Address: b.Addr().(*net.TCPAddr).AddrPort(), Weight: 1})
 	}
-	f := openFront(t.Context(), s, make([]bool, len(backends)), frontOptions{grace: time.Hour, limits: newLimits(Options{}), log: slog.New(slog.DiscardHandler)})
+	f := openFront(t.Context(), s, judgement{down: make([]bool, len(backends))}, frontOptions{grace: time.Hour, limits: newLimits(Options{}), log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(f.remove)
 	return f, s
 }
@@ -82,7 +82,7 @@ func TestFrontEndsOnlyWhatGoesToWhoIsGone(t *testing.T) {
 	a, b := echo(t), echo(t)
 	f, s := frontOf(t, a, b)
 	first, second := connected(t, s.Listen.Port()), connected(t, s.Listen.Port())
-	f.update(s, []bool{true, false})
+	f.update(s, judgement{down: []bool{true, false}})
 	if err := works(first); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("connection to what is down: %v, want a reset", err)
 	}
@@ -103,13 +103,13 @@ func TestFrontKeepsWhatTheServiceKeeps(t *testing.T) {
 	c := connected(t, s.Listen.Port())
 	keep := *s
 	keep.OnDown = model.DownKeep
-	f.update(&keep, []bool{true})
+	f.update(&keep, judgement{down: []bool{true}})
 	if err := works(c); err != nil {
 		t.Errorf("on-down: keep: %v", err)
 	}
 	gone := keep
 	gone.Backends = nil
-	f.update(&gone, nil)
+	f.update(&gone, judgement{})
 	if err := works(c); err == nil {
 		t.Error("connection to a removed backend goes on")
 	}
@@ -126,7 +126,7 @@ func TestFrontTriesOnlyPortsThatItLacks(t *testing.T) {
 		Name: "web", Listen: netip.AddrPortFrom(loopback, port), LastPort: port + 2, Protocol: model.TCP,
 		Backends: []model.Backend{{Address: a.Addr().(*net.TCPAddr).AddrPort(), Weight: 1}},
 	}
-	f := openFront(t.Context(), s, []bool{false}, frontOptions{limits: newLimits(Options{}), log: slog.New(slog.DiscardHandler)})
+	f := openFront(t.Context(), s, judgement{down: []bool{false}}, frontOptions{limits: newLimits(Options{}), log: slog.New(slog.DiscardHandler)})
 	defer f.remove()
 	if !strings.Contains(f.missing(), "another program listens") || !slices.Equal(f.ports(), []uint16{port, port + 2}) {
 		t.Errorf("missing %q, lacking %v", f.missing(), f.lacking)
@@ -153,16 +153,16 @@ func TestFrontJudgesClients(t *testing.T) {
 	c := connected(t, s.Listen.Port())
 	limited := *s
 	limited.Clients.Limit = model.Limit{Rate: 1, Burst: 1, Prefix: 32}
-	f.update(&limited, []bool{false})
+	f.update(&limited, judgement{down: []bool{false}})
 	guard := f.table.Load().guard
 	same := limited
-	f.update(&same, []bool{false})
+	f.update(&same, judgement{down: []bool{false}})
 	if f.table.Load().guard != guard {
 		t.Error("a reload without a change of clients forgets what they spent")
 	}
 	denied := limited
 	denied.Clients = model.Clients{Deny: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
-	f.update(&denied, []bool{false})
+	f.update(&denied, judgement{down: []bool{false}})
 	again, err := net.Dial("tcp4", s.Listen.String())
 	if err == nil {
 		defer again.Close()

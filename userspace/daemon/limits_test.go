@@ -47,7 +47,7 @@ func TestRangesShareTheSocketsThatThereAre(t *testing.T) {
 			Name: "web", Listen: netip.AddrPortFrom(loopback, first), LastPort: last, Protocol: model.TCP,
 			Backends: []model.Backend{{Address: a.Addr().(*net.TCPAddr).AddrPort(), Weight: 1}},
 		}
-		return openFront(t.Context(), s, []bool{false}, o)
+		return openFront(t.Context(), s, judgement{down: []bool{false}}, o)
 	}
 	many := open(port, port+4)
 	defer many.remove()
@@ -120,16 +120,16 @@ func TestRoundRobinOutlivesChangesOfHealth(t *testing.T) {
 	f, s := frontOf(t, echo(t), echo(t), echo(t))
 	next := func() string {
 		t.Helper()
-		addr, ok := f.table.Load().pick(s.Listen, nil)
+		addr, _, ok := f.table.Load().pick(netip.AddrPortFrom(loopback, 1), s.Listen, nil)
 		if !ok {
 			t.Fatal("nobody to pick")
 		}
 		return fmt.Sprint(slices.IndexFunc(s.Backends, func(b model.Backend) bool { return b.Address == addr }))
 	}
 	got := next()
-	f.update(s, []bool{false, false, true})
+	f.update(s, judgement{down: []bool{false, false, true}})
 	got += next()
-	f.update(s, []bool{false, false, false})
+	f.update(s, judgement{down: []bool{false, false, false}})
 	got += next() + next() + next()
 	if got != "01201" {
 		t.Errorf("picked %s, want 01201", got)
@@ -137,7 +137,7 @@ func TestRoundRobinOutlivesChangesOfHealth(t *testing.T) {
 	heavy := *s
 	heavy.Backends = slices.Clone(s.Backends)
 	heavy.Backends[0].Weight = 0
-	f.update(&heavy, []bool{false, false, false})
+	f.update(&heavy, judgement{down: []bool{false, false, false}})
 	if a, b := next(), next(); a == "0" || b == "0" || a == b {
 		t.Errorf("picked %s and %s, want both that have a weight", a, b)
 	}

@@ -22,6 +22,7 @@ var errLeaving = errors.New("the agent ends")
 func (a *agent) reload(ctx context.Context) {
 	state, err := config.Load(a.opts.Config)
 	if err == nil {
+		a.drains.keep(&state, hadBy(a.state))
 		err = a.replace(ctx, newRoster(&state))
 	}
 	if err != nil {
@@ -52,6 +53,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 	// Health first: what is known to be down gets nothing because its check changes.
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown))
 	isDown := r.look(a.checker)
+	a.shares.arrive(r.state, a.state)
 	out := a.out
 	a.out = map[string]bool{} // whoever reloads wants all of them
 	if a.lock != nil {
@@ -139,7 +141,7 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 		s := &a.state.Services[i]
 		wanted[s.Key()] = true
 		if f := a.fronts[s.Key()]; f != nil {
-			f.update(s, a.down(s))
+			f.update(s, a.judge(s))
 		}
 	}
 	retimed := old.Timeouts.WithDefaults().UDPEstablished != a.state.Timeouts.WithDefaults().UDPEstablished

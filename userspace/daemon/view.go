@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fairlead/loader"
+	"fairlead/userspace/balance"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
@@ -41,9 +42,13 @@ func (a *agent) view() view.View {
 	v.Fragments = a.holder.view()
 	v.Proxy.UDP.MaxFlows = a.limits.flows.Bound()
 	v.Proxy.RangeSockets, v.Proxy.MaxRangeSockets = int(a.limits.sockets.taken.Load()), int(a.limits.sockets.max)
+	flows, _ := a.flows()
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		v.Services = append(v.Services, a.serviceView(i, s))
+		for b := range flows[i] {
+			v.Services[i].Backends[b].Flows = flows[i][b]
+		}
 		if f := a.fronts[s.Key()]; f != nil {
 			f.count(&v.Proxy)
 		}
@@ -78,12 +83,21 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 		v.Standby, v.StandbyReason = f.missing() == "", f.missing()
 	}
 	keys := a.roster.checks[s.Key()]
+	shares := a.shares.of(s)
 	for b := range s.Backends {
 		st, _ := a.checker.StatusOf(keys[b])
-		v.Backends = append(v.Backends, view.Backend{
-			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight,
+		x := view.Backend{
+			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight, Share: 100,
 			Up: !a.isDown[keys[b]], Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
-		})
+		}
+		if shares != nil {
+			x.Share = 100 * shares[b] / balance.Whole
+		}
+		if s.Backends[b].Leaving {
+			until := a.drains[memberOf(s, s.Backends[b].Address)]
+			x.Drains = &until
+		}
+		v.Backends = append(v.Backends, x)
 	}
 	return v
 }

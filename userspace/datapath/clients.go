@@ -1,7 +1,6 @@
 package datapath
 
 import (
-	"bytes"
 	"cmp"
 	"maps"
 	"math/bits"
@@ -39,19 +38,8 @@ func setLimit(row *loader.Service, l model.Limit) {
 		return
 	}
 	row.LimitRate, row.LimitBurst = uint32(l.Rate), uint32(l.Burst)
-	length := l.Prefix
-	if row.Addr.Addr().Is4() {
-		length += v4Bits
-	}
-	ones := netip.AddrFrom16([16]byte(bytes.Repeat([]byte{0xff}, 16)))
-	row.LimitMask = loader.AddressOf(netip.PrefixFrom(ones, length).Masked().Addr())
-	if row.Addr.Addr().Is4() {
-		clear(row.LimitMask.Word[:3])
-	}
+	row.LimitMask = maskOf(row, l.Prefix)
 }
-
-// v4Bits is the part of an address of either family that says that it is IPv4.
-const v4Bits = 96
 
 // clients plans what becomes of the clients map. Entries of rows that have no
 // owner, which a writer that died has left, are stale: they must be gone before
@@ -118,9 +106,9 @@ type LimitView struct {
 	Prefix int    `json:"prefix"`
 }
 
-// limitPrefix is the reverse of setLimit.
-func limitPrefix(s *loader.Service) (length int) {
-	for _, word := range s.LimitMask.Word {
+// maskLength is the reverse of maskOf.
+func maskLength(mask loader.Address) (length int) {
+	for _, word := range mask.Word {
 		length += bits.OnesCount32(word)
 	}
 	return length
@@ -148,7 +136,7 @@ func (r *rows) clientViews() map[uint32]*ClientsView {
 	}
 	for i := range r.services {
 		if s := &r.services[i]; s.Flags&serviceLimited != 0 {
-			at(uint32(i)).Limit = &LimitView{Rate: s.LimitRate, Burst: s.LimitBurst, Prefix: limitPrefix(s)}
+			at(uint32(i)).Limit = &LimitView{Rate: s.LimitRate, Burst: s.LimitBurst, Prefix: maskLength(loader.Address(s.LimitMask))}
 		}
 	}
 	for _, v := range views {

@@ -13,12 +13,16 @@ import (
 	"time"
 
 	"fairlead/loader"
-	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 )
 
-// ErrFull says that a map has no room for what is wanted; see [Needs].
-var ErrFull = errors.New("map is full")
+// Errors that callers can tell apart with [errors.Is].
+var (
+	// ErrFull says that a map has no room for what is wanted; see [Needs].
+	ErrFull = errors.New("map is full")
+	// ErrUnknown says that the maps do not hold what was asked about.
+	ErrUnknown = errors.New("the maps hold another state")
+)
 
 // A Want is everything that the kernel should hold.
 type Want struct {
@@ -93,27 +97,9 @@ type Service struct {
 	Known bool
 	// Down says which of Backends are down, by index. nil means none.
 	Down []bool
-}
-
-// slots returns the service's slot table as indexes of Backends: that of the
-// backends that are up, and the same as if all were.
-func (s *Service) slots() (up, all []uint32) {
-	weights := make([]int, len(s.Backends))
-	down := false
-	for i, b := range s.Backends {
-		weights[i] = b.Weight
-		down = down || s.isDown(i)
-	}
-	all = balance.RoundRobin(weights)
-	if !down {
-		return all, all
-	}
-	for i := range weights {
-		if s.isDown(i) {
-			weights[i] = 0
-		}
-	}
-	return balance.RoundRobin(weights), all
+	// Shares are how much of its weight each of Backends has by now, by index,
+	// of [balance.Whole]. nil means all of it.
+	Shares []int
 }
 
 func (s *Service) isDown(i int) bool { return s.Down != nil && s.Down[i] }
@@ -146,12 +132,25 @@ func (s *Service) listeners() []listener {
 // addUses adds what addresses are to the kernel: the service's own and its
 // backends', unless only the proxy talks to those.
 func (s *Service) addUses(uses map[netip.Addr]uint32) {
-	uses[s.key(s.Listen.Addr())] |= uint32(loader.LBAddressUseADDRESS_SERVICE)
+	s.eachUse(func(a netip.Addr, use uint32) { uses[a] |= use })
+}
+
+// addUsesOf adds what some addresses are.
+func (s *Service) addUsesOf(some, uses map[netip.Addr]uint32) {
+	s.eachUse(func(a netip.Addr, use uint32) {
+		if _, ok := some[a]; ok {
+			uses[a] |= use
+		}
+	})
+}
+
+func (s *Service) eachUse(yield func(netip.Addr, uint32)) {
+	yield(s.key(s.Listen.Addr()), uint32(loader.LBAddressUseADDRESS_SERVICE))
 	if s.Forward == model.ForwardProxy {
 		return
 	}
 	for _, b := range s.Backends {
-		uses[s.key(b.Address.Addr())] |= uint32(loader.LBAddressUseADDRESS_BACKEND)
+		yield(s.key(b.Address.Addr()), uint32(loader.LBAddressUseADDRESS_BACKEND))
 	}
 }
 

@@ -52,7 +52,7 @@ func serviceFields(s *loader.Service, name string) []field {
 		down = model.DownKeep
 	}
 	if s.Flags&serviceLimited != 0 {
-		limit = fmt.Sprintf("%d/s of a /%d, burst %d", s.LimitRate, limitPrefix(s), s.LimitBurst)
+		limit = fmt.Sprintf("%d/s of a /%d, burst %d", s.LimitRate, maskLength(loader.Address(s.LimitMask)), s.LimitBurst)
 	}
 	if s.CookieAbove > 0 {
 		cookies = fmt.Sprintf("above %d/s", s.CookieAbove)
@@ -64,7 +64,7 @@ func serviceFields(s *loader.Service, name string) []field {
 	if s.State == serviceProxy {
 		rung = "proxy"
 	}
-	return []field{
+	return append([]field{
 		{"name", name},
 		{"listen", listenText(s)},
 		{"forward", string(forward)},
@@ -73,7 +73,7 @@ func serviceFields(s *loader.Service, name string) []field {
 		{"on-down", string(down)},
 		{"clients.limit", limit},
 		{"syn-cookies", cookies},
-	}
+	}, choiceFields(s)...)
 }
 
 // A ruleCount says how many networks are in the lists of a service, and how

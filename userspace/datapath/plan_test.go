@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"fairlead/loader"
+	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 )
 
@@ -125,7 +126,7 @@ func everybody(of netip.Addr) netip.Prefix {
 func service(name string, port uint16, weights ...int) Service {
 	s := Service{Service: model.Service{
 		Name: name, Listen: netip.AddrPortFrom(netip.MustParseAddr("203.0.113.1"), port), LastPort: port,
-		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 	}}
 	for i, w := range weights {
 		s.Backends = append(s.Backends, model.Backend{
@@ -316,7 +317,7 @@ func TestRandomChanges(t *testing.T) {
 
 func checkService(t *testing.T, step int, r *rows, s *Service) {
 	t.Helper()
-	up, _ := s.slots()
+	tables, _, _ := s.tables(balance.Weights(s.Backends, s.Shares))
 	checkClients(t, step, r, s)
 	for _, l := range s.listeners() {
 		id, ok := r.listeners[l]
@@ -324,7 +325,7 @@ func checkService(t *testing.T, step int, r *rows, s *Service) {
 			t.Fatalf("step %d: %s has no listener %v", step, s.Name, l)
 		}
 		var want []string
-		for _, i := range up {
+		for _, i := range tables.up {
 			want = append(want, s.Backends[i].Address.Addr().String())
 		}
 		if got := table(r, id); !slices.Equal(got, want) {

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"fairlead/loader"
-	"fairlead/userspace/balance"
 )
 
 // Changes are what [Writer.Reconcile] would do, for people and programs to read.
@@ -331,5 +330,5 @@ func (v *preview) slots(row uint32) SlotShare {
 	if then.State != serviceNone {
 		after = v.then.at(then.Slots)
 	}
-	return SlotShare{len(before), balance.Moved(before, after)}
+	return SlotShare{len(before), movedSlots(now, then, before, after)}
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"fairlead/loader"
+	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 )
 
@@ -18,6 +19,7 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		listeners: map[listener]bool{}, vips: map[netip.Addr]uint32{}, clients: map[listed]bool{},
 	}
 	six, mixed := false, false
+	var stays, stays6 uint32 // networks whose backend is remembered
 	if have != nil {
 		t.addRows(have.rows)
 		six = have.maps != nil && have.maps.Flows6 != nil
@@ -25,14 +27,20 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 	slots := 0
 	for i := range state.Services {
 		s := Service{Service: state.Services[i]}
-		_, all := s.slots()
-		slots += 4 * len(all) // up and all, old and new
+		slots += 4 * balance.MostSlots(&s.Service) // up and all, old and new
 		t.addService(&s)
 		mixed = mixed || s.Mixed()
-		six = six || mixed || s.Listen.Addr().Is6()
+		is6 := s.Mixed() || s.Listen.Addr().Is6() // where its flows stand
+		six = six || is6
+		if s.Affinity > 0 && is6 {
+			stays6 = affinityNetworks
+		} else if s.Affinity > 0 {
+			stays = affinityNetworks
+		}
 	}
 	sizes := loader.Sizes{
 		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)), Slots: uint32(slots), Flows: flowTable(state),
+		Affinity: stays, Affinity6: stays6,
 	}
 	sizes.Listeners, sizes.Listeners6 = byFamily(t.listeners, func(l listener) bool { return l.at.Addr().Is6() })
 	sizes.VIPs, sizes.VIPs6 = byFamily(t.vips, netip.Addr.Is6)
@@ -43,6 +51,10 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 	}
 	return sizes
 }
+
+// affinityNetworks is how many networks of clients the kernel remembers the
+// backends of, for all services of a family together.
+const affinityNetworks = 65536
 
 // byFamily counts the keys of IPv4 and those of IPv6.
 func byFamily[K comparable, V any](keys map[K]V, is6 func(K) bool) (four, six uint32) {

@@ -3,6 +3,7 @@ package datapath
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -32,6 +33,7 @@ func TestWhatIsThereAndWantedCountsOnce(t *testing.T) {
 	both := want
 	both.Services, both.Backends, both.Slots, both.Flows6 = 3, 4, 16, want.Flows
 	both.Listeners6, both.VIPs6, both.Clients6 = 2, 2, 2
+	six.Affinity, both.Affinity6 = time.Minute, 65536
 	if diff := cmp.Diff(both, Needs(nil, &model.State{Services: []model.Service{web, media, six}})); diff != "" {
 		t.Errorf("with IPv6: -want +got\n%s", diff)
 	}

@@ -7,11 +7,11 @@ type span struct{ at, n uint32 }
 
 // freeSpans returns the stretches of the slots map that no service uses.
 func freeSpans(r *rows) []span {
-	var taken []span
+	taken := make([]span, 0, len(r.services))
 	for i := range r.services {
 		s := &r.services[i]
-		for _, t := range []uint64{s.Slots, s.SlotsAll} {
-			if s.State != serviceNone && t&0xffffffff != 0 {
+		for k, t := range [...]uint64{s.Slots, s.SlotsAll} {
+			if s.State != serviceNone && t&0xffffffff != 0 && (k == 0 || t != s.Slots) {
 				taken = append(taken, span{uint32(t >> 32), uint32(t)})
 			}
 		}
@@ -36,15 +36,20 @@ func gaps(taken []span, n uint32) []span {
 	return free
 }
 
-// cut takes n entries off the first of the free spans that has so many.
+// cut takes n entries off the smallest of the free spans that have so many, so
+// that large ones stay whole.
 func cut(free []span, n uint32) (at uint32, ok bool) {
+	var best *span
 	for i := range free {
-		if s := &free[i]; s.n >= n {
-			at = s.at
-			s.at += n
-			s.n -= n
-			return at, true
+		if s := &free[i]; s.n >= n && (best == nil || s.n < best.n) {
+			best = s
 		}
 	}
-	return 0, false
+	if best == nil {
+		return 0, false
+	}
+	at = best.at
+	best.at += n
+	best.n -= n
+	return at, true
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -18,6 +19,13 @@ import (
 type Writer struct {
 	maps *loader.Maps
 	rows *rows
+	// done are the services of the last Reconcile, as rows have them, and
+	// sources what it was told of those; nil if it failed.
+	done    []planned
+	sources map[netip.Addr][]netip.Addr
+	// grace gets one element when what the last Reconcile freed may be used
+	// again. nil: it may.
+	grace chan error
 }
 
 // New returns a writer that goes on from what maps hold.
@@ -41,28 +49,63 @@ func New(maps *loader.Maps) (*Writer, error) {
 // nothing was written.
 func (w *Writer) Reconcile(want *Want) (int, error) {
 	settings := w.settings(want.Settings)
-	p, err := makePlan(w.rows, want)
+	p, err := w.plan(want)
 	if err != nil {
 		return 0, fmt.Errorf("reconcile maps: %w", err)
 	}
 	if p.empty() {
+		w.done, w.sources = p.settle(w.done), maps.Clone(want.Sources)
 		return settings, nil
+	}
+	if err := w.awaitGrace(); err != nil {
+		return 0, err
 	}
 	if err := w.apply(p); err != nil {
 		// What was written is not known, so look.
 		if r, rerr := read(w.maps); rerr == nil {
 			w.rows = r
 		}
+		w.done = nil
 		w.maps.ControlView().BumpEpoch()
 		return 0, errors.Join(fmt.Errorf("reconcile maps: %w", err), loader.WaitForPackets())
 	}
 	w.maps.ControlView().BumpEpoch()
+	w.done, w.sources = p.settle(w.done), maps.Clone(want.Sources)
 	if p.breaks() {
-		if err := loader.WaitForPackets(); err != nil {
-			return 0, err
-		}
+		w.beginGrace()
 	}
 	return settings + p.writes(), nil
+}
+
+// plan returns the writes for want. It looks at what has changed since the last
+// Reconcile alone, if it can.
+func (w *Writer) plan(want *Want) (*plan, error) {
+	if w.done != nil && maps.EqualFunc(w.sources, want.Sources, slices.Equal) {
+		if which, ok := changed(w.done, want); ok {
+			return partPlan(w.rows, want, w.done, which)
+		}
+	}
+	return makePlan(w.rows, want)
+}
+
+// beginGrace waits, beside the caller, for the packets that may still be reading
+// what was freed just now.
+func (w *Writer) beginGrace() {
+	grace := make(chan error, 1)
+	go func() { grace <- loader.WaitForPackets() }()
+	w.grace = grace
+}
+
+// awaitGrace returns when rows, slots and sources that are free may be used.
+func (w *Writer) awaitGrace() error {
+	if w.grace == nil {
+		return nil
+	}
+	err := <-w.grace
+	if w.grace = nil; err != nil {
+		w.beginGrace()
+	}
+	return err
 }
 
 // Keep returns the want of state with the health, the rungs, the devices and
@@ -71,6 +114,7 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 func (w *Writer) Keep(state *model.State) *Want {
 	want := &Want{Settings: SettingsOf(state), Devices: map[uint32]Device{}, Sources: w.rows.sourceAddrs()}
 	p := newPlanner(w.rows)
+	p.index()
 	for i := range state.Services {
 		s := Service{Service: state.Services[i], Proxy: state.Services[i].Forward == model.ForwardProxy}
 		s.Down = make([]bool, len(s.Backends))
@@ -107,6 +151,7 @@ const (
 func (w *Writer) Health(state *model.State) [][]Health {
 	all := make([][]Health, len(state.Services))
 	p := newPlanner(w.rows)
+	p.index()
 	for i := range state.Services {
 		s := Service{Service: state.Services[i]}
 		all[i] = make([]Health, len(s.Backends))

@@ -66,6 +66,9 @@ type Status struct {
 	LastProbe time.Time
 	// Duration is how long that probe took.
 	Duration time.Duration
+	// Response is how long probes that succeed take, smoothed: each new one
+	// moves it by an eighth of what it is off. 0 before the first.
+	Response time.Duration
 	// LastError says why it failed, "" if it did not.
 	LastError string
 	// Rise and Fall count the successes or failures in a row; one of them
@@ -80,6 +83,10 @@ func (s *Status) count(check model.Check, start time.Time, err error) {
 	s.LastProbe, s.Duration = start, time.Since(start)
 	if err == nil {
 		s.Successes++
+		s.Response += (s.Duration - s.Response) / 8
+		if s.Successes == 1 {
+			s.Response = s.Duration
+		}
 		s.Rise, s.Fall, s.LastError = s.Rise+1, 0, ""
 	} else {
 		s.Failures++

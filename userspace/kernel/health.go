@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"fairlead/loader"
@@ -30,6 +31,22 @@ func Health(dir string, state *model.State) ([][]datapath.Health, error) {
 		return nil, err
 	}
 	return w.Health(state), nil
+}
+
+// Backends returns what the instance pinned in dir has as backends of a service;
+// nil if there is no instance.
+func Backends(dir string) (func(*model.Service) []netip.AddrPort, error) {
+	w, err := pinned(dir)
+	if w == nil || err != nil {
+		return nil, err
+	}
+	return w.Backends(), nil
+}
+
+// AddConnections adds to flows how many connections the backends of each service
+// of state, which is that of the last [Kernel.Reconcile], have in the kernel.
+func (k *Kernel) AddConnections(state *model.State, flows [][]int) error {
+	return k.writer.AddConnections(state, flows)
 }
 
 // SwitchOff lets every packet pass what is pinned in dir, for a caller who
@@ -79,13 +96,14 @@ func SwitchOn(ctx context.Context, dir string, interfaces []string) (bool, error
 	return true, nil
 }
 
-// SetHealth makes the maps hold another health: down says which backends of a
-// service are down, by index. Everything else in them stays.
-func (k *Kernel) SetHealth(state *model.State, down func(*model.Service) []bool) error {
-	want := k.writer.Keep(state)
-	for i := range want.Services {
-		want.Services[i].Down = down(&want.Services[i].Service)
+// SetHealth makes the maps hold what is known now of some services, by their
+// index in the state of the last [Kernel.Reconcile]: which of their backends are
+// down, and their shares. Everything else in the maps stays.
+func (k *Kernel) SetHealth(services []int, down func(*model.Service) []bool) error {
+	for _, i := range services {
+		s := &k.want.Services[i]
+		s.Down, s.Shares = down(&s.Service), k.opts.shares(&s.Service)
 	}
-	_, err := k.writer.Reconcile(want)
+	_, err := k.writer.Reconcile(k.want)
 	return err
 }

@@ -64,6 +64,9 @@ type Options struct {
 	// Down says which backends of a service are down, by index. nil keeps what
 	// the maps have.
 	Down func(*model.Service) []bool
+	// Shares are how much of its weight each backend of a service has by now, by
+	// index; see [datapath.Service]. nil: all of it.
+	Shares func(*model.Service) []int
 	// Standby reports whether the caller's proxy listens wherever a service
 	// does, so that SYN cookies may lead there. nil: never.
 	Standby func(*model.Service) bool
@@ -75,6 +78,13 @@ type Options struct {
 	Before func(*loader.Maps) error
 	// Warn gets one line for each thing that may not work. May be nil.
 	Warn func(text string)
+}
+
+func (o *Options) shares(s *model.Service) []int {
+	if o.Shares == nil {
+		return nil
+	}
+	return o.Shares(s)
 }
 
 // A Report says what [Attach] did.
@@ -94,7 +104,8 @@ type Kernel struct {
 	native bool // some interface is attached in native mode
 	// interfaces are the names of those that are attached.
 	interfaces map[string]bool
-	rungs      []Rung // of the last Reconcile
+	rungs      []Rung         // of the last Reconcile
+	want       *datapath.Want // of that, too
 	nat        natFaults
 	unplaced   Unplaced // service addresses, by the last KeepAddresses
 	standby    []bool   // which services had one then
@@ -233,6 +244,7 @@ func fill(m *loader.Maps, state *model.State, o *Options) error {
 		if o.Down != nil {
 			s.Down = o.Down(&s.Service)
 		}
+		s.Shares = o.shares(&s.Service)
 	}
 	_, err = w.Reconcile(want)
 	return err

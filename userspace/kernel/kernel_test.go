@@ -28,7 +28,7 @@ func stateOf(r *testenv.Rig) *model.State {
 	s.Interfaces = append(append(s.Interfaces, r.ClientLinks...), r.BackendLinks...)
 	web := model.Service{
 		Name: "web", Listen: netip.AddrPortFrom(vip, 80), LastPort: 80,
-		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.RoundRobin, OnDown: model.DownReset,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 	}
 	for _, b := range r.BackendAddrs {
 		web.Backends = append(web.Backends, model.Backend{Address: netip.AddrPortFrom(b, 8080), Weight: 1})
@@ -153,7 +153,7 @@ func TestBackendThatIsDownGetsNothing(t *testing.T) {
 	dir := pins(t)
 	k, _ := attached(t, r, state, Options{Dir: dir})
 	down := []bool{true, false, true}
-	if err := k.SetHealth(state, func(*model.Service) []bool { return down }); err != nil {
+	if err := k.SetHealth([]int{0}, func(*model.Service) []bool { return down }); err != nil {
 		t.Fatal(err)
 	}
 	for range 4 {
@@ -170,7 +170,7 @@ func TestBackendThatIsDownGetsNothing(t *testing.T) {
 		t.Errorf("answer %q, %v, want that of backend 1", answer, err)
 	}
 	down = []bool{true, true, true}
-	if err := k.SetHealth(state, func(*model.Service) []bool { return down }); err != nil {
+	if err := k.SetHealth([]int{0}, func(*model.Service) []bool { return down }); err != nil {
 		t.Fatal(err)
 	}
 	var refused *net.OpError

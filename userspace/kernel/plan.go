@@ -103,6 +103,12 @@ func (f *foresight) look() (err error) {
 	if f.k.writer, err = datapath.Look(maps); err != nil {
 		return err
 	}
+	if f.k.opts.Agent { // which lets backends drain
+		state := *f.state
+		state.Services = slices.Clone(state.Services)
+		KeepLeaving(&state, f.k.writer.Backends())
+		f.state = &state
+	}
 	if err := f.lookAtInterfaces(); err != nil {
 		return err
 	}

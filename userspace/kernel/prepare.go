@@ -19,10 +19,16 @@ import (
 )
 
 // Digest names the contents of a state, equal for equal ones, but for what the
-// command line may replace: interfaces and mode.
+// configuration does not say, backends that leave, and what the command line may
+// replace: interfaces and mode.
 func Digest(state *model.State) string {
 	s := *state
 	s.Interfaces, s.XDP = nil, ""
+	s.Services = slices.Clone(s.Services)
+	for i := range s.Services {
+		backends := &s.Services[i].Backends
+		*backends = slices.DeleteFunc(slices.Clone(*backends), func(b model.Backend) bool { return b.Leaving })
+	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // a State is plain data

@@ -33,7 +33,7 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 	if _, err = k.writer.Reconcile(want); err != nil {
 		return nil, err
 	}
-	k.rungs, k.standby = rungs, nil
+	k.rungs, k.standby, k.want = rungs, nil, want
 	for i := range want.Services {
 		k.standby = append(k.standby, want.Services[i].Standby)
 	}
@@ -75,6 +75,7 @@ func (k *Kernel) wanted(state *model.State, down func(*model.Service) []bool) (*
 		if down != nil {
 			s.Down = down(&s.Service)
 		}
+		s.Shares = k.opts.shares(&s.Service)
 	}
 	return want, rungs, nil
 }

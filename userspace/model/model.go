@@ -151,12 +151,6 @@ const (
 	ForwardProxy   Forward = "proxy"    // user space on purpose
 )
 
-// Balance says how a backend is chosen.
-type Balance string
-
-// The balance algorithms.
-const RoundRobin Balance = "round-robin"
-
 // DownPolicy says what becomes of the TCP flows of a backend that goes down.
 type DownPolicy string
 
@@ -180,6 +174,18 @@ type Service struct {
 	Balance  Balance
 	OnDown   DownPolicy
 	Clients  Clients
+	// SourcePrefix is the length of the prefixes by which [SourceHash] and
+	// Affinity take clients together. 0 means their whole addresses.
+	SourcePrefix int
+	// Affinity is how long clients come back to the same backend after their
+	// last new flow, in whole seconds. 0 is not at all.
+	Affinity time.Duration
+	// SlowStart is how long a backend that is new, or up again, takes to come
+	// to its whole share. 0 is at once.
+	SlowStart time.Duration
+	// Drain is how long the flows of a backend that is removed may go on. 0
+	// ends them at once.
+	Drain time.Duration
 	// CookieAbove is the rate of SYNs, per second, above which XDP answers them
 	// with SYN cookies and leaves who brings one back to the proxy. 0 is never.
 	// Only a TCP service with one port, and not of ForwardProxy, may have it.
@@ -222,6 +228,9 @@ type Backend struct {
 	Address netip.AddrPort
 	// Weight is the backend's share of new flows, 0 (drain) to 1000.
 	Weight int
+	// Leaving says that the configuration does not have the backend any more: it
+	// has a Weight of 0, and stays until its flows have ended.
+	Leaving bool
 }
 
 // String returns the address, with * for the port that the client asked for.

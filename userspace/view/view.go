@@ -84,7 +84,15 @@ type Service struct {
 type Backend struct {
 	Address string `json:"address"` // address:port; port * is the client's
 	Weight  int    `json:"weight"`
-	Up      bool   `json:"up"`
+	// Share is how much of its weight the backend has by now, in percent: less
+	// than 100 while it starts slowly, or where others answer sooner.
+	Share int `json:"share_percent"`
+	// Flows are open now, in the kernel and the proxy together.
+	Flows int `json:"flows"`
+	// Drains is when a backend that the configuration has no more loses the flows
+	// that it still has then; nil for all others.
+	Drains *time.Time `json:"drains,omitempty"`
+	Up     bool       `json:"up"`
 	// Known says that Up comes from a probe.
 	Known bool `json:"known"`
 	// Since is when Up changed last.

@@ -136,7 +136,9 @@ func (s *Status) services() []view.Service {
 			}
 			v.Rung, v.Reason = kernelRung(s.Kernel, have.Rung == "proxy")
 			for _, b := range have.Backends {
-				v.Backends = append(v.Backends, view.Backend{Address: b.Address, Weight: int(b.Weight), Up: b.State != "down"})
+				v.Backends = append(v.Backends, view.Backend{
+					Address: b.Address, Weight: int(b.Weight), Share: 100, Flows: int(b.Connections), Up: b.State != "down",
+				})
 			}
 			all = append(all, v)
 		}

@@ -35,7 +35,7 @@ func inKernel() *kernel.View {
 				{
 					Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", Local: true, OnDown: "reset", FullNAT: true, Slots: 3,
 					Backends: []datapath.BackendView{
-						{Address: "10.2.1.2:8080", State: "up", Weight: 1, Slots: 1},
+						{Address: "10.2.1.2:8080", State: "up", Weight: 1, Slots: 1, Connections: 12},
 						{Address: "10.2.1.3:8080", State: "down", Weight: 2},
 						{Address: "10.2.1.4:8080", State: "drain"},
 					},
@@ -61,8 +61,10 @@ func agentView() view.View {
 			{
 				Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Forward: "full-nat", Rung: view.RungNative, Standby: true,
 				Backends: []view.Backend{
-					{Address: "10.2.1.2:8080", Weight: 1, Up: true, Known: true, Since: now.Add(-time.Minute)},
-					{Address: "10.2.1.3:8080", Weight: 2, Known: true, Since: now.Add(-48 * time.Hour), LastError: "connection refused"},
+					{Address: "10.2.1.2:8080", Weight: 1, Share: 100, Flows: 7, Up: true, Known: true, Since: now.Add(-time.Minute)},
+					{Address: "10.2.1.3:8080", Weight: 2, Share: 100, Known: true, Since: now.Add(-48 * time.Hour), LastError: "connection refused"},
+					{Address: "10.2.1.4:8080", Weight: 2, Share: 35, Flows: 2, Up: true, Known: true, Since: now.Add(-6 * time.Second)},
+					{Address: "10.2.1.5:8080", Share: 100, Flows: 3, Drains: at(now.Add(time.Minute)), Up: true, Known: true},
 				},
 			},
 			{

@@ -22,7 +22,7 @@ func (s *Status) Write(w io.Writer) error {
 	}{
 		{[]string{"INTERFACE", "MODE", "PROGRAM", "REASON"}, s.interfaces()},
 		{[]string{"SERVICE", "LISTEN", "PROTOCOL", "FORWARD", "RUNG", "STANDBY", "REASON"}, s.serviceRows()},
-		{[]string{"SERVICE", "BACKEND", "WEIGHT", "HEALTH", "SINCE", "LAST ERROR"}, s.backendRows()},
+		{[]string{"SERVICE", "BACKEND", "WEIGHT", "FLOWS", "HEALTH", "SINCE", "LAST ERROR"}, s.backendRows()},
 		{[]string{"MAP", "ENTRIES", "MEMORY"}, s.memory()},
 	} {
 		if len(t.rows) == 0 {
@@ -135,16 +135,26 @@ func (s *Status) backendRows() (rows [][]string) {
 	for i := range s.Services {
 		for j := range s.Services[i].Backends {
 			b := &s.Services[i].Backends[j]
-			rows = append(rows, []string{s.Services[i].Name, b.Address, strconv.Itoa(b.Weight), healthWord(b), s.since(b.Since), oneLine(b.LastError)})
+			rows = append(rows, []string{s.Services[i].Name, b.Address, weightWord(b), strconv.Itoa(b.Flows), s.healthWord(b), s.since(b.Since), oneLine(b.LastError)})
 		}
 	}
 	return rows
 }
 
-func healthWord(b *view.Backend) string {
+// weightWord says how much of its weight a backend has, if that is not all.
+func weightWord(b *view.Backend) string {
+	if b.Weight == 0 || b.Share == 100 {
+		return strconv.Itoa(b.Weight)
+	}
+	return fmt.Sprintf("%d%% of %d", b.Share, b.Weight)
+}
+
+func (s *Status) healthWord(b *view.Backend) string {
 	switch {
 	case !b.Up:
 		return "down"
+	case b.Drains != nil:
+		return "leaves by " + s.clock(*b.Drains)
 	case b.Weight == 0:
 		return "drain"
 	}

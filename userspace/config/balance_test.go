@@ -1,0 +1,63 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/userspace/model"
+)
+
+func TestWaysToChoose(t *testing.T) {
+	type service struct {
+		Balance             model.Balance
+		Prefix              int
+		Affinity, Slow, End time.Duration
+	}
+	maglev := model.Balance{Method: model.Maglev, TableSize: 65537}
+	sources := model.Balance{Method: model.SourceHash, TableSize: 65537}
+	robin := model.Balance{Method: model.RoundRobin}
+	for _, row := range []struct {
+		name, text string
+		want       service
+	}{
+		{"nothing", "", service{Balance: robin}},
+		{"a word", "balance: maglev", service{Balance: maglev}},
+		{"a word of two", "balance: least-connections", service{Balance: model.Balance{Method: model.LeastConnections}}},
+		{"the method alone as a key", "balance: {method: p2c}", service{Balance: model.Balance{Method: model.P2C}}},
+		{"everything of maglev", "balance: {method: maglev, table-size: 1021, seed: 7, max-load: 125}",
+			service{Balance: model.Balance{Method: model.Maglev, TableSize: 1021, Seed: 7, MaxLoad: 125}}},
+		{"source-hash by address", "balance: source-hash", service{Balance: sources, Prefix: 32}},
+		{"source-hash by network", "balance: {method: source-hash, prefix: 24}", service{Balance: sources, Prefix: 24}},
+		{"affinity", "affinity: {source: 10m}", service{Balance: robin, Prefix: 32, Affinity: 10 * time.Minute}},
+		{"affinity by network", "affinity: {source: 1s, prefix: 16}", service{Balance: robin, Prefix: 16, Affinity: time.Second}},
+		{"affinity by the network of source-hash", "balance: {method: source-hash, prefix: 24}\naffinity: {source: 1s}",
+			service{Balance: sources, Prefix: 24, Affinity: time.Second}},
+		{"times", "slow-start: 30s\ndrain: 60s", service{Balance: robin, Slow: 30 * time.Second, End: time.Minute}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s, err := Parse("f", []byte(serviceFile(tcpService+row.text)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := &s.Services[0]
+			got := service{x.Balance, x.SourcePrefix, x.Affinity, x.SlowStart, x.Drain}
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Errorf("service (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestIPv6ClientsAreTakenTogetherBySixtyFourBits(t *testing.T) {
+	text := strings.NewReplacer("203.0.113.10:80", `"[2001:db8::10]:80"`, "10.0.0.1:80", `"[2001:db8:2::2]:80"`).Replace(tcpService)
+	s, err := Parse("f", []byte(serviceFile(text+"balance: source-hash")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Services[0].SourcePrefix; got != 64 {
+		t.Errorf("prefix %d, want 64", got)
+	}
+}

@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"fairlead/userspace/balance"
+	"fairlead/userspace/health"
+	"fairlead/userspace/model"
+)
+
+// A member is a backend of a service, which may have other ports by now but the
+// first.
+type member struct {
+	service model.Key
+	backend netip.AddrPort
+}
+
+func memberOf(s *model.Service, backend netip.AddrPort) member {
+	return member{model.Key{Listen: s.Listen, Protocol: s.Protocol}, backend}
+}
+
+// shares say how much of its weight each backend has by now, where that is not
+// all of it: the slow start of those that have come, and how quick their probes
+// are where that counts.
+type shares struct {
+	joined map[member]time.Time // who starts slowly, since when
+	quick  map[member]int       // of services that go by the response time
+	now    map[model.Key][]int  // as last told; absent: whole ones
+}
+
+func newShares() *shares {
+	return &shares{joined: map[member]time.Time{}, quick: map[member]int{}, now: map[model.Key][]int{}}
+}
+
+// join lets a backend of a service start, slowly if the service has it so.
+func (x *shares) join(s *model.Service, backend netip.AddrPort) {
+	if s.SlowStart > 0 {
+		x.joined[memberOf(s, backend)] = time.Now()
+	}
+}
+
+// arrive lets backends start that were not in a service before, unless the
+// service is new itself.
+func (x *shares) arrive(state, before *model.State) {
+	old := map[model.Key]*model.Service{}
+	for i := range before.Services {
+		old[before.Services[i].Key()] = &before.Services[i]
+	}
+	for i := range state.Services {
+		s := &state.Services[i]
+		was := old[s.Key()]
+		if was == nil {
+			continue
+		}
+		for _, b := range s.Backends {
+			if !slices.ContainsFunc(was.Backends, func(o model.Backend) bool { return o.Address == b.Address && !o.Leaving }) {
+				x.join(s, b.Address)
+			}
+		}
+	}
+}
+
+// off is how many steps the share of a response time must be off before another
+// takes its place: probes never take the same time twice.
+const off = 2
+
+// measure takes over how long the probes of a service's backends take; it is
+// called at most once a second.
+func (x *shares) measure(s *model.Service, times []time.Duration) {
+	fresh := balance.Quickness(times)
+	for i, b := range s.Backends {
+		m := memberOf(s, b.Address)
+		if have, ok := x.quick[m]; !ok || max(fresh[i]-have, have-fresh[i]) >= off {
+			x.quick[m] = fresh[i]
+		}
+	}
+}
+
+// of returns the shares of the backends of a service by now, nil if all are
+// whole.
+func (x *shares) of(s *model.Service) []int {
+	if s.SlowStart == 0 && s.Balance.Method != model.ResponseTime {
+		return nil
+	}
+	list, whole := make([]int, len(s.Backends)), true
+	for i, b := range s.Backends {
+		m := memberOf(s, b.Address)
+		list[i] = balance.Whole
+		if since, ok := x.joined[m]; ok && s.SlowStart > 0 {
+			list[i] = balance.Ramp(time.Since(since), s.SlowStart)
+		}
+		if quick, ok := x.quick[m]; ok && s.Balance.Method == model.ResponseTime {
+			list[i] = balance.Product(list[i], quick)
+		}
+		whole = whole && list[i] == balance.Whole
+	}
+	if whole {
+		return nil
+	}
+	return list
+}
+
+// turned reports whether the shares of a service are others than at the last
+// call for it.
+func (x *shares) turned(s *model.Service) bool {
+	list := x.of(s)
+	if slices.Equal(list, x.now[s.Key()]) {
+		return false
+	}
+	x.now[s.Key()] = list
+	return true
+}
+
+// forget drops what is known of backends that are no more, and of starts that
+// are over.
+func (x *shares) forget(state *model.State) {
+	there := map[member]time.Duration{}
+	for i := range state.Services {
+		s := &state.Services[i]
+		if s.SlowStart == 0 && s.Balance.Method != model.ResponseTime {
+			delete(x.now, s.Key())
+			continue
+		}
+		for _, b := range s.Backends {
+			there[memberOf(s, b.Address)] = s.SlowStart
+		}
+	}
+	for m, since := range x.joined {
+		if full, ok := there[m]; !ok || time.Since(since) >= full {
+			delete(x.joined, m)
+		}
+	}
+	for m := range x.quick {
+		if _, ok := there[m]; !ok {
+			delete(x.quick, m)
+		}
+	}
+}
+
+// reshare lets proxies and kernel have the shares of now.
+func (a *agent) reshare() {
+	var turned []int
+	for i := range a.state.Services {
+		s := &a.state.Services[i]
+		if s.Balance.Method == model.ResponseTime {
+			a.shares.measure(s, a.responses(s))
+		}
+		if a.shares.turned(s) {
+			turned = append(turned, i)
+		}
+	}
+	a.tell(turned)
+	a.shares.forget(a.state)
+}
+
+// responses returns how long the probes of a service's backends take, 0 for who
+// is down or was not probed yet.
+func (a *agent) responses(s *model.Service) []time.Duration {
+	times := make([]time.Duration, len(s.Backends))
+	for i, key := range a.roster.checks[s.Key()] {
+		var status health.Status
+		if status, _ = a.checker.StatusOf(key); status.Up {
+			times[i] = status.Response
+		}
+	}
+	return times
+}
+
+// tell lets proxies and kernel have what is known now of some services, by their
+// index.
+func (a *agent) tell(services []int) {
+	if len(services) == 0 {
+		return
+	}
+	for _, i := range services {
+		s := &a.state.Services[i]
+		if f := a.fronts[s.Key()]; f != nil {
+			f.update(s, a.judge(s))
+		}
+	}
+	if a.kernel == nil {
+		return
+	}
+	if err := a.kernel.SetHealth(services, a.down); a.news("health", err) {
+		a.log.Error("write health", "err", err)
+	}
+}
+
+// judge returns what is known now of a service of the state in force.
+func (a *agent) judge(s *model.Service) judgement { return judgement{a.down(s), a.shares.of(s)} }
