@@ -115,7 +115,7 @@ func (r *reader) listen(v value, s *service) {
 }
 
 func (r *reader) backends(v value, s *service) {
-	lines := map[netip.AddrPort]int{}
+	lines, before := map[netip.AddrPort]int{}, len(r.faults)
 	ok := r.list(v, func(v value) {
 		b, at := r.backend(v, s)
 		if at.Node == nil {
@@ -131,6 +131,9 @@ func (r *reader) backends(v value, s *service) {
 	})
 	if ok && len(v.Content) == 0 {
 		r.fault(v, noBackends)
+	}
+	if len(r.faults) == before && !slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return !b.Backup }) {
+		r.fault(v, "all are backups: at least one must serve before them")
 	}
 }
 
@@ -148,6 +151,7 @@ func (r *reader) backend(v value, s *service) (model.Backend, value) {
 			}
 		},
 		"weight": func(v value) { r.number(v, &b.Weight, 0, maxWeight) },
+		"backup": func(v value) { r.boolean(v, &b.Backup) },
 	})
 	if len(met) > 0 || len(r.faults) == before {
 		r.require(v, met, "address", "is missing: give an address and port, such as 10.0.0.1:8080")

@@ -219,6 +219,9 @@ type Backend struct {
 	Address netip.AddrPort
 	// Weight is the backend's share of new flows, 0 (drain) to 1000.
 	Weight int
+	// Backup says that the backend serves only while no other backend of the
+	// service can: none of those is up and has a Weight.
+	Backup bool
 	// Leaving says that the configuration does not have the backend any more: it
 	// has a Weight of 0, and stays until its flows have ended.
 	Leaving bool

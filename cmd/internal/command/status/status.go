@@ -136,7 +136,7 @@ func (s *Status) services() []view.Service {
 			}
 			v.Rung, v.Reason = kernelRung(s.Kernel, have.Rung == "proxy")
 			for _, b := range have.Backends {
-				v.Backends = append(v.Backends, view.Backend{Address: b.Address, Weight: int(b.Weight), Share: 100, Up: b.State != "down"})
+				v.Backends = append(v.Backends, view.Backend{Address: b.Address, Weight: int(b.Weight), Share: 100, Up: b.State != "down", Serves: b.Slots > 0})
 			}
 			all = append(all, v)
 		}
