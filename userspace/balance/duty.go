@@ -8,7 +8,7 @@ type Duty struct {
 	Serving model.Serving
 	// Weights are what the backends weigh by now; 0 is no new flow.
 	Weights []int
-	// Down says who counts as down.
+	// Down says who counts as down; in a panic that is none of those who serve.
 	Down []bool
 }
 
@@ -17,9 +17,13 @@ type Duty struct {
 func DutyOf(s *model.Service, down []bool, shares []int) Duty {
 	d := Duty{Weights: Weights(s.Backends, shares), Down: make([]bool, len(s.Backends))}
 	copy(d.Down, down)
-	serve := d.choose(s)
+	serves := d.choose(s)
 	for i := range s.Backends {
-		if d.Down[i] || !serve(&s.Backends[i]) {
+		b := &s.Backends[i]
+		if d.Serving == model.ServingPanic && serves(b) && b.Weight > 0 {
+			d.Down[i] = false
+		}
+		if d.Down[i] || !serves(b) {
 			d.Weights[i] = 0
 		}
 	}
@@ -31,23 +35,30 @@ func DutyOf(s *model.Service, down []bool, shares []int) Duty {
 func (d *Duty) choose(s *model.Service) func(*model.Backend) bool {
 	first := func(b *model.Backend) bool { return !b.Backup }
 	backup := func(b *model.Backend) bool { return b.Backup }
-	if d.up(s, first) > 0 {
+	if up, all := d.count(s, first); up > 0 {
 		d.Serving = model.ServingUp
+		if 100*up < s.PanicThreshold*all {
+			d.Serving = model.ServingPanic
+		}
 		return first
 	}
 	d.Serving = model.ServingBackups
-	if d.up(s, backup) == 0 {
+	if up, _ := d.count(s, backup); up == 0 {
 		d.Serving = model.ServingNone
 	}
 	return backup
 }
 
-// up counts the backends of a kind that could get new flows.
-func (d *Duty) up(s *model.Service, kind func(*model.Backend) bool) (n int) {
+// count counts the backends of a kind that have a weight, and those of them that
+// are up.
+func (d *Duty) count(s *model.Service, kind func(*model.Backend) bool) (up, all int) {
 	for i := range s.Backends {
-		if b := &s.Backends[i]; b.Weight > 0 && kind(b) && !d.Down[i] {
-			n++
+		if b := &s.Backends[i]; b.Weight > 0 && kind(b) {
+			all++
+			if !d.Down[i] {
+				up++
+			}
 		}
 	}
-	return n
+	return up, all
 }

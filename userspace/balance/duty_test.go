@@ -44,14 +44,21 @@ func TestDuty(t *testing.T) {
 		{"one down", []string{"1d", "3"}, model.ServingUp, []int{0, 3}},
 		{"all down", []string{"1d", "3d"}, model.ServingNone, []int{0, 0}},
 		{"a backup waits", []string{"2", "1b"}, model.ServingUp, []int{2, 0}},
-		{"a backup waits for the last one", []string{"2d", "1d", "3", "1b"}, model.ServingUp, []int{0, 0, 3, 0}},
+		{"a backup waits for the last one", []string{"2d", "3", "1b"}, model.ServingUp, []int{0, 3, 0}},
 		{"a backup serves", []string{"2d", "5b"}, model.ServingBackups, []int{0, 5}},
 		{"backups that are up serve", []string{"2d", "5b", "1bd", "4b"}, model.ServingBackups, []int{0, 5, 0, 4}},
 		{"a backup serves while all others drain", []string{"0", "0d", "5b"}, model.ServingBackups, []int{0, 0, 5}},
 		{"backups are down", []string{"2d", "5bd"}, model.ServingNone, []int{0, 0}},
+		{"half is enough", []string{"1d", "3"}, model.ServingUp, []int{0, 3}},
+		{"less than half is not", []string{"1d", "3", "2d"}, model.ServingPanic, []int{1, 3, 2}},
+		{"numbers count, not weights", []string{"1d", "9", "1d"}, model.ServingPanic, []int{1, 9, 1}},
+		{"who drains does not count", []string{"1d", "3", "0d", "0d"}, model.ServingUp, []int{0, 3, 0, 0}},
+		{"backups are apart", []string{"1d", "3", "1d", "5b", "5bd"}, model.ServingPanic, []int{1, 3, 1, 0, 0}},
+		{"backups are no panic", []string{"1d", "1d", "5b", "5bd", "5bd"}, model.ServingBackups, []int{0, 0, 5, 0, 0}},
+		{"all down is no panic", []string{"1d", "3d", "2d"}, model.ServingNone, []int{0, 0, 0}},
 		{"backups drain", []string{"2d", "0b"}, model.ServingNone, []int{0, 0}},
 	} {
-		s, down := teamOf(nil, row.backends...)
+		s, down := teamOf(func(s *model.Service) { s.PanicThreshold = 50 }, row.backends...)
 		d := DutyOf(s, down, nil)
 		if d.Serving != row.serving {
 			t.Errorf("%s: serving %s, want %s", row.name, d.Serving, row.serving)
@@ -59,6 +66,31 @@ func TestDuty(t *testing.T) {
 		if diff := cmp.Diff(row.weights, d.Weights); diff != "" {
 			t.Errorf("%s: weights (-want +got):\n%s", row.name, diff)
 		}
+	}
+}
+
+func TestPanicThreshold(t *testing.T) {
+	for _, row := range []struct {
+		threshold int
+		serving   model.Serving
+	}{
+		{0, model.ServingUp}, {1, model.ServingUp}, {33, model.ServingUp}, {34, model.ServingPanic}, {100, model.ServingPanic},
+	} {
+		s, down := teamOf(func(s *model.Service) { s.PanicThreshold = row.threshold }, "1d", "1d", "1")
+		if d := DutyOf(s, down, nil); d.Serving != row.serving {
+			t.Errorf("threshold %d, a third is up: serving %s, want %s", row.threshold, d.Serving, row.serving)
+		}
+	}
+}
+
+// TestNobodyWhoServesInAPanicCountsAsDown is what keeps their flows from a reset.
+func TestNobodyWhoServesInAPanicCountsAsDown(t *testing.T) {
+	s, down := teamOf(func(s *model.Service) { s.PanicThreshold = 50 }, "1d", "1", "1d", "1d", "0d", "1bd")
+	if diff := cmp.Diff([]bool{false, false, false, false, true, true}, DutyOf(s, down, nil).Down); diff != "" {
+		t.Errorf("down (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]bool{true, false, true, true, true, true}, down); diff != "" {
+		t.Errorf("what was given (-want +got):\n%s", diff)
 	}
 }
 

@@ -29,6 +29,7 @@ var nameSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 func (r *reader) service(v value) service {
 	s := service{Service: model.Service{
 		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
+		PanicThreshold: model.DefaultPanicThreshold,
 	}}
 	before := len(r.faults)
 	var clients, balance, affinity, backends, health value
@@ -42,10 +43,11 @@ func (r *reader) service(v value) service {
 			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy},
 				"dsr", "ipip", "gue", "http")
 		},
-		"balance":    func(v value) { balance = v },
-		"affinity":   func(v value) { affinity = v },
-		"slow-start": func(v value) { r.duration(v, &s.SlowStart, minTimeout, maxSlowStart) },
-		"drain":      func(v value) { r.duration(v, &s.Drain, minTimeout, maxTimeout) },
+		"balance":         func(v value) { balance = v },
+		"affinity":        func(v value) { affinity = v },
+		"slow-start":      func(v value) { r.duration(v, &s.SlowStart, minTimeout, maxSlowStart) },
+		"drain":           func(v value) { r.duration(v, &s.Drain, minTimeout, maxTimeout) },
+		"panic-threshold": func(v value) { r.number(v, &s.PanicThreshold, 0, 100) },
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},

@@ -1,7 +1,10 @@
 package daemon
 
 import (
+	"errors"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 
 	"fairlead/userspace/model"
@@ -81,4 +84,121 @@ func TestBackupServesWhileNoOtherCan(t *testing.T) {
 		}
 		b.stop()
 	}
+}
+
+// each opens a connection to every backend.
+func (b *bench) each() []net.Conn {
+	b.t.Helper()
+	all := make([]net.Conn, len(b.Backends))
+	for range b.Backends {
+		c, backend := b.opened(80)
+		all[backend] = c
+	}
+	for i, c := range all {
+		if c == nil {
+			b.t.Fatalf("no connection for backend %d", i)
+		}
+	}
+	return all
+}
+
+// wantRefused opens connections, of which some are to be refused.
+func (b *bench) wantRefused(want, of int) {
+	b.t.Helper()
+	refused := 0
+	for range of {
+		c, _, err := b.connect(80)
+		switch {
+		case err == nil:
+			c.Close()
+		case errors.Is(err, syscall.ECONNREFUSED):
+			refused++
+		default:
+			b.t.Error(err)
+		}
+	}
+	if refused != want {
+		b.t.Errorf("%d of %d connections were refused, want %d", refused, of, want)
+	}
+}
+
+// TestPanicSpreadsOverAll has backends that refuse new connections and go on
+// with those that they have.
+func TestPanicSpreadsOverAll(t *testing.T) {
+	b := newBench(t, 3)
+	servers := b.greetAll()
+	b.configure(b.balanced("on-down: reset"))
+	b.start()
+	b.seen("all up", up(true, true, true))
+	open := b.each()
+
+	servers[1].Close()
+	b.seen("one down", up(true, false, true))
+	if err := works(open[1]); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection to the first that is down: %v, want %v", err, syscall.ECONNRESET)
+	}
+	b.wantBackends(0, 2)
+
+	servers[2].Close()
+	v := b.seen("panic", serving(model.ServingPanic))
+	for i, x := range v.Services[0].Backends {
+		if x.Up != (i == 0) || !x.Serves {
+			t.Errorf("backend %d is seen as %+v", i, x)
+		}
+	}
+	b.wantRefused(4, 6)
+	if err := works(open[2]); err != nil {
+		t.Errorf("the connection to the second that is down: %v", err)
+	}
+
+	servers[0].Close()
+	b.seen("nobody", serving(model.ServingNone))
+	b.wantRefused(2, 2)
+	for _, i := range []int{0, 2} {
+		if err := works(open[i]); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the connection to backend %d, all are down: %v, want %v", i, err, syscall.ECONNRESET)
+		}
+	}
+	b.stop()
+}
+
+// TestNoPanicWhereTheThresholdIsOff has one backend of three serve alone.
+func TestNoPanicWhereTheThresholdIsOff(t *testing.T) {
+	b := newBench(t, 3)
+	servers := b.greetAll()
+	b.configure(b.balanced("panic-threshold: 0"))
+	b.start()
+	b.seen("all up", up(true, true, true))
+	servers[1].Close()
+	servers[2].Close()
+	b.seen("two down", up(true, false, false))
+	b.wantBackends(0)
+	b.stop()
+}
+
+// TestPanicInTheProxy has it look for a backend that answers.
+func TestPanicInTheProxy(t *testing.T) {
+	b := newBench(t, 3)
+	servers := b.greetAll()
+	b.configure(b.balanced("forward: proxy"))
+	b.start()
+	b.seen("all up", up(true, true, true))
+	open := b.each()
+	servers[1].Close()
+	b.seen("one down", up(true, false, true))
+	servers[2].Close()
+	b.seen("panic", serving(model.ServingPanic))
+	b.wantBackends(0)
+	if v := b.seen("retries", func(v view.View) bool { return v.Proxy.TCP.Retries > 0 }); v.Services[0].Serving != model.ServingPanic {
+		t.Errorf("serving %s", v.Services[0].Serving)
+	}
+	if err := works(open[2]); err != nil {
+		t.Errorf("the connection to the second that is down: %v", err)
+	}
+	b.greet(1)
+	b.seen("no panic", serving(model.ServingUp))
+	if err := works(open[2]); err == nil {
+		t.Error("the connection to who is down goes on after the panic")
+	}
+	b.stop()
 }

@@ -182,6 +182,10 @@ type Service struct {
 	// SlowStart is how long a backend that is new, or up again, takes to come
 	// to its whole share. 0 is at once.
 	SlowStart time.Duration
+	// PanicThreshold is the share, in percent, of the backends with a weight,
+	// without backups, of which so many must be up: while fewer are, but some,
+	// all of them get new flows. 0 is never.
+	PanicThreshold int
 	// Drain is how long the flows of a backend that is removed may go on. 0
 	// ends them at once.
 	Drain time.Duration
@@ -192,6 +196,9 @@ type Service struct {
 	Backends    []Backend
 	Health      Check
 }
+
+// DefaultPanicThreshold is the PanicThreshold of a service that does not say.
+const DefaultPanicThreshold = 50
 
 // ListenText returns the address and port, or range of ports, as the
 // configuration has it.

@@ -74,6 +74,14 @@ func agentView() view.View {
 				},
 			},
 			{
+				Name: "shop", Listen: "203.0.113.11:80", Protocol: "tcp", Forward: "dnat", Rung: view.RungNative, Standby: true, Serving: model.ServingPanic,
+				Backends: []view.Backend{
+					{Address: "10.2.1.2:8081", Weight: 1, Share: 100, Serves: true, Up: true, Known: true},
+					{Address: "10.2.1.3:8081", Weight: 1, Share: 100, Serves: true, Known: true},
+					{Address: "10.2.1.4:8081", Weight: 1, Share: 100, Serves: true, Known: true},
+				},
+			},
+			{
 				Name: "dns", Listen: "203.0.113.10:53", Protocol: "udp", Forward: "dnat", Rung: view.RungProxy, Reason: "backend 10.3.0.2:53: eth7 is not attached",
 				StandbyReason: "this host listens there itself", Serving: model.ServingBackups,
 				Backends: []view.Backend{{Address: "10.3.0.2:53", Up: true}, {Address: "10.3.0.3:53", Weight: 1, Share: 100, Backup: true, Serves: true, Up: true}},

@@ -85,6 +85,7 @@ func writeServing(w io.Writer, services []view.Service) {
 		serving     model.Serving
 		title, says string
 	}{
+		{model.ServingPanic, "panic", "too few backends are up, new flows go to all of them"},
 		{model.ServingBackups, "backups", "no other backend can serve"},
 	} {
 		var names []string
@@ -181,6 +182,8 @@ func (s *Status) flowsWord(b *view.Backend) string {
 
 func (s *Status) healthWord(b *view.Backend) string {
 	switch {
+	case !b.Up && b.Serves:
+		return "down, serves in panic"
 	case !b.Up:
 		return "down"
 	case b.Drains != nil:
