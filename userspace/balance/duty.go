@@ -34,7 +34,12 @@ func DutyOf(s *model.Service, down []bool, shares []int) Duty {
 // are not down.
 func (d *Duty) choose(s *model.Service) func(*model.Backend) bool {
 	first := func(b *model.Backend) bool { return !b.Backup }
+	near := func(b *model.Backend) bool { return !b.Backup && b.Zone == s.Zone }
 	backup := func(b *model.Backend) bool { return b.Backup }
+	if up, all := d.count(s, near); s.Zone != "" && up > 0 && 100*up >= s.ZoneThreshold*all {
+		d.Serving = model.ServingZone
+		return near
+	}
 	if up, all := d.count(s, first); up > 0 {
 		d.Serving = model.ServingUp
 		if 100*up < s.PanicThreshold*all {

@@ -1,6 +1,8 @@
 package balance
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 
@@ -10,7 +12,8 @@ import (
 )
 
 // teamOf returns a service with the backends that a text has, and which of them
-// are down. Each is a weight and letters: b is a backup, d is down.
+// are down. Each is a weight and letters: b is a backup, d is down, e and w
+// are in the east and the west.
 func teamOf(edit func(*model.Service), backends ...string) (*model.Service, []bool) {
 	s, down := &model.Service{}, []bool(nil)
 	for i, text := range backends {
@@ -22,6 +25,10 @@ func teamOf(edit func(*model.Service), backends ...string) (*model.Service, []bo
 				b.Backup = true
 			case 'd':
 				isDown = true
+			case 'e':
+				b.Zone = "east"
+			case 'w':
+				b.Zone = "west"
 			}
 		}
 		s.Backends, down = append(s.Backends, b), append(down, isDown)
@@ -65,6 +72,72 @@ func TestDuty(t *testing.T) {
 		}
 		if diff := cmp.Diff(row.weights, d.Weights); diff != "" {
 			t.Errorf("%s: weights (-want +got):\n%s", row.name, diff)
+		}
+	}
+}
+
+func TestZones(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		zone     string
+		backends []string
+		serving  model.Serving
+		weights  []int
+	}{
+		{"the balancer has none", "", []string{"1e", "1w", "1"}, model.ServingUp, []int{1, 1, 1}},
+		{"nobody is near", "north", []string{"1e", "1w", "1"}, model.ServingUp, []int{1, 1, 1}},
+		{"the own one serves", "east", []string{"1e", "1w", "3e", "1"}, model.ServingZone, []int{1, 0, 3, 0}},
+		{"others being down is nothing", "east", []string{"1e", "1wd", "1wd", "1wd"}, model.ServingZone, []int{1, 0, 0, 0}},
+		{"enough are up", "east", []string{"1ed", "1ed", "1e", "1e", "1e", "1w"}, model.ServingZone, []int{0, 0, 1, 1, 1, 0}},
+		{"too few are up", "east", []string{"1ed", "1ed", "1e", "1e", "1w", "1"}, model.ServingUp, []int{0, 0, 1, 1, 1, 1}},
+		{"too few are up anywhere", "east", []string{"1ed", "1ed", "1e", "1wd", "1w"}, model.ServingPanic, []int{1, 1, 1, 1, 1}},
+		{"none is up", "east", []string{"1ed", "2w"}, model.ServingUp, []int{0, 2}},
+		{"all drain", "east", []string{"0e", "2w"}, model.ServingUp, []int{0, 2}},
+		{"who drains does not count", "east", []string{"0ed", "3e", "2w"}, model.ServingZone, []int{0, 3, 0}},
+		{"a backup near is one", "east", []string{"1eb", "2w"}, model.ServingUp, []int{0, 2}},
+		{"backups of all zones serve", "east", []string{"1ed", "2wd", "1eb", "1wb"}, model.ServingBackups, []int{0, 0, 1, 1}},
+	} {
+		s, down := teamOf(func(s *model.Service) {
+			s.Zone, s.ZoneThreshold, s.PanicThreshold = row.zone, 60, 50
+		}, row.backends...)
+		d := DutyOf(s, down, nil)
+		if d.Serving != row.serving {
+			t.Errorf("%s: serving %s, want %s", row.name, d.Serving, row.serving)
+		}
+		if diff := cmp.Diff(row.weights, d.Weights); diff != "" {
+			t.Errorf("%s: weights (-want +got):\n%s", row.name, diff)
+		}
+	}
+}
+
+// TestDutiesHoldTogether checks what others rely on: nobody serves who counts as
+// down, and somebody does if anybody can; who would serve if all were up does so
+// when it is up, so its weight is one and the same.
+func TestDutiesHoldTogether(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	letters := []string{"", "b", "d", "e", "w", "ed", "wd", "bd", "ebd"}
+	for range 20000 {
+		var texts []string
+		for range 1 + rng.IntN(5) {
+			texts = append(texts, fmt.Sprint(rng.IntN(3), letters[rng.IntN(len(letters))]))
+		}
+		s, down := teamOf(func(s *model.Service) {
+			s.Zone, s.ZoneThreshold, s.PanicThreshold = []string{"", "east"}[rng.IntN(2)], 1+rng.IntN(100), rng.IntN(101)
+		}, texts...)
+		now, allUp := DutyOf(s, down, nil), DutyOf(s, nil, nil)
+		can, does := false, false
+		for i, w := range now.Weights {
+			can = can || s.Backends[i].Weight > 0 && !down[i]
+			does = does || w > 0
+			switch {
+			case w > 0 && now.Down[i], w > 0 && w != s.Backends[i].Weight, now.Down[i] && !down[i]:
+				t.Fatalf("%v of %+v: backend %d has %+v", texts, s, i, now)
+			case allUp.Weights[i] > 0 && !now.Down[i] && w == 0:
+				t.Fatalf("%v of %+v: backend %d waits in %+v, but serves in %+v", texts, s, i, now, allUp)
+			}
+		}
+		if can != does || can == (now.Serving == model.ServingNone) {
+			t.Fatalf("%v of %+v: %+v", texts, s, now)
 		}
 	}
 }

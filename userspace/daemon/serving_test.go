@@ -202,3 +202,41 @@ func TestPanicInTheProxy(t *testing.T) {
 	}
 	b.stop()
 }
+
+// TestOwnZoneServesWhileEnoughOfItIsUp goes by XDP, and by the proxy. The last
+// backend is of another zone.
+func TestOwnZoneServesWhileEnoughOfItIsUp(t *testing.T) {
+	for _, more := range []string{"panic-threshold: 0", "panic-threshold: 0, forward: proxy"} {
+		b := newBench(t, 3)
+		servers := b.greetAll()
+		b.configure("zone: east\n", b.marked(more, map[int]string{0: "zone: east", 1: "zone: east", 2: "zone: west"}))
+		b.start()
+		b.seen("all up", up(true, true, true))
+		b.wantBackends(0, 1)
+		servers[1].Close()
+		b.seen("half of the zone up", up(true, false, true))
+		b.wantBackends(0)
+		servers[0].Close()
+		v := b.seen("all zones", serving(model.ServingUp))
+		if x := v.Services[0].Backends[2]; !x.Serves || x.Zone != "west" {
+			t.Errorf("the backend of another zone is seen as %+v", x)
+		}
+		b.wantBackends(2)
+		stays, _ := b.opened(80)
+
+		b.greet(1)
+		b.seen("the own zone", serving(model.ServingZone))
+		b.wantBackends(1)
+		if err := works(stays); err != nil {
+			t.Errorf("%s: the connection to another zone: %v", more, err)
+		}
+		b.configure(b.marked(more, nil))
+		b.signal(syscall.SIGHUP)
+		b.seen("no zones", serving(model.ServingUp))
+		b.wantBackends(1, 2)
+		if err := works(stays); err != nil {
+			t.Errorf("%s: the connection after zones have gone: %v", more, err)
+		}
+		b.stop()
+	}
+}

@@ -91,6 +91,8 @@ type Backend struct {
 	Share int `json:"share_percent"`
 	// Backup says that the backend serves only while no other can.
 	Backup bool `json:"backup,omitempty"`
+	// Zone is where the backend is, as far as the configuration says.
+	Zone string `json:"zone,omitempty"`
 	// Serves says that new flows go to the backend.
 	Serves bool `json:"serves"`
 	// Flows are open now, in the kernel and the proxy together.

@@ -192,6 +192,8 @@ func (s *Status) healthWord(b *view.Backend) string {
 		return "drain"
 	case b.Backup && !b.Serves:
 		return "up, waits as backup"
+	case b.Zone != "" && !b.Serves:
+		return "up, waits in zone " + b.Zone
 	}
 	return "up"
 }
