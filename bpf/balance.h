@@ -92,7 +92,7 @@ static __always_inline bool can_serve(const struct backend *b, __u32 service, bo
 
 /* struct choice is a backend that may be taken, if there is one in row. */
 struct choice {
-	__u64 load; /* connections that it would have */
+	__u64 connections;
 	__u32 weight;
 	__u32 row; /* or NO_BACKEND */
 };
@@ -118,10 +118,19 @@ static __always_inline struct choice choice_of(const struct draft *d, __u32 row)
 	    was_tried(d, row))
 		return c;
 	n = bpf_map_lookup_elem(&backend_conns, &row);
-	c.load = connections_of(n, b->gen) + FAULT(236, 1ULL, 0ULL);
+	c.connections = connections_of(n, b->gen);
 	c.weight = b->weight;
 	c.row = row;
 	return c;
+}
+
+/*
+ * load_of returns how busy c is, half of one connection more included, so that
+ * shares are those of Sainte-Lague: with a whole one heavy backends get too many.
+ */
+static __always_inline __u64 load_of(struct choice c)
+{
+	return 2 * c.connections + FAULT(236, 1, 0);
 }
 
 /* compare lets c be the best choice if it is better than that. */
@@ -130,7 +139,7 @@ static __always_inline void compare(struct choice *best, struct choice c)
 	if (c.row == NO_BACKEND)
 		return;
 	if (best->row == NO_BACKEND ||
-	    c.load * FAULT(237, best->weight, 1) < best->load * FAULT(237, c.weight, 1))
+	    load_of(c) * FAULT(237, best->weight, 1) < load_of(*best) * FAULT(237, c.weight, 1))
 		*best = c;
 }
 
@@ -211,7 +220,7 @@ static __always_inline __u32 bounded(struct draft *d, const struct service *s)
 	for (int i = 0; i < BOUND_SLOTS; i++) {
 		c = choice_of(d, row_at(first + next_hash(d) % length));
 		if (c.row != NO_BACKEND &&
-		    (c.load - 1) * bound.unit < bound.share * FAULT(249, c.weight, 1))
+		    c.connections * bound.unit < bound.share * FAULT(249, c.weight, 1))
 			return c.row;
 		compare(&best, c);
 	}

@@ -63,6 +63,14 @@ func (c connections) add(row, gen uint32, n int64) {
 	}
 }
 
+// Of returns how many connections the owner of a row has, whose generation this is.
+func (c LBConnections) Of(gen uint32) uint32 {
+	if c.Gen != gen {
+		return 0
+	}
+	return c.Count
+}
+
 // A recount is a second count of the connections of a map's rows.
 type recount struct {
 	conns  connections

@@ -67,18 +67,6 @@ func (k *kernel) connections(w *world) (ns []uint32, err error) {
 	return ns, err
 }
 
-// clearConnections forgets all.
-func (k *kernel) clearConnections() error {
-	for _, name := range []string{loader.LBMapBackendConns, loader.LBMapServiceConns} {
-		for row := range k.Maps[name].MaxEntries() {
-			if err := k.Maps[name].Put(row, loader.LBConnections{}); err != nil {
-				return fmt.Errorf("clear connections: %w", err)
-			}
-		}
-	}
-	return nil
-}
-
 // disconnect counts that an entry was freed, as who frees it has to.
 func (k *kernel) disconnect(e entry) error {
 	if e.stamp.Era == eraFree || e.flow.Dir != m.Forward || e.stamp.Over() {

@@ -142,6 +142,11 @@ var Faults = []Fault{
 	{155, "pings are answered without limit"},
 	{156, "the checksum of a ping's answer is the ping's"},
 	{157, "pings may use up all answers"},
+	{200, "nobody is told of a TTL that is used up"},
+	{201, "a backend is told of a TTL in the client's name"},
+	{202, "TTL 1 makes a flow"},
+	{203, "a SYN takes the place of the host's connection"},
+	{204, "a connection of the host's that is over holds its client"},
 	{220, "the hash of a client is not mixed to the end"},
 	{221, "a source's hash is its own, not its network's"},
 	{222, "all flows of a client have one hash"},
@@ -179,7 +184,7 @@ var Faults = []Fault{
 var onlyIPv4 = map[uint32]string{
 	4: "IPv6 has a length of its own: 171", 5: "there are no IP options", 6: "a fragment has a header: 169",
 	31: "the hop limit: 172", 41: "other addresses are nobody's: 165", 42: "the same: 163",
-	70: "there is no DF", 80: "masks are longer: 162",
+	70: "there is no DF", 80: "masks are longer: 162", 121: "the protocol is a header's: 145", 135: "a fragment has a header: 144",
 }
 
 // Shared returns those of [Faults] that the program for IPv6 can have, too.
@@ -213,4 +218,6 @@ var Faults6 = []Fault{
 	{173, "all of ICMPv6 is taken for errors"},
 	{174, "the ICMPv6 checksum leaves out the addresses"},
 	{175, "a SYN with an extension header is no part of a flood"},
+	{205, "an error that quotes a fragment is about no flow"},
+	{206, "an error may quote a later fragment"},
 }

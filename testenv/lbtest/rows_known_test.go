@@ -89,8 +89,6 @@ func knownRows() []row {
 			frame: edit(segment(client, web, ack), 46, 8<<4)},
 		{name: "the switch is off for flows, too", want: loader.LBVerdictPASS_OFF, frame: segment(client, web, ack),
 			given: then(answered, func(w *world) { w.control(func(c *loader.Control) { c.Mode = 0 }) })},
-		{name: "a flow's TTL is used up", given: answered, want: loader.LBVerdictDROP_TTL,
-			frame: edit(segment(client, web, ack), 22, 1)},
 		forwarded(ack).as("a tick from the future is now", then(answered, waits(now-1))),
 		forwarded(ack).as("a flow survives as many silent ticks as it may", then(answered, waits(now+tcpOpen))),
 		{name: "a flow does not survive one more", given: then(answered, waits(now+tcpOpen+1)),

@@ -136,10 +136,10 @@ func (a *attempt) mayTake(row uint32) bool {
 	return a.canServe(a.backend(row)) && !slices.Contains(a.tried, row)
 }
 
-// load is what a backend would have with one connection more. Loads are compared
+// load is how busy a backend is with half a connection more. Loads are compared
 // by weight, crosswise: there are no fractions.
 func (a *attempt) load(row, weightOf uint32) uint64 {
-	return (uint64(a.Connected(row)) + 1) * uint64(a.backend(weightOf).Weight)
+	return (2*uint64(a.Connected(row)) + 1) * uint64(a.backend(weightOf).Weight)
 }
 
 // canServe says that a backend may get a flow of the service.

@@ -199,10 +199,10 @@ func (c *Chooser) bound() func(i uint32) bool {
 	return func(i uint32) bool { return 100*c.loads[i].Load()*weight < most*int64(c.weights[i]) }
 }
 
-// better reports whether a would have fewer flows for its weight than b, with
-// one more each.
+// better reports whether a has fewer flows for its weight than b, with half of
+// one more each (Sainte-Laguë's method).
 func (c *Chooser) better(a, b uint32) bool {
-	return (c.loads[a].Load()+1)*int64(c.weights[b]) < (c.loads[b].Load()+1)*int64(c.weights[a])
+	return (2*c.loads[a].Load()+1)*int64(c.weights[b]) < (2*c.loads[b].Load()+1)*int64(c.weights[a])
 }
 
 // lighter takes the less loaded of two random slots (Mitzenmacher: The Power of

@@ -18,17 +18,11 @@ type drains map[member]time.Time
 // keep adds to the services of state, which is of a configuration, those of some
 // backends that it lacks, if the service drains. Who drains already goes on.
 func (d drains) keep(state *model.State, had func(*model.Service) []netip.AddrPort) {
+	kernel.KeepLeaving(state, had)
 	for i := range state.Services {
 		s := &state.Services[i]
-		if s.Drain == 0 {
-			continue
-		}
-		for _, addr := range had(s) {
-			if slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Address == addr }) {
-				continue
-			}
-			s.Backends = append(s.Backends, model.Backend{Address: addr, Leaving: true})
-			if m := memberOf(s, addr); d[m].IsZero() {
+		for _, b := range s.Backends {
+			if m := memberOf(s, b.Address); b.Leaving && d[m].IsZero() {
 				d[m] = time.Now().Add(s.Drain)
 			}
 		}

@@ -12,6 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"fairlead/userspace/config"
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
@@ -90,6 +93,27 @@ func (b *bench) draining(more string, backends ...int) string {
 	return b.interfaces() + fmt.Sprintf("services:\n  - {name: web, listen: '%s:80', drain: 1h, backends: [%s]%s}\n", vip, strings.Join(list, ", "), more)
 }
 
+// wantPlannedDrain wants the configuration to be foreseen to let a backend drain,
+// with some flows, and to end none.
+func (b *bench) wantPlannedDrain(flows int) {
+	b.t.Helper()
+	state, err := config.Load(b.opts.Config)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var plan *kernel.Plan
+	b.Balancer.Do(b.t, func() (err error) {
+		plan, err = kernel.Foresee(b.t.Context(), b.opts.PinDir, &state)
+		return err
+	})
+	if len(plan.Services) != 1 || len(plan.Services[0].Backends) != 1 || plan.Flows.Ended != 0 {
+		b.t.Fatalf("plan %+v, want one backend of one service to change, and no flow to end", plan)
+	}
+	if c := plan.Services[0].Backends[0]; c.Change != datapath.Changed || c.Weight != 0 || c.Live != flows {
+		b.t.Errorf("change %+v, want one to a weight of 0 with %d flows", c, flows)
+	}
+}
+
 // TestRemovedBackendDrains has the connections of two backends go on when these
 // are removed: of one by a reload, of the other by a new agent.
 func TestRemovedBackendDrains(t *testing.T) {
@@ -112,6 +136,9 @@ func TestRemovedBackendDrains(t *testing.T) {
 				}
 			}
 			b.configure(b.draining(more, 0, 1))
+			if more == "" {
+				b.wantPlannedDrain(1)
+			}
 			b.signal(syscall.SIGHUP)
 			leaves := func(which, flows int) func(view.View) bool {
 				return func(v view.View) bool {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"fairlead/loader"
@@ -81,4 +82,45 @@ func sum(weights []int) (n uint32) {
 		n += uint32(w)
 	}
 	return n
+}
+
+// choiceFields are the fields of how a service chooses.
+func choiceFields(s *loader.Service) []field {
+	affinity, load := "none", "none"
+	if s.Affinity > 0 {
+		affinity = (time.Duration(s.Affinity) * time.Second).String()
+	}
+	if s.MaxLoad > 0 {
+		load = strconv.Itoa(int(s.MaxLoad))
+	}
+	return []field{
+		{"balance", loader.Balance(s.Balance).String()},
+		{"balance.seed", strconv.FormatUint(s.Seed, 10)},
+		{"balance.prefix", strconv.Itoa(maskLength(loader.Address(s.SourceMask)))},
+		{"balance.max-load", load},
+		{"affinity", affinity},
+	}
+}
+
+// hashes reports whether a service looks its flows up by a hash.
+func hashes(s *loader.Service) bool {
+	return s.Balance == uint8(loader.LBBalanceBALANCE_HASH) || s.Balance == uint8(loader.LBBalanceBALANCE_SOURCE_HASH)
+}
+
+// movedSlots returns how many slots of a service's table lead to another backend
+// then. A hash finds the same one only by the same slot of as many.
+func movedSlots(now, then *loader.Service, before, after []uint32) float64 {
+	if !hashes(now) {
+		return balance.Moved(before, after)
+	}
+	if now.Balance != then.Balance || now.Seed != then.Seed || len(before) != len(after) {
+		return float64(len(before))
+	}
+	moved := 0
+	for i := range before {
+		if before[i] != after[i] {
+			moved++
+		}
+	}
+	return float64(moved)
 }

@@ -84,38 +84,45 @@ func TestSharesAreInTheTable(t *testing.T) {
 	}
 }
 
-// TestBackupsHaveNoWeightWhileTheyWait asks for the rows too: who comes back to
-// the backend that it had goes by these.
-func TestBackupsHaveNoWeightWhileTheyWait(t *testing.T) {
-	type held struct {
-		Up, All []string
-		Weights []uint32
+// TestPlansSayWhatMovesOfHashes plans changes of a service with a hash, whose
+// slots lead to the same backend only if they are the same ones.
+func TestPlansSayWhatMovesOfHashes(t *testing.T) {
+	of := func(edit func(*Service)) *Want {
+		s := service("a", 80, 1, 1, 1)
+		s.Balance = model.Balance{Method: model.Maglev, TableSize: 31, Seed: 1}
+		edit(&s)
+		return &Want{Services: []Service{s}}
 	}
-	first, second := []string{"10.2.0.2"}, []string{"10.2.1.2"}
 	for _, row := range []struct {
-		name string
-		down []bool
-		want held
+		name        string
+		edit        func(*Service)
+		least, most float64
+		fields      []string
 	}{
-		{"nobody is down", nil, held{first, first, []uint32{3, 0}}},
-		{"the first is down", []bool{true, false}, held{second, first, []uint32{3, 2}}},
-		{"the backup is down", []bool{false, true}, held{first, first, []uint32{3, 0}}},
-		{"both are down", []bool{true, true}, held{nil, first, []uint32{3, 0}}},
+		{"nothing", func(*Service) {}, 0, 0, nil},
+		{"one down", func(s *Service) { s.Down = []bool{true, false, false} }, 10, 14, []string{"slots"}},
+		{"another seed", func(s *Service) { s.Balance.Seed = 2 }, 31, 31, []string{"balance.seed", "slots"}},
+		{"in turn", func(s *Service) { s.Balance = model.Balance{} }, 31, 31, []string{"balance", "balance.seed", "slots"}},
+		{"the rest", func(s *Service) { s.Balance.MaxLoad, s.Affinity, s.SourcePrefix = 125, time.Minute, 24 }, 0, 0,
+			[]string{"balance.prefix", "balance.max-load", "affinity"}},
 	} {
-		r := empty(2)
-		s := service("a", 80, 3, 2)
-		s.Backends[1].Backup, s.Down = true, row.down
-		execute(t, r, mustPlan(t, r, &Want{Services: []Service{s}}))
-		names := func(table uint64) (all []string) {
-			for _, slot := range r.at(table) {
-				all = append(all, s.Backends[slot].Address.Addr().String())
-			}
-			return all
+		r := empty(4)
+		execute(t, r, mustPlan(t, r, of(func(*Service) {})))
+		c, err := (&Writer{rows: r}).Preview(of(row.edit), nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		x := &r.services[0]
-		got := held{names(x.Slots), names(x.SlotsAll), []uint32{r.backends[0].Weight, r.backends[1].Weight}}
-		if diff := cmp.Diff(row.want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", row.name, diff)
+		if c.Slots.Slots != 31 || c.Slots.Moved < row.least || c.Slots.Moved > row.most {
+			t.Errorf("%s: %v of %d slots move, want from %v to %v", row.name, c.Slots.Moved, c.Slots.Slots, row.least, row.most)
+		}
+		var fields []string
+		for i := range c.Services {
+			for _, f := range c.Services[i].Fields {
+				fields = append(fields, f.Field)
+			}
+		}
+		if diff := cmp.Diff(row.fields, fields); diff != "" {
+			t.Errorf("%s: fields (-want +got):\n%s", row.name, diff)
 		}
 	}
 }

@@ -103,9 +103,9 @@ type LimitView struct {
 	Prefix int    `json:"prefix"`
 }
 
-// limitPrefix is the reverse of setLimit.
-func limitPrefix(s *loader.Service) (length int) {
-	for _, word := range s.LimitMask.Word {
+// maskLength is the reverse of maskOf.
+func maskLength(mask loader.Address) (length int) {
+	for _, word := range mask.Word {
 		length += bits.OnesCount32(word)
 	}
 	return length
@@ -130,7 +130,7 @@ func (r *rows) clientViews() map[uint32]*ClientsView {
 	}
 	for i := range r.services {
 		if s := &r.services[i]; s.Flags&serviceLimited != 0 {
-			at(uint32(i)).Limit = &LimitView{Rate: s.LimitRate, Burst: s.LimitBurst, Prefix: limitPrefix(s)}
+			at(uint32(i)).Limit = &LimitView{Rate: s.LimitRate, Burst: s.LimitBurst, Prefix: maskLength(loader.Address(s.LimitMask))}
 		}
 	}
 	for _, v := range views {

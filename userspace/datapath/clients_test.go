@@ -217,8 +217,8 @@ func TestLimitsHaveAMaskOfTheirFamily(t *testing.T) {
 	} {
 		s := loader.Service{Addr: loader.AddressOf(netip.MustParseAddr(row.addr))}
 		setLimit(&s, model.Limit{Rate: 1, Burst: 1, Prefix: row.prefix})
-		if got := s.LimitMask.Addr().String(); got != row.mask || limitPrefix(&s) != row.prefix {
-			t.Errorf("/%d of %s: mask %s, read as /%d, want %s", row.prefix, row.addr, got, limitPrefix(&s), row.mask)
+		if got := s.LimitMask.Addr().String(); got != row.mask || maskLength(loader.Address(s.LimitMask)) != row.prefix {
+			t.Errorf("/%d of %s: mask %s, read as /%d, want %s", row.prefix, row.addr, got, maskLength(loader.Address(s.LimitMask)), row.mask)
 		}
 	}
 }

@@ -42,9 +42,7 @@ func (w *Writer) AddConnections(state *model.State, counts [][]int) error {
 			return fmt.Errorf("count connections of service %s: %w", d.Name, ErrUnknown)
 		}
 		for b, row := range d.backends {
-			if c := &conns[row]; c.Gen == w.rows.backends[row].Gen {
-				counts[i][b] += int(c.Count)
-			}
+			counts[i][b] += int(conns[row].Of(w.rows.backends[row].Gen))
 		}
 	}
 	return nil

@@ -158,26 +158,18 @@ func (s *Status) backendRows() (rows [][]string) {
 	for i := range s.Services {
 		for j := range s.Services[i].Backends {
 			b := &s.Services[i].Backends[j]
-			rows = append(rows, []string{s.Services[i].Name, b.Address, s.weightWord(b), s.flowsWord(b), s.healthWord(b), s.since(b.Since), oneLine(b.LastError)})
+			rows = append(rows, []string{s.Services[i].Name, b.Address, weightWord(b), strconv.Itoa(b.Flows), s.healthWord(b), s.since(b.Since), oneLine(b.LastError)})
 		}
 	}
 	return rows
 }
 
 // weightWord says how much of its weight a backend has, if that is not all.
-func (s *Status) weightWord(b *view.Backend) string {
-	if s.Agent == nil || b.Weight == 0 || b.Share == 100 {
+func weightWord(b *view.Backend) string {
+	if b.Weight == 0 || b.Share == 100 {
 		return strconv.Itoa(b.Weight)
 	}
 	return fmt.Sprintf("%d%% of %d", b.Share, b.Weight)
-}
-
-// flowsWord returns how many flows a backend has, if that is known.
-func (s *Status) flowsWord(b *view.Backend) string {
-	if s.Agent == nil {
-		return ""
-	}
-	return strconv.Itoa(b.Flows)
 }
 
 func (s *Status) healthWord(b *view.Backend) string {
