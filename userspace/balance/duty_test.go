@@ -39,6 +39,16 @@ func teamOf(edit func(*model.Service), backends ...string) (*model.Service, []bo
 	return s, down
 }
 
+func wantDuty(t *testing.T, name string, got Duty, serving model.Serving, weights []int) {
+	t.Helper()
+	if got.Serving != serving {
+		t.Errorf("%s: serving %s, want %s", name, got.Serving, serving)
+	}
+	if diff := cmp.Diff(weights, got.Weights); diff != "" {
+		t.Errorf("%s: weights (-want +got):\n%s", name, diff)
+	}
+}
+
 func TestDuty(t *testing.T) {
 	for _, row := range []struct {
 		name     string
@@ -66,13 +76,7 @@ func TestDuty(t *testing.T) {
 		{"backups drain", []string{"2d", "0b"}, model.ServingNone, []int{0, 0}},
 	} {
 		s, down := teamOf(func(s *model.Service) { s.PanicThreshold = 50 }, row.backends...)
-		d := DutyOf(s, down, nil)
-		if d.Serving != row.serving {
-			t.Errorf("%s: serving %s, want %s", row.name, d.Serving, row.serving)
-		}
-		if diff := cmp.Diff(row.weights, d.Weights); diff != "" {
-			t.Errorf("%s: weights (-want +got):\n%s", row.name, diff)
-		}
+		wantDuty(t, row.name, DutyOf(s, down, nil), row.serving, row.weights)
 	}
 }
 
@@ -100,13 +104,7 @@ func TestZones(t *testing.T) {
 		s, down := teamOf(func(s *model.Service) {
 			s.Zone, s.ZoneThreshold, s.PanicThreshold = row.zone, 60, 50
 		}, row.backends...)
-		d := DutyOf(s, down, nil)
-		if d.Serving != row.serving {
-			t.Errorf("%s: serving %s, want %s", row.name, d.Serving, row.serving)
-		}
-		if diff := cmp.Diff(row.weights, d.Weights); diff != "" {
-			t.Errorf("%s: weights (-want +got):\n%s", row.name, diff)
-		}
+		wantDuty(t, row.name, DutyOf(s, down, nil), row.serving, row.weights)
 	}
 }
 
