@@ -20,9 +20,9 @@ func (w *world) setBalance(r *rand.Rand, s *m.Service) {
 		s.Balance = 255
 	}
 	s.Seed = pick(r, []uint64{0, 7, r.Uint64()})
-	s.Affinity = pick(r, []uint32{0, 0, 0, 1, 20, 1<<32 - 1})
-	s.MaxLoad = pick(r, []uint32{0, 0, 1, 100, 125, 1<<32 - 1})
-	s.Weights, s.WeightsAll = newWeight(r), newWeight(r)
+	s.Affinity = pick(r, []uint32{0, 0, 0, 0, 0, 0, 1, 20, 1<<32 - 1})
+	s.MaxLoad = pick(r, []uint32{0, 0, 0, 0, 1, 100, 125, 150, 1<<32 - 1})
+	s.Weights, s.WeightsAll = 1+r.Uint32N(4), pick(r, []uint32{0, 2, 1<<32 - 1})
 	s.SourceMask = w.mask(pick(r, w.limits))
 }
 
@@ -128,8 +128,11 @@ func (g *generator) succession() []change {
 		}
 	}
 	s := g.w.Services[service]
-	if oneIn(g.r, 2) {
+	switch g.r.IntN(3) {
+	case 0:
 		s.Balance = m.BalanceLeast
+	case 1:
+		s.Balance, s.MaxLoad, s.Affinity = m.BalanceHash, 100, 0
 	}
 	text := fmt.Sprintf("service %d: %+v", service, s)
 	return append(cs, change{part: partService, row: service, text: text, apply: func(w *world) { w.Services[service] = s }})

@@ -76,7 +76,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(44) {
+	switch r.IntN(46) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -107,7 +107,7 @@ func (g *generator) change() []change {
 		return []change{g.prefix()}
 	case 25:
 		return []change{g.snat()}
-	case 26, 27, 28:
+	case 26, 27, 28, 44, 45:
 		return g.robTwin()
 	case 29, 30:
 		return g.collide()
@@ -204,6 +204,7 @@ func (g *generator) control() change {
 			for range g.burst {
 				g.want = append(g.want, g.steady())
 			}
+			g.want = append(g.want, g.client(), g.client()) // in the middle of a flow, it may be
 		}
 		return setControl(fmt.Sprintf("mode %d", mode), func(c *m.Control) { c.Mode = mode })
 	case 1:

@@ -146,7 +146,7 @@ func lifeRows() []row {
 			sends(segment(back1, client, syn|ack)), waits(now+tcpNew))),
 		gone("the backend's answer alone does not", then(opened, sends(segment(back1, client, syn|ack)), waits(now+tcpNew+1))),
 		gone("what the backend sends without ACK is no answer", then(opened,
-			sends(segment(back1, client, fin), numbered(client, web, ack, 1, 1)), waits(now+tcpNew+1))),
+			sends(segment(back1, client, 8), numbered(client, web, ack, 1, 1)), waits(now+tcpNew+1))),
 		gone("an ACK of the backend is no SYN that may be acknowledged late", then(opened, sends(numbered(back1, client, ack, 100, 1),
 			numbered(back1, client, ack, 1<<31, 1), numbered(client, web, ack, 1, 1<<31)), waits(now+tcpNew+1))),
 		forwarded(ack).as("an ACK of the backend is an answer", then(opened,
