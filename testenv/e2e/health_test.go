@@ -20,7 +20,7 @@ const (
 	checks = `
 interfaces: %s
 services:
-  - {name: web, listen: %s:80, backends: %s, ` + check + `}
+  - {name: web, listen: %s:80, backends: %s, panic-threshold: 0, ` + check + `}
 `
 )
 

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"fairlead/userspace/model"
 )
@@ -59,5 +61,32 @@ func TestIPv6ClientsAreTakenTogetherBySixtyFourBits(t *testing.T) {
 	}
 	if got := s.Services[0].SourcePrefix; got != 64 {
 		t.Errorf("prefix %d, want 64", got)
+	}
+}
+
+func TestWhoServesFirst(t *testing.T) {
+	const text = `zone: east
+services:
+  - name: web
+    listen: 203.0.113.10:80
+    panic-threshold: 30
+    zone-threshold: 70
+    backends:
+      - {address: 10.0.0.1:80, zone: east}
+      - {address: 10.0.0.2:80, zone: west-2}
+      - {address: 10.0.0.3:80, backup: true}
+`
+	s, err := Parse("f", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &s.Services[0]
+	if x.Zone != "east" || x.PanicThreshold != 30 || x.ZoneThreshold != 70 {
+		t.Errorf("zone %s, thresholds %d and %d", x.Zone, x.PanicThreshold, x.ZoneThreshold)
+	}
+	want := []model.Backend{backend("10.0.0.1:80", 1), backend("10.0.0.2:80", 1), backend("10.0.0.3:80", 1)}
+	want[0].Zone, want[1].Zone, want[2].Backup = "east", "west-2", true
+	if diff := cmp.Diff(want, x.Backends, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
+		t.Errorf("backends (-want +got):\n%s", diff)
 	}
 }

@@ -29,6 +29,7 @@ var nameSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 func (r *reader) service(v value) service {
 	s := service{Service: model.Service{
 		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
+		PanicThreshold: model.DefaultPanicThreshold, ZoneThreshold: model.DefaultZoneThreshold,
 	}}
 	before := len(r.faults)
 	var clients, balance, affinity, backends, health value
@@ -42,10 +43,12 @@ func (r *reader) service(v value) service {
 			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy},
 				"dsr", "ipip", "gue", "http")
 		},
-		"balance":    func(v value) { balance = v },
-		"affinity":   func(v value) { affinity = v },
-		"slow-start": func(v value) { r.duration(v, &s.SlowStart, minTimeout, maxSlowStart) },
-		"drain":      func(v value) { r.duration(v, &s.Drain, minTimeout, maxTimeout) },
+		"balance":         func(v value) { balance = v },
+		"affinity":        func(v value) { affinity = v },
+		"slow-start":      func(v value) { r.duration(v, &s.SlowStart, minTimeout, maxSlowStart) },
+		"drain":           func(v value) { r.duration(v, &s.Drain, minTimeout, maxTimeout) },
+		"panic-threshold": func(v value) { r.number(v, &s.PanicThreshold, 0, 100) },
+		"zone-threshold":  func(v value) { r.number(v, &s.ZoneThreshold, 1, 100) },
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
@@ -68,20 +71,31 @@ func (r *reader) service(v value) service {
 	}
 	r.families(&s)
 	r.cookiesBelong(met, &s)
+	if at, ok := met["zone-threshold"]; ok && !slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Zone != "" }) {
+		r.fault(at, "no backend of the service has a zone: give them zones, or remove it")
+	}
 	s.Health = r.health(health, &s)
 	r.choice(balance, affinity, &s)
 	return s
 }
 
 func (r *reader) name(v value, s *service) {
-	name, ok := r.text(v)
-	if ok && !nameSyntax.MatchString(name) {
-		r.fault(v, "%s is not a name: use 1 to 63 of a-z, 0-9 and -, a - only inside", quote(name))
-		return
+	if r.word(v, &s.Name) {
+		s.name = v
+	}
+}
+
+// word reads the name of something into p.
+func (r *reader) word(v value, p *string) bool {
+	word, ok := r.text(v)
+	if ok && !nameSyntax.MatchString(word) {
+		r.fault(v, "%s is not a name: use 1 to 63 of a-z, 0-9 and -, a - only inside", quote(word))
+		return false
 	}
 	if ok {
-		s.Name, s.name = name, v
+		*p = word
 	}
+	return ok
 }
 
 // listen reads an address and a port or range of ports.
@@ -115,7 +129,7 @@ func (r *reader) listen(v value, s *service) {
 }
 
 func (r *reader) backends(v value, s *service) {
-	lines := map[netip.AddrPort]int{}
+	lines, before := map[netip.AddrPort]int{}, len(r.faults)
 	ok := r.list(v, func(v value) {
 		b, at := r.backend(v, s)
 		if at.Node == nil {
@@ -131,6 +145,9 @@ func (r *reader) backends(v value, s *service) {
 	})
 	if ok && len(v.Content) == 0 {
 		r.fault(v, noBackends)
+	}
+	if len(r.faults) == before && !slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return !b.Backup }) {
+		r.fault(v, "all are backups: at least one must serve before them")
 	}
 }
 
@@ -148,6 +165,8 @@ func (r *reader) backend(v value, s *service) (model.Backend, value) {
 			}
 		},
 		"weight": func(v value) { r.number(v, &b.Weight, 0, maxWeight) },
+		"backup": func(v value) { r.boolean(v, &b.Backup) },
+		"zone":   func(v value) { r.word(v, &b.Zone) },
 	})
 	if len(met) > 0 || len(r.faults) == before {
 		r.require(v, met, "address", "is missing: give an address and port, such as 10.0.0.1:8080")

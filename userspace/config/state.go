@@ -23,6 +23,7 @@ func (r *reader) state(v value) model.State {
 		Timeouts: model.Timeouts{}.WithDefaults(), FullNAT: model.FullNAT{}.WithDefaults(),
 	}
 	var services []service
+	var zone string
 	met := r.object(v, fields{
 		"interfaces": func(v value) { s.Interfaces = r.interfaces(v) },
 		"xdp": func(v value) {
@@ -38,6 +39,7 @@ func (r *reader) state(v value) model.State {
 		"reply-limit": func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
 		"timeouts":    func(v value) { r.timeouts(v, &s.Timeouts) },
 		"full-nat":    func(v value) { r.fullNAT(v, &s.FullNAT) },
+		"zone":        func(v value) { r.word(v, &zone) },
 		"services": func(v value) {
 			r.list(v, func(v value) { services = append(services, r.service(v)) })
 		},
@@ -50,6 +52,7 @@ func (r *reader) state(v value) model.State {
 		x := &services[i]
 		r.reach(x, s.XDP)
 		r.distinct(x, taken, names)
+		x.Zone = zone
 		s.Services = append(s.Services, x.Service)
 	}
 	return s

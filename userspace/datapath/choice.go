@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"bytes"
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -52,26 +53,35 @@ func maskOf(row *loader.Service, length int) loader.Address {
 	return mask
 }
 
+// duties are who serves a service by what is known of its backends, and who
+// would if all of them were up.
+type duties struct{ now, allUp balance.Duty }
+
+func (s *Service) duties() duties {
+	return duties{balance.DutyOf(&s.Service, s.Down, s.Shares), balance.DutyOf(&s.Service, nil, s.Shares)}
+}
+
+// weight returns what the row of the i-th backend has: one that waits has none,
+// one that is down what it would have.
+func (d *duties) weight(i int) uint32 { return uint32(cmp.Or(d.now.Weights[i], d.allUp.Weights[i])) }
+
 // tables are the two slot tables of a service, as indexes of its backends: that
-// of the backends that are up, and the same as if all were.
+// of the backends that serve now, and the same as if all were up.
 type tables struct{ up, all []uint32 }
 
-// tables returns those of a service whose backends have these weights, and what
-// the weights in each add up to.
-func (s *Service) tables(weights []int) (t tables, up, all uint32) {
-	alive := slices.Clone(weights)
-	for i, w := range weights {
-		all += uint32(w)
-		if s.isDown(i) {
-			alive[i] = 0
-		}
-		up += uint32(alive[i])
+func (s *Service) tables(d *duties) (t tables) {
+	t.all = balance.Slots(&s.Service, d.allUp.Weights)
+	if t.up = t.all; !slices.Equal(d.now.Weights, d.allUp.Weights) {
+		t.up = balance.Slots(&s.Service, d.now.Weights)
 	}
-	t.all = balance.Slots(&s.Service, weights)
-	if t.up = t.all; up != all {
-		t.up = balance.Slots(&s.Service, alive)
+	return t
+}
+
+func sum(weights []int) (n uint32) {
+	for _, w := range weights {
+		n += uint32(w)
 	}
-	return t, up, all
+	return n
 }
 
 // choiceFields are the fields of how a service chooses.

@@ -102,8 +102,6 @@ type Service struct {
 	Shares []int
 }
 
-func (s *Service) isDown(i int) bool { return s.Down != nil && s.Down[i] }
-
 // row returns the part of the service's row that says which one it is.
 func (s *Service) row() loader.Service {
 	return loader.Service{

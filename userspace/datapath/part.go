@@ -25,6 +25,7 @@ func (s *Service) outside(t *Service) bool {
 func (s *Service) inside(t *Service) bool {
 	return s.Name == t.Name && s.Forward == t.Forward && s.OnDown == t.OnDown && s.Balance == t.Balance &&
 		s.SourcePrefix == t.SourcePrefix && s.Affinity == t.Affinity && s.CookieAbove == t.CookieAbove &&
+		s.Zone == t.Zone && s.ZoneThreshold == t.ZoneThreshold && s.PanicThreshold == t.PanicThreshold &&
 		s.Proxy == t.Proxy && s.Local == t.Local && s.Standby == t.Standby &&
 		slices.Equal(s.Backends, t.Backends) && slices.Equal(s.Down, t.Down) && slices.Equal(s.Shares, t.Shares)
 }

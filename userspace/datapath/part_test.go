@@ -15,11 +15,11 @@ var allMethods = []model.Method{
 	model.RoundRobin, model.Maglev, model.SourceHash, model.Random, model.P2C, model.LeastConnections, model.ResponseTime,
 }
 
-// randomChange gives a service another health, other shares, weights, backends
-// or another method.
+// randomChange gives a service another health, other shares, weights, backends,
+// another method, or others who serve first.
 func randomChange(r *rand.Rand, s *Service) {
 	n := len(s.Backends)
-	switch r.IntN(6) {
+	switch r.IntN(7) {
 	case 0:
 		s.Down[r.IntN(n)] = r.IntN(2) == 0
 	case 1:
@@ -37,6 +37,10 @@ func randomChange(r *rand.Rand, s *Service) {
 	case 5:
 		s.Forward = []model.Forward{model.ForwardDNAT, model.ForwardProxy, model.ForwardFullNAT}[r.IntN(3)]
 		s.Proxy = s.Forward == model.ForwardProxy
+	case 6:
+		b := &s.Backends[r.IntN(n)]
+		b.Backup, b.Zone = r.IntN(3) == 0, []string{"", "east", "west"}[r.IntN(3)]
+		s.Zone, s.ZoneThreshold, s.PanicThreshold = []string{"", "east"}[r.IntN(2)], 1+r.IntN(100), r.IntN(101)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"fairlead/loader"
-	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 )
 
@@ -317,7 +316,8 @@ func TestRandomChanges(t *testing.T) {
 
 func checkService(t *testing.T, step int, r *rows, s *Service) {
 	t.Helper()
-	tables, _, _ := s.tables(balance.Weights(s.Backends, s.Shares))
+	duties := s.duties()
+	tables := s.tables(&duties)
 	checkClients(t, step, r, s)
 	for _, l := range s.listeners() {
 		id, ok := r.listeners[l]

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"fairlead/loader"
-	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 )
 
@@ -145,12 +144,12 @@ func (p *planner) service(s *Service) (uint32, error) {
 	setLimit(&row, s.Clients.Limit)
 	row.CookieAbove = uint32(s.CookieAbove)
 	s.setChoice(&row)
-	weights := balance.Weights(s.Backends, s.Shares)
-	backends, err := p.backendRows(s, id, known, weights)
+	duties := s.duties()
+	backends, err := p.backendRows(s, id, known, &duties)
 	if err != nil {
 		return 0, err
 	}
-	if err := p.slotTables(s, &row, backends, weights); err != nil {
+	if err := p.slotTables(s, &row, backends, &duties); err != nil {
 		return 0, err
 	}
 	if row != p.have.services[id] {
@@ -193,7 +192,7 @@ func flags(s *Service) (f uint8) {
 }
 
 // backendRows plans the backends of a service and returns their rows.
-func (p *planner) backendRows(s *Service, service uint32, known bool, weights []int) ([]uint32, error) {
+func (p *planner) backendRows(s *Service, service uint32, known bool, d *duties) ([]uint32, error) {
 	have := map[loader.Backend]uint32{}
 	if known {
 		for _, row := range p.backends[service] {
@@ -215,8 +214,8 @@ func (p *planner) backendRows(s *Service, service uint32, known bool, weights []
 			row.Gen = p.have.backends[id].Gen + 1
 			p.plan.freshBackends = append(p.plan.freshBackends, id)
 		}
-		row.State, row.Service, row.Weight = backendUp, service, uint32(weights[i])
-		if s.isDown(i) {
+		row.State, row.Service, row.Weight = backendUp, service, d.weight(i)
+		if d.now.Down[i] {
 			row.State = backendDown
 		}
 		if s.Forward == model.ForwardFullNAT {
@@ -251,10 +250,10 @@ func (p *planner) backend(id uint32, row loader.Backend, known bool) {
 
 // slotTables plans the two slot tables of a service, in free space unless one
 // of the present ones already says what is wanted.
-func (p *planner) slotTables(s *Service, row *loader.Service, backends []uint32, weights []int) error {
+func (p *planner) slotTables(s *Service, row *loader.Service, backends []uint32, d *duties) error {
 	old := [2]uint64{row.Slots, row.SlotsAll}
-	var t tables
-	t, row.Weights, row.WeightsAll = s.tables(weights)
+	t := s.tables(d)
+	row.Weights, row.WeightsAll = sum(d.now.Weights), sum(d.allUp.Weights)
 	var err error
 	if row.Slots, err = p.table(old, rowsOf(t.up, backends)); err != nil {
 		return err

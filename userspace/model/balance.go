@@ -37,5 +37,18 @@ const (
 // Hashes reports whether the method looks flows up in a Maglev table.
 func (m Method) Hashes() bool { return m == Maglev || m == SourceHash }
 
+// Serving says which backends of a service get new flows. Those with a weight of
+// 0 never do.
+type Serving string
+
+// Who may serve.
+const (
+	ServingUp      Serving = "up"      // those that are up
+	ServingZone    Serving = "zone"    // those of the balancer's zone that are up
+	ServingPanic   Serving = "panic"   // all but backups, down or not, since too few are up
+	ServingBackups Serving = "backups" // backups that are up, since nobody else is
+	ServingNone    Serving = "none"    // nobody is up
+)
+
 // Slots returns the size of the table of a method that [Method.Hashes].
 func (b *Balance) Slots() int { return cmp.Or(b.TableSize, DefaultTableSize) }

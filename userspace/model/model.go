@@ -183,6 +183,15 @@ type Service struct {
 	// SlowStart is how long a backend that is new, or up again, takes to come
 	// to its whole share. 0 is at once.
 	SlowStart time.Duration
+	// Zone is where the balancer is; "" is nowhere. New flows go to backends of
+	// the same Zone alone while at least ZoneThreshold percent of these, and one
+	// of them, are up. Backups and those without a weight do not count.
+	Zone          string
+	ZoneThreshold int
+	// PanicThreshold is the share, in percent, of the backends with a weight,
+	// without backups, of which so many must be up: while fewer are, but some,
+	// all of them get new flows, unless those of the Zone serve. 0 is never.
+	PanicThreshold int
 	// Drain is how long the flows of a backend that is removed may go on. 0
 	// ends them at once.
 	Drain time.Duration
@@ -193,6 +202,12 @@ type Service struct {
 	Backends    []Backend
 	Health      Check
 }
+
+// Defaults of a Service.
+const (
+	DefaultPanicThreshold = 50
+	DefaultZoneThreshold  = 50
+)
 
 // ListenText returns the address and port, or range of ports, as the
 // configuration has it.
@@ -228,6 +243,11 @@ type Backend struct {
 	Address netip.AddrPort
 	// Weight is the backend's share of new flows, 0 (drain) to 1000.
 	Weight int
+	// Backup says that the backend serves only while no other backend of the
+	// service can: none of those is up and has a Weight.
+	Backup bool
+	// Zone is where the backend is; "" is nowhere.
+	Zone string
 	// Leaving says that the configuration does not have the backend any more: it
 	// has a Weight of 0, and stays until its flows have ended.
 	Leaving bool

@@ -27,10 +27,10 @@ func sample() View {
 		}},
 		Services: []Service{{
 			Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Forward: "full-nat", Rung: RungGeneric, Reason: "eth1 is generic",
-			Standby: false, StandbyReason: "this host listens there itself",
+			Standby: false, StandbyReason: "this host listens there itself", Serving: "up",
 			Backends: []Backend{
-				{Address: "10.2.1.2:8080", Weight: 2, Up: true, Known: true, Since: at, LastProbe: at},
-				{Address: "10.2.1.3:*", LastError: "connection refused"},
+				{Address: "10.2.1.2:8080", Weight: 2, Share: 50, Serves: true, Flows: 3, Up: true, Known: true, Since: at, LastProbe: at},
+				{Address: "10.2.1.3:*", Backup: true, Zone: "east", Share: 100, LastError: "connection refused"},
 			},
 		}},
 		Proxy: Proxy{

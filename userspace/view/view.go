@@ -75,9 +75,11 @@ type Service struct {
 	Rung   Rung   `json:"rung"`
 	Reason string `json:"reason"`
 	// Standby says that the proxy listens too; StandbyReason why it does not.
-	Standby       bool      `json:"standby"`
-	StandbyReason string    `json:"standby_reason"`
-	Backends      []Backend `json:"backends"`
+	Standby       bool   `json:"standby"`
+	StandbyReason string `json:"standby_reason"`
+	// Serving says which of Backends get new flows; "" if that is not known.
+	Serving  model.Serving `json:"serving"`
+	Backends []Backend     `json:"backends"`
 }
 
 // A Backend is one backend of a service and its health.
@@ -87,6 +89,12 @@ type Backend struct {
 	// Share is how much of its weight the backend has by now, in percent: less
 	// than 100 while it starts slowly, or where others answer sooner.
 	Share int `json:"share_percent"`
+	// Backup says that the backend serves only while no other can.
+	Backup bool `json:"backup,omitempty"`
+	// Zone is where the backend is, as far as the configuration says.
+	Zone string `json:"zone,omitempty"`
+	// Serves says that new flows go to the backend.
+	Serves bool `json:"serves"`
 	// Flows are open now, in the kernel and the proxy together.
 	Flows int `json:"flows"`
 	// Drains is when a backend that the configuration has no more loses the flows

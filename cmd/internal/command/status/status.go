@@ -138,6 +138,7 @@ func (s *Status) services() []view.Service {
 			for _, b := range have.Backends {
 				v.Backends = append(v.Backends, view.Backend{
 					Address: b.Address, Weight: int(b.Weight), Share: 100, Flows: int(b.Connections), Up: b.State != "down",
+					Serves: b.Slots > 0,
 				})
 			}
 			all = append(all, v)

@@ -16,6 +16,7 @@ import (
 	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
+	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
@@ -59,17 +60,34 @@ func agentView() view.View {
 		}},
 		Services: []view.Service{
 			{
-				Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Forward: "full-nat", Rung: view.RungNative, Standby: true,
+				Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Forward: "full-nat", Rung: view.RungNative, Standby: true, Serving: model.ServingUp,
 				Backends: []view.Backend{
-					{Address: "10.2.1.2:8080", Weight: 1, Share: 100, Flows: 7, Up: true, Known: true, Since: now.Add(-time.Minute)},
+					{Address: "10.2.1.2:8080", Weight: 1, Share: 100, Serves: true, Flows: 7, Up: true, Known: true, Since: now.Add(-time.Minute)},
 					{Address: "10.2.1.3:8080", Weight: 2, Share: 100, Known: true, Since: now.Add(-48 * time.Hour), LastError: "connection refused"},
-					{Address: "10.2.1.4:8080", Weight: 2, Share: 35, Flows: 2, Up: true, Known: true, Since: now.Add(-6 * time.Second)},
+					{Address: "10.2.1.4:8080", Weight: 2, Share: 35, Serves: true, Flows: 2, Up: true, Known: true, Since: now.Add(-6 * time.Second)},
 					{Address: "10.2.1.5:8080", Share: 100, Flows: 3, Drains: at(now.Add(time.Minute)), Up: true, Known: true},
+					{Address: "10.2.1.6:8080", Weight: 1, Share: 100, Backup: true, Up: true, Known: true},
+				},
+			},
+			{
+				Name: "near", Listen: "203.0.113.12:80", Protocol: "tcp", Forward: "dnat", Rung: view.RungNative, Standby: true, Serving: model.ServingZone,
+				Backends: []view.Backend{
+					{Address: "10.2.1.2:8082", Zone: "east", Weight: 1, Share: 100, Serves: true, Up: true, Known: true},
+					{Address: "10.2.2.2:8082", Zone: "west", Weight: 1, Share: 100, Up: true, Known: true},
+				},
+			},
+			{
+				Name: "shop", Listen: "203.0.113.11:80", Protocol: "tcp", Forward: "dnat", Rung: view.RungNative, Standby: true, Serving: model.ServingPanic,
+				Backends: []view.Backend{
+					{Address: "10.2.1.2:8081", Weight: 1, Share: 100, Serves: true, Up: true, Known: true},
+					{Address: "10.2.1.3:8081", Weight: 1, Share: 100, Serves: true, Known: true},
+					{Address: "10.2.1.4:8081", Weight: 1, Share: 100, Serves: true, Known: true},
 				},
 			},
 			{
 				Name: "dns", Listen: "203.0.113.10:53", Protocol: "udp", Forward: "dnat", Rung: view.RungProxy, Reason: "backend 10.3.0.2:53: eth7 is not attached",
-				StandbyReason: "this host listens there itself", Backends: []view.Backend{{Address: "10.3.0.2:53", Up: true}},
+				StandbyReason: "this host listens there itself", Serving: model.ServingBackups,
+				Backends: []view.Backend{{Address: "10.3.0.2:53", Up: true}, {Address: "10.3.0.3:53", Weight: 1, Share: 100, Backup: true, Serves: true, Up: true}},
 			},
 		},
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fairlead/cmd/internal/command"
+	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
@@ -66,6 +67,7 @@ func (s *Status) writeHead(w io.Writer) error {
 		fmt.Fprintf(&b, "config    %s\n", s.Kernel.Config)
 	}
 	if s.Agent != nil {
+		writeServing(&b, s.Services)
 		writeFragments(&b, &s.Agent.Fragments)
 	}
 	if s.Kernel != nil {
@@ -75,6 +77,27 @@ func (s *Status) writeHead(w io.Writer) error {
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
+}
+
+// writeServing prints whose services are not served by those who should.
+func writeServing(w io.Writer, services []view.Service) {
+	for _, x := range []struct {
+		serving     model.Serving
+		title, says string
+	}{
+		{model.ServingPanic, "panic", "too few backends are up, new flows go to all of them"},
+		{model.ServingBackups, "backups", "no other backend can serve"},
+	} {
+		var names []string
+		for i := range services {
+			if services[i].Serving == x.serving {
+				names = append(names, services[i].Name)
+			}
+		}
+		if len(names) > 0 {
+			fmt.Fprintf(w, "%-9s %s: %s\n", x.title, strings.Join(names, ", "), x.says)
+		}
+	}
 }
 
 // writeFragments prints what the agent gave up, if it did.
@@ -151,12 +174,18 @@ func weightWord(b *view.Backend) string {
 
 func (s *Status) healthWord(b *view.Backend) string {
 	switch {
+	case !b.Up && b.Serves:
+		return "down, serves in panic"
 	case !b.Up:
 		return "down"
 	case b.Drains != nil:
 		return "leaves by " + s.clock(*b.Drains)
 	case b.Weight == 0:
 		return "drain"
+	case b.Backup && !b.Serves:
+		return "up, waits as backup"
+	case b.Zone != "" && !b.Serves:
+		return "up, waits in zone " + b.Zone
 	}
 	return "up"
 }
