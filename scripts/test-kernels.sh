@@ -9,7 +9,7 @@
 #   KERNELS          which lines ("6.1 6.12 newest")
 #   RUN              only tests that match this (.)
 #   SKIP             no tests that match this (those that only take time there)
-#   TIMEOUT          seconds that one machine may take (600)
+#   TIMEOUT          seconds that one machine may take (1200)
 #   FAIRLEAD_FUZZ_N  packets that the fuzzer sends per machine (5000)
 #   ALLOWED_SKIPS    tests that may skip in a machine, as a regular expression
 #   CPUS             how many CPUs a machine has (1)
@@ -34,7 +34,7 @@ MODULES="veth dummy tun 8021q bridge sch_ingress cls_bpf nf_tables nf_conntrack
 AT_ONCE=2
 
 kernels=${KERNELS:-6.1 6.12 newest}
-limit=${TIMEOUT:-600}
+limit=${TIMEOUT:-1200}
 # The one test that has nothing to look at on a single CPU.
 allowed_skips=${ALLOWED_SKIPS-TestPinnedSendersAreReceivedOnTheirCPU}
 logs=build/kernels
