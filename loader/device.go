@@ -73,6 +73,7 @@ func whyNotNative(dev netlink.Link, err error) string {
 // clearDevice makes sure that no foreign program is on the interface: it
 // returns an error that wraps [ErrForeign], or removes it if force is set.
 func clearDevice(dev netlink.Link, force bool) error {
+	dev = awaitEnd(dev)
 	xdp := dev.Attrs().Xdp
 	if xdp == nil || !xdp.Attached {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -27,6 +28,38 @@ func foreignError(dev netlink.Link) error {
 			name, ErrForeign, what, l, linkHolder(l))
 	}
 	return fmt.Errorf("attach %s: %w: %s", name, ErrForeign, what)
+}
+
+// How long a program whose link was closed may take to go: endTries × endPause.
+const (
+	endTries = 200
+	endPause = 10 * time.Millisecond
+)
+
+// awaitEnd waits while a program of ours is attached that no link holds: the
+// kernel takes the program of a closed link out some time later. One without a
+// name may be gone already. It returns the interface as it is then.
+func awaitEnd(dev netlink.Link) netlink.Link {
+	for range endTries {
+		xdp := dev.Attrs().Xdp
+		if xdp == nil || !xdp.Attached {
+			return dev
+		}
+		id := ebpf.ProgramID(xdp.ProgId)
+		if name := programName(id); name != "" && !strings.HasPrefix(name, " ("+LBProgFairlead) {
+			return dev
+		}
+		if _, held := linkOf(dev.Attrs().Index, id); held {
+			return dev
+		}
+		time.Sleep(endPause)
+		fresh, err := netlink.LinkByIndex(dev.Attrs().Index)
+		if err != nil {
+			return dev
+		}
+		dev = fresh
+	}
+	return dev
 }
 
 // programName returns " (name)", "" if the program has none.

@@ -116,3 +116,19 @@ func TestInstanceOfAnotherDirectoryIsForeign(t *testing.T) {
 	b.detach()
 	b.wantNothing()
 }
+
+func TestAttachWaitsForLinksThatEnd(t *testing.T) {
+	b := newBench(t)
+	for range 20 {
+		b.attach(two, nil)
+		for _, name := range two.Interfaces {
+			if err := os.Remove(linkPin(b.dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b.attach(two, nil)
+	b.wantWhole()
+	b.detach()
+	b.wantNothing()
+}
