@@ -20,11 +20,11 @@ cd "$(dirname "$0")/.."
 # What runs by default: every package with tests that talk to the kernel.
 PACKAGES=${PACKAGES:-./testenv ./testenv/fuzz ./testenv/lbtest ./testenv/livegen
 	./testenv/xdpwatch ./loader ./userspace/datapath ./userspace/host ./userspace/kernel}
-# What takes minutes without KVM: faults that are seeded into the program, which
-# the verifier then reads anew, commands that are killed at every point, and
-# races that a single CPU does not have; and what reads files that are not there:
-# 150 MB of captures, and a table of the documentation. They ask nothing of a
-# kernel's version that the others do not ask.
+# What takes minutes without KVM: programs with every fault that is seeded into
+# them, commands that are killed at every point, and races that a single CPU does
+# not have; and what reads files that are not there: 150 MB of captures, and a
+# table of the documentation. They ask nothing of a kernel's version that the
+# others do not ask.
 SKIP=${SKIP-TestSeededFaults|TestEachFault.*IsFound|TestKilledAnywhere|TestRace|TestCrowdedRace|TestChurn|TestCaptures|TestEachOddPacketHasARow|TestFailureAtAnyStep.*}
 # What the tests need that Debian builds as modules.
 MODULES="veth dummy tun 8021q bridge sch_ingress cls_bpf nf_tables nf_conntrack

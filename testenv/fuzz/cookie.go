@@ -1,12 +1,12 @@
 package fuzz
 
 import (
-	"fmt"
 	"math/rand/v2"
 
 	"github.com/cilium/ebpf"
 
 	"fairlead/loader"
+	"fairlead/testenv/lbtest"
 	m "fairlead/testenv/refmodel"
 )
 
@@ -76,12 +76,12 @@ const synsHot = 1 << 31
 
 // readSyns reads how many SYNs services were sent.
 func readSyns(table *ebpf.Map) ([]m.Syns, error) {
-	all := make([]m.Syns, numServices)
-	for row := range all {
-		var n loader.LBSyns
-		if err := table.Lookup(uint32(row), &n); err != nil {
-			return nil, fmt.Errorf("read syns: %w", err)
-		}
+	rows, err := lbtest.Rows[loader.LBSyns](table)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]m.Syns, len(rows))
+	for row, n := range rows {
 		all[row] = m.Syns{Second: n.Second, Number: n.Count &^ synsHot, Hot: n.Count >= synsHot}
 	}
 	return all, nil

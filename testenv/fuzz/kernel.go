@@ -20,6 +20,8 @@ type kernel struct {
 	w                *world
 	loaded           map[config]*lbtest.Datapath
 	load             func(config) *lbtest.Datapath
+	seeded           bool   // whether it was made with a fault,
+	fault            uint32 // in whose place this one is from the next reset on
 	canCut           bool
 	held, told       uint32 // what the agent was given before
 }
@@ -30,19 +32,21 @@ type config struct {
 	buckets int
 }
 
-// newKernel is the program with a fault built in, or none: 0. It is loaded
-// once for each family and size of the flow table.
+// newKernel is the program with a fault built in, or none for good: 0. It is
+// loaded once for each family and size of the flow table.
 func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
-	k := &kernel{loaded: map[config]*lbtest.Datapath{}, load: func(c config) *lbtest.Datapath {
+	k := &kernel{seeded: fault != 0, fault: fault, loaded: map[config]*lbtest.Datapath{}, load: func(c config) *lbtest.Datapath {
 		sizes := map[string]uint32{
 			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends, loader.LBMapBackendConns: numBackends,
-			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12,
+			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12, loader.LBMapDevices: 1 << 8,
+			loader.LBMapLocks: uint32(c.buckets), // no more are taken
+			"fibs":            1 << 10, "rivals": 1 << 10, "first_rivals": 1 << 10, "connections": 1 << 10,
 		}
 		for name, n := range map[string]uint32{
 			loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(c.buckets),
-			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 14,
+			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 12, loader.LBMapStandby: 1 << 10,
 		} {
 			sizes[name+c.family.maps] = n
 		}
@@ -75,17 +79,16 @@ func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
 	return res, err
 }
 
-// reset writes everything. Hash maps are emptied first.
+// reset writes everything.
 func (k *kernel) reset(w *world) error {
 	k.w = w
 	k.choose(config{w.family, len(w.table())})
-	if err := k.empty(); err != nil {
-		return err
+	if k.seeded {
+		if err := k.SetFault(k.fault); err != nil {
+			return fmt.Errorf("set fault: %w", err)
+		}
 	}
-	if err := k.clear(); err != nil {
-		return err
-	}
-	if err := k.zero(); err != nil {
+	if err := k.Clear(); err != nil {
 		return err
 	}
 	var err error
@@ -95,27 +98,24 @@ func (k *kernel) reset(w *world) error {
 	if err := k.SetRandom(w.random); err != nil {
 		return err
 	}
-	changes := []change{{part: partControl}, {part: partEnv}, {part: partAgent}}
-	for at := range w.Snat {
-		changes = append(changes, change{part: partSnat, row: uint32(at)})
+	snat := make([]loader.Address, numSnat)
+	for at, addr := range w.Snat {
+		snat[at] = loader.AddressOf(addr)
 	}
+	for name, rows := range map[string]any{loader.LBMapSnat: snat, loader.LBMapTurns: w.Turns, loader.LBMapSlots: w.Slots} {
+		if err := lbtest.Write(k.Maps[name], rows); err != nil {
+			return err
+		}
+	}
+	changes := []change{{part: partControl}, {part: partEnv}, {part: partAgent}}
 	for p := range w.Clients {
 		changes = append(changes, change{part: partClient, prefix: p})
 	}
 	for row := range uint32(numServices) {
 		changes = append(changes, change{part: partService, row: row})
-		if err := k.Maps[loader.LBMapTurns].Put(row, w.Turns[row]); err != nil {
-			return fmt.Errorf("write turns: %w", err)
-		}
-		if err := k.Maps[loader.LBMapSyns].Put(row, loader.LBSyns{}); err != nil {
-			return fmt.Errorf("clear syns: %w", err)
-		}
 	}
 	for row := range uint32(numBackends) {
 		changes = append(changes, change{part: partBackend, row: row})
-	}
-	for at := range uint32(numSlots) {
-		changes = append(changes, change{part: partSlot, row: at})
 	}
 	for l := range w.Listeners {
 		changes = append(changes, change{part: partListener, listener: l})
@@ -137,65 +137,12 @@ func (k *kernel) reset(w *world) error {
 	return nil
 }
 
-// empty empties the hash maps.
-func (k *kernel) empty() error {
-	for _, table := range []*ebpf.Map{
-		k.Own(loader.LBMapListeners), k.Own(loader.LBMapVips), k.Maps[loader.LBMapDevices], k.Own(loader.LBMapStandby),
-		k.Own(loader.LBMapClients), k.Own(loader.LBMapSources), k.Maps[loader.LBMapFragments],
-		k.Maps["fibs"], k.Maps["rivals"], k.Maps["first_rivals"], k.Maps["connections"],
-	} {
-		if err := empty(table); err != nil {
-			return fmt.Errorf("empty %v: %w", table, err)
-		}
-	}
-	return nil
-}
-
-// empty deletes all keys of a hash map.
-func empty(table *ebpf.Map) error {
-	key := make([]byte, table.KeySize())
-	for {
-		switch err := table.NextKey(nil, &key); {
-		case isNotExist(err):
-			return nil
-		case err != nil:
-			return fmt.Errorf("read first key: %w", err)
-		}
-		if err := table.Delete(key); err != nil {
-			return fmt.Errorf("delete key: %w", err)
-		}
-	}
-}
-
 // zero clears all counters.
 func (k *kernel) zero() error {
-	cpus, err := ebpf.PossibleCPU()
-	if err != nil {
-		return fmt.Errorf("count CPUs: %w", err)
-	}
-	counters := make([]loader.LBCounters, cpus)
-	for row := range uint32(numBackends) {
-		if err := k.Maps[loader.LBMapBackendCounters].Put(row, counters); err != nil {
-			return fmt.Errorf("clear counters of backend: %w", err)
+	for _, name := range []string{loader.LBMapBackendCounters, loader.LBMapBackendConns, loader.LBMapVerdicts, loader.LBMapEvictions, loader.LBMapReplies} {
+		if err := lbtest.Zero(k.Maps[name]); err != nil {
+			return err
 		}
-	}
-	for row := range uint32(numBackends) {
-		if err := k.Maps[loader.LBMapBackendConns].Put(row, loader.LBConnections{}); err != nil {
-			return fmt.Errorf("clear connections: %w", err)
-		}
-	}
-	for v := range uint32(m.VerdictMax) {
-		if err := k.Maps[loader.LBMapVerdicts].Put(v, make([]uint64, cpus)); err != nil {
-			return fmt.Errorf("clear verdict: %w", err)
-		}
-	}
-	for kind := range uint32(m.EvictMax) {
-		if err := k.Maps[loader.LBMapEvictions].Put(kind, make([]uint64, cpus)); err != nil {
-			return fmt.Errorf("clear evictions: %w", err)
-		}
-	}
-	if err := k.Maps[loader.LBMapReplies].Put(uint32(0), make([]loader.LBReplies, cpus)); err != nil {
-		return fmt.Errorf("clear replies: %w", err)
 	}
 	return nil
 }
@@ -242,7 +189,7 @@ func (k *kernel) sync(w *world, c change) error {
 		return set(k.Maps["connections"], k.w.codec.key(c.tuple), over, w.Connections[c.tuple] || w.Over[c.tuple])
 	case partRival:
 		if len(w.Rivals) == 0 {
-			return empty(k.Maps["rivals"])
+			return lbtest.Empty(k.Maps["rivals"])
 		}
 		return k.Maps["rivals"].Put(k.w.codec.key(c.tuple), k.w.codec.rival(w.Rivals[c.tuple]))
 	case partFlow:
@@ -253,7 +200,7 @@ func (k *kernel) sync(w *world, c change) error {
 		return set(k.Maps[loader.LBMapFragments], fragmentOf(c.fragment), loader.Fate{}, false)
 	case partFirstRival:
 		if len(w.FragmentRivals) == 0 {
-			return empty(k.Maps["first_rivals"])
+			return lbtest.Empty(k.Maps["first_rivals"])
 		}
 		return k.Maps["first_rivals"].Put(fragmentOf(c.fragment), fateOf(w.FragmentRivals[c.fragment]))
 	}
@@ -284,11 +231,8 @@ func set(table *ebpf.Map, key, value any, exists bool) error {
 
 // state reads what packets have changed.
 func (k *kernel) state() (s state, err error) {
-	s.Turns = make([]uint64, numServices)
-	for row := range s.Turns {
-		if err := k.Maps[loader.LBMapTurns].Lookup(uint32(row), &s.Turns[row]); err != nil {
-			return s, fmt.Errorf("read turns: %w", err)
-		}
+	if s.Turns, err = lbtest.Rows[uint64](k.Maps[loader.LBMapTurns]); err != nil {
+		return s, err
 	}
 	if s.Random, err = k.Random(); err != nil {
 		return s, err
@@ -302,15 +246,15 @@ func (k *kernel) state() (s state, err error) {
 		return s, err
 	}
 	s.Verdicts, s.Evictions = verdicts[:m.VerdictMax], evictions[:m.EvictMax]
-	if s.BackendCounters, err = readCounters(k.Maps[loader.LBMapBackendCounters], numBackends); err != nil {
+	if s.BackendCounters, err = readCounters(k.Maps[loader.LBMapBackendCounters]); err != nil {
 		return s, err
 	}
 	if s.Connected, err = k.connections(k.w); err != nil {
 		return s, err
 	}
-	var replies []loader.LBReplies
-	if err := k.Maps[loader.LBMapReplies].Lookup(uint32(0), &replies); err != nil {
-		return s, fmt.Errorf("read replies: %w", err)
+	replies, err := lbtest.Rows[loader.LBReplies](k.Maps[loader.LBMapReplies])
+	if err != nil {
+		return s, err
 	}
 	for _, r := range replies { // all but one CPU's are zero
 		s.Replies.Second += r.Second
@@ -349,20 +293,19 @@ func (k *kernel) sources() (map[m.Source]m.Credit, error) {
 	return sources, nil
 }
 
-func readCounters(table *ebpf.Map, rows int) ([]m.Counters, error) {
-	sums := make([]m.Counters, rows)
-	for row := range sums {
-		var perCPU []loader.LBCounters
-		if err := table.Lookup(uint32(row), &perCPU); err != nil {
-			return nil, fmt.Errorf("read counters: %w", err)
+func readCounters(table *ebpf.Map) ([]m.Counters, error) {
+	values, err := lbtest.Rows[loader.LBCounters](table)
+	if err != nil {
+		return nil, err
+	}
+	sums := make([]m.Counters, table.MaxEntries())
+	for i, c := range values {
+		sum := &sums[i/ebpf.MustPossibleCPU()]
+		for dir := range c.Packets {
+			sum.Packets[dir] += c.Packets[dir]
+			sum.Bytes[dir] += c.Bytes[dir]
 		}
-		for _, c := range perCPU {
-			for dir := range c.Packets {
-				sums[row].Packets[dir] += c.Packets[dir]
-				sums[row].Bytes[dir] += c.Bytes[dir]
-			}
-			sums[row].Flows += c.Flows
-		}
+		sum.Flows += c.Flows
 	}
 	return sums, nil
 }

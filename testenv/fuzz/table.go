@@ -3,9 +3,8 @@ package fuzz
 import (
 	"fmt"
 
-	"github.com/cilium/ebpf"
-
 	"fairlead/loader"
+	"fairlead/testenv/lbtest"
 	m "fairlead/testenv/refmodel"
 )
 
@@ -28,32 +27,6 @@ func (w *world) flows() map[place]m.Flow {
 		}
 	}
 	return fs
-}
-
-// readArray reads all of an array.
-func readArray[T any](table *ebpf.Map) ([]T, error) {
-	var cursor ebpf.MapBatchCursor
-	rows := make([]uint32, table.MaxEntries())
-	values := make([]T, len(rows))
-	n, err := table.BatchLookup(&cursor, rows, values, nil)
-	if err != nil && !isNotExist(err) {
-		return nil, fmt.Errorf("read %v: %w", table, err)
-	}
-	if n != len(rows) {
-		return nil, fmt.Errorf("read %v: %d rows of %d", table, n, len(rows))
-	}
-	return values, nil
-}
-
-// clear makes all places free.
-func (k *kernel) clear() error {
-	table := k.Own(loader.LBMapFlows)
-	for row := range table.MaxEntries() {
-		if err := table.Put(row, make([]byte, table.ValueSize())); err != nil {
-			return fmt.Errorf("clear flows: %w", err)
-		}
-	}
-	return nil
 }
 
 // free frees the place of a key, if it has one.
@@ -102,7 +75,7 @@ func (k *kernel) flows(w *world) (flows map[place]m.Flow, faults []string, err e
 			}
 		}
 	}
-	locks, err := readArray[uint32](k.Maps[loader.LBMapLocks])
+	locks, err := lbtest.Rows[uint32](k.Maps[loader.LBMapLocks])
 	for row, lock := range locks {
 		if lock != 0 {
 			faults = append(faults, fmt.Sprintf("lock %d was left locked", row))

@@ -175,7 +175,7 @@ var Faults = []Fault{
 var onlyIPv4 = map[uint32]string{
 	4: "IPv6 has a length of its own: 171", 5: "there are no IP options", 6: "a fragment has a header: 169",
 	31: "the hop limit: 172", 41: "other addresses are nobody's: 165", 42: "the same: 163",
-	70: "there is no DF", 80: "masks are longer: 162",
+	70: "there is no DF", 80: "masks are longer: 162", 121: "the protocol is a header's: 145", 135: "a fragment has a header: 144",
 }
 
 // Shared returns those of [Faults] that the program for IPv6 can have, too.

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"fairlead/testenv"
 )
@@ -63,7 +64,8 @@ var (
 	ipv6 = family{load: loadLb6, program: lb6ProgFairlead6, suffix: "6"}
 )
 
-// Load loads the datapath of IPv4 with one of [Faults] built in, or with none: 0.
+// Load loads the datapath of IPv4 with one of [Faults] built in, which SetFault
+// can exchange, or with none for good: 0.
 // sizes are numbers of entries by name of the map, of buckets for the flow table,
 // where they must be a power of two; a map that it lacks gets what the C says. The test closes the datapath.
 func Load(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
@@ -87,6 +89,11 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 	}
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = n
+	}
+	if fault != 0 {
+		// By its name it would be frozen; but the verifier is to take it for variable.
+		variable := spec.Maps[".rodata"]
+		variable.Name, variable.Flags = "variable", unix.BPF_F_MMAPABLE
 	}
 	if err := spec.Variables[lbVarSeededFault].Set(fault); err != nil {
 		tb.Fatalf("seed fault %d: %v", fault, err)
@@ -137,6 +144,12 @@ func (d *Datapath) run(opts ebpf.RunOptions) (action uint32, out []byte, egress 
 	return action, opts.DataOut, egress, nil
 }
 
+// SetFault exchanges the fault of a datapath that was loaded with one; it may be
+// none now: 0.
+func (d *Datapath) SetFault(fault uint32) error {
+	return d.coll.Variables[lbVarSeededFault].Set(fault)
+}
+
 // SetNow sets the tick.
 func (d *Datapath) SetNow(tick uint32) error {
 	return d.coll.Variables[lbVarWorldNow].Set(tick)
@@ -174,15 +187,13 @@ func (d *Datapath) Own(name string) *ebpf.Map { return d.Maps[name+d.family.suff
 
 // Sums returns the rows of a per-CPU array of numbers, each summed over all CPUs.
 func (d *Datapath) Sums(name string) ([]uint64, error) {
+	values, err := Rows[uint64](d.Maps[name])
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
 	sums := make([]uint64, d.Maps[name].MaxEntries())
-	for row := range sums {
-		var cpus []uint64
-		if err := d.Maps[name].Lookup(uint32(row), &cpus); err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, err)
-		}
-		for _, n := range cpus {
-			sums[row] += n
-		}
+	for i, n := range values {
+		sums[i/ebpf.MustPossibleCPU()] += n
 	}
 	return sums, nil
 }

@@ -34,7 +34,7 @@ const (
 
 func newWorld6(tb testing.TB, fault uint32) *world {
 	tb.Helper()
-	return &world{tb: tb, Datapath: Load6(tb, map[string]uint32{loader.LB6MapFlows6: buckets, loader.LB6MapSources6: 1024, loader.LBMapFragments: 1024}, fault)}
+	return &world{tb: tb, Datapath: Load6(tb, sizes(ipv6), fault)}
 }
 
 // settle6 is settle for the world of IPv6.
