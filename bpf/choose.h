@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "balance.h"
+#include "affinity.h"
 #include "entry.h"
 #include "forward.h"
 #include "reset.h"
@@ -33,11 +33,16 @@ static __always_inline int answer_no_backend(const struct packet *p)
 }
 
 /* next_backend returns the backend that the next try takes: NULL if it cannot serve. */
-static __always_inline struct backend *next_backend(struct draft *d)
+static __always_inline struct backend *next_backend(const struct packet *p, struct draft *d)
 {
-	__u32 row = next_row(d);
-	struct backend *b = bpf_map_lookup_elem(&backends, &row);
+	__u32 row = NO_BACKEND;
+	struct backend *b;
 
+	if (d->affinity && !d->tries)
+		row = tied_row(&p->when, p->key, d);
+	if (row == NO_BACKEND)
+		row = next_row(d);
+	b = bpf_map_lookup_elem(&backends, &row);
 	if (!b || !can_serve(b, d->forward.service, d->all_up))
 		return NULL;
 	d->forward.backend = row;
@@ -213,6 +218,8 @@ static __always_inline int make_flow(struct packet *p, struct draft *d)
 		return err == -EEXIST ? DROP_TUPLE_TAKEN : DROP_TABLE_FULL;
 	}
 	count_flow(e);
+	if (d->affinity)
+		tie(&p->when, p->key, d);
 	return forward(p, e, NULL);
 }
 
@@ -220,7 +227,7 @@ static __always_inline int make_flow(struct packet *p, struct draft *d)
 static __noinline int try_backend(struct packet *p, struct draft *d)
 {
 	struct flow *e = &d->forward;
-	struct backend *b = next_backend(d);
+	struct backend *b = next_backend(p, d);
 	enum way way;
 	int v;
 
@@ -278,6 +285,7 @@ static __always_inline void begin(const struct packet *p, struct draft *d, const
 	e->service = row;
 	e->service_gen = s->gen;
 	d->flags = s->flags;
+	d->affinity = s->affinity;
 	d->tries = 0;
 	if (is_hashed(s))
 		d->hash = hash_client(p->key, s);

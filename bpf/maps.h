@@ -183,6 +183,14 @@ struct {
 	__uint(max_entries, 65536);
 } OWN(sources) SEC(".maps");
 
+/* affinity: the backends that networks of clients stay with, written by the datapath. Set at load. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct source);
+	__type(value, struct tie);
+	__uint(max_entries, 16);
+} OWN(affinity) SEC(".maps");
+
 /* fragments: what became of datagrams' first fragments, written by the datapath. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -175,6 +175,13 @@ struct credit {
 /* SYNS_HOT says that the second before had too many; a count with it is more than any other. */
 #define SYNS_HOT 0x80000000
 
+/* struct tie is what a network of clients was last given, a value of affinity. */
+struct tie {
+	__u32 backend;
+	__u32 gen; /* of that */
+	__u32 tick; /* when that was */
+};
+
 /* struct syns counts SYNs that would make flows of a service, in one aligned u64. */
 struct syns {
 	__u32 second; /* tick / hz */
@@ -338,7 +345,7 @@ struct draft {
 	struct hop back; /* the way to the client */
 	__u32 flags; /* enum service_flag */
 	__u32 syn[15]; /* a TCP header, options included */
-	__u32 pad;
+	__u32 affinity; /* seconds that a network stays with its backend */
 	__u64 run; /* of slots */
 	__u64 hash; /* what the next slot is taken by, if the service has it so */
 	__u32 all_up; /* whether backends that are down count as up */

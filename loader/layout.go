@@ -24,8 +24,10 @@ type Sizes struct {
 	// Flows6 is the number of flows of IPv6; 0 means that there is no IPv6, and
 	// neither its program nor its maps.
 	Flows6 uint32
-	// Listeners, VIPs and Clients are of IPv4; these are of IPv6.
-	Listeners6, VIPs6, Clients6 uint32
+	// Affinity is the number of networks of clients that stay with a backend.
+	Affinity uint32
+	// Listeners, VIPs, Clients and Affinity are of IPv4; these are of IPv6.
+	Listeners6, VIPs6, Clients6, Affinity6 uint32
 }
 
 // leastEntries is the size of the smallest map.
@@ -55,10 +57,10 @@ type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
 	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
-	Snat, Syns, Fragments, Holds, BackendConns                 *ebpf.Map
+	Snat, Syns, Fragments, Holds, BackendConns, Affinity       *ebpf.Map
 
 	// IPv6's own; all of them are nil without it.
-	Flows6, Standby6, Listeners6, VIPs6, Clients6, Sources6 *ebpf.Map
+	Flows6, Standby6, Listeners6, VIPs6, Clients6, Sources6, Affinity6 *ebpf.Map
 
 	// ServiceBase and BackendBase hold what was counted before, see counters.go.
 	ServiceBase, BackendBase *ebpf.Map
@@ -113,6 +115,7 @@ var places = []place{
 	{name: LBMapClients, field: func(m *Maps) **ebpf.Map { return &m.Clients }, size: Sizes.clients, rows: true, linked: true},
 	{name: LBMapSources, field: func(m *Maps) **ebpf.Map { return &m.Sources }, rows: true},
 	{name: LBMapSnat, field: func(m *Maps) **ebpf.Map { return &m.Snat }, rows: true, linked: true},
+	{name: LBMapAffinity, field: func(m *Maps) **ebpf.Map { return &m.Affinity }, size: Sizes.affinity, rows: true},
 	{name: LBMapFragments, field: func(m *Maps) **ebpf.Map { return &m.Fragments }},
 	{name: LBMapHolds, field: func(m *Maps) **ebpf.Map { return &m.Holds }},
 	{name: LB6MapListeners6, field: func(m *Maps) **ebpf.Map { return &m.Listeners6 }, size: Sizes.listeners6, rows: true, linked: true, ipv6: true},
@@ -121,6 +124,7 @@ var places = []place{
 	{name: LB6MapStandby6, field: func(m *Maps) **ebpf.Map { return &m.Standby6 }, ipv6: true},
 	{name: LB6MapClients6, field: func(m *Maps) **ebpf.Map { return &m.Clients6 }, size: Sizes.clients6, rows: true, linked: true, ipv6: true},
 	{name: LB6MapSources6, field: func(m *Maps) **ebpf.Map { return &m.Sources6 }, rows: true, ipv6: true},
+	{name: LB6MapAffinity6, field: func(m *Maps) **ebpf.Map { return &m.Affinity6 }, size: Sizes.affinity6, rows: true, ipv6: true},
 	{name: mapServiceBase, field: func(m *Maps) **ebpf.Map { return &m.ServiceBase }, size: Sizes.services, rows: true, linked: true, counts: true},
 	{name: mapBackendBase, field: func(m *Maps) **ebpf.Map { return &m.BackendBase }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: mapServiceNames, field: func(m *Maps) **ebpf.Map { return &m.ServiceNames }, size: Sizes.services, rows: true, linked: true},
@@ -144,6 +148,8 @@ func (s Sizes) flows() uint32      { return buckets(s.Flows) }
 func (s Sizes) listeners6() uint32 { return entries(s.Listeners6) }
 func (s Sizes) vips6() uint32      { return entries(s.VIPs6) }
 func (s Sizes) flows6() uint32     { return buckets(s.Flows6) }
+func (s Sizes) affinity() uint32   { return entries(s.Affinity) }
+func (s Sizes) affinity6() uint32  { return entries(s.Affinity6) }
 
 // clients leaves one entry free: before 6.13 a trie that is full refuses a new
 // value for a key that it has, too.

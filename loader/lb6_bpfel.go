@@ -111,6 +111,7 @@ type LB6Source struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	LB6MapAffinity6       = "affinity6"
 	LB6MapBackendConns    = "backend_conns"
 	LB6MapBackendCounters = "backend_counters"
 	LB6MapBackends        = "backends"
@@ -187,6 +188,7 @@ type LB6ProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LB6MapSpecs struct {
+	Affinity6       *ebpf.MapSpec `ebpf:"affinity6"`
 	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
@@ -239,6 +241,7 @@ func (o *LB6Objects) Close() error {
 //
 // It can be passed to LoadLB6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type LB6Maps struct {
+	Affinity6       *ebpf.Map `ebpf:"affinity6"`
 	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
@@ -266,6 +269,7 @@ type LB6Maps struct {
 
 func (m *LB6Maps) Close() error {
 	return _LB6Close(
+		m.Affinity6,
 		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,

@@ -155,18 +155,18 @@ type LBDraft struct {
 		Tag    uint16
 		Pad    [3]uint16
 	}
-	Key   LBFlowKey
-	To    LBFlowKey
-	At    LBFlowKey
-	Back  LBHop
-	Flags uint32
-	Syn   [15]uint32
-	Pad   uint32
-	Run   uint64
-	Hash  uint64
-	AllUp uint32
-	Tries uint32
-	Tried [4]uint32
+	Key      LBFlowKey
+	To       LBFlowKey
+	At       LBFlowKey
+	Back     LBHop
+	Flags    uint32
+	Syn      [15]uint32
+	Affinity uint32
+	Run      uint64
+	Hash     uint64
+	AllUp    uint32
+	Tries    uint32
+	Tried    [4]uint32
 }
 
 type LBEviction uint32
@@ -364,6 +364,13 @@ type LBSyns struct {
 	Count  uint32
 }
 
+type LBTie struct {
+	_       structs.HostLayout
+	Backend uint32
+	Gen     uint32
+	Tick    uint32
+}
+
 type LBVerdict uint32
 
 const (
@@ -412,6 +419,7 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	LBMapAffinity        = "affinity"
 	LBMapBackendConns    = "backend_conns"
 	LBMapBackendCounters = "backend_counters"
 	LBMapBackends        = "backends"
@@ -491,6 +499,7 @@ type LBProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LBMapSpecs struct {
+	Affinity        *ebpf.MapSpec `ebpf:"affinity"`
 	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
@@ -544,6 +553,7 @@ func (o *LBObjects) Close() error {
 //
 // It can be passed to LoadLBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LBMaps struct {
+	Affinity        *ebpf.Map `ebpf:"affinity"`
 	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
@@ -572,6 +582,7 @@ type LBMaps struct {
 
 func (m *LBMaps) Close() error {
 	return _LBClose(
+		m.Affinity,
 		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,

@@ -115,7 +115,8 @@ func (m *Maps) Memory() (total uint64, each []MapMemory, err error) {
 	return total, each, nil
 }
 
-// copyRows copies every entry of src into dst, which is at least as large.
+// copyRows copies every entry of src into dst, which is at least as large. Of an
+// LRU that is in use it may miss some, which are forgotten early then.
 func copyRows(dst, src *ebpf.Map) error {
 	var key, value []byte
 	rows := src.Iterate()
@@ -124,7 +125,10 @@ func copyRows(dst, src *ebpf.Map) error {
 			return err
 		}
 	}
-	return rows.Err()
+	if err := rows.Err(); src.Type() != ebpf.LRUHash || !errors.Is(err, ebpf.ErrIterationAborted) {
+		return err
+	}
+	return nil
 }
 
 // sameMap reports whether a and b are one map of the kernel.

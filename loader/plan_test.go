@@ -57,7 +57,7 @@ func TestPlanMaps(t *testing.T) {
 		{"an instance from before SYNs were counted", Sizes{}, false, func(have map[string]shape) { delete(have, LBMapSyns) }, map[string]fate{LBMapSyns: fateNew}},
 		{"services of another schema drop the lists and what was spent", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapServices] = shape{typ: ebpf.Array, key: 4, value: 32, entries: 16}
-		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapSyns: fateDrop, LBMapBackendConns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop})},
+		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapSyns: fateDrop, LBMapBackendConns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop, LBMapAffinity: fateDrop})},
 		{"control of another schema takes the flows along", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapControl] = shape{typ: ebpf.Array, key: 4, value: 8, entries: 1}
 		}, map[string]fate{LBMapControl: fateDrop, LBMapFlows: fateDrop}},
@@ -81,7 +81,7 @@ func TestPlanMaps(t *testing.T) {
 func TestPlanMapsOfIPv6(t *testing.T) {
 	six := map[string]fate{
 		LB6MapListeners6: fateNew, LB6MapVips6: fateNew, LB6MapFlows6: fateNew, LB6MapStandby6: fateNew,
-		LB6MapClients6: fateNew, LB6MapSources6: fateNew,
+		LB6MapClients6: fateNew, LB6MapSources6: fateNew, LB6MapAffinity6: fateNew,
 	}
 	with6 := Sizes{Flows: 512, Flows6: 512}
 	for _, tt := range []struct {

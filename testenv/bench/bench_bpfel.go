@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	benchMapAffinity        = "affinity"
 	benchMapArrived         = "arrived"
 	benchMapBackendConns    = "backend_conns"
 	benchMapBackendCounters = "backend_counters"
@@ -126,6 +127,7 @@ type benchProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchMapSpecs struct {
+	Affinity        *ebpf.MapSpec `ebpf:"affinity"`
 	Arrived         *ebpf.MapSpec `ebpf:"arrived"`
 	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
@@ -184,6 +186,7 @@ func (o *benchObjects) Close() error {
 //
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchMaps struct {
+	Affinity        *ebpf.Map `ebpf:"affinity"`
 	Arrived         *ebpf.Map `ebpf:"arrived"`
 	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
@@ -214,6 +217,7 @@ type benchMaps struct {
 
 func (m *benchMaps) Close() error {
 	return _BenchClose(
+		m.Affinity,
 		m.Arrived,
 		m.BackendConns,
 		m.BackendCounters,

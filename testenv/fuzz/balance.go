@@ -17,6 +17,7 @@ func (w *world) setBalance(r *rand.Rand, s *m.Service) {
 		s.Balance = 255
 	}
 	s.Seed = pick(r, []uint64{0, 7, r.Uint64()})
+	s.Affinity = pick(r, []uint32{0, 0, 0, 1, 20, 1<<32 - 1})
 	s.SourceMask = w.mask(pick(r, w.limits))
 }
 
@@ -70,4 +71,46 @@ func (k *kernel) disconnect(e entry) error {
 	}
 	c.Count--
 	return conns.Put(e.flow.Backend, c)
+}
+
+// ties reads what networks of clients were last given.
+func (k *kernel) ties() (map[m.Source]m.Tie, error) {
+	ties := map[m.Source]m.Tie{}
+	key, read := k.w.codec.source()
+	var value loader.LBTie
+	all := k.Own(loader.LBMapAffinity).Iterate()
+	for all.Next(key, &value) {
+		ties[read()] = m.Tie{Backend: value.Backend, Gen: value.Gen, Tick: value.Tick}
+	}
+	if err := all.Err(); err != nil {
+		return nil, fmt.Errorf("read affinity: %w", err)
+	}
+	return ties, nil
+}
+
+// succession gives the row of a backend to another one, and sends clients who
+// may get it.
+func (g *generator) succession() []change {
+	row := g.r.Uint32N(numBackends)
+	b := g.w.Backends[row]
+	b.Gen++
+	cs := []change{{part: partBackend, row: row, text: fmt.Sprintf("another backend in row %d", row), apply: func(w *world) { w.Backends[row] = b }}}
+	service := b.Service
+	if service >= numServices {
+		return cs
+	}
+	for _, l := range g.w.offered {
+		if owner, ok := g.w.Listeners[l]; ok && owner == service {
+			for range 6 {
+				g.want = append(g.want, m.Tuple{Src: pick(g.r, g.w.clients), SPort: uint16(g.r.Uint32()), Dst: l.Addr, DPort: l.Port, Proto: l.Proto})
+			}
+			break
+		}
+	}
+	s := g.w.Services[service]
+	if oneIn(g.r, 2) {
+		s.Balance = m.BalanceLeast
+	}
+	text := fmt.Sprintf("service %d: %+v", service, s)
+	return append(cs, change{part: partService, row: service, text: text, apply: func(w *world) { w.Services[service] = s }})
 }

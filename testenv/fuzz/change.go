@@ -76,7 +76,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(42) {
+	switch r.IntN(44) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -115,6 +115,8 @@ func (g *generator) change() []change {
 		return g.fragment()
 	case 35, 36, 37, 38:
 		return g.surge()
+	case 39, 40:
+		return g.succession()
 	default:
 		return []change{g.edge()}
 	}
@@ -235,7 +237,6 @@ func (g *generator) backend() change {
 	switch r.IntN(9) {
 	case 0:
 		b.Gen++
-		g.burst = 4 + r.IntN(8) // which look at its connections
 	case 1:
 		gen := b.Gen // generations never go back
 		b = g.w.newBackend(r)

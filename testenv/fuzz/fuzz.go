@@ -46,6 +46,7 @@ type state struct {
 	Evictions       []uint64
 	Replies         m.Replies
 	Sources         map[m.Source]m.Credit
+	Ties            map[m.Source]m.Tie
 	Syns            []m.Syns
 	Fragments       map[m.FragmentKey]m.Fate
 	Held, Told      uint64
@@ -55,7 +56,7 @@ type state struct {
 func (w *world) state() state {
 	return state{
 		Flows: w.flows(), Turns: w.Turns, Random: w.random, BackendCounters: w.BackendCounters, Connected: w.connected(),
-		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources,
+		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources, Ties: w.Ties,
 		Syns: w.Syns, Fragments: w.Fragments, Held: w.Held, Told: w.Told,
 	}
 }
@@ -64,7 +65,7 @@ func (w *world) state() state {
 func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
 		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
-		slices.Equal(s.Connected, t.Connected) && s.Replies == t.Replies && s.Random == t.Random && maps.Equal(s.Sources, t.Sources) && slices.Equal(s.Syns, t.Syns) && maps.Equal(s.Fragments, t.Fragments) &&
+		slices.Equal(s.Connected, t.Connected) && s.Replies == t.Replies && s.Random == t.Random && maps.Equal(s.Sources, t.Sources) && maps.Equal(s.Ties, t.Ties) && slices.Equal(s.Syns, t.Syns) && maps.Equal(s.Fragments, t.Fragments) &&
 		s.Held == t.Held && s.Told == t.Told && slices.Equal(s.Faults, t.Faults)
 }
 

@@ -26,6 +26,7 @@ func (t *twin) reset(w *world) error {
 	t.Snat = append([]m.Addr{}, w.Snat...)
 	t.Fragments = map[m.FragmentKey]m.Fate{}
 	t.Sources = map[m.Source]m.Credit{}
+	t.Ties = map[m.Source]m.Tie{}
 	t.Syns = make([]m.Syns, numServices)
 	t.BackendCounters = make([]m.Counters, numBackends)
 	t.Random = t.nextRandom

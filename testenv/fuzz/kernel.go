@@ -46,7 +46,8 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 		}
 		for name, n := range map[string]uint32{
 			loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(c.buckets),
-			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 12, loader.LBMapStandby: 1 << 10,
+			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 12, loader.LBMapAffinity: 1 << 12,
+			loader.LBMapStandby: 1 << 10,
 		} {
 			sizes[name+c.family.maps] = n
 		}
@@ -261,6 +262,9 @@ func (k *kernel) state() (s state, err error) {
 		s.Replies.Count += r.Count
 	}
 	if s.Sources, err = k.sources(); err != nil {
+		return s, err
+	}
+	if s.Ties, err = k.ties(); err != nil {
 		return s, err
 	}
 	if s.Syns, err = readSyns(k.Maps[loader.LBMapSyns]); err != nil {

@@ -57,7 +57,7 @@ func newWorld(r *rand.Rand, f *family) *world {
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]uint32{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
 		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Over: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
-		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Snat: make([]m.Addr, numSnat),
+		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Ties: map[m.Source]m.Tie{}, Snat: make([]m.Addr, numSnat),
 		Fragments: map[m.FragmentKey]m.Fate{}, FragmentRivals: map[m.FragmentKey]m.Fate{},
 		Turns: make([]uint64, numServices), Syns: make([]m.Syns, numServices),
 		BackendCounters: make([]m.Counters, numBackends),

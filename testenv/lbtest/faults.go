@@ -163,11 +163,13 @@ var Faults = []Fault{
 	{238, "the second random slot is the first of all"},
 	{239, "the first of equals is always the same"},
 	{240, "an earlier owner's flow takes the count of connections over"},
+	{241, "another backend in its row gets the clients that stay"},
 	{242, "a flow is resumed with the client's port, whoever has that"},
 	{243, "flows are resumed while draining"},
 	{244, "no flow is resumed"},
 	{245, "the FIN of a flow that it resumes is forgotten"},
 	{246, "what a backend sends in the middle of a flow counts as a SYN"},
+	{247, "a client stays with its backend for ever"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so

@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lb6MapAffinity6       = "affinity6"
 	lb6MapBackendConns    = "backend_conns"
 	lb6MapBackendCounters = "backend_counters"
 	lb6MapBackends        = "backends"
@@ -106,6 +107,7 @@ type lb6ProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lb6MapSpecs struct {
+	Affinity6       *ebpf.MapSpec `ebpf:"affinity6"`
 	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
@@ -172,6 +174,7 @@ func (o *lb6Objects) Close() error {
 //
 // It can be passed to loadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type lb6Maps struct {
+	Affinity6       *ebpf.Map `ebpf:"affinity6"`
 	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
@@ -203,6 +206,7 @@ type lb6Maps struct {
 
 func (m *lb6Maps) Close() error {
 	return _Lb6Close(
+		m.Affinity6,
 		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,

@@ -27,6 +27,7 @@ type lbFib struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lbMapAffinity        = "affinity"
 	lbMapBackendConns    = "backend_conns"
 	lbMapBackendCounters = "backend_counters"
 	lbMapBackends        = "backends"
@@ -120,6 +121,7 @@ type lbProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
+	Affinity        *ebpf.MapSpec `ebpf:"affinity"`
 	BackendConns    *ebpf.MapSpec `ebpf:"backend_conns"`
 	BackendCounters *ebpf.MapSpec `ebpf:"backend_counters"`
 	Backends        *ebpf.MapSpec `ebpf:"backends"`
@@ -187,6 +189,7 @@ func (o *lbObjects) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
+	Affinity        *ebpf.Map `ebpf:"affinity"`
 	BackendConns    *ebpf.Map `ebpf:"backend_conns"`
 	BackendCounters *ebpf.Map `ebpf:"backend_counters"`
 	Backends        *ebpf.Map `ebpf:"backends"`
@@ -219,6 +222,7 @@ type lbMaps struct {
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
+		m.Affinity,
 		m.BackendConns,
 		m.BackendCounters,
 		m.Backends,

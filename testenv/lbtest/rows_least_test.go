@@ -96,6 +96,31 @@ func leastRows() []row {
 	}
 }
 
+// tiedRows are about clients that stay with their backends.
+func tiedRows() []row {
+	tied := func(given ...func(*world)) func(*world) {
+		stays := balanced(loader.LBBalanceBALANCE_ROUND_ROBIN, func(s *loader.Service) { s.Affinity = 20 })
+		return then(append([]func(*world){weighted(1, 1), stays, turn(0), opens(1), turn(1)}, given...)...)
+	}
+	down := func(w *world) {
+		w.backend(2, back1, 1, func(b *loader.Backend) { b.State, b.Weight = uint8(loader.LBBackendStateBACKEND_DOWN), 1 })
+	}
+	noRoute := func(w *world) { w.route(back1, RouteBlackhole, 0) }
+	return []row{
+		takes("a client stays with its backend", client, 0, tied()),
+		takes("so does its neighbour", neighbour, 0, tied()),
+		takes("another network has none yet", at(101, 1, 40000), 1, tied()),
+		takes("a client stays for a time", client, 0, tied(waits(now+20*hz))),
+		takes("a client stays no longer", client, 1, tied(waits(now+20*hz+1))),
+		takes("each flow lets it stay again", client, 0, tied(waits(now+15*hz), opens(2), turn(1), waits(now+30*hz))),
+		takes("a backend that is down loses its clients", client, 1, tied(down)),
+		takes("a backend that is to have no new flows loses its clients", client, 1, tied(weighted(0, 1))),
+		takes("another backend in its row does not get its clients", client, 1, tied(anotherOwner(0))),
+		takes("a backend without a route is tried and left", client, 1, tied(noRoute)),
+		takes("a service without affinity asks nobody", client, 1, tied(balanced(loader.LBBalanceBALANCE_ROUND_ROBIN, unchanged))),
+	}
+}
+
 // connections returns how many each row of backends has by the flow table.
 func (w *world) connections() []loader.LBConnections {
 	w.tb.Helper()

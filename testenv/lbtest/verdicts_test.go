@@ -138,7 +138,7 @@ func rows() []row {
 	for _, table := range [][]row{
 		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), tableRows(), answerRows(),
 		bigRows(), errorRows(), strangeRows(), echoRows(), oddRows(), bufferRows(), clientRows(), limitRows(), portRows(), sourceRows(), disguisedRows(),
-		floodRows(), broughtRows(), fragmentRows(), strayRows(), balanceRows(), leastRows(), resumeRows(),
+		floodRows(), broughtRows(), fragmentRows(), strayRows(), balanceRows(), leastRows(), resumeRows(), tiedRows(),
 	} {
 		all = append(all, table...)
 	}

@@ -66,7 +66,7 @@ func newWorld(tb testing.TB, fault uint32) *world {
 func sizes(f family) map[string]uint32 {
 	return map[string]uint32{
 		loader.LBMapFlows + f.suffix: buckets, loader.LBMapLocks: buckets, loader.LBMapSnat: 16,
-		loader.LBMapSources + f.suffix: 1024, loader.LBMapFragments: 1024,
+		loader.LBMapSources + f.suffix: 1024, loader.LBMapAffinity + f.suffix: 1024, loader.LBMapFragments: 1024,
 		loader.LBMapStandby + f.suffix: 64, loader.LBMapDevices: 64,
 		lbMapFibs: 64, lbMapConnections: 64, lbMapRivals: 64, lbMapFirstRivals: 64,
 	}

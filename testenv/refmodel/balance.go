@@ -8,6 +8,9 @@ const leastSlots = 4096
 // choose is the row of backends that a try takes, as the service has it. Not ok
 // says that there is none.
 func (a *attempt) choose() (row uint32, ok bool) {
+	if row, ok := a.tied(); ok {
+		return row, true
+	}
 	n := uint64(a.run.Length)
 	how := a.s.Balance
 	if how == BalanceLeast && n > leastSlots {
@@ -32,6 +35,32 @@ func (a *attempt) choose() (row uint32, ok bool) {
 		return a.best(all...)
 	}
 	return a.slot(a.turn() % n)
+}
+
+// tied is the row of the backend that the client stays with, in the first try.
+func (a *attempt) tied() (row uint32, ok bool) {
+	tie, known := a.Ties[a.network()]
+	first := !a.begun
+	a.begun = true
+	b := a.backend(tie.Backend)
+	fresh := uint64(a.age(tie.Tick)) <= uint64(a.s.Affinity)*uint64(a.Control.Hz)
+	if !first || a.s.Affinity == 0 || !known || !fresh || b.Gen != tie.Gen || b.Weight == 0 || !a.canServe(b) {
+		return 0, false
+	}
+	a.tried = append(a.tried, tie.Backend)
+	return tie.Backend, true
+}
+
+// tie lets the client stay with the backend of a flow.
+func (a *attempt) tie(f *Flow) {
+	if a.s.Affinity != 0 {
+		a.Ties[a.network()] = Tie{Backend: f.Backend, Gen: f.BackendGen, Tick: a.Now}
+	}
+}
+
+// network is the client's.
+func (a *attempt) network() Source {
+	return Source{Service: a.row, Net: And(a.p.tuple.Src, a.s.SourceMask)}
 }
 
 // turn is the service's, which is taken.

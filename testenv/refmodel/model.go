@@ -52,6 +52,7 @@ type Model struct {
 	Evictions       [EvictMax]uint64
 	Replies         Replies
 	Sources         map[Source]Credit // forgets none
+	Ties            map[Source]Tie    // forgets none
 	Syns            []Syns            // as long as Services
 	Fragments       map[FragmentKey]Fate
 	// Held are the frames that the agent got, Told how often it was told that

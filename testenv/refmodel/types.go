@@ -134,7 +134,8 @@ type Service struct {
 	Balance               uint8
 	Seed                  uint64 // of BalanceHash and BalanceSourceHash
 	SourceMask            Addr   // which part of a client's address these look at
-	Affinity, MaxLoad     uint32
+	Affinity              uint32 // seconds
+	MaxLoad               uint32 // percent
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.
@@ -152,6 +153,9 @@ type Source struct {
 
 // A Credit is what a source may still do: flows times hz, as of a tick.
 type Credit struct{ Tick, Left uint32 }
+
+// A Tie is what a source was last given, at a tick.
+type Tie struct{ Backend, Gen, Tick uint32 }
 
 // Syns is how many SYNs in a second would make flows of a service. Hot says
 // that there were too many in the second before.

@@ -105,6 +105,7 @@ type attempt struct {
 	allUp  bool
 	back   Hop
 	client uint64 // hash that the next slot is taken by
+	begun  bool
 	tried  []uint32
 }
 
@@ -183,6 +184,7 @@ func (a *attempt) make(f Flow) (res Result, again bool) {
 		return verdict(DropTupleTaken), true
 	}
 	a.counters(&f).Flows++
+	a.tie(&f)
 	return a.forward(a.p, &f), false
 }
 
