@@ -8,8 +8,6 @@
 
 #include "conns.h"
 
-#define TRIES 4
-
 /* LEAST_SLOTS is the longest run of which BALANCE_LEAST looks at all slots. */
 #define LEAST_SLOTS 4096
 
@@ -61,7 +59,7 @@ static __always_inline __u64 next_hash(struct draft *d)
 	__u64 hash = d->hash;
 
 	d->hash = FAULT(224, scatter(hash + 1), hash);
-	return hash;
+	return dry_run ? note_number(hash) : hash;
 }
 
 /* take_turn returns the service's turn; turns grow by one. */
@@ -69,6 +67,8 @@ static __always_inline __u64 take_turn(__u32 service)
 {
 	__u64 *turn = bpf_map_lookup_elem(&turns, &service);
 
+	if (turn && FAULT(262, dry_run, false))
+		return note_number(*turn + told.turns++);
 	return turn ? __sync_fetch_and_add(turn, 1) : 0;
 }
 
@@ -77,6 +77,8 @@ static __always_inline __u32 row_at(__u32 slot)
 {
 	__u32 *row = bpf_map_lookup_elem(&slots, &slot);
 
+	if (dry_run)
+		note_slot(slot);
 	return row ? *row : NO_BACKEND;
 }
 
@@ -99,7 +101,7 @@ static __always_inline bool was_tried(const struct draft *d, __u32 row)
 	bool was = false;
 
 #pragma unroll
-	for (__u32 i = 0; i < TRIES - 1; i++)
+	for (__u32 i = 0; i < MAX_TRIES - 1; i++)
 		was |= i < d->tries && d->tried[i] == row;
 	return FAULT(234, was, false);
 }
@@ -193,7 +195,7 @@ __noinline __u32 next_row(struct draft *d)
 	if (!s)
 		return NO_BACKEND; /* unreachable */
 	row = row_for(d, s);
-	i = d->tries++ & (TRIES - 1);
+	i = d->tries++ & (MAX_TRIES - 1);
 	barrier_var(i);
 	d->tried[i] = row;
 	return row;

@@ -51,6 +51,8 @@ static __always_inline int handle(struct packet *p)
 	f = find(p->key, &p->stamp);
 	if (unlikely(!f || !counts(&p->when, f, p->stamp)))
 		return open_flow(p);
+	if (FAULT(261, dry_run, false))
+		f = note_flow(&p->when, f, p->stamp);
 	v = follow(p, f);
 	if (likely(v == NEXT_STEP))
 		return forward(p, f, stamp_at(f));
@@ -72,7 +74,7 @@ static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress)
 	p.mode = READ_ONCE(c->mode);
 	p.when = this_moment(c);
 	verdict = handle(&p);
-	if (unlikely(p.first))
+	if (unlikely(p.first) && FAULT(267, !dry_run, true))
 		remember(&p, verdict);
 	*egress = p.egress;
 	return verdict;
@@ -109,12 +111,26 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 	}
 }
 
+/* rehearse is run for a dry run, which takes no short cut and counts nothing. */
+static __always_inline int rehearse(struct xdp_md *ctx)
+{
+	__u32 egress = 0;
+
+	told = (struct told){};
+	told.verdict = handle_any(ctx, &egress);
+	told.egress = egress;
+	return act(ctx, told.verdict, egress);
+}
+
 /* run is the whole program; hands_over says that there may be one for another family. */
 static __always_inline int run(struct xdp_md *ctx, bool hands_over)
 {
 	__u32 egress = 0;
-	int verdict = forward_fast(ctx, &egress, false);
+	int verdict;
 
+	if (dry_run)
+		return rehearse(ctx);
+	verdict = forward_fast(ctx, &egress, false);
 	if (unlikely(verdict == NEXT_BUCKET))
 		verdict = forward_second(ctx, &egress);
 	if (unlikely(verdict >= NEXT_STEP)) {

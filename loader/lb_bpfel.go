@@ -188,6 +188,14 @@ type LBFate struct {
 	Pad     [2]uint8
 }
 
+type LBFitness uint32
+
+const (
+	LBFitnessFIT  LBFitness = 0
+	LBFitnessDOWN LBFitness = 1
+	LBFitnessGONE LBFitness = 2
+)
+
 type LBFlow struct {
 	_          structs.HostLayout
 	Key        LBFlowKey
@@ -371,6 +379,44 @@ type LBTie struct {
 	Tick    uint32
 }
 
+type LBTold struct {
+	_        structs.HostLayout
+	Parts    uint32
+	Verdict  uint32
+	Egress   uint32
+	Service  uint32
+	Backend  uint32
+	Age      uint32
+	Idle     uint32
+	State    uint8
+	Dir      uint8
+	Fitness  uint8
+	AllUp    uint8
+	Run      uint64
+	Tries    uint32
+	Turns    uint32
+	Attempts [4]struct {
+		_       structs.HostLayout
+		Number  uint64
+		Slot    uint32
+		Other   uint32
+		Backend uint32
+		Verdict uint32
+	}
+	Changed [16]uint64
+	Changes uint32
+	Pad     uint32
+}
+
+type LBToldPart uint32
+
+const (
+	LBToldPartTOLD_FLOW    LBToldPart = 1
+	LBToldPartTOLD_CHECK   LBToldPart = 2
+	LBToldPartTOLD_SERVICE LBToldPart = 4
+	LBToldPartTOLD_CHOICE  LBToldPart = 8
+)
+
 type LBVerdict uint32
 
 const (
@@ -446,7 +492,10 @@ const (
 	LBMapVips            = "vips"
 	LBProgFairlead       = "fairlead"
 	LBProgFairleadBoth   = "fairlead_both"
+	LBVarDryRun          = "dry_run"
 	LBVarFlowShift       = "flow_shift"
+	LBVarScratch         = "scratch"
+	LBVarTold            = "told"
 )
 
 // LoadLB returns the embedded CollectionSpec for LB.
@@ -530,7 +579,10 @@ type LBMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LBVariableSpecs struct {
+	DryRun    *ebpf.VariableSpec `ebpf:"dry_run"`
 	FlowShift *ebpf.VariableSpec `ebpf:"flow_shift"`
+	Scratch   *ebpf.VariableSpec `ebpf:"scratch"`
+	Told      *ebpf.VariableSpec `ebpf:"told"`
 }
 
 // LBObjects contains all objects after they have been loaded into the kernel.
@@ -614,7 +666,10 @@ func (m *LBMaps) Close() error {
 //
 // It can be passed to LoadLBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LBVariables struct {
+	DryRun    *ebpf.Variable `ebpf:"dry_run"`
 	FlowShift *ebpf.Variable `ebpf:"flow_shift"`
+	Scratch   *ebpf.Variable `ebpf:"scratch"`
+	Told      *ebpf.Variable `ebpf:"told"`
 }
 
 // LBPrograms contains all programs after they have been loaded into the kernel.

@@ -83,6 +83,12 @@ func Load6(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	tb.Helper()
 	testenv.RequireRoot(tb)
+	return f.collect(tb, f.spec(tb, sizes, fault), nil)
+}
+
+// spec is what is loaded for a datapath.
+func (f family) spec(tb testenv.TB, sizes map[string]uint32, fault uint32) *ebpf.CollectionSpec {
+	tb.Helper()
 	spec, err := f.load()
 	if err != nil {
 		tb.Fatalf("parse the test object: %v", err)
@@ -103,7 +109,13 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 		tb.Fatalf("set the size of the flow table: %v", err)
 	}
 	spec.Programs = map[string]*ebpf.ProgramSpec{f.program: spec.Programs[f.program]}
-	coll, err := ebpf.NewCollection(spec)
+	return spec
+}
+
+// collect loads spec, with maps of another datapath in the place of its own.
+func (f family) collect(tb testenv.TB, spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map) *Datapath {
+	tb.Helper()
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) {
 		tb.Fatalf("load the test object: %+v", refused)

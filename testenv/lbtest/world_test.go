@@ -48,7 +48,8 @@ const (
 type world struct {
 	*Datapath
 	tb     testing.TB
-	canCut bool // since 6.18 a test run may choose the first buffer
+	dry    *Datapath // runs dry in this world before each row's packet; may be nil
+	canCut bool      // since 6.18 a test run may choose the first buffer
 }
 
 func newWorld(tb testing.TB, fault uint32) *world {

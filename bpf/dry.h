@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * dry.h - a dry run: what would become of a packet, without anything becoming of it.
+ *
+ * It goes the packet's way through the rules, but stops before each write to
+ * what it shares with others, and goes on as if it had written. Where dry_run is
+ * false, the verifier takes all of this out of the program.
+ */
+#pragma once
+
+#include "packet.h"
+
+/* told is the last dry run's: one after the other. */
+struct told told;
+
+/* scratch is a copy of the packet's entry, a struct flow, which a dry run may write to. */
+__u64 scratch[sizeof(struct flow) / 8];
+
+/* enum pretence is what a dry run has made of a place, as far as it is concerned. */
+enum pretence {
+	PRETEND_NOTHING = 0,
+	PRETEND_FREE = 1,
+	PRETEND_TAKEN = 2, /* by another entry, even if it was free before */
+};
+
+static __always_inline __u64 location_of(__u32 bucket, __u32 place)
+{
+	return (__u64)bucket * BUCKET_PLACES + place;
+}
+
+static __always_inline void pretend(__u32 bucket, __u32 place, enum pretence what)
+{
+	__u32 i = told.changes++ & (CHANGES - 1);
+
+	barrier_var(i);
+	told.changed[i] = location_of(bucket, place) << 8 | what;
+}
+
+/* pretended returns bits of enum pretence. */
+static __always_inline __u32 pretended(__u32 bucket, __u32 place)
+{
+	__u64 at = location_of(bucket, place);
+	__u32 what = PRETEND_NOTHING;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < CHANGES; i++) {
+		if (told.changed[i] >> 8 == at)
+			what |= told.changed[i] & 0xff;
+	}
+	return what;
+}
+
+/* pretended_era returns the era of a place that has this one, as far as a dry run is concerned. */
+static __always_inline __u8 pretended_era(__u32 bucket, __u32 place, __u8 era)
+{
+	__u32 what = pretended(bucket, place);
+
+	if (what & PRETEND_TAKEN)
+		return FAULT(251, ERA_BUSY, era);
+	return what & PRETEND_FREE ? ERA_FREE : era;
+}
+
+/* The functions that follow write down what is told. */
+
+static __always_inline void note_service(__u32 row)
+{
+	told.parts |= TOLD_SERVICE;
+	told.service = row;
+}
+
+static __always_inline void note_check(enum fitness fitness)
+{
+	told.parts |= TOLD_CHECK;
+	told.fitness = fitness;
+}
+
+static __always_inline void note_choice(__u64 run, bool all_up)
+{
+	told.parts |= TOLD_CHOICE;
+	told.run = run;
+	told.all_up = all_up;
+#pragma unroll
+	for (int i = 0; i < MAX_TRIES; i++)
+		told.attempts[i].slot = told.attempts[i].other = NO_SLOT;
+}
+
+/* attempt_now is the try that is being made. */
+static __always_inline struct attempt *attempt_now(void)
+{
+	__u32 i = told.tries & (MAX_TRIES - 1);
+
+	barrier_var(i);
+	return &told.attempts[i];
+}
+
+/* note_number returns the hash or turn that a slot is taken by. */
+static __always_inline __u64 note_number(__u64 number)
+{
+	attempt_now()->number = number;
+	return number;
+}
+
+static __always_inline void note_slot(__u32 slot)
+{
+	struct attempt *a = attempt_now();
+
+	a->other = a->slot;
+	a->slot = slot;
+}
+
+static __always_inline void note_attempt(__u32 row, int verdict)
+{
+	struct attempt *a = attempt_now();
+
+	a->backend = row;
+	a->verdict = verdict;
+	told.tries++;
+}
