@@ -44,6 +44,8 @@ __noinline int settle(__u64 whose, __u64 was, __u64 is)
 
 	if (connects(*(struct stamp *)&was) == more)
 		return 0;
+	if (dry_run)
+		return pretend_end(whose); /* a dry run makes none that it would have to know of */
 	at = bpf_map_lookup_elem(&backend_conns, &backend);
 	if (!at)
 		return 0;
@@ -66,5 +68,7 @@ static __always_inline __u32 connections_of(__u32 row, const struct backend *b)
 {
 	const struct connections *c = bpf_map_lookup_elem(&backend_conns, &row);
 
-	return c && c->gen == FAULT(233, b->gen, c->gen) ? c->count : 0;
+	__u32 n = c && c->gen == FAULT(233, b->gen, c->gen) ? c->count : 0;
+
+	return dry_run ? without_ended(n, row | (__u64)b->gen << 32) : n;
 }

@@ -50,14 +50,25 @@ static __always_inline __u32 pretended(__u32 bucket, __u32 place)
 	return what;
 }
 
-/* pretended_era returns the era of a place that has this one, as far as a dry run is concerned. */
-static __always_inline __u8 pretended_era(__u32 bucket, __u32 place, __u8 era)
+/* pretend_end makes connections of whose, row | gen << 32, one less. */
+static __always_inline int pretend_end(__u64 whose)
 {
-	__u32 what = pretended(bucket, place);
+	__u32 i = told.ends++ & (CHANGES - 1);
 
-	if (what & PRETEND_TAKEN)
-		return FAULT(251, ERA_BUSY, era);
-	return what & PRETEND_FREE ? ERA_FREE : era;
+	barrier_var(i);
+	told.ended[i] = whose;
+	return 0;
+}
+
+/* without_ended returns n, connections of whose, without those that a dry run has ended. Global, as locate is. */
+__noinline __u32 without_ended(__u32 n, __u64 whose)
+{
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < CHANGES; i++) {
+		if (n && i < told.ends && told.ended[i] == whose)
+			n--;
+	}
+	return n;
 }
 
 /* The functions that follow write down what is told. */

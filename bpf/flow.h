@@ -58,11 +58,9 @@ static __always_inline bool claim(struct flow *f, struct stamp was)
 	claimed.era = ERA_BUSY;
 	if (!at || was.era == ERA_FREE || was.era == ERA_BUSY)
 		return false;
-	if (FAULT(254, dry_run, false)) {
+	if (FAULT(254, dry_run, false))
 		pretend(f->bucket, f->place, PRETEND_FREE);
-		return true;
-	}
-	if (!swap_stamp(at, was, claimed))
+	else if (!swap_stamp(at, was, claimed))
 		return false;
 	settle(whose_of(f), word_of(was), FAULT(227, word_of(claimed), word_of(was)));
 	return true;

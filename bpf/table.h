@@ -277,10 +277,13 @@ __noinline int consider(struct search *s, __u32 at)
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < BUCKET_PLACES; i++) {
 		struct stamp stamp = read_stamp(&b->stamps[i]);
+		__u32 pretence = dry_run ? pretended(at, i) : PRETEND_NOTHING;
 		__u64 score;
 
-		if (dry_run)
-			stamp.era = pretended_era(at, i, stamp.era);
+		if (pretence & FAULT(251, PRETEND_TAKEN, 0))
+			continue;
+		if (pretence & PRETEND_FREE)
+			stamp.era = ERA_FREE;
 		score = score_of(&s->when, stamp);
 		if (stamp.era != ERA_FREE && stamp.tag == s->tag &&
 		    FAULT(62, same_key(&b->places[i].key, &s->key), false))

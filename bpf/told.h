@@ -59,8 +59,9 @@ struct told {
 	__u32 turns; /* taken so far */
 	struct attempt attempts[MAX_TRIES];
 	__u64 changed[CHANGES]; /* location << 8 | enum pretence, in turn */
+	__u64 ended[CHANGES]; /* backends that have lost connections: row | gen << 32 */
 	__u32 changes;
-	__u32 pad;
+	__u32 ends;
 };
 
 #pragma clang diagnostic pop

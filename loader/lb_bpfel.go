@@ -404,8 +404,9 @@ type LBTold struct {
 		Verdict uint32
 	}
 	Changed [16]uint64
+	Ended   [16]uint64
 	Changes uint32
-	Pad     uint32
+	Ends    uint32
 }
 
 type LBToldPart uint32
