@@ -62,7 +62,11 @@ func flowText(f *datapath.ExplainedFlow) string {
 	if f.Direction == "reply" {
 		way = "from backend"
 	}
-	return fmt.Sprintf("known: %s, %s %s, silent for %.1fs of %.0fs%s", f.State, way, f.Backend, f.Idle, f.Limit, checkWords[f.Check])
+	text := fmt.Sprintf("known: %s, %s %s, silent for %.1fs of %.0fs%s", f.State, way, f.Backend, f.Idle, f.Limit, checkWords[f.Check])
+	if f.Anew {
+		text += "; this packet would begin a new one"
+	}
+	return text
 }
 
 // writeChoice tells how a backend is looked for, and whom that leaves out.

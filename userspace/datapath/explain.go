@@ -46,7 +46,7 @@ type ExplainedService struct {
 	Rung     string         `json:"rung"`
 }
 
-// An ExplainedFlow is one that goes on.
+// An ExplainedFlow is the packet's, as it was before.
 type ExplainedFlow struct {
 	State     string  `json:"state"`
 	Direction string  `json:"direction"` // forward or reply
@@ -56,6 +56,8 @@ type ExplainedFlow struct {
 	// Check is "fit", "down" or "gone": what the packet would find out about service
 	// and backend; "" if it would not look.
 	Check string `json:"check"`
+	// Anew says that the packet ends the flow, and may begin a new one.
+	Anew bool `json:"anew"`
 }
 
 // A Choice is the search for a backend.
@@ -144,13 +146,13 @@ func (r *rows) explainedService(a *loader.Answer) (*ExplainedService, error) {
 	return &ExplainedService{v.Name, v.Listen, v.Protocol, v.Rung}, nil
 }
 
-// explainFlow tells of the packet's flow, unless its packet begins a new one.
+// explainFlow tells of the packet's flow.
 func (r *rows) explainFlow(e *Explanation, a *loader.Answer, hz uint32) {
-	if !told(a, loader.LBToldPartTOLD_FLOW) || told(a, loader.LBToldPartTOLD_SERVICE) {
+	if !told(a, loader.LBToldPartTOLD_FLOW) {
 		return
 	}
 	e.Flow = &ExplainedFlow{
-		State: "unknown", Direction: "forward", Backend: r.backendText(a.Backend),
+		State: "unknown", Direction: "forward", Backend: r.backendText(a.Backend), Anew: told(a, loader.LBToldPartTOLD_SERVICE),
 		Idle: float64(a.Age) / float64(max(1, hz)), Limit: float64(a.Told.Idle) / float64(max(1, hz)),
 	}
 	if int(a.State) < len(flowStates) {
