@@ -22,7 +22,7 @@ func explainCommand(w world) *cli.Command {
 			command.Choice("proto", "tcp", "the packet is of `PROTOCOL` tcp or udp", "tcp", "udp"),
 			command.String("from", "", "it comes from `ADDRESS:PORT`"),
 			command.String("to", "", "it goes to `ADDRESS:PORT`"),
-			command.String("interface", "", "it comes in by `NAME`, not by the interface to its sender"),
+			command.InterfaceFlag("it comes in by `NAME`, not by the interface to its sender"),
 			command.String("flags", "syn", "it has these TCP `FLAGS`: of fin, syn, rst, psh and ack, with commas between"),
 			command.Uint("ttl", 64, "its TTL, or hop limit, is `N`"),
 			command.Uint("length", 0, "it has `N` bytes with its IP header; 0: nothing behind its headers"),
@@ -37,7 +37,11 @@ func runExplain(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	e, err := w.explain(c.String("pin-dir"), q, c.String("interface"))
+	interfaces := command.Interfaces(c)
+	if len(interfaces) > 1 {
+		return command.Usagef("--interface names %d interfaces: a packet comes in by one", len(interfaces))
+	}
+	e, err := w.explain(c.String("pin-dir"), q, strings.Join(interfaces, ""))
 	if err != nil {
 		return err
 	}

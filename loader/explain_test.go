@@ -1,0 +1,59 @@
+package loader
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+)
+
+var asked = Question{
+	From: netip.MustParseAddrPort("198.51.100.1:40000"), To: netip.MustParseAddrPort("203.0.113.10:80"), Flags: TCPSyn, TTL: 64,
+}
+
+func TestRehearsalRunsTheAttachedProgram(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0"}, Sizes: Sizes{Flows6: 64}}, realProgram)
+	i := b.open()
+	six := Question{From: netip.MustParseAddrPort("[2001:db8::1]:1"), To: netip.MustParseAddrPort("[2001:db8::2]:80"), TTL: 64, UDP: true, Length: 61}
+	b.Do(t, func() error {
+		at, err := i.Ingress("d0", asked.From.Addr())
+		if err != nil {
+			return err
+		}
+		for _, q := range []Question{asked, six} {
+			dry, err := i.Rehearse(q.From.Addr().Is6())
+			if err != nil {
+				return err
+			}
+			defer dry.Close()
+			a, err := dry.Ask(q, at)
+			if err != nil {
+				return err
+			}
+			if Verdict(a.Verdict) != LBVerdictPASS_OTHER || len(a.Frame) != 14+max(q.Least(), int(q.Length)) {
+				t.Errorf("%v: verdict %v, %d bytes", q.From, Verdict(a.Verdict), len(a.Frame))
+			}
+		}
+		_, err = i.Ingress("lo", asked.From.Addr())
+		if !errors.Is(err, ErrNotAttached) {
+			t.Errorf("an interface without the program: %v", err)
+		}
+		return nil
+	})
+	verdicts, err := i.Maps().ReadVerdicts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if verdicts[LBVerdictPASS_OTHER] != 0 {
+		t.Errorf("%d packets were counted", verdicts[LBVerdictPASS_OTHER])
+	}
+}
+
+func TestRehearsalRefusesAnotherProgram(t *testing.T) {
+	b := newBench(t)
+	b.attach(Options{Interfaces: []string{"d0"}}, otherProgram)
+	i := b.open()
+	if _, err := i.Rehearse(false); !errors.Is(err, ErrProgram) {
+		t.Errorf("another program is taken: %v", err)
+	}
+}
