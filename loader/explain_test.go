@@ -4,6 +4,11 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
+	"fairlead/testenv"
 )
 
 var asked = Question{
@@ -56,4 +61,59 @@ func TestRehearsalRefusesAnotherProgram(t *testing.T) {
 	if _, err := i.Rehearse(false); !errors.Is(err, ErrProgram) {
 		t.Errorf("another program is taken: %v", err)
 	}
+}
+
+// TestOthersPayNothingForDryRuns looks for what only dry runs use, told and scratch,
+// in what the verifier has made of the program.
+func TestOthersPayNothingForDryRuns(t *testing.T) {
+	testenv.RequireRoot(t)
+	for _, o := range []struct {
+		name string
+		load func() (*ebpf.CollectionSpec, error)
+	}{{LBProgFairlead, LoadLB}, {LBProgFairleadBoth, LoadLB}, {LB6ProgFairlead6, LoadLB6}} {
+		if n := dryInstructions(t, o.load, o.name, false); n != 0 {
+			t.Errorf("%s: %d instructions are for dry runs", o.name, n)
+		}
+		if dryInstructions(t, o.load, o.name, true) == 0 {
+			t.Errorf("%s: a dry run tells nothing", o.name)
+		}
+	}
+}
+
+// dryInstructions returns how many of a program's instructions, as they run, refer to variables.
+func dryInstructions(t *testing.T, load func() (*ebpf.CollectionSpec, error), name string, dry bool) (n int) {
+	t.Helper()
+	spec, err := load()
+	if err == nil {
+		err = spec.Variables[LBVarDryRun].Set(dry)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Programs = map[string]*ebpf.ProgramSpec{name: spec.Programs[name]}
+	coll, err := ebpf.NewCollection(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer coll.Close()
+	variables, err := coll.Maps[".bss"].Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := variables.ID()
+	info, err := coll.Programs[name].Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := info.Instructions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range all {
+		if in.OpCode.IsDWordLoad() && in.Src == asm.PseudoMapValue && uint32(in.Constant) == uint32(id) {
+			n++
+		}
+	}
+	t.Logf("%s, dry %v: %d instructions, %d about variables", name, dry, len(all), n)
+	return n
 }

@@ -40,8 +40,7 @@ func (w *world) rehearse(r row, want effect) string {
 	}
 	w.settleConnections()
 	before, random := w.everything(), w.random()
-	run := ebpfRun(w.dry, r)
-	action, out, egress, err := run()
+	action, out, egress, err := w.dry.runCut(r.frame, r.linear)
 	w.must(err)
 	w.must(w.SetRandom(random))
 	after := w.everything()
@@ -63,14 +62,6 @@ func (w *world) rehearse(r row, want effect) string {
 		return fmt.Sprintf("the dry run told %v, not %v", loader.Verdict(told.Verdict), r.want)
 	}
 	return cmp.Diff(want, got)
-}
-
-// ebpfRun returns how d is to be run with the row's packet.
-func ebpfRun(d *Datapath, r row) func() (uint32, []byte, uint32, error) {
-	if r.linear > 0 {
-		return func() (uint32, []byte, uint32, error) { return d.RunLinear(r.frame, r.linear) }
-	}
-	return func() (uint32, []byte, uint32, error) { return d.Run(r.frame) }
 }
 
 func (w *world) random() uint32 {

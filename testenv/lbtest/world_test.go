@@ -206,11 +206,7 @@ func (w *world) effectOf(frame []byte, linear int) effect {
 	w.tb.Helper()
 	w.settleConnections()
 	before := w.counters()
-	send := w.Run
-	if linear > 0 {
-		send = func(frame []byte) (uint32, []byte, uint32, error) { return w.RunLinear(frame, linear) }
-	}
-	action, out, egress, err := send(frame)
+	action, out, egress, err := w.runCut(frame, linear)
 	w.must(err)
 	e := effect{Action: action, Frame: hex.EncodeToString(out), Egress: egress, Counters: w.counters()}
 	for name, n := range before {
@@ -220,6 +216,14 @@ func (w *world) effectOf(frame []byte, linear int) effect {
 	}
 	maps.Copy(e.Counters, w.miscounted())
 	return e
+}
+
+// runCut runs d with a frame, of which so much is linear; 0: what the kernel likes.
+func (d *Datapath) runCut(frame []byte, linear int) (action uint32, out []byte, egress uint32, err error) {
+	if linear > 0 {
+		return d.RunLinear(frame, linear)
+	}
+	return d.Run(frame)
 }
 
 // counters returns every counter that is not zero.
