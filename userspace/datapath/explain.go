@@ -153,7 +153,7 @@ func (r *rows) explainFlow(e *Explanation, a *loader.Answer, hz uint32) {
 	}
 	e.Flow = &ExplainedFlow{
 		State: "unknown", Direction: "forward", Backend: r.backendText(a.Backend), Anew: told(a, loader.LBToldPartTOLD_SERVICE),
-		Idle: float64(a.Age) / float64(max(1, hz)), Limit: float64(a.Told.Idle) / float64(max(1, hz)),
+		Idle: float64(a.Age) / float64(max(1, hz)), Limit: float64(a.Idle) / float64(max(1, hz)),
 	}
 	if int(a.State) < len(flowStates) {
 		e.Flow.State = flowStates[a.State]
