@@ -11,6 +11,9 @@
 /* LEAST_SLOTS is the longest run of which BALANCE_LEAST looks at all slots. */
 #define LEAST_SLOTS 4096
 
+/* BOUND_SLOTS is how many slots are looked at for a backend that has room. */
+#define BOUND_SLOTS 8
+
 /* NO_BACKEND is beyond the end of the backends. */
 #define NO_BACKEND (-1U)
 
@@ -89,11 +92,11 @@ static __always_inline bool can_serve(const struct backend *b, __u32 service, bo
 	       (b->state == BACKEND_UP || (b->state == BACKEND_DOWN && all_up));
 }
 
-/* struct favourite is the best backend so far: load / weight is what it would have with one more. */
-struct favourite {
-	__u64 load;
+/* struct choice is a backend that may be taken, if there is one in row. */
+struct choice {
+	__u64 connections;
 	__u32 weight;
-	__u32 row;
+	__u32 row; /* or NO_BACKEND */
 };
 
 static __always_inline bool was_tried(const struct draft *d, __u32 row)
@@ -106,36 +109,59 @@ static __always_inline bool was_tried(const struct draft *d, __u32 row)
 	return FAULT(234, was, false);
 }
 
-/* compare lets the backend of a row be the favourite if it is better. */
-static __always_inline void compare(const struct draft *d, struct favourite *best, __u32 row)
+/* choice_of returns the backend of a row as a choice of the draft's. */
+static __always_inline struct choice choice_of(const struct draft *d, __u32 row)
 {
 	const struct backend *b = bpf_map_lookup_elem(&backends, &row);
-	__u64 load;
+	struct choice c = {.row = NO_BACKEND};
+	const struct connections *n;
 
 	if (!b || FAULT(235, !can_serve(b, d->forward.service, d->all_up), false) ||
 	    was_tried(d, row))
+		return c;
+	n = bpf_map_lookup_elem(&backend_conns, &row);
+	c.connections = connections_of(n, b->gen);
+	if (dry_run)
+		c.connections =
+			without_ended(c.connections, row | OF_BACKEND | (__u64)b->gen << 32);
+	c.weight = b->weight;
+	c.row = row;
+	return c;
+}
+
+/*
+ * load_of returns how busy c is, half of one connection more included, so that
+ * shares are those of Sainte-Lague: with a whole one heavy backends get too many.
+ */
+static __always_inline __u64 load_of(struct choice c)
+{
+	return 2 * c.connections + FAULT(236, 1, 0);
+}
+
+/* compare lets c be the best choice if it is better than that. */
+static __always_inline void compare(struct choice *best, struct choice c)
+{
+	if (c.row == NO_BACKEND)
 		return;
-	load = connections_of(row, b) + FAULT(236, 1ULL, 0ULL);
-	if (best->row != NO_BACKEND &&
-	    load * FAULT(237, best->weight, 1) >= best->load * FAULT(237, b->weight, 1))
-		return;
-	*best = (struct favourite){.load = load, .weight = b->weight, .row = row};
+	if (best->row == NO_BACKEND ||
+	    load_of(c) * FAULT(237, best->weight, 1) < load_of(*best) * FAULT(237, c.weight, 1))
+		*best = c;
 }
 
 /* better_of_two returns the better of the backends in two random slots. */
 static __always_inline __u32 better_of_two(const struct draft *d)
 {
-	struct favourite best = {.row = NO_BACKEND};
+	struct choice best = {.row = NO_BACKEND};
 	__u32 first = d->run >> 32, length = d->run;
 
-	compare(d, &best, row_at(first + env_random() % length));
-	compare(d, &best, row_at(first + FAULT(238, env_random(), 0) % length));
+	compare(&best, choice_of(d, row_at(first + env_random() % length)));
+	compare(&best, choice_of(d, row_at(first + FAULT(238, env_random(), 0) % length)));
 	return best.row;
 }
 
 /* struct scan is what least has to remember. */
 struct scan {
-	struct favourite best;
+	struct choice best;
 	__u32 start; /* number of a slot in the run */
 	__u32 pad;
 };
@@ -149,7 +175,7 @@ static long compare_next(__u32 i, struct scan *scan)
 		return 1; /* unreachable */
 	length = d->run;
 	i += scan->start;
-	compare(d, &scan->best, row_at((d->run >> 32) + (i < length ? i : i - length)));
+	compare(&scan->best, choice_of(d, row_at((d->run >> 32) + (i < length ? i : i - length))));
 	return 0;
 }
 
@@ -166,6 +192,48 @@ static __always_inline __u32 least(const struct draft *d)
 	return scan.best.row;
 }
 
+/* struct bound is how many connections the backends of a service may have: in percent. */
+struct bound {
+	__u64 share; /* of a backend, for each of its weight */
+	__u64 unit; /* of a connection */
+};
+
+/* bound_of returns the bound of s, whose row this is, with one connection more. */
+static __always_inline struct bound bound_of(const struct draft *d, const struct service *s)
+{
+	__u32 row = d->forward.service;
+	__u64 all = connections_of(bpf_map_lookup_elem(&service_conns, &row), s->gen);
+
+	if (dry_run)
+		all = without_ended(all, row | OF_SERVICE | (__u64)s->gen << 32);
+	return (struct bound){
+		.share = s->max_load * (all + FAULT(248, 1, 2)),
+		.unit = 100ULL * (d->all_up ? s->weights_all : s->weights),
+	};
+}
+
+/*
+ * bounded returns the backend of the client's first slot that has less than its
+ * bound, or the best of some: consistent hashing with bounded loads (Mirrokni,
+ * Thorup, Zadimoghaddam 2016).
+ */
+static __always_inline __u32 bounded(struct draft *d, const struct service *s)
+{
+	struct choice c, best = {.row = NO_BACKEND};
+	__u32 first = d->run >> 32, length = d->run;
+	struct bound bound = bound_of(d, s);
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < BOUND_SLOTS; i++) {
+		c = choice_of(d, row_at(first + next_hash(d) % length));
+		if (c.row != NO_BACKEND &&
+		    c.connections * bound.unit < bound.share * FAULT(249, c.weight, 1))
+			return c.row;
+		compare(&best, c);
+	}
+	return best.row;
+}
+
 /* row_for returns the row of backends that a try for the draft takes, as the service has it. */
 static __always_inline __u32 row_for(struct draft *d, const struct service *s)
 {
@@ -173,6 +241,8 @@ static __always_inline __u32 row_for(struct draft *d, const struct service *s)
 
 	if (s->balance == BALANCE_RANDOM)
 		return row_at(first + FAULT(225, env_random(), 0) % length);
+	if (s->balance == BALANCE_HASH && s->max_load)
+		return bounded(d, s);
 	if (is_hashed(s))
 		return row_at(first + next_hash(d) % length);
 	if (s->balance == BALANCE_LEAST && length <= LEAST_SLOTS)

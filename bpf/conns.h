@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * conns.h - how many connections each backend has: rule 7.
+ * conns.h - how many connections each backend and service has: rule 7.
  *
  * A connection begins and ends with its forward entry. Who swaps an entry's
  * stamp is the only one who may say what that changes, so each is counted once.
@@ -34,41 +34,45 @@ static __always_inline bool counted(struct connections c, __u32 gen, bool more,
 	return more && (__s32)(gen - c.gen) > FAULT(240, 0, -100);
 }
 
-/* settle is described in table.h. Global, as locate is. */
-__noinline int settle(__u64 whose, __u64 was, __u64 is)
+/* count_connection counts one more or less at a row, of that gen. */
+static __always_inline void count_connection(struct connections *at, __u32 gen, bool more)
 {
-	bool more = connects(*(struct stamp *)&is);
-	__u32 backend = whose, gen = whose >> 32;
-	struct connections *at, next;
-	__u64 word, *words;
+	__u64 word, *words = __builtin_assume_aligned(at, 8);
+	struct connections next;
 
-	if (connects(*(struct stamp *)&was) == more)
-		return 0;
-	if (dry_run)
-		return pretend_end(whose); /* a dry run makes none that it would have to know of */
-	at = bpf_map_lookup_elem(&backend_conns, &backend);
 	if (!at)
-		return 0;
-	words = __builtin_assume_aligned(at, 8);
+		return;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < COUNT_TRIES; i++) {
 		word = READ_ONCE(*words);
 		if (!counted((struct connections){.gen = word, .count = word >> 32}, gen, more,
 			     &next))
-			return 0;
+			return;
 		if (__sync_val_compare_and_swap(words, word, next.gen | (__u64)next.count << 32) ==
 		    word)
-			return 0;
+			return;
 	}
+}
+
+/* settle is described in table.h. Global, as locate is. */
+__noinline int settle(__u64 backend, __u64 service, __u64 was, __u64 is)
+{
+	bool more = connects(*(struct stamp *)&is);
+	__u32 row = backend;
+
+	if (connects(*(struct stamp *)&was) == more)
+		return 0;
+	if (dry_run)
+		return pretend_end(backend,
+				   service); /* it makes none that it would have to know of */
+	count_connection(bpf_map_lookup_elem(&backend_conns, &row), backend >> 32, more);
+	row = service;
+	count_connection(bpf_map_lookup_elem(&service_conns, &row), service >> 32, more);
 	return 0;
 }
 
-/* connections_of returns how many connections a backend has, whose row this is. */
-static __always_inline __u32 connections_of(__u32 row, const struct backend *b)
+/* connections_of returns how many a row has, whose owner has this gen. */
+static __always_inline __u32 connections_of(const struct connections *c, __u32 gen)
 {
-	const struct connections *c = bpf_map_lookup_elem(&backend_conns, &row);
-
-	__u32 n = c && c->gen == FAULT(233, b->gen, c->gen) ? c->count : 0;
-
-	return dry_run ? without_ended(n, row | (__u64)b->gen << 32) : n;
+	return c && c->gen == FAULT(233, gen, c->gen) ? c->count : 0;
 }

@@ -158,7 +158,7 @@ static __noinline int shield(const struct packet *p, const struct service *s, __
 		return NEXT_STEP;
 	if (FAULT(101, n.count == (SYNS_HOT | 1) || n.count == s->cookie_above + 1, false))
 		return PASS_COOKIE; /* the stack takes cookies while it makes some itself */
-	if (FAULT(113, env_remembers(p->ctx, p->key), false))
+	if (FAULT(113, p->host, 0))
 		return PASS_COOKIE; /* a cookie would lead to the old connection */
 	return answer_cookie(p, d);
 }
@@ -207,7 +207,7 @@ static __noinline int stray(const struct packet *p, const struct service *s, __u
 		return again ? NEXT_STEP : DROP_NO_FLOW;
 	if (!besieged && !again)
 		return PASS_NO_FLOW;
-	if (FAULT(107, env_remembers(p->ctx, p->key), false))
+	if (FAULT(107, env_connection(p->ctx, p->key), 0))
 		return PASS_NO_FLOW;
 	if (besieged && FAULT(106, brings_cookie(p), true))
 		return PASS_COOKIE;

@@ -50,25 +50,33 @@ static __always_inline __u32 pretended(__u32 bucket, __u32 place)
 	return what;
 }
 
-/* pretend_end makes connections of whose, row | gen << 32, one less. */
-static __always_inline int pretend_end(__u64 whose)
+/* Bits of a row that say whose it is. */
+#define OF_BACKEND 0x40000000ULL
+#define OF_SERVICE 0x80000000ULL
+
+/* pretend_end makes connections of a backend and its service, each row | gen << 32, one less. */
+static __always_inline int pretend_end(__u64 backend, __u64 service)
 {
 	__u32 i = told.ends++ & (CHANGES - 1);
 
 	barrier_var(i);
-	told.ended[i] = whose;
+	told.ended[2 * i] = backend | OF_BACKEND;
+	told.ended[2 * i + 1] = service | OF_SERVICE;
 	return 0;
 }
 
-/* without_ended returns n, connections of whose, without those that a dry run has ended. Global, as locate is. */
+/*
+ * without_ended returns n, connections of whose, row | gen << 32 with OF_BACKEND or
+ * OF_SERVICE, without those that a dry run has ended. Global, as locate is.
+ */
 __noinline __u32 without_ended(__u32 n, __u64 whose)
 {
+	__u32 ended = 0;
+
 #pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < CHANGES; i++) {
-		if (n && i < told.ends && told.ended[i] == whose)
-			n--;
-	}
-	return n;
+	for (__u32 i = 0; i < 2 * CHANGES; i++)
+		ended += told.ended[i] == whose;
+	return n > ended ? n - ended : 0;
 }
 
 /* The functions that follow write down what is told. */

@@ -38,13 +38,13 @@ static __always_inline struct stamp end_entry(const struct packet *p, struct flo
 					      struct stamp was)
 {
 	struct stamp *at = stamp_at(f);
-	__u64 whose = whose_of(f);
+	__u64 backend = backend_of(f), service = service_of(f);
 	struct stamp is = was;
 
 	is.seen = p->when.now;
 	is.life = life_of(was, fins_of(was), FLOW_RESET);
 	if (at && FAULT(258, !dry_run, true) && swap_stamp(at, was, is)) {
-		settle(whose, word_of(was), FAULT(229, word_of(is), word_of(was)));
+		settle(backend, service, word_of(was), FAULT(229, word_of(is), word_of(was)));
 		f->idle = p->control->idle[IDLE_TCP_FIN];
 	}
 	return is;

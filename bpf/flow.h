@@ -62,7 +62,8 @@ static __always_inline bool claim(struct flow *f, struct stamp was)
 		pretend(f->bucket, f->place, PRETEND_FREE);
 	else if (!swap_stamp(at, was, claimed))
 		return false;
-	settle(whose_of(f), word_of(was), FAULT(227, word_of(claimed), word_of(was)));
+	settle(backend_of(f), service_of(f), word_of(was),
+	       FAULT(227, word_of(claimed), word_of(was)));
 	return true;
 }
 

@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "life.h"
+#include "unreachable.h"
 
 /* follow_ended is step 3: the flow was ended here, and its peers are told once each. */
 static __noinline int follow_ended(const struct packet *p, struct flow *f)
@@ -60,6 +61,23 @@ static __noinline void tell(const struct packet *p, struct flow *f)
 	advance(p, &n, f);
 }
 
+/* follow_late is step 2. A backend is told in the service's name, as a client is. */
+static __noinline int follow_late(struct packet *p, const struct flow *f)
+{
+	struct flow_key *key = p->key;
+	struct draft *d = draft();
+	int v;
+
+	if (d && FAULT(201, dir_of(p->stamp) == DIR_REPLY, false)) {
+		d->at = *key;
+		d->at.daddr = f->saddr;
+		p->key = &d->at;
+	}
+	v = answer_late(p);
+	p->key = key;
+	return v;
+}
+
 /* follow returns NEXT_STEP when the packet is to be forwarded by f, the entry at its key. */
 static __always_inline int follow(struct packet *p, struct flow *f)
 {
@@ -67,8 +85,8 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 
 	if (p->bad)
 		return DROP_MALFORMED;
-	if (p->ttl <= FAULT(39, 1, 0))
-		return DROP_TTL;
+	if (unlikely(p->ttl <= FAULT(39, 1, 0)))
+		return follow_late(p, f);
 	if (unlikely(state_of(p->stamp) == FLOW_RESET))
 		return follow_ended(p, f);
 	if (unlikely(eviction_of(p->stamp) == EVICT_ENDED) && dir_of(p->stamp) == DIR_FORWARD &&

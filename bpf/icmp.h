@@ -13,26 +13,56 @@
 #include "forward.h"
 #include "open.h"
 
-/* struct quote is an error with the least that it must quote. */
+/* struct quote is an error with what it quotes, up to TCP or UDP. */
 struct quote {
 	struct icmp_error icmp;
 	ip_header_t ip;
-	struct udphdr ports; /* TCP's are at the same place */
 };
 
-/* quote_of returns the error at ip if it can be about a packet of a flow, else NULL. */
-static __always_inline struct quote *quote_of(const struct packet *p, const ip_header_t *ip,
-					      const void *end)
+/* reaches says that the error at q goes on as far as at, by its packet's length. */
+static __always_inline bool reaches(const struct packet *p, const struct quote *q, const void *at)
 {
-	struct quote *q = (void *)(ip + 1);
+	return at - (const void *)q <= p->rest;
+}
 
-	if (is_extended(p) || p->rest < FAULT(72, sizeof(*q), 0) || (void *)(q + 1) > end)
+/* read_reversed reads the tuple of what would come back to a quoted packet. */
+static __always_inline void read_reversed(struct flow_key *key, const ip_header_t *ip,
+					  const struct udphdr *ports, __u8 proto)
+{
+	*key = (struct flow_key){
+		.saddr = ip->daddr,
+		.daddr = ip->saddr,
+		.sport = ports->dest,
+		.dport = ports->source,
+		.proto = proto,
+	};
+}
+
+/*
+ * quoted_ports returns the ports that the error at ip quotes, UDP's or TCP's, if
+ * it can be about a packet of a flow, else NULL. p gets its key of them, reversed.
+ */
+static __always_inline struct udphdr *quoted_ports(struct packet *p, const ip_header_t *ip,
+						   struct quote *q, const void *end)
+{
+	struct udphdr *ports;
+	__u8 proto;
+
+	if (is_extended(p) || (void *)(q + 1) > end || !is_icmp_error(q->icmp.type))
 		return NULL;
-	if (!is_icmp_error(q->icmp.type) || !is_quote(&q->ip))
+	ports = quoted_l4(&q->ip, end, &proto);
+	if (!ports || (void *)(ports + 1) > end || FAULT(72, !reaches(p, q, ports + 1), false))
 		return NULL;
-	if (proto_of(&q->ip) != IPPROTO_TCP && proto_of(&q->ip) != IPPROTO_UDP)
+	if (!has_ports(proto) || FAULT(73, !same_addr(&q->ip.saddr, &ip->daddr), false))
 		return NULL;
-	return FAULT(73, same_addr(&q->ip.saddr, &ip->daddr), true) ? q : NULL;
+	read_reversed(p->key, &q->ip, ports, proto);
+	return ports;
+}
+
+/* is_hosts says that the host may have sent what p is about. Of UDP nobody can tell. */
+static __always_inline bool is_hosts(const struct packet *p)
+{
+	return p->key->proto != IPPROTO_TCP || is_there(env_connection(p->ctx, p->key));
 }
 
 /* icmp_without_flow is step 2 of an error that belongs to no flow; to is its destination. */
@@ -42,8 +72,7 @@ static __always_inline int icmp_without_flow(const struct packet *p, const addr_
 	__u32 row;
 
 	s = find_service(p, &row);
-	if (s && s->state == SERVICE_XDP &&
-	    !(s->flags & SERVICE_LOCAL && env_has_connection(p->ctx, p->key)))
+	if (s && s->state == SERVICE_XDP && !(s->flags & SERVICE_LOCAL && is_hosts(p)))
 		return FAULT(74, DROP_ICMP, PASS_ICMP);
 	return at_vip(to, PASS_ICMP);
 }
@@ -57,14 +86,13 @@ static __always_inline __u64 rewrite_udp(struct udphdr *udp, __u16 delta)
 	return old ? word_change(old, udp->check) : 0;
 }
 
-static __always_inline __u64 rewrite_tcp(const struct packet *p, struct tcphdr *tcp,
-					 const void *end, __u16 delta)
+static __always_inline __u64 rewrite_tcp(const struct packet *p, const struct quote *q,
+					 struct tcphdr *tcp, const void *end, __u16 delta)
 {
-	__u32 before = sizeof(struct icmp_error) + sizeof(ip_header_t);
-	__u32 held = offsetof(struct tcphdr, check) + sizeof(tcp->check);
+	void *after = &tcp->check + 1;
 	__u16 old;
 
-	if (p->rest < before + FAULT(75, held, 0) || (void *)tcp + held > end)
+	if (after > end || FAULT(75, !reaches(p, q, after), false))
 		return 0;
 	old = tcp->check;
 	tcp->check = csum_update(old, delta);
@@ -75,22 +103,22 @@ static __always_inline __u64 rewrite_tcp(const struct packet *p, struct tcphdr *
  * rewrite_quote is step 4 for what is quoted: it left with another tuple than it
  * was sent with. It returns what that adds to ICMP's checksum.
  */
-static __always_inline __u64 rewrite_quote(const struct packet *p, struct quote *q, const void *end,
-					   const struct flow *f)
+static __always_inline __u64 rewrite_quote(const struct packet *p, struct quote *q,
+					   struct udphdr *l4, const void *end, const struct flow *f)
 {
 	__u64 addrs = addr_change(&q->ip.saddr, &f->daddr) + addr_change(&q->ip.daddr, &f->saddr);
-	__u64 ports = word_change(q->ports.source, f->dport) + word_change(q->ports.dest, f->sport);
+	__u64 ports = word_change(l4->source, f->dport) + word_change(l4->dest, f->sport);
 	__u64 sum = addrs + ports + update_quoted(&q->ip, addrs);
 	__u16 delta = fold(addrs + ports);
 
 	q->ip.saddr = f->daddr;
 	q->ip.daddr = f->saddr;
-	q->ports.source = f->dport;
-	q->ports.dest = f->sport;
+	l4->source = f->dport;
+	l4->dest = f->sport;
 	if (p->key->proto == IPPROTO_UDP)
-		sum += rewrite_udp(&q->ports, delta);
+		sum += rewrite_udp(l4, delta);
 	else
-		sum += rewrite_tcp(p, (void *)&q->ports, end, delta);
+		sum += rewrite_tcp(p, q, (void *)l4, end, delta);
 	return sum;
 }
 
@@ -107,37 +135,24 @@ static __always_inline __u64 rewrite_error(ip_header_t *ip, const struct flow *f
 	return pass_on(ip, addrs);
 }
 
-/* read_reversed reads the tuple of what would come back to a quoted packet. */
-static __always_inline void read_reversed(struct flow_key *key, const ip_header_t *ip,
-					  const struct udphdr *ports)
-{
-	*key = (struct flow_key){
-		.saddr = ip->daddr,
-		.daddr = ip->saddr,
-		.sport = ports->dest,
-		.dport = ports->source,
-		.proto = proto_of(ip),
-	};
-}
-
 /* follow_icmp is rule 9. */
 static __noinline int follow_icmp(struct packet *p)
 {
 	void *data = (void *)(long)p->ctx->data;
 	void *end = (void *)(long)p->ctx->data_end;
 	ip_header_t *ip = data + ETH_HLEN;
-	addr_t to;
-	struct quote *q;
+	struct quote *q = (void *)(ip + 1);
+	struct udphdr *ports;
 	struct flow *f;
+	addr_t to;
 	__u64 sum;
 
 	if ((void *)(ip + 1) > end)
 		return PASS_OTHER; /* unreachable */
 	to = ip->daddr;
-	q = quote_of(p, ip, end);
-	if (!q)
+	ports = quoted_ports(p, ip, q, end);
+	if (!ports)
 		return answer_echo(p, &to);
-	read_reversed(p->key, &q->ip, &q->ports);
 	f = find(p->key, &p->stamp);
 	if (!f || !counts(&p->when, f, p->stamp) || state_of(p->stamp) == FLOW_RESET)
 		return icmp_without_flow(p, &to);
@@ -147,7 +162,7 @@ static __noinline int follow_icmp(struct packet *p)
 		return FAULT(78, DROP_FLOW_ENDED, DROP_TTL);
 	if (FAULT(94, is_robbed(p, f), false))
 		return DROP_FLOW_ENDED;
-	sum = rewrite_quote(p, q, end, f) + rewrite_error(ip, f, dir_of(p->stamp));
+	sum = rewrite_quote(p, q, ports, end, f) + rewrite_error(ip, f, dir_of(p->stamp));
 	q->icmp.checksum = csum_update(q->icmp.checksum, FAULT(76, fold(sum), 0));
 	return depart(p->ctx, data, f, stamp_at(f), p->stamp, &p->egress);
 }

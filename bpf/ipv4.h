@@ -255,10 +255,13 @@ static __always_inline bool is_icmp_error(__u8 type)
 	       type == ICMP_PARAMETER_PROBLEM;
 }
 
-/* is_quote says that TCP or UDP stands right behind a header that is quoted, if proto_of it is. */
-static __always_inline bool is_quote(const ip_header_t *ip)
+/* quoted_l4 returns where TCP or UDP of a quoted packet is, and which it says; NULL: nowhere. */
+static __always_inline void *quoted_l4(ip_header_t *ip, const void *end, __u8 *proto)
 {
-	return *(const __u8 *)ip == IP_PLAIN && !(ip->frag_off & bpf_htons(IP_OFFSET));
+	(void)end;
+	*proto = ip->protocol;
+	return *(const __u8 *)ip == IP_PLAIN && !(ip->frag_off & bpf_htons(IP_OFFSET)) ? ip + 1
+										       : NULL;
 }
 
 /*

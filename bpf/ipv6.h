@@ -16,6 +16,7 @@
 #define ICMP_PORT_UNREACHABLE 4
 #define ICMP_TOO_BIG_TYPE 2
 #define ICMP_TOO_BIG_CODE 0
+#define ICMP_TIME_EXCEEDED 3
 #define ICMP_LAST_ERROR 4 /* from 1 on: parameter problem */
 #define ICMP_ECHO_REQUEST 128
 #define ICMP_ECHO_REPLY 129
@@ -275,10 +276,23 @@ static __always_inline bool is_icmp_error(__u8 type)
 	return type >= ICMP_UNREACHABLE && type <= FAULT(173, ICMP_LAST_ERROR, 255);
 }
 
-/* is_quote says that TCP or UDP stands right behind a header that is quoted, if proto_of it is. */
-static __always_inline bool is_quote(const ip_header_t *ip)
+/*
+ * quoted_l4 returns where TCP or UDP of a quoted packet is, and which it says:
+ * behind the header or, in a first fragment, behind that one's. NULL: nowhere.
+ */
+static __always_inline void *quoted_l4(ip_header_t *ip, const void *end, __u8 *proto)
 {
-	return is_own(ip);
+	struct extension *e = (void *)(ip + 1);
+
+	if (!is_own(ip))
+		return NULL;
+	*proto = ip->next;
+	if (*proto != FAULT(205, NEXT_FRAGMENT, 255))
+		return e;
+	if ((void *)(e + 1) > end || e->part & FAULT(206, bpf_htons(FRAGMENT_OFFSET), 0))
+		return NULL;
+	*proto = e->next;
+	return e + 1;
 }
 
 /* update_quoted: there is no checksum. */

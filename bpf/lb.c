@@ -105,6 +105,7 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 	case ANSWER_TOO_BIG:
 	case ANSWER_ECHO:
 	case ANSWER_COOKIE:
+	case ANSWER_TIME_EXCEEDED:
 		return send_back(ctx);
 	default:
 		return is_pass(verdict) ? XDP_PASS : XDP_DROP;

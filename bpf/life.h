@@ -118,13 +118,14 @@ __noinline int set_life(struct flow *f, __u64 found, __u64 twin)
 	struct stamp was = *(struct stamp *)&found, is, cur, *at;
 	const struct control *c;
 	__u32 zero = 0;
-	__u64 whose;
+	__u64 backend, service;
 
 	c = bpf_map_lookup_elem(&control, &zero);
 	at = f ? stamp_at(f) : NULL;
 	if (!f || !c || !at)
 		return 0; /* unreachable */
-	whose = whose_of(f);
+	backend = backend_of(f);
+	service = service_of(f);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SWAP_TRIES; i++) {
 		cur = read_stamp(at);
@@ -134,7 +135,7 @@ __noinline int set_life(struct flow *f, __u64 found, __u64 twin)
 		is.life = with_twin(cur, *(struct stamp *)&twin);
 		if (!swap_stamp(at, cur, is))
 			continue;
-		settle(whose, word_of(cur), FAULT(228, word_of(is), word_of(cur)));
+		settle(backend, service, word_of(cur), FAULT(228, word_of(is), word_of(cur)));
 		f->idle = idle_of(c, f->key.proto, state_of(is));
 		return 0;
 	}
@@ -158,12 +159,13 @@ struct news {
 __noinline __u64 step(const struct news *n, struct flow *f)
 {
 	struct stamp was, is, *at = f ? stamp_at(f) : NULL;
-	__u64 whose;
+	__u64 backend, service;
 	bool proof;
 
 	if (!n || !f || !at)
 		return 0; /* unreachable */
-	whose = whose_of(f);
+	backend = backend_of(f);
+	service = service_of(f);
 	proof = n->number - READ_ONCE(f->answer) <= FAULT(91, 0xffff, -1U);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SWAP_TRIES; i++) {
@@ -176,7 +178,7 @@ __noinline __u64 step(const struct news *n, struct flow *f)
 			return 0;
 		if (!swap_stamp(at, was, is))
 			continue;
-		settle(whose, word_of(was), word_of(is));
+		settle(backend, service, word_of(was), word_of(is));
 		return word_of(is);
 	}
 	return 0;

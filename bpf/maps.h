@@ -103,8 +103,8 @@ struct {
 } backend_counters SEC(".maps");
 
 /*
- * backend_conns: by row. Written by the datapath; user space takes away what it
- * frees in flows. Set at load, with backends.
+ * backend_conns, service_conns: by row. Written by the datapath; user space takes
+ * away what it frees in flows. Set at load, with backends and services.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -113,6 +113,14 @@ struct {
 	__type(value, struct connections);
 	__uint(max_entries, 16);
 } backend_conns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct connections);
+	__uint(max_entries, 16);
+} service_conns SEC(".maps");
 
 /*
  * verdicts: packets by enum verdict. Larger than VERDICT_MAX, so that a new

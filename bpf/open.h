@@ -31,8 +31,25 @@ static __always_inline bool is_no_client(const addr_t *from, const addr_t *to)
 	return is_bad_source(from) || FAULT(150, same_addr(from, to), false);
 }
 
+/* is_there says that a connection of the host's, in this state, may go on. */
+static __always_inline bool is_there(__u32 state)
+{
+	return state && state != BPF_TCP_TIME_WAIT;
+}
+
+/* is_standbys says that the standby proxy has the packet's tuple: steps 5 and 6. */
+static __noinline bool is_standbys(struct packet *p, const struct service *s)
+{
+	if (p->key->proto == IPPROTO_UDP)
+		return FAULT(44, true, false) && bpf_map_lookup_elem(&OWN(standby), p->key) &&
+		       silence(p->control) <= FAULT(54, STANDBY_LEASE, STANDBY_LEASE * 1000000);
+	if (s->flags & SERVICE_LOCAL && is_pure_syn(p)) /* others were asked about by stray */
+		p->host = env_connection(p->ctx, p->key);
+	return FAULT(203, is_there(p->host), false) || FAULT(204, 0, p->host);
+}
+
 /* admit is steps 1 to 7: may this packet make a flow of s at all? */
-static __always_inline int admit(const struct packet *p, const struct service *s, __u32 row)
+static __always_inline int admit(struct packet *p, const struct service *s, __u32 row)
 {
 	bool local = s->flags & SERVICE_LOCAL;
 	int v;
@@ -48,12 +65,8 @@ static __always_inline int admit(const struct packet *p, const struct service *s
 	}
 	if (p->mode == FAULT(43, MODE_DRAINING, MODE_OFF) && local)
 		return PASS_DRAINING;
-	if (p->key->proto == IPPROTO_UDP && FAULT(44, true, false) &&
-	    bpf_map_lookup_elem(&OWN(standby), p->key) &&
-	    silence(p->control) <= FAULT(54, STANDBY_LEASE, STANDBY_LEASE * 1000000))
+	if (is_standbys(p, s))
 		return PASS_STANDBY;
-	if (p->ttl <= 1)
-		return DROP_TTL;
 	if (is_no_client(&p->key->saddr, &p->key->daddr))
 		return DROP_SOURCE;
 	return may_enter(p, s, row);
@@ -81,6 +94,8 @@ static __noinline int open_flow(struct packet *p)
 		return DROP_SOURCE;
 	if (way != WAY_FOUND)
 		return DROP_NO_ROUTE;
+	if (p->ttl <= FAULT(202, 1, 0))
+		return answer_late(p);
 	if (s->flags & SERVICE_COOKIES) {
 		v = shield(p, s, row, d);
 		if (v != NEXT_STEP)

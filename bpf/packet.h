@@ -57,6 +57,7 @@ struct packet {
 	__u8 tos;
 	__u8 flags; /* enum tcp_flag; 0 of a bad header and of UDP */
 	bool bad; /* rule 1.4 */
+	__u8 host; /* env_connection's answer, once it was asked for */
 };
 
 /* has_ports says that a protocol is TCP or UDP. */

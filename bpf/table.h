@@ -13,6 +13,7 @@
 #include "dry.h"
 #include "family.h"
 #include "lock.h"
+#include "owner.h"
 
 #define EAGAIN 11
 #define EEXIST 17
@@ -298,17 +299,6 @@ __noinline int consider(struct search *s, __u32 at)
 	return 0;
 }
 
-/*
- * settle counts what it means for a backend that the stamp of an entry has
- * changed; whose is whose_of the entry before, so that it is still that one's.
- */
-__noinline int settle(__u64 whose, __u64 was, __u64 is);
-
-static __always_inline __u64 whose_of(const struct flow *f)
-{
-	return READ_ONCE(f->backend) | (__u64)READ_ONCE(f->backend_gen) << 32;
-}
-
 static __always_inline void count_eviction(enum eviction kind)
 {
 	__u32 row = kind;
@@ -346,8 +336,8 @@ static __always_inline int take(struct flow *e, struct stamp stamp, struct searc
 		return -EAGAIN;
 	if (s->score >> 32 && counts(&s->when, f, s->stamp))
 		count_eviction(eviction_of(s->stamp));
-	settle(whose_of(f), FAULT(226, word_of(s->stamp), 0), word_of(busy));
-	settle(whose_of(e), word_of(busy), word_of(stamp));
+	settle(backend_of(f), service_of(f), FAULT(226, word_of(s->stamp), 0), word_of(busy));
+	settle(backend_of(e), service_of(e), word_of(busy), word_of(stamp));
 	e->bucket = s->bucket;
 	e->place = place;
 	*f = *e;

@@ -59,7 +59,8 @@ struct told {
 	__u32 turns; /* taken so far */
 	struct attempt attempts[MAX_TRIES];
 	__u64 changed[CHANGES]; /* location << 8 | enum pretence, in turn */
-	__u64 ended[CHANGES]; /* backends that have lost connections: row | gen << 32 */
+	__u64 ended[2 *
+		    CHANGES]; /* connections: row | gen << 32 of the backend, then of the service */
 	__u32 changes;
 	__u32 ends;
 };

@@ -207,7 +207,7 @@ struct backend {
 	__u32 sources; /* run of the snat map: offset << 16 | length; of SERVICE_FULL_NAT */
 };
 
-/* struct connections counts those of a backend, in one aligned u64: rule 7. */
+/* struct connections counts those of a backend or a service, in one aligned u64: rule 7. */
 struct connections {
 	__u32 gen; /* of the row's owner whose they are */
 	__u32 count;

@@ -47,3 +47,11 @@ static __noinline bool answer_icmp(const struct packet *p, __u8 type, __u8 code,
 	*to = icmp;
 	return true;
 }
+
+/* answer_late tells a sender, in its packet's destination's name, that the TTL is used up. */
+static __always_inline int answer_late(const struct packet *p)
+{
+	if (FAULT(200, !answer_icmp(p, ICMP_TIME_EXCEEDED, 0, 0), true))
+		return DROP_TTL;
+	return ANSWER_TIME_EXCEEDED;
+}

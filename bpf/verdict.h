@@ -20,13 +20,13 @@ enum verdict {
 	PASS_PROXY, /* the service is on the proxy's rung */
 	PASS_DRAINING, /* new flow while draining */
 	PASS_NO_FLOW, /* TCP without SYN and without a flow */
-	PASS_STANDBY, /* UDP flow of the standby proxy */
+	PASS_STANDBY, /* of a UDP flow of the standby proxy, or a SYN that has the tuple of its connection */
 	FORWARD_REDIRECT, /* sent out of another interface */
 	FORWARD_TX, /* sent out of the interface it came from */
 	ANSWER_RESET, /* answered with a TCP reset */
 	ANSWER_UNREACHABLE, /* answered with ICMP port unreachable */
 	DROP_MALFORMED, /* of a flow or service: lengths that contradict each other */
-	DROP_TTL, /* TTL used up */
+	DROP_TTL, /* TTL used up, and no answer was possible or allowed */
 	DROP_SOURCE, /* source is local, loopback, multicast, broadcast, zero or the destination */
 	DROP_NO_ROUTE,
 	DROP_NO_NEIGHBOUR, /* next hop's MAC address is not known */
@@ -48,5 +48,6 @@ enum verdict {
 	DROP_COOKIE, /* TCP without SYN, flow and cookie while SYNs are answered with cookies */
 	HOLD_FRAGMENT, /* given to the agent until its first fragment comes */
 	DROP_FRAGMENT, /* its first was dropped, or has not come and nobody holds it */
+	ANSWER_TIME_EXCEEDED, /* TTL used up, answered with ICMP time exceeded */
 	VERDICT_MAX, /* number of verdicts; not a verdict */
 };

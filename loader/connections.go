@@ -63,41 +63,102 @@ func (c connections) add(row, gen uint32, n int64) {
 	}
 }
 
+// Of returns how many connections the owner of a row has, whose generation this is.
+func (c LBConnections) Of(gen uint32) uint32 {
+	if c.Gen != gen {
+		return 0
+	}
+	return c.Count
+}
+
+// A recount is a second count of the connections of a map's rows.
+type recount struct {
+	conns  connections
+	gens   []uint32 // of the rows' owners
+	before []Connections
+	found  []uint32
+	made   []uint64 // flows, while the table was read
+}
+
+func newRecount(c connections, gens []uint32) *recount {
+	n := min(len(gens), len(c.rows))
+	r := &recount{conns: c, gens: gens[:n], found: make([]uint32, n), made: make([]uint64, n)}
+	for row := range n {
+		r.before = append(r.before, c.load(row))
+	}
+	return r
+}
+
+func (r *recount) add(row, gen uint32) {
+	if int64(row) < int64(len(r.found)) && r.gens[row] == gen {
+		r.found[row]++
+	}
+}
+
 // RepairConnections makes the counts of connections what the flow tables say,
 // where they are wrong: who frees an entry and is killed before it has counted
 // that leaves one too many. What begins or ends meanwhile is not lost; a row
 // where much does is only repaired if it is wrong by more than that, and exact
 // once it is quieter. It returns how many rows were wrong.
 func (m *Maps) RepairConnections() (repaired int, err error) {
-	owners, err := ReadArray[Backend](m.Backends)
+	rows, err := ReadArray[Backend](m.Backends)
 	if err != nil {
 		return 0, fmt.Errorf("read backends: %w", err)
+	}
+	owners, err := ReadArray[Service](m.Services)
+	if err != nil {
+		return 0, fmt.Errorf("read services: %w", err)
+	}
+	before, err := sumCounters(m.BackendCounters, nil)
+	if err != nil {
+		return 0, fmt.Errorf("read counters: %w", err)
 	}
 	table, err := m.FlowTable()
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, table.Close()) }()
-	conns, rows := table.conns, min(len(owners), len(table.conns.rows))
-	before := make([]Connections, rows)
-	for row := range before {
-		before[row] = conns.load(row)
-	}
-	madeBefore, err := sumCounters(m.BackendCounters, nil)
+	backends, services := table.recount(rows, owners)
+	after, err := sumCounters(m.BackendCounters, nil)
 	if err != nil {
 		return 0, fmt.Errorf("read counters: %w", err)
 	}
-	found := table.connections(owners[:rows])
-	made, err := sumCounters(m.BackendCounters, nil)
-	if err != nil {
-		return 0, fmt.Errorf("read counters: %w", err)
+	for row := range backends.made {
+		made := after[row].Flows - before[row].Flows
+		backends.made[row] = made
+		if of := rows[row].Service; int64(of) < int64(len(services.made)) {
+			services.made[of] += made
+		}
 	}
-	for row := range before {
-		if conns.repair(row, owners[row].Gen, before[row], made[row].Flows-madeBefore[row].Flows, found[row]) {
+	return backends.repair() + services.repair(), nil
+}
+
+// recount counts the connections of those who own rows now.
+func (t *FlowTable) recount(rows []Backend, owners []Service) (backends, services *recount) {
+	var ofBackends, ofServices []uint32
+	for i := range rows {
+		ofBackends = append(ofBackends, rows[i].Gen)
+	}
+	for i := range owners {
+		ofServices = append(ofServices, owners[i].Gen)
+	}
+	backends, services = newRecount(t.ofBackends, ofBackends), newRecount(t.ofServices, ofServices)
+	for e := range t.Each {
+		if e.connects() {
+			backends.add(e.Backend, e.BackendGen)
+			services.add(e.Service, e.ServiceGen)
+		}
+	}
+	return backends, services
+}
+
+func (r *recount) repair() (repaired int) {
+	for row, gen := range r.gens {
+		if r.conns.repair(row, gen, r.before[row], r.made[row], r.found[row]) {
 			repaired++
 		}
 	}
-	return repaired, nil
+	return repaired
 }
 
 // repairConnections is RepairConnections for the instance in dir, whose maps may
@@ -110,17 +171,6 @@ func repairConnections(dir string) error {
 	defer m.close()
 	_, err = m.RepairConnections()
 	return wrap(err, "repair counts of connections")
-}
-
-// connections returns how many connections the owners of rows have.
-func (t *FlowTable) connections(owners []Backend) []uint32 {
-	found := make([]uint32, len(owners))
-	for e := range t.Each {
-		if e.connects() && int64(e.Backend) < int64(len(owners)) && e.BackendGen == owners[e.Backend].Gen {
-			found[e.Backend]++
-		}
-	}
-	return found
 }
 
 // connects says that the entry is a connection of its backend.

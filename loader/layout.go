@@ -57,7 +57,8 @@ type Maps struct {
 	Control, Listeners, VIPs, Services, Backends, Slots, Turns *ebpf.Map
 	BackendCounters, Verdicts, Evictions                       *ebpf.Map
 	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
-	Snat, Syns, Fragments, Holds, BackendConns, Affinity       *ebpf.Map
+	Snat, Syns, Fragments, Holds, Affinity                     *ebpf.Map
+	BackendConns, ServiceConns                                 *ebpf.Map
 
 	// IPv6's own; all of them are nil without it.
 	Flows6, Standby6, Listeners6, VIPs6, Clients6, Sources6, Affinity6 *ebpf.Map
@@ -105,6 +106,7 @@ var places = []place{
 	{name: LBMapSyns, field: func(m *Maps) **ebpf.Map { return &m.Syns }, size: Sizes.services, rows: true},
 	{name: LBMapBackendCounters, field: func(m *Maps) **ebpf.Map { return &m.BackendCounters }, size: Sizes.backends, rows: true, linked: true, counts: true},
 	{name: LBMapBackendConns, field: func(m *Maps) **ebpf.Map { return &m.BackendConns }, size: Sizes.backends, rows: true},
+	{name: LBMapServiceConns, field: func(m *Maps) **ebpf.Map { return &m.ServiceConns }, size: Sizes.services, rows: true},
 	{name: LBMapVerdicts, field: func(m *Maps) **ebpf.Map { return &m.Verdicts }},
 	{name: LBMapEvictions, field: func(m *Maps) **ebpf.Map { return &m.Evictions }},
 	{name: LBMapFlows, field: func(m *Maps) **ebpf.Map { return &m.Flows }, size: Sizes.flows, rows: true},

@@ -126,6 +126,7 @@ const (
 	LB6MapListeners6      = "listeners6"
 	LB6MapLocks           = "locks"
 	LB6MapReplies         = "replies"
+	LB6MapServiceConns    = "service_conns"
 	LB6MapServices        = "services"
 	LB6MapSlots           = "slots"
 	LB6MapSnat            = "snat"
@@ -206,6 +207,7 @@ type LB6MapSpecs struct {
 	Listeners6      *ebpf.MapSpec `ebpf:"listeners6"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -262,6 +264,7 @@ type LB6Maps struct {
 	Listeners6      *ebpf.Map `ebpf:"listeners6"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -290,6 +293,7 @@ func (m *LB6Maps) Close() error {
 		m.Listeners6,
 		m.Locks,
 		m.Replies,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

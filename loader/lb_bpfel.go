@@ -404,7 +404,7 @@ type LBTold struct {
 		Verdict uint32
 	}
 	Changed [16]uint64
-	Ended   [16]uint64
+	Ended   [32]uint64
 	Changes uint32
 	Ends    uint32
 }
@@ -421,45 +421,46 @@ const (
 type LBVerdict uint32
 
 const (
-	LBVerdictPASS_OFF           LBVerdict = 0
-	LBVerdictPASS_OTHER         LBVerdict = 1
-	LBVerdictPASS_FRAGMENT      LBVerdict = 2
-	LBVerdictPASS_OPTIONS       LBVerdict = 3
-	LBVerdictPASS_VLAN          LBVerdict = 4
-	LBVerdictPASS_ICMP          LBVerdict = 5
-	LBVerdictPASS_MALFORMED     LBVerdict = 6
-	LBVerdictPASS_PROXY         LBVerdict = 7
-	LBVerdictPASS_DRAINING      LBVerdict = 8
-	LBVerdictPASS_NO_FLOW       LBVerdict = 9
-	LBVerdictPASS_STANDBY       LBVerdict = 10
-	LBVerdictFORWARD_REDIRECT   LBVerdict = 11
-	LBVerdictFORWARD_TX         LBVerdict = 12
-	LBVerdictANSWER_RESET       LBVerdict = 13
-	LBVerdictANSWER_UNREACHABLE LBVerdict = 14
-	LBVerdictDROP_MALFORMED     LBVerdict = 15
-	LBVerdictDROP_TTL           LBVerdict = 16
-	LBVerdictDROP_SOURCE        LBVerdict = 17
-	LBVerdictDROP_NO_ROUTE      LBVerdict = 18
-	LBVerdictDROP_NO_NEIGHBOUR  LBVerdict = 19
-	LBVerdictDROP_DEVICE        LBVerdict = 20
-	LBVerdictDROP_NO_BACKEND    LBVerdict = 21
-	LBVerdictDROP_TUPLE_TAKEN   LBVerdict = 22
-	LBVerdictDROP_TABLE_FULL    LBVerdict = 23
-	LBVerdictDROP_NO_FLOW       LBVerdict = 24
-	LBVerdictDROP_FLOW_ENDED    LBVerdict = 25
-	LBVerdictDROP_REPLY_LIMIT   LBVerdict = 26
-	LBVerdictDROP_TOO_BIG       LBVerdict = 27
-	LBVerdictDROP_ICMP          LBVerdict = 28
-	LBVerdictDROP_DENIED        LBVerdict = 29
-	LBVerdictDROP_SOURCE_LIMIT  LBVerdict = 30
-	LBVerdictANSWER_TOO_BIG     LBVerdict = 31
-	LBVerdictANSWER_ECHO        LBVerdict = 32
-	LBVerdictPASS_COOKIE        LBVerdict = 33
-	LBVerdictANSWER_COOKIE      LBVerdict = 34
-	LBVerdictDROP_COOKIE        LBVerdict = 35
-	LBVerdictHOLD_FRAGMENT      LBVerdict = 36
-	LBVerdictDROP_FRAGMENT      LBVerdict = 37
-	LBVerdictVERDICT_MAX        LBVerdict = 38
+	LBVerdictPASS_OFF             LBVerdict = 0
+	LBVerdictPASS_OTHER           LBVerdict = 1
+	LBVerdictPASS_FRAGMENT        LBVerdict = 2
+	LBVerdictPASS_OPTIONS         LBVerdict = 3
+	LBVerdictPASS_VLAN            LBVerdict = 4
+	LBVerdictPASS_ICMP            LBVerdict = 5
+	LBVerdictPASS_MALFORMED       LBVerdict = 6
+	LBVerdictPASS_PROXY           LBVerdict = 7
+	LBVerdictPASS_DRAINING        LBVerdict = 8
+	LBVerdictPASS_NO_FLOW         LBVerdict = 9
+	LBVerdictPASS_STANDBY         LBVerdict = 10
+	LBVerdictFORWARD_REDIRECT     LBVerdict = 11
+	LBVerdictFORWARD_TX           LBVerdict = 12
+	LBVerdictANSWER_RESET         LBVerdict = 13
+	LBVerdictANSWER_UNREACHABLE   LBVerdict = 14
+	LBVerdictDROP_MALFORMED       LBVerdict = 15
+	LBVerdictDROP_TTL             LBVerdict = 16
+	LBVerdictDROP_SOURCE          LBVerdict = 17
+	LBVerdictDROP_NO_ROUTE        LBVerdict = 18
+	LBVerdictDROP_NO_NEIGHBOUR    LBVerdict = 19
+	LBVerdictDROP_DEVICE          LBVerdict = 20
+	LBVerdictDROP_NO_BACKEND      LBVerdict = 21
+	LBVerdictDROP_TUPLE_TAKEN     LBVerdict = 22
+	LBVerdictDROP_TABLE_FULL      LBVerdict = 23
+	LBVerdictDROP_NO_FLOW         LBVerdict = 24
+	LBVerdictDROP_FLOW_ENDED      LBVerdict = 25
+	LBVerdictDROP_REPLY_LIMIT     LBVerdict = 26
+	LBVerdictDROP_TOO_BIG         LBVerdict = 27
+	LBVerdictDROP_ICMP            LBVerdict = 28
+	LBVerdictDROP_DENIED          LBVerdict = 29
+	LBVerdictDROP_SOURCE_LIMIT    LBVerdict = 30
+	LBVerdictANSWER_TOO_BIG       LBVerdict = 31
+	LBVerdictANSWER_ECHO          LBVerdict = 32
+	LBVerdictPASS_COOKIE          LBVerdict = 33
+	LBVerdictANSWER_COOKIE        LBVerdict = 34
+	LBVerdictDROP_COOKIE          LBVerdict = 35
+	LBVerdictHOLD_FRAGMENT        LBVerdict = 36
+	LBVerdictDROP_FRAGMENT        LBVerdict = 37
+	LBVerdictANSWER_TIME_EXCEEDED LBVerdict = 38
+	LBVerdictVERDICT_MAX          LBVerdict = 39
 )
 
 // Names of all BPF objects in the ELF.
@@ -482,6 +483,7 @@ const (
 	LBMapListeners       = "listeners"
 	LBMapLocks           = "locks"
 	LBMapReplies         = "replies"
+	LBMapServiceConns    = "service_conns"
 	LBMapServices        = "services"
 	LBMapSlots           = "slots"
 	LBMapSnat            = "snat"
@@ -565,6 +567,7 @@ type LBMapSpecs struct {
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -622,6 +625,7 @@ type LBMaps struct {
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -651,6 +655,7 @@ func (m *LBMaps) Close() error {
 		m.Listeners,
 		m.Locks,
 		m.Replies,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

@@ -84,6 +84,31 @@ func planMaps(want, have map[string]shape, resizeFlows bool) plan {
 	return p
 }
 
+// PlanMaps returns the maps that [Attach] would make so that they hold sizes, and
+// those that it would replace by larger ones. have is what is attached, nil if
+// nothing is. It changes nothing.
+func PlanMaps(have *Instance, sizes Sizes) ([]Growth, error) {
+	objects, err := readObjects(LoadLB, LoadLB6, sizes.Flows6 > 0)
+	if err != nil {
+		return nil, err
+	}
+	want, pinned := map[string]shape{}, map[string]shape{}
+	for name, s := range mapSpecs(objects, sizes) {
+		want[name] = shapeOfSpec(s)
+	}
+	if have != nil {
+		pinned = have.maps.shapes()
+	}
+	var all []Growth
+	p := planMaps(want, pinned, false)
+	for _, pl := range places {
+		if from, to := pinned[pl.name].entries, p.entries[pl.name]; to > from {
+			all = append(all, Growth{pl.name, from, to})
+		}
+	}
+	return all, nil
+}
+
 // drop gives up a map if there is one.
 func (p plan) drop(name string) {
 	if f, wanted := p.fates[name]; wanted && f != fateNew {

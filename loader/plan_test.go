@@ -39,7 +39,7 @@ func TestPlanMaps(t *testing.T) {
 		{"the same sizes", Sizes{}, false, nil, nil},
 		{"sizes within the rounding", Sizes{Services: 16, Slots: 9}, false, nil, nil},
 		{"more slots take all rows that are written with them", Sizes{Slots: 17}, false, nil, linked},
-		{"more services take their turns too", Sizes{Services: 17}, false, nil, with(linked, map[string]fate{LBMapTurns: fateCopy, LBMapSyns: fateCopy})},
+		{"more services take their turns too", Sizes{Services: 17}, false, nil, with(linked, map[string]fate{LBMapTurns: fateCopy, LBMapServiceConns: fateCopy, LBMapSyns: fateCopy})},
 		{"more flows change nothing", Sizes{Flows: 5000}, false, nil, nil},
 		{"more flows, resized", Sizes{Flows: 5000}, true, nil, map[string]fate{LBMapFlows: fateDrop}},
 		{"flows of the same size, resized", Sizes{Flows: 512}, true, nil, nil},
@@ -57,7 +57,7 @@ func TestPlanMaps(t *testing.T) {
 		{"an instance from before SYNs were counted", Sizes{}, false, func(have map[string]shape) { delete(have, LBMapSyns) }, map[string]fate{LBMapSyns: fateNew}},
 		{"services of another schema drop the lists and what was spent", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapServices] = shape{typ: ebpf.Array, key: 4, value: 32, entries: 16}
-		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapSyns: fateDrop, LBMapBackendConns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop, LBMapAffinity: fateDrop})},
+		}, with(dropped(linked), map[string]fate{LBMapTurns: fateDrop, LBMapSyns: fateDrop, LBMapBackendConns: fateDrop, LBMapServiceConns: fateDrop, LBMapFlows: fateDrop, LBMapSources: fateDrop, LBMapAffinity: fateDrop})},
 		{"control of another schema takes the flows along", Sizes{}, false, func(have map[string]shape) {
 			have[LBMapControl] = shape{typ: ebpf.Array, key: 4, value: 8, entries: 1}
 		}, map[string]fate{LBMapControl: fateDrop, LBMapFlows: fateDrop}},

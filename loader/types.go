@@ -12,6 +12,8 @@ type (
 	Listener = LBListener
 	// Service is a row of the services map.
 	Service = LBService
+	// Balance is a way to choose a backend: what a row of services says.
+	Balance = LBBalance
 	// ClientPrefix is a network that a service has a rule for: a key of the
 	// clients map.
 	ClientPrefix = LBClientPrefix
@@ -19,7 +21,8 @@ type (
 	Backend = LBBackend
 	// Counters is what one CPU counted for a backend, or a sum of such.
 	Counters = LBCounters
-	// Connections is how many a row of backends has, of the owner of a generation.
+	// Connections is how many a row of backends or services has, of the owner of a
+	// generation.
 	Connections = LBConnections
 	// FlowKey is the tuple of a packet as it arrives.
 	FlowKey = LBFlowKey
@@ -53,6 +56,21 @@ type (
 	// Its number is an index of the evictions map.
 	Eviction = LBEviction
 )
+
+// balances are the names of enum balance, in its order.
+var balances = [...]string{
+	LBBalanceBALANCE_ROUND_ROBIN: "round-robin", LBBalanceBALANCE_RANDOM: "random",
+	LBBalanceBALANCE_HASH: "maglev", LBBalanceBALANCE_SOURCE_HASH: "source-hash",
+	LBBalanceBALANCE_P2C: "p2c", LBBalanceBALANCE_LEAST: "least-connections",
+}
+
+// String returns b's name, such as "random".
+func (b LBBalance) String() string {
+	if int(b) >= len(balances) {
+		return fmt.Sprintf("unknown_%d", uint32(b))
+	}
+	return balances[b]
+}
 
 // Verdicts is the number of verdicts; each number below it is one.
 const Verdicts = LBVerdictVERDICT_MAX
@@ -92,44 +110,45 @@ var verdicts = [Verdicts]struct {
 	kind   Kind
 	reason string
 }{
-	LBVerdictPASS_OFF:           {KindPass, "off"},
-	LBVerdictPASS_OTHER:         {KindPass, "other"},
-	LBVerdictPASS_FRAGMENT:      {KindPass, "fragment"},
-	LBVerdictPASS_OPTIONS:       {KindPass, "options"},
-	LBVerdictPASS_VLAN:          {KindPass, "vlan"},
-	LBVerdictPASS_ICMP:          {KindPass, "icmp"},
-	LBVerdictPASS_MALFORMED:     {KindPass, "malformed"},
-	LBVerdictPASS_PROXY:         {KindPass, "proxy"},
-	LBVerdictPASS_DRAINING:      {KindPass, "draining"},
-	LBVerdictPASS_NO_FLOW:       {KindPass, "no_flow"},
-	LBVerdictPASS_STANDBY:       {KindPass, "standby"},
-	LBVerdictFORWARD_REDIRECT:   {KindForward, "redirect"},
-	LBVerdictFORWARD_TX:         {KindForward, "tx"},
-	LBVerdictANSWER_RESET:       {KindAnswer, "reset"},
-	LBVerdictANSWER_UNREACHABLE: {KindAnswer, "unreachable"},
-	LBVerdictDROP_MALFORMED:     {KindDrop, "malformed"},
-	LBVerdictDROP_TTL:           {KindDrop, "ttl"},
-	LBVerdictDROP_SOURCE:        {KindDrop, "source"},
-	LBVerdictDROP_NO_ROUTE:      {KindDrop, "no_route"},
-	LBVerdictDROP_NO_NEIGHBOUR:  {KindDrop, "no_neighbour"},
-	LBVerdictDROP_DEVICE:        {KindDrop, "device"},
-	LBVerdictDROP_NO_BACKEND:    {KindDrop, "no_backend"},
-	LBVerdictDROP_TUPLE_TAKEN:   {KindDrop, "tuple_taken"},
-	LBVerdictDROP_TABLE_FULL:    {KindDrop, "table_full"},
-	LBVerdictDROP_NO_FLOW:       {KindDrop, "no_flow"},
-	LBVerdictDROP_FLOW_ENDED:    {KindDrop, "flow_ended"},
-	LBVerdictDROP_REPLY_LIMIT:   {KindDrop, "reply_limit"},
-	LBVerdictDROP_TOO_BIG:       {KindDrop, "too_big"},
-	LBVerdictDROP_ICMP:          {KindDrop, "icmp"},
-	LBVerdictDROP_DENIED:        {KindDrop, "denied"},
-	LBVerdictDROP_SOURCE_LIMIT:  {KindDrop, "source_limit"},
-	LBVerdictANSWER_TOO_BIG:     {KindAnswer, "too_big"},
-	LBVerdictANSWER_ECHO:        {KindAnswer, "echo"},
-	LBVerdictPASS_COOKIE:        {KindPass, "cookie"},
-	LBVerdictANSWER_COOKIE:      {KindAnswer, "cookie"},
-	LBVerdictDROP_COOKIE:        {KindDrop, "cookie"},
-	LBVerdictHOLD_FRAGMENT:      {KindHold, "fragment"},
-	LBVerdictDROP_FRAGMENT:      {KindDrop, "fragment"},
+	LBVerdictPASS_OFF:             {KindPass, "off"},
+	LBVerdictPASS_OTHER:           {KindPass, "other"},
+	LBVerdictPASS_FRAGMENT:        {KindPass, "fragment"},
+	LBVerdictPASS_OPTIONS:         {KindPass, "options"},
+	LBVerdictPASS_VLAN:            {KindPass, "vlan"},
+	LBVerdictPASS_ICMP:            {KindPass, "icmp"},
+	LBVerdictPASS_MALFORMED:       {KindPass, "malformed"},
+	LBVerdictPASS_PROXY:           {KindPass, "proxy"},
+	LBVerdictPASS_DRAINING:        {KindPass, "draining"},
+	LBVerdictPASS_NO_FLOW:         {KindPass, "no_flow"},
+	LBVerdictPASS_STANDBY:         {KindPass, "standby"},
+	LBVerdictFORWARD_REDIRECT:     {KindForward, "redirect"},
+	LBVerdictFORWARD_TX:           {KindForward, "tx"},
+	LBVerdictANSWER_RESET:         {KindAnswer, "reset"},
+	LBVerdictANSWER_UNREACHABLE:   {KindAnswer, "unreachable"},
+	LBVerdictDROP_MALFORMED:       {KindDrop, "malformed"},
+	LBVerdictDROP_TTL:             {KindDrop, "ttl"},
+	LBVerdictDROP_SOURCE:          {KindDrop, "source"},
+	LBVerdictDROP_NO_ROUTE:        {KindDrop, "no_route"},
+	LBVerdictDROP_NO_NEIGHBOUR:    {KindDrop, "no_neighbour"},
+	LBVerdictDROP_DEVICE:          {KindDrop, "device"},
+	LBVerdictDROP_NO_BACKEND:      {KindDrop, "no_backend"},
+	LBVerdictDROP_TUPLE_TAKEN:     {KindDrop, "tuple_taken"},
+	LBVerdictDROP_TABLE_FULL:      {KindDrop, "table_full"},
+	LBVerdictDROP_NO_FLOW:         {KindDrop, "no_flow"},
+	LBVerdictDROP_FLOW_ENDED:      {KindDrop, "flow_ended"},
+	LBVerdictDROP_REPLY_LIMIT:     {KindDrop, "reply_limit"},
+	LBVerdictDROP_TOO_BIG:         {KindDrop, "too_big"},
+	LBVerdictDROP_ICMP:            {KindDrop, "icmp"},
+	LBVerdictDROP_DENIED:          {KindDrop, "denied"},
+	LBVerdictDROP_SOURCE_LIMIT:    {KindDrop, "source_limit"},
+	LBVerdictANSWER_TOO_BIG:       {KindAnswer, "too_big"},
+	LBVerdictANSWER_ECHO:          {KindAnswer, "echo"},
+	LBVerdictPASS_COOKIE:          {KindPass, "cookie"},
+	LBVerdictANSWER_COOKIE:        {KindAnswer, "cookie"},
+	LBVerdictDROP_COOKIE:          {KindDrop, "cookie"},
+	LBVerdictHOLD_FRAGMENT:        {KindHold, "fragment"},
+	LBVerdictDROP_FRAGMENT:        {KindDrop, "fragment"},
+	LBVerdictANSWER_TIME_EXCEEDED: {KindAnswer, "time_exceeded"},
 }
 
 // Kind returns what v does with a packet; "" if v is no verdict.

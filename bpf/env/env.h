@@ -61,8 +61,11 @@ static __always_inline __u32 set_tuple(struct bpf_sock_tuple *tuple, const struc
 static __always_inline __s64 kernel_cookie(void *ip, struct tcphdr *tcp, __u32 len);
 static __always_inline long check_cookie(void *ip, struct tcphdr *tcp);
 
-/* socket_state returns BPF_TCP_* of the host's socket for TCP that arrives as key, else 0. */
-static __always_inline __u32 socket_state(struct xdp_md *ctx, const struct flow_key *key)
+/*
+ * env_connection returns BPF_TCP_* of the host's connection whose packets arrive
+ * as key, 0 if it has none: listeners are none, one in TIME_WAIT still is.
+ */
+static __always_inline __u32 env_connection(struct xdp_md *ctx, const struct flow_key *key)
 {
 	struct bpf_sock_tuple tuple = {};
 	__u32 len = set_tuple(&tuple, key);
@@ -74,30 +77,7 @@ static __always_inline __u32 socket_state(struct xdp_md *ctx, const struct flow_
 		return 0;
 	state = sk->state;
 	bpf_sk_release(sk);
-	return state;
-}
-
-/*
- * env_has_connection says that the host has a connection whose packets arrive as
- * key. Listeners are none, nor are connections that are over; of UDP, which has
- * no connections, nobody can tell.
- */
-static __always_inline bool env_has_connection(struct xdp_md *ctx, const struct flow_key *key)
-{
-	__u32 state;
-
-	if (key->proto != IPPROTO_TCP)
-		return true;
-	state = socket_state(ctx, key);
-	return state && state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT;
-}
-
-/* env_remembers says that the host has a TCP connection, or one that is over, at key. */
-static __always_inline bool env_remembers(struct xdp_md *ctx, const struct flow_key *key)
-{
-	__u32 state = socket_state(ctx, key);
-
-	return state && state != BPF_TCP_LISTEN;
+	return state == BPF_TCP_LISTEN ? 0 : state;
 }
 
 /* env_make_cookie returns the cookie for a SYN, whose TCP header has len bytes, or less than 0. */

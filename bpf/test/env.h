@@ -107,18 +107,14 @@ static __always_inline void env_tell(struct xdp_md *ctx, const struct fragment *
 	world_told++;
 }
 
-static __always_inline bool env_has_connection(struct xdp_md *ctx, const struct flow_key *key)
+static __always_inline __u32 env_connection(struct xdp_md *ctx, const struct flow_key *key)
 {
 	__u32 *over = bpf_map_lookup_elem(&connections, key);
 
 	(void)ctx;
-	return over && !*over;
-}
-
-static __always_inline bool env_remembers(struct xdp_md *ctx, const struct flow_key *key)
-{
-	(void)ctx;
-	return bpf_map_lookup_elem(&connections, key);
+	if (!over)
+		return 0;
+	return *over ? BPF_TCP_TIME_WAIT : BPF_TCP_ESTABLISHED;
 }
 
 /* COOKIE_ADDRS is where the addresses are in an IP header. */

@@ -29,8 +29,8 @@ __noinline int overwrite(struct flow *f, struct stamp *at, const struct rival *r
 	stamp = r->stamp;
 	bucket = f->bucket;
 	place = f->place;
-	settle(whose_of(f), word_of(*at), word_of(busy));
-	settle(whose_of(&r->flow), word_of(busy), word_of(stamp));
+	settle(backend_of(f), service_of(f), word_of(*at), word_of(busy));
+	settle(backend_of(&r->flow), service_of(&r->flow), word_of(busy), word_of(stamp));
 	*f = r->flow;
 	f->bucket = bucket;
 	f->place = place;

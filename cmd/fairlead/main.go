@@ -12,6 +12,7 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/cmd/internal/command/status"
+	"fairlead/cmd/internal/command/top"
 	"fairlead/userspace/daemon"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -26,16 +27,18 @@ type world struct {
 	status      func(dir string) (*kernel.View, error)
 	// look returns what may keep a configuration from working on this host.
 	look func(state *model.State) ([]string, error)
+	// plan is [kernel.Foresee].
+	plan func(ctx context.Context, dir string, state *model.State) (*kernel.Plan, error)
 }
 
 func newApp(w world) *cli.App {
 	return command.App("fairlead", "balance TCP and UDP services in XDP, with a proxy to fall back on", w.out, w.errOut,
-		runCommand(w), checkCommand(w), status.Command(w.status, w.now), versionCommand(w))
+		runCommand(w), checkCommand(w), planCommand(w), status.Command(w.status, w.now), top.Command(w.status, w.now), versionCommand(w))
 }
 
 func main() {
 	os.Exit(command.Main(newApp(world{
 		out: os.Stdout, errOut: os.Stderr, now: time.Now, exists: command.HasInterface,
-		run: daemon.Run, status: kernel.Status, look: look,
+		run: daemon.Run, status: kernel.Status, look: look, plan: kernel.Foresee,
 	})))
 }

@@ -214,10 +214,12 @@ func TestVersion(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	for _, row := range []struct{ args, want string }{
-		{"", "a command is missing: use run, check, status or version; try fairlead --help"},
+		{"", "a command is missing: use run, check, plan, status, top or version; try fairlead --help"},
 		{"chek", `unknown command "chek": did you mean check?`},
 		{"run", "--config is missing: name the configuration file; try fairlead run --help"},
 		{"check", "--config is missing: name the configuration file; try fairlead check --help"},
+		{"plan", "--config is missing: name the configuration file; try fairlead plan --help"},
+		{"top", "standard output is no terminal: use --batch"},
 		{"check f.yaml", `unexpected argument "f.yaml": fairlead check takes only flags; try fairlead check --help`},
 		{"run --config /nonexistent/f.yaml", "read configuration: open /nonexistent/f.yaml: no such file or directory"},
 		{"run f.yaml --force", `unexpected argument "f.yaml": fairlead run takes only flags; try fairlead run --help`},

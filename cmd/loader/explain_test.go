@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"fairlead/loader"
+	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
 )
 
@@ -49,7 +50,7 @@ func TestExplainSaysWhatItWasTold(t *testing.T) {
 	if code != 0 || errOut != "" {
 		t.Fatalf("status %d, stderr %q", code, errOut)
 	}
-	golden(t, "explain.txt", out)
+	golden.Check(t, "explain.txt", out)
 	want := loader.Question{
 		From: netip.MustParseAddrPort("198.51.100.1:40000"), To: netip.MustParseAddrPort("203.0.113.10:80"),
 		Flags: loader.TCPSyn | loader.TCPPsh, TTL: 9, Length: 100,
@@ -58,7 +59,7 @@ func TestExplainSaysWhatItWasTold(t *testing.T) {
 		t.Errorf("asked for %s (-want +got):\n%s", by, diff)
 	}
 	_, out, _ = run(t, w, append(args, "-o", "json")...)
-	golden(t, "explain.json", out)
+	golden.Check(t, "explain.json", out)
 }
 
 func TestExplainTellsOfKnownFlows(t *testing.T) {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -17,12 +16,11 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
+	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -56,24 +54,6 @@ func configFile(t *testing.T, text string) (path string) {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// golden compares got with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s: -want +got\n%s", name, diff)
-	}
 }
 
 func TestAttachPassesOnWhatItIsTold(t *testing.T) {
@@ -127,8 +107,8 @@ func TestAttachSaysWhatItDid(t *testing.T) {
 	if code != 0 {
 		t.Errorf("status %d", code)
 	}
-	golden(t, "attach.txt", out)
-	golden(t, "attach.stderr.txt", errOut)
+	golden.Check(t, "attach.txt", out)
+	golden.Check(t, "attach.stderr.txt", errOut)
 }
 
 func TestAttachRefuses(t *testing.T) {

@@ -67,7 +67,7 @@ func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 func services(_ *cli.Context, v *datapath.View) table {
 	t := table{
-		titles: append([]string{"SERVICE", "LISTEN", "PROTOCOL", "RUNG", "LOCAL", "ON-DOWN", "SLOTS", "BACKENDS"}, counterTitles...),
+		titles: append([]string{"SERVICE", "LISTEN", "PROTOCOL", "RUNG", "LOCAL", "ON-DOWN", "BALANCE", "SLOTS", "BACKENDS", "CONNECTIONS"}, counterTitles...),
 		json:   v.Services,
 	}
 	choosy := slices.ContainsFunc(v.Services, func(s datapath.ServiceView) bool { return s.Clients != nil })
@@ -85,7 +85,8 @@ func services(_ *cli.Context, v *datapath.View) table {
 			local = "yes"
 		}
 		t.rows = append(t.rows, append([]string{
-			s.Name, s.Listen, string(s.Protocol), s.Rung, local, s.OnDown, strconv.Itoa(s.Slots), strconv.Itoa(len(s.Backends)),
+			s.Name, s.Listen, string(s.Protocol), s.Rung, local, s.OnDown, s.Balance, strconv.Itoa(s.Slots), strconv.Itoa(len(s.Backends)),
+			number(uint64(s.Connections)),
 		}, counterCells(s.Counters)...))
 		if choosy {
 			t.rows[i] = append(t.rows[i], clientsCell(s.Clients))
@@ -105,12 +106,13 @@ type backendRow struct {
 
 func backends(_ *cli.Context, v *datapath.View) table {
 	rows := []backendRow{}
-	t := table{titles: append([]string{"SERVICE", "BACKEND", "STATE", "WEIGHT", "SLOTS"}, counterTitles...)}
+	t := table{titles: append([]string{"SERVICE", "BACKEND", "STATE", "WEIGHT", "SLOTS", "CONNECTIONS"}, counterTitles...)}
 	for i := range v.Services {
 		for _, b := range v.Services[i].Backends {
 			rows = append(rows, backendRow{v.Services[i].Name, b})
 			t.rows = append(t.rows, append([]string{
 				v.Services[i].Name, b.Address, b.State, strconv.Itoa(int(b.Weight)), strconv.Itoa(b.Slots),
+				number(uint64(b.Connections)),
 			}, counterCells(b.Counters)...))
 		}
 	}

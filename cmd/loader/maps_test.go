@@ -11,6 +11,7 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
+	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
 )
 
@@ -37,15 +38,15 @@ func held(string) (*datapath.View, error) {
 	v := &datapath.View{
 		Services: []datapath.ServiceView{
 			{
-				Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", Local: true, OnDown: "reset", Slots: 3,
+				Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", Local: true, OnDown: "reset", Balance: "round-robin", Slots: 3, Connections: 6,
 				Backends: []datapath.BackendView{
-					{Address: "10.2.1.2:8080", State: "up", Weight: 3, Slots: 3, Counters: counters(1)},
-					{Address: "10.2.1.3:8080", State: "down", Weight: 2, Counters: counters(2)},
+					{Address: "10.2.1.2:8080", State: "up", Weight: 3, Slots: 3, Connections: 5, Counters: counters(1)},
+					{Address: "10.2.1.3:8080", State: "down", Weight: 2, Connections: 1, Counters: counters(2)},
 				},
 				Counters: counters(3),
 			},
 			{
-				Name: "media", Listen: "203.0.113.11:8000-8100", Protocol: "udp", Rung: "proxy", OnDown: "keep",
+				Name: "media", Listen: "203.0.113.11:8000-8100", Protocol: "udp", Rung: "proxy", OnDown: "keep", Balance: "least-connections",
 				Backends: []datapath.BackendView{{Address: "10.2.1.5:*", State: "drain"}}, Counters: counters(4),
 			},
 		},
@@ -126,7 +127,7 @@ func TestMaps(t *testing.T) {
 			if code != 0 || errOut != "" {
 				t.Errorf("status %d, stderr %q", code, errOut)
 			}
-			golden(t, row.golden, out)
+			golden.Check(t, row.golden, out)
 		})
 	}
 }
@@ -163,7 +164,7 @@ func TestFlows(t *testing.T) {
 		if code != 0 || errOut != "" || asked != row.asked {
 			t.Errorf("%s: status %d, stderr %q, %d flows asked for; want %d", row.args, code, errOut, asked, row.asked)
 		}
-		golden(t, row.golden, out)
+		golden.Check(t, row.golden, out)
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 	benchMapListeners       = "listeners"
 	benchMapLocks           = "locks"
 	benchMapReplies         = "replies"
+	benchMapServiceConns    = "service_conns"
 	benchMapServices        = "services"
 	benchMapSlots           = "slots"
 	benchMapSnat            = "snat"
@@ -147,6 +148,7 @@ type benchMapSpecs struct {
 	Listeners       *ebpf.MapSpec `ebpf:"listeners"`
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -209,6 +211,7 @@ type benchMaps struct {
 	Listeners       *ebpf.Map `ebpf:"listeners"`
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -240,6 +243,7 @@ func (m *benchMaps) Close() error {
 		m.Listeners,
 		m.Locks,
 		m.Replies,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

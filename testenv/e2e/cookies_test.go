@@ -77,6 +77,7 @@ func (f shielded) run(t *testing.T) {
 		}
 		return nil
 	})
+	f.knock(t, s, viaCookie)
 	for name, talk := range map[string]*stage.Talk{"the flood": viaXDP, "its end": viaCookie} {
 		if _, err := talk.Ask(); err != nil {
 			t.Errorf("a connection that is older than %s is broken: %v", name, err)
@@ -154,6 +155,23 @@ func (f shielded) talk(t *testing.T, s *stage.Stage) *stage.Talk {
 		t.Fatal(err)
 	}
 	return talk
+}
+
+// knock sends a SYN with the tuple of a connection of the proxy's, in its client's
+// name: the stack is to answer, not a backend.
+func (f shielded) knock(t *testing.T, s *stage.Stage, talk *stage.Talk) {
+	t.Helper()
+	own, before := s.ClientAddrs[2], s.Stats().Verdicts
+	s.Clients[2].Inject(t, testenv.Uplink, testenv.TCPFrame(testenv.FrameSpec{
+		SrcMAC: testenv.MAC(own), DstMAC: testenv.MAC(own.Prev()), Flags: testenv.SYN,
+		Src: talk.LocalAddr().(*net.TCPAddr).AddrPort(), Dst: netip.MustParseAddrPort(f.at(80)),
+	}))
+	stage.Await(t, "the SYN to pass", func() error {
+		if n := s.Stats().Verdicts; n["pass_standby"] != before["pass_standby"]+1 {
+			return fmt.Errorf("verdicts are %v, and were %v", n, before)
+		}
+		return nil
+	})
 }
 
 // awaitCookies waits until n services answer SYNs with cookies.

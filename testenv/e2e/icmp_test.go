@@ -57,7 +57,7 @@ func TestUsedUpTTLIsTold(t *testing.T) {
 			s.Loader("attach").OK(t)
 			account := s.Account()
 			c := dialFor(t, s.Clients[0], "udp"+f.suffix, netip.AddrPort{}, f.at(7))
-			f.limitTTL(t, c)
+			f.limitTTL(t, c, 2)
 			wantError(t, c, syscall.EHOSTUNREACH)
 			if sums := wantAllXDP(t, s, account); sums.XDP != 2 {
 				t.Errorf("%d frames for a datagram and an error: %+v", sums.XDP, sums)
@@ -68,13 +68,75 @@ func TestUsedUpTTLIsTold(t *testing.T) {
 			far, addr := s.Behind(t, s.Clients[0])
 			account := s.Account()
 			_, server := f.talkUDP(t, s, far, addr, func(net.Conn) {})
-			f.limitTTL(t, server)
+			f.limitTTL(t, server, 2)
 			wantError(t, server, syscall.EHOSTUNREACH)
 			if sums := wantAllXDP(t, s, account); sums.XDP != 3 {
 				t.Errorf("%d frames for a datagram, its answer and an error: %+v", sums.XDP, sums)
 			}
 		})
 	})
+}
+
+// traceroute lives on this hop, too. Either side sees the service address in its
+// place: it is the one that both know, and the balancer's own may be none.
+func TestUsedUpTTLAtTheBalancer(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		s := f.udpStage(t)
+		account := s.Account()
+		client, server := f.talkUDP(t, s, s.Clients[0], s.ClientAddrs[0], func(net.Conn) {})
+		for name, sender := range map[string]net.Conn{"client": client, "backend": server} {
+			f.limitTTL(t, sender, 1)
+			wantError(t, sender, syscall.EHOSTUNREACH)
+			if from := f.whoTold(t, sender); from.String() != f.vip {
+				t.Errorf("the %s hears of it from %s, want %s", name, from, f.vip)
+			}
+		}
+		if sums := wantAllXDP(t, s, account); sums.XDP != 3 {
+			t.Errorf("%d frames for three datagrams: %+v", sums.XDP, sums)
+		}
+		if n := s.Stats().Verdicts["answer_time_exceeded"]; n != 2 {
+			t.Errorf("%d packets were answered, want 2", n)
+		}
+	})
+}
+
+// whoTold is the sender of the error that a socket has heard of.
+func (f family) whoTold(t *testing.T, c net.Conn) (from netip.Addr) {
+	t.Helper()
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	oob, n := make([]byte, 512), 0
+	rerr := raw.Read(func(fd uintptr) bool {
+		_, n, _, _, err = unix.Recvmsg(int(fd), nil, oob, unix.MSG_ERRQUEUE)
+		return true
+	})
+	if err := errors.Join(err, rerr); err != nil {
+		t.Fatal(err)
+	}
+	all, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, end := 20, 24 // in what follows struct sock_extended_err
+	if f.suffix == "6" {
+		at, end = 24, 40
+	}
+	for _, m := range all {
+		if len(m.Data) >= end && m.Header.Type == f.errorMessage() {
+			from, _ = netip.AddrFromSlice(m.Data[at:end])
+		}
+	}
+	return from
+}
+
+// errorMessage is the type of a control message with an error.
+func (f family) errorMessage() int32 {
+	if f.suffix == "6" {
+		return unix.IPV6_RECVERR
+	}
+	return unix.IP_RECVERR
 }
 
 // udpStage raises a stage with a UDP service on port 7.
@@ -124,9 +186,9 @@ func dialFor(t *testing.T, h *testenv.Host, network string, from netip.AddrPort,
 	return c
 }
 
-// limitTTL lets packets of a socket get as far as the router behind the
-// balancer, and the socket hear of that.
-func (f family) limitTTL(t *testing.T, c net.Conn) {
+// limitTTL lets packets of a socket get as far as the balancer (1) or the router
+// behind it (2), and the socket hear of that.
+func (f family) limitTTL(t *testing.T, c net.Conn, hops int) {
 	t.Helper()
 	level, ttl, errs := unix.IPPROTO_IP, unix.IP_TTL, unix.IP_RECVERR
 	if f.suffix == "6" {
@@ -138,7 +200,7 @@ func (f family) limitTTL(t *testing.T, c net.Conn) {
 	}
 	cerr := raw.Control(func(fd uintptr) {
 		err = errors.Join(
-			unix.SetsockoptInt(int(fd), level, ttl, 2),
+			unix.SetsockoptInt(int(fd), level, ttl, hops),
 			unix.SetsockoptInt(int(fd), level, errs, 1))
 	})
 	if err := errors.Join(cerr, err); err != nil {

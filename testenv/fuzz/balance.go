@@ -1,9 +1,12 @@
 package fuzz
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+
+	"github.com/cilium/ebpf"
 
 	"fairlead/loader"
 	m "fairlead/testenv/refmodel"
@@ -17,7 +20,9 @@ func (w *world) setBalance(r *rand.Rand, s *m.Service) {
 		s.Balance = 255
 	}
 	s.Seed = pick(r, []uint64{0, 7, r.Uint64()})
-	s.Affinity = pick(r, []uint32{0, 0, 0, 1, 20, 1<<32 - 1})
+	s.Affinity = pick(r, []uint32{0, 0, 0, 0, 0, 0, 1, 20, 1<<32 - 1})
+	s.MaxLoad = pick(r, []uint32{0, 0, 0, 0, 1, 100, 125, 150, 1<<32 - 1})
+	s.Weights, s.WeightsAll = 1+r.Uint32N(4), pick(r, []uint32{0, 2, 1<<32 - 1})
 	s.SourceMask = w.mask(pick(r, w.limits))
 }
 
@@ -32,45 +37,60 @@ func newWeight(r *rand.Rand) uint32 {
 	return pick(r, []uint32{0, 1, 1, 1, 2, 3, 100, 1<<32 - 1})
 }
 
-// connected is how many connections each backend has.
-func (w *world) connected() []uint32 {
-	ns := make([]uint32, numBackends)
-	for row := range ns {
-		ns[row] = w.Connected(uint32(row))
+// connected is how many connections each backend has, and behind them each service.
+func (w *world) connected() (ns []uint32) {
+	for row := range uint32(numBackends) {
+		ns = append(ns, w.Connected(row))
+	}
+	for row := range uint32(numServices) {
+		ns = append(ns, w.ConnectedTo(row))
 	}
 	return ns
 }
 
 // connections reads the same of the kernel.
-func (k *kernel) connections(w *world) ([]uint32, error) {
-	ns := make([]uint32, numBackends)
-	for row := range ns {
+func (k *kernel) connections(w *world) (ns []uint32, err error) {
+	read := func(name string, row int, gen uint32) {
 		var c loader.LBConnections
-		if err := k.Maps[loader.LBMapBackendConns].Lookup(uint32(row), &c); err != nil {
-			return nil, fmt.Errorf("read connections: %w", err)
+		err = errors.Join(err, k.Maps[name].Lookup(uint32(row), &c))
+		if c.Gen != gen {
+			c.Count = 0
 		}
-		if c.Gen == w.Backends[row].Gen {
-			ns[row] = c.Count
-		}
+		ns = append(ns, c.Count)
 	}
-	return ns, nil
+	for row, b := range w.Backends {
+		read(loader.LBMapBackendConns, row, b.Gen)
+	}
+	for row, s := range w.Services {
+		read(loader.LBMapServiceConns, row, s.Gen)
+	}
+	return ns, err
 }
 
 // disconnect counts that an entry was freed, as who frees it has to.
 func (k *kernel) disconnect(e entry) error {
-	var c loader.LBConnections
-	if e.stamp.Era == eraFree || e.flow.Dir != m.Forward || e.stamp.Over() || e.flow.Backend >= numBackends {
+	if e.stamp.Era == eraFree || e.flow.Dir != m.Forward || e.stamp.Over() {
 		return nil
 	}
-	conns := k.Maps[loader.LBMapBackendConns]
-	if err := conns.Lookup(e.flow.Backend, &c); err != nil {
+	return errors.Join(
+		less(k.Maps[loader.LBMapBackendConns], e.flow.Backend, e.flow.BackendGen),
+		less(k.Maps[loader.LBMapServiceConns], e.flow.Service, e.flow.ServiceGen))
+}
+
+// less takes a connection from a row, if it still has this owner.
+func less(conns *ebpf.Map, row, gen uint32) error {
+	var c loader.LBConnections
+	if row >= conns.MaxEntries() {
+		return nil
+	}
+	if err := conns.Lookup(row, &c); err != nil {
 		return fmt.Errorf("read connections: %w", err)
 	}
-	if c.Gen != e.flow.BackendGen {
+	if c.Gen != gen || c.Count == 0 {
 		return nil
 	}
 	c.Count--
-	return conns.Put(e.flow.Backend, c)
+	return conns.Put(row, c)
 }
 
 // ties reads what networks of clients were last given.
@@ -108,8 +128,11 @@ func (g *generator) succession() []change {
 		}
 	}
 	s := g.w.Services[service]
-	if oneIn(g.r, 2) {
+	switch g.r.IntN(3) {
+	case 0:
 		s.Balance = m.BalanceLeast
+	case 1:
+		s.Balance, s.MaxLoad, s.Affinity = m.BalanceHash, 100, 0
 	}
 	text := fmt.Sprintf("service %d: %+v", service, s)
 	return append(cs, change{part: partService, row: service, text: text, apply: func(w *world) { w.Services[service] = s }})

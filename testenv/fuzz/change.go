@@ -76,7 +76,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(44) {
+	switch r.IntN(46) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -107,7 +107,7 @@ func (g *generator) change() []change {
 		return []change{g.prefix()}
 	case 25:
 		return []change{g.snat()}
-	case 26, 27, 28:
+	case 26, 27, 28, 44, 45:
 		return g.robTwin()
 	case 29, 30:
 		return g.collide()
@@ -204,6 +204,7 @@ func (g *generator) control() change {
 			for range g.burst {
 				g.want = append(g.want, g.steady())
 			}
+			g.want = append(g.want, g.client(), g.client()) // in the middle of a flow, it may be
 		}
 		return setControl(fmt.Sprintf("mode %d", mode), func(c *m.Control) { c.Mode = mode })
 	case 1:
@@ -266,6 +267,7 @@ func (g *generator) service() change {
 		s.Gen++
 	case 1:
 		s = g.w.newService(r)
+		s.Gen = was.Gen + r.Uint32N(2)
 		s.Slots, s.SlotsAll = was.Slots, was.SlotsAll
 	case 2:
 		s.Flags ^= m.FlagKeep
@@ -377,7 +379,7 @@ func (g *generator) rival() []change {
 	f := m.Flow{
 		Key: t, Leave: leave, Hop: newHop(r), Seen: g.w.Now - r.Uint32N(3), Checked: g.w.Now - r.Uint32N(3),
 		Idle: newIdle(r), Epoch: g.w.Control.Epoch, Era: g.w.Control.Era, State: uint8(r.IntN(m.FlowAbortedReply + 1)),
-		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends), ServiceGen: r.Uint32N(3),
+		Service: r.Uint32N(numServices), Backend: r.Uint32N(numBackends),
 	}
 	if t.Proto == m.UDP {
 		f.State = uint8(r.IntN(3))
@@ -391,7 +393,7 @@ func (g *generator) rival() []change {
 			f.Leave.SPort++
 		}
 	}
-	f.BackendGen = g.w.Backends[f.Backend].Gen - r.Uint32N(2)
+	f.BackendGen, f.ServiceGen = g.w.Backends[f.Backend].Gen-r.Uint32N(2), g.w.Services[f.Service].Gen-r.Uint32N(2)
 	text := fmt.Sprintf("rival: %+v", f)
 	return append(cs, change{part: partRival, tuple: f.Key, text: text, apply: func(w *world) { w.Rivals[f.Key] = f }})
 }

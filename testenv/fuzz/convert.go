@@ -42,7 +42,7 @@ func serviceOf(s m.Service) loader.LBService {
 		LimitMask: loader.AddressOf(s.LimitMask), LimitRate: s.LimitRate, LimitBurst: s.LimitBurst,
 		CookieAbove: s.CookieAbove,
 		Balance:     s.Balance, Seed: s.Seed, SourceMask: loader.AddressOf(s.SourceMask),
-		Affinity: s.Affinity, MaxLoad: s.MaxLoad,
+		Affinity: s.Affinity, MaxLoad: s.MaxLoad, Weights: s.Weights, WeightsAll: s.WeightsAll,
 	}
 }
 

@@ -41,7 +41,7 @@ type state struct {
 	Turns           []uint64
 	Random          uint32
 	BackendCounters []m.Counters
-	Connected       []uint32 // by row of backends
+	Connected       []uint32 // by row of backends, then of services
 	Verdicts        []uint64
 	Evictions       []uint64
 	Replies         m.Replies

@@ -31,6 +31,9 @@ func (g *generator) icmp(t m.Tuple) []byte {
 		packet = pick(r, g.left)
 	}
 	quote := slices.Clone(packet[:min(len(packet), w.header+pick(r, []int{8, 8, 8, 17, 18, 19, 20, 28, 80}))])
+	if w.family == &ipv6 && oneIn(r, 4) {
+		quote = g.quoteFragment(quote)
+	}
 	if oneIn(r, 4) {
 		quote = g.mutateQuote(quote)
 	}
@@ -63,6 +66,14 @@ func (g *generator) icmp(t m.Tuple) []byte {
 		w.setTotal(frame[ethLen:], w.header+r.IntN(len(icmp)+1))
 	}
 	return frame
+}
+
+// quoteFragment makes what an error quotes a fragment, mostly a first one.
+func (g *generator) quoteFragment(quote []byte) []byte {
+	part := pick(g.r, []uint16{0, 1, 1, 1, 6, 8, 0xfff9})
+	header := be.AppendUint16([]byte{quote[g.w.proto], byte(g.r.Uint32())}, part)
+	quote[g.w.proto] = m.Fragment
+	return slices.Insert(quote, g.w.header, be.AppendUint32(header, g.r.Uint32())...)
 }
 
 // mutateQuote spoils what an error quotes: at least an IP header and 8 bytes.

@@ -42,7 +42,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 	k := &kernel{seeded: fault != 0, fault: fault, loaded: map[config]*lbtest.Datapath{}, dry: map[*lbtest.Datapath]*lbtest.Datapath{}}
 	k.load = func(c config) *lbtest.Datapath {
 		sizes := map[string]uint32{
-			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices,
+			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices, loader.LBMapServiceConns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends, loader.LBMapBackendConns: numBackends,
 			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12, loader.LBMapDevices: 1 << 8,
 			loader.LBMapLocks: uint32(c.buckets), // no more are taken
@@ -50,8 +50,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 		}
 		for name, n := range map[string]uint32{
 			loader.LBMapListeners: 256, loader.LBMapVips: 16, loader.LBMapFlows: uint32(c.buckets),
-			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 12, loader.LBMapAffinity: 1 << 12,
-			loader.LBMapStandby: 1 << 10,
+			loader.LBMapClients: 4096, loader.LBMapSources: 1 << 12, loader.LBMapStandby: 1 << 10, loader.LBMapAffinity: 1 << 12,
 		} {
 			sizes[name+c.family.maps] = n
 		}

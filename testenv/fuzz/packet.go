@@ -255,7 +255,7 @@ func (g *generator) kinds(f *m.Flow) []byte {
 	var kinds []byte
 	switch {
 	case f == nil:
-		return []byte{m.SYN, m.SYN, m.SYN, m.SYN, m.SYN, m.ACK, m.FIN | m.ACK}
+		return []byte{m.SYN, m.SYN, m.SYN, m.SYN, m.SYN, m.ACK, m.ACK, m.FIN | m.ACK}
 	case isAborted(f):
 		return []byte{m.ACK, m.ACK, m.ACK, m.FIN | m.ACK, m.SYN, m.SYN | m.ACK, m.RST, m.RST | m.ACK}
 	case f.Dir == m.Reply && f.State == m.FlowNew:

@@ -142,6 +142,11 @@ var Faults = []Fault{
 	{155, "pings are answered without limit"},
 	{156, "the checksum of a ping's answer is the ping's"},
 	{157, "pings may use up all answers"},
+	{200, "nobody is told of a TTL that is used up"},
+	{201, "a backend is told of a TTL in the client's name"},
+	{202, "TTL 1 makes a flow"},
+	{203, "a SYN takes the place of the host's connection"},
+	{204, "a connection of the host's that is over holds its client"},
 	{220, "the hash of a client is not mixed to the end"},
 	{221, "a source's hash is its own, not its network's"},
 	{222, "all flows of a client have one hash"},
@@ -170,6 +175,8 @@ var Faults = []Fault{
 	{245, "the FIN of a flow that it resumes is forgotten"},
 	{246, "what a backend sends in the middle of a flow counts as a SYN"},
 	{247, "a client stays with its backend for ever"},
+	{248, "a bound counts one connection too many"},
+	{249, "all backends have one bound, whatever their weight"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so
@@ -211,6 +218,8 @@ var Faults6 = []Fault{
 	{173, "all of ICMPv6 is taken for errors"},
 	{174, "the ICMPv6 checksum leaves out the addresses"},
 	{175, "a SYN with an extension header is no part of a flood"},
+	{205, "an error that quotes a fragment is about no flow"},
+	{206, "an error may quote a later fragment"},
 }
 
 // FaultsDry are those of dry runs, in either program: rule 13.

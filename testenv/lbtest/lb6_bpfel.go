@@ -35,6 +35,7 @@ const (
 	lb6MapLocks           = "locks"
 	lb6MapReplies         = "replies"
 	lb6MapRivals          = "rivals"
+	lb6MapServiceConns    = "service_conns"
 	lb6MapServices        = "services"
 	lb6MapSlots           = "slots"
 	lb6MapSnat            = "snat"
@@ -129,6 +130,7 @@ type lb6MapSpecs struct {
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Rivals          *ebpf.MapSpec `ebpf:"rivals"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -199,6 +201,7 @@ type lb6Maps struct {
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Rivals          *ebpf.Map `ebpf:"rivals"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -231,6 +234,7 @@ func (m *lb6Maps) Close() error {
 		m.Locks,
 		m.Replies,
 		m.Rivals,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

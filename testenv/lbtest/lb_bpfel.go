@@ -47,6 +47,7 @@ const (
 	lbMapLocks           = "locks"
 	lbMapReplies         = "replies"
 	lbMapRivals          = "rivals"
+	lbMapServiceConns    = "service_conns"
 	lbMapServices        = "services"
 	lbMapSlots           = "slots"
 	lbMapSnat            = "snat"
@@ -144,6 +145,7 @@ type lbMapSpecs struct {
 	Locks           *ebpf.MapSpec `ebpf:"locks"`
 	Replies         *ebpf.MapSpec `ebpf:"replies"`
 	Rivals          *ebpf.MapSpec `ebpf:"rivals"`
+	ServiceConns    *ebpf.MapSpec `ebpf:"service_conns"`
 	Services        *ebpf.MapSpec `ebpf:"services"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
 	Snat            *ebpf.MapSpec `ebpf:"snat"`
@@ -215,6 +217,7 @@ type lbMaps struct {
 	Locks           *ebpf.Map `ebpf:"locks"`
 	Replies         *ebpf.Map `ebpf:"replies"`
 	Rivals          *ebpf.Map `ebpf:"rivals"`
+	ServiceConns    *ebpf.Map `ebpf:"service_conns"`
 	Services        *ebpf.Map `ebpf:"services"`
 	Slots           *ebpf.Map `ebpf:"slots"`
 	Snat            *ebpf.Map `ebpf:"snat"`
@@ -248,6 +251,7 @@ func (m *lbMaps) Close() error {
 		m.Locks,
 		m.Replies,
 		m.Rivals,
+		m.ServiceConns,
 		m.Services,
 		m.Slots,
 		m.Snat,

@@ -158,7 +158,6 @@ func openRows6() []row {
 		{name: "a SYN while draining", want: loader.LBVerdictPASS_DRAINING, frame: hello, given: draining},
 		{name: "a datagram of the standby proxy's", want: loader.LBVerdictPASS_STANDBY, frame: datagram6(client6, dns6),
 			given: func(w *world) { w.put(loader.LB6MapStandby6, flowKey6(udp, client6, dns6), uint32(1)) }},
-		{name: "a hop limit of 1 makes no flow", want: loader.LBVerdictDROP_TTL, frame: edit(hello, 21, 1)},
 		{name: "a source that is the host's own", want: loader.LBVerdictDROP_SOURCE, frame: hello,
 			given: func(w *world) { w.route(client6, RouteNotForwarded, 0) }},
 		{name: "a client without a way back", want: loader.LBVerdictDROP_NO_ROUTE, frame: hello,
@@ -216,9 +215,6 @@ func knownRows6() []row {
 			egress: uplink, counts: counted("2", "forward", 76)},
 		{name: "a datagram's answer goes back", given: asked6, want: loader.LBVerdictFORWARD_TX,
 			frame: datagram6(dnsBack6, client6), out: left6(datagram6(dns6, client6)), counts: counted("4", "reply", 56)},
-		{name: "a flow's hop limit is used up", given: answered6, want: loader.LBVerdictDROP_TTL, frame: edit(data, 21, 1)},
-		{name: "an extended packet whose hop limit is used up", given: answered6, want: loader.LBVerdictDROP_TTL,
-			frame: edit(long, 21, 1)},
 		{name: "another live flow has the reply's tuple", given: then(answered6, robbed6), want: loader.LBVerdictANSWER_RESET,
 			frame: data, out: reset6(client6, web6, rst, 0x01020305, 0)},
 		ended,
@@ -307,6 +303,12 @@ func errorRows6() []row {
 		passes("an error that quotes a byte too few", icmp6(hop6, web6, 2, here[:47])),
 		passes("an error behind an extension header", extend(short, destination)),
 		passes("an error that quotes an extension header", icmp6(hop6, web6, 2, edit(here[:48], 6, 60))),
+		service("a first fragment was too big", icmp6(hop6, web6, 2, first6(segment6(web6, client6, ack))[14:70]),
+			left6(icmp6(hop6, webBack6, 2, first6(segment6(webBack6, client6, ack))[14:70]))),
+		service("a quoted first fragment has its checksum", icmp6(hop6, web6, 2, first6(segment6(web6, client6, ack))[14:]),
+			left6(icmp6(hop6, webBack6, 2, first6(segment6(webBack6, client6, ack))[14:]))),
+		passes("an error that quotes a byte too few of a first fragment", icmp6(hop6, web6, 2, first6(segment6(web6, client6, ack))[14:69])),
+		passes("an error that quotes a later fragment", icmp6(hop6, web6, 2, edit(first6(segment6(web6, client6, ack))[14:], 43, 8))),
 		passes("an error that quotes IPv4", icmp6(hop6, web6, 2, edit(here[:48], 0, 0x45))),
 		passes("an error that goes to another than it quotes", icmp6(hop6, remote6, 2, here[:48])),
 	}
@@ -314,7 +316,7 @@ func errorRows6() []row {
 
 func rows6() []row {
 	var all []row
-	for _, table := range [][]row{readRows6(), openRows6(), sourceRows6(), knownRows6(), errorRows6(), fragmentRows6(), strayRows6(), floodRows6()} {
+	for _, table := range [][]row{readRows6(), openRows6(), sourceRows6(), knownRows6(), errorRows6(), fragmentRows6(), strayRows6(), floodRows6(), lateRows6(), hostRows6()} {
 		all = append(all, table...)
 	}
 	return all

@@ -79,7 +79,7 @@ func floodRows() []row {
 		made.as("few after too many", then(shielded, counts(-1, hot|1))),
 		answer.as("a clock that is behind", then(shielded, counts(1, hot|1))),
 		made.as("a clock that is far behind", then(shielded, counts(2, hot|1))),
-		passed.as("a client whose connection the host has", then(flood, remembered(0))),
+		{name: "a client whose connection the host has", given: then(flood, remembered(0)), want: loader.LBVerdictPASS_STANDBY, frame: hello},
 		passed.as("a client whose connection the host remembers", then(flood, remembered(1))),
 		mss(536).as("the way back is narrow", then(flood, narrowed(client, 400))),
 		mss(8960).as("the way back is wide", then(flood, narrowed(client, 9000))),
@@ -103,11 +103,19 @@ func broughtRows() []row {
 	good := row{want: loader.LBVerdictPASS_COOKIE, frame: brought(ack)}
 	bad := row{want: loader.LBVerdictDROP_COOKIE, frame: segment(client, web, ack)}
 	passed := row{want: loader.LBVerdictPASS_NO_FLOW, frame: bad.frame}
+	data := func(at uint32, want loader.Verdict) row {
+		return row{want: want, frame: testenv.TCPFrame(testenv.FrameSpec{
+			Src: client, Dst: web, Flags: ack, Seq: 0x01020305 + at, Ack: Cookie(withMSS()[14:], withMSS()[34:]) + 1, Payload: []byte("fairlead"),
+		})}
+	}
 	elsewhere := netip.AddrPortFrom(client.Addr(), client.Port()+1)
 	return []row{
 		good.as("a client brings a cookie back", flood),
 		good.as("a client brings a cookie back in the next second", then(shielded, counts(-1, 2))),
 		good.as("another CPU is in the next second already", then(shielded, counts(1, hot|1))),
+		data(0, loader.LBVerdictPASS_COOKIE).as("a client's first data brings its cookie, too", flood),
+		data(8, loader.LBVerdictDROP_COOKIE).as("more of its data comes before there is a connection", flood),
+		data(8, loader.LBVerdictPASS_NO_FLOW).as("more of its data comes to the connection", then(flood, remembered(0))),
 		bad.as("a number that is no cookie", flood),
 		{name: "another client's cookie", given: flood, want: loader.LBVerdictDROP_COOKIE,
 			frame: numbered(elsewhere, web, ack, 0x01020305, Cookie(withMSS()[14:], withMSS()[34:])+1)},

@@ -2,6 +2,7 @@ package lbtest
 
 import (
 	"fmt"
+	"net/netip"
 
 	"fairlead/loader"
 )
@@ -71,7 +72,7 @@ func leastRows() []row {
 		takes("of equals the one whose turn it is", client, 1, chooses(least), turn(1)),
 		takes("the fewest connections", client, 1, chooses(least, busy(1, 0)), turn(0)),
 		takes("fewer connections than another", client, 0, chooses(least, busy(2, 3)), turn(1)),
-		takes("the fewest connections for its weight", client, 0, chooses(least, weighted(3, 1), busy(1, 0)), turn(1)),
+		takes("the fewest connections for its weight", client, 0, chooses(least, weighted(4, 1), busy(1, 0)), turn(1)),
 		takes("the heaviest of those without connections", client, 0, chooses(least, weighted(3, 1)), turn(1)),
 		takes("a backend without weight is the last", client, 1, chooses(least, weighted(0, 1), busy(0, 3)), turn(0)),
 		takes("who has the fewest connections is tried once", client, 1, chooses(least, busy(0, 1), noRoute), turn(0)),
@@ -81,7 +82,7 @@ func leastRows() []row {
 		takes("the better of two, the second", client, 1, chooses(p2c, busy(2, 1)), random(0, 1)),
 		takes("the same of two", client, 1, chooses(p2c, busy(0, 1)), random(1, 1)),
 		takes("of two equals the first", client, 1, chooses(p2c), random(1, 0)),
-		takes("of two the better for its weight", client, 0, chooses(p2c, weighted(3, 1), busy(1, 0)), random(1, 0)),
+		takes("of two the better for its weight", client, 0, chooses(p2c, weighted(4, 1), busy(1, 0)), random(1, 0)),
 		takes("of two the one that was not tried", client, 1, chooses(p2c, busy(0, 1), noRoute), random(0, 1, 0, 1)),
 		takes("of two the one that is not down", client, 1, chooses(p2c), crowdOfDown, turn(0), random(0, 1),
 			func(w *world) { w.put(loader.LBMapSlots, uint32(9), uint32(3)) },
@@ -121,35 +122,79 @@ func tiedRows() []row {
 	}
 }
 
-// connections returns how many each row of backends has by the flow table.
-func (w *world) connections() []loader.LBConnections {
+// boundedRows are about consistent hashing with bounded loads.
+func boundedRows() []row {
+	// A client whose first two slots are of the first backend and of the second one.
+	from, h := at(100, 1, 41000), uint64(1)
+	for h%2 != 0 || finalize(h+1)%2 != 1 {
+		from = netip.AddrPortFrom(from.Addr(), from.Port()+1)
+		h = clientHash(0, tcp, from, web)
+	}
+	bounded := func(name string, slot uint64, maxLoad, weights uint32, given ...func(*world)) row {
+		return takes(name, from, slot, append(append([]func(*world){weighted(1, 1)}, given...),
+			balanced(loader.LBBalanceBALANCE_HASH, func(s *loader.Service) { s.MaxLoad, s.Weights = maxLoad, weights }))...)
+	}
+	down := func(w *world) {
+		w.backend(3, back2, 1, func(b *loader.Backend) { b.State = uint8(loader.LBBackendStateBACKEND_DOWN) })
+	}
+	return []row{
+		bounded("a backend with room for one more", 0, 100, 2),
+		bounded("a backend without room", 1, 100, 2, busy(1, 0)),
+		bounded("as much as the bound", 1, 150, 2, busy(3, 0)),
+		bounded("room that the next backend has made", 0, 150, 2, busy(2, 2)),
+		bounded("more room for more weight", 0, 100, 4, weighted(3, 1), busy(1, 0)),
+		bounded("nobody has room, the first has fewest", 0, 1, 2, busy(1, 2)),
+		bounded("nobody has room, the second has fewest", 1, 1, 2, busy(2, 1)),
+		bounded("who has room is down", 0, 100, 2, busy(1, 0), down),
+		bounded("no bound", 0, 0, 2, busy(3, 0)),
+	}
+}
+
+// connections returns how many each row of backends has by the flow table, and
+// each row of services.
+func (w *world) connections() (backends, services []loader.LBConnections) {
 	w.tb.Helper()
-	all, err := loader.ReadArray[loader.Backend](w.Maps[loader.LBMapBackends])
-	w.must(err)
-	ns := make([]loader.LBConnections, len(all))
-	for row := range ns {
-		ns[row].Gen = all[row].Gen
+	for _, b := range readAll[loader.Backend](w, loader.LBMapBackends) {
+		backends = append(backends, loader.LBConnections{Gen: b.Gen})
+	}
+	for _, s := range readAll[loader.Service](w, loader.LBMapServices) {
+		services = append(services, loader.LBConnections{Gen: s.Gen})
+	}
+	add := func(rows []loader.LBConnections, row, gen uint32) {
+		if int(row) < len(rows) && rows[row].Gen == gen {
+			rows[row].Count++
+		}
 	}
 	table, err := loader.OpenFlowTable(w.Own(loader.LBMapFlows))
 	w.must(err)
 	for e := range table.Each {
-		if e.Dir() == loader.LBFlowDirDIR_FORWARD && !e.Over() && int(e.Backend) < len(ns) && e.BackendGen == ns[e.Backend].Gen {
-			ns[e.Backend].Count++
+		if e.Dir() == loader.LBFlowDirDIR_FORWARD && !e.Over() {
+			add(backends, e.Backend, e.BackendGen)
+			add(services, e.Service, e.ServiceGen)
 		}
 	}
 	w.must(table.Close())
-	return ns
+	return backends, services
 }
 
-// eachMiscounted calls f with the rows of backends whose counts are not what the flow
-// table says.
-func (w *world) eachMiscounted(f func(row uint32, got, want loader.LBConnections)) {
+func readAll[T any](w *world, name string) []T {
 	w.tb.Helper()
-	counts, err := loader.ReadArray[loader.LBConnections](w.Maps[loader.LBMapBackendConns])
+	all, err := loader.ReadArray[T](w.Maps[name])
 	w.must(err)
-	for row, want := range w.connections() {
-		if got := counts[row]; got != want && (got.Gen == want.Gen || want.Count > 0) {
-			f(uint32(row), got, want)
+	return all
+}
+
+// eachMiscounted calls f with the rows whose counts are not what the flow table
+// says.
+func (w *world) eachMiscounted(f func(name string, row uint32, got, want loader.LBConnections)) {
+	w.tb.Helper()
+	backends, services := w.connections()
+	for name, wants := range map[string][]loader.LBConnections{loader.LBMapBackendConns: backends, loader.LBMapServiceConns: services} {
+		counts := readAll[loader.LBConnections](w, name)
+		for row, want := range wants {
+			if got := counts[row]; got != want && (got.Gen == want.Gen || want.Count > 0) {
+				f(name, uint32(row), got, want)
+			}
 		}
 	}
 }
@@ -158,15 +203,15 @@ func (w *world) eachMiscounted(f func(row uint32, got, want loader.LBConnections
 // the flow table.
 func (w *world) settleConnections() {
 	w.tb.Helper()
-	w.eachMiscounted(func(row uint32, _, want loader.LBConnections) { w.put(loader.LBMapBackendConns, row, want) })
+	w.eachMiscounted(func(name string, row uint32, _, want loader.LBConnections) { w.put(name, row, want) })
 }
 
 // miscounted are faults of the counts.
 func (w *world) miscounted() map[string]uint64 {
 	w.tb.Helper()
 	wrong := map[string]uint64{}
-	w.eachMiscounted(func(row uint32, got, want loader.LBConnections) {
-		wrong[fmt.Sprintf("backend %d has connections %+v, want %+v", row, got, want)] = 1
+	w.eachMiscounted(func(name string, row uint32, got, want loader.LBConnections) {
+		wrong[fmt.Sprintf("%s %d has %+v, want %+v", name, row, got, want)] = 1
 	})
 	return wrong
 }

@@ -37,7 +37,6 @@ func oddRows() []row {
 			egress: uplink, counts: made("4", 40)},
 		{name: "an ACK padded to the least frame", given: answered, want: loader.LBVerdictFORWARD_REDIRECT,
 			frame: pad(bare, 6), out: pad(out, 6), egress: uplink, counts: counted("2", "forward", 40)},
-		{name: "TTL 0 makes no flow", want: loader.LBVerdictDROP_TTL, frame: edit(hello, 22, 0)},
 		{name: "TTL 1 for nobody", want: loader.LBVerdictPASS_OTHER, frame: edit(stranger, 22, 1)},
 		{name: "a VLAN tag of priority alone", want: loader.LBVerdictPASS_VLAN, frame: edit(tag(hello, 0), 14, 0xe0, 0)},
 	}

@@ -106,7 +106,6 @@ func openRows() []row {
 		{name: "a SYN while draining", want: loader.LBVerdictPASS_DRAINING, frame: hello, given: draining},
 		{name: "a datagram of the standby proxy's", want: loader.LBVerdictPASS_STANDBY, frame: ask,
 			given: func(w *world) { w.put(loader.LBMapStandby, flowKey(udp, client, dns), uint32(1)) }},
-		{name: "TTL 1 makes no flow", want: loader.LBVerdictDROP_TTL, frame: edit(hello, 22, 1)},
 		{name: "a source of net 0", want: loader.LBVerdictDROP_SOURCE, frame: from(0),
 			given: func(w *world) { w.anyRoute(0) }},
 		{name: "a loopback source", want: loader.LBVerdictDROP_SOURCE, frame: from(127),

@@ -141,7 +141,8 @@ func rows() []row {
 	for _, table := range [][]row{
 		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), tableRows(), answerRows(),
 		bigRows(), errorRows(), strangeRows(), echoRows(), oddRows(), bufferRows(), clientRows(), limitRows(), portRows(), sourceRows(), disguisedRows(),
-		floodRows(), broughtRows(), fragmentRows(), strayRows(), balanceRows(), leastRows(), resumeRows(), tiedRows(),
+		floodRows(), broughtRows(), fragmentRows(), strayRows(), lateRows(), hostRows(),
+		balanceRows(), leastRows(), resumeRows(), tiedRows(), boundedRows(),
 	} {
 		all = append(all, table...)
 	}

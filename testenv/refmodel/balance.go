@@ -2,6 +2,9 @@ package refmodel
 
 import "slices"
 
+// boundSlots is how many slots are looked at for a backend that has room.
+const boundSlots = 8
+
 // leastSlots is the longest run of which BalanceLeast looks at all slots.
 const leastSlots = 4096
 
@@ -13,6 +16,9 @@ func (a *attempt) choose() (row uint32, ok bool) {
 	}
 	n := uint64(a.run.Length)
 	how := a.s.Balance
+	if how == BalanceHash && a.s.MaxLoad != 0 {
+		return a.bounded()
+	}
 	if how == BalanceLeast && n > leastSlots {
 		how = BalanceP2C
 	}
@@ -20,9 +26,7 @@ func (a *attempt) choose() (row uint32, ok bool) {
 	case BalanceRandom:
 		return a.slot(uint64(a.Random()) % n)
 	case BalanceHash, BalanceSourceHash:
-		h := a.client
-		a.client = scatter(h + 1)
-		return a.slot(h % n)
+		return a.slot(a.hashed())
 	case BalanceP2C:
 		first := uint64(a.Random()) % n
 		return a.best(first, uint64(a.Random())%n)
@@ -63,6 +67,37 @@ func (a *attempt) network() Source {
 	return Source{Service: a.row, Net: And(a.p.tuple.Src, a.s.SourceMask)}
 }
 
+// hashed is the number of the next slot of the client in the run.
+func (a *attempt) hashed() uint64 {
+	h := a.client
+	a.client = scatter(h + 1)
+	return h % uint64(a.run.Length)
+}
+
+// bounded is the first backend of the client's next slots that has room, or the
+// best of them.
+func (a *attempt) bounded() (row uint32, ok bool) {
+	weights := a.s.Weights
+	if a.allUp {
+		weights = a.s.WeightsAll
+	}
+	all := uint64(a.ConnectedTo(a.row))
+	var seen []uint64
+	for range boundSlots {
+		number := a.hashed()
+		seen = append(seen, number)
+		row, ok := a.slot(number)
+		if !ok || !a.mayTake(row) {
+			continue
+		}
+		if uint64(a.Connected(row))*100*uint64(weights) < uint64(a.s.MaxLoad)*(all+1)*uint64(a.backend(row).Weight) {
+			a.tried = append(a.tried, row)
+			return row, true
+		}
+	}
+	return a.best(seen...)
+}
+
 // turn is the service's, which is taken.
 func (a *attempt) turn() uint64 {
 	a.Turns[a.row]++
@@ -83,7 +118,7 @@ func (a *attempt) slot(number uint64) (row uint32, ok bool) {
 func (a *attempt) best(numbers ...uint64) (best uint32, ok bool) {
 	for _, number := range numbers {
 		row, there := a.slot(number)
-		if !there || !a.canServe(a.backend(row)) || slices.Contains(a.tried, row) {
+		if !there || !a.mayTake(row) {
 			continue
 		}
 		if !ok || a.load(row, best) < a.load(best, row) {
@@ -96,10 +131,15 @@ func (a *attempt) best(numbers ...uint64) (best uint32, ok bool) {
 	return best, ok
 }
 
-// load is what a backend would have with one connection more. Loads are compared
+// mayTake says that a backend can serve and was not tried before.
+func (a *attempt) mayTake(row uint32) bool {
+	return a.canServe(a.backend(row)) && !slices.Contains(a.tried, row)
+}
+
+// load is how busy a backend is with half a connection more. Loads are compared
 // by weight, crosswise: there are no fractions.
 func (a *attempt) load(row, weightOf uint32) uint64 {
-	return (uint64(a.Connected(row)) + 1) * uint64(a.backend(weightOf).Weight)
+	return (2*uint64(a.Connected(row)) + 1) * uint64(a.backend(weightOf).Weight)
 }
 
 // canServe says that a backend may get a flow of the service.
@@ -110,11 +150,20 @@ func (a *attempt) canServe(b Backend) bool {
 // Connected is how many connections the backend in a row has: the forward
 // entries that name it and are not over.
 func (m *Model) Connected(row uint32) uint32 {
-	n := uint32(0)
+	return m.countFlows(func(f *Flow) bool { return f.Backend == row && f.BackendGen == m.backend(row).Gen })
+}
+
+// ConnectedTo is the same of a service.
+func (m *Model) ConnectedTo(row uint32) uint32 {
+	return m.countFlows(func(f *Flow) bool { return f.Service == row && f.ServiceGen == m.service(row).Gen })
+}
+
+// countFlows counts the flows that are not over.
+func (m *Model) countFlows(which func(*Flow) bool) (n uint32) {
 	for _, table := range []Table{m.Flows, m.Flows6} {
 		for _, bucket := range table {
 			for _, f := range bucket {
-				if f != nil && f.Dir == Forward && !f.over() && f.Backend == row && f.BackendGen == m.backend(row).Gen {
+				if f != nil && f.Dir == Forward && !f.over() && which(f) {
 					n++
 				}
 			}

@@ -38,7 +38,7 @@ func (m *Model) cookie(p *packet, row uint32, s Service, mtu uint16) (res Result
 	switch {
 	case !n.over(s):
 		return Result{}, false
-	case n.Number == first, m.remembers(p.tuple):
+	case n.Number == first, m.Over[p.tuple]:
 		return verdict(PassCookie), true
 	}
 	return m.answerCookie(p, mtu)

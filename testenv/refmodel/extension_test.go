@@ -97,7 +97,7 @@ func TestOddPacketsOfIPv6(t *testing.T) {
 		{"a jumbogram's length", edit(18, 0, 0), PassMalformed},
 		{"seven bytes after the header", edit(18, 0, 7), PassMalformed},
 		{"eight bytes after the header", edit(18, 0, 8), DropMalformed},
-		{"hop limit of 1", edit(21, 1), DropTTL},
+		{"hop limit of 1", edit(21, 1), AnswerTimeExceeded},
 		{"hop limit of 2", edit(21, 2), ForwardRedirect},
 		{"to nobody we know", edit(53, 11), PassOther},
 		{"a fragment to nobody we know", func(b []byte) []byte { b[53], b[20] = 11, Fragment; return b }, PassOther},

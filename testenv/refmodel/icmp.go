@@ -12,14 +12,24 @@ const (
 	icmp6ParameterProblem = 4
 )
 
-const icmpLen = 8
+const (
+	icmpLen     = 8
+	fragmentLen = 8 // of a fragment header
+)
 
 // quoteAt is where the packet that an error quotes is in the frame, and its
-// TCP or UDP.
+// TCP or UDP, before which IPv6 may have a fragment header.
 func (p *packet) quoteAt() (ip, l4 int) {
 	ip = ethLen + p.family.header + icmpLen
-	return ip, ip + p.family.header
+	l4 = ip + p.family.header
+	if p.family == &ipv6 && p.readable() >= l4 && p.frame[ip+6] == Fragment {
+		l4 += fragmentLen
+	}
+	return ip, l4
 }
+
+// readable is where in the frame the packet, or its linear part, ends.
+func (p *packet) readable() int { return min(ethLen+p.total, p.linear) }
 
 // icmp is rule 9.
 func (m *Model) icmp(p *packet) Result {
@@ -61,6 +71,11 @@ func (p *packet) quote() (t Tuple, ok bool) {
 	} else {
 		plain = ip[0]>>4 == 6
 		t.Proto = ip[6]
+		if t.Proto == Fragment {
+			header := p.frame[l4At-fragmentLen:]
+			t.Proto = header[0]
+			plain = plain && be.Uint16(header[2:])&0xfff8 == 0
+		}
 	}
 	return t, plain && (t.Proto == TCP || t.Proto == UDP) && t.Src == p.tuple.Dst
 }
@@ -78,7 +93,7 @@ func (p *packet) isError() bool {
 // quotedL4 is how many bytes of the quoted packet's TCP or UDP can be touched.
 func (p *packet) quotedL4() int {
 	_, l4 := p.quoteAt()
-	return min(ethLen+p.total, p.linear) - l4
+	return p.readable() - l4
 }
 
 // icmpOfNoFlow is step 2: an error about a packet that no flow has sent. The
@@ -86,7 +101,8 @@ func (p *packet) quotedL4() int {
 func (m *Model) icmpOfNoFlow(p *packet, key Tuple) Result {
 	row, ok := m.Listeners[Listener{Addr: key.Dst, Port: key.DPort, Proto: key.Proto}]
 	s := m.service(row)
-	if ok && s.State == ServiceXDP && (s.Flags&FlagLocal == 0 || !m.Connections[key]) {
+	hosts := key.Proto != TCP || m.Connections[key] // of UDP nobody can tell
+	if ok && s.State == ServiceXDP && (s.Flags&FlagLocal == 0 || !hosts) {
 		return verdict(DropICMP)
 	}
 	return m.pass(p)

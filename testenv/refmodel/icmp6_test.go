@@ -13,6 +13,8 @@ const (
 	needFrag6Out      = "02000000000302000000000286dd6000000000383a3f20010db800ff0000000000000000000120010db800020001000000000000000202000a910000050060000000001c064020010db800020001000000000000000220010db80051000000000000000000071f909c4000001389"
 	needFragWhole6    = "02000000000202000000000186dd60000000004c3a4020010db800ff0000000000000000000120010db8011300000000000000000010020034aa0000050060000000001c064020010db801130000000000000000001020010db800510000000000000000000700509c4000001389000003e95018faf0c20200007878787878787878"
 	needFragWhole6Out = "02000000000302000000000286dd60000000004c3a3f20010db800ff0000000000000000000120010db8000200010000000000000002020035c80000050060000000001c064020010db800020001000000000000000220010db80051000000000000000000071f909c4000001389000003e95018faf0a3e000007878787878787878"
+	needFragPart6     = "02000000000202000000000186dd6000000000403a4020010db800ff0000000000000000000120010db80113000000000000000000100200f7850000050060000000001c2c4020010db801130000000000000000001020010db8005100000000000000000007060000010102030400509c4000001389"
+	needFragPart6Out  = "02000000000302000000000286dd6000000000403a3f20010db800ff0000000000000000000120010db80002000100000000000000020200da810000050060000000001c2c4020010db800020001000000000000000220010db800510000000000000000000706000001010203041f909c4000001389"
 	closedPort6       = "02000000000202000000000386dd60000000003d3a4020010db800020001000000000000000320010db8005100000000000000000007010431860000000060000000000d113f20010db800510000000000000000000720010db800020001000000000000000313880035000d405f7175657279"
 	closedPort6Out    = "02000000000102000000000286dd60000000003d3a3f20010db801130000000000000000001020010db8005100000000000000000007010430690000000060000000000d113f20010db800510000000000000000000720010db801130000000000000000001013880035000d3f427175657279"
 )
@@ -22,10 +24,11 @@ func TestErrorsOfIPv6AreTranslated(t *testing.T) {
 	before := *m.Find(tcpKey6)
 	pass(t, m, needFrag6, needFrag6Out, ForwardRedirect)
 	pass(t, m, needFragWhole6, needFragWhole6Out, ForwardRedirect)
+	pass(t, m, needFragPart6, needFragPart6Out, ForwardRedirect)
 	if *m.Find(tcpKey6) != before {
 		t.Errorf("the flow has changed: %+v, was %+v", *m.Find(tcpKey6), before)
 	}
-	if c := m.BackendCounters[0]; c.Packets[Forward] != 4 || c.Bytes[Forward] != 60+65+96+116 {
+	if c := m.BackendCounters[0]; c.Packets[Forward] != 5 || c.Bytes[Forward] != 60+65+96+116+104 {
 		t.Errorf("counted %+v", c)
 	}
 	m = newModel6()
@@ -72,6 +75,32 @@ func TestWhatQuotesIPv6(t *testing.T) {
 				t.Errorf("verdict is %v, want %v", res.Verdict, test.want)
 			}
 		})
+	}
+}
+
+func TestWhatQuotesAFragmentOfIPv6(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		edit   func([]byte) []byte
+		linear int
+		want   Verdict
+	}{
+		{"the first", edit(0), 118, ForwardRedirect},
+		{"an atomic one", edit(104, 0, 0), 118, ForwardRedirect},
+		{"a later one", edit(104, 0, 9), 118, PassICMP},
+		{"of ICMPv6", edit(102, ICMPv6), 118, PassICMP},
+		{"of a fragment", edit(102, Fragment), 118, PassICMP},
+		{"after other options", edit(68, Destination), 118, PassICMP},
+		{"of version 4", edit(62, 0x45), 118, PassICMP},
+		{"with seven bytes", func(b []byte) []byte { b[19]--; return b }, 118, PassICMP},
+		{"with seven bytes in the linear part", edit(0), 117, PassICMP},
+		{"without its header", func(b []byte) []byte { b[19] = 48; return b }, 118, PassICMP},
+		{"nothing at all", func(b []byte) []byte { b[19] = 12; return b }, 118, PassICMP},
+	} {
+		frame := test.edit(unhex(t, needFragPart6))
+		if res := established6(t).Process(frame, test.linear); res.Verdict != test.want {
+			t.Errorf("%s: %v, want %v", test.name, res.Verdict, test.want)
+		}
 	}
 }
 

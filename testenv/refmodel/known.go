@@ -7,8 +7,10 @@ func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
 	switch {
 	case p.bad:
 		return verdict(DropMalformed), true
+	case p.ttl <= 1 && f.Dir == Reply:
+		return m.expired(p, f.Leave.Src), true
 	case p.ttl <= 1:
-		return verdict(DropTTL), true
+		return m.expired(p, p.tuple.Dst), true
 	case f.State == FlowReset && p.rst():
 		m.Remove(p.tuple)
 		return verdict(DropFlowEnded), true

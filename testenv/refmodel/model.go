@@ -28,8 +28,8 @@ type Model struct {
 	// one of that key would be inserted: over an entry that is there, or else
 	// as any other, if there is room.
 	Rivals map[Tuple]Flow
-	// Connections are those of the host's own sockets, by the tuple of the
-	// packets that arrive, of UDP too.
+	// Connections are those of TCP of the host's own sockets, by the tuple of the
+	// packets that arrive.
 	Connections map[Tuple]bool
 	// Over are the same of connections that the host only remembers: TIME_WAIT.
 	Over map[Tuple]bool

@@ -84,6 +84,13 @@ func (m *Model) tooBig(p *packet, f *Flow) Result {
 	return m.answerICMP(p, AnswerTooBig, DropTooBig, p.family.tooBig, f.Hop.MTU)
 }
 
+// expired is for a packet whose TTL is used up: from is who says so.
+func (m *Model) expired(p *packet, from Addr) Result {
+	told := *p
+	told.tuple.Dst = from
+	return m.answerICMP(&told, AnswerTimeExceeded, DropTTL, p.family.timeExceeded, 0)
+}
+
 // answerICMP is an error of this type and code in answer to p, or the verdict
 // over when there were enough answers in this second or none is possible.
 func (m *Model) answerICMP(p *packet, v, over Verdict, kind [2]byte, mtu uint16) Result {

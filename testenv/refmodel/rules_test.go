@@ -43,7 +43,7 @@ func TestOddPackets(t *testing.T) {
 		{"eight bytes after the IP header", edit(16, 0, 28), DropMalformed},
 		{"data offset of 4", edit(46, 0x40), DropMalformed},
 		{"data offset beyond the packet", edit(46, 0x60), DropMalformed},
-		{"TTL of 1", edit(22, 1), DropTTL},
+		{"TTL of 1", edit(22, 1), AnswerTimeExceeded},
 		{"TTL of 2", edit(22, 2), ForwardRedirect},
 		{"source of loopback", edit(26, 127), DropSource},
 		{"source of multicast", edit(26, 224), DropSource},

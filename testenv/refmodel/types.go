@@ -136,6 +136,7 @@ type Service struct {
 	SourceMask            Addr   // which part of a client's address these look at
 	Affinity              uint32 // seconds
 	MaxLoad               uint32 // percent
+	Weights, WeightsAll   uint32
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.
@@ -308,6 +309,7 @@ const (
 	DropCookie
 	HoldFragment
 	DropFragment
+	AnswerTimeExceeded
 	VerdictMax
 )
 
@@ -319,7 +321,7 @@ var verdictNames = [VerdictMax]string{
 	"DROP_NO_FLOW", "DROP_FLOW_ENDED", "DROP_REPLY_LIMIT", "DROP_TOO_BIG", "DROP_ICMP",
 	"DROP_DENIED", "DROP_SOURCE_LIMIT", "ANSWER_TOO_BIG", "ANSWER_ECHO",
 	"PASS_COOKIE", "ANSWER_COOKIE", "DROP_COOKIE",
-	"HOLD_FRAGMENT", "DROP_FRAGMENT",
+	"HOLD_FRAGMENT", "DROP_FRAGMENT", "ANSWER_TIME_EXCEEDED",
 }
 
 // passes says that a packet is left to the host's stack.

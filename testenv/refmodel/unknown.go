@@ -26,6 +26,9 @@ func (m *Model) unknown(p *packet) Result {
 	default:
 		return verdict(DropNoRoute)
 	}
+	if p.ttl <= 1 {
+		return m.expired(p, p.tuple.Dst)
+	}
 	if res, done := m.cookie(p, row, s, back.MTU); done {
 		return res
 	}
@@ -73,8 +76,8 @@ func (m *Model) admit(p *packet, row uint32, s Service) (Verdict, bool) {
 		return PassDraining, false
 	case p.tuple.Proto == UDP && m.Standby[p.tuple] && m.silence() <= standbyLease:
 		return PassStandby, false
-	case p.ttl <= 1:
-		return DropTTL, false
+	case p.tuple.Proto == TCP && local && m.Connections[p.tuple]:
+		return PassStandby, false
 	case p.noClient():
 		return DropSource, false
 	}

@@ -7,7 +7,10 @@
 // nor their health: who is down is left out of the weights, or skipped.
 package balance
 
-import "sort"
+import (
+	"math"
+	"sort"
+)
 
 // maxSlots bounds a table whose weights do not have it larger by their number.
 const maxSlots = 65536
@@ -113,6 +116,25 @@ func scale(weights []int) []int {
 		}
 	}
 	return scaled
+}
+
+// Moved returns how many slots of one table another one gives to somebody else,
+// where only the share counts, as it does for who takes turns. It is fractional
+// where the tables differ in length: a third of three slots that becomes a
+// quarter of four has lost a quarter of a slot.
+func Moved(before, after []uint32) float64 {
+	lost := map[uint32]float64{}
+	for _, i := range before {
+		lost[i]++
+	}
+	for _, i := range after {
+		lost[i] -= float64(len(before)) / float64(len(after))
+	}
+	moved := 0.0
+	for _, n := range lost {
+		moved += max(0, n)
+	}
+	return math.Round(moved*1e6) / 1e6
 }
 
 // sum adds up what round makes of the positive weights.

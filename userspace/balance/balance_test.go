@@ -169,6 +169,27 @@ func TestScaledSharesAreClose(t *testing.T) {
 	}
 }
 
+func TestMoved(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		before, after []uint32
+		want          float64
+	}{
+		{"nothing of nothing", nil, []uint32{1}, 0},
+		{"all, to nobody", []uint32{1, 2}, nil, 2},
+		{"nothing, in another order", []uint32{1, 2, 2}, []uint32{2, 1, 2}, 0},
+		{"nothing, with every slot twice", []uint32{1, 2}, []uint32{1, 2, 1, 2}, 0},
+		{"those of one that goes", []uint32{1, 2, 3}, []uint32{1, 3}, 1},
+		{"a quarter of each for one that comes", []uint32{1, 2, 3}, []uint32{1, 2, 3, 4}, 0.75},
+		{"those of one for another", []uint32{1, 2, 1}, []uint32{1, 3, 1}, 1},
+		{"half of one for a larger weight", []uint32{1, 2}, []uint32{1, 2, 2, 2}, 0.5},
+	} {
+		if got := Moved(tt.before, tt.after); got != tt.want {
+			t.Errorf("%s: %v moved, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 func BenchmarkRoundRobin(b *testing.B) {
 	for _, n := range []int{3, 100, 1000, 10000} {
 		weights := make([]int, n)

@@ -75,7 +75,7 @@ type Choice struct {
 
 // A Try is one of those backends that are tried in turn.
 type Try struct {
-	Slot    *int   `json:"slot"`           // nil: chosen by affinity, or among all
+	Slot    *int   `json:"slot"`           // nil: chosen by affinity, or as the least busy of several
 	Beside  *int   `json:"beside"`         // the slot that p2c compared it with
 	Hash    string `json:"hash,omitempty"` // that led to the slot
 	Turn    uint64 `json:"turn,omitempty"` // the same
@@ -89,13 +89,6 @@ type Try struct {
 type Other struct {
 	Backend string `json:"backend"`
 	Why     string `json:"why"`
-}
-
-// balances are the names of enum balance.
-var balances = [...]string{
-	loader.LBBalanceBALANCE_ROUND_ROBIN: "round-robin", loader.LBBalanceBALANCE_RANDOM: "random",
-	loader.LBBalanceBALANCE_HASH: "maglev", loader.LBBalanceBALANCE_SOURCE_HASH: "source-hash",
-	loader.LBBalanceBALANCE_P2C: "p2c", loader.LBBalanceBALANCE_LEAST: "least-connections",
 }
 
 // Explain says what would become of a packet that comes in at an interface of the
@@ -177,16 +170,13 @@ func (r *rows) backendText(row uint32) string {
 }
 
 func (r *rows) choice(a *loader.Answer) *Choice {
-	balance := loader.LBBalance(r.services[a.Service].Balance)
-	if int(balance) >= len(balances) {
-		balance = loader.LBBalanceBALANCE_ROUND_ROBIN
-	}
+	s := &r.services[a.Service]
 	c := &Choice{
-		Balance: balances[balance], Slots: int(uint32(a.Run)), AllUp: a.AllUp != 0, Tries: []Try{}, Rest: []Other{},
-		Promise: balance == loader.LBBalanceBALANCE_HASH || balance == loader.LBBalanceBALANCE_SOURCE_HASH,
+		Balance: loader.Balance(s.Balance).String(), Slots: int(uint32(a.Run)), AllUp: a.AllUp != 0, Tries: []Try{}, Rest: []Other{},
+		Promise: hashed(s) && s.MaxLoad == 0 && s.Affinity == 0,
 	}
 	for i := range min(int(a.Tries), len(a.Attempts)) {
-		c.Tries = append(c.Tries, r.try(a, i, balance))
+		c.Tries = append(c.Tries, r.try(a, i, s))
 	}
 	for row := range r.backends {
 		b := &r.backends[row]
@@ -200,7 +190,12 @@ func (r *rows) choice(a *loader.Answer) *Choice {
 // noSlot says that no slot was looked at: NO_SLOT of bpf/told.h.
 const noSlot = ^uint32(0)
 
-func (r *rows) try(a *loader.Answer, i int, balance loader.LBBalance) Try {
+func hashed(s *loader.Service) bool {
+	b := loader.Balance(s.Balance)
+	return b == loader.LBBalanceBALANCE_HASH || b == loader.LBBalanceBALANCE_SOURCE_HASH
+}
+
+func (r *rows) try(a *loader.Answer, i int, s *loader.Service) Try {
 	at := a.Attempts[i]
 	t := Try{Backend: r.backendText(at.Backend), Verdict: loader.Verdict(at.Verdict).String(), row: at.Backend, Tied: at.Slot == noSlot}
 	index := func(slot uint32) *int {
@@ -210,14 +205,16 @@ func (r *rows) try(a *loader.Answer, i int, balance loader.LBBalance) Try {
 		n := int(slot - uint32(a.Run>>32))
 		return &n
 	}
-	switch balance {
-	case loader.LBBalanceBALANCE_LEAST:
+	switch balance := loader.Balance(s.Balance); {
+	case t.Tied || balance == loader.LBBalanceBALANCE_LEAST:
 		return t
-	case loader.LBBalanceBALANCE_P2C:
-		t.Beside = index(at.Other)
-	case loader.LBBalanceBALANCE_HASH, loader.LBBalanceBALANCE_SOURCE_HASH:
+	case hashed(s) && s.MaxLoad != 0 && (int(at.Slot) >= len(r.slots) || r.slots[at.Slot] != at.Backend):
+		return t // the best of some slots, none of which had room
+	case hashed(s):
 		t.Hash = fmt.Sprintf("%#016x", at.Number)
-	case loader.LBBalanceBALANCE_ROUND_ROBIN:
+	case balance == loader.LBBalanceBALANCE_P2C:
+		t.Beside = index(at.Other)
+	case balance == loader.LBBalanceBALANCE_ROUND_ROBIN:
 		t.Turn = at.Number
 	}
 	t.Slot = index(at.Slot)

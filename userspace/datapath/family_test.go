@@ -48,7 +48,7 @@ func TestRowsOfBothFamiliesAreWrittenAndReadBack(t *testing.T) {
 	}
 	six := v.Services[1]
 	wantView := ServiceView{
-		Name: "six", Listen: "[2001:db8::cb00:7101]:80-82", Protocol: model.TCP, Rung: "xdp", OnDown: "reset", FullNAT: true, Slots: 3,
+		Name: "six", Listen: "[2001:db8::cb00:7101]:80-82", Protocol: model.TCP, Rung: "xdp", OnDown: "reset", FullNAT: true, Balance: "round-robin", Slots: 3,
 		Clients: &ClientsView{
 			Allow: networks("2001:db8::a00:0/104", "2001:db8::c633:6407/128"), Deny: networks("::/0"),
 			Limit: &LimitView{Rate: 3, Burst: 7, Prefix: 48},

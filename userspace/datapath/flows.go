@@ -134,14 +134,18 @@ func Collect(maps *loader.Maps) (live, freed int, err error) {
 	return live, freed, nil
 }
 
-// CountFlows returns how many flows live.
-func CountFlows(maps *loader.Maps) (int, error) {
-	live := 0
-	err := eachEntry(maps, func(_ *loader.FlowTable, e *loader.Entry, at moment) bool {
+// liveFlows returns how many flows the table holds, and how many of them go on,
+// by row of backends.
+func (r *rows) liveFlows(maps *loader.Maps) (held int, live []int, err error) {
+	live = make([]int, len(r.backends))
+	err = eachEntry(maps, func(_ *loader.FlowTable, e *loader.Entry, at moment) bool {
 		if forward(e) && !at.expired(e) {
-			live++
+			held++
+			if !e.Over() && !r.gone(e) {
+				live[e.Backend]++
+			}
 		}
 		return true
 	})
-	return live, err
+	return held, live, err
 }

@@ -162,8 +162,8 @@ func TestFlowsThatCountAreSeenAndOthersCollected(t *testing.T) {
 	if diff := cmp.Diff(want, got, options); diff != "" {
 		t.Errorf("flows (-want +got):\n%s", diff)
 	}
-	if n, err := CountFlows(maps); err != nil || n != 4 {
-		t.Errorf("CountFlows = %d, %v, want 4", n, err)
+	if v, err := ReadLive(maps); err != nil || v.Held != 4 || *v.Services[0].Live != 1 || *v.Services[0].Backends[0].Live != 1 {
+		t.Errorf("ReadLive = %+v, %v, want 4 flows held and 1 that goes on", v, err)
 	}
 	for _, want := range []int{2, 0} { // the second time there is nothing to do
 		if live, freed, err := Collect(maps); err != nil || live != 2 || freed != want {

@@ -276,28 +276,34 @@ func TestFullMapsAreSaidSo(t *testing.T) {
 	}
 }
 
+// randomWant returns up to eight services of both families.
+func randomWant(rng *rand.Rand) *Want {
+	w := &Want{Devices: map[uint32]Device{uint32(rng.IntN(3)): {TX: rng.IntN(2) == 0}}}
+	for i := range rng.IntN(8) {
+		weights := make([]int, 1+rng.IntN(4))
+		down := make([]bool, len(weights))
+		for j := range weights {
+			weights[j], down[j] = rng.IntN(4), rng.IntN(3) == 0
+		}
+		s := service(fmt.Sprint("s", i), uint16(80+10*i), weights...)
+		s.LastPort += uint16(rng.IntN(3))
+		s.Down, s.Proxy, s.Local = down, rng.IntN(4) == 0, rng.IntN(2) == 0
+		s.Clients = randomClients(rng)
+		if rng.IntN(2) == 0 {
+			s = ofIPv6(s)
+		}
+		w.Services = append(w.Services, s)
+	}
+	return w
+}
+
 // TestRandomChanges makes thousands of plans, each from what the last one left,
 // and checks that none meets a half-made service and that each gets there.
 func TestRandomChanges(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	r := empty(16)
 	for step := range 3000 {
-		w := &Want{Devices: map[uint32]Device{uint32(rng.IntN(3)): {TX: rng.IntN(2) == 0}}}
-		for i := range rng.IntN(8) {
-			weights := make([]int, 1+rng.IntN(4))
-			down := make([]bool, len(weights))
-			for j := range weights {
-				weights[j], down[j] = rng.IntN(4), rng.IntN(3) == 0
-			}
-			s := service(fmt.Sprint("s", i), uint16(80+10*i), weights...)
-			s.LastPort += uint16(rng.IntN(3))
-			s.Down, s.Proxy, s.Local = down, rng.IntN(4) == 0, rng.IntN(2) == 0
-			s.Clients = randomClients(rng)
-			if rng.IntN(2) == 0 {
-				s = ofIPv6(s)
-			}
-			w.Services = append(w.Services, s)
-		}
+		w := randomWant(rng)
 		execute(t, r, mustPlan(t, r, w))
 		if p := mustPlan(t, r, w); !p.empty() {
 			t.Fatalf("step %d: a second plan writes %d entries", step, p.writes())

@@ -117,12 +117,3 @@ func (w *Writer) putSources(runs []run[loader.Address]) error {
 	}
 	return nil
 }
-
-// setSourcePorts writes the range of source ports if it differs.
-func setSourcePorts(c *loader.ControlView, first, last uint16) (writes int) {
-	if f, l := c.SourcePorts(); f == first && l == last {
-		return 0
-	}
-	c.SetSourcePorts(first, last)
-	return 1
-}

@@ -3,6 +3,7 @@ package datapath
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"fairlead/loader"
 	"fairlead/userspace/model"
@@ -16,6 +17,11 @@ type View struct {
 	// Evictions are the entries that the flow table gave up for others, by kind;
 	// none is left out.
 	Evictions map[string]uint64 `json:"evictions"`
+	// Held are the flows in the flow table, closed ones included, if they were
+	// counted.
+	Held int `json:"-"`
+	// At is when the counters were read.
+	At time.Time `json:"-"`
 }
 
 // A ServiceView is one service.
@@ -30,8 +36,15 @@ type ServiceView struct {
 	Clients  *ClientsView   `json:"clients"`  // nil: everybody
 	// SYNCookies are nil for a service without.
 	SYNCookies *SYNCookiesView `json:"syn_cookies,omitempty"`
-	Slots      int             `json:"slots"` // length of its slot table
-	Backends   []BackendView   `json:"backends"`
+	// Balance is how the kernel chooses a backend.
+	Balance string `json:"balance"`
+	Slots   int    `json:"slots"` // length of its slot table
+	// Live are the flows that go on now, which closed ones do not; nil if nobody
+	// has counted them.
+	Live     *int          `json:"live_flows,omitempty"`
+	Backends []BackendView `json:"backends"`
+	// Connections are flows in the kernel's table that are not over.
+	Connections uint32 `json:"connections"`
 	Counters
 }
 
@@ -49,8 +62,11 @@ type BackendView struct {
 	State   string `json:"state"`   // up, down or drain
 	Weight  uint32 `json:"weight"`
 	Slots   int    `json:"slots"` // how often it stands in the slot table
+	// Live are the flows that go on now; nil if nobody has counted them.
+	Live *int `json:"live_flows,omitempty"`
 	// Sources are what it sees of a full-NAT service's clients.
-	Sources []netip.Addr `json:"sources,omitempty"`
+	Sources     []netip.Addr `json:"sources,omitempty"`
+	Connections uint32       `json:"connections"` // as its service's
 	Counters
 }
 
@@ -70,6 +86,31 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.view(maps, nil)
+}
+
+// ReadLive is [Read], and counts the flows too, which takes some 200 ms for each
+// million that there is room for.
+func ReadLive(maps *loader.Maps) (*View, error) {
+	r, err := read(maps)
+	if err != nil {
+		return nil, err
+	}
+	held, live, err := r.liveFlows(maps)
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.view(maps, live)
+	if err == nil {
+		v.Held = held
+	}
+	return v, err
+}
+
+// view adds what was counted to rows. live are the flows that go on, by row of
+// backends; nil if nobody has counted them.
+func (r *rows) view(maps *loader.Maps, live []int) (*View, error) {
+	at := time.Now()
 	services, err := maps.ReadCounters(loader.TableServices)
 	if err != nil {
 		return nil, err
@@ -82,11 +123,15 @@ func Read(maps *loader.Maps) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	connections, err := readConnections(maps)
+	if err != nil {
+		return nil, err
+	}
 	evictions, err := maps.ReadEvictions()
 	if err != nil {
 		return nil, err
 	}
-	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}}
+	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}, At: at}
 	for i := range loader.Verdicts {
 		v.Verdicts[i.String()] = verdicts[i]
 	}
@@ -94,23 +139,45 @@ func Read(maps *loader.Maps) (*View, error) {
 		v.Evictions[i.String()] = evictions[i]
 	}
 	clients := r.clientViews()
-	at := make([]int, len(r.services)) // index in v.Services + 1
+	place := make([]int, len(r.services)) // index in v.Services + 1
 	for i := range r.services {
 		if s := &r.services[i]; s.State != serviceNone {
 			v.Services = append(v.Services, r.serviceView(s, r.names[i], counters(services[i])))
-			at[i] = len(v.Services)
-			v.Services[at[i]-1].Clients = clients[uint32(i)]
+			place[i] = len(v.Services)
+			v.Services[place[i]-1].Clients = clients[uint32(i)]
+			v.Services[place[i]-1].Connections = connections.services[i].Of(s.Gen)
+			if live != nil {
+				v.Services[place[i]-1].Live = new(int)
+			}
 		}
 	}
 	for i := range r.backends {
 		b := &r.backends[i]
-		if b.State == backendNone || int(b.Service) >= len(at) || at[b.Service] == 0 {
+		if b.State == backendNone || int(b.Service) >= len(place) || place[b.Service] == 0 {
 			continue
 		}
-		s := &v.Services[at[b.Service]-1]
+		s := &v.Services[place[b.Service]-1]
 		s.Backends = append(s.Backends, r.backendView(uint32(i), counters(backends[i])))
+		s.Backends[len(s.Backends)-1].Connections = connections.backends[i].Of(b.Gen)
+		if live != nil {
+			s.Backends[len(s.Backends)-1].Live = &live[i]
+			*s.Live += live[i]
+		}
 	}
 	return v, nil
+}
+
+// connections are those of rows.
+type connections struct{ services, backends []loader.Connections }
+
+func readConnections(maps *loader.Maps) (c connections, err error) {
+	if c.services, err = loader.ReadArray[loader.Connections](maps.ServiceConns); err == nil {
+		c.backends, err = loader.ReadArray[loader.Connections](maps.BackendConns)
+	}
+	if err != nil {
+		return c, fmt.Errorf("read connections: %w", err)
+	}
+	return c, nil
 }
 
 func counters(c loader.Counters) Counters {
@@ -126,7 +193,7 @@ func (r *rows) serviceView(s *loader.Service, name string, c Counters) ServiceVi
 	v := ServiceView{
 		Name: name, Listen: listenText(s), Protocol: protocolOf(s.Proto), Rung: "xdp",
 		Local: s.Flags&serviceLocal != 0, OnDown: string(model.DownReset), FullNAT: s.Flags&serviceFullNAT != 0,
-		Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
+		Balance: loader.Balance(s.Balance).String(), Slots: len(r.at(s.Slots)), Backends: []BackendView{}, Counters: c,
 	}
 	if s.CookieAbove != 0 {
 		v.SYNCookies = &SYNCookiesView{Above: s.CookieAbove, Standby: s.Flags&serviceCookies != 0}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -143,35 +142,14 @@ func (w *Writer) Recheck() { w.maps.ControlView().BumpEpoch() }
 // settings writes what differs in the control map.
 func (w *Writer) settings(t Settings) (writes int) {
 	c := w.maps.ControlView()
-	limit := uint32(t.ReplyLimit)
-	if limit == 0 {
-		limit = model.DefaultReplyLimit
+	differ := t.differences(c)
+	for _, s := range differ {
+		s.write()
 	}
-	if c.ReplyLimit() != limit {
-		c.SetReplyLimit(limit)
-		writes++
-	}
-	nat := t.FullNAT.WithDefaults()
-	writes += setSourcePorts(c, nat.First, nat.Last)
-	idle := t.Idle.WithDefaults()
-	for i, d := range [loader.LBIdleIDLE_MAX]time.Duration{
-		loader.LBIdleIDLE_TCP_NEW: idle.TCPNew, loader.LBIdleIDLE_TCP_ESTABLISHED: idle.TCPEstablished,
-		loader.LBIdleIDLE_TCP_FIN: idle.TCPFin,
-		loader.LBIdleIDLE_UDP_NEW: idle.UDPNew, loader.LBIdleIDLE_UDP_ESTABLISHED: idle.UDPEstablished,
-	} {
-		if have := c.Idle(loader.LBIdle(i)); have < d || have >= d+time.Second/time.Duration(max(1, c.Hz())) {
-			c.SetIdle(loader.LBIdle(i), d)
-			writes++
-		}
-	}
-	if c.LossAfter() != t.LossAfter {
-		c.SetLossAfter(t.LossAfter)
-		writes++
-	}
-	if writes > 0 {
+	if len(differ) > 0 {
 		c.BumpEpoch()
 	}
-	return writes
+	return len(differ)
 }
 
 // apply carries out a plan, in its order, and remembers what it wrote. Nobody

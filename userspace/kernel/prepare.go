@@ -110,34 +110,12 @@ func (k *Kernel) KeepAddresses(state *model.State) error {
 	if err != nil {
 		return err
 	}
-	var want []netip.Addr
-	if state.Addresses != model.AddressesLeave {
-		want = addresses(state)
-	}
-	wanted, ours := setOf(want), setOf(k.opts.Added)
-	for _, a := range j.Addresses {
-		ours[a.Prefix.Addr()] = true
-	}
 	was := j.Addresses
-	j.Addresses = nil
-	for _, a := range want {
-		local, err := look.IsLocal(a)
-		if err != nil {
-			return err
-		}
-		if !ours[a] && local {
-			continue
-		}
-		home, err := look.Home(a)
-		if err != nil {
-			return err
-		}
-		j.Addresses = append(j.Addresses, loader.JournalAddress{Interface: home, Prefix: netip.PrefixFrom(a, a.BitLen())})
+	var over []netip.Addr
+	if j.Addresses, over, err = planAddresses(look, state, was, k.opts.Added); err != nil {
+		return err
 	}
-	for a := range ours {
-		if wanted[a] {
-			continue
-		}
+	for _, a := range over {
 		if err := look.Remove(a); err != nil {
 			return err
 		}
@@ -151,6 +129,41 @@ func (k *Kernel) KeepAddresses(state *model.State) error {
 	}
 	crash("recorded addresses")
 	return k.putAddresses(look, j)
+}
+
+// planAddresses returns the addresses that are to be on the host as ours, and
+// those of ours (recorded, or added by the caller) that are over.
+func planAddresses(look *host.Addresses, state *model.State, recorded []loader.JournalAddress, added []netip.Addr) (
+	keep []loader.JournalAddress, over []netip.Addr, err error,
+) {
+	var want []netip.Addr
+	if state.Addresses != model.AddressesLeave {
+		want = addresses(state)
+	}
+	wanted, ours := setOf(want), setOf(added)
+	for _, a := range recorded {
+		ours[a.Prefix.Addr()] = true
+	}
+	for _, a := range want {
+		local, err := look.IsLocal(a)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !ours[a] && local {
+			continue
+		}
+		home, err := look.Home(a)
+		if err != nil {
+			return nil, nil, err
+		}
+		keep = append(keep, loader.JournalAddress{Interface: home, Prefix: netip.PrefixFrom(a, a.BitLen())})
+	}
+	for a := range ours {
+		if !wanted[a] {
+			over = append(over, a)
+		}
+	}
+	return keep, over, nil
 }
 
 func (k *Kernel) putAddresses(look *host.Addresses, j loader.Journal) error {

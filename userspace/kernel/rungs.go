@@ -25,9 +25,26 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 	if err := k.findInterfaces(); err != nil {
 		return nil, err
 	}
-	devices, err := host.Devices(!k.native)
+	want, rungs, err := k.wanted(state, down)
 	if err != nil {
 		return nil, err
+	}
+	if _, err = k.writer.Reconcile(want); err != nil {
+		return nil, err
+	}
+	k.rungs, k.standby = rungs, nil
+	for i := range want.Services {
+		k.standby = append(k.standby, want.Services[i].Standby)
+	}
+	return rungs, nil
+}
+
+// wanted returns what the maps are to hold so that they hold state, while
+// k.interfaces are attached.
+func (k *Kernel) wanted(state *model.State, down func(*model.Service) []bool) (*datapath.Want, []Rung, error) {
+	devices, err := host.Devices(!k.native)
+	if err != nil {
+		return nil, nil, err
 	}
 	want := k.writer.Keep(state)
 	clear(want.Devices)
@@ -41,28 +58,24 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 	}
 	var ways host.Routes
 	if err := setSources(&ways, state, want.Sources); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rungs, standby := make([]Rung, len(want.Services)), k.standbys(state)
 	for i := range want.Services {
 		s := &want.Services[i]
 		if rungs[i], err = k.rung(&ways, &s.Service, usable); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		s.Proxy = rungs[i].Proxy
 		if s.Local, err = ways.IsLocal(s.Listen.Addr()); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		s.Standby = standby[i]
 		if down != nil {
 			s.Down = down(&s.Service)
 		}
 	}
-	if _, err = k.writer.Reconcile(want); err != nil {
-		return nil, err
-	}
-	k.rungs, k.standby = rungs, standby
-	return rungs, nil
+	return want, rungs, nil
 }
 
 // Rungs returns what the last [Kernel.Reconcile], or Attach, found.

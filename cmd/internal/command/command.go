@@ -24,6 +24,10 @@ import (
 // ErrUsage is wrapped by errors that are the caller's typing mistakes.
 var ErrUsage = errors.New("wrong usage")
 
+// ErrChanges says that something would change, to a caller who asked for a status
+// of its own for that. Nothing is printed.
+var ErrChanges = errors.New("something would change")
+
 // usageError is an error of [Usagef].
 type usageError struct{ error }
 
@@ -80,7 +84,7 @@ func Main(app *cli.App) int {
 
 // Run runs app with args, the first of which is its name, and returns the exit
 // status: 0 done, 1 failed while running, 2 wrong usage or configuration, 3
-// conflict or refused. An error is printed, in one line, or one for each fault
+// conflict or refused, 4 for [ErrChanges]. An error is printed, in one line, or one for each fault
 // of a configuration.
 func Run(ctx context.Context, app *cli.App, args []string) int {
 	err := checkArgs(app, args[1:])
@@ -89,6 +93,9 @@ func Run(ctx context.Context, app *cli.App, args []string) int {
 	}
 	if err == nil {
 		return 0
+	}
+	if errors.Is(err, ErrChanges) {
+		return 4
 	}
 	code, next := judge(err)
 	text := err.Error()

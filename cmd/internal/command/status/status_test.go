@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,16 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
+	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/view"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var now = time.Date(2030, 1, 2, 12, 0, 10, 0, time.UTC)
 
@@ -114,25 +110,13 @@ func end(t *testing.T, dir string) {
 	}
 }
 
-// golden compares got, and puts what changes from run to run in place.
-func golden(t *testing.T, name, got, runDir string) {
+// wantGolden compares got with a file, and puts what changes from run to run in place.
+func wantGolden(t *testing.T, name, got, runDir string) {
 	t.Helper()
 	got = strings.NewReplacer(runDir, "RUNDIR", fmt.Sprint("pid ", os.Getpid()), "pid PID", fmt.Sprintf(`"pid": %d`, os.Getpid()), `"pid": 0`,
 		fmt.Sprintf(`"agent_pid": %d`, os.Getpid()), `"agent_pid": 0`,
 		fmt.Sprint("process ", os.Getpid()), "process PID").Replace(got)
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s: -want +got\n%s", name, diff)
-	}
+	golden.Check(t, name, got)
 }
 
 func TestTables(t *testing.T) {
@@ -171,7 +155,7 @@ func TestTables(t *testing.T) {
 			if err := s.Write(&b); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, row.golden, b.String(), row.runDir)
+			wantGolden(t, row.golden, b.String(), row.runDir)
 		})
 	}
 }
@@ -198,7 +182,7 @@ func TestJSONIsStable(t *testing.T) {
 			if v, err := view.Read(row.runDir); err == nil {
 				got = strings.ReplaceAll(got, fmt.Sprintf(`"process": %d`, v.Process), `"process": 0`)
 			}
-			golden(t, row.golden, got, row.runDir)
+			wantGolden(t, row.golden, got, row.runDir)
 		})
 	}
 }

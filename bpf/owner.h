@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* owner.h - whose connection an entry of the flow table is. */
+#pragma once
+
+#include "types.h"
+
+/*
+ * settle counts what it means for a backend and its service that the stamp of an
+ * entry has changed; they are what backend_of and service_of said of it before.
+ */
+__noinline int settle(__u64 backend, __u64 service, __u64 was, __u64 is);
+
+/* backend_of returns f's backend: its row, and its generation in the upper half. */
+static __always_inline __u64 backend_of(const struct flow *f)
+{
+	return READ_ONCE(f->backend) | (__u64)READ_ONCE(f->backend_gen) << 32;
+}
+
+/* service_of returns the same of its service. */
+static __always_inline __u64 service_of(const struct flow *f)
+{
+	return READ_ONCE(f->service) | (__u64)READ_ONCE(f->service_gen) << 32;
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"fairlead/cmd/internal/command"
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/kernel"
+	"fairlead/userspace/model"
+)
+
+func planCommand(w world) *cli.Command {
+	return &cli.Command{
+		Name:  "plan",
+		Usage: "show what a configuration would change in what is attached now; change nothing",
+		Description: "Says what a reload by the agent, or loader attach where none runs, would do. Whether\n" +
+			"the configuration is good for this host is what check says.",
+		Flags: []cli.Flag{
+			command.ConfigFlag(),
+			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),
+			command.Bool("exit-code", "end with status 4 if something would change"),
+			command.PinDirFlag(), command.OutputFlag(),
+		},
+		Action: func(c *cli.Context) error { return plan(c, w) },
+	}
+}
+
+func plan(c *cli.Context, w world) error {
+	path, state, err := command.State(c, w.exists)
+	if err != nil {
+		return err
+	}
+	if state.XDP == model.XDPOff {
+		return command.Usagef("%s: xdp is off: nothing of this configuration is in the kernel", path)
+	}
+	p, err := w.plan(c.Context, c.String("pin-dir"), &state)
+	if err != nil {
+		return err
+	}
+	if command.JSON(c) {
+		err = command.WriteJSON(w.out, p)
+	} else {
+		err = writePlan(w.out, p)
+	}
+	if err == nil && c.Bool("exit-code") && !p.Empty() {
+		return command.ErrChanges
+	}
+	return err
+}
+
+// marks stand before what comes, goes or changes.
+var marks = map[datapath.Change]string{datapath.Added: "+", datapath.Removed: "-", datapath.Changed: "~"}
+
+// writePlan prints p for people.
+func writePlan(w io.Writer, p *kernel.Plan) error {
+	var b strings.Builder
+	switch {
+	case p.Empty():
+		b.WriteString("no changes\n")
+	case !p.Attached:
+		b.WriteString("nothing is attached: all of it is new\n")
+	}
+	for _, i := range p.Interfaces {
+		fmt.Fprintf(&b, "%s interface %s\n", marks[i.Change], i.Name)
+	}
+	for _, a := range p.Addresses {
+		fmt.Fprintf(&b, "%s address %s", marks[a.Change], a.Address)
+		if a.Interface != "" {
+			fmt.Fprintf(&b, " on %s", a.Interface)
+		}
+		b.WriteByte('\n')
+	}
+	for _, d := range p.Devices {
+		fmt.Fprintf(&b, "%s way out of XDP: %s, index %d\n", marks[d.Change], cmp.Or(d.Name, "an interface that is gone"), d.Ifindex)
+	}
+	for _, f := range p.Settings {
+		fmt.Fprintf(&b, "~ %s: %s -> %s\n", f.Field, f.From, f.To)
+	}
+	for i := range p.Services {
+		writeServiceChange(&b, &p.Services[i])
+	}
+	for _, m := range p.Maps {
+		switch {
+		case !p.Attached:
+		case m.From == 0:
+			fmt.Fprintf(&b, "+ map %s: %d entries\n", m.Name, m.To)
+		default:
+			fmt.Fprintf(&b, "~ map %s: %d -> %d entries\n", m.Name, m.From, m.To)
+		}
+	}
+	if p.Attached && !p.Empty() {
+		fmt.Fprintf(&b, "in all: %s\n", shares(p.Flows, p.Slots))
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+func writeServiceChange(w io.Writer, s *datapath.ServiceChange) {
+	fmt.Fprintf(w, "%s service %s, %s %s", marks[s.Change], s.Name, s.Protocol, s.Listen)
+	if s.Change != datapath.Added {
+		fmt.Fprintf(w, ": %s", shares(s.Flows, s.Slots))
+	}
+	fmt.Fprintln(w)
+	for _, f := range s.Fields {
+		fmt.Fprintf(w, "    ~ %s: %s -> %s\n", f.Field, f.From, f.To)
+	}
+	for _, b := range s.Backends {
+		fmt.Fprintf(w, "    %s backend %s", marks[b.Change], b.Address)
+		switch b.Change {
+		case datapath.Added:
+			fmt.Fprintf(w, ", weight %d", b.Weight)
+		case datapath.Removed:
+			fmt.Fprintf(w, ", %d live flows", b.Live)
+		}
+		for i, f := range b.Fields {
+			sep := ": "
+			if i > 0 {
+				sep = ", "
+			}
+			fmt.Fprintf(w, "%s%s %s -> %s", sep, f.Field, f.From, f.To)
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// shares says in a line what becomes of flows and slots.
+func shares(f datapath.FlowShare, s datapath.SlotShare) string {
+	return fmt.Sprintf("of %d live flows %d end (%s) and %d move (%s); of %d slots %.4g move (%s)",
+		f.Live, f.Ended, percent(float64(f.Ended), f.Live), f.Moved, percent(float64(f.Moved), f.Live),
+		s.Slots, s.Moved, percent(s.Moved, s.Slots))
+}
+
+func percent(part float64, of int) string {
+	if of == 0 {
+		return "0 %"
+	}
+	return fmt.Sprintf("%.3g %%", 100*part/float64(of))
+}

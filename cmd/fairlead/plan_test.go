@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"fairlead/loader"
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/kernel"
+	"fairlead/userspace/model"
+)
+
+// foreseen returns a plan with one of everything.
+func foreseen() *kernel.Plan {
+	return &kernel.Plan{
+		Attached:   true,
+		Interfaces: []kernel.InterfaceChange{{Name: "eth2", Change: datapath.Added}, {Name: "eth1", Change: datapath.Removed}},
+		Addresses: []kernel.AddressChange{
+			{Address: netip.MustParseAddr("203.0.113.20"), Interface: "lo", Change: datapath.Added},
+			{Address: netip.MustParseAddr("203.0.113.30"), Change: datapath.Removed},
+		},
+		Maps: []kernel.MapChange{{Name: "slots", From: 32, To: 64}, {Name: "flows6", To: 4096}},
+		Changes: datapath.Changes{
+			Services: []datapath.ServiceChange{
+				{
+					Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Change: datapath.Changed,
+					Fields: []datapath.FieldChange{{Field: "slots", From: "3", To: "4"}},
+					Backends: []datapath.BackendChange{
+						{
+							Address: "10.2.1.2:8080", Change: datapath.Changed, Weight: 2,
+							Fields: []datapath.FieldChange{{Field: "weight", From: "1", To: "2"}, {Field: "state", From: "up", To: "down"}},
+						},
+						{Address: "10.2.1.3:8080", Change: datapath.Removed, Live: 40},
+						{Address: "10.2.1.4:8080", Change: datapath.Added, Weight: 1},
+					},
+					Flows: datapath.FlowShare{Live: 120, Ended: 40}, Slots: datapath.SlotShare{Slots: 3, Moved: 1.25},
+				},
+				{
+					Name: "dns", Listen: "203.0.113.20:53", Protocol: "udp", Change: datapath.Added,
+					Backends: []datapath.BackendChange{{Address: "10.2.1.2:53", Change: datapath.Added, Weight: 1}},
+				},
+			},
+			Settings: []datapath.FieldChange{{Field: "reply-limit", From: "1000", To: "7"}},
+			Devices:  []datapath.DeviceChange{{Ifindex: 4, Name: "eth2", Change: datapath.Changed}, {Ifindex: 9, Change: datapath.Removed}},
+			Flows:    datapath.FlowShare{Live: 200, Ended: 40}, Slots: datapath.SlotShare{Slots: 5, Moved: 1.25}, Writes: 17,
+		},
+	}
+}
+
+const foreseenText = `+ interface eth2
+- interface eth1
++ address 203.0.113.20 on lo
+- address 203.0.113.30
+~ way out of XDP: eth2, index 4
+- way out of XDP: an interface that is gone, index 9
+~ reply-limit: 1000 -> 7
+~ service web, tcp 203.0.113.10:80: of 120 live flows 40 end (33.3 %) and 0 move (0 %); of 3 slots 1.25 move (41.7 %)
+    ~ slots: 3 -> 4
+    ~ backend 10.2.1.2:8080: weight 1 -> 2, state up -> down
+    - backend 10.2.1.3:8080, 40 live flows
+    + backend 10.2.1.4:8080, weight 1
++ service dns, udp 203.0.113.20:53
+    + backend 10.2.1.2:53, weight 1
+~ map slots: 32 -> 64 entries
++ map flows6: 4096 entries
+in all: of 200 live flows 40 end (20 %) and 0 move (0 %); of 5 slots 1.25 move (25 %)
+`
+
+func TestPlan(t *testing.T) {
+	fresh := foreseen()
+	fresh.Attached, fresh.Interfaces, fresh.Addresses, fresh.Settings, fresh.Devices = false, nil, nil, nil, nil
+	fresh.Services = fresh.Services[1:]
+	for _, row := range []struct {
+		name, file, args string
+		plan             *kernel.Plan
+		err              error
+		code             int
+		out, errOut      string
+	}{
+		{"nothing", goodConfig, "", &kernel.Plan{Attached: true}, nil, 0, "no changes\n", ""},
+		{"nothing, with a status for changes", goodConfig, "--exit-code", &kernel.Plan{Attached: true}, nil, 0, "no changes\n", ""},
+		{"changes", goodConfig, "", foreseen(), nil, 0, foreseenText, ""},
+		{"changes have a status", goodConfig, "--exit-code", foreseen(), nil, 4, foreseenText, ""},
+		{
+			"all is new", goodConfig, "", fresh, nil, 0,
+			"nothing is attached: all of it is new\n+ service dns, udp 203.0.113.20:53\n    + backend 10.2.1.2:53, weight 1\n", "",
+		},
+		{"no root", goodConfig, "", nil, loader.ErrPrivileges, 1, "", "fairlead: " + loader.ErrPrivileges.Error() + "\n"},
+		{
+			"no XDP", "xdp: off\nservices: []\n", "", nil, nil, 2, "",
+			"fairlead: FILE: xdp is off: nothing of this configuration is in the kernel\n",
+		},
+		{
+			"a fault", "xdp: maybe\nservices: []\n", "", nil, nil, 2, "",
+			"fairlead: FILE:1:6: xdp: \"maybe\" is unknown: use auto, native, generic or off\n",
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			path := configFile(t, row.file)
+			w := world{plan: func(context.Context, string, *model.State) (*kernel.Plan, error) { return row.plan, row.err }}
+			code, out, errOut := run(t, t.Context(), w, append([]string{"plan", "--config", path}, strings.Fields(row.args)...)...)
+			if want := strings.ReplaceAll(row.errOut, "FILE", path); code != row.code || out != row.out || errOut != want {
+				t.Errorf("status %d, stderr %q, stdout\n%s\nwant %d, %q,\n%s", code, errOut, out, row.code, want, row.out)
+			}
+		})
+	}
+}
+
+func TestPlanIsOfWhatItIsTold(t *testing.T) {
+	var dir string
+	var interfaces []string
+	w := world{plan: func(_ context.Context, d string, s *model.State) (*kernel.Plan, error) {
+		dir, interfaces = d, s.Interfaces
+		return nil, errors.New("seen")
+	}}
+	code, _, errOut := run(t, t.Context(), w, "plan", "--config", configFile(t, goodConfig), "--pin-dir", "/p", "-i", "a", "-i", "b")
+	if code != 1 || errOut != "fairlead: seen\n" || dir != "/p" || strings.Join(interfaces, " ") != "a b" {
+		t.Errorf("status %d, stderr %q, directory %q, interfaces %q", code, errOut, dir, interfaces)
+	}
+}

@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/testenv/stage"
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/kernel"
+)
+
+// plan asks what the stage's configuration would change.
+func plan(t *testing.T, s *stage.Stage) (p kernel.Plan) {
+	t.Helper()
+	out := s.Fairlead("plan", "-o", "json").OK(t)
+	if err := json.Unmarshal([]byte(out), &p); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	return p
+}
+
+// liveFlows returns what the flow table has: the flows that go on, by service and
+// backend.
+func liveFlows(t *testing.T, s *stage.Stage) map[string]int {
+	t.Helper()
+	count := map[string]int{}
+	for line := range strings.Lines(s.Loader("maps", "flows", "-o", "json").OK(t)) {
+		var f datapath.FlowView
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatal(err)
+		}
+		switch f.State {
+		case "closed", "reset", "aborted":
+		default:
+			count[f.Service]++
+			count[f.Service+" "+f.Backend.String()]++
+		}
+	}
+	return count
+}
+
+// echoes returns who answers the datagrams of flows of service echo.
+func echoes(t *testing.T, s *stage.Stage, flows int) (by []string) {
+	t.Helper()
+	for i := range flows {
+		message, _, err := s.Echo(0, uint16(30000+i), vip+":7", "hello")
+		if err != nil {
+			t.Fatal(err)
+		}
+		by = append(by, message)
+	}
+	return by
+}
+
+// wantNoChanges wants what the stage's configuration says to be in the kernel.
+func wantNoChanges(t *testing.T, s *stage.Stage) {
+	t.Helper()
+	if out := s.Fairlead("plan", "--exit-code").OK(t); out != "no changes\n" {
+		t.Errorf("plan of what is attached:\n%s", out)
+	}
+}
+
+// TestPlanForetellsFlows takes a backend away. The plan's shares must be those of
+// the flow table, and what clients then see.
+func TestPlanForetellsFlows(t *testing.T) {
+	s := webAndEcho(t)
+	s.Loader("attach").OK(t)
+	wantNoChanges(t, s)
+	talks, more, before := openTalks(t, s), openTalks(t, s), echoes(t, s, 8)
+	gone := s.BackendAddrs[0].String() + ":8080"
+	live := liveFlows(t, s)
+	s.BackendAddrs = s.BackendAddrs[1:]
+	configureBoth(s)
+	p := plan(t, s)
+	shares := map[string]datapath.FlowShare{"all": p.Flows}
+	for _, v := range p.Services {
+		shares[v.Name] = v.Flows
+	}
+	want := map[string]datapath.FlowShare{
+		"web":  {Live: live["web"], Ended: live["web "+gone]},
+		"echo": {Live: live["echo"], Moved: live["echo "+gone]},
+		"all":  {Live: live["web"] + live["echo"], Ended: live["web "+gone], Moved: live["echo "+gone]},
+	}
+	if diff := cmp.Diff(want, shares); diff != "" || p.Flows.Ended == 0 || p.Flows.Moved == 0 {
+		t.Errorf("shares of %v (-flow table +plan):\n%s", live, diff)
+	}
+	if want := (datapath.SlotShare{Slots: 6, Moved: 2}); p.Slots != want {
+		t.Errorf("slots %+v, want %+v", p.Slots, want)
+	}
+
+	s.Loader("attach").OK(t)
+	wantNoChanges(t, s)
+	ended, moved := 0, 0
+	for _, talk := range slices.AppendSeq(slices.Collect(maps.Values(talks)), maps.Values(more)) {
+		if _, err := talk.Ask(); err != nil {
+			ended++
+		}
+	}
+	for i, by := range echoes(t, s, len(before)) {
+		if by != before[i] {
+			moved++
+		}
+	}
+	if ended != p.Flows.Ended || moved != p.Flows.Moved {
+		t.Errorf("%d connections ended and %d flows moved, want %d and %d", ended, moved, p.Flows.Ended, p.Flows.Moved)
+	}
+}
