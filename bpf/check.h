@@ -37,8 +37,11 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 			return TWIN_TAKEN;
 		delete_pair(p, &d->twin.key, twin, stamp);
 	}
+	/* Else it might give its place to its own twin. */
+	if (dry_run)
+		pretend(f->bucket, f->place, PRETEND_TAKEN);
 	if (own && FAULT(257, !dry_run, true))
-		own->seen = p->when.now; /* else it might give its place to its own twin */
+		own->seen = p->when.now;
 	way_back(p, &d->back);
 	return make_twin(p, f, p->stamp, &d->back) ? TWIN_MISSING : TWIN_OURS;
 }
