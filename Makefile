@@ -56,6 +56,7 @@ fuzz:
 test-kernels:
 	@scripts/setup.sh build kernels
 	scripts/test-kernels.sh
+	KERNELS=6.1 KERNEL_ARGS=ipv6.disable=1 RUN='TestKernelWithoutIPv6|TestConnections.*' scripts/test-kernels.sh ./userspace/kernel
 
 ## bench          what a packet and a request cost, beside references of the same run
 bench: build

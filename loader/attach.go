@@ -92,7 +92,7 @@ func (l *Lock) linkAll(ctx context.Context, dir string, prog *ebpf.Program, o Op
 		made.close()
 	}()
 	for _, dev := range devices {
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(ctx.Err(), l.forgetOut(dev.Attrs().Name)); err != nil {
 			return nil, err
 		}
 		if have := old.on(dev); have != nil {

@@ -47,6 +47,9 @@ func (l *Lock) Detach(ctx context.Context, interfaces []string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if err := l.noteOut(k.info().Interface); err != nil {
+			return err
+		}
 		if err := k.remove(); err != nil {
 			return err
 		}

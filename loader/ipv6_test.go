@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -83,8 +84,18 @@ func TestIPv6ComesAndGoes(t *testing.T) {
 	if r := b.attach(twoOfBoth(), nil); r.Outcome != OutcomeUnchanged {
 		t.Errorf("the same again: %+v, want unchanged", r)
 	}
-	if r := b.attach(two, nil); r.Outcome != OutcomeUpgraded {
-		t.Errorf("without IPv6: %+v, want upgraded", r)
+	var bucket LB6Bucket
+	bucket.Stamps[3].Era = 1
+	flows := b.open().Maps().Flows6
+	for i := range uint32(10) {
+		if err := flows.Put(i, bucket); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := b.attach(two, nil)
+	want := []string{LB6MapListeners6, LB6MapVips6, LB6MapStandby6, LB6MapClients6, LB6MapSources6}
+	if r.Outcome != OutcomeUpgraded || !slices.Equal(r.Dropped, want) || r.FlowsDropped != 5 {
+		t.Errorf("without IPv6: %+v, want upgraded, 5 flows and %q dropped", r, want)
 	}
 	b.wantWhole()
 	b.wantCounter(3, 7)

@@ -96,10 +96,10 @@ type Report struct {
 	// Grown are the maps that were replaced by larger copies.
 	Grown []Growth
 	// Dropped names the maps of an existing instance whose contents could not
-	// be kept, because this version has another schema.
+	// be kept, because this version has another schema, or nobody needs IPv6.
 	Dropped []string
 	// FlowsDropped is the number of flows that the flow table held when
-	// ResizeFlows, or a schema that changed, dropped it.
+	// ResizeFlows, or what Dropped is about, dropped it.
 	FlowsDropped uint64
 	// Mended says what a command that was killed had left, "" if nothing.
 	Mended string
@@ -139,7 +139,8 @@ func Attach(ctx context.Context, dir string, o Options) (*Instance, Report, erro
 	return l.Attach(ctx, o)
 }
 
-// Detach takes the interfaces out of the instance pinned in dir. With no names,
+// Detach takes the interfaces out of the instance pinned in dir, and notes it
+// for [Instance.TakenOut]. With no names,
 // or when no live link would be left, it removes the instance: links, maps,
 // directory and lock file. It returns an error wrapping [ErrNotAttached] if
 // there is nothing to detach.

@@ -141,7 +141,11 @@ func (b *build) sameProgram(one, old *ebpf.Program) (bool, error) {
 // report says what b does to the maps of the old instance.
 func (b *build) report(r *Report) error {
 	for _, p := range places {
-		switch b.plan.fates[p.name] {
+		fate, wanted := b.plan.fates[p.name]
+		if !wanted && *p.field(b.old) != nil {
+			fate = fateDrop // IPv6's, which nobody needs any more
+		}
+		switch fate {
 		case fateCopy:
 			if from, to := (*p.field(b.old)).MaxEntries(), b.plan.entries[p.name]; to > from {
 				r.Grown = append(r.Grown, Growth{p.name, from, to})

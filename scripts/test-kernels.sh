@@ -13,6 +13,7 @@
 #   FAIRLEAD_FUZZ_N  packets that the fuzzer sends per machine (5000)
 #   ALLOWED_SKIPS    tests that may skip in a machine, as a regular expression
 #   CPUS             how many CPUs a machine has (1)
+#   KERNEL_ARGS      more parameters of the kernel's command line
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/.."
@@ -155,7 +156,7 @@ boot() {
 	timeout --kill-after=5 "$limit" qemu-system-x86_64 -nodefaults -no-reboot -display none \
 		-machine q35,accel=tcg -cpu max,-cx16 -smp "${CPUS:-1}" -m 2048 \
 		-serial "file:$4/console" -serial "file:$4/output" -kernel "$1" -initrd "$4/initrd" \
-		-append "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokaslr tsc=reliable no_timer_check" \
+		-append "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokaslr tsc=reliable no_timer_check ${KERNEL_ARGS:-}" \
 		</dev/null >"$4/qemu" 2>&1
 }
 

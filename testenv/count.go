@@ -91,7 +91,7 @@ func (c *FrameCounter) Counts() FrameCounts {
 }
 
 // countProgram adds one to the count of the frame's Ethernet type: r1 frame, r2
-// its end, r6 index of the count, r7 action.
+// its end, r4 type, r6 index of the count, r7 action.
 func countProgram(counts *ebpf.Map, discard netip.Prefix) asm.Instructions {
 	const etherType = 12
 	insns := asm.Instructions{
@@ -104,16 +104,16 @@ func countProgram(counts *ebpf.Map, discard netip.Prefix) asm.Instructions {
 		asm.JGT.Reg(asm.R3, asm.R2, "count"),
 		asm.LoadMem(asm.R4, asm.R1, etherType, asm.Half),
 		asm.HostTo(asm.BE, asm.R4, asm.Half),
-		asm.Mov.Imm(asm.R6, 1),
+	}
+	insns = append(insns, discardFrom(discard)...)
+	return append(insns,
+		asm.Mov.Imm(asm.R6, 1).WithSymbol("kind"),
 		asm.JEq.Imm(asm.R4, unix.ETH_P_IPV6, "count"),
 		asm.Mov.Imm(asm.R6, 2),
 		asm.JEq.Imm(asm.R4, unix.ETH_P_ARP, "count"),
 		asm.Mov.Imm(asm.R6, 3),
 		asm.JNE.Imm(asm.R4, unix.ETH_P_IP, "count"),
 		asm.Mov.Imm(asm.R6, 0),
-	}
-	insns = append(insns, discardFrom(discard)...)
-	return append(insns,
 		asm.StoreMem(asm.RFP, -4, asm.R6, asm.Word).WithSymbol("count"),
 		asm.LoadMapPtr(asm.R1, counts.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
@@ -128,22 +128,32 @@ func countProgram(counts *ebpf.Map, discard netip.Prefix) asm.Instructions {
 	)
 }
 
-// discardFrom makes the action of an IPv4 frame from a network, if there is one,
-// XDP_DROP.
+// discardFrom makes the action of a frame from a network, if there is one,
+// XDP_DROP. It compares the source word by word.
 func discardFrom(from netip.Prefix) asm.Instructions {
 	if !from.IsValid() {
 		return nil
 	}
-	const source = ethLen + 12
-	network, rest := from.Masked().Addr().As4(), 32-from.Bits()
-	return asm.Instructions{
-		asm.Add.Imm(asm.R3, ipv4Len),
-		asm.JGT.Reg(asm.R3, asm.R2, "count"),
-		asm.LoadMem(asm.R4, asm.R1, source, asm.Word),
-		asm.HostTo(asm.BE, asm.R4, asm.Word),
-		asm.RSh.Imm(asm.R4, int32(rest)),
-		asm.LoadImm(asm.R5, int64(binary.BigEndian.Uint32(network[:])>>rest), asm.DWord),
-		asm.JNE.Reg(asm.R4, asm.R5, "count"),
-		asm.Mov.Imm(asm.R7, 1), // XDP_DROP
+	kind, source, header := int32(unix.ETH_P_IP), int16(ethLen+12), int32(ipv4Len)
+	if from.Addr().Is6() {
+		kind, source, header = unix.ETH_P_IPV6, ethLen+8, ipv6Len
 	}
+	insns := asm.Instructions{
+		asm.JNE.Imm(asm.R4, kind, "kind"),
+		asm.Add.Imm(asm.R3, header),
+		asm.JGT.Reg(asm.R3, asm.R2, "kind"),
+	}
+	network := from.Masked().Addr().AsSlice()
+	for bits := from.Bits(); bits > 0; bits -= 32 {
+		rest := max(32-bits, 0)
+		insns = append(insns,
+			asm.LoadMem(asm.R5, asm.R1, source, asm.Word),
+			asm.HostTo(asm.BE, asm.R5, asm.Word),
+			asm.RSh.Imm(asm.R5, int32(rest)),
+			asm.LoadImm(asm.R0, int64(binary.BigEndian.Uint32(network)>>rest), asm.DWord),
+			asm.JNE.Reg(asm.R5, asm.R0, "kind"),
+		)
+		source, network = source+4, network[4:]
+	}
+	return append(insns, asm.Mov.Imm(asm.R7, 1)) // XDP_DROP
 }

@@ -57,6 +57,9 @@ func conflicts(state *model.State) ([]string, error) {
 
 // look returns what may keep state from working on this host.
 func look(state *model.State) ([]string, error) {
+	if err := kernel.CheckIPv6(state); err != nil {
+		return []string{err.Error()}, nil // nothing else can be looked at
+	}
 	if state.XDP == model.XDPOff {
 		return nil, nil
 	}

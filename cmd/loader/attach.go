@@ -87,10 +87,10 @@ func changes(r *kernel.Report) (lines []string) {
 		add("mended what a killed command had left: %s", r.Mended)
 	}
 	if len(r.Dropped) > 0 {
-		add("this version has another layout: the contents of %s were dropped", strings.Join(r.Dropped, ", "))
+		add("this version has another layout, or no IPv6 to serve: the contents of %s were dropped", strings.Join(r.Dropped, ", "))
 	}
 	if r.FlowsDropped > 0 {
-		add("the new flow table is empty: %d flows were dropped", r.FlowsDropped)
+		add("%d flows were dropped with their table", r.FlowsDropped)
 	}
 	for _, i := range r.Interfaces {
 		if i.Mode == loader.AttachGeneric && i.Reason != "" {

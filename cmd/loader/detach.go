@@ -14,7 +14,8 @@ func detachCommand(w world) *cli.Command {
 		Name:  "detach",
 		Usage: "take interfaces out; with the last one nothing is left behind",
 		Description: "While an agent runs, its proxy gets the new flows first, and known ones may go\n" +
-			"on until --grace is over.",
+			"on until --grace is over. An interface that is taken out with --interface stays\n" +
+			"out until it is attached again or that agent reads its configuration anew.",
 		Flags: []cli.Flag{
 			command.InterfaceFlag("take out only `NAME`, which may be repeated"),
 			command.Bool("all", "take out every interface; so it is without --interface"),

@@ -47,16 +47,15 @@ func (f family) forged() netip.Prefix {
 // What limits an answered flood are the backends' stacks, which make a cookie
 // and a packet of each SYN: the thorough variant also has backends that do not.
 func TestSYNFlood(t *testing.T) {
-	for _, answered := range []bool{true, false}[:slow(1, 2)] {
-		for _, table := range []int{0, 4096} {
-			t.Run(fmt.Sprintf("table of %d, answered %t", table, answered), func(t *testing.T) {
-				lasts := time.Duration(slow(2, 10)) * time.Second
-				siege{families[0], table, answered, slow(50, 1000), slow(20, 100), lasts}.run(t)
-			})
+	inFamilies(t, func(t *testing.T, f family) {
+		for _, answered := range []bool{true, false}[:slow(1, 2)] {
+			for _, table := range []int{0, 4096} {
+				t.Run(fmt.Sprintf("table of %d, answered %t", table, answered), func(t *testing.T) {
+					lasts := time.Duration(slow(2, 10)) * time.Second
+					siege{f, table, answered, slow(50, 1000), slow(20, 100), lasts}.run(t)
+				})
+			}
 		}
-	}
-	t.Run("IPv6", func(t *testing.T) {
-		siege{families[1], 4096, true, slow(50, 1000), slow(20, 100), time.Duration(slow(2, 10)) * time.Second}.run(t)
 	})
 }
 

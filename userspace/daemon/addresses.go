@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fairlead/userspace/host"
+	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
 
@@ -76,7 +77,7 @@ func (a *agent) ownAddresses(addrs []netip.Addr) error {
 
 // setAddresses puts the service addresses on the host, where no kernel part
 // does, if it may, and takes away those that it added for services that are no
-// more. Those that it could not add show when a front listens.
+// more. An error about some does not keep it from adding the others.
 func (a *agent) setAddresses() error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -115,21 +116,7 @@ func (a *agent) setAddresses() error {
 	if err := a.ownAddresses(owned); err != nil {
 		return err
 	}
-	return a.putAll(look, owned)
-}
-
-func (a *agent) putAll(look *host.Addresses, addrs []netip.Addr) error {
-	for _, addr := range addrs {
-		err := look.Put(addr)
-		if errors.Is(err, unix.EPERM) {
-			a.log.Warn("not allowed to add a service address", "address", addr)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return kernel.PutAddresses(look, owned).Err()
 }
 
 // dropAddresses takes away what the agent has added. What belongs to another

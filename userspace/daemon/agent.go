@@ -35,6 +35,8 @@ type agent struct {
 	retryAt time.Time     // when to attach again; zero: not by itself
 	lock    *loader.AgentLock
 	leaving bool // the agent ends
+	// out are the interfaces that a command has taken out.
+	out map[string]bool
 
 	checker *health.Checker
 	changed *mailbox // checks whose result has changed
@@ -73,7 +75,7 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
 		changed: newMailbox(), fronts: map[model.Key]*front{}, standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
-		events: make(chan func()), said: map[string]string{},
+		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
 	return a
@@ -195,9 +197,25 @@ func (a *agent) tick(ctx context.Context) {
 	}
 	if time.Since(a.retried) >= retryAfter {
 		a.retryFronts(ctx)
+		a.followFullNAT()
 	}
 	a.keepCookies()
 	a.followStandby()
+}
+
+// followFullNAT lets full-NAT services go back to XDP when nothing stands
+// against it any more.
+func (a *agent) followFullNAT() {
+	if a.kernel == nil {
+		return
+	}
+	changed, err := a.kernel.FullNATChanged(a.state)
+	if a.news("full-nat", err) {
+		a.log.Warn("look at full-nat sources", "err", err)
+	}
+	if changed {
+		a.reconcile()
+	}
 }
 
 // keepCookies has the proxies of services with SYN cookies make one. The kernel

@@ -123,6 +123,9 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
+	if err := kernel.CheckIPv6(a.state); err != nil {
+		return err
+	}
 	if a.mode(a.state) == model.XDPOff {
 		if err := a.takeRunDir(); err != nil {
 			return err
@@ -142,7 +145,7 @@ func (a *agent) start(ctx context.Context) error {
 	if err := a.takeRunDir(); err != nil {
 		return err
 	}
-	if err := errors.Join(a.checkConflicts(a.state), kernel.CheckCookies(a.state)); err != nil {
+	if err := errors.Join(a.checkConflicts(a.state), kernel.CheckFullNAT(a.state), kernel.CheckCookies(a.state)); err != nil {
 		return err
 	}
 	known, err := kernel.Health(a.opts.PinDir, a.state)
@@ -189,11 +192,15 @@ func (a *agent) takeRunDir() error {
 
 // startProxies makes the proxies serve alone.
 func (a *agent) startProxies(ctx context.Context) error {
-	if err := a.setAddresses(); err != nil {
-		return err
-	}
+	placed := a.setAddresses()
 	a.openFronts(ctx)
-	return a.checkFronts()
+	if err := a.checkFronts(); err != nil {
+		return errors.Join(placed, err)
+	}
+	if placed != nil {
+		a.log.Warn("set service addresses", "err", placed)
+	}
+	return nil
 }
 
 // warnOfPins says that XDP goes on forwarding what an agent before this one

@@ -64,7 +64,7 @@ func (a *agent) lastAttach(ctx context.Context) {
 	if a.kernel != nil {
 		return
 	}
-	on, err := kernel.SwitchOn(ctx, a.opts.PinDir, a.interfaces(a.state))
+	on, err := kernel.SwitchOn(ctx, a.opts.PinDir, a.wanted(a.state))
 	if err != nil {
 		a.log.Warn("switch on what is attached from before", "err", err)
 	} else if on {

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -35,7 +34,7 @@ func (a *agent) interfaces(state *model.State) []string {
 // with the checks that say down.
 func (a *agent) attachKernel(ctx context.Context, r *roster, isDown map[string]bool) error {
 	k, report, err := kernel.Attach(ctx, r.state, kernel.Options{
-		Dir: a.opts.PinDir, Interfaces: a.interfaces(r.state), Mode: a.mode(r.state),
+		Dir: a.opts.PinDir, Interfaces: a.wanted(r.state), Mode: a.mode(r.state),
 		Force: a.opts.Force, SetSysctl: a.opts.SetSysctl, Config: a.opts.Config, Agent: true,
 		Down: r.down(isDown), Standby: a.listens, Added: a.added, Before: a.standby.use,
 		Warn: func(text string) { a.log.Warn("this may not work", "warning", text) },
@@ -78,6 +77,8 @@ func (a *agent) logAttach(state *model.State) {
 	for i, r := range a.kernel.Rungs() {
 		if r.Proxy {
 			a.log.Info("the proxy serves", "service", state.Services[i].Name, "reason", r.Reason)
+		} else if r.Reason != "" {
+			a.log.Warn("this may not work", "service", state.Services[i].Name, "reason", r.Reason)
 		}
 	}
 }
@@ -91,7 +92,7 @@ func (a *agent) mustAttach(err error) bool {
 	}
 	for _, target := range []error{
 		loader.ErrForeign, loader.ErrNoInterface, loader.ErrPrivileges, loader.ErrLocked, loader.ErrNoBPFFS,
-		kernel.ErrForwarding, kernel.ErrConflict, kernel.ErrNoInterfaces, kernel.ErrFullNAT,
+		kernel.ErrForwarding, kernel.ErrConflict, kernel.ErrNoInterfaces,
 	} {
 		if errors.Is(err, target) {
 			return true
@@ -126,25 +127,7 @@ func (a *agent) watchKernel(ctx context.Context) {
 		a.unstick(ctx)
 		return
 	}
-	links, err := a.kernel.Instance().Links()
-	if err != nil {
-		if a.news("links", err) {
-			a.log.Warn("look at links", "err", err)
-		}
-		return
-	}
-	attached := map[string]bool{}
-	for _, l := range links {
-		if l.Index != 0 {
-			attached[l.Interface] = true
-		}
-	}
-	for _, name := range a.interfaces(a.state) {
-		if !attached[name] {
-			a.loseKernel(fmt.Sprintf("interface %s lost its XDP program", name), true)
-			return
-		}
-	}
+	a.watchLinks()
 }
 
 // stillOurs reports whether the maps that are pinned now are those that the
@@ -256,6 +239,14 @@ func (a *agent) keepAddresses() {
 
 // tryAttach attaches again after XDP was lost.
 func (a *agent) tryAttach(ctx context.Context) {
+	if inst, err := loader.Open(a.opts.PinDir); err == nil {
+		if _, _, err := a.followLinks(inst); err != nil {
+			a.log.Warn("look at links", "err", err)
+		}
+		if err := inst.Close(); err != nil {
+			a.log.Warn("close what was attached before", "err", err)
+		}
+	}
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
 		if ctx.Err() != nil {
 			return

@@ -41,16 +41,22 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 	if (a.mode(r.state) == model.XDPOff) != (a.mode(a.state) == model.XDPOff) {
 		return errRestart
 	}
+	if err := kernel.CheckIPv6(r.state); err != nil {
+		return err
+	}
 	if a.lock != nil {
-		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckCookies(r.state)); err != nil {
+		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckFullNAT(r.state), kernel.CheckCookies(r.state)); err != nil {
 			return err
 		}
 	}
 	// Health first: what is known to be down gets nothing because its check changes.
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown))
 	isDown := r.look(a.checker)
+	out := a.out
+	a.out = map[string]bool{} // whoever reloads wants all of them
 	if a.lock != nil {
 		if err := a.replaceKernel(ctx, r, isDown); err != nil {
+			a.out = out
 			a.checker.Set(a.roster.targets, nil)
 			a.undoKernel(ctx, r, err)
 			return err
@@ -112,7 +118,7 @@ func (a *agent) takeOut(ctx context.Context, interfaces []string) {
 		return
 	}
 	for _, name := range interfaces {
-		if slices.Contains(a.interfaces(a.state), name) || !slices.Contains(a.kernel.Interfaces(), name) {
+		if slices.Contains(a.wanted(a.state), name) || !slices.Contains(a.kernel.Interfaces(), name) {
 			continue
 		}
 		if err := a.kernel.Instance().DetachInterface(ctx, name); err != nil {

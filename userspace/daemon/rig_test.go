@@ -35,7 +35,11 @@ type bench struct {
 }
 
 func newBench(t *testing.T, backends int) *bench {
-	b := &bench{Rig: testenv.NewRig(t, testenv.RigOptions{Backends: backends}), t: t}
+	return newBenchOf(t, testenv.RigOptions{Backends: backends})
+}
+
+func newBenchOf(t *testing.T, o testenv.RigOptions) *bench {
+	b := &bench{Rig: testenv.NewRig(t, o), t: t}
 	dir := t.TempDir()
 	b.opts = Options{
 		Config: filepath.Join(dir, "fairlead.yaml"), RunDir: filepath.Join(dir, "run"),

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fairlead/loader"
+	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
@@ -54,7 +55,10 @@ func (a *agent) interfaceViews() []view.Interface {
 	all := []view.Interface{}
 	for _, name := range a.interfaces(a.state) {
 		i := view.Interface{Name: name}
-		if a.kernel != nil {
+		switch {
+		case a.out[name]:
+			i.Reason = takenOut
+		case a.kernel != nil:
 			for _, r := range a.attach.Interfaces {
 				if r.Name == name {
 					i.Mode, i.Reason = string(r.Mode), r.Reason
@@ -89,18 +93,22 @@ func (a *agent) rung(i int) (view.Rung, string) {
 	if a.kernel == nil {
 		return view.RungProxy, cmp.Or(a.noXDP, "xdp: off")
 	}
-	if rungs := a.kernel.Rungs(); i < len(rungs) && rungs[i].Proxy {
-		return view.RungProxy, rungs[i].Reason
+	var r kernel.Rung
+	if rungs := a.kernel.Rungs(); i < len(rungs) {
+		r = rungs[i]
+	}
+	if r.Proxy {
+		return view.RungProxy, r.Reason
 	}
 	if a.kernel.Native() {
-		return view.RungNative, ""
+		return view.RungNative, r.Reason
 	}
-	for _, r := range a.attach.Interfaces {
-		if r.Reason != "" {
-			return view.RungGeneric, r.Reason
+	for _, i := range a.attach.Interfaces {
+		if i.Reason != "" {
+			return view.RungGeneric, cmp.Or(r.Reason, i.Reason)
 		}
 	}
-	return view.RungGeneric, "xdp: generic"
+	return view.RungGeneric, cmp.Or(r.Reason, "xdp: generic")
 }
 
 // count adds what the front has forwarded.

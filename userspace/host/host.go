@@ -26,7 +26,7 @@ type Route struct {
 	Interface string
 	NextHop   netip.Addr // the address itself when it is on the link
 	Local     bool       // the address is the host's own
-	Source    netip.Addr // what the host sends from; not valid if the route does not say
+	Source    netip.Addr // what the host's connections come from; not valid if the route does not say
 }
 
 // Routes looks up ways and remembers them. It is for one look at the host:
@@ -35,6 +35,8 @@ type Route struct {
 type Routes struct {
 	routes map[netip.Addr]answer
 	names  map[int]string // of interfaces, by index
+	// sources are the addresses of IPv6, by interface; nil: not looked for yet.
+	sources map[int][]sourceAddr
 }
 
 type answer struct {
@@ -78,11 +80,11 @@ func (r *Routes) lookUp(addr netip.Addr) (Route, error) {
 	return found, nil
 }
 
-// refuses reports whether a look-up found no route, or one of the types
-// unreachable, blackhole and prohibit.
+// refuses reports whether a look-up found no route, one of the types unreachable,
+// blackhole and prohibit, or a kernel without the family.
 func refuses(err error) bool {
 	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) ||
-		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES)
+		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
 func (r *Routes) name(ifindex int) (string, error) {

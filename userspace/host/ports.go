@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"fairlead/userspace/model"
 )
 
 // A PortRange is a range of ports, both ends included.
@@ -32,26 +34,15 @@ const (
 	reservedPorts = "/proc/sys/net/ipv4/ip_local_reserved_ports"
 )
 
-// SourcePortsFault says why flows of the datapath may not have source ports of
-// a range, at these addresses of the host, and what to do; "" if they may. The
-// kernel must not give such a port to a connection of the host, and nobody may
-// listen there, but the sockets that are ours: XDP would take the packets.
-func SourcePortsFault(r PortRange, addrs []netip.Addr, ours func(Socket) bool) (string, error) {
-	if fault, err := ephemeralFault(r); fault != "" || err != nil {
-		return fault, err
+// ListenFault says why flows of the datapath may not have source ports of a
+// range at an address of the host, and what to do; "" if they may. Nobody may
+// listen there on one of the sockets: XDP would take the packets.
+func ListenFault(r PortRange, addr netip.Addr, p model.Protocol, sockets []Socket) string {
+	at := slices.IndexFunc(sockets, func(s Socket) bool { return s.Clashes(addr, r.First, r.Last, p) })
+	if at < 0 {
+		return ""
 	}
-	sockets, err := Sockets()
-	if err != nil {
-		return "", err
-	}
-	for _, s := range sockets {
-		for _, a := range addrs {
-			if s.Clashes(a, r.First, r.Last, s.Protocol) && !ours(s) {
-				return fmt.Sprintf("a program of this host listens on %s port %d: choose ports among which nobody listens", s.Protocol, s.Addr.Port()), nil
-			}
-		}
-	}
-	return "", nil
+	return fmt.Sprintf("a program of this host listens on %s port %d: choose ports among which nobody listens", p, sockets[at].Addr.Port())
 }
 
 // LocalPorts returns the ports that the kernel chooses from for sockets that ask
@@ -68,9 +59,10 @@ func LocalPorts() (PortRange, error) {
 	return r, nil
 }
 
-// ephemeralFault is about ports that the kernel chooses for the host's own
-// connections: those of the local range that are not reserved.
-func ephemeralFault(r PortRange) (string, error) {
+// EphemeralFault says why flows of the datapath may not have source ports of a
+// range, and what to do; "" if they may. The kernel must not give such a port to
+// a connection of the host: those of the local range that are not reserved.
+func EphemeralFault(r PortRange) (string, error) {
 	local, err := LocalPorts()
 	if err != nil || !r.overlaps(local) {
 		return "", err

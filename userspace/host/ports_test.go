@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"fairlead/testenv"
+	"fairlead/userspace/model"
 )
 
 func TestParseRanges(t *testing.T) {
@@ -52,11 +54,6 @@ func TestSourcePorts(t *testing.T) {
 			return err
 		}
 		defer l.Close()
-		own, err := net.Listen("tcp4", "127.0.0.1:20006")
-		if err != nil {
-			return err
-		}
-		defer own.Close()
 		for r, want := range map[PortRange]string{
 			{10000, 20004}: "",
 			{40000, 40999}: "",
@@ -66,9 +63,14 @@ func TestSourcePorts(t *testing.T) {
 			{40500, 41500}: "ip_local_reserved_ports=40000-40999,40500-41500)",
 			{30000, 40000}: "gives ports 32768-40000",
 		} {
-			got, err := SourcePortsFault(r, []netip.Addr{here}, func(s Socket) bool { return s.Addr.Port() == 20006 })
-			if err != nil {
+			got, err := EphemeralFault(r)
+			sockets, serr := Sockets()
+			if err := errors.Join(err, serr); err != nil {
 				return err
+			}
+			got += ListenFault(r, here, model.TCP, sockets)
+			if fault := ListenFault(r, here, model.UDP, sockets); fault != "" {
+				t.Errorf("%v of UDP: %q", r, fault)
 			}
 			if (want == "") != (got == "") || !strings.Contains(got, want) {
 				t.Errorf("%v: %q, want %q", r, got, want)

@@ -42,7 +42,10 @@ func TestSendSYN(t *testing.T) {
 				return err
 			}
 			own := &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())}
-			return netlink.AddrAdd(lo, &netlink.Addr{IPNet: own, Flags: unix.IFA_F_NODAD})
+			if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: own, Flags: unix.IFA_F_NODAD}); err != nil {
+				return err
+			}
+			return awaitLocal(addr)
 		})
 		to := netip.AddrPortFrom(addr, 80)
 		l := h.Listen(t, "tcp", to.String())

@@ -1,9 +1,7 @@
 package host
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"slices"
@@ -12,8 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoIPv6 says that the kernel was started, or built, without IPv6.
-var ErrNoIPv6 = errors.New("this kernel has no IPv6")
+// HasIPv6 reports whether the kernel was built, and started, with IPv6.
+func HasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6/conf")
+	return err == nil
+}
 
 // A Sysctl is a kernel setting, its name with dots.
 type Sysctl struct {
@@ -73,15 +74,11 @@ func MissingForwarding(interfaces []string) ([]Sysctl, error) {
 	return missing("ipv4", interfaces)
 }
 
-// MissingForwarding6 is [MissingForwarding] for IPv6, with an [ErrNoIPv6] if the
-// kernel has none. The settings are to be made in their order, and to be undone
-// in the reverse one: an interface that forwards does not hear routers unless it
-// is told to, and the kernel may drop default routes that the host has from
-// routers on other interfaces that were not.
+// MissingForwarding6 is [MissingForwarding] for IPv6. The settings are to be made
+// in their order, and to be undone in the reverse one: an interface that forwards
+// does not hear routers unless it is told to, and the kernel may drop default
+// routes that the host has from routers on other interfaces that were not.
 func MissingForwarding6(interfaces []string) ([]Sysctl, error) {
-	if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNoIPv6
-	}
 	forwarding, err := missing("ipv6", interfaces)
 	if err != nil || len(forwarding) == 0 {
 		return nil, err

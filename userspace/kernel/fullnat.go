@@ -36,14 +36,14 @@ func sourcesOf(ways *host.Routes, nat model.FullNAT, backend netip.Addr) ([]neti
 	if len(given) > 0 {
 		return given, nil
 	}
-	r, err := ways.To(backend)
+	source, err := ways.Source(backend)
 	if err != nil {
 		return nil, err
 	}
-	if !r.Source.IsValid() {
+	if !source.IsValid() {
 		return nil, fmt.Errorf("%s: %w", backend, errNoSource)
 	}
-	return []netip.Addr{r.Source}, nil
+	return []netip.Addr{source}, nil
 }
 
 // sources returns what the backends of full-NAT services are to see, and which
@@ -75,39 +75,123 @@ func setSources(ways *host.Routes, state *model.State, seen map[netip.Addr][]net
 // FullNATFaults returns one line for each thing on this host that keeps full-NAT
 // services from working, with what to do.
 func FullNATFaults(state *model.State) ([]string, error) {
-	f, err := fullNATFaults(state)
-	return append(f.host, f.routes...), err
+	faults, without, err := fullNATFaults(state)
+	return append(faults, without...), err
 }
 
-// faults are lines that say what to do.
-type faults struct {
-	host   []string // about addresses and ports
-	routes []string // about backends that have no source
+// fullNATFaults tells what is about addresses and ports from what is about
+// backends that have no source.
+func fullNATFaults(state *model.State) (faults, without []string, err error) {
+	var ways host.Routes
+	of, lacking, err := sources(&ways, state)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, b := range lacking {
+		without = append(without, fmt.Sprintf("there is no source address towards backend %s: add a route to it, or set full-nat.addresses", b))
+	}
+	var coming []netip.Addr
+	if state.Addresses != model.AddressesLeave {
+		coming = addresses(state)
+	}
+	f, err := findNATFaults(&ways, state, of, coming)
+	return f.lines(), without, err
 }
 
-func fullNATFaults(state *model.State) (f faults, err error) {
+// A sender is where flows of a protocol come from.
+type sender struct {
+	addr     netip.Addr
+	protocol model.Protocol
+}
+
+// natFaults say why full-NAT services cannot have their sources, and what to do.
+type natFaults struct {
+	all string // why none can
+	of  map[sender]string
+}
+
+// findNATFaults looks at the host for a state whose backends have the sources of.
+// It counts addresses that are coming as the host's.
+func findNATFaults(ways *host.Routes, state *model.State, of map[netip.Addr][]netip.Addr, coming []netip.Addr) (natFaults, error) {
+	f := natFaults{of: map[sender]string{}}
 	if len(fullNATBackends(state)) == 0 {
 		return f, nil
 	}
-	var ways host.Routes
-	if f.host, err = addressFaults(&ways, state); err != nil {
-		return f, err
-	}
-	of, without, err := sources(&ways, state)
+	nat := state.FullNAT.WithDefaults()
+	ports := host.PortRange{First: nat.First, Last: nat.Last}
+	fault, err := host.EphemeralFault(ports)
 	if err != nil {
 		return f, err
 	}
-	used := slices.Concat(slices.Collect(maps.Values(of))...)
-	for _, b := range without {
-		f.routes = append(f.routes, fmt.Sprintf("there is no source address towards backend %s: add a route to it, or set full-nat.addresses", b))
-	}
-	nat := state.FullNAT.WithDefaults()
-	ports := host.PortRange{First: nat.First, Last: nat.Last}
-	fault, err := host.SourcePortsFault(ports, used, func(s host.Socket) bool { return isStandby(state, s) })
 	if fault != "" {
-		f.host = append(f.host, fmt.Sprintf("ports %s: %s", ports, fault))
+		f.all = fmt.Sprintf("ports %s: %s", ports, fault)
 	}
-	return f, err
+	sockets, err := host.Sockets()
+	if err != nil {
+		return f, err
+	}
+	sockets = slices.DeleteFunc(sockets, func(s host.Socket) bool { return isStandby(state, s) })
+	for s := range senders(state, of) {
+		if fault := host.ListenFault(ports, s.addr, s.protocol, sockets); fault != "" {
+			f.of[s] = fmt.Sprintf("ports %s: %s", ports, fault)
+		}
+	}
+	for _, a := range state.FullNAT.Addresses {
+		local, err := ways.IsLocal(a)
+		if err != nil {
+			return f, err
+		}
+		if !local && !slices.Contains(coming, a) {
+			fault := fmt.Sprintf("%s is not an address of this host: put it on an interface, or take it out of full-nat.addresses", a)
+			f.of[sender{a, model.TCP}], f.of[sender{a, model.UDP}] = fault, fault
+		}
+	}
+	return f, nil
+}
+
+// senders returns what full-NAT services send from.
+func senders(state *model.State, of map[netip.Addr][]netip.Addr) map[sender]bool {
+	all := map[sender]bool{}
+	for i := range state.Services {
+		s := &state.Services[i]
+		if s.Forward != model.ForwardFullNAT {
+			continue
+		}
+		for _, b := range s.Backends {
+			for _, a := range of[b.Address.Addr()] {
+				all[sender{a, s.Protocol}] = true
+			}
+		}
+	}
+	return all
+}
+
+// lines returns each fault once.
+func (f *natFaults) lines() []string {
+	all := slices.Collect(maps.Values(f.of))
+	if f.all != "" {
+		all = append(all, f.all)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// about returns why a service cannot have its sources; "" if it can.
+func (f *natFaults) about(s *model.Service, of map[netip.Addr][]netip.Addr) string {
+	if s.Forward != model.ForwardFullNAT {
+		return ""
+	}
+	if f.all != "" {
+		return f.all
+	}
+	for _, b := range s.Backends {
+		for _, a := range of[b.Address.Addr()] {
+			if why := f.of[sender{a, s.Protocol}]; why != "" {
+				return why
+			}
+		}
+	}
+	return ""
 }
 
 // isStandby reports whether a socket listens where a service does: it is that of
@@ -118,40 +202,47 @@ func isStandby(state *model.State, s host.Socket) bool {
 	})
 }
 
-// addressFaults finds configured addresses that the host neither has nor gets
-// as service addresses.
-func addressFaults(ways *host.Routes, state *model.State) (lines []string, err error) {
-	var added []netip.Addr
-	if state.Addresses != model.AddressesLeave {
-		added = addresses(state)
-	}
-	for _, a := range state.FullNAT.Addresses {
-		local, err := ways.IsLocal(a)
-		if err != nil {
-			return nil, err
-		}
-		if !local && !slices.Contains(added, a) {
-			lines = append(lines, fmt.Sprintf("%s is not an address of this host: put it on an interface, or take it out of full-nat.addresses", a))
-		}
-	}
-	return lines, nil
+// CheckFullNAT refuses a state whose full-NAT services could not work. It is for
+// somebody who decides on a state: an agent's [Attach] leaves them to the proxy.
+func CheckFullNAT(state *model.State) error {
+	faults, _, err := fullNATFaults(state)
+	return errors.Join(err, refuse(faults))
 }
 
-// checkFullNAT refuses a state whose full-NAT services could not work. A backend
-// without a source is an agent's business later: health knows about it, and the
-// route may come.
-func checkFullNAT(state *model.State, agent bool) error {
-	f, err := fullNATFaults(state)
+// checkAlone is CheckFullNAT where no agent sees to it: a backend without a source
+// is one's business later, since health knows about it, and the route may come.
+func checkAlone(state *model.State) error {
+	faults, err := FullNATFaults(state)
+	return errors.Join(err, refuse(faults))
+}
+
+func refuse(faults []string) error {
+	errs := make([]error, len(faults))
+	for i, f := range faults {
+		errs[i] = fmt.Errorf("%w: %s", ErrFullNAT, f)
+	}
+	return errors.Join(errs...)
+}
+
+// lookAtSources finds out which full-NAT services cannot have their sources.
+func (k *Kernel) lookAtSources(state *model.State) (err error) {
+	var ways host.Routes
+	of, _, err := sources(&ways, state)
 	if err != nil {
 		return err
 	}
-	lines := f.host
-	if !agent {
-		lines = append(lines, f.routes...)
+	k.nat, err = findNATFaults(&ways, state, of, nil)
+	return err
+}
+
+// FullNATChanged looks again at what keeps full-NAT services of state from XDP,
+// if something does, and reports whether it is something else by now. What comes
+// up later does not stop flows that go on: only the next [Attach] looks for it.
+func (k *Kernel) FullNATChanged(state *model.State) (bool, error) {
+	was := k.nat.lines()
+	if len(was) == 0 {
+		return false, nil
 	}
-	errs := make([]error, len(lines))
-	for i, l := range lines {
-		errs[i] = fmt.Errorf("%w: %s", ErrFullNAT, l)
-	}
-	return errors.Join(errs...)
+	err := k.lookAtSources(state)
+	return err == nil && !slices.Equal(was, k.nat.lines()), err
 }

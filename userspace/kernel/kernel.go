@@ -32,6 +32,8 @@ var (
 	ErrOtherConfig = errors.New("the agent runs with another configuration")
 	// ErrForwarding says that the host does not forward packets.
 	ErrForwarding = errors.New("forwarding is off")
+	// ErrNoIPv6 says that the kernel has no IPv6, and services need it.
+	ErrNoIPv6 = errors.New("this kernel has no IPv6")
 	// ErrNoInterfaces says that neither the configuration nor the caller names
 	// an interface.
 	ErrNoInterfaces = errors.New("no interface to attach to: list them under interfaces: or use --interface")
@@ -93,7 +95,9 @@ type Kernel struct {
 	// interfaces are the names of those that are attached.
 	interfaces map[string]bool
 	rungs      []Rung // of the last Reconcile
-	standby    []bool // which services had one then
+	nat        natFaults
+	unplaced   Unplaced // service addresses, by the last KeepAddresses
+	standby    []bool   // which services had one then
 }
 
 // crash is called where a command may be killed with something half done;
@@ -117,6 +121,9 @@ func Attach(ctx context.Context, state *model.State, o Options) (*Kernel, Report
 	}
 	if o.Warn == nil {
 		o.Warn = func(string) {}
+	}
+	if err := CheckIPv6(state); err != nil {
+		return nil, Report{}, err
 	}
 	lock, err := loader.NewLock(ctx, o.Dir)
 	if err != nil {
@@ -144,8 +151,10 @@ func attach(ctx context.Context, lock *loader.Lock, state *model.State, o Option
 	if err != nil {
 		return nil, Report{}, err
 	}
-	if err := checkFullNAT(state, o.Agent); err != nil {
-		return nil, Report{}, err
+	if !o.Agent {
+		if err := checkAlone(state); err != nil {
+			return nil, Report{}, err
+		}
 	}
 	k := &Kernel{opts: o}
 	have, err := pinned(o.Dir)
@@ -189,6 +198,9 @@ func (k *Kernel) finish(ctx context.Context, state *model.State, sysctls []host.
 		if err := datapath.ClearStandby(k.inst.Maps()); err != nil {
 			return err
 		}
+	}
+	if err := k.lookAtSources(state); err != nil {
+		return err
 	}
 	if _, err := k.Reconcile(state, k.opts.Down); err != nil {
 		return err
@@ -276,6 +288,18 @@ func checkSockets(state *model.State, force bool, warn func(string)) error {
 		warn(c + ": clients will reach the backends instead")
 	}
 	return nil
+}
+
+// CheckIPv6 refuses a state with services of IPv6 on a kernel without it, on
+// which no proxy can serve them either.
+func CheckIPv6(state *model.State) error {
+	at := slices.IndexFunc(state.Services, func(s model.Service) bool { return s.Listen.Addr().Is6() })
+	if at < 0 || host.HasIPv6() {
+		return nil
+	}
+	s := &state.Services[at]
+	return fmt.Errorf("%w, but service %s listens on %s: start the kernel without ipv6.disable=1, or take the services of IPv6 out of the configuration",
+		ErrNoIPv6, s.Name, s.Listen)
 }
 
 // forwarding returns the settings to change before packets can be forwarded,

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -64,6 +65,9 @@ func (k *Kernel) prepareHost(ctx context.Context, state *model.State, sysctls []
 	if err := k.KeepAddresses(state); err != nil {
 		return err
 	}
+	if err := k.unplaced.Err(); err != nil && !k.opts.Agent {
+		return err
+	}
 	return k.KeepNeighbours(ctx, state, neighbourWait)
 }
 
@@ -100,7 +104,8 @@ func (k *Kernel) findInterfaces() error {
 
 // KeepAddresses puts the state's missing service addresses on the host, and its
 // own where they belong by now, and takes away those that it added for services
-// that are no more.
+// that are no more. Those that cannot be put are no error: the next
+// [Kernel.Reconcile] says so of their services.
 func (k *Kernel) KeepAddresses(state *model.State) error {
 	j, err := k.Maps().ReadJournal()
 	if err != nil {
@@ -128,7 +133,8 @@ func (k *Kernel) KeepAddresses(state *model.State) error {
 		}
 	}
 	crash("recorded addresses")
-	return k.putAddresses(look, j)
+	k.unplaced = PutAddresses(look, journaled(j))
+	return nil
 }
 
 // planAddresses returns the addresses that are to be on the host as ours, and
@@ -166,14 +172,38 @@ func planAddresses(look *host.Addresses, state *model.State, recorded []loader.J
 	return keep, over, nil
 }
 
-func (k *Kernel) putAddresses(look *host.Addresses, j loader.Journal) error {
-	for _, a := range j.Addresses {
-		if err := look.Put(a.Prefix.Addr()); err != nil {
-			return err
+// Unplaced says of addresses why the host does not take them.
+type Unplaced map[netip.Addr]error
+
+// Err returns all of it as one error, nil if there is nothing.
+func (u Unplaced) Err() error {
+	var errs []error
+	for _, a := range slices.SortedFunc(maps.Keys(u), netip.Addr.Compare) {
+		errs = append(errs, u[a])
+	}
+	return errors.Join(errs...)
+}
+
+// PutAddresses puts service addresses that are the caller's where they belong,
+// and returns those that cannot be.
+func PutAddresses(look *host.Addresses, addrs []netip.Addr) Unplaced {
+	unplaced := Unplaced{}
+	for _, a := range addrs {
+		if err := look.Put(a); err != nil {
+			unplaced[a] = err
 		}
 		crash("added address")
 	}
-	return nil
+	return unplaced
+}
+
+// journaled returns the addresses that a journal names.
+func journaled(j loader.Journal) []netip.Addr {
+	all := make([]netip.Addr, len(j.Addresses))
+	for i, a := range j.Addresses {
+		all[i] = a.Prefix.Addr()
+	}
+	return all
 }
 
 func setOf(addrs []netip.Addr) map[netip.Addr]bool {
@@ -187,14 +217,7 @@ func setOf(addrs []netip.Addr) map[netip.Addr]bool {
 // Added returns the addresses that the instance has put on the host.
 func (k *Kernel) Added() ([]netip.Addr, error) {
 	j, err := k.Maps().ReadJournal()
-	if err != nil {
-		return nil, err
-	}
-	var all []netip.Addr
-	for _, a := range j.Addresses {
-		all = append(all, a.Prefix.Addr())
-	}
-	return all, nil
+	return journaled(j), err
 }
 
 // KeepNeighbours has the kernel keep the Ethernet addresses of next hops known.

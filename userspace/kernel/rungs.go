@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"fairlead/userspace/datapath"
@@ -63,7 +64,7 @@ func (k *Kernel) wanted(state *model.State, down func(*model.Service) []bool) (*
 	rungs, standby := make([]Rung, len(want.Services)), k.standbys(state)
 	for i := range want.Services {
 		s := &want.Services[i]
-		if rungs[i], err = k.rung(&ways, &s.Service, usable); err != nil {
+		if rungs[i], err = k.rung(&ways, &s.Service, usable, want.Sources); err != nil {
 			return nil, nil, err
 		}
 		s.Proxy = rungs[i].Proxy
@@ -83,9 +84,12 @@ func (k *Kernel) Rungs() []Rung { return k.rungs }
 
 // rung finds where a service can be forwarded. Without an agent there is only
 // one place, so then the reason is a warning.
-func (k *Kernel) rung(ways *host.Routes, s *model.Service, unusable map[string]string) (Rung, error) {
+func (k *Kernel) rung(ways *host.Routes, s *model.Service, unusable map[string]string, sources map[netip.Addr][]netip.Addr) (Rung, error) {
 	if s.Forward == model.ForwardProxy {
 		return Rung{true, "forward: proxy"}, nil
+	}
+	if why := k.nat.about(s, sources); why != "" {
+		return Rung{k.opts.Agent, "full-nat: " + why}, nil
 	}
 	for _, b := range s.Backends {
 		r, err := ways.To(b.Address.Addr())
@@ -107,6 +111,9 @@ func (k *Kernel) rung(ways *host.Routes, s *model.Service, unusable map[string]s
 		if reason != "" {
 			return Rung{k.opts.Agent, fmt.Sprintf("backend %s: %s", b, reason)}, nil
 		}
+	}
+	if err := k.unplaced[s.Listen.Addr()]; err != nil {
+		return Rung{Reason: err.Error()}, nil // XDP needs no address on the host, a proxy does
 	}
 	return Rung{}, nil
 }

@@ -132,6 +132,7 @@ func judge(err error) (code int, next string) {
 		{loader.ErrMode, 3, "use --mode auto, or another interface"},
 		{kernel.ErrConflict, 3, ""},
 		{kernel.ErrForwarding, 3, ""},
+		{kernel.ErrNoIPv6, 3, ""},
 		{kernel.ErrFullNAT, 3, ""},
 		{kernel.ErrCookies, 3, ""},
 		{loader.ErrProgram, 3, ""},
