@@ -35,7 +35,7 @@ __noinline __u32 tied_row(const struct moment *m, const struct flow_key *key, st
 	if (!b || b->gen != FAULT(241, tie->gen, b->gen) || !b->weight ||
 	    !can_serve(b, d->forward.service, d->all_up))
 		return NO_BACKEND;
-	d->tried[d->tries++ & (TRIES - 1)] = row;
+	d->tried[d->tries++ & (MAX_TRIES - 1)] = row;
 	return row;
 }
 
@@ -50,5 +50,7 @@ __noinline int tie(const struct moment *m, const struct flow_key *key, const str
 	is.backend = d->forward.backend;
 	is.gen = d->forward.backend_gen;
 	is.tick = m->now;
+	if (FAULT(250, dry_run, false))
+		return 0;
 	return bpf_map_update_elem(&OWN(affinity), &at, &is, BPF_ANY);
 }

@@ -14,18 +14,19 @@ static __always_inline bool take_answer(const struct packet *p, __u32 most)
 {
 	__u32 second = p->when.now / p->control->hz;
 	__u32 zero = 0;
-	struct replies *r = bpf_map_lookup_elem(&replies, &zero);
+	struct replies *r = bpf_map_lookup_elem(&replies, &zero), is;
+	bool may;
 
 	if (!r)
 		return false;
-	if (r->second != FAULT(22, second, r->second)) {
-		r->second = second;
-		r->count = 0;
-	}
-	if (r->count >= most + FAULT(23, 0, 1))
-		return false;
-	r->count++;
-	return true;
+	is = *r;
+	if (is.second != FAULT(22, second, is.second))
+		is = (struct replies){.second = second};
+	may = is.count < most + FAULT(23, 0, 1);
+	is.count += may;
+	if (FAULT(266, !dry_run, true))
+		*r = is;
+	return may;
 }
 
 /* may_answer takes an answer that the sender needs. */

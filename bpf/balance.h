@@ -8,8 +8,6 @@
 
 #include "conns.h"
 
-#define TRIES 4
-
 /* LEAST_SLOTS is the longest run of which BALANCE_LEAST looks at all slots. */
 #define LEAST_SLOTS 4096
 
@@ -64,7 +62,7 @@ static __always_inline __u64 next_hash(struct draft *d)
 	__u64 hash = d->hash;
 
 	d->hash = FAULT(224, scatter(hash + 1), hash);
-	return hash;
+	return dry_run ? note_number(hash) : hash;
 }
 
 /* take_turn returns the service's turn; turns grow by one. */
@@ -72,6 +70,8 @@ static __always_inline __u64 take_turn(__u32 service)
 {
 	__u64 *turn = bpf_map_lookup_elem(&turns, &service);
 
+	if (turn && FAULT(262, dry_run, false))
+		return note_number(*turn + told.turns++);
 	return turn ? __sync_fetch_and_add(turn, 1) : 0;
 }
 
@@ -80,6 +80,8 @@ static __always_inline __u32 row_at(__u32 slot)
 {
 	__u32 *row = bpf_map_lookup_elem(&slots, &slot);
 
+	if (dry_run)
+		note_slot(slot);
 	return row ? *row : NO_BACKEND;
 }
 
@@ -102,7 +104,7 @@ static __always_inline bool was_tried(const struct draft *d, __u32 row)
 	bool was = false;
 
 #pragma unroll
-	for (__u32 i = 0; i < TRIES - 1; i++)
+	for (__u32 i = 0; i < MAX_TRIES - 1; i++)
 		was |= i < d->tries && d->tried[i] == row;
 	return FAULT(234, was, false);
 }
@@ -119,6 +121,9 @@ static __always_inline struct choice choice_of(const struct draft *d, __u32 row)
 		return c;
 	n = bpf_map_lookup_elem(&backend_conns, &row);
 	c.connections = connections_of(n, b->gen);
+	if (dry_run)
+		c.connections =
+			without_ended(c.connections, row | OF_BACKEND | (__u64)b->gen << 32);
 	c.weight = b->weight;
 	c.row = row;
 	return c;
@@ -199,6 +204,8 @@ static __always_inline struct bound bound_of(const struct draft *d, const struct
 	__u32 row = d->forward.service;
 	__u64 all = connections_of(bpf_map_lookup_elem(&service_conns, &row), s->gen);
 
+	if (dry_run)
+		all = without_ended(all, row | OF_SERVICE | (__u64)s->gen << 32);
 	return (struct bound){
 		.share = s->max_load * (all + FAULT(248, 1, 2)),
 		.unit = 100ULL * (d->all_up ? s->weights_all : s->weights),
@@ -258,7 +265,7 @@ __noinline __u32 next_row(struct draft *d)
 	if (!s)
 		return NO_BACKEND; /* unreachable */
 	row = row_for(d, s);
-	i = d->tries++ & (TRIES - 1);
+	i = d->tries++ & (MAX_TRIES - 1);
 	barrier_var(i);
 	d->tried[i] = row;
 	return row;

@@ -28,7 +28,8 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 	twin = find(&d->twin.key, &stamp);
 	touched = twin ? stamp_at(twin) : NULL;
 	if (touched && names(twin, p->key)) {
-		touched->seen = FAULT(36, p->when.now, touched->seen);
+		if (FAULT(256, !dry_run, true))
+			touched->seen = FAULT(36, p->when.now, touched->seen);
 		return TWIN_OURS;
 	}
 	if (touched) {
@@ -36,8 +37,11 @@ static __noinline enum twin_found tend_twin(const struct packet *p, struct flow 
 			return TWIN_TAKEN;
 		delete_pair(p, &d->twin.key, twin, stamp);
 	}
-	if (own)
-		own->seen = p->when.now; /* else it might give its place to its own twin */
+	/* Else it might give its place to its own twin. */
+	if (dry_run)
+		pretend(f->bucket, f->place, PRETEND_TAKEN);
+	if (own && FAULT(257, !dry_run, true))
+		own->seen = p->when.now;
 	way_back(p, &d->back);
 	return make_twin(p, f, p->stamp, &d->back) ? TWIN_MISSING : TWIN_OURS;
 }
@@ -73,6 +77,8 @@ static __noinline int check(const struct packet *p, struct flow *f)
 	struct flow *twin;
 	int v;
 
+	if (dry_run)
+		note_check(fitness);
 	if (fitness != FIT)
 		return end_flow(p, f, fitness);
 	found = tend_twin(p, f);
@@ -86,7 +92,7 @@ static __noinline int check(const struct packet *p, struct flow *f)
 	f->checked = p->when.now;
 	f->epoch = p->when.epoch;
 	f->idle = idle_of(p->control, p->key->proto, state_of(p->stamp));
-	twin = found == TWIN_OURS ? find_twin(p->key, f, &ts) : NULL;
+	twin = found == TWIN_OURS && FAULT(259, !dry_run, true) ? find_twin(p->key, f, &ts) : NULL;
 	if (twin)
 		twin->idle = f->idle;
 	return NEXT_STEP;

@@ -309,8 +309,12 @@ static __always_inline int choose(struct packet *p, const struct service *s, __u
 		return answer_no_backend(p);
 	delete_stale(p);
 	begin(p, d, s, row);
-	for (int i = 0; i < TRIES; i++) {
+	if (dry_run)
+		note_choice(d->run, d->all_up);
+	for (int i = 0; i < MAX_TRIES; i++) {
 		v = try_backend(p, d);
+		if (dry_run)
+			note_attempt(d->tried[i], v);
 		if (!may_try_again(v))
 			break;
 	}

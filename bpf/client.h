@@ -33,7 +33,8 @@ static __always_inline bool spend(const struct packet *p, const struct service *
 	struct credit was, is = {.tick = p->when.now, .left = most - p->when.hz};
 
 	if (!at) {
-		bpf_map_update_elem(&OWN(sources), &key, &is, BPF_NOEXIST);
+		if (FAULT(263, !dry_run, true))
+			bpf_map_update_elem(&OWN(sources), &key, &is, BPF_NOEXIST);
 		return true;
 	}
 	was = *at;
@@ -44,7 +45,8 @@ static __always_inline bool spend(const struct packet *p, const struct service *
 		return FAULT(83, false, true);
 	is.left = left - p->when.hz;
 	/* If another CPU was quicker, that makes no difference to this packet. */
-	swap_credit(at, was, is);
+	if (FAULT(264, !dry_run, true))
+		swap_credit(at, was, is);
 	return true;
 }
 

@@ -62,6 +62,9 @@ __noinline int settle(__u64 backend, __u64 service, __u64 was, __u64 is)
 
 	if (connects(*(struct stamp *)&was) == more)
 		return 0;
+	if (dry_run)
+		return pretend_end(backend,
+				   service); /* it makes none that it would have to know of */
 	count_connection(bpf_map_lookup_elem(&backend_conns, &row), backend >> 32, more);
 	row = service;
 	count_connection(bpf_map_lookup_elem(&service_conns, &row), service >> 32, more);

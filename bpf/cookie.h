@@ -61,7 +61,8 @@ static __always_inline struct syns count_syn(const struct packet *p, const struc
 	struct syns is = next_syns(s, was, second_of(p));
 
 	/* If another CPU was quicker, that makes no difference to this packet. */
-	__sync_val_compare_and_swap(word, from, is.second | (__u64)is.count << 32);
+	if (FAULT(265, !dry_run, true))
+		__sync_val_compare_and_swap(word, from, is.second | (__u64)is.count << 32);
 	return is;
 }
 

@@ -5,12 +5,6 @@
 #include "flow.h"
 #include "reset.h"
 
-enum fitness {
-	FIT = 0,
-	DOWN, /* the backend is, and its flows shall not outlive that */
-	GONE, /* service or backend, or another has its row */
-};
-
 /* judge is step 1. */
 static __always_inline enum fitness judge(const struct packet *p, const struct flow *f)
 {
@@ -49,7 +43,7 @@ static __always_inline struct stamp end_entry(const struct packet *p, struct flo
 
 	is.seen = p->when.now;
 	is.life = life_of(was, fins_of(was), FLOW_RESET);
-	if (at && swap_stamp(at, was, is)) {
+	if (at && FAULT(258, !dry_run, true) && swap_stamp(at, was, is)) {
 		settle(backend, service, word_of(was), FAULT(229, word_of(is), word_of(was)));
 		f->idle = p->control->idle[IDLE_TCP_FIN];
 	}

@@ -24,6 +24,8 @@ struct exports {
 	enum address_use address_use;
 	enum balance balance;
 	struct held held;
+	enum told_part told_part;
+	enum fitness fitness;
 	enum verdict verdict;
 };
 

@@ -56,7 +56,11 @@ static __always_inline bool claim(struct flow *f, struct stamp was)
 	struct stamp claimed = was;
 
 	claimed.era = ERA_BUSY;
-	if (!at || was.era == ERA_FREE || was.era == ERA_BUSY || !swap_stamp(at, was, claimed))
+	if (!at || was.era == ERA_FREE || was.era == ERA_BUSY)
+		return false;
+	if (FAULT(254, dry_run, false))
+		pretend(f->bucket, f->place, PRETEND_FREE);
+	else if (!swap_stamp(at, was, claimed))
 		return false;
 	settle(backend_of(f), service_of(f), word_of(was),
 	       FAULT(227, word_of(claimed), word_of(was)));
@@ -68,7 +72,7 @@ static __always_inline void give_up(struct flow *f)
 {
 	struct stamp *at = stamp_at(f);
 
-	if (at)
+	if (at && FAULT(252, !dry_run, true))
 		at->era = ERA_FREE;
 }
 
@@ -127,6 +131,23 @@ static __always_inline void delete_pair(const struct packet *p, const struct flo
 					struct flow *f, struct stamp stamp)
 {
 	delete_both(&p->when, key, f, word_of(stamp));
+}
+
+/* note_flow tells of f, the packet's entry, and returns the copy that a dry run goes on with. */
+static __always_inline struct flow *note_flow(const struct moment *m, const struct flow *f,
+					      struct stamp stamp)
+{
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < sizeof(*f) / 8; i++)
+		scratch[i] = ((const volatile __u64 *)f)[i];
+	told.parts |= TOLD_FLOW;
+	told.service = f->service;
+	told.backend = f->backend;
+	told.age = tick_age(m, stamp.seen);
+	told.idle = f->idle;
+	told.state = state_of(stamp);
+	told.dir = dir_of(stamp);
+	return (void *)scratch;
 }
 
 /* idle_of returns the time-out of a state, in ticks. */

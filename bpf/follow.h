@@ -100,6 +100,8 @@ static __always_inline int follow(struct packet *p, struct flow *f)
 		if (v != NEXT_STEP)
 			return v;
 	}
+	if (FAULT(260, dry_run, false))
+		return NEXT_STEP; /* the rest is for packets to come */
 	tell(p, f);
 	at = stamp_at(f);
 	if (at)

@@ -74,7 +74,8 @@ static __always_inline struct fate *recall(const struct packet *p, const struct 
 
 	if (!fate || tick_age(&p->when, fate->tick) <= FAULT(126, FRESH * p->when.hz, -1U))
 		return fate;
-	bpf_map_delete_elem(&fragments, key);
+	if (FAULT(268, !dry_run, true))
+		bpf_map_delete_elem(&fragments, key);
 	return NULL;
 }
 
@@ -129,6 +130,8 @@ static __noinline int follow_fragment(struct packet *p)
 	if (!fate) {
 		if (!concerns_us(p))
 			return PASS_OTHER;
+		if (FAULT(269, dry_run, false))
+			return hold(p, &key);
 		fate = await(p, &key);
 		if (!fate)
 			return DROP_FRAGMENT;

@@ -54,6 +54,8 @@ static __always_inline int handle(struct packet *p)
 	f = find(p->key, &p->stamp);
 	if (unlikely(!f || !counts(&p->when, f, p->stamp)))
 		return open_flow(p);
+	if (FAULT(261, dry_run, false))
+		f = note_flow(&p->when, f, p->stamp);
 	v = follow(p, f);
 	if (likely(v == NEXT_STEP))
 		return forward(p, f, stamp_at(f));
@@ -81,7 +83,7 @@ static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress, bool asks)
 	verdict = handle(&p);
 	if (asks && (verdict == PASS_OTHER || verdict == FAULT(184, PASS_ICMP, PASS_OTHER)))
 		return NEXT_PROGRAM;
-	if (unlikely(p.first))
+	if (unlikely(p.first) && FAULT(267, !dry_run, true))
 		remember(&p, verdict);
 	*egress = p.egress;
 	return verdict;
@@ -119,23 +121,45 @@ static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 	}
 }
 
+/* read_all is what is left to a packet that the short cut did not forward. */
+static __always_inline int read_all(struct xdp_md *ctx, __u32 *egress, enum handover hands)
+{
+	int verdict;
+
+	if (hands != HANDS_NOTHING)
+		hand_ipv6(ctx);
+	verdict = handle_any(ctx, egress, hands == HANDS_MIXED);
+	if (hands == HANDS_MIXED && unlikely(verdict == NEXT_PROGRAM)) {
+		hand_mixed(ctx);
+		verdict = PASS_OTHER;
+	}
+	return verdict;
+}
+
+/* rehearse is run for a dry run, which takes no short cut and counts nothing. */
+static __always_inline int rehearse(struct xdp_md *ctx, enum handover hands)
+{
+	__u32 egress = 0;
+
+	told = (struct told){};
+	told.verdict = read_all(ctx, &egress, hands);
+	told.egress = egress;
+	return act(ctx, told.verdict, egress);
+}
+
 /* run is the whole program. */
 static __always_inline int run(struct xdp_md *ctx, enum handover hands)
 {
 	__u32 egress = 0;
-	int verdict = HAS_SHORT_CUT ? forward_fast(ctx, &egress, false) : NEXT_STEP;
+	int verdict;
 
+	if (dry_run)
+		return rehearse(ctx, hands);
+	verdict = HAS_SHORT_CUT ? forward_fast(ctx, &egress, false) : NEXT_STEP;
 	if (unlikely(verdict == NEXT_BUCKET))
 		verdict = forward_second(ctx, &egress);
-	if (unlikely(verdict >= NEXT_STEP)) {
-		if (hands != HANDS_NOTHING)
-			hand_ipv6(ctx);
-		verdict = handle_any(ctx, &egress, hands == HANDS_MIXED);
-		if (hands == HANDS_MIXED && unlikely(verdict == NEXT_PROGRAM)) {
-			hand_mixed(ctx);
-			verdict = PASS_OTHER;
-		}
-	}
+	if (unlikely(verdict >= NEXT_STEP))
+		verdict = read_all(ctx, &egress, hands);
 	count_verdict(verdict);
 	return act(ctx, verdict, egress);
 }

@@ -150,6 +150,12 @@ struct {
 /* flow_shift is 64 - log2(buckets of flows). Set at load. */
 volatile const __u32 flow_shift = 56;
 
+/*
+ * dry_run says that packets leave no trace in what instances share: rule 14.
+ * Set at load.
+ */
+volatile const bool dry_run;
+
 /* locks: each is for many buckets; who holds one is about to insert. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

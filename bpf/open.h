@@ -84,6 +84,8 @@ static __noinline int open_flow(struct packet *p)
 	s = find_service(p, &row);
 	if (!s || !d)
 		return PASS_OTHER;
+	if (dry_run)
+		note_service(row);
 	v = admit(p, s, row);
 	if (v != NEXT_STEP)
 		return v;

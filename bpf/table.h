@@ -10,14 +10,15 @@
  */
 #pragma once
 
+#include "dry.h"
 #include "family.h"
+#include "lock.h"
 #include "owner.h"
 
 #define EAGAIN 11
 #define EEXIST 17
 #define ENOSPC 28
 
-#define LOCK_TRIES 1024
 #define SWAP_TRIES 16
 #define LASTING 60 /* seconds of silence for which a flow in use keeps its place */
 
@@ -161,6 +162,8 @@ static __always_inline long match(const struct flow_key *key, __u32 at, __u16 ta
 
 		if (stamp.tag != tag || stamp.era == ERA_FREE || !same_key(&b->places[i].key, key))
 			continue;
+		if (dry_run && FAULT(253, pretended(at, i), false))
+			continue;
 		*was = stamp;
 		return (__u64)at * BUCKET_PLACES + i;
 	}
@@ -275,8 +278,14 @@ __noinline int consider(struct search *s, __u32 at)
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < BUCKET_PLACES; i++) {
 		struct stamp stamp = read_stamp(&b->stamps[i]);
-		__u64 score = score_of(&s->when, stamp);
+		__u32 pretence = dry_run ? pretended(at, i) : PRETEND_NOTHING;
+		__u64 score;
 
+		if (pretence & FAULT(251, PRETEND_TAKEN, 0))
+			continue;
+		if (pretence & PRETEND_FREE)
+			stamp.era = ERA_FREE;
+		score = score_of(&s->when, stamp);
 		if (stamp.era != ERA_FREE && stamp.tag == s->tag &&
 		    FAULT(62, same_key(&b->places[i].key, &s->key), false))
 			return -EEXIST;
@@ -319,6 +328,10 @@ static __always_inline int take(struct flow *e, struct stamp stamp, struct searc
 	place = s->place & (BUCKET_PLACES - 1);
 	barrier_var(place);
 	f = &b->places[place];
+	if (FAULT(255, dry_run, false)) {
+		pretend(s->bucket, place, PRETEND_TAKEN);
+		return 0;
+	}
 	if (!swap_stamp(&b->stamps[place], s->stamp, busy))
 		return -EAGAIN;
 	if (s->score >> 32 && counts(&s->when, f, s->stamp))
@@ -332,16 +345,6 @@ static __always_inline int take(struct flow *e, struct stamp stamp, struct searc
 	__sync_lock_test_and_set((__u64 *)__builtin_assume_aligned(&b->stamps[place], 8),
 				 word_of(stamp));
 	return 0;
-}
-
-static __always_inline bool lock(__u32 *l)
-{
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (!__sync_val_compare_and_swap(l, 0, 1))
-			return true;
-	}
-	return false;
 }
 
 /* insert_now is insert without rivals. */
@@ -368,7 +371,7 @@ __noinline int insert_now(const struct moment *m, struct flow *e, __u64 stamp)
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < 2 && err == -EAGAIN; i++)
 		err = take(e, is, &d->search, at);
-	__sync_lock_test_and_set(l, 0);
+	unlock(l);
 	return err == -EAGAIN ? -ENOSPC : err;
 }
 

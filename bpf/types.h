@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "told.h"
 #include "verdict.h"
 
 #pragma clang diagnostic push

@@ -28,6 +28,7 @@ type build struct {
 	// instance's: each hands over to its own programs.
 	prog6, prog46 *ebpf.Program
 	families      *ebpf.Map
+	variables     *ebpf.Map // of another program of a dry run; nil: the program's own
 }
 
 // build makes the maps that the old instance does not have as they are needed,
@@ -107,6 +108,9 @@ func (b *build) loadProgram(object *ebpf.CollectionSpec, name string, flows *ebp
 			spec.MaxEntries = m.MaxEntries() // another object may have the specification that was sized
 			replacements[p.name] = m
 		}
+	}
+	if b.variables != nil {
+		replacements[".bss"] = b.variables
 	}
 	if err := object.Variables[LBVarFlowShift].Set(uint32(64 - bits.TrailingZeros32(flows.MaxEntries()))); err != nil {
 		return nil, err

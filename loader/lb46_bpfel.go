@@ -42,7 +42,10 @@ const (
 	LB46MapVerdicts        = "verdicts"
 	LB46MapVips6           = "vips6"
 	LB46ProgFairlead46     = "fairlead46"
+	LB46VarDryRun          = "dry_run"
 	LB46VarFlowShift       = "flow_shift"
+	LB46VarScratch         = "scratch"
+	LB46VarTold            = "told"
 )
 
 // LoadLB46 returns the embedded CollectionSpec for LB46.
@@ -125,7 +128,10 @@ type LB46MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LB46VariableSpecs struct {
+	DryRun    *ebpf.VariableSpec `ebpf:"dry_run"`
 	FlowShift *ebpf.VariableSpec `ebpf:"flow_shift"`
+	Scratch   *ebpf.VariableSpec `ebpf:"scratch"`
+	Told      *ebpf.VariableSpec `ebpf:"told"`
 }
 
 // LB46Objects contains all objects after they have been loaded into the kernel.
@@ -209,7 +215,10 @@ func (m *LB46Maps) Close() error {
 //
 // It can be passed to LoadLB46Objects or ebpf.CollectionSpec.LoadAndAssign.
 type LB46Variables struct {
+	DryRun    *ebpf.Variable `ebpf:"dry_run"`
 	FlowShift *ebpf.Variable `ebpf:"flow_shift"`
+	Scratch   *ebpf.Variable `ebpf:"scratch"`
+	Told      *ebpf.Variable `ebpf:"told"`
 }
 
 // LB46Programs contains all programs after they have been loaded into the kernel.

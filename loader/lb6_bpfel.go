@@ -139,7 +139,10 @@ const (
 	LB6MapVerdicts        = "verdicts"
 	LB6MapVips6           = "vips6"
 	LB6ProgFairlead6      = "fairlead6"
+	LB6VarDryRun          = "dry_run"
 	LB6VarFlowShift       = "flow_shift"
+	LB6VarScratch         = "scratch"
+	LB6VarTold            = "told"
 )
 
 // LoadLB6 returns the embedded CollectionSpec for LB6.
@@ -222,7 +225,10 @@ type LB6MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LB6VariableSpecs struct {
+	DryRun    *ebpf.VariableSpec `ebpf:"dry_run"`
 	FlowShift *ebpf.VariableSpec `ebpf:"flow_shift"`
+	Scratch   *ebpf.VariableSpec `ebpf:"scratch"`
+	Told      *ebpf.VariableSpec `ebpf:"told"`
 }
 
 // LB6Objects contains all objects after they have been loaded into the kernel.
@@ -306,7 +312,10 @@ func (m *LB6Maps) Close() error {
 //
 // It can be passed to LoadLB6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type LB6Variables struct {
+	DryRun    *ebpf.Variable `ebpf:"dry_run"`
 	FlowShift *ebpf.Variable `ebpf:"flow_shift"`
+	Scratch   *ebpf.Variable `ebpf:"scratch"`
+	Told      *ebpf.Variable `ebpf:"told"`
 }
 
 // LB6Programs contains all programs after they have been loaded into the kernel.

@@ -189,6 +189,14 @@ type LBFate struct {
 	Pad     [2]uint8
 }
 
+type LBFitness uint32
+
+const (
+	LBFitnessFIT  LBFitness = 0
+	LBFitnessDOWN LBFitness = 1
+	LBFitnessGONE LBFitness = 2
+)
+
 type LBFlow struct {
 	_          structs.HostLayout
 	Key        LBFlowKey
@@ -374,6 +382,45 @@ type LBTie struct {
 	Tick    uint32
 }
 
+type LBTold struct {
+	_        structs.HostLayout
+	Parts    uint32
+	Verdict  uint32
+	Egress   uint32
+	Service  uint32
+	Backend  uint32
+	Age      uint32
+	Idle     uint32
+	State    uint8
+	Dir      uint8
+	Fitness  uint8
+	AllUp    uint8
+	Run      uint64
+	Tries    uint32
+	Turns    uint32
+	Attempts [4]struct {
+		_       structs.HostLayout
+		Number  uint64
+		Slot    uint32
+		Other   uint32
+		Backend uint32
+		Verdict uint32
+	}
+	Changed [16]uint64
+	Ended   [32]uint64
+	Changes uint32
+	Ends    uint32
+}
+
+type LBToldPart uint32
+
+const (
+	LBToldPartTOLD_FLOW    LBToldPart = 1
+	LBToldPartTOLD_CHECK   LBToldPart = 2
+	LBToldPartTOLD_SERVICE LBToldPart = 4
+	LBToldPartTOLD_CHOICE  LBToldPart = 8
+)
+
 type LBVerdict uint32
 
 const (
@@ -453,7 +500,10 @@ const (
 	LBProgFairlead       = "fairlead"
 	LBProgFairleadBoth   = "fairlead_both"
 	LBProgFairleadMixed  = "fairlead_mixed"
+	LBVarDryRun          = "dry_run"
 	LBVarFlowShift       = "flow_shift"
+	LBVarScratch         = "scratch"
+	LBVarTold            = "told"
 )
 
 // LoadLB returns the embedded CollectionSpec for LB.
@@ -539,7 +589,10 @@ type LBMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type LBVariableSpecs struct {
+	DryRun    *ebpf.VariableSpec `ebpf:"dry_run"`
 	FlowShift *ebpf.VariableSpec `ebpf:"flow_shift"`
+	Scratch   *ebpf.VariableSpec `ebpf:"scratch"`
+	Told      *ebpf.VariableSpec `ebpf:"told"`
 }
 
 // LBObjects contains all objects after they have been loaded into the kernel.
@@ -625,7 +678,10 @@ func (m *LBMaps) Close() error {
 //
 // It can be passed to LoadLBObjects or ebpf.CollectionSpec.LoadAndAssign.
 type LBVariables struct {
+	DryRun    *ebpf.Variable `ebpf:"dry_run"`
 	FlowShift *ebpf.Variable `ebpf:"flow_shift"`
+	Scratch   *ebpf.Variable `ebpf:"scratch"`
+	Told      *ebpf.Variable `ebpf:"told"`
 }
 
 // LBPrograms contains all programs after they have been loaded into the kernel.

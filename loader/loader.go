@@ -37,6 +37,8 @@ var (
 	ErrKernel = errors.New("kernel is too old")
 	// ErrNoBPFFS says that the pin directory is not on a BPF file system.
 	ErrNoBPFFS = errors.New("not on a BPF file system")
+	// ErrProgram says that what is attached is not the program of this version.
+	ErrProgram = errors.New("the attached program is of another version: run `loader attach`")
 	// ErrVersion says that the pinned maps are not those of this version.
 	ErrVersion = errors.New("pinned by another version: attach again to upgrade")
 )

@@ -42,6 +42,8 @@ type (
 	Device = LBDevice
 	// Replies is what one CPU answered in the running second.
 	Replies = LBReplies
+	// Told is what a dry run tells of its packet; see [Rehearsal].
+	Told = LBTold
 	// Listener6, ClientPrefix6, FlowKey6 and Flow6 are the same of IPv6.
 	Listener6     = LB6Listener
 	ClientPrefix6 = LB6ClientPrefix

@@ -92,6 +92,8 @@ static __always_inline bool env_hold(struct xdp_md *ctx, const struct fragment *
 {
 	if (!world_agent || len != bpf_xdp_get_buff_len(ctx))
 		return false;
+	if (dry_run)
+		return true;
 	world_fragment = *key;
 	world_held++;
 	return true;

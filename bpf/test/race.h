@@ -45,7 +45,7 @@ static __always_inline void env_race(const struct packet *p, const struct flow_k
 	struct stamp *at, was;
 	struct flow *f;
 
-	if (!r)
+	if (!r || dry_run)
 		return;
 	f = find(key, &was);
 	at = f ? stamp_at(f) : NULL;

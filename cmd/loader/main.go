@@ -31,17 +31,20 @@ type world struct {
 	status func(dir string) (*kernel.View, error)
 	rows   func(dir string) (*datapath.View, error)
 	flows  func(dir string, f func(datapath.FlowView) bool) error
+	// explain asks about a packet that comes in by an interface; "": by the one to
+	// its sender.
+	explain func(dir string, q loader.Question, iface string) (*datapath.Explanation, error)
 }
 
 func newApp(w world) *cli.App {
 	return command.App("loader", "put Fairlead's datapath into the kernel and look at it", w.out, w.errOut,
-		attachCommand(w), detachCommand(w), status.Command(w.status, w.now), mapsCommand(w))
+		attachCommand(w), detachCommand(w), status.Command(w.status, w.now), mapsCommand(w), explainCommand(w))
 }
 
 func main() {
 	os.Exit(command.Main(newApp(world{
 		out: os.Stdout, errOut: os.Stderr, now: time.Now, exists: command.HasInterface,
-		attach: attach, look: kernel.Warnings, detach: kernel.Detach, status: kernel.Status, rows: rows, flows: flows,
+		attach: attach, look: kernel.Warnings, detach: kernel.Detach, status: kernel.Status, rows: rows, flows: flows, explain: explain,
 	})))
 }
 
@@ -69,4 +72,17 @@ func flows(dir string, f func(datapath.FlowView) bool) error {
 	}
 	defer inst.Close()
 	return datapath.Flows(inst.Maps(), f)
+}
+
+func explain(dir string, q loader.Question, iface string) (*datapath.Explanation, error) {
+	inst, err := loader.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer inst.Close()
+	at, err := inst.Ingress(iface, q.From.Addr())
+	if err != nil {
+		return nil, err
+	}
+	return datapath.Explain(inst, q, at)
 }

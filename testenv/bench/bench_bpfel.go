@@ -60,10 +60,13 @@ const (
 	benchProgRunRestore6    = "run_restore6"
 	benchProgRunSwap        = "run_swap"
 	benchProgSink           = "sink"
+	benchVarDryRun          = "dry_run"
 	benchVarFlowShift       = "flow_shift"
 	benchVarMade            = "made"
 	benchVarOut             = "out"
+	benchVarScratch         = "scratch"
 	benchVarTemplate        = "template"
+	benchVarTold            = "told"
 )
 
 // loadBench returns the embedded CollectionSpec for bench.
@@ -164,10 +167,13 @@ type benchMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type benchVariableSpecs struct {
+	DryRun    *ebpf.VariableSpec `ebpf:"dry_run"`
 	FlowShift *ebpf.VariableSpec `ebpf:"flow_shift"`
 	Made      *ebpf.VariableSpec `ebpf:"made"`
 	Out       *ebpf.VariableSpec `ebpf:"out"`
+	Scratch   *ebpf.VariableSpec `ebpf:"scratch"`
 	Template  *ebpf.VariableSpec `ebpf:"template"`
+	Told      *ebpf.VariableSpec `ebpf:"told"`
 }
 
 // benchObjects contains all objects after they have been loaded into the kernel.
@@ -257,10 +263,13 @@ func (m *benchMaps) Close() error {
 //
 // It can be passed to loadBenchObjects or ebpf.CollectionSpec.LoadAndAssign.
 type benchVariables struct {
+	DryRun    *ebpf.Variable `ebpf:"dry_run"`
 	FlowShift *ebpf.Variable `ebpf:"flow_shift"`
 	Made      *ebpf.Variable `ebpf:"made"`
 	Out       *ebpf.Variable `ebpf:"out"`
+	Scratch   *ebpf.Variable `ebpf:"scratch"`
 	Template  *ebpf.Variable `ebpf:"template"`
+	Told      *ebpf.Variable `ebpf:"told"`
 }
 
 // benchPrograms contains all programs after they have been loaded into the kernel.

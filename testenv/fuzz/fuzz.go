@@ -237,12 +237,17 @@ func (f *fuzzer) packet(w *world, frame []byte, linear int) (text string, want m
 	if err != nil {
 		return "", want, fmt.Errorf("run packet %x: %w", frame, err)
 	}
-	if got.Action != want.Action || got.Egress != want.Egress || !bytes.Equal(got.Out, want.Out) {
+	if !same(got, want) {
 		text = fmt.Sprintf("model:  action %d, egress %d, %s: %s\n        %x\ntarget: action %d, egress %d: %s\n        %x",
 			want.Action, want.Egress, want.Verdict, describe(want.Out), want.Out,
 			got.Action, got.Egress, describe(got.Out), got.Out)
 	}
 	return text, want, nil
+}
+
+// same says that two results look the same from outside.
+func same(a, b m.Result) bool {
+	return a.Action == b.Action && a.Egress == b.Egress && bytes.Equal(a.Out, b.Out)
 }
 
 // states compares what packets have changed.

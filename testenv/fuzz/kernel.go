@@ -23,7 +23,10 @@ type kernel struct {
 	seeded           bool   // whether it was made with a fault,
 	fault            uint32 // in whose place this one is from the next reset on
 	canCut           bool
-	held, told       uint32 // what the agent was given before
+	dry              map[*lbtest.Datapath]*lbtest.Datapath // what runs dry in a loaded one's world
+	unforetold       []string                              // packets since reset that did other than their dry run
+	past             []item                                // packets since reset
+	held, told       uint32                                // what the agent was given before
 }
 
 // A config is what a datapath is loaded for.
@@ -36,7 +39,8 @@ type config struct {
 // loaded once for each family and size of the flow table.
 func newKernel(tb testing.TB, fault uint32) *kernel {
 	tb.Helper()
-	k := &kernel{seeded: fault != 0, fault: fault, loaded: map[config]*lbtest.Datapath{}, load: func(c config) *lbtest.Datapath {
+	k := &kernel{seeded: fault != 0, fault: fault, loaded: map[config]*lbtest.Datapath{}, dry: map[*lbtest.Datapath]*lbtest.Datapath{}}
+	k.load = func(c config) *lbtest.Datapath {
 		sizes := map[string]uint32{
 			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices, loader.LBMapServiceConns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends, loader.LBMapBackendConns: numBackends,
@@ -50,8 +54,10 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 		} {
 			sizes[name+c.family.maps] = n
 		}
-		return c.family.load(tb, sizes, fault)
-	}}
+		d := c.family.load(tb, sizes, fault)
+		k.dry[d] = d.Dry(tb, fault)
+		return d
+	}
 	k.choose(config{families[0], bucketNumbers[0]})
 	_, _, _, err := k.RunLinear(make([]byte, 100), 50)
 	k.canCut = err == nil
@@ -68,12 +74,24 @@ func (k *kernel) choose(c config) {
 
 func (k *kernel) cuts() bool { return k.canCut }
 
-func (k *kernel) run(frame []byte, linear int) (res m.Result, err error) {
+func (k *kernel) run(frame []byte, linear int) (m.Result, error) {
+	foretold, err := k.rehearse(frame, linear)
+	if err != nil {
+		return m.Result{}, err
+	}
+	res, err := runOn(k.Datapath, frame, linear)
+	if err == nil && foretold != nil && !same(res, *foretold) {
+		k.unforetold = append(k.unforetold, fmt.Sprintf("dry run: action %d, egress %d: %s; then action %d, egress %d: %s", foretold.Action, foretold.Egress, describe(foretold.Out), res.Action, res.Egress, describe(res.Out)))
+	}
+	return res, err
+}
+
+func runOn(d *lbtest.Datapath, frame []byte, linear int) (res m.Result, err error) {
 	var action uint32
 	if linear < len(frame) {
-		action, res.Out, res.Egress, err = k.RunLinear(frame, linear)
+		action, res.Out, res.Egress, err = d.RunLinear(frame, linear)
 	} else {
-		action, res.Out, res.Egress, err = k.Run(frame)
+		action, res.Out, res.Egress, err = d.Run(frame)
 	}
 	res.Action = m.Action(action)
 	return res, err
@@ -84,13 +102,14 @@ func (k *kernel) reset(w *world) error {
 	k.w = w
 	k.choose(config{w.whole(), len(w.table())})
 	if k.seeded {
-		if err := k.SetFault(k.fault); err != nil {
+		if err := errors.Join(k.SetFault(k.fault), k.dry[k.Datapath].SetFault(k.fault)); err != nil {
 			return fmt.Errorf("set fault: %w", err)
 		}
 	}
 	if err := k.Clear(); err != nil {
 		return err
 	}
+	k.unforetold, k.past = nil, nil
 	var err error
 	if k.held, k.told, err = k.Held(); err != nil {
 		return err
@@ -139,7 +158,7 @@ func (k *kernel) reset(w *world) error {
 
 // zero clears all counters.
 func (k *kernel) zero() error {
-	for _, name := range []string{loader.LBMapBackendCounters, loader.LBMapVerdicts, loader.LBMapEvictions, loader.LBMapReplies} {
+	for _, name := range []string{loader.LBMapBackendCounters, loader.LBMapBackendConns, loader.LBMapVerdicts, loader.LBMapEvictions, loader.LBMapReplies} {
 		if err := lbtest.Zero(k.Maps[name]); err != nil {
 			return err
 		}
@@ -286,6 +305,7 @@ func (k *kernel) state() (s state, err error) {
 	}
 	s.Held, s.Told = uint64(held-k.held), uint64(told-k.told)
 	s.Flows, s.Faults, err = k.flows(k.w)
+	s.Faults = append(s.Faults, k.unforetold...)
 	return s, err
 }
 

@@ -70,6 +70,8 @@ func TestSeededFaults(t *testing.T) {
 		packets int
 	}{
 		{&ipv4, lbtest.Faults, 100_000},
+		{&ipv4, lbtest.FaultsDry, 100_000},
+		{&ipv6, lbtest.FaultsDry, 300_000},
 		{&ipv6, lbtest.Faults6, 100_000},
 		{&ipv6, lbtest.Shared(), 300_000}, // IPv4's packets come to them sooner
 		{&mixed6, lbtest.FaultsMixed, 300_000},

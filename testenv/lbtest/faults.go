@@ -244,3 +244,27 @@ var Faults6 = []Fault{
 	{205, "an error that quotes a fragment is about no flow"},
 	{206, "an error may quote a later fragment"},
 }
+
+// FaultsDry are those of dry runs, in every program: rule 14.
+var FaultsDry = []Fault{
+	{250, "a dry run ties a client to a backend"},
+	{251, "a dry run gives one place to both entries of a flow"},
+	{252, "a dry run frees the places of entries that it deletes"},
+	{253, "a dry run finds entries that it has deleted"},
+	{254, "a dry run deletes entries"},
+	{255, "a dry run inserts entries"},
+	{256, "a dry run touches the twin"},
+	{257, "a dry run touches the entry of a twin that it makes again"},
+	{258, "a dry run ends flows"},
+	{259, "a dry run changes the twin's time-out"},
+	{260, "a dry run plays a part in a flow's life"},
+	{261, "a dry run notes its check in the entry"},
+	{262, "a dry run takes a turn"},
+	{263, "a dry run makes a credit"},
+	{264, "a dry run spends a credit"},
+	{265, "a dry run counts as a SYN"},
+	{266, "a dry run takes one of the second's answers"},
+	{267, "a dry run is remembered as a first fragment"},
+	{268, "a dry run forgets a fragment"},
+	{269, "a dry run lets a datagram wait"},
+}

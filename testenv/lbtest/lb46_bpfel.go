@@ -46,8 +46,11 @@ const (
 	lb46MapVerdicts        = "verdicts"
 	lb46MapVips6           = "vips6"
 	lb46ProgFairlead46     = "fairlead46"
+	lb46VarDryRun          = "dry_run"
 	lb46VarFlowShift       = "flow_shift"
+	lb46VarScratch         = "scratch"
 	lb46VarSeededFault     = "seeded_fault"
+	lb46VarTold            = "told"
 	lb46VarWorldAgent      = "world_agent"
 	lb46VarWorldCookies    = "world_cookies"
 	lb46VarWorldEgress     = "world_egress"
@@ -143,8 +146,11 @@ type lb46MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lb46VariableSpecs struct {
+	DryRun        *ebpf.VariableSpec `ebpf:"dry_run"`
 	FlowShift     *ebpf.VariableSpec `ebpf:"flow_shift"`
+	Scratch       *ebpf.VariableSpec `ebpf:"scratch"`
 	SeededFault   *ebpf.VariableSpec `ebpf:"seeded_fault"`
+	Told          *ebpf.VariableSpec `ebpf:"told"`
 	WorldAgent    *ebpf.VariableSpec `ebpf:"world_agent"`
 	WorldCookies  *ebpf.VariableSpec `ebpf:"world_cookies"`
 	WorldEgress   *ebpf.VariableSpec `ebpf:"world_egress"`
@@ -245,8 +251,11 @@ func (m *lb46Maps) Close() error {
 //
 // It can be passed to loadLb46Objects or ebpf.CollectionSpec.LoadAndAssign.
 type lb46Variables struct {
+	DryRun        *ebpf.Variable `ebpf:"dry_run"`
 	FlowShift     *ebpf.Variable `ebpf:"flow_shift"`
+	Scratch       *ebpf.Variable `ebpf:"scratch"`
 	SeededFault   *ebpf.Variable `ebpf:"seeded_fault"`
+	Told          *ebpf.Variable `ebpf:"told"`
 	WorldAgent    *ebpf.Variable `ebpf:"world_agent"`
 	WorldCookies  *ebpf.Variable `ebpf:"world_cookies"`
 	WorldEgress   *ebpf.Variable `ebpf:"world_egress"`

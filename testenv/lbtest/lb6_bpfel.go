@@ -46,8 +46,11 @@ const (
 	lb6MapVerdicts        = "verdicts"
 	lb6MapVips6           = "vips6"
 	lb6ProgFairlead6      = "fairlead6"
+	lb6VarDryRun          = "dry_run"
 	lb6VarFlowShift       = "flow_shift"
+	lb6VarScratch         = "scratch"
 	lb6VarSeededFault     = "seeded_fault"
+	lb6VarTold            = "told"
 	lb6VarWorldAgent      = "world_agent"
 	lb6VarWorldCookies    = "world_cookies"
 	lb6VarWorldEgress     = "world_egress"
@@ -143,8 +146,11 @@ type lb6MapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lb6VariableSpecs struct {
+	DryRun        *ebpf.VariableSpec `ebpf:"dry_run"`
 	FlowShift     *ebpf.VariableSpec `ebpf:"flow_shift"`
+	Scratch       *ebpf.VariableSpec `ebpf:"scratch"`
 	SeededFault   *ebpf.VariableSpec `ebpf:"seeded_fault"`
+	Told          *ebpf.VariableSpec `ebpf:"told"`
 	WorldAgent    *ebpf.VariableSpec `ebpf:"world_agent"`
 	WorldCookies  *ebpf.VariableSpec `ebpf:"world_cookies"`
 	WorldEgress   *ebpf.VariableSpec `ebpf:"world_egress"`
@@ -245,8 +251,11 @@ func (m *lb6Maps) Close() error {
 //
 // It can be passed to loadLb6Objects or ebpf.CollectionSpec.LoadAndAssign.
 type lb6Variables struct {
+	DryRun        *ebpf.Variable `ebpf:"dry_run"`
 	FlowShift     *ebpf.Variable `ebpf:"flow_shift"`
+	Scratch       *ebpf.Variable `ebpf:"scratch"`
 	SeededFault   *ebpf.Variable `ebpf:"seeded_fault"`
+	Told          *ebpf.Variable `ebpf:"told"`
 	WorldAgent    *ebpf.Variable `ebpf:"world_agent"`
 	WorldCookies  *ebpf.Variable `ebpf:"world_cookies"`
 	WorldEgress   *ebpf.Variable `ebpf:"world_egress"`

@@ -60,8 +60,11 @@ const (
 	lbProgFairlead       = "fairlead"
 	lbProgFairleadBoth   = "fairlead_both"
 	lbProgFairleadMixed  = "fairlead_mixed"
+	lbVarDryRun          = "dry_run"
 	lbVarFlowShift       = "flow_shift"
+	lbVarScratch         = "scratch"
 	lbVarSeededFault     = "seeded_fault"
+	lbVarTold            = "told"
 	lbVarWorldAgent      = "world_agent"
 	lbVarWorldCookies    = "world_cookies"
 	lbVarWorldEgress     = "world_egress"
@@ -160,8 +163,11 @@ type lbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
+	DryRun        *ebpf.VariableSpec `ebpf:"dry_run"`
 	FlowShift     *ebpf.VariableSpec `ebpf:"flow_shift"`
+	Scratch       *ebpf.VariableSpec `ebpf:"scratch"`
 	SeededFault   *ebpf.VariableSpec `ebpf:"seeded_fault"`
+	Told          *ebpf.VariableSpec `ebpf:"told"`
 	WorldAgent    *ebpf.VariableSpec `ebpf:"world_agent"`
 	WorldCookies  *ebpf.VariableSpec `ebpf:"world_cookies"`
 	WorldEgress   *ebpf.VariableSpec `ebpf:"world_egress"`
@@ -264,8 +270,11 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
+	DryRun        *ebpf.Variable `ebpf:"dry_run"`
 	FlowShift     *ebpf.Variable `ebpf:"flow_shift"`
+	Scratch       *ebpf.Variable `ebpf:"scratch"`
 	SeededFault   *ebpf.Variable `ebpf:"seeded_fault"`
+	Told          *ebpf.Variable `ebpf:"told"`
 	WorldAgent    *ebpf.Variable `ebpf:"world_agent"`
 	WorldCookies  *ebpf.Variable `ebpf:"world_cookies"`
 	WorldEgress   *ebpf.Variable `ebpf:"world_egress"`

@@ -51,6 +51,7 @@ type Datapath struct {
 	prog   *ebpf.Program
 	faults []*ebpf.Variable // one for each program
 	family family
+	parts  []*Datapath // that serve between families: see LoadMixed
 	out    []byte
 }
 
@@ -91,6 +92,13 @@ func (f family) datapath(tb testenv.TB, sizes map[string]uint32, fault uint32) *
 func (f family) with(tb testenv.TB, sizes map[string]uint32, fault uint32, others map[string]*ebpf.Map) *Datapath {
 	tb.Helper()
 	testenv.RequireRoot(tb)
+	spec, shared := f.spec(tb, sizes, fault, others)
+	return f.collect(tb, spec, shared)
+}
+
+// spec is what is loaded for a datapath, and those maps that it shares.
+func (f family) spec(tb testenv.TB, sizes map[string]uint32, fault uint32, others map[string]*ebpf.Map) (spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map) {
+	tb.Helper()
 	spec, err := f.load()
 	if err != nil {
 		tb.Fatalf("parse the test object: %v", err)
@@ -98,7 +106,7 @@ func (f family) with(tb testenv.TB, sizes map[string]uint32, fault uint32, other
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = n
 	}
-	shared := share(spec, others)
+	shared = share(spec, others)
 	if fault != 0 {
 		// By its name it would be frozen; but the verifier is to take it for variable.
 		variable := spec.Maps[".rodata"]
@@ -112,6 +120,12 @@ func (f family) with(tb testenv.TB, sizes map[string]uint32, fault uint32, other
 		tb.Fatalf("set the size of the flow table: %v", err)
 	}
 	spec.Programs = map[string]*ebpf.ProgramSpec{f.program: spec.Programs[f.program]}
+	return spec, shared
+}
+
+// collect loads spec, with maps of another datapath in the place of its own.
+func (f family) collect(tb testenv.TB, spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map) *Datapath {
+	tb.Helper()
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) {

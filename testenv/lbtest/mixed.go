@@ -23,16 +23,22 @@ var (
 func LoadMixed(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	tb.Helper()
 	six := ipv6.with(tb, sizes, fault, nil)
-	both := mixed.with(tb, nil, fault, six.Maps)
-	four := first.with(tb, nil, fault, six.Maps)
-	for at, d := range []*Datapath{six, both} {
+	return join(tb, []*Datapath{six, mixed.with(tb, nil, fault, six.Maps), first.with(tb, nil, fault, six.Maps)})
+}
+
+// join makes one datapath of the programs that serve between families: of IPv6,
+// of both, and the one that frames come to first.
+func join(tb testenv.TB, parts []*Datapath) *Datapath {
+	tb.Helper()
+	six, four := parts[0], parts[2]
+	for at, d := range parts[:2] {
 		if err := four.Maps[lbMapFamilies].Put(uint32(at), d.prog); err != nil {
 			tb.Fatalf("hand over: %v", err)
 		}
 	}
 	all := *six // whose variables are everybody's
-	all.prog = four.prog
-	all.faults = slices.Concat(six.faults, both.faults, four.faults)
+	all.prog, all.parts = four.prog, parts
+	all.faults = slices.Concat(six.faults, parts[1].faults, four.faults)
 	all.Maps = maps.Clone(four.Maps)
 	maps.Copy(all.Maps, six.Maps)
 	return &all

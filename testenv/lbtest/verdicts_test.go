@@ -129,6 +129,9 @@ func (r row) check(w *world) string {
 			want.Action = Redirect
 		}
 	}
+	if diff := w.rehearse(r, want); diff != "" {
+		return diff
+	}
 	return cmp.Diff(want, w.effectOf(r.frame, r.linear))
 }
 
@@ -199,6 +202,15 @@ func TestEachFaultIsFound(t *testing.T) {
 	findEach(t, newWorld(t, Faults[0].N), Faults, rows())
 }
 
+// seed exchanges the fault of w.
+func (w *world) seed(fault uint32) {
+	w.tb.Helper()
+	w.must(w.SetFault(fault))
+	if w.dry != nil {
+		w.must(w.dry.SetFault(fault))
+	}
+}
+
 // findEach wants a row for each of the faults that sees it, and nothing without it.
 func findEach(t *testing.T, w *world, faults []Fault, rows []row) {
 	t.Helper()
@@ -206,12 +218,12 @@ func findEach(t *testing.T, w *world, faults []Fault, rows []row) {
 		t.Run(f.Text, func(t *testing.T) {
 			testenv.PinThread(t)
 			w.tb = t
-			w.must(w.SetFault(f.N))
+			w.seed(f.N)
 			at := slices.IndexFunc(rows, func(r row) bool { return r.check(w) != "" })
 			if at < 0 {
 				t.Fatalf("fault %d is not found", f.N)
 			}
-			w.must(w.SetFault(0))
+			w.seed(0)
 			if diff := rows[at].check(w); diff != "" {
 				t.Errorf("row %q without fault %d (-want +got):\n%s", rows[at].name, f.N, diff)
 			}

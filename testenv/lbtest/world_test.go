@@ -48,8 +48,9 @@ const (
 type world struct {
 	*Datapath
 	tb     testing.TB
-	mixed  bool // services are between families
-	canCut bool // since 6.18 a test run may choose the first buffer
+	mixed  bool      // services are between families
+	dry    *Datapath // runs dry in this world before each row's packet; may be nil
+	canCut bool      // since 6.18 a test run may choose the first buffer
 }
 
 func newWorld(tb testing.TB, fault uint32) *world {
@@ -67,7 +68,7 @@ func newWorld(tb testing.TB, fault uint32) *world {
 func sizes(f family) map[string]uint32 {
 	return map[string]uint32{
 		loader.LBMapFlows + f.suffix: buckets, loader.LBMapLocks: buckets, loader.LBMapSnat: 16,
-		loader.LBMapSources + f.suffix: 1024, loader.LBMapFragments: 1024,
+		loader.LBMapSources + f.suffix: 1024, loader.LBMapAffinity + f.suffix: 1024, loader.LBMapFragments: 1024,
 		loader.LBMapStandby + f.suffix: 64, loader.LBMapDevices: 64,
 		lbMapFibs: 64, lbMapConnections: 64, lbMapRivals: 64, lbMapFirstRivals: 64,
 	}
@@ -212,11 +213,7 @@ func (w *world) effectOf(frame []byte, linear int) effect {
 		w.drawID()
 	}
 	before := w.counters()
-	send := w.Run
-	if linear > 0 {
-		send = func(frame []byte) (uint32, []byte, uint32, error) { return w.RunLinear(frame, linear) }
-	}
-	action, out, egress, err := send(frame)
+	action, out, egress, err := w.runCut(frame, linear)
 	w.must(err)
 	e := effect{Action: action, Frame: hex.EncodeToString(out), Egress: egress, Counters: w.counters()}
 	for name, n := range before {
@@ -226,6 +223,14 @@ func (w *world) effectOf(frame []byte, linear int) effect {
 	}
 	maps.Copy(e.Counters, w.miscounted())
 	return e
+}
+
+// runCut runs d with a frame, of which so much is linear; 0: what the kernel likes.
+func (d *Datapath) runCut(frame []byte, linear int) (action uint32, out []byte, egress uint32, err error) {
+	if linear > 0 {
+		return d.RunLinear(frame, linear)
+	}
+	return d.Run(frame)
 }
 
 // counters returns every counter that is not zero.

@@ -135,6 +135,7 @@ func judge(err error) (code int, next string) {
 		{kernel.ErrNoIPv6, 3, ""},
 		{kernel.ErrFullNAT, 3, ""},
 		{kernel.ErrCookies, 3, ""},
+		{loader.ErrProgram, 3, ""},
 		{loader.ErrNotAttached, 1, "loader status shows what is attached"},
 	} {
 		if errors.Is(err, o.err) {

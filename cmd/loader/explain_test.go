@@ -1,0 +1,139 @@
+package main
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/loader"
+	"fairlead/testenv/golden"
+	"fairlead/userspace/datapath"
+)
+
+func pointer(n int) *int { return &n }
+
+// explained is a new flow whose first try fails.
+func explained(q loader.Question) *datapath.Explanation {
+	at := func(name, from, to string, ttl uint8) datapath.PacketView {
+		return datapath.PacketView{
+			Interface: name, Source: netip.MustParseAddrPort(from), Destination: netip.MustParseAddrPort(to), TTL: ttl,
+			SourceMAC: "02:00:00:00:00:01", DestinationMAC: "02:00:00:00:00:02",
+		}
+	}
+	out := at("eth1", q.From.String(), "10.2.1.3:8080", q.TTL-1)
+	return &datapath.Explanation{
+		Packet:  at("eth0", q.From.String(), q.To.String(), q.TTL),
+		Service: &datapath.ExplainedService{Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp"},
+		Choice: &datapath.Choice{
+			Balance: "maglev", Promise: true, Slots: 65537,
+			Tries: []datapath.Try{
+				{Slot: pointer(7), Hash: "0x000000000000abcd", Backend: "10.2.1.2:8080", Verdict: "drop_no_neighbour"},
+				{Slot: pointer(65000), Hash: "0x0000000000001234", Backend: "10.2.1.3:8080", Verdict: "forward_redirect"},
+			},
+			Rest: []datapath.Other{{Backend: "10.2.1.4:8080", Why: "down"}, {Backend: "10.2.1.5:8080", Why: "draining"}},
+		},
+		Verdict: loader.LBVerdictFORWARD_REDIRECT, VerdictName: "forward_redirect", Out: &out,
+	}
+}
+
+func TestExplainSaysWhatItWasTold(t *testing.T) {
+	var asked loader.Question
+	var by string
+	w := world{explain: func(_ string, q loader.Question, iface string) (*datapath.Explanation, error) {
+		asked, by = q, iface
+		return explained(q), nil
+	}}
+	args := []string{"explain", "--from", "198.51.100.1:40000", "--to", "203.0.113.10:80", "--flags", "syn,psh", "--ttl", "9", "--length", "100", "-i", "eth0"}
+	code, out, errOut := run(t, w, args...)
+	if code != 0 || errOut != "" {
+		t.Fatalf("status %d, stderr %q", code, errOut)
+	}
+	golden.Check(t, "explain.txt", out)
+	want := loader.Question{
+		From: netip.MustParseAddrPort("198.51.100.1:40000"), To: netip.MustParseAddrPort("203.0.113.10:80"),
+		Flags: loader.TCPSyn | loader.TCPPsh, TTL: 9, Length: 100,
+	}
+	if diff := cmp.Diff(want, asked, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" || by != "eth0" {
+		t.Errorf("asked for %s (-want +got):\n%s", by, diff)
+	}
+	_, out, _ = run(t, w, append(args, "-o", "json")...)
+	golden.Check(t, "explain.json", out)
+}
+
+func TestExplainTellsOfKnownFlows(t *testing.T) {
+	for _, row := range []struct {
+		flow datapath.ExplainedFlow
+		want string
+	}{
+		{datapath.ExplainedFlow{State: "established", Direction: "forward", Backend: "10.2.1.2:8080", Idle: 1.25, Limit: 300},
+			"known: established, to backend 10.2.1.2:8080, silent for 1.2s of 300s"},
+		{datapath.ExplainedFlow{State: "fin", Direction: "reply", Backend: "10.2.1.2:8080", Limit: 60, Check: "down"},
+			"known: fin, from backend 10.2.1.2:8080, silent for 0.0s of 60s; it checks the flow, whose backend is down"},
+		{datapath.ExplainedFlow{State: "closed", Direction: "forward", Backend: "10.2.1.2:8080", Limit: 60, Anew: true},
+			"known: closed, to backend 10.2.1.2:8080, silent for 0.0s of 60s; this packet would begin a new one"},
+	} {
+		if got := flowText(&row.flow); got != row.want {
+			t.Errorf("%q, want %q", got, row.want)
+		}
+	}
+}
+
+func TestEveryChoiceHasAReason(t *testing.T) {
+	for _, row := range []struct {
+		balance string
+		try     datapath.Try
+		want    string
+	}{
+		{"round-robin", datapath.Try{Slot: pointer(2)}, "by slot 2 of 6 (round-robin)"},
+		{"p2c", datapath.Try{Slot: pointer(2), Beside: pointer(4)}, "the better of slots 4 and 2 of 6 (p2c)"},
+		{"least-connections", datapath.Try{}, "which has the fewest connections for its weight (least-connections)"},
+		{"random", datapath.Try{Tied: true}, "which the client's network has had before (affinity)"},
+		{"maglev", datapath.Try{Slot: pointer(2), Hash: "0x8"}, "by slot 2 of 6: hash 0x8 mod 6 (maglev)"},
+	} {
+		if got := why(&datapath.Choice{Balance: row.balance, Slots: 6}, &row.try); got != row.want {
+			t.Errorf("%q, want %q", got, row.want)
+		}
+	}
+}
+
+func TestEveryVerdictHasWords(t *testing.T) {
+	for v := range loader.Verdicts {
+		if verdictWords[v] == "" {
+			t.Errorf("%s has no words", v)
+		}
+	}
+}
+
+func TestExplainRefusesWrongPackets(t *testing.T) {
+	const from, to = "--from 198.51.100.1:1 ", "--to 203.0.113.10:80 "
+	for args, want := range map[string]string{
+		from:                                  "--to is missing: say the packet's, as ADDRESS:PORT",
+		to:                                    "--from is missing: say the packet's, as ADDRESS:PORT",
+		from + "--to 203.0.113.10":            `--to is "203.0.113.10": use ADDRESS:PORT, such as 203.0.113.10:80 or [2001:db8::10]:80`,
+		from + "--to 203.0.113.10:0":          `--to is "203.0.113.10:0": use ADDRESS:PORT, such as 203.0.113.10:80 or [2001:db8::10]:80`,
+		from + "--to [2001:db8::1]:80":        "--from 198.51.100.1:1 and --to [2001:db8::1]:80 are of two families: use IPv4 or IPv6 for both",
+		from + to + "--proto sctp":            `--proto is "sctp": use tcp or udp`,
+		from + to + "--flags urg":             `--flags has "urg": use fin, syn, rst, psh and ack, with commas between`,
+		from + to + "--proto udp --flags ack": "--flags are TCP's: leave them out with --proto udp",
+		from + to + "--ttl 256":               "--ttl is 256: use 0 to 255",
+		from + to + "--length 39":             "--length is 39: use 40 to 3000, or 0",
+		from + to + "--length 3001":           "--length is 3001: use 40 to 3000, or 0",
+		from + to + "-i a -i b":               "--interface names 2 interfaces: a packet comes in by one",
+		from + to + "--bad":                   "unknown flag --bad: try loader explain --help",
+	} {
+		code, out, errOut := run(t, world{}, append([]string{"explain"}, strings.Fields(args)...)...)
+		if code != 2 || out != "" || errOut != "loader: "+want+"\n" {
+			t.Errorf("%s: status %d, stdout %q, stderr %q", args, code, out, errOut)
+		}
+	}
+}
+
+func TestExplainRefusesAnotherProgram(t *testing.T) {
+	w := world{explain: func(string, loader.Question, string) (*datapath.Explanation, error) { return nil, loader.ErrProgram }}
+	code, _, errOut := run(t, w, "explain", "--from", "198.51.100.1:1", "--to", "203.0.113.10:80")
+	if want := "loader: the attached program is of another version: run `loader attach`\n"; code != 3 || errOut != want {
+		t.Errorf("status %d, stderr %q", code, errOut)
+	}
+}
