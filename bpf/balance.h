@@ -109,11 +109,24 @@ static __always_inline bool was_tried(const struct draft *d, __u32 row)
 	return FAULT(234, was, false);
 }
 
+/*
+ * no_choice is nobody. That the rest means nothing is kept from the compiler: it
+ * would save registers across calls that were never written.
+ */
+static __always_inline struct choice no_choice(void)
+{
+	struct choice c = {.row = NO_BACKEND};
+
+	barrier_var(c.connections);
+	barrier_var(c.weight);
+	return c;
+}
+
 /* choice_of returns the backend of a row as a choice of the draft's. */
 static __always_inline struct choice choice_of(const struct draft *d, __u32 row)
 {
 	const struct backend *b = bpf_map_lookup_elem(&backends, &row);
-	struct choice c = {.row = NO_BACKEND};
+	struct choice c = no_choice();
 	const struct connections *n;
 
 	if (!b || FAULT(235, !can_serve(b, d->forward.service, d->all_up), false) ||
@@ -151,7 +164,7 @@ static __always_inline void compare(struct choice *best, struct choice c)
 /* better_of_two returns the better of the backends in two random slots. */
 static __always_inline __u32 better_of_two(const struct draft *d)
 {
-	struct choice best = {.row = NO_BACKEND};
+	struct choice best = no_choice();
 	__u32 first = d->run >> 32, length = d->run;
 
 	compare(&best, choice_of(d, row_at(first + env_random() % length)));
@@ -219,7 +232,7 @@ static __always_inline struct bound bound_of(const struct draft *d, const struct
  */
 static __always_inline __u32 bounded(struct draft *d, const struct service *s)
 {
-	struct choice c, best = {.row = NO_BACKEND};
+	struct choice c, best = no_choice();
 	__u32 first = d->run >> 32, length = d->run;
 	struct bound bound = bound_of(d, s);
 
