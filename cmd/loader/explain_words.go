@@ -48,6 +48,7 @@ var verdictWords = [loader.Verdicts]string{
 	loader.LBVerdictHOLD_FRAGMENT:        "offered to the agent, which may hold it until its first fragment comes",
 	loader.LBVerdictDROP_FRAGMENT:        "dropped: what became of its first fragment is not known, or the same",
 	loader.LBVerdictANSWER_TIME_EXCEEDED: "answered with ICMP time exceeded: its TTL is used up",
+	loader.LBVerdictDROP_FAMILY:          "dropped: it cannot be said in the family of the backend",
 }
 
 // checkWords say what a packet finds out about its flow's service and backend.
