@@ -108,17 +108,11 @@ func (m *Model) hold(p *packet) Result {
 // forwardLater is step 3.4: only the IP header changes.
 func (m *Model) forwardLater(p *packet) Result {
 	f := m.Find(p.tuple)
-	switch {
-	case f == nil || !m.counts(f) || f.State == FlowReset:
-		return verdict(DropFlowEnded)
-	case p.ttl <= 1:
-		return verdict(DropTTL)
-	}
-	if gone, down := m.judge(f); gone || down {
+	if f == nil || !m.counts(f) || f.State == FlowReset {
 		return verdict(DropFlowEnded)
 	}
-	if _, named := m.twin(f); f.disguised() && !named {
-		return verdict(DropFlowEnded)
+	if v, hindered := m.hindered(p, f); hindered {
+		return verdict(v)
 	}
 	if p.total > int(f.Hop.MTU) {
 		return verdict(DropTooBig)

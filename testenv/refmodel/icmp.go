@@ -39,22 +39,27 @@ func (m *Model) icmp(p *packet) Result {
 	}
 	key := quoted.Reverse() // of packets that come the same way as this one
 	f := m.Find(key)
-	switch {
-	case f == nil || !m.counts(f) || f.State == FlowReset:
+	if f == nil || !m.counts(f) || f.State == FlowReset {
 		return m.icmpOfNoFlow(p, key)
-	case p.ttl <= 1:
-		return verdict(DropTTL)
 	}
-	if gone, down := m.judge(f); gone || down {
-		return verdict(DropFlowEnded)
-	}
-	if _, named := m.twin(f); f.disguised() && !named {
-		return verdict(DropFlowEnded)
+	if v, hindered := m.hindered(p, f); hindered {
+		return verdict(v)
 	}
 	if f.mixed() {
 		return m.crossError(p, f, quoted)
 	}
 	return m.forwardICMP(p, f, quoted)
+}
+
+// hindered says why a packet that goes the way of an entry, and is no part of its
+// flow's life, may not: steps 9.3 and 12.3.4.
+func (m *Model) hindered(p *packet, f *Flow) (why Verdict, is bool) {
+	if p.ttl <= 1 {
+		return DropTTL, true
+	}
+	gone, down := m.judge(f)
+	_, named := m.twin(f)
+	return DropFlowEnded, gone || down || f.disguised() && !named
 }
 
 // quote is step 1: the tuple of the packet that an error is about. Not ok says
