@@ -140,8 +140,8 @@ func (b *bench) flowShift() uint32 {
 			continue
 		}
 		value, err := m.LookupBytes(uint32(0))
-		if err != nil || len(value) != 4 {
-			b.t.Fatalf("constants = %x, %v, want flow_shift alone", value, err)
+		if err != nil || len(value) != 5 || value[4] != 0 {
+			b.t.Fatalf("constants = %x, %v, want flow_shift and dry_run, which is false", value, err)
 		}
 		return binary.NativeEndian.Uint32(value)
 	}
