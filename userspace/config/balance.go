@@ -63,6 +63,10 @@ func (r *reader) balance(v value, s *service) (prefix value) {
 			"seed":       func(v value) { r.seed(v, &b.Seed) },
 			"prefix": func(v value) {
 				prefix = v
+				if s.http.named {
+					r.fault(v, "does not belong to a pool, whose clients are of both families: remove it")
+					return
+				}
 				r.number(v, &s.SourcePrefix, bounds.least, bounds.most)
 			},
 			"max-load": func(v value) { r.number(v, &b.MaxLoad, minMaxLoad, maxMaxLoad) },

@@ -23,8 +23,8 @@ func (r *reader) cookiesBelong(met map[string]value, s *service) {
 	case !has:
 	case s.Protocol == model.UDP:
 		r.fault(v, "does not belong to a UDP service: remove it")
-	case s.Forward == model.ForwardProxy:
-		r.fault(v, "does not belong to a service with forward: proxy, whose SYNs are the kernel's: remove it")
+	case s.Forward.UserSpace():
+		r.fault(v, "does not belong to a service with forward: %s, whose SYNs are the kernel's: remove it", s.Forward)
 	case s.listen.Node != nil && s.Listen.Port() != s.LastPort:
 		r.fault(v, "does not belong to a service with a range of ports: remove it, or make services of one port each")
 	}

@@ -152,12 +152,13 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		keys, names := map[model.Key]bool{}, map[string]bool{}
-		for _, x := range s.Services {
-			if keys[x.Key()] || names[x.Name] {
-				t.Errorf("service %s is there twice", x.Name)
+		for _, x := range s.Groups() {
+			isPool, routes := !x.Listen.IsValid(), len(x.HTTP.Routes) > 0
+			if keys[x.Key()] || names[x.Name] && !isPool {
+				t.Errorf("%s is there twice", x.Name)
 			}
 			keys[x.Key()], names[x.Name] = true, true
-			if x.Name == "" || x.Listen.Port() == 0 || x.LastPort < x.Listen.Port() || len(x.Backends) == 0 || x.Health.Timeout > x.Health.Interval {
+			if x.Name == "" || !isPool && (x.Listen.Port() == 0 || x.LastPort < x.Listen.Port()) || (len(x.Backends) == 0) != routes || x.Health.Timeout > x.Health.Interval {
 				t.Errorf("service %+v is not valid", x)
 			}
 			l := x.Clients.Limit

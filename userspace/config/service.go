@@ -16,6 +16,7 @@ type service struct {
 	model.Service
 	name, listen value   // without a node if missing or at fault
 	backends     []value // addresses, beside Service.Backends
+	http         httpKeys
 }
 
 const (
@@ -25,58 +26,82 @@ const (
 
 var nameSyntax = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// service reads one entry of services and checks it by itself.
-func (r *reader) service(v value) service {
-	s := service{Service: model.Service{
-		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
+// newService returns one with every default.
+func newService(f model.Forward) service {
+	return service{Service: model.Service{
+		Protocol: model.TCP, Forward: f, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 		PanicThreshold: model.DefaultPanicThreshold, ZoneThreshold: model.DefaultZoneThreshold,
 	}}
+}
+
+// service reads one entry of services and checks it by itself.
+func (r *reader) service(v value) service {
+	s := newService(model.ForwardDNAT)
 	before := len(r.faults)
-	var clients, balance, affinity, backends, health value
-	met := r.object(v, fields{
+	var clients value
+	var g group
+	known := fields{
 		"name":   func(v value) { r.name(v, &s) },
 		"listen": func(v value) { r.listen(v, &s) },
 		"protocol": func(v value) {
 			enum(r, v, &s.Protocol, []model.Protocol{model.TCP, model.UDP})
 		},
 		"forward": func(v value) {
-			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy},
-				"dsr", "ipip", "gue", "http")
+			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy, model.ForwardHTTP},
+				"dsr", "ipip", "gue")
 		},
-		"balance":         func(v value) { balance = v },
-		"affinity":        func(v value) { affinity = v },
-		"slow-start":      func(v value) { r.duration(v, &s.SlowStart, minTimeout, maxSlowStart) },
-		"drain":           func(v value) { r.duration(v, &s.Drain, minTimeout, maxTimeout) },
-		"panic-threshold": func(v value) { r.number(v, &s.PanicThreshold, 0, 100) },
-		"zone-threshold":  func(v value) { r.number(v, &s.ZoneThreshold, 1, 100) },
+		"affinity": func(v value) { g.affinity = v },
+		"drain":    func(v value) { r.duration(v, &s.Drain, minTimeout, maxTimeout) },
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
 		"clients":     func(v value) { clients = v },
 		"syn-cookies": func(v value) { r.cookies(v, &s.CookieAbove) },
-		"backends":    func(v value) { backends = v },
-		"health":      func(v value) { health = v },
-	})
+	}
+	r.groupFields(known, &s, &g)
+	r.httpFields(known, &s.http)
+	r.poolFields(known, &s.http)
+	met := r.object(v, known)
 	if len(met) == 0 && len(r.faults) > before {
 		return s // not a group of keys, or nothing in it that is known
 	}
 	r.require(v, met, "name", "is missing: give one of a-z, 0-9 and -")
 	r.require(v, met, "listen", "is missing: give an address and port, such as 203.0.113.10:80")
-	r.require(v, met, "backends", noBackends)
+	r.httpBelongs(v, met, &s)
 	if clients.Node != nil {
 		r.clients(clients, &s)
 	}
-	if backends.Node != nil {
-		r.backends(backends, &s)
-	}
+	r.group(met, &s, &g)
 	r.families(&s)
 	r.cookiesBelong(met, &s)
+	r.routes(&s)
+	return s
+}
+
+// A group holds what is said of some backends and can only be read when all of
+// it is known; values have no node if they are not there.
+type group struct{ balance, affinity, backends, health value }
+
+// groupFields adds the keys that services and pools have in common.
+func (r *reader) groupFields(known fields, s *service, g *group) {
+	known["balance"] = func(v value) { g.balance = v }
+	known["slow-start"] = func(v value) { r.duration(v, &s.SlowStart, minTimeout, maxSlowStart) }
+	known["panic-threshold"] = func(v value) { r.number(v, &s.PanicThreshold, 0, 100) }
+	known["zone-threshold"] = func(v value) { r.number(v, &s.ZoneThreshold, 1, 100) }
+	known["backends"] = func(v value) { g.backends = v }
+	known["health"] = func(v value) { g.health = v }
+}
+
+// group reads what g holds into s.
+func (r *reader) group(met map[string]value, s *service, g *group) {
+	if g.backends.Node != nil {
+		r.backends(g.backends, s)
+	}
 	if at, ok := met["zone-threshold"]; ok && !slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Zone != "" }) {
 		r.fault(at, "no backend of the service has a zone: give them zones, or remove it")
 	}
-	s.Health = r.health(health, &s)
-	r.choice(balance, affinity, &s)
-	return s
+	s.Health = r.health(g.health, s)
+	r.choice(g.balance, g.affinity, s)
 }
 
 func (r *reader) name(v value, s *service) {
@@ -164,11 +189,20 @@ func (r *reader) backend(v value, s *service) (model.Backend, value) {
 				at = v
 			}
 		},
+		"url": func(v value) {
+			if r.origin(v, s, &b) {
+				at = v
+			}
+		},
 		"weight": func(v value) { r.number(v, &b.Weight, 0, maxWeight) },
 		"backup": func(v value) { r.boolean(v, &b.Backup) },
 		"zone":   func(v value) { r.word(v, &b.Zone) },
 	})
-	if len(met) > 0 || len(r.faults) == before {
+	url, has := met["url"]
+	switch _, both := met["address"]; {
+	case has && both:
+		r.fault(url, "stands beside an address: remove one of the two")
+	case !has && (len(met) > 0 || len(r.faults) == before):
 		r.require(v, met, "address", "is missing: give an address and port, such as 10.0.0.1:8080")
 	}
 	return b, at
@@ -192,7 +226,7 @@ func (r *reader) backendAddr(v value, s *service) (netip.AddrPort, bool) {
 	case hasPort:
 		port, ok := r.port(v, text, portText)
 		return netip.AddrPortFrom(addr, port), ok
-	case s.listen.Node != nil && s.Listen.Port() == s.LastPort:
+	case s.Forward == model.ForwardHTTP || s.listen.Node != nil && s.Listen.Port() == s.LastPort:
 		r.fault(v, "%s has no port: write it like %s:8080; only a service with a range of ports may leave it out", quote(text), textOf(addr))
 		return netip.AddrPort{}, false
 	}
@@ -218,7 +252,7 @@ func (r *reader) reach(s *service, xdp model.XDPMode) {
 		switch {
 		case same && (port == 0 || s.Listen.Port() <= port && port <= s.LastPort):
 			r.fault(s.backends[i], "%s is the service itself: use the address of a server", quote(s.backends[i].Value))
-		case addr.IsLoopback() && xdp != model.XDPOff && s.Forward != model.ForwardProxy:
+		case addr.IsLoopback() && xdp != model.XDPOff && !s.Forward.UserSpace():
 			r.fault(s.backends[i], "%s cannot be reached by XDP: use another address, set forward: proxy for the service, or xdp: off", quote(s.backends[i].Value))
 		}
 	}

@@ -23,6 +23,7 @@ func (r *reader) state(v value) model.State {
 		Timeouts: model.Timeouts{}.WithDefaults(), FullNAT: model.FullNAT{}.WithDefaults(),
 	}
 	var services []service
+	var pools map[string]*service
 	var zone string
 	met := r.object(v, fields{
 		"interfaces": func(v value) { s.Interfaces = r.interfaces(v) },
@@ -43,6 +44,7 @@ func (r *reader) state(v value) model.State {
 		"services": func(v value) {
 			r.list(v, func(v value) { services = append(services, r.service(v)) })
 		},
+		"pools": func(v value) { pools = r.pools(v) },
 	})
 	if _, ok := met["services"]; !ok && len(r.faults) == 0 {
 		r.fault(v.at("services", v.Node), "is missing: list the services, or write [] for none")
@@ -53,8 +55,8 @@ func (r *reader) state(v value) model.State {
 		r.reach(x, s.XDP)
 		r.distinct(x, taken, names)
 		x.Zone = zone
-		s.Services = append(s.Services, x.Service)
 	}
+	r.linkPools(&s, services, pools, zone)
 	return s
 }
 

@@ -86,8 +86,8 @@ func (k *Kernel) Rungs() []Rung { return k.rungs }
 // rung finds where a service can be forwarded. Without an agent there is only
 // one place, so then the reason is a warning.
 func (k *Kernel) rung(ways *host.Routes, s *model.Service, unusable map[string]string, sources map[netip.Addr][]netip.Addr) (Rung, error) {
-	if s.Forward == model.ForwardProxy {
-		return Rung{true, "forward: proxy"}, nil
+	if s.Forward.UserSpace() {
+		return Rung{true, "forward: " + string(s.Forward)}, nil
 	}
 	if why := k.nat.about(s, sources); why != "" {
 		return Rung{k.opts.Agent, "full-nat: " + why}, nil

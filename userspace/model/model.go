@@ -32,6 +32,9 @@ type State struct {
 	Timeouts   Timeouts
 	FullNAT    FullNAT
 	Services   []Service
+	// Pools are those that routes of HTTP services name, and the own ones of
+	// services that list backends instead. No two have the same Name.
+	Pools []Pool
 }
 
 // Defaults of a State.
@@ -149,7 +152,11 @@ const (
 	ForwardDNAT    Forward = "dnat"     // rewrite the destination, in XDP where it can run
 	ForwardFullNAT Forward = "full-nat" // rewrite the source too, to one of this host's
 	ForwardProxy   Forward = "proxy"    // user space on purpose
+	ForwardHTTP    Forward = "http"     // user space, request by request
 )
+
+// UserSpace reports whether XDP never forwards it.
+func (f Forward) UserSpace() bool { return f == ForwardProxy || f == ForwardHTTP }
 
 // DownPolicy says what becomes of the TCP flows of a backend that goes down.
 type DownPolicy string
@@ -197,10 +204,12 @@ type Service struct {
 	Drain time.Duration
 	// CookieAbove is the rate of SYNs, per second, above which XDP answers them
 	// with SYN cookies and leaves who brings one back to the proxy. 0 is never.
-	// Only a TCP service with one port, and not of ForwardProxy, may have it.
+	// Only a TCP service with one port, that XDP may forward, may have it.
 	CookieAbove int
 	Backends    []Backend
 	Health      Check
+	// HTTP is of a service of ForwardHTTP only.
+	HTTP HTTP
 }
 
 // Defaults of a Service.
@@ -221,19 +230,26 @@ func (s *Service) ListenText() string {
 // Mixed says that packets are translated between IPv6 and IPv4: backends are not
 // of the family of Listen. A proxy's backends may be of any.
 func (s *Service) Mixed() bool {
-	return s.Forward != ForwardProxy && slices.ContainsFunc(s.Backends, func(b Backend) bool {
+	return !s.Forward.UserSpace() && slices.ContainsFunc(s.Backends, func(b Backend) bool {
 		return b.Address.Addr().Is4() != s.Listen.Addr().Is4()
 	})
 }
 
-// Key names the service on the wire: what no two services share.
-func (s *Service) Key() Key { return Key{s.Listen, s.LastPort, s.Protocol} }
+// Key names the service on the wire: what no two services share. Pools, which are
+// not on the wire, go by their names.
+func (s *Service) Key() Key {
+	if !s.Listen.IsValid() {
+		return Key{Pool: s.Name}
+	}
+	return Key{Listen: s.Listen, LastPort: s.LastPort, Protocol: s.Protocol}
+}
 
 // A Key is what tells two services of a State apart.
 type Key struct {
 	Listen   netip.AddrPort
 	LastPort uint16
 	Protocol Protocol
+	Pool     string
 }
 
 // A Backend is one server of a service.
@@ -248,6 +264,8 @@ type Backend struct {
 	Backup bool
 	// Zone is where the backend is; "" is nowhere.
 	Zone string
+	// Origin is of backends of pools only.
+	Origin Origin
 	// Leaving says that the configuration does not have the backend any more: it
 	// has a Weight of 0, and stays until its flows have ended.
 	Leaving bool

@@ -1,0 +1,294 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"fairlead/userspace/model"
+)
+
+// Defaults of what bounds a request.
+var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: time.Minute, Idle: 5 * time.Minute}
+
+// httpOnly and packetsOnly are keys of services that mean nothing to the others.
+var (
+	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject"}
+	packetsOnly = []string{"affinity", "drain", "on-down"}
+	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject"}
+)
+
+// httpFields adds the keys of a service with forward: http.
+func (r *reader) httpFields(known fields, h *httpKeys) {
+	h.timeouts = defaultTimeouts
+	known["routes"] = func(v value) { h.routes = v }
+	known["timeouts"] = func(v value) { r.httpTimeouts(v, &h.timeouts) }
+	known["trusted-proxies"] = func(v value) {
+		r.list(v, func(v value) {
+			if p, ok := r.network(v); ok {
+				h.http.Trusted = append(h.http.Trusted, p)
+			}
+		})
+	}
+}
+
+func (r *reader) httpTimeouts(v value, t *model.HTTPTimeouts) {
+	read := func(p *time.Duration) func(value) {
+		return func(v value) { r.duration(v, p, minTime, maxTimeout) }
+	}
+	r.object(v, fields{
+		"connect": read(&t.Connect), "first-byte": read(&t.FirstByte), "request": read(&t.Request), "idle": read(&t.Idle),
+	})
+}
+
+// httpBelongs finds keys that do not go with how the service forwards.
+func (r *reader) httpBelongs(v value, met map[string]value, s *service) {
+	_, hasBackends := met["backends"]
+	routes, hasRoutes := met["routes"]
+	refuse := func(keys []string, format string) {
+		for _, key := range keys {
+			if at, ok := met[key]; ok {
+				r.fault(at, "%s", format)
+			}
+		}
+	}
+	if s.Forward != model.ForwardHTTP {
+		r.require(v, met, "backends", noBackends)
+		refuse(httpOnly, "belongs to a service with forward: http: remove it, or set that")
+		return
+	}
+	refuse(packetsOnly, "does not belong to a service with forward: http: remove it")
+	if s.Protocol == model.UDP {
+		r.fault(met["forward"], "http is for TCP: remove protocol: udp")
+	}
+	switch {
+	case hasRoutes && hasBackends:
+		r.fault(routes, "stands beside backends: remove it to send all requests to these, or give them to a pool")
+	case hasRoutes:
+		refuse(poolsOnly, "belongs to the pools that the routes name: write it there")
+	case !hasBackends:
+		r.require(v, met, "backends", "is missing: list backends, or routes that name pools")
+	}
+}
+
+// routes reads those of a service with forward: http, or makes the one that
+// leads to its own backends.
+func (r *reader) routes(s *service) {
+	h := &s.http
+	if s.Forward != model.ForwardHTTP {
+		return
+	}
+	if h.routes.Node == nil {
+		h.http.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: ownPoolsPrefix + s.Name, Weight: 1}}, Timeouts: h.timeouts}}
+		return
+	}
+	var seen []place
+	ok := r.list(h.routes, func(v value) { r.route(v, h, &seen) })
+	if ok && len(h.routes.Content) == 0 {
+		r.fault(h.routes, "is empty: list at least one, such as - {match: /, pool: main}")
+	}
+}
+
+// A place is where the file has a route.
+type place struct {
+	match string
+	line  int
+	every bool // it has no conditions
+}
+
+func (r *reader) route(v value, h *httpKeys, seen *[]place) {
+	t := model.Route{Timeouts: h.timeouts}
+	var match value
+	before, shares := len(r.faults), len(h.shares)
+	met := r.object(v, fields{
+		"match": func(v value) {
+			if text, ok := r.text(v); ok {
+				match, t.Match = v, strings.Join(strings.Fields(text), " ")
+			}
+		},
+		"pool": func(v value) {
+			if name, ok := r.text(v); ok {
+				t.Pools = []model.Share{{Pool: name, Weight: 1}}
+				h.shares = append(h.shares, v)
+			}
+		},
+		"split":    func(v value) { r.split(v, h, &t) },
+		"clients":  func(v value) { t.Clients = r.routeClients(v) },
+		"headers":  func(v value) { t.Headers = r.conditions(v, true) },
+		"query":    func(v value) { t.Query = r.conditions(v, false) },
+		"cookies":  func(v value) { t.Cookies = r.conditions(v, true) },
+		"timeouts": func(v value) { r.httpTimeouts(v, &t.Timeouts) },
+	})
+	if len(met) == 0 && len(r.faults) > before {
+		return
+	}
+	r.require(v, met, "match", "is missing: give a pattern, such as /images/ or GET example.com/")
+	split, hasSplit := met["split"]
+	if _, ok := met["pool"]; ok && hasSplit {
+		r.fault(split, "stands beside a pool: remove one of the two")
+		h.shares = h.shares[:shares]
+		return
+	} else if !ok && !hasSplit {
+		r.require(v, met, "pool", "is missing: name one of the pools")
+	}
+	if match.Node != nil && r.pattern(match, t.Match) && r.unlike(match, &t, *seen) {
+		*seen = append(*seen, place{t.Match, match.Line, !t.Conditional()})
+	}
+	h.http.Routes = append(h.http.Routes, t)
+}
+
+// split reads the weights of pools.
+func (r *reader) split(v value, h *httpKeys, t *model.Route) {
+	total, before := 0, len(r.faults)
+	r.each(v, func(key, v value) {
+		share := model.Share{Pool: key.Value}
+		r.number(v, &share.Weight, 0, maxWeight)
+		total += share.Weight
+		t.Pools = append(t.Pools, share)
+		h.shares = append(h.shares, key)
+	})
+	if total == 0 && len(r.faults) == before {
+		r.fault(v, "gives no pool a weight: write it like {stable: 95, canary: 5}")
+	}
+}
+
+// routeClients reads networks, of both families.
+func (r *reader) routeClients(v value) (all []netip.Prefix) {
+	ok := r.list(v, func(v value) {
+		if p, ok := r.network(v); ok {
+			all = append(all, p)
+		}
+	})
+	if ok && len(v.Content) == 0 {
+		r.fault(v, "is empty, so nobody could take the route: list at least one network, or remove the key")
+	}
+	return all
+}
+
+// conditions reads names and the values that they must have.
+func (r *reader) conditions(v value, token bool) (all []model.Header) {
+	before := len(r.faults)
+	r.each(v, func(key, v value) {
+		s, ok := r.text(v)
+		switch {
+		case !ok:
+		case token && !httpguts.ValidHeaderFieldName(key.Value):
+			r.fault(key, "%s is not a name: use letters, digits and -", quote(key.Value))
+		case strings.EqualFold(key.Value, "host"):
+			r.fault(key, "the host is part of match: write it before the path, such as example.com/")
+		default:
+			all = append(all, model.Header{Name: key.Value, Value: s})
+		}
+	})
+	if len(all) == 0 && len(r.faults) == before {
+		r.fault(v, "is empty: give a name and a value, such as {x-beta: yes}, or remove the key")
+	}
+	return all
+}
+
+// pattern finds what is wrong with a pattern by itself.
+func (r *reader) pattern(v value, match string) bool {
+	method, rest, ok := strings.Cut(match, " ")
+	if !ok {
+		method, rest = "GET", match
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	err := register(method + " " + rest)
+	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
+		err = cause // the innermost says what it is
+	}
+	switch {
+	case strings.HasPrefix(rest, "//") || err == nil && method == http.MethodConnect:
+		r.fault(v, "%s matches nothing that could be forwarded: use another pattern", quote(match))
+	case strings.ContainsRune(host, ':') || strings.ToLower(host) != host:
+		r.fault(v, "%s has a host with a port or with capitals, which is compared without: write it like example.com/", quote(match))
+	case err != nil:
+		r.fault(v, "%s is not a pattern: %v; write it like /images/, GET /images/{name} or example.com/", quote(match), err)
+	default:
+		return true
+	}
+	return false
+}
+
+// unlike finds a route before this one that takes its requests, or whose pattern
+// is neither more nor less specific.
+func (r *reader) unlike(v value, t *model.Route, seen []place) bool {
+	for _, p := range seen {
+		switch {
+		case p.match == t.Match && p.every:
+			r.fault(v, "%s takes every request of this pattern in line %d already: write this route before it, with a condition, or remove one of the two", quote(t.Match), p.line)
+			return false
+		case p.match != t.Match && register(p.match, t.Match) != nil:
+			r.fault(v, "%s conflicts with %s in line %d: some requests match both, and neither is more specific; change one of the two", quote(t.Match), quote(p.match), p.line)
+			return false
+		}
+	}
+	return true
+}
+
+// register returns why no ServeMux can have all these patterns.
+func register(patterns ...string) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = cause.(error) // what Handle panics with
+		}
+	}()
+	mux := http.NewServeMux()
+	for _, p := range patterns {
+		mux.Handle(p, http.NotFoundHandler())
+	}
+	return nil
+}
+
+// linkPools puts services and pools into state, and finds routes to pools that
+// are not there.
+func (r *reader) linkPools(state *model.State, services []service, named map[string]*service, zone string) {
+	add := func(x *service, name string) {
+		p := x.http.pool
+		p.Service = x.Service
+		p.Name, p.Zone = name, zone
+		p.Listen, p.LastPort, p.Clients = netip.AddrPort{}, 0, model.Clients{}
+		state.Pools = append(state.Pools, p)
+	}
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		add(named[name], name)
+	}
+	for i := range services {
+		x := &services[i]
+		if x.Forward != model.ForwardHTTP {
+			state.Services = append(state.Services, x.Service)
+			continue
+		}
+		for _, v := range x.http.shares {
+			if named[v.Value] == nil {
+				r.fault(v, "%s is not a pool: %s", quote(v.Value), poolHint(v.Value, named))
+			}
+		}
+		if x.http.routes.Node == nil {
+			add(x, ownPoolsPrefix+x.Name)
+		}
+		s := newService(model.ForwardHTTP).Service
+		s.Name, s.Listen, s.LastPort, s.Clients, s.Zone, s.HTTP = x.Name, x.Listen, x.LastPort, x.Clients, zone, x.http.http
+		state.Services = append(state.Services, s)
+	}
+	slices.SortStableFunc(state.Pools, func(a, b model.Pool) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// poolHint says which name may have been meant.
+func poolHint(name string, named map[string]*service) string {
+	if len(named) == 0 {
+		return "write it under pools, at the top of the file"
+	}
+	known := fields{}
+	for n := range named {
+		known[n] = nil
+	}
+	return suggest(name, known)
+}

@@ -1,0 +1,114 @@
+package model
+
+import (
+	"net/netip"
+	"time"
+)
+
+// HTTP says what a service of [ForwardHTTP] does with requests. Such a service
+// has no Backends itself: its routes name pools.
+type HTTP struct {
+	// Routes are tried in this order where several have the same Match; of
+	// different ones the most specific decides alone.
+	Routes []Route
+	// Trusted are the networks of peers whose forwarding headers are kept.
+	Trusted []netip.Prefix
+}
+
+// A Route says where some requests go. All its conditions must hold.
+type Route struct {
+	// Match is a pattern of [net/http.ServeMux].
+	Match string
+	// Clients are the networks that a client must be in one of; none: any.
+	Clients []netip.Prefix
+	// Headers, Query and Cookies must be there with these values, of which
+	// [AnyValue] is each.
+	Headers, Query, Cookies []Header
+	// Pools share the requests by their weights.
+	Pools    []Share
+	Timeouts HTTPTimeouts
+}
+
+// AnyValue is the value of a condition that asks only whether something is there.
+const AnyValue = "*"
+
+// Conditional reports whether not every request that fits Match takes the route.
+func (r *Route) Conditional() bool {
+	return len(r.Clients)+len(r.Headers)+len(r.Query)+len(r.Cookies) > 0
+}
+
+// A Share is a pool's part of the requests of a route.
+type Share struct {
+	Pool   string
+	Weight int // 0 to 1000
+}
+
+// HTTPTimeouts bound the parts of a request. 0 is no bound.
+type HTTPTimeouts struct {
+	Connect   time.Duration // until a backend accepts, its TLS handshake included
+	FirstByte time.Duration // from the end of a request to its answer's header
+	Request   time.Duration // of all of it, attempts and bodies included
+	Idle      time.Duration // without a byte of body in either direction
+}
+
+// A Pool is a set of backends that answer requests. Its Service has no Listen, and
+// what is about packets there is of no effect.
+type Pool struct {
+	Service
+	// HTTP2 says that requests are sent over HTTP/2, without TLS too.
+	HTTP2 bool
+	// MaxRequests bounds the requests that each backend has at once. 0 is any
+	// number.
+	MaxRequests int
+	Queue       Queue
+	Retry       Retry
+	Eject       Eject
+}
+
+// A Queue holds requests while every backend that could take one has as many as
+// it may.
+type Queue struct {
+	Size    int // requests; 0 is no queue
+	Timeout time.Duration
+}
+
+// Retry says when a request is sent again, to another backend.
+type Retry struct {
+	Attempts int   // after the first; 0 is never
+	Statuses []int // that are answers of a backend that cannot serve
+	// Budget bounds the attempts after the first, in percent of requests; ten a
+	// second may always be.
+	Budget int
+}
+
+// Eject says when a backend is left out because of how it answers requests.
+type Eject struct {
+	// Failures in a row are what a backend is ejected for. 0 is never.
+	Failures int
+	// Time is how long, at first; each further time twice as long, up to Most.
+	Time, Most time.Duration
+	// Share bounds, in percent, the backends of a pool that are out at once.
+	Share int
+}
+
+// An Origin says how requests are sent to a backend of a pool. The zero value is
+// plain HTTP, of the paths that clients ask for.
+type Origin struct {
+	TLS bool
+	// Prefix is put before every path. It is empty or begins with / and does
+	// not end with one.
+	Prefix string
+}
+
+// Groups returns what has backends: the services, by their index, and the pools
+// after them.
+func (s *State) Groups() []*Service {
+	all := make([]*Service, 0, len(s.Services)+len(s.Pools))
+	for i := range s.Services {
+		all = append(all, &s.Services[i])
+	}
+	for i := range s.Pools {
+		all = append(all, &s.Pools[i].Service)
+	}
+	return all
+}
