@@ -1,0 +1,237 @@
+package httpproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// An attempt is one try to have a request answered by one backend.
+type attempt struct {
+	x     *exchange
+	turn  *turn
+	began time.Time
+	watch watch
+	stop  context.CancelCauseFunc
+	// connected says that the request has a connection, heard that the backend
+	// has sent something.
+	connected, heard atomic.Bool
+	ended            sync.Once
+
+	mu       sync.Mutex
+	conn     net.Conn
+	answered bool
+}
+
+// roundTrip is the [http.RoundTripper] of all requests: it looks for a backend
+// that answers.
+type roundTrip struct{}
+
+func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
+	x := exchangeOf(req.Context())
+	conf := &x.pool.set.Load().conf
+	x.pool.spare.earn(conf.Retry.Budget)
+	if req.Body != nil && req.Body != http.NoBody {
+		x.body = &body{src: req.Body, keep: conf.Retry.Attempts > 0 && idempotent(req.Method)}
+	}
+	next, err := x.pool.take(req.Context(), x, nil)
+	if err != nil {
+		return nil, err
+	}
+	var tried []*backend
+	for {
+		a := &attempt{x: x, turn: next, began: time.Now()}
+		x.attempt = a
+		res, err := a.do(req)
+		tried = append(tried, a.turn.backend)
+		if next = a.again(req, res, err, tried); next == nil {
+			return res, err
+		}
+		x.proxy.retries.Add(1)
+		if res != nil {
+			res.Body.Close()
+		}
+	}
+}
+
+// do sends the request and returns what the backend answers. The attempt ends
+// with an error, or when the answer's body is closed.
+func (a *attempt) do(req *http.Request) (*http.Response, error) {
+	ctx, stop := context.WithCancelCause(req.Context())
+	a.stop = stop
+	a.watch.call(a.timeUp)
+	out := req.WithContext(httptrace.WithClientTrace(ctx, a.trace()))
+	if out.URL = a.turn.backend.address(a.x.path, a.x.in.URL); out.URL == nil {
+		a.end()
+		return nil, errPath
+	}
+	if a.x.body != nil {
+		reader, ok := a.x.body.reader(a.touch)
+		if !ok {
+			a.end()
+			return nil, errOvertaken
+		}
+		out.Body = reader
+	}
+	res, err := a.turn.set.carriers.of(out).RoundTrip(out)
+	a.mu.Lock()
+	a.answered = true
+	a.watch.arm(a.x.timeouts.Idle, errIdle)
+	a.mu.Unlock()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // which says why
+	}
+	a.judge(req, res, err)
+	if err != nil {
+		a.end()
+		return nil, err
+	}
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		res.Body = &answer{res.Body, a}
+	}
+	return res, nil
+}
+
+// trace returns what follows the attempt.
+func (a *attempt) trace() *httptrace.ClientTrace {
+	t := a.x.timeouts
+	return &httptrace.ClientTrace{
+		GetConn: func(string) { // again, if a connection that waited was closed just now
+			a.connected.Store(false)
+			a.watch.arm(t.Connect, errConnectLate)
+		},
+		GotConn: func(i httptrace.GotConnInfo) {
+			a.mu.Lock()
+			a.conn = i.Conn
+			a.mu.Unlock()
+			a.connected.Store(true)
+			a.watch.arm(t.Idle, errIdle)
+		},
+		WroteRequest: func(httptrace.WroteRequestInfo) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if !a.answered {
+				a.watch.arm(t.FirstByte, errAnswerLate)
+			}
+		},
+		GotFirstResponseByte: func() { a.heard.Store(true) },
+	}
+}
+
+// timeUp breaks the attempt off.
+func (a *attempt) timeUp(cause error) {
+	a.stop(cause)
+	if !errors.Is(cause, errConnectLate) { // after which there may be another
+		a.x.interrupt()
+	}
+}
+
+// touch notes that a part of a body has moved.
+func (a *attempt) touch() { a.watch.arm(a.x.timeouts.Idle, errIdle) }
+
+// end lets go of what the attempt has.
+func (a *attempt) end() {
+	a.ended.Do(func() {
+		a.watch.stop()
+		a.stop(nil)
+		a.turn.end()
+	})
+}
+
+// judge lets the pool know how the backend has served. What the client or this
+// host is to blame for says nothing about it.
+func (a *attempt) judge(req *http.Request, res *http.Response, err error) {
+	clients := req.Context().Err() != nil || a.x.body != nil && a.x.body.broken.Load()
+	switch {
+	case err == nil && slices.Contains(a.turn.set.conf.Retry.Statuses, res.StatusCode):
+		err = fmt.Errorf("status %d", res.StatusCode)
+	case err == nil:
+		a.turn.backend.quick.add(time.Since(a.began))
+	case clients || errors.Is(err, errIdle) || isLocal(err):
+		return
+	}
+	a.turn.pool.judge(a.turn, err)
+}
+
+// isLocal reports whether an attempt failed for want of something on this host.
+func isLocal(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
+}
+
+// again returns the turn for another attempt at a backend that was not tried yet,
+// nil if there is to be none.
+func (a *attempt) again(req *http.Request, res *http.Response, err error, tried []*backend) *turn {
+	retry := &a.turn.set.conf.Retry
+	if len(tried) > retry.Attempts || req.Context().Err() != nil || a.x.body != nil && !a.x.body.replayable() {
+		return nil
+	}
+	switch {
+	case errors.Is(err, errPath):
+		return nil
+	case err == nil && !slices.Contains(retry.Statuses, res.StatusCode):
+		return nil
+	case err != nil && !a.connected.Load(): // the backend has got nothing
+	case !idempotent(req.Method):
+		return nil
+	case err != nil && (a.heard.Load() || errors.Is(err, errAnswerLate) || errors.Is(err, errIdle)):
+		return nil
+	}
+	next, none := a.x.pool.take(req.Context(), a.x, tried)
+	if none != nil {
+		return nil
+	}
+	if !a.x.pool.spare.spend(time.Now()) {
+		next.end()
+		return nil
+	}
+	return next
+}
+
+// idempotent reports whether a request may arrive twice (RFC 9110, section 9.2.2).
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// An answer is the body of a backend's answer.
+type answer struct {
+	io.ReadCloser
+	attempt *attempt
+}
+
+func (b *answer) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.attempt.touch()
+	return n, err
+}
+
+// Close ends the attempt.
+func (b *answer) Close() error {
+	err := b.ReadCloser.Close()
+	b.attempt.end()
+	return err
+}
+
+// interrupt makes reads from the client fail, and writes too if they would not
+// say why.
+func (x *exchange) interrupt() {
+	c, past := http.NewResponseController(x.w), time.Unix(1, 0)
+	if x.body != nil && !x.body.over.Load() {
+		_ = c.SetReadDeadline(past) // not possible: its connection is gone or somebody else's
+	}
+	if x.answered.Load() {
+		_ = c.SetWriteDeadline(past)
+	}
+}

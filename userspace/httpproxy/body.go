@@ -1,0 +1,101 @@
+package httpproxy
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// maxReplay is how much of a body is kept for another attempt.
+const maxReplay = 64 << 10
+
+// A body is that of a client's request, which several attempts send one after the
+// other. What it keeps for the next one is bounded; beyond that there is none.
+type body struct {
+	src  io.Reader
+	keep bool
+
+	reading sync.Mutex // held while src is read, and for buf and end
+	buf     []byte     // all of it so far, while nothing is lost
+	end     error      // of src
+
+	mu      sync.Mutex
+	current *bodyReader
+	lost    bool // a new attempt could not send the beginning
+
+	over, broken atomic.Bool // src was read to its end, or failed before
+}
+
+// A bodyReader reads a body for one attempt, until the next one begins.
+type bodyReader struct {
+	body *body
+	pos  int    // in buf
+	read func() // is called when something was read from the client
+}
+
+// reader returns what another attempt reads, or false if it cannot be.
+func (b *body) reader(read func()) (*bodyReader, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lost {
+		return nil, false
+	}
+	b.current = &bodyReader{body: b, read: read}
+	return b.current, true
+}
+
+// replayable reports whether another attempt can be made.
+func (b *body) replayable() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.lost
+}
+
+// room returns how much r may read from src, which is kept if that is possible.
+func (b *body) room(r *bodyReader, want int) (n int, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.current != r {
+		return 0, false
+	}
+	if left := maxReplay - len(b.buf); b.keep && !b.lost && left > 0 {
+		return min(want, left), true
+	}
+	b.lost = true
+	return want, true
+}
+
+func (r *bodyReader) Read(p []byte) (int, error) {
+	b := r.body
+	b.reading.Lock() // an attempt that failed may still wait for the client
+	defer b.reading.Unlock()
+	if r.pos < len(b.buf) {
+		n := copy(p, b.buf[r.pos:])
+		r.pos += n
+		return n, nil
+	}
+	if b.end != nil {
+		return 0, b.end
+	}
+	n, ok := b.room(r, len(p))
+	if !ok {
+		return 0, errOvertaken
+	}
+	n, b.end = b.src.Read(p[:n])
+	b.over.Store(errors.Is(b.end, io.EOF))
+	b.broken.Store(b.end != nil && !b.over.Load())
+	r.read()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lost {
+		b.buf, r.pos = nil, 0
+	} else {
+		b.buf = append(b.buf, p[:n]...)
+		r.pos += n
+	}
+	return n, b.end
+}
+
+// Close is for the transport, which must not close the client's body.
+func (r *bodyReader) Close() error { return nil }

@@ -1,0 +1,67 @@
+package httpproxy
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// carriers hold the connections to a pool's backends.
+type carriers struct {
+	usual *http.Transport
+	// upgrade carries requests that ask for another protocol, which HTTP/2 does
+	// not have.
+	upgrade *http.Transport
+}
+
+func newCarriers(http2 bool) *carriers {
+	c := &carriers{usual: newTransport(http2)}
+	c.upgrade = c.usual
+	if http2 {
+		c.upgrade = newTransport(false)
+	}
+	return c
+}
+
+// newTransport returns one that changes nothing of what it carries.
+func newTransport(http2 bool) *http.Transport {
+	var protocols http.Protocols
+	protocols.SetHTTP1(!http2)
+	protocols.SetHTTP2(http2)
+	protocols.SetUnencryptedHTTP2(http2)
+	return &http.Transport{
+		DialContext:         (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext,
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 1 << 20,
+		Protocols:              &protocols,
+	}
+}
+
+// of returns what carries a request.
+func (c *carriers) of(r *http.Request) *http.Transport {
+	if r.Header.Get("Upgrade") != "" {
+		return c.upgrade
+	}
+	return c.usual
+}
+
+func (c *carriers) close() {
+	c.usual.CloseIdleConnections()
+	c.upgrade.CloseIdleConnections()
+}
+
+// address returns where a request for a path goes, nil if it cannot be written
+// so.
+func (b *backend) address(path string, query *url.URL) *url.URL {
+	u := &url.URL{Scheme: "http", Host: b.Address.String(), RawQuery: query.RawQuery, ForceQuery: query.ForceQuery}
+	if b.Origin.TLS {
+		u.Scheme = "https"
+	}
+	if !locate(u, b.Origin.Prefix+path) {
+		return nil
+	}
+	return u
+}

@@ -1,0 +1,82 @@
+package httpproxy
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// forwarding are the headers by which proxies tell backends of clients. One with
+// _ in place of - is the same to many a backend.
+var forwarding = map[string]bool{
+	"forwarded": true, "x-forwarded": true, "x-forwarded-for": true, "x-forwarded-host": true, "x-forwarded-proto": true,
+	"x-forwarded-port": true, "x-forwarded-server": true, "x-forwarded-ssl": true, "x-forwarded-scheme": true, "x-forwarded-prefix": true, "x-real-ip": true,
+}
+
+// setForwarded tells the backend of the client. What the client says itself is
+// dropped unless it is trusted.
+func setForwarded(x *exchange, out http.Header) {
+	for name := range out {
+		plain := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		if forwarding[plain] && (!x.trusted || strings.Contains(name, "_")) {
+			delete(out, name)
+		}
+	}
+	scheme := "http"
+	if x.in.TLS != nil {
+		scheme = "https"
+	}
+	var prior http.Header
+	if x.trusted {
+		prior = x.in.Header
+	}
+	const list, proto, host = "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"
+	out.Set(list, after(prior.Values(list), x.peer.Addr().String()))
+	out.Set("Forwarded", after(prior.Values("Forwarded"), fmt.Sprintf("for=%s;host=%s;proto=%s", node(x.peer.Addr()), quoted(x.in.Host), scheme)))
+	for name, value := range map[string]string{proto: scheme, host: x.in.Host} {
+		if had := prior.Values(name); len(had) > 0 {
+			out[name] = had
+		} else {
+			out.Set(name, value)
+		}
+	}
+}
+
+// after returns the list that prior lines make, and one more element.
+func after(prior []string, last string) string {
+	if len(prior) == 0 {
+		return last
+	}
+	return strings.Join(prior, ", ") + ", " + last
+}
+
+// node returns an address as Forwarded has it (RFC 7239, section 6).
+func node(a netip.Addr) string {
+	if a.Is6() {
+		return `"[` + a.String() + `]"`
+	}
+	return a.String()
+}
+
+// quoted returns a quoted string.
+func quoted(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// origin returns the client that a trusted peer forwards for: of those in
+// X-Forwarded-For the last that is not trusted itself, or else the first.
+func origin(h http.Header, peer netip.Addr, trusts func(netip.Addr) bool) netip.Addr {
+	client := peer
+	all := strings.Split(strings.Join(h.Values("X-Forwarded-For"), ","), ",")
+	for i := range all {
+		a, err := netip.ParseAddr(strings.TrimSpace(all[len(all)-1-i]))
+		if err != nil {
+			return client
+		}
+		if client = a.Unmap().WithZone(""); !trusts(client) {
+			return client
+		}
+	}
+	return client
+}

@@ -1,0 +1,236 @@
+// Package httpproxy is the HTTP proxy: it forwards each request of a client to a
+// backend of the pool that the request's route names.
+//
+// A [Table] says where requests go and never changes; a [Pool] is what is known
+// of some backends, and outlives tables. The package neither probes nor weighs
+// backends: a [Chooser], which the daemon hands in, chooses. docs/http.md has the
+// rules: the order of handlers, what is kept byte for byte, what is sent again.
+package httpproxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fairlead/userspace/model"
+)
+
+// What a client may take its time for, and how large its headers may be.
+const (
+	headerTimeout = 10 * time.Second // from a request's first byte to its last of the header
+	idleTimeout   = 2 * time.Minute  // between two requests
+	maxHeader     = 64 << 10
+	maxFrame      = 16 << 10 // of HTTP/2: more than the least is refused as h2spec wants it
+)
+
+// A Proxy forwards the requests of one service. Its fields must not change once
+// Serve runs. Any number of Serve calls may share it.
+type Proxy struct {
+	// Admit judges a client that has connected, from many goroutines at once.
+	// One that is not admitted gets a reset. nil admits all.
+	Admit func(client netip.Addr) model.Admission
+	// Grace is how long requests may go on after the end of Serve was asked
+	// for. 0 breaks them off at once.
+	Grace time.Duration
+	// Log may be nil.
+	Log *slog.Logger
+
+	table atomic.Pointer[Table]
+	counters
+	mu   sync.Mutex
+	cuts map[*context.CancelFunc]struct{} // of Serve calls that run
+}
+
+// Use makes t decide where requests go from now on. Those that run go on by the
+// table that they came with. A Proxy without a table answers 503.
+func (p *Proxy) Use(t *Table) { p.table.Store(t) }
+
+// Serve serves what l accepts until ctx is done and then closes l. Requests go on
+// until they end or Grace is over, when they are broken off. Serve waits for its
+// goroutines and returns [context.Cause] of ctx, or why l broke.
+func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
+	run, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	defer p.cutLater(&cut)()
+	var open sync.WaitGroup // connections, and requests while they have one
+	server := p.server(run, &open)
+	broke := make(chan error, 1)
+	go func() { broke <- server.Serve(&admitting{l, p}) }()
+	var err error
+	select {
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case err = <-broke:
+	}
+	grace, cancel := context.WithTimeout(run, p.Grace)
+	defer cancel()
+	if server.Shutdown(grace) == nil {
+		awaitGroup(grace, &open) // connections that speak another protocol by now
+	}
+	cut()
+	server.Close()
+	if ctx.Err() != nil {
+		<-broke
+	}
+	open.Wait()
+	return err
+}
+
+// awaitGroup waits for g until ctx is done.
+func awaitGroup(ctx context.Context, g *sync.WaitGroup) {
+	ended := make(chan struct{})
+	go func() {
+		g.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+}
+
+// Cut breaks off all requests at once. Those that come later are not concerned.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for cut := range p.cuts {
+		(*cut)()
+	}
+}
+
+// cutLater lets Cut find what ends the requests of a Serve call, until the
+// function that it returns is called.
+func (p *Proxy) cutLater(cut *context.CancelFunc) func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cuts == nil {
+		p.cuts = map[*context.CancelFunc]struct{}{}
+	}
+	p.cuts[cut] = struct{}{}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.cuts, cut)
+	}
+}
+
+// server returns one whose requests end when run does. It counts in open, never
+// from zero once Serve has returned: a request begins while its connection counts.
+func (p *Proxy) server(run context.Context, open *sync.WaitGroup) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			open.Add(1)
+			defer open.Done()
+			p.serve(w, r)
+		}),
+		BaseContext: func(net.Listener) context.Context { return run },
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			switch s {
+			case http.StateNew:
+				open.Add(1)
+				p.active.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				open.Done()
+				p.active.Add(-1)
+			}
+		},
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxReadFrameSize: maxFrame},
+		ErrorLog: slog.NewLogLogger(p.log().Handler(), slog.LevelDebug),
+	}
+}
+
+// serve forwards one request.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
+	p.requests.Add(1)
+	p.running.Add(1)
+	defer p.running.Add(-1)
+	t := p.table.Load()
+	counted := &counted{ResponseWriter: w, counters: &p.counters}
+	defer counted.end()
+	if t == nil {
+		refuse(counted, http.StatusServiceUnavailable)
+		return
+	}
+	t.serve(counted, r, p)
+}
+
+func (p *Proxy) log() *slog.Logger {
+	if p.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return p.Log
+}
+
+// refuse answers with a status of ours.
+func refuse(w http.ResponseWriter, status int) {
+	http.Error(w, http.StatusText(status), status)
+}
+
+// An admitting listener resets clients that are not admitted.
+type admitting struct {
+	*net.TCPListener
+	proxy *Proxy
+}
+
+func (l *admitting) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptTCP()
+		if err != nil {
+			return nil, err
+		}
+		if l.proxy.admits(c) {
+			return c, nil
+		}
+		_ = c.SetLinger(0)
+		c.Close()
+	}
+}
+
+// admits reports whether the client of c may stay.
+func (p *Proxy) admits(c *net.TCPConn) bool {
+	p.accepted.Add(1)
+	if p.Admit == nil {
+		return true
+	}
+	switch p.Admit(addrPort(c.RemoteAddr().String()).Addr()) {
+	case model.Denied:
+		p.denied.Add(1)
+	case model.Limited:
+		p.sourceLimit.Add(1)
+	default:
+		return true
+	}
+	return false
+}
+
+// addrPort returns an address of a socket, as IPv4 if it is that.
+func addrPort(s string) netip.AddrPort {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+// Errors that end a request before it is answered.
+var (
+	errNoBackend   = errors.New("no backend is up")
+	errBusy        = errors.New("every backend has as many requests as it may")
+	errConnectLate = errors.New("backend does not accept in time")
+	errAnswerLate  = errors.New("backend does not answer in time")
+	errRequestLate = errors.New("request takes too long")
+	errIdle        = errors.New("nothing moves for too long")
+	errTunnelled   = errors.New("connection has changed its protocol") // no error
+	errOvertaken   = errors.New("another attempt has begun")
+	errPath        = errors.New("path cannot be sent as it is")
+)

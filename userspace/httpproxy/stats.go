@@ -1,0 +1,75 @@
+package httpproxy
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// Stats are sums since the Proxy was made, except Active and Running.
+type Stats struct {
+	Accepted, Denied, SourceLimit uint64 // connections; see [Proxy.Admit]
+	Active                        int64  // connections that speak HTTP now
+	Requests                      uint64
+	Running                       int64     // requests now, changed protocols included
+	Answers                       [4]uint64 // by hundreds of their status, 2xx first
+	Broken                        uint64    // answers that were broken off
+	Retries                       uint64    // attempts after the first of a request
+	NoBackend                     uint64    // requests without a backend, or none free
+	Tunnels                       uint64    // connections that changed their protocol
+}
+
+type counters struct {
+	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels atomic.Uint64
+
+	answers         [4]atomic.Uint64
+	active, running atomic.Int64
+}
+
+// Stats returns the counters as they stand. It may be called at any time.
+func (p *Proxy) Stats() Stats {
+	s := Stats{
+		Accepted: p.accepted.Load(), Denied: p.denied.Load(), SourceLimit: p.sourceLimit.Load(),
+		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
+		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
+	}
+	for i := range p.answers {
+		s.Answers[i] = p.answers[i].Load()
+	}
+	return s
+}
+
+// A counted writer counts the answer that goes through it.
+type counted struct {
+	http.ResponseWriter
+	counters *counters
+	status   int
+}
+
+func (w *counted) WriteHeader(status int) {
+	if status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *counted) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for [http.ResponseController].
+func (w *counted) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// end counts the answer; it is deferred, and lets panics pass.
+func (w *counted) end() {
+	class := w.status/100 - 2
+	if class >= 0 && class < len(w.counters.answers) {
+		w.counters.answers[class].Add(1)
+	}
+	if err := recover(); err != nil {
+		w.counters.broken.Add(1)
+		panic(err)
+	}
+}

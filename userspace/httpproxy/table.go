@@ -1,0 +1,155 @@
+package httpproxy
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+
+	"fairlead/userspace/model"
+)
+
+// A Table says where the requests of a service go. It does not change.
+type Table struct {
+	mux     *http.ServeMux // asked for patterns only
+	routes  map[string][]*route
+	trusted []netip.Prefix
+}
+
+// A route is a model.Route and what serves its requests.
+type route struct {
+	*model.Route
+	handler http.Handler
+}
+
+// NewTable returns the table of a service whose routes name what pool returns,
+// never nil. An error means that two patterns conflict or that one is none.
+func NewTable(h *model.HTTP, pool func(name string) *Pool) (t *Table, err error) {
+	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted}
+	defer func() {
+		if cause := recover(); cause != nil {
+			t, err = nil, fmt.Errorf("make routes: %v", cause)
+		}
+	}()
+	for i := range h.Routes {
+		r := &h.Routes[i]
+		if t.routes[r.Match] == nil {
+			t.mux.Handle(r.Match, http.NotFoundHandler())
+		}
+		t.routes[r.Match] = append(t.routes[r.Match], &route{r, chain(r, pool)})
+	}
+	return t, nil
+}
+
+// A link is one step of what happens to the requests of a route. It returns next
+// itself where the route does not ask for the step.
+type link func(r *model.Route, next http.Handler) http.Handler
+
+// links are all of them, in the order in which requests come by.
+var links = []link{
+	limitTime,
+}
+
+// chain returns what serves the requests of a route: the links, and the pools at
+// their end.
+func chain(r *model.Route, pool func(string) *Pool) http.Handler {
+	h := forward(r, pool)
+	for i := range links {
+		h = links[len(links)-1-i](r, h)
+	}
+	return h
+}
+
+// forward returns the end of every chain: it chooses a pool and hands over to it.
+func forward(r *model.Route, pool func(string) *Pool) http.Handler {
+	pools, total := make([]*Pool, len(r.Pools)), 0
+	for i, s := range r.Pools {
+		pools[i] = pool(s.Pool)
+		total += s.Weight
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		x := exchangeOf(req.Context())
+		x.timeouts = &r.Timeouts
+		at := rand.IntN(max(1, total))
+		for i, s := range r.Pools {
+			x.pool = pools[i]
+			if at -= s.Weight; at < 0 {
+				break
+			}
+		}
+		relay.ServeHTTP(w, req)
+	})
+}
+
+// serve forwards a request by its route.
+func (t *Table) serve(w http.ResponseWriter, r *http.Request, p *Proxy) {
+	if r.Method == http.MethodConnect {
+		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
+		refuse(w, http.StatusMethodNotAllowed)
+		return
+	}
+	x := newExchange(w, r, t, p)
+	fallback, pattern := t.mux.Handler(shadow(r, x.path))
+	routes, ok := t.routes[pattern]
+	if !ok {
+		fallback.ServeHTTP(w, r) // no such page, or method
+		return
+	}
+	for _, route := range routes {
+		if route.takes(x) {
+			route.handler.ServeHTTP(w, x.in)
+			return
+		}
+	}
+	refuse(w, http.StatusNotFound)
+}
+
+// trusts reports whether a peer's forwarding headers are kept.
+func (t *Table) trusts(peer netip.Addr) bool { return within(peer, t.trusted) }
+
+func within(a netip.Addr, networks []netip.Prefix) bool {
+	for _, n := range networks {
+		if n.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// An exchange is one request and what is known of it.
+type exchange struct {
+	proxy    *Proxy
+	w        http.ResponseWriter
+	in       *http.Request // of the client
+	path     string        // as the client wrote it
+	peer     netip.AddrPort
+	local    netip.AddrPort
+	trusted  bool       // the peer is
+	client   netip.Addr // the peer, or who a trusted peer says that it forwards for
+	timeouts *model.HTTPTimeouts
+	pool     *Pool
+	body     *body // nil if there is none
+	attempt  *attempt
+	answered atomic.Bool // its header is on its way to the client
+}
+
+type exchangeKey struct{}
+
+func newExchange(w http.ResponseWriter, r *http.Request, t *Table, p *Proxy) *exchange {
+	x := &exchange{proxy: p, w: w, path: pathOf(r), peer: addrPort(r.RemoteAddr)}
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		x.local = addrPort(a.String())
+	}
+	x.trusted = t.trusts(x.peer.Addr())
+	x.client = x.peer.Addr()
+	if x.trusted {
+		x.client = origin(r.Header, x.peer.Addr(), t.trusts)
+	}
+	x.in = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	return x
+}
+
+func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
