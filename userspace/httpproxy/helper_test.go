@@ -273,3 +273,11 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+func readAll(t *testing.T, r *http.Request) string {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(b)
+}
