@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
@@ -21,6 +20,7 @@ type attempt struct {
 	turn  *turn
 	began time.Time
 	watch watch
+	ctx   context.Context
 	stop  context.CancelCauseFunc
 	// connected says that the request has a connection, heard that the backend
 	// has sent something.
@@ -28,7 +28,6 @@ type attempt struct {
 	ended            sync.Once
 
 	mu       sync.Mutex
-	conn     net.Conn
 	answered bool
 }
 
@@ -66,10 +65,9 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 // do sends the request and returns what the backend answers. The attempt ends
 // with an error, or when the answer's body is closed.
 func (a *attempt) do(req *http.Request) (*http.Response, error) {
-	ctx, stop := context.WithCancelCause(req.Context())
-	a.stop = stop
+	a.ctx, a.stop = context.WithCancelCause(req.Context())
 	a.watch.call(a.timeUp)
-	out := req.WithContext(httptrace.WithClientTrace(ctx, a.trace()))
+	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace()))
 	if out.URL = a.turn.backend.address(a.x.path, a.x.in.URL); out.URL == nil {
 		a.end()
 		return nil, errPath
@@ -87,8 +85,8 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 	a.answered = true
 	a.watch.arm(a.x.timeouts.Idle, errIdle)
 	a.mu.Unlock()
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx) // which says why
+	if err != nil && a.ctx.Err() != nil {
+		err = context.Cause(a.ctx) // which says why
 	}
 	a.judge(req, res, err)
 	if err != nil {
@@ -109,10 +107,7 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 			a.connected.Store(false)
 			a.watch.arm(t.Connect, errConnectLate)
 		},
-		GotConn: func(i httptrace.GotConnInfo) {
-			a.mu.Lock()
-			a.conn = i.Conn
-			a.mu.Unlock()
+		GotConn: func(httptrace.GotConnInfo) {
 			a.connected.Store(true)
 			a.watch.arm(t.Idle, errIdle)
 		},

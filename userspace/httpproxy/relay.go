@@ -47,6 +47,9 @@ func modify(res *http.Response) error {
 	if _, ok := res.Header["Content-Type"]; !ok {
 		x.w.Header()["Content-Type"] = nil // or the server would guess one
 	}
+	if len(res.Trailer) > 0 && x.in.ProtoMajor == 1 {
+		res.Header.Del("Content-Length") // or there would be no place for trailers
+	}
 	x.answered.Store(true)
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -35,7 +34,7 @@ func (x *exchange) tunnel(res *http.Response) error {
 	defer ends()
 	x.attempt.watch.call(func(error) { ends() })
 	x.attempt.touch()
-	defer context.AfterFunc(res.Request.Context(), ends)()
+	defer context.AfterFunc(x.attempt.ctx, ends)()
 
 	removeHopByHop(res.Header)
 	res.Header.Set("Connection", "Upgrade")
@@ -48,12 +47,11 @@ func (x *exchange) tunnel(res *http.Response) error {
 	if err != nil {
 		return errTunnelled // the client is gone
 	}
-	x.attempt.mu.Lock()
-	conn := x.attempt.conn
-	x.attempt.mu.Unlock()
 	var up sync.WaitGroup
-	up.Go(func() { x.move(backend, buffered.Reader, conn, ends) })
-	x.move(client, backend, client, ends)
+	// The server's reader takes the end of what a client sends for the end of its request.
+	early := io.LimitReader(buffered.Reader, int64(buffered.Reader.Buffered()))
+	up.Go(func() { x.move(backend, io.MultiReader(early, client), ends) })
+	x.move(client, backend, ends)
 	up.Wait()
 	return errTunnelled
 }
@@ -63,8 +61,8 @@ func writeEnd(w io.Writer) error {
 	return err
 }
 
-// move copies until src ends, tells the other end so, or breaks both.
-func (x *exchange) move(dst io.Writer, src io.Reader, conn net.Conn, ends func()) {
+// move copies until src ends, which it tells dst, or breaks both.
+func (x *exchange) move(dst io.Writer, src io.Reader, ends func()) {
 	b := moving.Get()
 	defer moving.Put(b)
 	for {
@@ -80,7 +78,7 @@ func (x *exchange) move(dst io.Writer, src io.Reader, conn net.Conn, ends func()
 		if err == nil {
 			continue
 		}
-		half, ok := conn.(interface{ CloseWrite() error })
+		half, ok := dst.(interface{ CloseWrite() error })
 		if err != io.EOF || !ok || half.CloseWrite() != nil {
 			ends()
 		}
