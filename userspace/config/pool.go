@@ -12,13 +12,12 @@ import (
 
 // Bounds and defaults of pools.
 const (
-	maxRequests    = 1_000_000
-	maxQueue       = 100_000
-	maxAttempts    = 10
-	maxFailures    = 1000
-	defaultQueue   = time.Second // that a request waits
-	minTime        = 10 * time.Millisecond
-	ownPoolsPrefix = "service/" // no name has a slash
+	maxRequests  = 1_000_000
+	maxQueue     = 100_000
+	maxAttempts  = 10
+	maxFailures  = 1000
+	defaultQueue = time.Second // that a request waits
+	minTime      = 10 * time.Millisecond
 )
 
 // httpKeys are the keys that only services with forward: http, and pools, have.

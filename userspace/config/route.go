@@ -86,7 +86,7 @@ func (r *reader) routes(s *service) {
 		return
 	}
 	if h.routes.Node == nil {
-		h.http.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: ownPoolsPrefix + s.Name, Weight: 1}}, Timeouts: h.timeouts}}
+		h.http.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: s.OwnPool(), Weight: 1}}, Timeouts: h.timeouts}}
 		return
 	}
 	var seen []place
@@ -272,7 +272,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 			}
 		}
 		if x.http.routes.Node == nil {
-			add(x, ownPoolsPrefix+x.Name)
+			add(x, x.OwnPool())
 		}
 		s := newService(model.ForwardHTTP).Service
 		s.Name, s.Listen, s.LastPort, s.Clients, s.Zone, s.HTTP = x.Name, x.Listen, x.LastPort, x.Clients, zone, x.http.http

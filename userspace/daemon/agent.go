@@ -48,6 +48,7 @@ type agent struct {
 	shares  *shares
 	drains  drains
 	fronts  map[model.Key]*front
+	pools   map[string]*pool
 	retried time.Time // when fronts last tried to listen
 	standby *standby
 	holder  holder
@@ -78,7 +79,7 @@ const retryAfter = 5 * time.Second
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
-		changed: newMailbox(), shares: newShares(), drains: drains{}, fronts: map[model.Key]*front{}, standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
+		changed: newMailbox(), shares: newShares(), drains: drains{}, fronts: map[model.Key]*front{}, pools: map[string]*pool{}, standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
@@ -156,7 +157,7 @@ func (a *agent) applyHealth(keys map[string]bool) {
 		for _, i := range a.roster.services[key] {
 			seen[i] = true
 			if was && !a.isDown[key] {
-				a.rejoin(&a.state.Services[i], key)
+				a.rejoin(a.roster.groups[i], key)
 			}
 		}
 	}

@@ -260,8 +260,9 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, pool: a.httpPool, log: a.log,
 	}
+	a.keepPools()
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		if a.fronts[s.Key()] != nil {

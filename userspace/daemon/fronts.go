@@ -12,6 +12,7 @@ import (
 
 	"fairlead/userspace/access"
 	"fairlead/userspace/balance"
+	"fairlead/userspace/httpproxy"
 	"fairlead/userspace/model"
 	"fairlead/userspace/splice"
 	"fairlead/userspace/udpproxy"
@@ -24,9 +25,11 @@ var errServiceGone = errors.New("service was removed")
 // whole of it where XDP cannot run.
 type front struct {
 	table atomic.Pointer[table]
-	tcp   *splice.Proxy   // nil for UDP
-	udp   *udpproxy.Proxy // nil for TCP
-	log   *slog.Logger
+	// One of them serves.
+	tcp  *splice.Proxy
+	udp  *udpproxy.Proxy
+	http *frontHTTP
+	log  *slog.Logger
 
 	ctx     context.Context // of what runs
 	stop    context.CancelCauseFunc
@@ -106,9 +109,13 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	}
 	admit := func(client netip.Addr) model.Admission { return f.table.Load().guard.Admit(client, time.Now()) }
 	f.ctx, f.stop = context.WithCancelCause(ctx)
-	if s.Protocol == model.UDP {
+	switch {
+	case s.Protocol == model.UDP:
 		f.udp = &udpproxy.Proxy{Pick: pick, Admit: admit, Idle: o.udpIdle, Room: o.limits.flows, OnFlow: o.onFlow, Log: o.log}
-	} else {
+	case s.Forward == model.ForwardHTTP:
+		f.http = &frontHTTP{proxy: &httpproxy.Proxy{Admit: admit, Grace: o.grace, Log: o.log}, pool: o.pool, log: o.log}
+		f.http.use(s)
+	default:
 		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Grace: o.grace, Log: o.log}
 	}
 	f.move(s)
@@ -122,6 +129,7 @@ type frontOptions struct {
 	udpIdle time.Duration
 	limits  limits
 	onFlow  func(client, local netip.AddrPort, open bool)
+	pool    func(name string) *httpproxy.Pool
 	log     *slog.Logger
 }
 
@@ -131,6 +139,10 @@ func (f *front) update(s *model.Service, j judgement) {
 	old := f.table.Load()
 	t := newTable(s, j, old)
 	f.table.Store(t)
+	if f.http != nil {
+		f.http.use(s) // its backends are the pools' concern
+		return
+	}
 	if t.duty.Serving != old.duty.Serving {
 		f.log.Info("other backends serve", "service", s.Name, "serving", t.duty.Serving)
 	}
@@ -173,6 +185,9 @@ func (f *front) remove() {
 	none.Backends = nil
 	f.table.Store(newTable(&none, judgement{}, f.table.Load())) // what is only being connected finds nobody
 	f.stop(errServiceGone)
+	if f.http != nil {
+		f.http.proxy.Cut()
+	}
 	for _, b := range s.Backends {
 		f.closeBackend(b)
 	}

@@ -113,6 +113,9 @@ func (f *front) open(ctx context.Context, at netip.AddrPort) (io.Closer, func(co
 		return l, func(ctx context.Context) error { return f.udp.Serve(ctx, l) }, err
 	}
 	l, err := splice.Listen(ctx, at)
+	if f.http != nil {
+		return l, func(ctx context.Context) error { return f.http.proxy.Serve(ctx, l) }, err
+	}
 	return l, func(ctx context.Context) error { return f.tcp.Serve(ctx, l) }, err
 }
 

@@ -136,11 +136,13 @@ func (a *agent) takeOut(ctx context.Context, interfaces []string) {
 // that are new.
 func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 	a.moveFronts()
+	a.keepPools()
 	wanted := map[model.Key]bool{}
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
-		wanted[s.Key()] = true
-		if f := a.fronts[s.Key()]; f != nil {
+		f := a.fronts[s.Key()]
+		wanted[s.Key()] = f == nil || f.serves(s)
+		if f != nil && f.serves(s) {
 			f.update(s, a.judge(s))
 		}
 	}
@@ -154,6 +156,7 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 	}
 	a.openFronts(ctx)
 	a.retryFronts(ctx)
+	a.dropPools()
 }
 
 // moveFronts gives services whose ports have changed the proxies that they had:
@@ -176,7 +179,7 @@ func (a *agent) moveFronts() {
 			continue
 		}
 		was := f.table.Load().service
-		if was.Listen.Addr() == s.Listen.Addr() && was.Protocol == s.Protocol {
+		if was.Listen.Addr() == s.Listen.Addr() && was.Protocol == s.Protocol && f.serves(s) {
 			delete(a.fronts, was.Key())
 			a.fronts[s.Key()] = f
 			f.move(s)

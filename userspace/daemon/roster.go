@@ -12,15 +12,15 @@ import (
 // A roster says which check judges each backend of a state. It does not change.
 type roster struct {
 	state    *model.State
+	groups   []*model.Service // of state: its services, and its pools behind them
 	targets  []health.Target
 	checks   map[model.Key][]string // keys of checks, by index of a service's backends
-	services map[string][]int       // indexes of services, by key of a check
+	services map[string][]int       // indexes of groups, by key of a check
 }
 
 func newRoster(state *model.State) *roster {
-	r := &roster{state: state, checks: map[model.Key][]string{}, services: map[string][]int{}}
-	for i := range state.Services {
-		s := &state.Services[i]
+	r := &roster{state: state, groups: state.Groups(), checks: map[model.Key][]string{}, services: map[string][]int{}}
+	for i, s := range r.groups {
 		keys := make([]string, len(s.Backends))
 		for b := range s.Backends {
 			t := target(s, b)
@@ -49,12 +49,11 @@ func target(s *model.Service, backend int) health.Target {
 // so until its first result.
 func (r *roster) inherit(old *roster, isDown map[string]bool) func(health.Target) (up, known bool) {
 	before := map[model.Key]*model.Service{}
-	for i := range old.state.Services {
-		before[old.state.Services[i].Key()] = &old.state.Services[i]
+	for _, s := range old.groups {
+		before[s.Key()] = s
 	}
 	down := map[string]bool{}
-	for i := range r.state.Services {
-		s := &r.state.Services[i]
+	for _, s := range r.groups {
 		was := before[s.Key()]
 		if was == nil {
 			continue

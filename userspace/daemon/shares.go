@@ -18,7 +18,9 @@ type member struct {
 }
 
 func memberOf(s *model.Service, backend netip.AddrPort) member {
-	return member{model.Key{Listen: s.Listen, Protocol: s.Protocol}, backend}
+	key := s.Key()
+	key.LastPort = 0
+	return member{key, backend}
 }
 
 // shares say how much of its weight each backend has by now, where that is not
@@ -45,11 +47,10 @@ func (x *shares) join(s *model.Service, backend netip.AddrPort) {
 // service is new itself.
 func (x *shares) arrive(state, before *model.State) {
 	old := map[model.Key]*model.Service{}
-	for i := range before.Services {
-		old[before.Services[i].Key()] = &before.Services[i]
+	for _, s := range before.Groups() {
+		old[s.Key()] = s
 	}
-	for i := range state.Services {
-		s := &state.Services[i]
+	for _, s := range state.Groups() {
 		was := old[s.Key()]
 		if was == nil {
 			continue
@@ -117,8 +118,7 @@ func (x *shares) turned(s *model.Service) bool {
 // are over.
 func (x *shares) forget(state *model.State) {
 	there := map[member]time.Duration{}
-	for i := range state.Services {
-		s := &state.Services[i]
+	for _, s := range state.Groups() {
 		if s.SlowStart == 0 && s.Balance.Method != model.ResponseTime {
 			delete(x.now, s.Key())
 			continue
@@ -142,8 +142,7 @@ func (x *shares) forget(state *model.State) {
 // reshare lets proxies and kernel have the shares of now.
 func (a *agent) reshare() {
 	var turned []int
-	for i := range a.state.Services {
-		s := &a.state.Services[i]
+	for i, s := range a.roster.groups {
 		if s.Balance.Method == model.ResponseTime {
 			a.shares.measure(s, a.responses(s))
 		}
@@ -165,22 +164,28 @@ func (a *agent) responses(s *model.Service) []time.Duration {
 			times[i] = status.Response
 		}
 	}
+	if s.Forward == model.ForwardHTTP {
+		return a.requestTimes(s.Name, times)
+	}
 	return times
 }
 
-// tell lets proxies and kernel have what is known now of some services, by their
-// index.
-func (a *agent) tell(services []int) {
-	if len(services) == 0 {
-		return
-	}
-	for _, i := range services {
+// tell lets proxies and kernel have what is known now of some services and pools,
+// by their index among the groups of the roster.
+func (a *agent) tell(groups []int) {
+	var services []int
+	for _, i := range groups {
+		if pool := i - len(a.state.Services); pool >= 0 {
+			a.updatePool(&a.state.Pools[pool])
+			continue
+		}
+		services = append(services, i)
 		s := &a.state.Services[i]
 		if f := a.fronts[s.Key()]; f != nil {
 			f.update(s, a.judge(s))
 		}
 	}
-	if a.kernel == nil {
+	if a.kernel == nil || len(services) == 0 {
 		return
 	}
 	if err := a.kernel.SetHealth(services, a.down); a.news("health", err) {

@@ -46,7 +46,7 @@ func (a *agent) view() view.View {
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		v.Services = append(v.Services, a.serviceView(i, s))
-		for b := range flows[i] {
+		for b := range s.Backends {
 			v.Services[i].Backends[b].Flows = flows[i][b]
 		}
 		if f := a.fronts[s.Key()]; f != nil {
@@ -76,16 +76,26 @@ func (a *agent) interfaceViews() []view.Interface {
 }
 
 func (a *agent) serviceView(i int, s *model.Service) view.Service {
-	v := view.Service{Name: s.Name, Listen: s.ListenText(), Protocol: s.Protocol, Forward: s.Forward, Backends: []view.Backend{}}
+	v := view.Service{Name: s.Name, Listen: s.ListenText(), Protocol: s.Protocol, Forward: s.Forward}
 	v.Rung, v.Reason = a.rung(i)
 	v.StandbyReason = "no front"
 	if f := a.fronts[s.Key()]; f != nil {
 		v.Standby, v.StandbyReason = f.missing() == "", f.missing()
 	}
+	if s.Forward == model.ForwardHTTP {
+		v.Backends = a.poolViews(s)
+		return v
+	}
+	v.Backends, v.Serving = a.backendViews(s)
+	return v
+}
+
+// backendViews returns the backends of a service or pool, and who of them serves.
+func (a *agent) backendViews(s *model.Service) (all []view.Backend, serving model.Serving) {
+	all = []view.Backend{}
 	keys := a.roster.checks[s.Key()]
 	shares := a.shares.of(s)
 	duty := balance.DutyOf(s, a.down(s), shares)
-	v.Serving = duty.Serving
 	for b := range s.Backends {
 		st, _ := a.checker.StatusOf(keys[b])
 		x := view.Backend{
@@ -100,13 +110,16 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 			until := a.drains[memberOf(s, s.Backends[b].Address)]
 			x.Drains = &until
 		}
-		v.Backends = append(v.Backends, x)
+		all = append(all, x)
 	}
-	return v
+	return all, duty.Serving
 }
 
 // rung returns what serves the i-th service, and why nothing higher does.
 func (a *agent) rung(i int) (view.Rung, string) {
+	if a.state.Services[i].Forward == model.ForwardHTTP {
+		return view.RungHTTP, ""
+	}
 	if a.kernel == nil {
 		return view.RungProxy, cmp.Or(a.noXDP, "xdp: off")
 	}
@@ -141,6 +154,10 @@ func (f *front) count(p *view.Proxy) {
 		p.UDP.Denied += s.Denied
 		p.UDP.SourceLimit += s.SourceLimit
 		p.UDP.Dropped += s.Dropped
+		return
+	}
+	if f.http != nil {
+		f.http.count(&p.HTTP)
 		return
 	}
 	s := f.tcp.Stats()

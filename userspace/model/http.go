@@ -2,6 +2,7 @@ package model
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -63,6 +64,22 @@ type Pool struct {
 	Queue       Queue
 	Retry       Retry
 	Eject       Eject
+}
+
+// ownPool begins the names of pools that the configuration does not name.
+const ownPool = "service/"
+
+// OwnPool returns the name of the pool of a service that lists its backends
+// itself.
+func (s *Service) OwnPool() string { return ownPool + s.Name }
+
+// GivenName returns the name that the configuration gives the pool, "" if it is a
+// service's own.
+func (p *Pool) GivenName() string {
+	if strings.HasPrefix(p.Name, ownPool) {
+		return ""
+	}
+	return p.Name
 }
 
 // A Queue holds requests while every backend that could take one has as many as

@@ -61,6 +61,7 @@ const (
 	RungNative  Rung = "xdp-native"
 	RungGeneric Rung = "xdp-generic"
 	RungProxy   Rung = "proxy"
+	RungHTTP    Rung = "proxy (http)" // where the configuration asks for it
 )
 
 // A Service is one service and who serves it.
@@ -91,6 +92,11 @@ type Backend struct {
 	Share int `json:"share_percent"`
 	// Backup says that the backend serves only while no other can.
 	Backup bool `json:"backup,omitempty"`
+	// Pool is which of an HTTP service's pools the backend is of.
+	Pool string `json:"pool,omitempty"`
+	// Ejected is until when it gets no requests because of those that failed;
+	// nil if it does.
+	Ejected *time.Time `json:"ejected,omitempty"`
 	// Zone is where the backend is, as far as the configuration says.
 	Zone string `json:"zone,omitempty"`
 	// Serves says that new flows go to the backend.
@@ -112,8 +118,9 @@ type Backend struct {
 
 // Proxy counts what user space forwarded since the agent started.
 type Proxy struct {
-	TCP TCP `json:"tcp"`
-	UDP UDP `json:"udp"`
+	TCP  TCP  `json:"tcp"`
+	UDP  UDP  `json:"udp"`
+	HTTP HTTP `json:"http"`
 	// RangeSockets are open now for ranges of ports, beyond one for each
 	// service. There may be MaxRangeSockets.
 	RangeSockets    int `json:"range_sockets"`
@@ -134,6 +141,21 @@ type TCP struct {
 	Cut          uint64 `json:"cut"`
 	AcceptErrors uint64 `json:"accept_errors"`
 	DialErrors   uint64 `json:"dial_errors"`
+}
+
+// HTTP counts connections and requests.
+type HTTP struct {
+	Accepted    uint64    `json:"accepted"`
+	Active      int64     `json:"active"` // connections now
+	Denied      uint64    `json:"denied"` // by the lists of clients
+	SourceLimit uint64    `json:"source_limit"`
+	Requests    uint64    `json:"requests"`
+	Running     int64     `json:"running"` // requests now
+	Answers     [4]uint64 `json:"answers"` // 2xx, 3xx, 4xx and 5xx
+	Broken      uint64    `json:"broken"`  // answers that were broken off
+	NoBackend   uint64    `json:"no_backend"`
+	Retries     uint64    `json:"retries"`
+	Tunnels     uint64    `json:"tunnels"` // connections that changed their protocol
 }
 
 // UDP counts flows and datagrams.

@@ -158,7 +158,8 @@ func (s *Status) backendRows() (rows [][]string) {
 	for i := range s.Services {
 		for j := range s.Services[i].Backends {
 			b := &s.Services[i].Backends[j]
-			rows = append(rows, []string{s.Services[i].Name, b.Address, weightWord(b), strconv.Itoa(b.Flows), s.healthWord(b), s.since(b.Since), oneLine(b.LastError)})
+			name := strings.TrimSpace(s.Services[i].Name + " " + b.Pool)
+			rows = append(rows, []string{name, b.Address, weightWord(b), strconv.Itoa(b.Flows), s.healthWord(b), s.since(b.Since), oneLine(b.LastError)})
 		}
 	}
 	return rows
@@ -180,6 +181,8 @@ func (s *Status) healthWord(b *view.Backend) string {
 		return "down"
 	case b.Drains != nil:
 		return "leaves by " + s.clock(*b.Drains)
+	case b.Ejected != nil:
+		return "up, left out until " + s.clock(*b.Ejected)
 	case b.Weight == 0:
 		return "drain"
 	case b.Backup && !b.Serves:

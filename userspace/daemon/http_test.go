@@ -1,0 +1,234 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"fairlead/userspace/view"
+)
+
+// A running agent without XDP, whose services are on loopback.
+type running struct {
+	t     *testing.T
+	opts  Options
+	stop  context.CancelFunc
+	ended chan error
+}
+
+// runAgent starts an agent that ends with the test.
+func runAgent(t *testing.T, config string) *running {
+	t.Helper()
+	dir := t.TempDir()
+	r := &running{t: t, ended: make(chan error, 1), opts: Options{
+		Config: filepath.Join(dir, "fairlead.yaml"), RunDir: filepath.Join(dir, "run"), PinDir: filepath.Join(dir, "pins"),
+		Grace: 20 * time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}}
+	r.write(config)
+	ctx, stop := context.WithCancel(t.Context())
+	r.stop = stop
+	go func() { r.ended <- Run(ctx, r.opts) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-r.ended; err != nil {
+			t.Error(err)
+		}
+	})
+	r.await("the agent serves", func(v view.View) bool { return true })
+	return r
+}
+
+func (r *running) write(config string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.opts.Config, []byte("xdp: off\n"+config), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// reload puts another configuration in force.
+func (r *running) reload(config string) {
+	r.t.Helper()
+	r.write(config)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// await waits until the agent's view is as ok wants it.
+func (r *running) await(what string, ok func(view.View) bool) view.View {
+	r.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		v, err := view.Read(r.opts.RunDir)
+		if err == nil && ok(v) {
+			return v
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("%s: not in time; view %+v, error %v", what, v, err)
+		}
+	}
+}
+
+// site is where HTTP services of these tests listen.
+var site = netip.AddrPortFrom(loopback, 20180).String()
+
+// fetch asks the site for a path, over a connection of its own.
+func fetch(t *testing.T, path string) (status int, body string) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	res, err := client.Get("http://" + site + path)
+	if err != nil {
+		t.Error(err)
+		return 0, ""
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return res.StatusCode, string(text)
+}
+
+// page opens a backend that answers with its name, and fails its checks while it
+// is sick.
+func page(t *testing.T, name string) (addr string, sick *atomic.Bool) {
+	sick = new(atomic.Bool)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" && sick.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, name, " ", r.RequestURI)
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String(), sick
+}
+
+const quickHealth = "health: {type: http, path: /health, status: 200, interval: 50ms, timeout: 50ms, rise: 1, fall: 1}"
+
+func routed(images, first, second string) string {
+	return fmt.Sprintf(`services:
+  - name: web
+    listen: %s
+    forward: http
+    routes: [{match: /images/, pool: images}, {match: /, pool: main}]
+pools:
+  images: {backends: [{url: "http://%s/static"}], %s}
+  main: {backends: [{address: %q}, {address: %q}], %s}
+`, site, images, quickHealth, first, second, quickHealth)
+}
+
+func TestAgentServesHTTP(t *testing.T) {
+	images, _ := page(t, "images")
+	first, sick := page(t, "first")
+	second, _ := page(t, "second")
+	r := runAgent(t, routed(images, first, second))
+	if _, body := fetch(t, "/images//a%2Fb?q"); body != "images /static/images//a%2Fb?q" {
+		t.Errorf("answer %q", body)
+	}
+	seen := map[string]bool{}
+	for range 4 {
+		_, body := fetch(t, "/x")
+		seen[body] = true
+	}
+	if !seen["first /x"] || !seen["second /x"] {
+		t.Errorf("answers of %v", seen)
+	}
+	v := r.await("five requests count", func(v view.View) bool { return v.Proxy.HTTP.Answers[0] == 5 })
+	s := v.Services[0]
+	if s.Rung != view.RungHTTP || !s.Standby || len(s.Backends) != 3 || s.Backends[0].Pool != "images" || s.Backends[1].Pool != "main" {
+		t.Errorf("service %+v", s)
+	}
+	sick.Store(true)
+	r.await("the first is down", func(v view.View) bool { return !v.Services[0].Backends[1].Up })
+	for range 4 {
+		if status, body := fetch(t, "/x"); status != 200 || body != "second /x" {
+			t.Errorf("%d %q while the first is down", status, body)
+		}
+	}
+	sick.Store(false)
+	r.await("the first is up", func(v view.View) bool { return v.Services[0].Backends[1].Up })
+}
+
+func TestAgentReloadsHTTP(t *testing.T) {
+	a, _ := page(t, "a")
+	b, _ := page(t, "b")
+	r := runAgent(t, routed(a, a, a[:len(a)-1]+"1")) // nobody may be there
+	own := fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}], %s}]\n", site, b, quickHealth)
+	failed := make(chan string, 100)
+	ctx, stop := context.WithCancel(t.Context())
+	asking := make(chan struct{})
+	go func() {
+		defer close(asking)
+		for ctx.Err() == nil {
+			if status, body := fetch(t, "/images/x"); status != 200 {
+				failed <- fmt.Sprint(status, body)
+			}
+		}
+	}()
+	for i := range 6 {
+		config, name := own, "b /x"
+		if i%2 == 1 {
+			config, name = routed(a, a, b), ""
+		}
+		r.reload(config)
+		r.await("the reload", func(v view.View) bool { return len(v.Services[0].Backends) == 1+i%2*2 })
+		if _, body := fetch(t, "/x"); name != "" && body != name {
+			t.Errorf("answer %q, want %q", body, name)
+		}
+	}
+	stop()
+	<-asking
+	if len(failed) > 0 {
+		t.Errorf("%d requests failed, one of them: %s", len(failed), <-failed)
+	}
+	r.reload(strings.Replace(own, "forward: http", "forward: proxy", 1)) // another kind of front
+	r.await("the reload", func(v view.View) bool { return v.Services[0].Rung == view.RungProxy })
+	if _, body := fetch(t, "/x"); body != "b /x" {
+		t.Errorf("answer %q of a TCP proxy", body)
+	}
+	r.reload("services: []\n")
+	r.await("the service is gone", func(v view.View) bool { return len(v.Services) == 0 })
+}
+
+func TestAgentLetsRequestsEnd(t *testing.T) {
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-goOn
+	}))
+	t.Cleanup(s.Close)
+	r := runAgent(t, fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}]}]\n", site, s.Listener.Addr()))
+	status := make(chan int)
+	go func() {
+		got, _ := fetch(t, "/")
+		status <- got
+	}()
+	<-arrived
+	r.stop()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		c, err := net.Dial("tcp", site)
+		if err != nil {
+			break // nobody listens any more
+		}
+		c.Close()
+		if time.Now().After(end) {
+			t.Fatal("the agent goes on listening")
+		}
+	}
+	close(goOn)
+	if got := <-status; got != 200 {
+		t.Errorf("status %d", got)
+	}
+}

@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"slices"
+	"time"
+
+	"fairlead/userspace/balance"
+	"fairlead/userspace/httpproxy"
+	"fairlead/userspace/model"
+	"fairlead/userspace/view"
+)
+
+// A pool is a set of backends that HTTP services send requests to. It belongs to
+// the goroutine of loop.
+type pool struct {
+	http    *httpproxy.Pool
+	chooser *balance.Chooser // nil at first
+	serving model.Serving
+}
+
+// keepPools makes the pools those of the state in force, as far as it names them.
+func (a *agent) keepPools() {
+	for i := range a.state.Pools {
+		conf := &a.state.Pools[i]
+		if a.pools[conf.Name] == nil {
+			a.pools[conf.Name] = &pool{http: httpproxy.NewPool(a.log)}
+		}
+		a.updatePool(conf)
+	}
+}
+
+// updatePool gives a pool what is known of its backends by now.
+func (a *agent) updatePool(conf *model.Pool) {
+	p, j := a.pools[conf.Name], a.judge(&conf.Service)
+	duty := balance.DutyOf(&conf.Service, j.down, j.shares)
+	if p.chooser != nil && duty.Serving != p.serving {
+		a.log.Info("other backends serve", "pool", conf.Name, "serving", duty.Serving)
+	}
+	p.serving = duty.Serving
+	p.chooser = balance.NewChooser(&conf.Service, duty.Weights, p.chooser)
+	p.http.Update(conf, p.chooser)
+}
+
+// dropPools forgets those that the state in force does not name any more. Requests
+// that are with their backends go on.
+func (a *agent) dropPools() {
+	for name, p := range a.pools {
+		if !slices.ContainsFunc(a.state.Pools, func(conf model.Pool) bool { return conf.Name == name }) {
+			p.http.Close()
+			delete(a.pools, name)
+		}
+	}
+}
+
+// httpPool returns a pool of the state in force by its name.
+func (a *agent) httpPool(name string) *httpproxy.Pool { return a.pools[name].http }
+
+// requestTimes returns how long the backends of a pool take until they answer;
+// those that have had no request go by their probes.
+func (a *agent) requestTimes(name string, probes []time.Duration) []time.Duration {
+	p := a.pools[name]
+	if p == nil {
+		return probes
+	}
+	for i, t := range p.http.Responses() {
+		if i < len(probes) && t > 0 && probes[i] > 0 {
+			probes[i] = t
+		}
+	}
+	return probes
+}
+
+// poolViews returns the backends of the pools that a service sends requests to,
+// each once.
+func (a *agent) poolViews(s *model.Service) []view.Backend {
+	all, seen := []view.Backend{}, map[string]bool{}
+	for _, route := range s.HTTP.Routes {
+		for _, share := range route.Pools {
+			p := a.pools[share.Pool]
+			if seen[share.Pool] || p == nil {
+				continue
+			}
+			seen[share.Pool] = true
+			i := slices.IndexFunc(a.state.Pools, func(conf model.Pool) bool { return conf.Name == share.Pool })
+			conf := &a.state.Pools[i]
+			backends, _ := a.backendViews(&conf.Service)
+			ejected := p.http.Ejected()
+			for b := range backends {
+				backends[b].Pool, backends[b].Flows = conf.GivenName(), p.chooser.Flows(b)
+				if !ejected[b].IsZero() {
+					backends[b].Ejected = &ejected[b]
+				}
+			}
+			all = append(all, backends...)
+		}
+	}
+	return all
+}
