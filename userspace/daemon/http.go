@@ -42,7 +42,8 @@ func (h *frontHTTP) count(p *view.HTTP) {
 	p.NoBackend += s.NoBackend
 	p.Retries += s.Retries
 	p.Tunnels += s.Tunnels
-	for i, n := range s.Answers {
-		p.Answers[i] += n
-	}
+	p.Answers.Good += s.Answers[0]
+	p.Answers.Elsewhere += s.Answers[1]
+	p.Answers.Clients += s.Answers[2]
+	p.Answers.Servers += s.Answers[3]
 }

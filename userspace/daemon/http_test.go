@@ -145,7 +145,7 @@ func TestAgentServesHTTP(t *testing.T) {
 	if !seen["first /x"] || !seen["second /x"] {
 		t.Errorf("answers of %v", seen)
 	}
-	v := r.await("five requests count", func(v view.View) bool { return v.Proxy.HTTP.Answers[0] == 5 })
+	v := r.await("five requests count", func(v view.View) bool { return v.Proxy.HTTP.Answers.Good == 5 })
 	s := v.Services[0]
 	if s.Rung != view.RungHTTP || !s.Standby || len(s.Backends) != 3 || s.Backends[0].Pool != "images" || s.Backends[1].Pool != "main" {
 		t.Errorf("service %+v", s)

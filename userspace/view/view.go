@@ -145,17 +145,25 @@ type TCP struct {
 
 // HTTP counts connections and requests.
 type HTTP struct {
-	Accepted    uint64    `json:"accepted"`
-	Active      int64     `json:"active"` // connections now
-	Denied      uint64    `json:"denied"` // by the lists of clients
-	SourceLimit uint64    `json:"source_limit"`
-	Requests    uint64    `json:"requests"`
-	Running     int64     `json:"running"` // requests now
-	Answers     [4]uint64 `json:"answers"` // 2xx, 3xx, 4xx and 5xx
-	Broken      uint64    `json:"broken"`  // answers that were broken off
-	NoBackend   uint64    `json:"no_backend"`
-	Retries     uint64    `json:"retries"`
-	Tunnels     uint64    `json:"tunnels"` // connections that changed their protocol
+	Accepted    uint64  `json:"accepted"`
+	Active      int64   `json:"active"` // connections now
+	Denied      uint64  `json:"denied"` // by the lists of clients
+	SourceLimit uint64  `json:"source_limit"`
+	Requests    uint64  `json:"requests"`
+	Running     int64   `json:"running"` // requests now
+	Answers     Answers `json:"answers"`
+	Broken      uint64  `json:"broken"` // answers that were broken off
+	NoBackend   uint64  `json:"no_backend"`
+	Retries     uint64  `json:"retries"`
+	Tunnels     uint64  `json:"tunnels"` // connections that changed their protocol
+}
+
+// Answers count by their status.
+type Answers struct {
+	Good      uint64 `json:"2xx"`
+	Elsewhere uint64 `json:"3xx"`
+	Clients   uint64 `json:"4xx"` // the client is to blame
+	Servers   uint64 `json:"5xx"`
 }
 
 // UDP counts flows and datagrams.
