@@ -1,0 +1,121 @@
+package httpproxy
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A mortal is a server at one address that dies and comes back. It counts the
+// requests with a number that reached it.
+type mortal struct {
+	t      *testing.T
+	addr   string
+	server *http.Server
+	ended  chan struct{}
+	posts  *sync.Map // number to *atomic.Int32
+}
+
+func (m *mortal) start() {
+	l, err := net.Listen("tcp4", m.addr)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.addr, m.ended = l.Addr().String(), make(chan struct{})
+	m.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n := r.Header.Get("X-Number"); n != "" {
+			count, _ := m.posts.LoadOrStore(n, new(atomic.Int32))
+			count.(*atomic.Int32).Add(1)
+		}
+		_, _ = io.Copy(w, r.Body)
+	})}
+	go func() {
+		defer close(m.ended)
+		_ = m.server.Serve(l)
+	}()
+}
+
+func (m *mortal) kill() {
+	m.server.Close()
+	<-m.ended
+}
+
+// TestBackendsThatDie has clients see none of it, and no POST arrive twice.
+func TestBackendsThatDie(t *testing.T) {
+	posts := &sync.Map{}
+	backends, p := make([]*mortal, 3), poolOf()
+	for i := range backends {
+		backends[i] = &mortal{t: t, addr: "127.0.0.1:0", posts: posts}
+		backends[i].start()
+		defer backends[i].kill()
+		p.Backends = append(p.Backends, poolOf(backends[i].addr).Backends...)
+	}
+	rounds := 5
+	if os.Getenv("FAIRLEAD_SLOW") != "" {
+		rounds = 60
+	}
+	f := one(t, p)
+	var over atomic.Bool
+	var clients sync.WaitGroup
+	var gets, numbers atomic.Int64
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 10}, Timeout: patience}
+	defer client.CloseIdleConnections()
+	for i := range 6 {
+		clients.Go(func() {
+			for !over.Load() {
+				if i%2 == 0 {
+					gets.Add(1)
+					if err := expectOK(client.Get("http://" + f.addr)); err != nil {
+						t.Error("GET:", err)
+					}
+					continue
+				}
+				r, _ := http.NewRequest("POST", "http://"+f.addr, strings.NewReader("body"))
+				r.Header.Set("X-Number", fmt.Sprint(numbers.Add(1)))
+				_ = expectOK(client.Do(r)) // may fail: who knows whether it arrived
+			}
+		})
+	}
+	for i := range rounds {
+		before := gets.Load()
+		backends[i%3].kill()
+		eventually(t, "requests go on", func() bool { return gets.Load() > before+20 })
+		backends[i%3].start()
+		eventually(t, "requests go on", func() bool { return gets.Load() > before+100 })
+		if rounds > 5 {
+			time.Sleep(time.Second) // the rhythm that is promised
+		}
+	}
+	over.Store(true)
+	clients.Wait()
+	posts.Range(func(n, count any) bool {
+		if c := count.(*atomic.Int32).Load(); c != 1 {
+			t.Errorf("POST %v arrived %d times", n, c)
+		}
+		return true
+	})
+	if f.Stats().Retries == 0 {
+		t.Error("nothing was sent again")
+	}
+}
+
+func expectOK(res *http.Response, err error) error {
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		return err
+	}
+	if res.StatusCode != 200 {
+		return fmt.Errorf("status %d", res.StatusCode)
+	}
+	return nil
+}
