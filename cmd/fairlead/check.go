@@ -37,8 +37,8 @@ func check(c *cli.Context, w world) error {
 		fmt.Fprintln(w.errOut, "fairlead: warning:", text)
 	}
 	backends := 0
-	for i := range state.Services {
-		backends += len(state.Services[i].Backends)
+	for _, s := range state.Groups() {
+		backends += len(s.Backends)
 	}
 	if _, err := fmt.Fprintf(w.out, "%s: good, services: %d, backends: %d\n", path, len(state.Services), backends); err != nil {
 		return fmt.Errorf("print: %w", err)

@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/url"
@@ -31,13 +32,21 @@ func newTransport(http2 bool) *http.Transport {
 	protocols.SetHTTP2(http2)
 	protocols.SetUnencryptedHTTP2(http2)
 	return &http.Transport{
-		DialContext:         (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:         dial,
+		TLSHandshakeTimeout: time.Minute,
 		DisableCompression:  true,
 		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
 		Protocols:              &protocols,
 	}
+}
+
+// dial connects to a backend. A transport goes on with it when the request that
+// wanted it has given up, so it must be bounded by itself.
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: 15 * time.Second, Timeout: exchangeOf(ctx).timeouts.Connect}
+	return d.DialContext(ctx, network, addr)
 }
 
 // of returns what carries a request.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -17,7 +16,7 @@ import (
 )
 
 // dialGRPC opens a client of a gRPC server behind a front.
-func dialGRPC(t *testing.T) (*grpc.ClientConn, *health.Server) {
+func dialGRPC(t *testing.T) (*front, *grpc.ClientConn, *health.Server) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -36,16 +35,17 @@ func dialGRPC(t *testing.T) (*grpc.ClientConn, *health.Server) {
 	})
 	p := poolOf(l.Addr().String())
 	p.HTTP2 = true
-	conn, err := grpc.NewClient("passthrough:///"+one(t, p).addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	f := one(t, p)
+	conn, err := grpc.NewClient("passthrough:///"+f.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return conn, states
+	return f, conn, states
 }
 
 func TestCallsOfGRPC(t *testing.T) {
-	conn, states := dialGRPC(t)
+	f, conn, states := dialGRPC(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	client := healthpb.NewHealthClient(conn)
@@ -57,19 +57,23 @@ func TestCallsOfGRPC(t *testing.T) {
 	if status.Code(err) != codes.NotFound { // it stands in trailers alone
 		t.Errorf("error %v", err)
 	}
-	late, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-	defer cancel()
-	watch, err := client.Watch(late, &healthpb.HealthCheckRequest{Service: "a"})
-	for err == nil {
+	brief, leave := context.WithCancel(ctx)
+	watch, err := client.Watch(brief, &healthpb.HealthCheckRequest{Service: "a"})
+	if err == nil {
 		_, err = watch.Recv()
 	}
-	if status.Code(err) != codes.DeadlineExceeded {
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	if _, err := watch.Recv(); status.Code(err) != codes.Canceled {
 		t.Errorf("error %v", err)
 	}
+	eventually(t, "the stream ends at the proxy", func() bool { return f.Stats().Running == 0 })
 }
 
 func TestStreamsOfGRPC(t *testing.T) {
-	conn, states := dialGRPC(t)
+	_, conn, states := dialGRPC(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	watch, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{Service: "a"})

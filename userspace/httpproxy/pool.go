@@ -128,9 +128,10 @@ func (t *turn) end() {
 // could have as many requests as they may, it waits in the queue, unless others
 // were tried.
 func (p *Pool) take(ctx context.Context, x *exchange, tried []*backend) (*turn, error) {
-	if len(tried) > 0 || p.queue.empty() {
+	mayWait := len(tried) == 0 && p.set.Load().conf.Queue.Size > 0
+	if !mayWait || p.queue.empty() {
 		t, err := p.try(x, tried)
-		if !errors.Is(err, errBusy) || len(tried) > 0 || p.set.Load().conf.Queue.Size == 0 {
+		if !mayWait || !errors.Is(err, errBusy) {
 			return t, err
 		}
 	}

@@ -112,7 +112,7 @@ func TestARequestIsTriedSoManyTimes(t *testing.T) {
 }
 
 func TestTheLastAnswerIsThatOfTheLastBackend(t *testing.T) {
-	p := poolOf(handle(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "first", 503) }))
+	p := poolOf(handle(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "first", http.StatusServiceUnavailable) }))
 	p.Retry.Statuses = []int{503}
 	if status, body := one(t, p).get("/"); status != 503 || body != "first\n" {
 		t.Errorf("%d %q", status, body)
