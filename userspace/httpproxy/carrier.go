@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -46,7 +47,11 @@ func newTransport(http2 bool) *http.Transport {
 // wanted it has given up, so it must be bounded by itself.
 func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: 15 * time.Second, Timeout: exchangeOf(ctx).timeouts.Connect}
-	return d.DialContext(ctx, network, addr)
+	c, err := d.DialContext(ctx, network, addr)
+	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
+		return nil, errConnectLate
+	}
+	return c, err
 }
 
 // of returns what carries a request.

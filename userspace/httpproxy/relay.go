@@ -19,7 +19,6 @@ var relay = &httputil.ReverseProxy{
 	Transport:      roundTrip{},
 	ModifyResponse: modify,
 	ErrorHandler:   failed,
-	FlushInterval:  -1, // what a backend has said is for the client to know
 	BufferPool:     &moving,
 	ErrorLog:       log.New(io.Discard, "", 0), // clients and backends that break off are counted
 }
@@ -50,6 +49,9 @@ func modify(res *http.Response) error {
 	if len(res.Trailer) > 0 && x.in.ProtoMajor == 1 {
 		res.Header.Del("Content-Length") // or there would be no place for trailers
 	}
+	// What a backend has said is for the client to know. But an answer that is all
+	// header must stay in one piece: that is how gRPC says what has failed.
+	x.w.eager = res.ContentLength != 0
 	x.answered.Store(true)
 	return nil
 }

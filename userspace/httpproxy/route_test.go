@@ -78,7 +78,8 @@ func tableOf(t *testing.T, patterns ...string) func(method, target, host string)
 		r := httptest.NewRequest(method, "/", nil)
 		r.RequestURI, r.Host = target, host
 		w := httptest.NewRecorder()
-		table.serve(w, r, &Proxy{})
+		p := &Proxy{}
+		table.serve(&counted{ResponseWriter: w, counters: &p.counters}, r, p)
 		if w.Code != 200 {
 			return "", w.Code
 		}

@@ -43,6 +43,7 @@ type counted struct {
 	http.ResponseWriter
 	counters *counters
 	status   int
+	eager    bool // nothing waits for what follows
 }
 
 func (w *counted) WriteHeader(status int) {
@@ -50,13 +51,22 @@ func (w *counted) WriteHeader(status int) {
 		w.status = status
 	}
 	w.ResponseWriter.WriteHeader(status)
+	w.flush()
 }
 
 func (w *counted) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	return w.ResponseWriter.Write(b)
+	n, err := w.ResponseWriter.Write(b)
+	w.flush()
+	return n, err
+}
+
+func (w *counted) flush() {
+	if w.eager {
+		_ = http.NewResponseController(w.ResponseWriter).Flush() // who is gone is found by the next Write
+	}
 }
 
 // Unwrap is for [http.ResponseController].

@@ -85,7 +85,7 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 }
 
 // serve forwards a request by its route.
-func (t *Table) serve(w http.ResponseWriter, r *http.Request, p *Proxy) {
+func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	if r.Method == http.MethodConnect {
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
 		refuse(w, http.StatusMethodNotAllowed)
@@ -122,7 +122,7 @@ func within(a netip.Addr, networks []netip.Prefix) bool {
 // An exchange is one request and what is known of it.
 type exchange struct {
 	proxy    *Proxy
-	w        http.ResponseWriter
+	w        *counted
 	in       *http.Request // of the client
 	path     string        // as the client wrote it
 	peer     netip.AddrPort
@@ -138,7 +138,7 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-func newExchange(w http.ResponseWriter, r *http.Request, t *Table, p *Proxy) *exchange {
+func newExchange(w *counted, r *http.Request, t *Table, p *Proxy) *exchange {
 	x := &exchange{proxy: p, w: w, path: pathOf(r), peer: addrPort(r.RemoteAddr)}
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		x.local = addrPort(a.String())

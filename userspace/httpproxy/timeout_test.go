@@ -134,14 +134,15 @@ func TestWhatDoesNotMoveEnds(t *testing.T) {
 }
 
 func TestAClientThatLeavesTakesItsRequestAway(t *testing.T) {
-	ended := make(chan struct{})
+	arrived, ended := make(chan struct{}), make(chan struct{})
 	f := one(t, poolOf(handle(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(arrived)
 		<-r.Context().Done()
 		close(ended)
 	})))
 	c, _ := f.dial()
 	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	eventually(t, "the request runs", func() bool { return f.Stats().Running == 1 })
+	await(t, arrived)
 	c.Close()
 	await(t, ended)
 	eventually(t, "the request ends", func() bool { return f.Stats().Running == 0 })
