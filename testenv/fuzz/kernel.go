@@ -130,6 +130,9 @@ func (k *kernel) reset(w *world) error {
 	for p := range w.Clients {
 		changes = append(changes, change{part: partClient, prefix: p})
 	}
+	for p := range w.Zones {
+		changes = append(changes, change{part: partZone, network: p})
+	}
 	for row := range uint32(numServices) {
 		changes = append(changes, change{part: partService, row: row})
 	}
@@ -196,6 +199,10 @@ func (k *kernel) sync(w *world, c change) error {
 	case partClient:
 		allow, ok := w.Clients[c.prefix]
 		return set(k.Own(loader.LBMapClients), k.w.codec.prefix(c.prefix), ruleOf(allow), ok)
+	case partZone:
+		zone, ok := w.Zones[c.network]
+		p := m.Prefix{Service: allServices, Addr: c.network.Addr(), Len: c.network.Bits()}
+		return set(k.Own(loader.LBMapClients), k.w.codec.prefix(p), zone, ok)
 	case partSnat:
 		return k.Maps[loader.LBMapSnat].Put(c.row, loader.AddressOf(w.Snat[c.row]))
 	case partRoute:
