@@ -317,7 +317,7 @@ func TestRandomChanges(t *testing.T) {
 func checkService(t *testing.T, step int, r *rows, s *Service) {
 	t.Helper()
 	duties := s.duties()
-	tables := s.tables(&duties)
+	tables := s.tables(&duties)[0]
 	checkClients(t, step, r, s)
 	for _, l := range s.listeners() {
 		id, ok := r.listeners[l]

@@ -122,6 +122,9 @@ func (w *Writer) Preview(want *Want, grown []loader.Growth) (*Changes, error) {
 	c.Writes = p.writes() + len(c.Settings)
 	v.backends()
 	v.countRules()
+	if r := v.rules[everyService]; r.put+r.del > 0 {
+		c.Settings = append(c.Settings, r.change("client-zones", "networks"))
+	}
 	for row := range have.services {
 		s := v.service(uint32(row))
 		c.Slots.Slots += s.Slots.Slots
@@ -274,8 +277,8 @@ func (v *preview) service(row uint32) ServiceChange {
 	c := ServiceChange{Fields: []FieldChange{}, Backends: []BackendChange{}, Slots: v.slots(row)}
 	shown, name := then, v.then.names[row]
 	switch {
-	case now.State == serviceNone && then.State == serviceNone:
-		return c
+	case now.State == serviceNone && then.State == serviceNone, now.State == serviceZone, then.State == serviceZone:
+		return c // or a part of a service
 	case now.State == serviceNone:
 		c.Change = Added
 	case then.State == serviceNone:
