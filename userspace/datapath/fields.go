@@ -2,7 +2,6 @@ package datapath
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -34,18 +33,9 @@ func (v *preview) fields(row uint32) []FieldChange {
 		all = append(all, r.change("clients", "rules"))
 	}
 	all = v.slotFields(all, "slots", now, then)
-	zones, zonesThen := v.have.zonesByName(now), v.then.zonesByName(then)
-	for _, name := range slices.Sorted(maps.Keys(zonesThen)) {
-		if zones[name] == nil {
-			zones[name] = &loader.Service{}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(zones)) {
-		if zonesThen[name] == nil {
-			zonesThen[name] = &loader.Service{}
-		}
-		all = v.slotFields(all, "slots of zone "+name, zones[name], zonesThen[name])
-	}
+	v.eachZone(now, then, func(name string, now, then *loader.Service) {
+		all = v.slotFields(all, "slots of zone "+name, now, then)
+	})
 	return all
 }
 

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -102,13 +103,25 @@ func (r *rows) zonesOf(s *loader.Service) (zones []uint32) {
 	return zones
 }
 
-// zonesByName returns the rows of a service's zones by their names.
-func (r *rows) zonesByName(s *loader.Service) map[string]*loader.Service {
-	zones := map[string]*loader.Service{}
+// zonesByName returns the zones of a service.
+func (r *rows) zonesByName(s *loader.Service) map[string]loader.Service {
+	zones := map[string]loader.Service{}
 	for _, row := range r.zonesOf(s) {
-		zones[r.names[row]] = &r.services[row]
+		zones[r.names[row]] = r.services[row]
 	}
 	return zones
+}
+
+// eachZone calls yield for the zones that a service has now or then, by name. One
+// that it has not has no slots.
+func (v *preview) eachZone(now, then *loader.Service, yield func(name string, now, then *loader.Service)) {
+	before, after := v.have.zonesByName(now), v.then.zonesByName(then)
+	names := slices.AppendSeq(slices.Collect(maps.Keys(before)), maps.Keys(after))
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		b, a := before[name], after[name]
+		yield(name, &b, &a)
+	}
 }
 
 // A ZoneView says whom clients of a zone may get.
