@@ -86,6 +86,12 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 	shares := a.shares.of(s)
 	duties := balance.DutiesOf(s, a.down(s), shares)
 	v.Serving = duties[0].Serving
+	for k, zone := range s.ClientZones.Names() {
+		if v.ClientZones == nil {
+			v.ClientZones = map[string]model.Serving{}
+		}
+		v.ClientZones[zone] = duties[k+1].Serving
+	}
 	for b := range s.Backends {
 		st, _ := a.checker.StatusOf(keys[b])
 		x := view.Backend{
