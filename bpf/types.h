@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "address.h"
 #include "told.h"
 #include "verdict.h"
 
@@ -66,22 +67,6 @@ struct control {
 	__u64 hash_d;
 	__u64 hash_e;
 };
-
-/* struct address is one of either family; IPv4's are written as ::ffff:a.b.c.d. */
-struct address {
-	__be32 word[4];
-};
-
-/*
- * An addr_t is an address as a program has it: three programs are made from one
- * text, of which two are wide: they know addresses of both families. See family.h.
- */
-#if defined(IPV6) || defined(MIXED)
-#define WIDE
-typedef struct address addr_t;
-#else
-typedef __be32 addr_t;
-#endif
 
 /* struct listener names one address, port and protocol that clients connect to. */
 struct listener {

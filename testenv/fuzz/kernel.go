@@ -200,9 +200,7 @@ func (k *kernel) sync(w *world, c change) error {
 		allow, ok := w.Clients[c.prefix]
 		return set(k.Own(loader.LBMapClients), k.w.codec.prefix(c.prefix), ruleOf(allow), ok)
 	case partZone:
-		zone, ok := w.Zones[c.network]
-		p := m.Prefix{Service: allServices, Addr: c.network.Addr(), Len: c.network.Bits()}
-		return set(k.Own(loader.LBMapClients), k.w.codec.prefix(p), zone, ok)
+		return k.setZone(w, c.network)
 	case partSnat:
 		return k.Maps[loader.LBMapSnat].Put(c.row, loader.AddressOf(w.Snat[c.row]))
 	case partRoute:

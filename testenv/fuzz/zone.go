@@ -3,11 +3,22 @@ package fuzz
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
+
+	"fairlead/loader"
+	m "fairlead/testenv/refmodel"
 )
 
 // allServices stands for a service's row where the clients say in which zone a
 // network is: ALL_SERVICES of bpf/types.h.
 const allServices = 1<<32 - 1
+
+// setZone writes the zone of a network.
+func (k *kernel) setZone(w *world, n netip.Prefix) error {
+	zone, ok := w.Zones[n]
+	key := k.w.codec.prefix(m.Prefix{Service: allServices, Addr: n.Addr(), Len: n.Bits()})
+	return set(k.Own(loader.LBMapClients), key, zone, ok)
+}
 
 // newZone is the number of a zone, rarely that of none.
 func newZone(r *rand.Rand) uint32 { return pick(r, []uint32{0, 1, 1, 1, 2, 2, 3}) }
