@@ -186,6 +186,8 @@ func (s *Status) healthWord(b *view.Backend) string {
 		return "up, waits as backup"
 	case b.Zone != "" && !b.Serves:
 		return "up, waits in zone " + b.Zone
+	case b.Suspect != nil:
+		return fmt.Sprintf("suspect since %s: %s", s.clock(b.Suspect.Since), b.Suspect)
 	}
 	return "up"
 }
