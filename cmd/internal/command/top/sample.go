@@ -207,10 +207,10 @@ func (b *Backend) tell(v *view.Backend) {
 	}
 }
 
-// why returns what is wrong with b, as far as an agent tells.
-func (b *Backend) why() string {
+// why returns what is wrong with b, as far as an agent tells; times are of zone.
+func (b *Backend) why(zone *time.Location) string {
 	if b.Suspect != nil {
-		return fmt.Sprintf("since %s: %s", b.Suspect.Since.Format(time.TimeOnly), b.Suspect)
+		return fmt.Sprintf("since %s: %s", b.Suspect.Since.In(zone).Format(time.TimeOnly), b.Suspect)
 	}
 	return b.Error
 }

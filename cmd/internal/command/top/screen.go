@@ -62,7 +62,7 @@ func (s *Sample) lines() []line {
 		all = append(all, line{clean(v.Name), rung(v), clean(v.Reason), v.Row, known})
 		for j := range v.Backends {
 			b := &v.Backends[j]
-			all = append(all, line{"  " + clean(b.Address), b.State, clean(b.why()), b.Row, known})
+			all = append(all, line{"  " + clean(b.Address), b.State, clean(b.why(s.Time.Location())), b.Row, known})
 		}
 	}
 	return all
