@@ -172,7 +172,8 @@ func stats(_ *cli.Context, v *datapath.View) table {
 		f.ForwardBytes += c.ForwardBytes
 		f.ReplyPackets += c.ReplyPackets
 		f.ReplyBytes += c.ReplyBytes
-		f.Troubles = f.Troubles.Add(c.Troubles)
+		f.Unanswered += c.Unanswered
+		f.Refused += c.Refused
 		f.Resets += c.Resets
 	}
 	for _, k := range kinds {

@@ -80,6 +80,34 @@ func TestClientsTellOfADeadBackend(t *testing.T) {
 	}
 }
 
+// forger returns what sends two SYNs to each backend, in the name of a client.
+func forger(t *testing.T, s *stage.Stage, from netip.Addr) (forge func()) {
+	port := uint16(1024)
+	return func() {
+		for range s.Backends {
+			port++
+			frame := testenv.TCPFrame(testenv.FrameSpec{
+				SrcMAC: testenv.MAC(s.ClientAddrs[0]), DstMAC: testenv.MAC(s.ClientAddrs[0].Prev()), Flags: testenv.SYN,
+				Src: netip.AddrPortFrom(from, port), Dst: netip.MustParseAddrPort(vip + ":80"),
+			})
+			s.Clients[0].Inject(t, testenv.Uplink, frame, frame)
+		}
+	}
+}
+
+// suspects returns whether so many backends are suspect.
+func suspects(want int) func(*view.View) bool {
+	return func(v *view.View) bool {
+		n := 0
+		for _, b := range v.Services[0].Backends {
+			if b.Suspect != nil && b.Suspect.Unanswered > 0 {
+				n++
+			}
+		}
+		return n == want
+	}
+}
+
 // TestForgedSYNsTakeNobodyOut sends SYNs, each twice, in the names of clients that
 // the backends do not answer.
 func TestForgedSYNsTakeNobodyOut(t *testing.T) {
@@ -99,28 +127,7 @@ services:
 	for i := range s.Backends {
 		s.AwaitHealth(i, true)
 	}
-	port := uint16(1024)
-	forge := func() {
-		for range s.Backends {
-			port++
-			frame := testenv.TCPFrame(testenv.FrameSpec{
-				SrcMAC: testenv.MAC(s.ClientAddrs[0]), DstMAC: testenv.MAC(s.ClientAddrs[0].Prev()), Flags: testenv.SYN,
-				Src: netip.AddrPortFrom(forged.Addr().Next(), port), Dst: netip.MustParseAddrPort(vip + ":80"),
-			})
-			s.Clients[0].Inject(t, testenv.Uplink, frame, frame)
-		}
-	}
-	suspects := func(want int) func(*view.View) bool {
-		return func(v *view.View) bool {
-			n := 0
-			for _, b := range v.Services[0].Backends {
-				if b.Suspect != nil && b.Suspect.Unanswered > 0 {
-					n++
-				}
-			}
-			return n == want
-		}
-	}
+	forge := forger(t, s, forged.Addr())
 	before := s.AwaitView("suspects", func(v *view.View) bool { forge(); return suspects(len(s.Backends))(v) })
 	began, probes := time.Now(), s.StackCounter(s.Balancer, "Tcp", "ActiveOpens")
 	stage.Await(t, "some intervals", func() error {

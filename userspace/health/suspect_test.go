@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -32,15 +31,26 @@ func watched(t *testing.T, dead *atomic.Bool, takes time.Duration) (c *Checker, 
 	return c, k, func() []time.Duration { return table.of(k) }
 }
 
+// wantProbes compares with when probes began, in milliseconds.
+func wantProbes(t *testing.T, starts func() []time.Duration, want ...int64) {
+	t.Helper()
+	var got []int64
+	for _, at := range starts() {
+		got = append(got, at.Milliseconds())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("probes (-want +got):\n%s", diff)
+	}
+}
+
 func TestASuspectIsProbedAtOnceUntilItIsDown(t *testing.T) {
-	const ms = time.Millisecond
 	for _, row := range []struct {
 		name  string
 		takes time.Duration
-		want  []time.Duration
+		want  []int64
 	}{
-		{"who refuses", 0, []time.Duration{0, 3000 * ms, 3300 * ms, 3600 * ms, 10000 * ms}},
-		{"who is silent", 900 * ms, []time.Duration{0, 3000 * ms, 3900 * ms, 4800 * ms, 10000 * ms}},
+		{"who refuses", 0, []int64{0, 3000, 3300, 3600, 10000}},
+		{"who is silent", 900 * ms, []int64{0, 3000, 3900, 4800, 10000}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -55,9 +65,7 @@ func TestASuspectIsProbedAtOnceUntilItIsDown(t *testing.T) {
 				}
 				c.Suspect(k.Key()) // who is down is known by now
 				time.Sleep(time.Second)
-				if diff := cmp.Diff(row.want, starts()); diff != "" {
-					t.Errorf("probes (-want +got):\n%s", diff)
-				}
+				wantProbes(t, starts, row.want...)
 			})
 		})
 	}
@@ -95,10 +103,7 @@ func TestASuspectIsRemembered(t *testing.T) {
 		dead.Store(true)
 		c.Suspect(k.Key())
 		time.Sleep(9 * time.Second)
-		const ms = time.Millisecond
-		if diff := cmp.Diff([]time.Duration{0, 1000 * ms, 10000 * ms, 10300 * ms, 10600 * ms}, starts()); diff != "" {
-			t.Errorf("probes (-want +got):\n%s", diff)
-		}
+		wantProbes(t, starts, 0, 1000, 10000, 10300, 10600)
 		if s, _ := c.Status(k); s.Up {
 			t.Errorf("the status is %+v, want down", s)
 		}
@@ -118,10 +123,6 @@ func TestASuccessClearsASuspect(t *testing.T) {
 		time.Sleep(9 * time.Second)
 		dead.Store(false)
 		time.Sleep(10 * time.Second)
-		got := slices.Clone(starts())
-		const ms = time.Millisecond
-		if diff := cmp.Diff([]time.Duration{0, 1000 * ms, 10000 * ms, 20000 * ms}, got); diff != "" {
-			t.Errorf("probes (-want +got):\n%s", diff)
-		}
+		wantProbes(t, starts, 0, 1000, 10000, 20000)
 	})
 }
