@@ -55,6 +55,7 @@ type churn struct {
 	opened, checked int
 	worst           float64 // error beyond what two clients may not know of each other
 	errs            []error
+	left            []seat // of clients that come and go no more
 }
 
 // look returns the contest as it is now.
@@ -151,6 +152,9 @@ func (c *churn) comeAndGo(ctx context.Context, cpu, n int, stop <-chan struct{})
 	for {
 		select {
 		case <-stop:
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.left = append(c.left, open...)
 			return nil
 		default:
 		}
@@ -255,6 +259,9 @@ services:
 		}
 	}
 	c.wantCounted(t, r)
+	for _, x := range c.left {
+		x.Close()
+	}
 }
 
 // wantCounted wants the kernel to have counted what is open.
