@@ -77,10 +77,15 @@ func wantRecounted(t *testing.T, maps *loader.Maps, n int) {
 		if err != nil {
 			return err
 		}
+		sum := 0
 		for _, b := range v.Services[0].Backends {
-			if int(b.Connections) != *b.Live || *b.Live < n/3 || *b.Live > n/3+1 {
-				return fmt.Errorf("%s has %d connections and %d flows, want %d or one more", b.Address, b.Connections, *b.Live, n/3)
+			if int(b.Connections) != *b.Live {
+				return fmt.Errorf("%s has %d connections and %d flows", b.Address, b.Connections, *b.Live)
 			}
+			sum += *b.Live
+		}
+		if got := int(v.Services[0].Connections); sum != n || got != n {
+			return fmt.Errorf("there are %d connections and %d flows, want %d", got, sum, n)
 		}
 		return nil
 	})
