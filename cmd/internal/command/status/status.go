@@ -53,7 +53,7 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 	} else {
 		s.KernelReason = kernelErr.Error()
 	}
-	v, err := readView(runDir)
+	v, err := ReadView(runDir)
 	switch {
 	case err != nil:
 		s.AgentReason = err.Error()
@@ -73,9 +73,9 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 	return s, nil
 }
 
-// readView returns the view in dir or, for "", the one of a living agent in
+// ReadView returns the view in dir or, for "", the one of a living agent in
 // one of the directories that there are by default.
-func readView(dir string) (view.View, error) {
+func ReadView(dir string) (view.View, error) {
 	if dir != "" {
 		return view.Read(dir)
 	}
