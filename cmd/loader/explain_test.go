@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/netip"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func explained(q loader.Question) *datapath.Explanation {
 				{Slot: pointer(7), Hash: "0x000000000000abcd", Backend: "10.2.1.2:8080", Verdict: "drop_no_neighbour"},
 				{Slot: pointer(65000), Hash: "0x0000000000001234", Backend: "10.2.1.3:8080", Verdict: "forward_redirect"},
 			},
-			Rest: []datapath.Other{{Backend: "10.2.1.4:8080", Why: "down"}, {Backend: "10.2.1.5:8080", Why: "draining"}},
+			Rest: []datapath.Other{{Backend: "10.2.1.4:8080", Why: datapath.WhyDown}, {Backend: "10.2.1.5:8080", Why: datapath.WhyNotChosen}},
 		},
 		Verdict: loader.LBVerdictFORWARD_REDIRECT, VerdictName: "forward_redirect", Out: &out,
 	}
@@ -41,7 +42,7 @@ func explained(q loader.Question) *datapath.Explanation {
 func TestExplainSaysWhatItWasTold(t *testing.T) {
 	var asked loader.Question
 	var by string
-	w := world{explain: func(_ string, q loader.Question, iface string) (*datapath.Explanation, error) {
+	w := world{explain: func(_ context.Context, _ string, q loader.Question, iface string) (*datapath.Explanation, error) {
 		asked, by = q, iface
 		return explained(q), nil
 	}}
@@ -62,37 +63,42 @@ func TestExplainSaysWhatItWasTold(t *testing.T) {
 	golden.Check(t, "explain.json", out)
 }
 
-func TestExplainTellsOfKnownFlows(t *testing.T) {
+func TestExplainTellsOfFlows(t *testing.T) {
+	known := func(state, direction, check string, anew bool) *datapath.ExplainedFlow {
+		return &datapath.ExplainedFlow{State: state, Direction: direction, Backend: "10.2.1.2:8080", Idle: 1.25, Limit: 300, Check: check, Anew: anew}
+	}
 	for _, row := range []struct {
-		flow datapath.ExplainedFlow
+		flow *datapath.ExplainedFlow
 		want string
 	}{
-		{datapath.ExplainedFlow{State: "established", Direction: "forward", Backend: "10.2.1.2:8080", Idle: 1.25, Limit: 300},
-			"known: established, to backend 10.2.1.2:8080, silent for 1.2s of 300s"},
-		{datapath.ExplainedFlow{State: "fin", Direction: "reply", Backend: "10.2.1.2:8080", Limit: 60, Check: "down"},
-			"known: fin, from backend 10.2.1.2:8080, silent for 0.0s of 60s; it checks the flow, whose backend is down"},
-		{datapath.ExplainedFlow{State: "closed", Direction: "forward", Backend: "10.2.1.2:8080", Limit: 60, Anew: true},
-			"known: closed, to backend 10.2.1.2:8080, silent for 0.0s of 60s; this packet would begin a new one"},
+		{nil, "none that is known"},
+		{known("established", "forward", "", false), "known, established, to backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s"},
+		{known("fin", "reply", "down", false), "known, fin, from backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s; its backend is down"},
+		{known("closed", "forward", "", true), "known, closed, to backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s; this packet begins another one"},
 	} {
-		if got := flowText(&row.flow); got != row.want {
+		if got := flowText(&datapath.Explanation{Flow: row.flow}); got != row.want {
 			t.Errorf("%q, want %q", got, row.want)
 		}
 	}
 }
 
 func TestEveryChoiceHasAReason(t *testing.T) {
+	busy := datapath.Load{Connections: 1, Weight: 2}
 	for _, row := range []struct {
 		balance string
+		maxLoad uint32
 		try     datapath.Try
 		want    string
 	}{
-		{"round-robin", datapath.Try{Slot: pointer(2)}, "by slot 2 of 6 (round-robin)"},
-		{"p2c", datapath.Try{Slot: pointer(2), Beside: pointer(4)}, "the better of slots 4 and 2 of 6 (p2c)"},
-		{"least-connections", datapath.Try{}, "which has the fewest connections for its weight (least-connections)"},
-		{"random", datapath.Try{Tied: true}, "which the client's network has had before (affinity)"},
-		{"maglev", datapath.Try{Slot: pointer(2), Hash: "0x8"}, "by slot 2 of 6: hash 0x8 mod 6 (maglev)"},
+		{"round-robin", 0, datapath.Try{Slot: pointer(2)}, "by slot 2 of 6 (round-robin)"},
+		{"p2c", 0, datapath.Try{Slot: pointer(2), Beside: pointer(4), Load: busy}, "the less busy of slots 4 and 2 of 6: 1 flow, weight 2 (p2c)"},
+		{"least-connections", 0, datapath.Try{Load: busy}, "which has the fewest flows for its weight: 1 flow, weight 2 (least-connections)"},
+		{"random", 0, datapath.Try{Tied: true}, "which the client's network has had before (affinity)"},
+		{"maglev", 0, datapath.Try{Slot: pointer(2), Hash: "0x8"}, "by slot 2 of 6: hash 0x8 mod 6 (maglev)"},
+		{"maglev", 125, datapath.Try{Slot: pointer(2), Hash: "0x8"}, "by slot 2 of 6: hash 0x8 mod 6, and its flows are within max-load 125% (maglev)"},
+		{"maglev", 125, datapath.Try{}, "the least busy of those that the hash leads to, all of which have more than max-load 125% (maglev)"},
 	} {
-		if got := why(&datapath.Choice{Balance: row.balance, Slots: 6}, &row.try); got != row.want {
+		if got := why(&datapath.Choice{Balance: row.balance, Slots: 6, MaxLoad: row.maxLoad}, &row.try); got != row.want {
 			t.Errorf("%q, want %q", got, row.want)
 		}
 	}
@@ -112,7 +118,9 @@ func TestExplainRefusesWrongPackets(t *testing.T) {
 		from:                                  "--to is missing: say the packet's, as ADDRESS:PORT",
 		to:                                    "--from is missing: say the packet's, as ADDRESS:PORT",
 		from + "--to 203.0.113.10":            `--to is "203.0.113.10": use ADDRESS:PORT, such as 203.0.113.10:80 or [2001:db8::10]:80`,
-		from + "--to 203.0.113.10:0":          `--to is "203.0.113.10:0": use ADDRESS:PORT, such as 203.0.113.10:80 or [2001:db8::10]:80`,
+		from + "--to 203.0.113.10:0":          `--to is "203.0.113.10:0": no packet has port 0, use 1 to 65535`,
+		from + "--to 300.0.0.1:80":            `--to is "300.0.0.1:80": use ADDRESS:PORT, such as 203.0.113.10:80 or [2001:db8::10]:80`,
+		from + "--to [fe80::1%eth0]:80":       `--to is "[fe80::1%eth0]:80": say the interface with --interface, not behind the address`,
 		from + "--to [2001:db8::1]:80":        "--from 198.51.100.1:1 and --to [2001:db8::1]:80 are of two families: use IPv4 or IPv6 for both",
 		from + to + "--proto sctp":            `--proto is "sctp": use tcp or udp`,
 		from + to + "--flags urg":             `--flags has "urg": use fin, syn, rst, psh and ack, with commas between`,
@@ -131,7 +139,9 @@ func TestExplainRefusesWrongPackets(t *testing.T) {
 }
 
 func TestExplainRefusesAnotherProgram(t *testing.T) {
-	w := world{explain: func(string, loader.Question, string) (*datapath.Explanation, error) { return nil, loader.ErrProgram }}
+	w := world{explain: func(context.Context, string, loader.Question, string) (*datapath.Explanation, error) {
+		return nil, loader.ErrProgram
+	}}
 	code, _, errOut := run(t, w, "explain", "--from", "198.51.100.1:1", "--to", "203.0.113.10:80")
 	if want := "loader: the attached program is of another version: run `loader attach`\n"; code != 3 || errOut != want {
 		t.Errorf("status %d, stderr %q", code, errOut)

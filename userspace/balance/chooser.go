@@ -166,7 +166,7 @@ func (c *Chooser) byHash(h uint64, skip func(uint32) bool) (uint32, bool) {
 	least, found := uint32(0), false
 	for range hashes {
 		i := slots[h%uint64(len(slots))]
-		h = rehash(h)
+		h = Rehash(h)
 		if skip(i) {
 			continue
 		}
