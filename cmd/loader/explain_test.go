@@ -71,7 +71,7 @@ func TestExplainTellsOfFlows(t *testing.T) {
 		flow *datapath.ExplainedFlow
 		want string
 	}{
-		{nil, "none that is known"},
+		{nil, "none is known"},
 		{known("established", "forward", "", false), "known, established, to backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s"},
 		{known("fin", "reply", "down", false), "known, fin, from backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s; its backend is down"},
 		{known("closed", "forward", "", true), "known, closed, to backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s; this packet begins another one"},

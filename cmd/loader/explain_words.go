@@ -28,7 +28,7 @@ var verdictWords = [loader.Verdicts]string{
 	loader.LBVerdictANSWER_UNREACHABLE:   "answered with ICMP port unreachable: no backend can serve",
 	loader.LBVerdictDROP_MALFORMED:       "dropped: its lengths contradict each other",
 	loader.LBVerdictDROP_TTL:             "dropped: its TTL is used up",
-	loader.LBVerdictDROP_SOURCE:          "dropped: no client can have its source, an address of this host, for one",
+	loader.LBVerdictDROP_SOURCE:          "dropped: its source is no client's: this host's own address, loopback, multicast or broadcast",
 	loader.LBVerdictDROP_NO_ROUTE:        "dropped: there is no route to where it should go, or back to its sender",
 	loader.LBVerdictDROP_NO_NEIGHBOUR:    "dropped: the next hop has not told its MAC address (ip neigh)",
 	loader.LBVerdictDROP_DEVICE:          "dropped: the way out is an interface that XDP cannot send by",
@@ -113,7 +113,7 @@ func nearbyText(q loader.Question, nearby []datapath.ExplainedService) string {
 	}
 	var have []string
 	for i := range nearby[:min(most, len(nearby))] {
-		have = append(have, serviceText(&nearby[i]))
+		have = append(have, fmt.Sprintf("%s (%s %s)", nearby[i].Name, nearby[i].Protocol, nearby[i].Listen))
 	}
 	text := fmt.Sprintf("none at %s %s; the address has %s", proto, q.To, strings.Join(have, ", "))
 	if more := len(nearby) - most; more > 0 {
@@ -125,8 +125,10 @@ func nearbyText(q loader.Question, nearby []datapath.ExplainedService) string {
 func clientText(c *datapath.ExplainedClient) string {
 	var parts []string
 	switch {
-	case c.Rule == nil && !c.Allowed:
-		parts = append(parts, "not allowed: it is in none of the service's lists")
+	case c.Rule != nil && c.Rule.Bits() == 0 && c.Allowed:
+		parts = append(parts, "allowed, as everybody who is not denied")
+	case c.Rule != nil && c.Rule.Bits() == 0, c.Rule == nil && !c.Allowed:
+		parts = append(parts, "denied, as everybody who is not allowed")
 	case c.Rule != nil && c.Allowed:
 		parts = append(parts, "allowed, as "+c.Rule.String())
 	case c.Rule != nil:
@@ -143,9 +145,9 @@ func flowText(e *datapath.Explanation) string {
 	switch {
 	case f != nil:
 	case e.Out != nil && e.Verdict.Kind() == loader.KindForward:
-		return "new"
+		return "new: this packet would make it"
 	default:
-		return "none that is known"
+		return "none is known"
 	}
 	way := "to"
 	if f.Direction == "reply" {
@@ -165,5 +167,13 @@ func leavesText(e *datapath.Explanation) string {
 	if from, to := familyOf(e.Packet.Source.Addr()), familyOf(o.Source.Addr()); from != to {
 		text += fmt.Sprintf(", translated from %s to %s", from, to)
 	}
+	if hidesClient(e) {
+		text += "; the backend sees this host instead of the client (full NAT)"
+	}
 	return text
+}
+
+// hidesClient reports whether a packet leaves for a backend with another source.
+func hidesClient(e *datapath.Explanation) bool {
+	return e.Verdict.Kind() == loader.KindForward && e.Service != nil && e.Service.FullNAT && (e.Flow == nil || e.Flow.Direction == "forward")
 }

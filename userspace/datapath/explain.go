@@ -153,7 +153,7 @@ func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.
 		Packet: PacketView{at.Interface, q.From, q.To, q.TTL, at.Neighbour.String(), at.MAC.String()},
 	}
 	if !told(a, loader.LBToldPartTOLD_FLOW) && !told(a, loader.LBToldPartTOLD_SERVICE) {
-		e.Nearby = r.nearby(q.To.Addr())
+		e.Nearby = r.nearby(q.To)
 		return e, e.leave(a, at)
 	}
 	if r.services[a.Service].State != serviceNone { // that of a flow may be gone
@@ -190,11 +190,18 @@ func (r *rows) explainedService(row uint32) ExplainedService {
 	return ExplainedService{Name: v.Name, Listen: v.Listen, Protocol: v.Protocol, Rung: v.Rung, FullNAT: v.FullNAT}
 }
 
-// nearby returns the services of an address.
-func (r *rows) nearby(addr netip.Addr) (all []ExplainedService) {
+// nearby returns the services of an address, first those of the port.
+func (r *rows) nearby(to netip.AddrPort) (all []ExplainedService) {
+	port := 0
 	for i := range r.services {
-		if s := &r.services[i]; s.State != serviceNone && s.Addr.Addr() == addr {
-			all = append(all, r.explainedService(uint32(i)))
+		s := &r.services[i]
+		if s.State == serviceNone || s.Addr.Addr() != to.Addr() {
+			continue
+		}
+		all = append(all, r.explainedService(uint32(i)))
+		if to.Port() >= be16(s.Port) && to.Port() <= be16(s.LastPort) {
+			all[port], all[len(all)-1] = all[len(all)-1], all[port]
+			port++
 		}
 	}
 	return all
