@@ -5,12 +5,15 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"fairlead/loader"
 	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
+	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 func pointer(n int) *int { return &n }
@@ -145,5 +148,40 @@ func TestExplainRefusesAnotherProgram(t *testing.T) {
 	code, _, errOut := run(t, w, "explain", "--from", "198.51.100.1:1", "--to", "203.0.113.10:80")
 	if want := "loader: the attached program is of another version: run `loader attach`\n"; code != 3 || errOut != want {
 		t.Errorf("status %d, stderr %q", code, errOut)
+	}
+}
+
+func TestAgentsKnowWhyBackendsWait(t *testing.T) {
+	known := func(w datapath.Why) *datapath.Explanation {
+		return &datapath.Explanation{
+			Service: &datapath.ExplainedService{Name: "web", Rung: "proxy"},
+			Choice:  &datapath.Choice{Balance: "random", Rest: []datapath.Other{{Backend: "10.2.1.2:8080", Why: w}}},
+		}
+	}
+	now := time.Now()
+	for want, b := range map[string]view.Backend{
+		"draining: its weight is 0":                  {},
+		"draining: the configuration has it no more": {Weight: 1, Drains: &now},
+		"waits as a backup":                          {Weight: 1, Backup: true, Zone: "west"},
+		"waits in zone west":                         {Weight: 1, Zone: "west"},
+	} {
+		b.Address = "10.2.1.2:8080"
+		v := &view.View{Services: []view.Service{{Name: "dns"}, {Name: "web", Serving: model.ServingPanic, Reason: "no XDP", Backends: []view.Backend{b}}}}
+		e := known(datapath.WhyNoWeight)
+		addAgent(e, v)
+		if got := whyNot(e.Choice, &e.Choice.Rest[0]); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if e.Service.Reason != "no XDP" || e.Service.Serving != model.ServingPanic {
+			t.Errorf("service is told as %+v", e.Service)
+		}
+		down := known(datapath.WhyDown)
+		if addAgent(down, v); down.Choice.Rest[0].Why != datapath.WhyDown {
+			t.Errorf("who is down is told as %+v", down.Choice.Rest)
+		}
+	}
+	e := known(datapath.WhyNoWeight)
+	if addAgent(e, nil); e.Choice.Rest[0].Why != datapath.WhyNoWeight {
+		t.Errorf("without an agent: %+v", e.Choice.Rest)
 	}
 }

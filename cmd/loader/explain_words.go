@@ -95,7 +95,7 @@ func serviceText(s *datapath.ExplainedService) string {
 	if s.Rung == "proxy" {
 		text += ", which the proxy serves"
 		if s.Reason != "" {
-			text += ": " + strings.ReplaceAll(s.Reason, "\n", "; ")
+			text += " (" + strings.ReplaceAll(s.Reason, "\n", "; ") + ")"
 		}
 	}
 	return text

@@ -56,7 +56,9 @@ services:
 	}
 	configure("")
 	agent.Signal(syscall.SIGHUP)
-	s.AwaitView("a backend that leaves", func(v *view.View) bool { return len(v.Services[4].Backends) == 2 && v.Services[4].Backends[1].Drains != nil })
+	s.AwaitView("a backend that leaves", func(v *view.View) bool {
+		return len(v.Services[4].Backends) == 2 && v.Services[4].Backends[1].Drains != nil
+	})
 	s.Servers[1].Stop(syscall.SIGKILL)
 	s.Servers[2].Stop(syscall.SIGKILL)
 	for _, a := range []asked{
@@ -66,7 +68,7 @@ services:
 		{name: "panic", to: vip + ":82", want: []string{"serving        all backends, down or not: too few are up (panic-threshold)"}},
 		{name: "down", to: vip + ":83", want: []string{"next would be  " + b[0].String() + ":8080", b[1].String() + ":8080: down", b[2].String() + ":8080: down"}},
 		{name: "leaving", to: vip + ":84", want: []string{b[1].String() + ":8080: draining: the configuration has it no more"}},
-		{name: "the proxy's", to: vip + ":85", want: []string{"which the proxy serves", "pass_proxy"}},
+		{name: "the proxy's", to: vip + ":85", want: []string{"which the proxy serves (forward: proxy)", "pass_proxy"}},
 	} {
 		a.await(t, s)
 	}
