@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -190,5 +192,26 @@ func TestExplainTellsPeople(t *testing.T) {
 		{name: "back", args: "--flags ack", from: chosen, to: from.String(), want: []string{"known, closed, from backend " + chosen, "leaves   from " + a.to}},
 	} {
 		known.check(t, s)
+	}
+}
+
+// TestReadmeShowsWhatExplainPrints runs the examples of README.md.
+func TestReadmeShowsWhatExplainPrints(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := attached(t, testenv.RigOptions{})
+	const begin = "$ sudo ./build/loader explain "
+	examples := strings.Split(string(text), begin)[1:]
+	for _, example := range examples {
+		args, rest, _ := strings.Cut(example, "\n")
+		want, _, _ := strings.Cut(rest, "```")
+		if got := s.Loader(append([]string{"explain"}, strings.Fields(args)...)...).OK(t); got != want {
+			t.Errorf("loader explain %s (-README +printed):\n%s", args, cmp.Diff(want, got))
+		}
+	}
+	if len(examples) != 2 {
+		t.Errorf("README.md has %d examples", len(examples))
 	}
 }
