@@ -77,6 +77,18 @@ func state(t *testing.T, s *stage.Stage) string {
 	return fmt.Sprintln(kernelState(t, s), stats.Forwarded, stats.Verdicts, liveFlows(t, s))
 }
 
+// settled returns the state once no flow goes on any more.
+func settled(t *testing.T, s *stage.Stage) string {
+	t.Helper()
+	stage.Await(t, "the end of all flows", func() error {
+		if flows := liveFlows(t, s); len(flows) > 0 {
+			return fmt.Errorf("there are %v", flows)
+		}
+		return nil
+	})
+	return state(t, s)
+}
+
 // TestExplainLeavesNothing asks, and interrupts and kills who asks while it loads its
 // own program.
 func TestExplainLeavesNothing(t *testing.T) {
@@ -84,7 +96,7 @@ func TestExplainLeavesNothing(t *testing.T) {
 	if _, err := s.Get(0, web); err != nil {
 		t.Fatal(err)
 	}
-	want, before := state(t, s), programsOf(t, s)
+	want, before := settled(t, s), programsOf(t, s)
 	check := func(what string) {
 		t.Helper()
 		stage.Await(t, "its programs to go", func() error {

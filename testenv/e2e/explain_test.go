@@ -135,7 +135,7 @@ func (f family) wantForetold(t *testing.T, s *stage.Stage, balance string, from 
 	t.Helper()
 	to := netip.MustParseAddrPort(f.at(80))
 	want := make([]string, len(from))
-	before := state(t, s)
+	before := settled(t, s)
 	foretold := newForeteller(t, s)
 	for k := range from {
 		e := foretold.ask(t, false, from[k], to, loader.TCPSyn)
@@ -188,8 +188,8 @@ func TestExplainTellsPeople(t *testing.T) {
 		t.Errorf("%s answered, not %s", got.Message, want)
 	}
 	for _, known := range []asked{
-		{name: "to the backend", args: "--flags ack", to: a.to, want: []string{"known, closed, to backend " + chosen, "last packet "}},
-		{name: "back", args: "--flags ack", from: chosen, to: from.String(), want: []string{"known, closed, from backend " + chosen, "leaves   from " + a.to}},
+		{name: "to the backend", args: "--flags ack", to: a.to, want: []string{"known, ", ", to backend " + chosen, "last packet "}},
+		{name: "back", args: "--flags ack", from: chosen, to: from.String(), want: []string{"known, ", ", from backend " + chosen, "leaves   from " + a.to}},
 	} {
 		known.check(t, s)
 	}
