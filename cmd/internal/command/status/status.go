@@ -8,6 +8,7 @@ package status
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"fairlead/loader"
@@ -71,6 +72,19 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 	}
 	s.Health, s.Services = s.health(), s.services()
 	return s, nil
+}
+
+// Agent returns the view of a living agent whose kernel part is pinned in pinDir,
+// nil if there is none. runDir is as of [Read].
+func Agent(runDir, pinDir string) *view.View {
+	v, err := ReadView(runDir)
+	if err != nil || !v.Alive() {
+		return nil
+	}
+	if pinDir, err = filepath.Abs(pinDir); err != nil || v.PinDir != pinDir {
+		return nil
+	}
+	return &v
 }
 
 // ReadView returns the view in dir or, for "", the one of a living agent in
