@@ -1,17 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"os/exec"
-	"path/filepath"
-	"runtime"
-	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
-
-	"fairlead/loader"
 	"fairlead/testenv"
 )
 
@@ -21,153 +12,99 @@ const (
 	longBytes    = 256 << 20
 	lossVisits   = 3000
 	lossPercent  = 1
-	askPort      = 9000 // where the servers wait for an order
-	greetPort    = 2525
 )
 
-// A fort is a rig of its own whose agent may answer SYNs with cookies.
-type fort struct {
-	*site
-	cookies bool
-	pid     int // the agent's
-	inst    *loader.Instance
+// A way is one of those that a connection may take through the balancer.
+type way struct {
+	name string
+	*fort
 }
 
-// newFort runs an agent on the balancer. With cookies nearly all connections
-// begin with one, if some are made each second.
-func newFort(b *bench, fairlead string, cookies bool) *fort {
+func cookies(b *bench) {
+	fairlead, err := fairleadBinary()
+	if err != nil {
+		b.Fatalf("%v", err)
+	}
+	ways := []way{
+		{"XDP, no cookie", newFort(b, fairlead, false)},
+		{"cookie, then proxy", newFort(b, fairlead, true)},
+	}
+	shortConnections(b, ways)
+	longConnections(b, ways)
+	lossyConnections(b, ways)
+}
+
+func shortConnections(b *bench, ways []way) {
 	b.Helper()
-	f := &fort{site: newSite(b), cookies: cookies}
-	f.rig.Balancer.Sysctl(b, "net.ipv4.tcp_syncookies", "2")
-	for _, h := range f.rig.Backends {
-		go serve(h.Listen(b, "tcp4", fmt.Sprintf(":%d", askPort)), false)
-		go serve(h.Listen(b, "tcp4", fmt.Sprintf(":%d", greetPort)), true)
-	}
-	config := f.write("fairlead.yaml", f.config())
-	dir := filepath.Join(testenv.BPFFS(b), "fairlead")
-	cmd := exec.Command(fairlead, "run", "--config", config, "--run-dir", filepath.Join(filepath.Dir(config), "run"),
-		"--pin-dir", dir, "--log-level", "error")
-	f.start(cmd)
-	f.pid = cmd.Process.Pid
-	f.await(dir)
-	return f
-}
-
-// config returns the configuration of a service for each kind of servers.
-func (f *fort) config() string {
-	links := append(append([]string{}, f.rig.ClientLinks...), f.rig.BackendLinks...)
-	text := fmt.Sprintf("interfaces: [%s]\nservices:\n", strings.Join(links, ", "))
-	for _, s := range []struct {
-		name             string
-		port, serverPort int
-	}{{"ask", 80, askPort}, {"greet", 25, greetPort}} {
-		text += fmt.Sprintf("  - name: %s\n    listen: %s:%d\n    health: {type: none}\n    backends:\n", s.name, vip, s.port)
-		for _, a := range f.rig.BackendAddrs {
-			text += fmt.Sprintf("      - address: %s:%d\n", a, s.serverPort)
-		}
-		if f.cookies {
-			text += "    syn-cookies: {above: 1}\n"
+	var subjects []subject
+	for _, w := range ways {
+		for _, greets := range []bool{false, true} {
+			subjects = append(subjects, subject{w.name, func() float64 { return w.short(greets) }})
 		}
 	}
-	return text
+	us := b.measure("short connections", cookieRounds, subjects)
+	t := table{
+		title:   fmt.Sprintf("CPU time of a short connection (median of %d rounds of %d)", cookieRounds, shortVisits),
+		columns: []string{"through", "client first, us", "x XDP", "server first, us", "x XDP"},
+		notes:   []string{"Of client, balancer and server together."},
+	}
+	for i, w := range ways {
+		t.add(w.name, fmt.Sprintf("%.1f", us[2*i]), ratio(us[2*i], us[0]), fmt.Sprintf("%.1f", us[2*i+1]), ratio(us[2*i+1], us[1]))
+	}
+	t.print(b.out)
 }
 
-// await waits until the agent's proxy stands by, which cookies need, and opens
-// its maps.
-func (f *fort) await(dir string) {
-	f.Helper()
-	var err error
-	if f.inst, err = loader.Open(dir); err != nil {
-		f.Fatalf("open the agent's maps: %v", err)
-	}
-	f.Cleanup(func() { f.inst.Close() })
-	for deadline := time.Now().Add(30 * time.Second); f.cookies; time.Sleep(10 * time.Millisecond) {
-		rows, err := loader.ReadArray[loader.LBService](f.inst.Maps().Services)
-		if err == nil && rows[0].Flags&rows[1].Flags&uint8(loader.LBServiceFlagSERVICE_COOKIES) != 0 {
-			return
+func longConnections(b *bench, ways []way) {
+	b.Helper()
+	orders := []order{{up: longBytes, down: 1}, {down: longBytes}}
+	var subjects []subject
+	rates := make([][]float64, len(ways)*len(orders))
+	for i, w := range ways {
+		for k, o := range orders {
+			subjects = append(subjects, subject{w.name, func() float64 {
+				ns, rate := w.long(o)
+				rates[2*i+k] = append(rates[2*i+k], rate)
+				return ns
+			}})
 		}
-		if time.Now().After(deadline) || f.b.ctx.Err() != nil {
-			f.Fatalf("wait for cookies: %v", err)
+	}
+	ns := b.measure("long connections", cookieRounds, subjects)
+	for k, direction := range []string{"to the server", "to the client"} {
+		t := table{
+			title:   fmt.Sprintf("One long connection %s (%d MB, median of %d rounds)", direction, longBytes>>20, cookieRounds),
+			columns: []string{"through", "CPU ns/kB", "x XDP", "MB/s", "x XDP"},
 		}
-	}
-}
-
-// visitor returns a client of one of the services.
-func (f *fort) visitor(greets bool) visitor {
-	v := visitor{greets: greets}
-	v.to.Addr, v.to.Port = vip.As4(), 80
-	if greets {
-		v.to.Port = 25
-	}
-	return v
-}
-
-// answered returns how many SYNs were answered with a cookie so far.
-func (f *fort) answered() uint64 {
-	f.Helper()
-	verdicts, err := f.inst.Maps().ReadVerdicts()
-	if err != nil {
-		f.Fatalf("count cookies: %v", err)
-	}
-	return verdicts[loader.LBVerdictANSWER_COOKIE]
-}
-
-// cpuTime returns the CPU time of all who work on packets or connections here.
-func (f *fort) cpuTime() time.Duration {
-	f.Helper()
-	var sum time.Duration
-	for _, clock := range []int32{unix.CLOCK_PROCESS_CPUTIME_ID, clockOf(f.pid)} {
-		t, err := cpuTime(clock)
-		if err != nil {
-			f.Fatalf("%v", err)
+		for i, w := range ways {
+			rate := median(rates[2*i+k])
+			t.add(w.name, fmt.Sprintf("%.0f", ns[2*i+k]), ratio(ns[2*i+k], ns[k]), fmt.Sprintf("%.0f", rate), ratio(rate, median(rates[k])))
 		}
-		sum += t
+		t.print(b.out)
 	}
-	for cpu := range runtime.NumCPU() {
-		t, err := softirqTime(cpu)
-		if err != nil {
-			f.Fatalf("%v", err)
+}
+
+// lossyConnections counts who is not served where a cable loses packets.
+func lossyConnections(b *bench, ways []way) {
+	b.Helper()
+	t := table{
+		title: fmt.Sprintf("Of %d connections, those not served within %s at %d %% loss each way (of those served, the time that 99 of 100 took at most)",
+			lossVisits, patience, lossPercent),
+		columns: []string{"through", "client first: its cable", "servers'", "server first: client's cable", "servers'"},
+	}
+	for _, w := range ways {
+		cells := []string{w.name}
+		for _, greets := range []bool{false, true} {
+			for _, hosts := range [][]*testenv.Host{w.rig.Clients, w.rig.Backends} {
+				if b.ctx.Err() != nil {
+					b.Fatalf("stop: %v", b.ctx.Err())
+				}
+				stop := lose(b, hosts, lossPercent)
+				all := w.visits(w.visitor(greets), lossVisits, 64, shortOrder)
+				stop()
+				late := all.took[len(all.took)*99/100].Milliseconds()
+				cells = append(cells, fmt.Sprintf("%d (%d ms)", len(all.fails), late))
+			}
 		}
-		sum += t
+		t.add(cells...)
 	}
-	return sum
-}
-
-// visits makes connections, so many at a time, and returns what became of them
-// and the CPU time that they took.
-func (f *fort) visits(v visitor, n, atOnce int, o order) (visits, time.Duration) {
-	f.Helper()
-	begin, cookies := f.cpuTime(), f.answered()
-	all, err := visitAll(f.rig.Clients[0], v, n, atOnce, o)
-	if err != nil {
-		f.Fatalf("%v", err)
-	}
-	took := f.cpuTime() - begin
-	if got := f.answered() - cookies; f.cookies && got < uint64(9*n/10) {
-		f.Fatalf("only %d of %d connections have begun with a cookie", got, n)
-	}
-	return all, took
-}
-
-// short returns the microseconds of CPU time that a short connection takes.
-func (f *fort) short(greets bool) float64 {
-	f.Helper()
-	all, took := f.visits(f.visitor(greets), shortVisits, 8, shortOrder)
-	if len(all.fails) > 0 {
-		f.Fatalf("%d connections failed without loss: %v", len(all.fails), errors.Join(all.fails...))
-	}
-	return float64(took.Microseconds()) / shortVisits
-}
-
-// long returns the nanoseconds of CPU time that a kilobyte takes on one
-// connection, and the megabytes in a second.
-func (f *fort) long(o order) (ns, rate float64) {
-	f.Helper()
-	f.visits(f.visitor(false), 20, 1, shortOrder) // so that the next one begins with a cookie
-	all, took := f.visits(f.visitor(false), 1, 1, o)
-	if len(all.fails) > 0 {
-		f.Fatalf("the long connection failed: %v", all.fails[0])
-	}
-	bytes := float64(o.up + o.down)
-	return float64(took.Nanoseconds()) / (bytes / 1024), bytes / 1e6 / all.took[0].Seconds()
+	t.print(b.out)
 }

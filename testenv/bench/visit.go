@@ -150,7 +150,10 @@ func again(call func() error) error {
 // visits are what became of some connections.
 type visits struct {
 	fails []error
-	took  []time.Duration // each that was served
+	took  []time.Duration // each that was served, sorted
+
+	cpu     time.Duration // of all who had to do with them
+	cookies int           // SYNs that were answered with one
 }
 
 // visitAll makes n connections from a host, so many at a time.
