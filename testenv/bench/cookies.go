@@ -100,6 +100,9 @@ func lossyConnections(b *bench, ways []way) {
 				stop := lose(b, hosts, lossPercent)
 				all := w.visits(w.visitor(greets), lossVisits, 64, shortOrder)
 				stop()
+				if len(all.took) == 0 {
+					b.Fatalf("%s: nobody is served: %v", w.name, all.fails[0])
+				}
 				late := all.took[len(all.took)*99/100].Milliseconds()
 				cells = append(cells, fmt.Sprintf("%d (%d ms)", len(all.fails), late))
 			}
