@@ -31,16 +31,10 @@ var shortOrder = order{down: 64}
 
 // serve takes orders from clients, or, if it greets, gives each a short one at once.
 func serve(l net.Listener, greets bool) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			_ = serveConn(c, greets) // a client that is gone shows as a failed visit
-		}()
-	}
+	accept(l, func(c net.Conn) {
+		defer c.Close()
+		_ = serveConn(c, greets) // a client that is gone shows as a failed visit
+	})
 }
 
 func serveConn(c net.Conn, greets bool) error {
