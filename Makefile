@@ -49,8 +49,10 @@ test-slow:
 ## fuzz           N random packets through program and model, of one SEED or a new one
 fuzz:
 	@scripts/setup.sh build test
-	FAIRLEAD_FUZZ_N=$${N:-1000000} FAIRLEAD_FUZZ_SEED=$${SEED:-$$SRANDOM} FAIRLEAD_TEST_ROOT=1 \
-		$(GO_TEST) -timeout 60m -v -run '^TestDatapath$$' ./testenv/fuzz
+	@n=$${N:-1000000} seed=$${SEED:-$$SRANDOM}; \
+		FAIRLEAD_FUZZ_N=$$n FAIRLEAD_FUZZ_SEED=$$seed FAIRLEAD_FUZZ_EPISODE=$(EPISODE) FAIRLEAD_TEST_ROOT=1 \
+		$(GO_TEST) -timeout 0 -v -run '^TestDatapath$$' ./testenv/fuzz && \
+		echo "make fuzz N=$$n SEED=$$seed$(if $(EPISODE), EPISODE=$(EPISODE)): no difference"
 
 ## test-kernels   the tests that talk to the kernel, under 6.1, 6.12 and Debian's newest
 test-kernels:
