@@ -15,7 +15,7 @@ GO_TEST := go test -count=1 $(if $(ROOT),-exec '$(ROOT)')
 # End-to-end tests measure and flood: they run one package after the other.
 E2E := fairlead/testenv/e2e
 
-.PHONY: help build demo test test-slow fuzz test-kernels bench generate check-generate lint release release-check clean
+.PHONY: help build demo test test-slow fuzz test-kernels bench bench-against generate check-generate lint release release-check clean
 
 ## build          static binaries and a sample configuration in build/
 build:
@@ -65,6 +65,11 @@ bench: build
 	@scripts/setup.sh test
 	@$(GO_BUILD) -o build/ ./testenv/bench
 	@$(ROOT) build/bench
+
+## bench-against  what a hit costs here and in an older REV, in turns
+bench-against:
+	@scripts/setup.sh build test
+	@ROOT='$(ROOT)' scripts/bench-against.sh $(REV) $(ROUNDS)
 
 ## generate       the BPF objects and everything else that is generated
 generate:
