@@ -126,6 +126,9 @@ func writeExplanation(out io.Writer, q loader.Question, e *datapath.Explanation)
 	case e.Service != nil:
 		line("flow", "not known")
 	}
+	if e.ClientZone != nil {
+		line("zone", "%s", zoneText(q.From.Addr(), *e.ClientZone))
+	}
 	if e.Choice != nil {
 		writeChoice(line, e.Choice)
 	}

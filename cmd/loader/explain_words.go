@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
@@ -69,6 +70,13 @@ func flowText(f *datapath.ExplainedFlow) string {
 		text += "; this packet would begin a new one"
 	}
 	return text
+}
+
+func zoneText(client netip.Addr, zone string) string {
+	if zone == "" {
+		return fmt.Sprintf("client %s is in none of the service's client-zones", client)
+	}
+	return fmt.Sprintf("client %s is in zone %s", client, zone)
 }
 
 // writeChoice tells how a backend is looked for, and whom that leaves out.

@@ -78,6 +78,10 @@ func services(_ *cli.Context, v *datapath.View) table {
 	if wary {
 		t.titles = append(t.titles, "SYN-COOKIES")
 	}
+	zoned := slices.ContainsFunc(v.Services, func(s datapath.ServiceView) bool { return s.ClientZones != nil })
+	if zoned {
+		t.titles = append(t.titles, "SLOTS BY ZONE")
+	}
 	for i := range v.Services {
 		s := &v.Services[i]
 		local := "no"
@@ -93,6 +97,9 @@ func services(_ *cli.Context, v *datapath.View) table {
 		}
 		if wary {
 			t.rows[i] = append(t.rows[i], cookiesCell(s.SYNCookies))
+		}
+		if zoned {
+			t.rows[i] = append(t.rows[i], zonesCell(s.ClientZones))
 		}
 	}
 	return t

@@ -177,6 +177,12 @@ var Faults = []Fault{
 	{247, "a client stays with its backend for ever"},
 	{248, "a bound counts one connection too many"},
 	{249, "all backends have one bound, whatever their weight"},
+	{300, "clients of zones are like all others"},
+	{301, "a service's list of clients says in which zones they are"},
+	{302, "a service has one zone"},
+	{303, "clients of any zone have the first one's backends"},
+	{304, "a zone's backends that are down never count as up"},
+	{305, "zones take the service's turns"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so

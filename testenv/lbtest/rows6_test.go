@@ -316,7 +316,7 @@ func errorRows6() []row {
 
 func rows6() []row {
 	var all []row
-	for _, table := range [][]row{readRows6(), openRows6(), sourceRows6(), knownRows6(), errorRows6(), fragmentRows6(), strayRows6(), floodRows6(), lateRows6(), hostRows6()} {
+	for _, table := range [][]row{readRows6(), openRows6(), sourceRows6(), knownRows6(), errorRows6(), fragmentRows6(), strayRows6(), floodRows6(), lateRows6(), hostRows6(), zoneRows6()} {
 		all = append(all, table...)
 	}
 	return all

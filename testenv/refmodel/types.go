@@ -102,6 +102,7 @@ const (
 	ServiceNone  = 0
 	ServiceXDP   = 1
 	ServiceProxy = 2
+	ServiceZone  = 3
 
 	FlagLocal   = 1
 	FlagKeep    = 2
@@ -140,6 +141,8 @@ type Service struct {
 	Affinity              uint32 // seconds
 	MaxLoad               uint32 // percent
 	Weights, WeightsAll   uint32
+	Zones                 uint32 // the row of its first, or next, ServiceZone + 1
+	Zone                  uint32 // the number of a ServiceZone
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.

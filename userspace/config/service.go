@@ -71,7 +71,7 @@ func (r *reader) service(v value) service {
 	}
 	r.families(&s)
 	r.cookiesBelong(met, &s)
-	if at, ok := met["zone-threshold"]; ok && !slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Zone != "" }) {
+	if at, ok := met["zone-threshold"]; ok && !zoned(&s.Service) {
 		r.fault(at, "no backend of the service has a zone: give them zones, or remove it")
 	}
 	s.Health = r.health(health, &s)

@@ -50,7 +50,7 @@ type table struct {
 	chooser *balance.Chooser
 	guard   *access.Guard
 	service *model.Service
-	duty    balance.Duty
+	duties  balance.Duties
 }
 
 // A judgement is what is known of a service's backends, by their index.
@@ -62,12 +62,12 @@ type judgement struct {
 // newTable returns a table that goes on where old, which may be nil, stands; its
 // guard does unless the clients are others.
 func newTable(s *model.Service, j judgement, old *table) *table {
-	t := &table{service: s, duty: balance.DutyOf(s, j.down, j.shares)}
+	t := &table{service: s, duties: balance.DutiesOf(s, j.down, j.shares)}
 	var before *balance.Chooser
 	if old != nil {
 		before = old.chooser
 	}
-	t.chooser = balance.NewChooser(s, t.duty.Weights, before)
+	t.chooser = balance.NewChooser(s, t.duties, before)
 	if old != nil && s.Clients.Equal(&old.service.Clients) {
 		t.guard = old.guard
 	} else {
@@ -131,13 +131,13 @@ func (f *front) update(s *model.Service, j judgement) {
 	old := f.table.Load()
 	t := newTable(s, j, old)
 	f.table.Store(t)
-	if t.duty.Serving != old.duty.Serving {
-		f.log.Info("other backends serve", "service", s.Name, "serving", t.duty.Serving)
+	if now := t.duties[0].Serving; now != old.duties[0].Serving {
+		f.log.Info("other backends serve", "service", s.Name, "serving", now)
 	}
 	for i, b := range old.service.Backends {
 		at := slices.IndexFunc(s.Backends, func(n model.Backend) bool { return n.Address == b.Address })
 		removed := at < 0
-		died := !removed && t.duty.Down[at] && !old.duty.Down[i] && (s.OnDown == model.DownReset || s.Protocol == model.UDP)
+		died := !removed && t.duties.Down(at) && !old.duties.Down(i) && (s.OnDown == model.DownReset || s.Protocol == model.UDP)
 		if removed || died {
 			f.closeBackend(b)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"fairlead/loader"
 	"fairlead/userspace/model"
@@ -19,6 +20,9 @@ type Explanation struct {
 	Service *ExplainedService `json:"service"`
 	// Flow is what is known of the packet's flow, nil if it has none.
 	Flow *ExplainedFlow `json:"flow"`
+	// ClientZone is the zone that the client is in, as far as the service has slots
+	// for it: "" is none of them, nil that this does not matter.
+	ClientZone *string `json:"client_zone,omitempty"`
 	// Choice is how a backend is chosen for a new flow, nil if none is.
 	Choice  *Choice        `json:"choice"`
 	Verdict loader.Verdict `json:"-"`
@@ -116,6 +120,7 @@ func Explain(inst *loader.Instance, q loader.Question, at loader.Ingress) (*Expl
 		return nil, err
 	}
 	r.explainFlow(e, &a, inst.Control().Hz())
+	e.ClientZone = r.clientZone(&a)
 	if told(&a, loader.LBToldPartTOLD_CHOICE) {
 		e.Choice = r.choice(&a)
 	}
@@ -161,6 +166,18 @@ func (r *rows) explainFlow(e *Explanation, a *loader.Answer, hz uint32) {
 	}
 }
 
+// clientZone returns the name of the client's zone.
+func (r *rows) clientZone(a *loader.Answer) *string {
+	zone := ""
+	switch {
+	case told(a, loader.LBToldPartTOLD_ZONE) && int(a.Zone) < len(r.names):
+		zone = r.names[a.Zone]
+	case !told(a, loader.LBToldPartTOLD_CHOICE) || r.services[a.Service].Zones == 0:
+		return nil
+	}
+	return &zone
+}
+
 // backendText returns the address of a row, "" if it has none.
 func (r *rows) backendText(row uint32) string {
 	if int(row) >= len(r.backends) || r.backends[row].State == backendNone {
@@ -181,7 +198,8 @@ func (r *rows) choice(a *loader.Answer) *Choice {
 	for row := range r.backends {
 		b := &r.backends[row]
 		if b.State != backendNone && b.Service == a.Service && !c.tried(uint32(row)) {
-			c.Rest = append(c.Rest, Other{r.backendText(uint32(row)), whyNot(b, c.AllUp)})
+			here := slices.Contains(r.at(a.Run), uint32(row))
+			c.Rest = append(c.Rest, Other{r.backendText(uint32(row)), whyNot(b, c.AllUp, here)})
 		}
 	}
 	return c
@@ -230,13 +248,16 @@ func (c *Choice) tried(row uint32) bool {
 	return false
 }
 
-// whyNot says why a backend that no try took was not chosen.
-func whyNot(b *loader.Backend, allUp bool) string {
+// whyNot says why a backend that no try took was not chosen; here says that it has
+// slots of those that the client chooses from.
+func whyNot(b *loader.Backend, allUp, here bool) string {
 	switch {
 	case b.State == backendDown && !allUp:
 		return "down"
 	case b.Weight == 0:
 		return "draining"
+	case !here:
+		return "not for the client's zone"
 	}
 	return "not chosen"
 }

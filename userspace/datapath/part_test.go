@@ -55,6 +55,9 @@ func TestPartsOfPlansLeadToTheSame(t *testing.T) {
 	for i := range 12 {
 		s := service("s", uint16(80+i), 1, 2, 1)
 		s.Down = make([]bool, 3)
+		if i%2 == 0 {
+			s.ClientZones = someZones[1]
+		}
 		w.Services = append(w.Services, s)
 	}
 	p := mustPlan(t, r, w)
@@ -151,6 +154,8 @@ func alter(t *testing.T, name string, v reflect.Value) {
 		*x = netip.AddrPortFrom(x.Addr(), x.Port()+1)
 	case *model.Balance:
 		x.Seed++
+	case **model.ClientZones:
+		*x = someZones[1]
 	case *model.Clients:
 		x.Limit.Rate++
 	case *[]model.Backend:

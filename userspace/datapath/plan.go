@@ -24,6 +24,7 @@ const (
 	serviceNone    = uint8(loader.LBServiceStateSERVICE_NONE)
 	serviceXDP     = uint8(loader.LBServiceStateSERVICE_XDP)
 	serviceProxy   = uint8(loader.LBServiceStateSERVICE_PROXY)
+	serviceZone    = uint8(loader.LBServiceStateSERVICE_ZONE)
 	serviceLocal   = uint8(loader.LBServiceFlagSERVICE_LOCAL)
 	serviceKeep    = uint8(loader.LBServiceFlagSERVICE_KEEP)
 	serviceListed  = uint8(loader.LBServiceFlagSERVICE_LISTED)

@@ -78,8 +78,10 @@ type Service struct {
 	Standby       bool   `json:"standby"`
 	StandbyReason string `json:"standby_reason"`
 	// Serving says which of Backends get new flows; "" if that is not known.
-	Serving  model.Serving `json:"serving"`
-	Backends []Backend     `json:"backends"`
+	Serving model.Serving `json:"serving"`
+	// ClientZones are the same for clients of zones, by name.
+	ClientZones map[string]model.Serving `json:"client_zones,omitempty"`
+	Backends    []Backend                `json:"backends"`
 }
 
 // A Backend is one backend of a service and its health.

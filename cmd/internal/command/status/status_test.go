@@ -71,6 +71,7 @@ func agentView() view.View {
 			},
 			{
 				Name: "near", Listen: "203.0.113.12:80", Protocol: "tcp", Forward: "dnat", Rung: view.RungNative, Standby: true, Serving: model.ServingZone,
+				ClientZones: map[string]model.Serving{"east": model.ServingZone, "west": model.ServingPanic},
 				Backends: []view.Backend{
 					{Address: "10.2.1.2:8082", Zone: "east", Weight: 1, Share: 100, Serves: true, Up: true, Known: true},
 					{Address: "10.2.2.2:8082", Zone: "west", Weight: 1, Share: 100, Up: true, Known: true},

@@ -3,6 +3,8 @@ package status
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,8 +92,15 @@ func writeServing(w io.Writer, services []view.Service) {
 	} {
 		var names []string
 		for i := range services {
-			if services[i].Serving == x.serving {
-				names = append(names, services[i].Name)
+			s := &services[i]
+			if s.Serving == x.serving {
+				names = append(names, s.Name)
+				continue
+			}
+			for _, zone := range slices.Sorted(maps.Keys(s.ClientZones)) {
+				if s.ClientZones[zone] == x.serving {
+					names = append(names, s.Name+" for zone "+zone)
+				}
 			}
 		}
 		if len(names) > 0 {
