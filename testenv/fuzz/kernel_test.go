@@ -52,7 +52,7 @@ func TestDatapath(t *testing.T) {
 	if packets >= 200_000 { // a third of them to worlds of each kind
 		checkCoverage(t, f)
 	}
-	t.Logf("seed %d: %s", seed, q.progress(time.Since(start)))
+	t.Logf("seed %d: %s", seed, q.progress(0, start))
 }
 
 // TestSeededFaults builds one fault after the other into the C. The fuzzer has

@@ -26,14 +26,14 @@ func (q *queue) take() (episode uint64, size int) {
 	return q.first + uint64(n), max(0, min(episodeLen, q.packets-int(n)*episodeLen))
 }
 
-// progress says how far a run has come that has taken so long.
-func (q *queue) progress(since time.Duration) string {
-	sent := float64(q.sent.Load())
-	rate := sent / since.Seconds()
-	text := fmt.Sprintf("%.0f of %d packets, %.0f per second", sent, q.packets, rate)
-	if sent == 0 {
-		return text
+// progress says how far a run is, and how fast it was since a time before, when
+// from packets had been sent.
+func (q *queue) progress(from int64, before time.Time) string {
+	sent := q.sent.Load()
+	rate := float64(sent-from) / time.Since(before).Seconds()
+	text := fmt.Sprintf("%d of %d packets, %.0f per second", sent, q.packets, rate)
+	if left := int64(q.packets) - sent; left > 0 && rate > 0 {
+		text += fmt.Sprintf(", %v left", time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second))
 	}
-	left := time.Duration((float64(q.packets) - sent) / rate * float64(time.Second))
-	return fmt.Sprintf("%s, %v left", text, left.Round(time.Second))
+	return text
 }

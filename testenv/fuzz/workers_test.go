@@ -2,11 +2,14 @@ package fuzz
 
 import (
 	"fmt"
+	"reflect"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
 	"fairlead/testenv"
+	m "fairlead/testenv/refmodel"
 )
 
 // worthAWorker is how many packets take longer than to load the programs for a
@@ -38,16 +41,70 @@ func workTogether(t *testing.T, q *queue, seed uint64) *fuzzer {
 		}
 	})
 	stop()
+	return sum(seed, fuzzers)
+}
+
+// sum is what fuzzers of one seed have seen; one that could not begin is nil.
+func sum(seed uint64, fuzzers []*fuzzer) *fuzzer {
 	all := newFuzzer(nil, seed, families...)
 	for _, f := range fuzzers {
 		if f == nil {
-			continue // has failed
+			continue
 		}
+		all.packets += f.packets
 		for family, seen := range f.seen {
 			all.seen[family].merge(seen)
 		}
 	}
 	return all
+}
+
+// TestWorkersSendTheSamePackets lets one, then three fuzzers do the same run.
+func TestWorkersSendTheSamePackets(t *testing.T) {
+	const seed, packets = 3, 20_300
+	run := func(workers int) *fuzzer {
+		q := &queue{packets: packets, first: 7}
+		fuzzers := make([]*fuzzer, workers)
+		var wg sync.WaitGroup
+		for i := range fuzzers {
+			fuzzers[i] = newFuzzer(&twin{}, seed, families...)
+			wg.Go(func() {
+				if d, err := fuzzers[i].work(q); d != nil || err != nil {
+					t.Errorf("difference %v, error %v", d, err)
+				}
+			})
+		}
+		wg.Wait()
+		return sum(seed, fuzzers)
+	}
+	alone, together := run(1), run(3)
+	if alone.packets != packets {
+		t.Errorf("%d packets were sent, want %d", alone.packets, packets)
+	}
+	if !reflect.DeepEqual(alone.seen, together.seen) {
+		t.Error("three workers saw other packets than one")
+	}
+}
+
+// TestWorkersEndAtADifference finds a fault by its episode alone.
+func TestWorkersEndAtADifference(t *testing.T) {
+	fault := func(w *world, res *m.Result) {
+		if res.Verdict == m.PassICMP {
+			w.Verdicts[m.PassICMP]--
+		}
+	}
+	q := &queue{packets: 100_000}
+	d, err := newFuzzer(&twin{fault: fault}, 2, families...).work(q)
+	if err != nil || d == nil {
+		t.Fatalf("difference %v, error %v", d, err)
+	}
+	if _, size := q.take(); size != 0 {
+		t.Errorf("%d packets are sent after the difference", size)
+	}
+	again, err := newFuzzer(&twin{fault: fault}, 2, families...).work(&queue{packets: episodeLen, first: d.Episode})
+	if err != nil || again == nil || again.Packet != d.Packet || again.Text != d.Text {
+		t.Errorf("its episode alone gave %v, %v\nwant %v", again, err, d)
+	}
 }
 
 // find works until the queue is empty, or there is a difference, and tells it.
@@ -65,14 +122,16 @@ func (f *fuzzer) find(t *testing.T, q *queue) {
 // tell says all ten seconds how far a run is, until it is stopped.
 func tell(t *testing.T, q *queue) (stop func()) {
 	t.Helper()
-	start, tick := time.Now(), time.NewTicker(10*time.Second)
+	tick := time.NewTicker(10 * time.Second)
 	over, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
+		before, sent := time.Now(), int64(0)
 		for {
 			select {
 			case <-tick.C:
-				t.Log(q.progress(time.Since(start)))
+				t.Log(q.progress(sent, before))
+				before, sent = time.Now(), q.sent.Load()
 			case <-over:
 				return
 			}
