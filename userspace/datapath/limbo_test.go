@@ -65,7 +65,7 @@ func TestPacketsFindWhatTheyHaveSeen(t *testing.T) {
 	r.snat = make([]loader.Address, 2048)
 	var packet *snapshot
 	began := 0
-	for step := range 2000 {
+	for step := range 1000 {
 		w := randomWant(rng)
 		w.Sources = map[netip.Addr][]netip.Addr{}
 		for i := range w.Services {
