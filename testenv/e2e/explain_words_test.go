@@ -120,6 +120,15 @@ func TestExplainSaysWhatOfEachService(t *testing.T) {
 	} {
 		a.check(t, s)
 	}
+	inst, err := loader.Open(s.PinDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inst.Close()
+	inst.SetMode(loader.ModeOff)
+	asked{name: "switched off", to: at(80), want: []string{"pass_off: left to this host: Fairlead is switched off (loader status)"}, not: "service"}.check(t, s)
+	inst.SetMode(loader.ModeDraining)
+	asked{name: "draining", to: at(80), want: []string{"pass_draining: left to this host: Fairlead is being detached"}}.check(t, s)
 }
 
 // bothFamilies attaches services of both families and between them.
