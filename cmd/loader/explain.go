@@ -183,6 +183,9 @@ func writeExplanation(out io.Writer, q loader.Question, e *datapath.Explanation)
 	if e.Service != nil || e.Flow != nil {
 		line("flow", "%s", flowText(e))
 	}
+	if e.ClientZone != nil {
+		line("zone", "%s", zoneText(q.From.Addr(), *e.ClientZone))
+	}
 	if e.Choice != nil {
 		writeChoice(line, e.Choice)
 	}

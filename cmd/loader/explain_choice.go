@@ -80,6 +80,8 @@ func whyNot(c *datapath.Choice, o *datapath.Other) string {
 		return "waits as a backup"
 	case datapath.WhyZone:
 		return "waits in zone " + o.Zone
+	case datapath.WhyClientZone:
+		return "not for the client's zone, which has others"
 	case datapath.WhyOver:
 		return "passed over for its load: " + loadText(o.Load)
 	case datapath.WhyBusier:

@@ -85,6 +85,22 @@ func TestExplainTellsOfFlows(t *testing.T) {
 	}
 }
 
+func TestExplainSaysTheClientsZone(t *testing.T) {
+	for zone, want := range map[string]string{
+		"eu": "client 10.1.2.3 is in zone eu", "": "client 10.1.2.3 is in none of the service's client-zones",
+	} {
+		w := world{explain: func(_ context.Context, _ string, q loader.Question, _ string) (*datapath.Explanation, error) {
+			e := explained(q)
+			e.ClientZone = &zone
+			return e, nil
+		}}
+		_, out, _ := run(t, w, "explain", "--from", "10.1.2.3:40000", "--to", "203.0.113.10:80")
+		if !strings.Contains(out, want+"\n") {
+			t.Errorf("%q is not in:\n%s", want, out)
+		}
+	}
+}
+
 func TestEveryChoiceHasAReason(t *testing.T) {
 	busy := datapath.Load{Connections: 1, Weight: 2}
 	for _, row := range []struct {

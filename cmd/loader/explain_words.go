@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"fairlead/loader"
@@ -99,6 +100,13 @@ func serviceText(s *datapath.ExplainedService) string {
 		}
 	}
 	return text
+}
+
+func zoneText(client netip.Addr, zone string) string {
+	if zone == "" {
+		return fmt.Sprintf("client %s is in none of the service's client-zones", client)
+	}
+	return fmt.Sprintf("client %s is in zone %s", client, zone)
 }
 
 // nearbyText says what the address has instead of what was asked for.

@@ -25,6 +25,9 @@ type Explanation struct {
 	Client *ExplainedClient `json:"client"`
 	// Flow is what is known of the packet's flow, nil if it has none.
 	Flow *ExplainedFlow `json:"flow"`
+	// ClientZone is the zone that the client is in, as far as the service has slots
+	// for it: "" is none of them, nil that this does not matter.
+	ClientZone *string `json:"client_zone,omitempty"`
 	// Choice is how a backend is chosen for a new flow, nil if none is.
 	Choice  *Choice        `json:"choice"`
 	Verdict loader.Verdict `json:"-"`
@@ -163,6 +166,7 @@ func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.
 		e.Service = &service
 	}
 	r.explainFlow(e, a, x.inst.Control().Hz())
+	e.ClientZone = r.clientZone(a)
 	if told(a, loader.LBToldPartTOLD_SERVICE) {
 		e.Client = r.explainedClient(a.Service, q.From.Addr())
 	}
@@ -248,6 +252,18 @@ func (r *rows) explainFlow(e *Explanation, a *loader.Answer, hz uint32) {
 			loader.LBFitnessFIT: "fit", loader.LBFitnessDOWN: "down", loader.LBFitnessGONE: "gone",
 		}[a.Fitness]
 	}
+}
+
+// clientZone returns the name of the client's zone.
+func (r *rows) clientZone(a *loader.Answer) *string {
+	zone := ""
+	switch {
+	case told(a, loader.LBToldPartTOLD_ZONE) && int(a.Zone) < len(r.names):
+		zone = r.names[a.Zone]
+	case !told(a, loader.LBToldPartTOLD_CHOICE) || r.services[a.Service].Zones == 0:
+		return nil
+	}
+	return &zone
 }
 
 // backendText returns the address of a row, "" if it has none.

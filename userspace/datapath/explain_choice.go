@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"fmt"
+	"slices"
 
 	"fairlead/loader"
 	"fairlead/userspace/balance"
@@ -55,15 +56,16 @@ type Why string
 
 // Reasons. An agent knows which of the last ones [WhyNoWeight] stands for.
 const (
-	WhyDown      Why = "down"
-	WhyNoWeight  Why = "no_weight"     // it is not to have new flows
-	WhyOver      Why = "over_max_load" // passed over for its load
-	WhyBusier    Why = "busier"        // than the other one that p2c has drawn
-	WhyNotChosen Why = "not_chosen"    // it can serve, but another one is chosen
-	WhyDraining  Why = "draining"      // its weight is 0 by the configuration
-	WhyLeaving   Why = "leaving"       // the configuration has it no more
-	WhyBackup    Why = "backup"        // it waits as a backup
-	WhyZone      Why = "zone"          // it waits in another zone
+	WhyDown       Why = "down"
+	WhyClientZone Why = "client_zone"   // other backends are preferred for the client's zone
+	WhyNoWeight   Why = "no_weight"     // it is not to have new flows
+	WhyOver       Why = "over_max_load" // passed over for its load
+	WhyBusier     Why = "busier"        // than the other one that p2c has drawn
+	WhyNotChosen  Why = "not_chosen"    // it can serve, but another one is chosen
+	WhyDraining   Why = "draining"      // its weight is 0 by the configuration
+	WhyLeaving    Why = "leaving"       // the configuration has it no more
+	WhyBackup     Why = "backup"        // it waits as a backup
+	WhyZone       Why = "zone"          // it waits in another zone
 )
 
 // choice tells how a backend is looked for; connections are those of backends.
@@ -87,11 +89,11 @@ func (r *rows) choice(a *loader.Answer, q loader.Question, connections []loader.
 		c.Tries = append(c.Tries, t)
 	}
 	c.Promise = c.Promise || len(c.Tries) == 1 && c.Tries[0].Tied
-	reasons := r.lookedAt(a, q, s)
+	reasons, run := r.lookedAt(a, q, s), r.at(a.Run)
 	for i := range r.backends {
 		row, b := uint32(i), &r.backends[i]
 		if b.State != backendNone && b.Service == a.Service && !tried[row] {
-			c.Rest = append(c.Rest, Other{Backend: r.backendText(row), Why: whyNot(b, c.AllUp, reasons[row]), Load: load(row)})
+			c.Rest = append(c.Rest, Other{Backend: r.backendText(row), Why: whyNot(b, c.AllUp, len(run) == 0 || slices.Contains(run, row), reasons[row]), Load: load(row)})
 		}
 	}
 	return c
@@ -167,14 +169,17 @@ func (r *rows) lookedAt(a *loader.Answer, q loader.Question, s *loader.Service) 
 // BOUND_SLOTS of bpf/balance.h.
 const boundSlots = 8
 
-// whyNot says why a backend that no try took was not chosen; found is what the
-// search has found out, "" for nothing.
-func whyNot(b *loader.Backend, allUp bool, found Why) Why {
+// whyNot says why a backend that no try took was not chosen; here says that it has
+// slots of those that the client chooses from, found is what the search has found
+// out, "" for nothing.
+func whyNot(b *loader.Backend, allUp, here bool, found Why) Why {
 	switch {
 	case b.State == backendDown && !allUp:
 		return WhyDown
 	case b.Weight == 0:
 		return WhyNoWeight
+	case !here:
+		return WhyClientZone
 	case found != "":
 		return found
 	}

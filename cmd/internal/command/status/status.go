@@ -54,7 +54,7 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 	} else {
 		s.KernelReason = kernelErr.Error()
 	}
-	v, err := readView(runDir)
+	v, err := ReadView(runDir)
 	switch {
 	case err != nil:
 		s.AgentReason = err.Error()
@@ -77,7 +77,7 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 // Agent returns the view of a living agent whose kernel part is pinned in pinDir,
 // nil if there is none. runDir is as of [Read].
 func Agent(runDir, pinDir string) *view.View {
-	v, err := readView(runDir)
+	v, err := ReadView(runDir)
 	if err != nil || !v.Alive() {
 		return nil
 	}
@@ -87,9 +87,9 @@ func Agent(runDir, pinDir string) *view.View {
 	return &v
 }
 
-// readView returns the view in dir or, for "", the one of a living agent in
+// ReadView returns the view in dir or, for "", the one of a living agent in
 // one of the directories that there are by default.
-func readView(dir string) (view.View, error) {
+func ReadView(dir string) (view.View, error) {
 	if dir != "" {
 		return view.Read(dir)
 	}
