@@ -9,43 +9,90 @@
 #define FAR_DF 0x4000 /* don't fragment */
 #define FAR_DF_ABOVE 1260 /* what a packet of IPv6 that every link takes becomes */
 
+/* part_len: a fragment has its header's length. */
+static __always_inline __u32 part_len(__u16 part)
+{
+	(void)part;
+	return 0;
+}
+
 /* far_header_t is the header that a packet has in the other family. */
 typedef struct iphdr far_header_t;
 
 /* far_mtu is what a sender is told, whose packets shrink on their way to f's. */
-static __always_inline __u16 far_mtu(const struct flow *f)
+static __always_inline __u16 far_mtu(const struct flow *f, __u16 part)
 {
 	__u32 mtu = f->far_mtu + FAULT(187, FAR_GROWTH, 0);
+
+	(void)part; /* nobody is told of a fragment */
 
 	return mtu > LEAST_MTU ? mtu : FAULT(191, LEAST_MTU, mtu);
 }
 
-/* may_cross: IPv4 asks for no checksum. */
-static __always_inline bool may_cross(const struct udphdr *udp)
+/* part_of returns a fragment's offset in bytes, and 1 if more follow. */
+static __always_inline __u16 part_of(const struct packet *p, const ip_header_t *ip)
 {
-	(void)udp;
-	return true;
+	(void)ip;
+	return p->part;
 }
 
-/* write_far writes the header that p gets, in a packet of this protocol and of len bytes (RFC 7915, 5.1). */
-static __always_inline void write_far(const struct packet *p, far_header_t *ip, __u32 len,
-				      const struct flow *f, __u8 proto)
+/* may_cross: extension headers in a datagram are not left behind, as they count in its offsets. */
+static __always_inline bool may_cross(const struct packet *p, const struct udphdr *udp)
 {
-	bool whole = len > FAULT(192, FAR_DF_ABOVE, LEAST_MTU);
+	(void)udp;
+	return !p->first || FAULT(273, has_ports(p->says), true);
+}
 
+/* length_before returns the length of the headers that p does not keep. */
+static __always_inline __u32 length_before(const struct packet *p)
+{
+	return p->l4;
+}
+
+/* set_part says what of a datagram of len bytes p is, and may become. */
+static __always_inline void set_part(const struct packet *p, far_header_t *ip, __u32 len,
+				     __u16 part)
+{
+	if (FAULT(193, part, 0)) {
+		ip->id = bpf_htons(FAULT(272, bpf_ntohl(p->id), 0));
+		ip->frag_off = bpf_htons(FAULT(271, part >> 3, 0) | (part & 1) << 13);
+	} else if (len > FAULT(192, FAR_DF_ABOVE, LEAST_MTU)) {
+		ip->frag_off = bpf_htons(FAR_DF);
+	} else {
+		ip->id = env_random();
+	}
+}
+
+/*
+ * write_far writes the header that p gets, in a packet of this protocol and of
+ * len bytes (RFC 7915, 5.1); part is part_of(p), or 0 if it is to be whole.
+ */
+static __always_inline void write_far(const struct packet *p, far_header_t *ip, __u32 len,
+				      const struct flow *f, __u8 proto, __u16 part)
+{
 	*ip = (far_header_t){
 		.version = 4,
 		.ihl = sizeof(*ip) / 4,
 		.tos = FAULT(189, p->tos, 0),
 		.tot_len = bpf_htons(len),
-		.id = whole ? 0 : env_random(),
-		.frag_off = whole ? bpf_htons(FAR_DF) : 0,
 		.ttl = p->ttl - FAULT(190, 1, 0),
 		.protocol = proto,
 		.saddr = f->saddr.word[3],
 		.daddr = f->daddr.word[3],
 	};
+	set_part(p, ip, len, part);
 	ip->check = ~fold(csum_add(ip, sizeof(*ip), 0));
+}
+
+/* write_part: a fragment has nothing more than its header. */
+static __always_inline bool write_part(const struct packet *p, far_header_t *ip, const void *end,
+				       __u16 part)
+{
+	(void)p;
+	(void)ip;
+	(void)end;
+	(void)part;
+	return true;
 }
 
 /* Types of ICMP, and codes of destination unreachable (RFC 792, RFC 1812). */

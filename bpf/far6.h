@@ -7,30 +7,73 @@
 #define IPPROTO_FAR_ICMP 58
 #define FAR_KIND ETH_P_IPV6
 
+/* part_len returns the length of what a fragment has besides its header. */
+static __always_inline __u32 part_len(__u16 part)
+{
+	return part ? sizeof(struct extension) : 0;
+}
+
 /* far_header_t is the header that a packet has in the other family. */
 typedef struct ip_header far_header_t;
 
 /* far_mtu is what a sender is told, whose packets grow on their way to f's. */
-static __always_inline __u16 far_mtu(const struct flow *f)
+static __always_inline __u16 far_mtu(const struct flow *f, __u16 part)
 {
-	return f->far_mtu - FAULT(187, FAR_GROWTH, 0);
+	return f->far_mtu - FAULT(187, FAR_GROWTH, 0) - FAULT(270, part_len(part), 0);
+}
+
+/* part_of returns a fragment's offset in bytes, and 1 if more follow: what IPv6 says of it. */
+static __always_inline __u16 part_of(const struct packet *p, const ip_header_t *ip)
+{
+	__u16 field = bpf_ntohs(ip->frag_off);
+
+	(void)p;
+	return FAULT(193, (field & FAULT(271, IP_OFFSET, 0)) << 3 | !!(field & IP_MORE), 0);
 }
 
 /* may_cross says that a datagram has the checksum that IPv6 asks for. */
-static __always_inline bool may_cross(const struct udphdr *udp)
+static __always_inline bool may_cross(const struct packet *p, const struct udphdr *udp)
 {
-	return FAULT(188, udp->check != 0, true);
+	return p->key->proto != IPPROTO_UDP || FAULT(188, udp->check != 0, true);
 }
 
-/* write_far writes the header that p gets, in a packet of this protocol and of len bytes (RFC 7915, 4.1). */
+/* length_before returns the length of the headers before what p's headers are replaced with. */
+static __always_inline __u32 length_before(const struct packet *p)
+{
+	(void)p;
+	return sizeof(ip_header_t);
+}
+
+/*
+ * write_far writes the header that p gets, in a packet of this protocol and of
+ * len bytes (RFC 7915, 4.1); part is part_of(p), or 0 if it is to be whole.
+ */
 static __always_inline void write_far(const struct packet *p, far_header_t *ip, __u32 len,
-				      const struct flow *f, __u8 proto)
+				      const struct flow *f, __u8 proto, __u16 part)
 {
 	*(__u32 *)ip->begin = bpf_htonl(6U << 28 | (__u32)FAULT(189, p->tos, 0) << 20);
 	ip->payload = bpf_htons(len - sizeof(*ip));
-	ip->next = proto;
+	ip->next = part ? NEXT_FRAGMENT : proto;
 	ip->hops = p->ttl - FAULT(190, 1, 0);
 	COPY(&ip->saddr, &f->saddr, 32);
+}
+
+/* write_part writes what a fragment has behind its header; false if that is not there. */
+static __always_inline bool write_part(const struct packet *p, far_header_t *ip, const void *end,
+				       __u16 part)
+{
+	struct extension *e = (void *)(ip + 1);
+
+	if (!part)
+		return true;
+	if ((void *)(e + 1) > end)
+		return false;
+	*e = (struct extension){
+		.next = p->key->proto,
+		.part = bpf_htons(part),
+		.id = bpf_htonl(bpf_ntohs(FAULT(272, p->id, 0))),
+	};
+	return true;
 }
 
 /* Types of ICMPv6, and codes of destination unreachable (RFC 4443). */

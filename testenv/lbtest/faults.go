@@ -207,12 +207,18 @@ var FaultsMixed = []Fault{
 	{190, "the TTL is not decreased"},
 	{191, "a sender is told less than the least MTU"},
 	{192, "a packet of 1261 bytes may be cut up"},
-	{193, "a first fragment becomes a whole packet"},
+	{193, "a fragment becomes a whole packet"},
 	{194, "what leaves in the other family may be too big"},
 	{195, "the second program of IPv4 serves backends of IPv4"},
 	{196, "the checksum of an error stays as if it did not change"},
 	{197, "an error tells the MTU of the other family"},
 	{198, "any error has a form in the other family"},
+	{270, "a fragment's sender is told an MTU that its header does not fit in"},
+	{271, "the offset of a fragment is lost"},
+	{272, "the id of a fragment is lost"},
+	{273, "a datagram that begins with extension headers is not seen to"},
+	{274, "what leaves in the other family may be too big if it is a later fragment"},
+	{275, "later fragments are not handed over"},
 }
 
 // Faults6 are those that only the program for IPv6 has, besides [Faults] in the

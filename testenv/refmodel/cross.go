@@ -44,19 +44,45 @@ const (
 	dfAbove   = 1260 // what every link takes of IPv6, in IPv4
 )
 
+// far is the other family, and the length of the headers that a packet gets in it.
+func (p *packet) far() (f *family, headers int) {
+	switch {
+	case !p.wide:
+		return &ipv4, ipv4.header
+	case p.part != wholePart:
+		return &ipv6, ipv6.header + fragmentLen
+	}
+	return &ipv6, ipv6.header
+}
+
+// crossLater is cross for a fragment that has no ports.
+func (m *Model) crossLater(p *packet, f *Flow) Result {
+	far, headers := p.far()
+	rest := p.frame[p.l4:]
+	size := p.total - (p.l4 - ethLen)
+	if headers+size > int(f.FarMTU) {
+		return verdict(DropTooBig)
+	}
+	out := append(make([]byte, ethLen+headers), rest...)
+	be.PutUint16(out[12:], far.kind)
+	m.farHeader(out[ethLen:], p, f, far, p.tuple.Proto, headers+size)
+	return m.depart(p, f, out)
+}
+
 // cross is rule 13: the packet leaves in the other family.
 func (m *Model) cross(p *packet, f *Flow) Result {
 	rest := append([]byte(nil), p.frame[p.l4:]...)
 	size := p.total - (p.l4 - ethLen) // of rest there may be more: padding
 	udp := p.tuple.Proto == UDP
-	if p.part == firstPart || p.wide && udp && be.Uint16(rest[6:]) == 0 {
+	if p.hides || p.wide && udp && be.Uint16(rest[6:]) == 0 {
 		return verdict(DropFamily)
 	}
-	far, mtu := &ipv6, f.FarMTU-farGrowth
+	far, headers := p.far()
+	mtu := f.FarMTU - uint16(headers-ipv4.header)
 	if !p.wide {
-		far, mtu = &ipv4, max(uint16(min(int(f.FarMTU)+farGrowth, 0xffff)), ipv6.leastMTU)
+		mtu = max(uint16(min(int(f.FarMTU)+farGrowth, 0xffff)), ipv6.leastMTU)
 	}
-	if far.header+size > int(f.FarMTU) {
+	if headers+size > int(f.FarMTU) {
 		return m.tooBig(p, mtu)
 	}
 	delta, _ := Delta(p.tuple, f.Leave)
@@ -72,9 +98,9 @@ func (m *Model) cross(p *packet, f *Flow) Result {
 			be.PutUint16(sum, 0xffff)
 		}
 	}
-	out := append(make([]byte, ethLen+far.header), rest...)
+	out := append(make([]byte, ethLen+headers), rest...)
 	be.PutUint16(out[12:], far.kind)
-	m.farHeader(out[ethLen:], p, f, far, p.tuple.Proto, far.header+size)
+	m.farHeader(out[ethLen:], p, f, far, p.tuple.Proto, headers+size)
 	return m.depart(p, f, out)
 }
 
@@ -83,10 +109,19 @@ func (m *Model) cross(p *packet, f *Flow) Result {
 func (m *Model) farHeader(ip []byte, p *packet, f *Flow, far *family, proto uint8, total int) {
 	far.say(ip, p.tos, proto, p.ttl-1, total)
 	far.write(ip, f.Leave.Src, f.Leave.Dst)
-	if far == &ipv6 {
+	switch {
+	case far == &ipv6 && p.part != wholePart:
+		ip[6] = Fragment
+		fragment := append(ip[:far.header], proto, 0)
+		fragment = be.AppendUint16(fragment, p.place)
+		be.AppendUint32(fragment, p.id>>16)
 		return
-	}
-	if total <= dfAbove {
+	case far == &ipv6:
+		return
+	case p.part != wholePart:
+		be.PutUint16(ip[4:], uint16(p.id))
+		be.PutUint16(ip[6:], p.place>>3|p.place<<13&0x2000)
+	case total <= dfAbove:
 		be.PutUint16(ip[6:], 0)
 		binary.LittleEndian.PutUint16(ip[4:], uint16(m.Random()))
 	}
