@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -12,11 +14,17 @@ import (
 // backends of f's clients are of.
 func (f family) betweenStage(t *testing.T, o testenv.RigOptions) (*stage.Stage, family) {
 	t.Helper()
-	s := families[1].stage(t, o)
-	if f.suffix == "6" {
-		return s, families[0]
+	return families[1].stage(t, o), f.other()
+}
+
+func (f family) is6() bool { return f.suffix == "6" }
+
+// other is the other family.
+func (f family) other() family {
+	if f.is6() {
+		return families[0]
 	}
-	return s, families[1]
+	return families[1]
 }
 
 // configureBetween writes a configuration whose backends are of the other family.
@@ -150,5 +158,43 @@ func TestUploadThroughSmallMTUOfTheOtherFamily(t *testing.T) {
 		}
 		wantAllXDP(t, s, account)
 		wantSound(t, s)
+	})
+}
+
+// Datagrams of 9000 bytes go to a backend of the other family and come back. A
+// fragment of IPv4 leaves room for what IPv6 adds to it.
+func TestBigDatagramsBetweenFamilies(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		inModes(t, func(t *testing.T, mode string) {
+			s, other := f.betweenStage(t, testenv.RigOptions{Backends: 1})
+			f.configureBetween(s, other, "{type: none}")
+			four := s.Clients[0]
+			if f.is6() {
+				four = s.Backends[0]
+			}
+			four.SetMTU(t, testenv.Uplink, 1472)
+			s.Loader("attach", "--mode", mode).OK(t)
+			text := strings.Repeat("fairlead ", 1000)
+			for i := range 30 {
+				if _, _, err := s.Echo(0, uint16(30000+i%10), f.at(7), text); err != nil {
+					t.Fatalf("datagram %d: %v; verdicts: %v", i, err, s.Stats().Verdicts)
+				}
+			}
+			if v := s.Stats(); v.Kinds["drop"] != 0 || v.Verdicts["pass_fragment"] != 0 {
+				t.Errorf("XDP dropped or passed fragments: %v", v.Verdicts)
+			}
+			wantSound(t, s)
+		})
+	})
+}
+
+// One fragment of each of many datagrams comes after one of each other.
+func TestInterleavedFragmentsBetweenFamilies(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		for _, turned := range []bool{false, true} {
+			t.Run(fmt.Sprintf("out of order %t", turned), func(t *testing.T) {
+				interleave(t, f, f.other(), "full-nat", turned)
+			})
+		}
 	})
 }
