@@ -21,6 +21,8 @@ static __always_inline bool rewrite_ports(const struct packet *p, struct udphdr 
 	struct tcphdr *tcp = (void *)udp;
 
 	if (p->key->proto == IPPROTO_UDP) {
+		if (!fill_udp(p, udp))
+			return false;
 		update_udp(udp, READ_ONCE(f->l4_delta));
 	} else {
 		if ((void *)(tcp + 1) > (void *)(long)p->ctx->data_end)

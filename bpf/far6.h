@@ -2,6 +2,7 @@
 /* far6.h - what becomes of IPv4 that leaves as IPv6: rule 13. */
 #pragma once
 
+#include "sum.h"
 #include "unreachable.h"
 
 #define IPPROTO_FAR_ICMP 58
@@ -31,10 +32,12 @@ static __always_inline __u16 part_of(const struct packet *p, const ip_header_t *
 	return FAULT(193, (field & FAULT(271, IP_OFFSET, 0)) << 3 | !!(field & IP_MORE), 0);
 }
 
-/* may_cross says that a datagram has the checksum that IPv6 asks for. */
+/* may_cross says that a datagram has the checksum that IPv6 asks for, or can get it. */
 static __always_inline bool may_cross(const struct packet *p, const struct udphdr *udp)
 {
-	return p->key->proto != IPPROTO_UDP || FAULT(188, udp->check != 0, true);
+	if (p->key->proto != IPPROTO_UDP || udp->check)
+		return true;
+	return FAULT(188, !p->first, true) && p->total <= FAULT(277, LONGEST_SUMMED, -1U);
 }
 
 /* length_before returns the length of the headers before what p's headers are replaced with. */

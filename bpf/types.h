@@ -354,6 +354,7 @@ struct draft {
 	__u32 all_up; /* whether backends that are down count as up */
 	__u32 tries; /* so far */
 	__u32 tried[4]; /* the rows of backends that these took */
+	__u64 chunk[8]; /* of a datagram that is being summed up */
 };
 
 /* struct fragment names a datagram that comes in fragments: a key of fragments. */

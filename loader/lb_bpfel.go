@@ -168,6 +168,7 @@ type LBDraft struct {
 	AllUp    uint32
 	Tries    uint32
 	Tried    [4]uint32
+	Chunk    [8]uint64
 }
 
 type LBEviction uint32

@@ -202,7 +202,7 @@ var FaultsMixed = []Fault{
 	{185, "a source may be of the other family"},
 	{186, "a client's address is written in the other family"},
 	{187, "a sender is told the MTU of the other family"},
-	{188, "a datagram without a checksum becomes one of IPv6"},
+	{188, "the first fragment of a datagram without a checksum gets one"},
 	{189, "the traffic class is lost"},
 	{190, "the TTL is not decreased"},
 	{191, "a sender is told less than the least MTU"},
@@ -219,6 +219,8 @@ var FaultsMixed = []Fault{
 	{273, "a datagram that begins with extension headers is not seen to"},
 	{274, "what leaves in the other family may be too big if it is a later fragment"},
 	{275, "later fragments are not handed over"},
+	{276, "a datagram's checksum is one of all that follows it, too"},
+	{277, "a datagram may be longer than a checksum is made of"},
 }
 
 // Faults6 are those that only the program for IPv6 has, besides [Faults] in the

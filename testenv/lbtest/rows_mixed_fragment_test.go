@@ -76,7 +76,7 @@ func fragmentRows46() []row {
 	first, later := firstOf(ask), laterOf(ask)
 	answer, answered := datagram6(dnsBack6, own6), leavingDatagram(dns, client)
 	begins, follows := first6(answer), later6(answer)
-	sumless := firstOf(edit(ask, 40, 0, 0))
+	sumless := firstOf(unsummed(ask))
 	long := in4(long4(client, dns, 2000), shortID)
 	wide := left6(long6(own6, dnsBack6, 2000))
 	big := testenv.Fragment(long, 0, 1360)

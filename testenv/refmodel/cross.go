@@ -40,8 +40,9 @@ func (f *Flow) Leads(hop Hop) {
 }
 
 const (
-	farGrowth = 20   // from an IPv4 header to one of IPv6
-	dfAbove   = 1260 // what every link takes of IPv6, in IPv4
+	farGrowth     = 20   // from an IPv4 header to one of IPv6
+	dfAbove       = 1260 // what every link takes of IPv6, in IPv4
+	longestSummed = 1500 // a packet of which a checksum is made
 )
 
 // far is the other family, and the length of the headers that a packet gets in it.
@@ -55,52 +56,70 @@ func (p *packet) far() (f *family, headers int) {
 	return &ipv6, ipv6.header
 }
 
-// crossLater is cross for a fragment that has no ports.
-func (m *Model) crossLater(p *packet, f *Flow) Result {
-	far, headers := p.far()
-	rest := p.frame[p.l4:]
-	size := p.total - (p.l4 - ethLen)
-	if headers+size > int(f.FarMTU) {
-		return verdict(DropTooBig)
-	}
-	out := append(make([]byte, ethLen+headers), rest...)
-	be.PutUint16(out[12:], far.kind)
-	m.farHeader(out[ethLen:], p, f, far, p.tuple.Proto, headers+size)
-	return m.depart(p, f, out)
-}
-
 // cross is rule 13: the packet leaves in the other family.
 func (m *Model) cross(p *packet, f *Flow) Result {
-	rest := append([]byte(nil), p.frame[p.l4:]...)
-	size := p.total - (p.l4 - ethLen) // of rest there may be more: padding
-	udp := p.tuple.Proto == UDP
-	if p.hides || p.wide && udp && be.Uint16(rest[6:]) == 0 {
+	if p.hides || p.unsummed() && (p.part == firstPart || p.total > longestSummed) {
 		return verdict(DropFamily)
 	}
-	far, headers := p.far()
+	_, headers := p.far()
 	mtu := f.FarMTU - uint16(headers-ipv4.header)
 	if !p.wide {
 		mtu = max(uint16(min(int(f.FarMTU)+farGrowth, 0xffff)), ipv6.leastMTU)
 	}
-	if headers+size > int(f.FarMTU) {
+	if headers+p.size() > int(f.FarMTU) {
 		return m.tooBig(p, mtu)
 	}
-	delta, _ := Delta(p.tuple, f.Leave)
-	be.PutUint16(rest[0:], f.Leave.SPort)
-	be.PutUint16(rest[2:], f.Leave.DPort)
-	sum := rest[6:8]
+	rest := append([]byte(nil), p.frame[p.l4:]...)
+	p.leave(rest, f)
+	return m.departFar(p, f, rest)
+}
+
+// crossLater is cross for a fragment that has no ports.
+func (m *Model) crossLater(p *packet, f *Flow) Result {
+	if _, headers := p.far(); headers+p.size() > int(f.FarMTU) {
+		return verdict(DropTooBig)
+	}
+	return m.departFar(p, f, p.frame[p.l4:])
+}
+
+// size is how much follows the headers of IP, padding left out.
+func (p *packet) size() int { return p.total - (p.l4 - ethLen) }
+
+// unsummed says that the packet is a datagram of IPv4 without a checksum.
+func (p *packet) unsummed() bool {
+	return p.wide && p.tuple.Proto == UDP && be.Uint16(p.frame[p.l4+6:]) == 0
+}
+
+// leave gives TCP or UDP the ports that it leaves with, and its checksum.
+func (p *packet) leave(l4 []byte, f *Flow) {
+	udp := p.tuple.Proto == UDP
+	sum := l4[6:8]
 	if !udp {
-		sum = rest[16:18]
+		sum = l4[16:18]
 	}
-	if old := be.Uint16(sum); old != 0 || !udp {
+	be.PutUint16(l4[0:], f.Leave.SPort)
+	be.PutUint16(l4[2:], f.Leave.DPort)
+	switch old := be.Uint16(sum); {
+	case p.unsummed():
+		n := int(be.Uint16(l4[4:]))
+		be.PutUint16(sum, Checksum(PseudoHeader(f.Leave.Src, f.Leave.Dst, UDP, n), l4[:n]))
+	case udp && old == 0:
+		return
+	default:
+		delta, _ := Delta(p.tuple, f.Leave)
 		be.PutUint16(sum, change(delta).apply(old))
-		if udp && be.Uint16(sum) == 0 {
-			be.PutUint16(sum, 0xffff)
-		}
 	}
+	if udp && be.Uint16(sum) == 0 {
+		be.PutUint16(sum, 0xffff)
+	}
+}
+
+// departFar sends out what follows the headers of IP, behind new ones.
+func (m *Model) departFar(p *packet, f *Flow, rest []byte) Result {
+	far, headers := p.far()
 	out := append(make([]byte, ethLen+headers), rest...)
 	be.PutUint16(out[12:], far.kind)
-	m.farHeader(out[ethLen:], p, f, far, p.tuple.Proto, headers+size)
+	m.farHeader(out[ethLen:], p, f, far, p.tuple.Proto, headers+p.size())
 	return m.depart(p, f, out)
 }
 
