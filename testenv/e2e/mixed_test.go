@@ -1,10 +1,15 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"fairlead/testenv"
 	"fairlead/testenv/stage"
@@ -197,4 +202,31 @@ func TestInterleavedFragmentsBetweenFamilies(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A host of IPv6 takes no datagram without a checksum, or with a wrong one.
+func TestDatagramsWithoutChecksumReachServersOfIPv6(t *testing.T) {
+	four, six := families[0], families[1]
+	s := newExchangeStage(t, four, six)
+	e := newExchangeWith(t, s, four, six, "full-nat")
+	s.Loader("attach").OK(t)
+	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(four.at(7)))
+	for i, c := range e.clients {
+		raw, err := c.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1) })
+		if err := errors.Join(cerr, err); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.WriteTo([]byte(text(i)), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.want(e.server, len(e.clients), func(int, netip.AddrPort) {})
+	if v := s.Stats().Verdicts; v["drop_family"] != 0 {
+		t.Errorf("verdicts are %v", v)
+	}
+	wantSound(t, s)
 }
