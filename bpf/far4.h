@@ -106,10 +106,12 @@ static __always_inline bool write_part(const struct packet *p, far_header_t *ip,
 /* Types of ICMP, and codes of destination unreachable (RFC 792, RFC 1812). */
 #define FAR_UNREACHABLE 3
 #define FAR_NO_HOST 1
+#define FAR_NO_PROTOCOL 2
 #define FAR_NO_PORT 3
 #define FAR_TOO_BIG 4
 #define FAR_PROHIBITED 10
 #define FAR_TIME_EXCEEDED 11
+#define FAR_PARAMETER_PROBLEM 12
 
 /* far_code returns what a code of destination unreachable becomes, or less than 0. */
 static __always_inline int far_code(__u8 code)
@@ -137,6 +139,41 @@ static __always_inline __u32 far_told(__u32 mtu)
 	return mtu - FAULT(197, FAR_GROWTH, 0);
 }
 
+/* far_place returns what in a header of IPv4 is what stands at this byte in IPv6; less than 0: nothing. */
+static __always_inline int far_place(__u32 at)
+{
+	switch (at) {
+	case 0: /* version */
+	case 1: /* traffic class */
+		return at;
+	case offsetof(ip_header_t, payload):
+	case offsetof(ip_header_t, payload) + 1:
+		return offsetof(far_header_t, tot_len);
+	case offsetof(ip_header_t, next):
+		return offsetof(far_header_t, protocol);
+	case offsetof(ip_header_t, hops):
+		return offsetof(far_header_t, ttl);
+	}
+	if (at < offsetof(ip_header_t, saddr) || at >= sizeof(ip_header_t))
+		return -1;
+	return at < offsetof(ip_header_t, daddr) ? offsetof(far_header_t, saddr)
+						 : offsetof(far_header_t, daddr);
+}
+
+/* far_problem is far_icmp for a parameter problem: one at a byte, or an unknown next header. */
+static __always_inline bool far_problem(const struct icmp_error *was, struct icmp_error *is)
+{
+	__u32 at = bpf_ntohl(was->rest);
+	int place = FAULT(278, far_place(at), at);
+
+	if (was->code == 1) {
+		is->code = FAR_NO_PROTOCOL;
+		return true;
+	}
+	*is = (struct icmp_error){.type = FAR_PARAMETER_PROBLEM, .rest = bpf_htonl(place << 24)};
+	return FAULT(198, place >= 0 && was->code == 0, true);
+}
+
 /* far_icmp makes of an error's header that in ICMP (RFC 7915, 5.2); false if there is none. */
 static __always_inline bool far_icmp(const struct icmp_error *was, struct icmp_error *is)
 {
@@ -148,14 +185,14 @@ static __always_inline bool far_icmp(const struct icmp_error *was, struct icmp_e
 		return code >= 0;
 	case ICMP_TOO_BIG_TYPE:
 		is->code = FAR_TOO_BIG;
-		is->mtu = bpf_htonl(far_told(bpf_ntohl(was->mtu)));
+		is->rest = bpf_htonl(far_told(bpf_ntohl(was->rest)));
 		return true;
 	case ICMP_TIME_EXCEEDED:
 		is->type = FAR_TIME_EXCEEDED;
 		is->code = was->code;
 		return true;
 	}
-	return FAULT(198, false, true);
+	return far_problem(was, is);
 }
 
 /* write_quoted writes the header that a quoted packet was sent with; is shows how it came here. */

@@ -83,6 +83,8 @@ static __always_inline bool write_part(const struct packet *p, far_header_t *ip,
 #define FAR_UNREACHABLE 1
 #define FAR_TOO_BIG 2
 #define FAR_TIME_EXCEEDED 3
+#define FAR_PARAMETER_PROBLEM 4
+#define FAR_NEXT_HEADER 1 /* parameter problem: unknown */
 #define FAR_NO_ROUTE 0
 #define FAR_PROHIBITED 1
 #define FAR_NO_PORT 4
@@ -105,9 +107,15 @@ static __always_inline bool far_unreachable(const struct icmp_error *was, struct
 	__u32 bit = was->code < 16 ? 1 << was->code : 0;
 
 	is->type = FAR_UNREACHABLE;
+	if (was->code == ICMP_NO_PROTOCOL) {
+		is->type = FAR_PARAMETER_PROBLEM;
+		is->code = FAR_NEXT_HEADER;
+		is->rest = bpf_htonl(offsetof(far_header_t, next));
+		return true;
+	}
 	if (was->code == ICMP_TOO_BIG_CODE) {
 		is->type = FAR_TOO_BIG;
-		is->mtu = bpf_htonl(far_told(bpf_ntohl(was->mtu) & 0xffff));
+		is->rest = bpf_htonl(far_told(bpf_ntohl(was->rest) & 0xffff));
 		return true;
 	}
 	if (was->code == ICMP_PORT_UNREACHABLE)
@@ -119,6 +127,36 @@ static __always_inline bool far_unreachable(const struct icmp_error *was, struct
 	return true;
 }
 
+/* far_place returns what in a header of IPv6 is what stands at this byte in IPv4; less than 0: nothing. */
+static __always_inline int far_place(__u8 at)
+{
+	switch (at) {
+	case offsetof(struct iphdr, tos):
+	case 0: /* version */
+		return at;
+	case offsetof(struct iphdr, ttl):
+		return offsetof(far_header_t, hops);
+	case offsetof(struct iphdr, protocol):
+		return offsetof(far_header_t, next);
+	}
+	if (at < 4)
+		return offsetof(far_header_t, payload);
+	if (at < offsetof(struct iphdr, saddr) || at >= sizeof(struct iphdr))
+		return -1;
+	return at < offsetof(struct iphdr, daddr) ? offsetof(far_header_t, saddr)
+						  : offsetof(far_header_t, daddr);
+}
+
+/* far_problem is far_icmp for a parameter problem: one at a byte, or a bad length. */
+static __always_inline bool far_problem(const struct icmp_error *was, struct icmp_error *is)
+{
+	__u8 at = bpf_ntohl(was->rest) >> 24;
+	int place = FAULT(278, far_place(at), at);
+
+	*is = (struct icmp_error){.type = FAR_PARAMETER_PROBLEM, .rest = bpf_htonl(place)};
+	return FAULT(198, place >= 0 && (was->code == 0 || was->code == 2), true);
+}
+
 /* far_icmp makes of an error's header that in ICMPv6 (RFC 7915, 4.2); false if there is none. */
 static __always_inline bool far_icmp(const struct icmp_error *was, struct icmp_error *is)
 {
@@ -126,7 +164,7 @@ static __always_inline bool far_icmp(const struct icmp_error *was, struct icmp_e
 	if (was->type == ICMP_TIME_EXCEEDED)
 		return true;
 	is->code = FAR_NO_ROUTE;
-	return was->type == ICMP_UNREACHABLE ? far_unreachable(was, is) : FAULT(198, false, true);
+	return was->type == ICMP_UNREACHABLE ? far_unreachable(was, is) : far_problem(was, is);
 }
 
 /* write_quoted writes the header that a quoted packet was sent with; is shows how it came here. */

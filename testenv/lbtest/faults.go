@@ -221,6 +221,7 @@ var FaultsMixed = []Fault{
 	{275, "later fragments are not handed over"},
 	{276, "a datagram's checksum is one of all that follows it, too"},
 	{277, "a datagram may be longer than a checksum is made of"},
+	{278, "a parameter's problem is told at its place in the other family"},
 }
 
 // Faults6 are those that only the program for IPv6 has, besides [Faults] in the

@@ -180,18 +180,53 @@ func (p *packet) farICMP() (kind [2]byte, mtu uint32, ok bool) {
 	default:
 		table = errors64
 	}
-	kind, ok = table[kind]
+	if kind[0] == p.family.problem && kind != ipv6Unknown {
+		return p.farProblem(kind[1], be.Uint32(icmp[4:]))
+	}
+	if kind, ok = table[kind]; kind == ipv6Unknown {
+		return kind, 6, ok
+	}
 	return kind, 0, ok
+}
+
+// farProblem is farICMP for a parameter problem.
+func (p *packet) farProblem(code uint8, rest uint32) (kind [2]byte, told uint32, ok bool) {
+	if p.wide {
+		told, ok = places46[rest>>24]
+		return [2]byte{icmp6ParameterProblem, 0}, told, ok && (code == 0 || code == 2)
+	}
+	told, ok = places64[rest]
+	return [2]byte{icmpParameterProblem, 0}, told << 24, ok && code == 0
+}
+
+// ipv6Unknown is the type and code of an unknown next header.
+var ipv6Unknown = [2]byte{icmp6ParameterProblem, 1}
+
+// What a place in a header becomes: RFC 7915, figures 3 and 6.
+var (
+	places46 = map[uint32]uint32{
+		0: 0, 1: 1, 2: 4, 3: 4, 8: 7, 9: 6,
+		12: 8, 13: 8, 14: 8, 15: 8, 16: 24, 17: 24, 18: 24, 19: 24,
+	}
+	places64 = places(map[uint32]uint32{0: 0, 1: 1, 4: 2, 5: 2, 6: 9, 7: 8})
+)
+
+// places adds those of IPv6's addresses.
+func places(of map[uint32]uint32) map[uint32]uint32 {
+	for at := range uint32(16) {
+		of[8+at], of[24+at] = 12, 16
+	}
+	return of
 }
 
 // What destination unreachable becomes: RFC 7915, 4.2 and 5.2.
 var (
 	errors46 = map[[2]byte][2]byte{
 		{3, 0}: {1, 0}, {3, 1}: {1, 0}, {3, 3}: {1, 4}, {3, 5}: {1, 0}, {3, 6}: {1, 0}, {3, 7}: {1, 0}, {3, 8}: {1, 0},
-		{3, 9}: {1, 1}, {3, 10}: {1, 1}, {3, 11}: {1, 0}, {3, 12}: {1, 0}, {3, 13}: {1, 1}, {3, 15}: {1, 1},
+		{3, 2}: ipv6Unknown, {3, 9}: {1, 1}, {3, 10}: {1, 1}, {3, 11}: {1, 0}, {3, 12}: {1, 0}, {3, 13}: {1, 1}, {3, 15}: {1, 1},
 	}
 	errors64 = map[[2]byte][2]byte{
-		{1, 0}: {3, 1}, {1, 1}: {3, 10}, {1, 2}: {3, 1}, {1, 3}: {3, 1}, {1, 4}: {3, 3},
+		{1, 0}: {3, 1}, {1, 1}: {3, 10}, {1, 2}: {3, 1}, {1, 3}: {3, 1}, {1, 4}: {3, 3}, ipv6Unknown: {3, 2},
 	}
 )
 
