@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	m "fairlead/testenv/refmodel"
@@ -29,9 +30,10 @@ const (
 	partAgent
 	partFate // what is remembered of a datagram is gone
 	partFirstRival
+	partZone
 )
 
-// A change of a world. Row, addr, listener, tuple, prefix or fragment say which entry of the part.
+// A change of a world. Row, addr, listener, tuple, prefix, network or fragment say which entry of the part.
 type change struct {
 	part     part
 	row      uint32
@@ -39,6 +41,7 @@ type change struct {
 	listener m.Listener
 	tuple    m.Tuple
 	prefix   m.Prefix
+	network  netip.Prefix
 	fragment m.FragmentKey
 	text     string
 	apply    func(*world)
@@ -77,7 +80,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(46) {
+	switch r.IntN(48) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -108,6 +111,8 @@ func (g *generator) change() []change {
 		return []change{g.prefix()}
 	case 25:
 		return []change{g.snat()}
+	case 46, 47:
+		return []change{g.zone()}
 	case 26, 27, 28, 44, 45:
 		return g.robTwin()
 	case 29, 30:

@@ -119,6 +119,9 @@ func (w *world) describe() string {
 	for p, allow := range w.Clients {
 		lines = append(lines, fmt.Sprintf("client %+v: %v\n", p, allow))
 	}
+	for p, zone := range w.Zones {
+		lines = append(lines, fmt.Sprintf("zone of %v: %d\n", p, zone))
+	}
 	for at, addr := range w.Snat {
 		if !addr.IsUnspecified() {
 			lines = append(lines, fmt.Sprintf("snat %d: %v\n", at, addr))

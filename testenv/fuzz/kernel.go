@@ -130,6 +130,9 @@ func (k *kernel) reset(w *world) error {
 	for p := range w.Clients {
 		changes = append(changes, change{part: partClient, prefix: p})
 	}
+	for p := range w.Zones {
+		changes = append(changes, change{part: partZone, network: p})
+	}
 	for row := range uint32(numServices) {
 		changes = append(changes, change{part: partService, row: row})
 	}
@@ -196,6 +199,8 @@ func (k *kernel) sync(w *world, c change) error {
 	case partClient:
 		allow, ok := w.Clients[c.prefix]
 		return set(k.Own(loader.LBMapClients), k.w.codec.prefix(c.prefix), ruleOf(allow), ok)
+	case partZone:
+		return k.setZone(w, c.network)
 	case partSnat:
 		return k.Maps[loader.LBMapSnat].Put(c.row, loader.AddressOf(w.Snat[c.row]))
 	case partRoute:
@@ -342,6 +347,9 @@ func readCounters(table *ebpf.Map) ([]m.Counters, error) {
 			sum.Bytes[dir] += c.Bytes[dir]
 		}
 		sum.Flows += c.Flows
+		for sign := range c.Troubles {
+			sum.Troubles[sign] += c.Troubles[sign]
+		}
 	}
 	return sums, nil
 }

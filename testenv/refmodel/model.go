@@ -1,5 +1,7 @@
 package refmodel
 
+import "net/netip"
+
 // A Model is a datapath: its configuration, its surroundings and its state.
 // Its fields may be changed between packets. Not for concurrent use.
 type Model struct {
@@ -11,6 +13,7 @@ type Model struct {
 	Backends  []Backend
 	Slots     []uint32
 	Clients   map[Prefix]bool // whether they are allowed
+	Zones     map[netip.Prefix]uint32
 	Snat      []Addr
 	Devices   map[uint32]uint32 // flags by interface
 	Standby   map[Tuple]bool

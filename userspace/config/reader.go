@@ -79,7 +79,7 @@ func (r *reader) refuse(v value) {
 type fields map[string]func(value)
 
 // planned are keys that a later version will know.
-var planned = []string{"pools", "routes", "client-zones"}
+var planned = []string{"pools", "routes"}
 
 // object reads the keys of v and returns those that it met, each with its
 // path and the place of the key itself.

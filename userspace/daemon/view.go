@@ -84,14 +84,21 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 	}
 	keys := a.roster.checks[s.Key()]
 	shares := a.shares.of(s)
-	duty := balance.DutyOf(s, a.down(s), shares)
-	v.Serving = duty.Serving
+	duties := balance.DutiesOf(s, a.down(s), shares)
+	v.Serving = duties[0].Serving
+	for k, zone := range s.ClientZones.Names() {
+		if v.ClientZones == nil {
+			v.ClientZones = map[string]model.Serving{}
+		}
+		v.ClientZones[zone] = duties[k+1].Serving
+	}
 	for b := range s.Backends {
 		st, _ := a.checker.StatusOf(keys[b])
 		x := view.Backend{
 			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight, Share: 100,
-			Backup: s.Backends[b].Backup, Zone: s.Backends[b].Zone, Serves: duty.Weights[b] > 0,
+			Backup: s.Backends[b].Backup, Zone: s.Backends[b].Zone, Serves: duties.Weight(b) > 0,
 			Up: !a.isDown[keys[b]], Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
+			Suspect: a.suspects.view(memberOf(s, s.Backends[b].Address)),
 		}
 		if shares != nil {
 			x.Share = 100 * shares[b] / balance.Whole
