@@ -331,6 +331,7 @@ struct draft {
 	__u32 tried[4]; /* the rows of backends that these took */
 	__u32 turns; /* the row of services whose turns it takes */
 	__u32 pad;
+	__u64 chunk[8]; /* of a datagram that is being summed up */
 };
 
 /* struct fragment names a datagram that comes in fragments: a key of fragments. */

@@ -171,6 +171,7 @@ type LBDraft struct {
 	Tried    [4]uint32
 	Turns    uint32
 	Pad      uint32
+	Chunk    [8]uint64
 }
 
 type LBEviction uint32
