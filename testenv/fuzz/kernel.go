@@ -207,17 +207,9 @@ func (k *kernel) sync(w *world, c change) error {
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:
-		over := uint32(0)
-		if w.Over[c.tuple] {
-			over = 1
-		}
-		return set(k.Maps["connections"], k.w.codec.key(c.tuple), over, w.Connections[c.tuple] || w.Over[c.tuple])
+		return k.connection(w, c.tuple)
 	case partRival:
-		k.races = true
-		if len(w.Rivals) == 0 {
-			return lbtest.Empty(k.Maps["rivals"])
-		}
-		return k.Maps["rivals"].Put(k.w.codec.key(c.tuple), k.w.codec.rival(w.Rivals[c.tuple]))
+		return k.rival(w, c.tuple)
 	case partFlow:
 		return k.free(w, c.tuple)
 	case partAgent:
@@ -225,13 +217,36 @@ func (k *kernel) sync(w *world, c change) error {
 	case partFate:
 		return set(k.Maps[loader.LBMapFragments], fragmentOf(c.fragment), loader.Fate{}, false)
 	case partFirstRival:
-		k.races = true
-		if len(w.FragmentRivals) == 0 {
-			return lbtest.Empty(k.Maps["first_rivals"])
-		}
-		return k.Maps["first_rivals"].Put(fragmentOf(c.fragment), fateOf(w.FragmentRivals[c.fragment]))
+		return k.firstRival(w, c.fragment)
 	}
 	return fmt.Errorf("part %d is unknown", c.part)
+}
+
+// connection writes what the host has for a tuple: a connection, one that is over, or none.
+func (k *kernel) connection(w *world, tuple m.Tuple) error {
+	over := uint32(0)
+	if w.Over[tuple] {
+		over = 1
+	}
+	return set(k.Maps["connections"], k.w.codec.key(tuple), over, w.Connections[tuple] || w.Over[tuple])
+}
+
+// rival writes what another CPU does to an entry meanwhile.
+func (k *kernel) rival(w *world, tuple m.Tuple) error {
+	k.races = true
+	if len(w.Rivals) == 0 {
+		return lbtest.Empty(k.Maps["rivals"])
+	}
+	return k.Maps["rivals"].Put(k.w.codec.key(tuple), k.w.codec.rival(w.Rivals[tuple]))
+}
+
+// firstRival is rival for what is remembered of a first fragment.
+func (k *kernel) firstRival(w *world, fragment m.FragmentKey) error {
+	k.races = true
+	if len(w.FragmentRivals) == 0 {
+		return lbtest.Empty(k.Maps["first_rivals"])
+	}
+	return k.Maps["first_rivals"].Put(fragmentOf(fragment), fateOf(w.FragmentRivals[fragment]))
 }
 
 // vips is the map that an address belongs into.

@@ -150,10 +150,19 @@ func (p *planner) service(s *Service) (uint32, error) {
 	if err := p.slotTables(&row, backends, tables[0]); err != nil {
 		return 0, err
 	}
-	if err := p.zones(s, &row, backends, tables); err != nil {
+	zones, err := p.zones(s, &row, backends, tables)
+	if err != nil {
 		return 0, err
 	}
-	p.put(id, row, s.Name)
+	rows := []named{{id, row, s.Name}}
+	if have := &p.have.services[id]; s.Proxy || have.State == serviceXDP && have.Flags&^row.Flags&serviceFullNAT != 0 {
+		rows = append(rows, zones...) // which may name backends that it cannot send to as it was
+	} else {
+		rows = append(zones, rows...)
+	}
+	for _, r := range rows {
+		p.put(r)
+	}
 	p.plan.planned = append(p.plan.planned, planned{s.clone(), id, backends})
 	return id, nil
 }
@@ -175,13 +184,20 @@ func (p *planner) claim(row *loader.Service) (id uint32, known bool, err error) 
 	return id, known, nil
 }
 
+// A named row is one of services, of a service or a zone.
+type named struct {
+	id   uint32
+	row  loader.Service
+	name string
+}
+
 // put plans to write a row of services and its name.
-func (p *planner) put(id uint32, row loader.Service, name string) {
-	if row != p.have.services[id] {
-		p.plan.services = append(p.plan.services, put[loader.Service]{id, row})
+func (p *planner) put(n named) {
+	if n.row != p.have.services[n.id] {
+		p.plan.services = append(p.plan.services, put[loader.Service]{n.id, n.row})
 	}
-	if name != p.have.names[id] {
-		p.plan.names = append(p.plan.names, put[string]{id, name})
+	if n.name != p.have.names[n.id] {
+		p.plan.names = append(p.plan.names, put[string]{n.id, n.name})
 	}
 }
 

@@ -77,22 +77,22 @@ func (s *Service) zoneRow(number int) loader.Service {
 	return row
 }
 
-// zones plans the rows of a service's zones, with its own, which is to name the
-// first: whom clients of each of them may get.
-func (p *planner) zones(s *Service, own *loader.Service, backends []uint32, of []tables) error {
+// zones returns the rows of a service's zones, the last one first: whom clients of
+// each of them may get. Its own row, which is to lead to them, learns where.
+func (p *planner) zones(s *Service, own *loader.Service, backends []uint32, of []tables) (rows []named, err error) {
 	for k, name := range slices.Backward(s.ClientZones.Names()) {
 		row := s.zoneRow(k + 1)
 		id, _, err := p.claim(&row)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := p.slotTables(&row, backends, of[k+1]); err != nil {
-			return err
+			return nil, err
 		}
 		row.Zones, own.Zones = own.Zones, id+1
-		p.put(id, row, name)
+		rows = append(rows, named{id, row, name})
 	}
-	return nil
+	return rows, nil
 }
 
 // zonesOf returns the rows of a service's zones.
