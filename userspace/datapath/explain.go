@@ -201,7 +201,7 @@ func (r *rows) nearby(to netip.AddrPort) (all []ExplainedService) {
 	port := 0
 	for i := range r.services {
 		s := &r.services[i]
-		if s.State == serviceNone || s.Addr.Addr() != to.Addr() {
+		if s.State == serviceNone || s.State == serviceZone || s.Addr.Addr() != to.Addr() {
 			continue
 		}
 		all = append(all, r.explainedService(uint32(i)))
