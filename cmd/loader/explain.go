@@ -166,15 +166,16 @@ func writeExplanation(out io.Writer, q loader.Question, e *datapath.Explanation)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(title, format string, a ...any) { fmt.Fprintf(t, "%s\t%s\n", title, fmt.Sprintf(format, a...)) }
 	line("packet", "%s, in by %s", packetText(q), e.Packet.Interface)
-	if s := e.Service; s != nil {
+	switch s := e.Service; {
+	case s != nil:
 		line("service", "%s", serviceText(s))
 		if words := servingWords[s.Serving]; words != "" && e.Choice != nil {
 			line("serving", "%s", words)
 		}
-	} else if e.Flow == nil {
-		line("service", "%s", nearbyText(q, e.Nearby))
-	} else {
+	case e.Flow != nil:
 		line("service", "there no more")
+	case e.Verdict == loader.LBVerdictPASS_OTHER:
+		line("service", "%s", nearbyText(q, e.Nearby))
 	}
 	if e.Client != nil {
 		line("client", "%s", clientText(e.Client))

@@ -113,7 +113,7 @@ func TestExplainLeavesNothing(t *testing.T) {
 	s.Loader(args...).OK(t)
 	check("explain")
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
-		for range 3 {
+		for range slow(2, 10) {
 			p := s.Start(s.Balancer, programs.Loader, args...)
 			awaitMaps(t, p)
 			_ = syscall.Kill(p.PID(), sig) // it may have ended
@@ -152,7 +152,7 @@ func coherent(t *testing.T, s *stage.Stage, what string, choice, out string) {
 // TestExplainBesideUpgrades asks while the program is exchanged.
 func TestExplainBesideUpgrades(t *testing.T) {
 	s := attached(t, testenv.RigOptions{})
-	for i := range slow(5, 50) {
+	for i := range slow(3, 50) {
 		upgrade := s.Start(s.Balancer, programs.Loader, "attach")
 		e := asked{to: vip + ":80"}.json(t, s)
 		if e.Choice == nil || e.Out == nil {
@@ -182,7 +182,7 @@ func TestExplainBesideAnAgent(t *testing.T) {
 	})
 	to := netip.MustParseAddrPort(vip + ":80")
 	foretold := newForeteller(t, s)
-	for i := range slow(500, 5000) {
+	for i := range slow(200, 5000) {
 		from := clientAt(s, uint16(20000+i), to)
 		e := foretold.ask(t, false, from, to, loader.TCPSyn)
 		if e.Choice == nil || e.Out == nil {

@@ -120,6 +120,15 @@ func TestExplainSaysWhatOfEachService(t *testing.T) {
 	} {
 		a.check(t, s)
 	}
+	inst, err := loader.Open(s.PinDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inst.Close()
+	inst.SetMode(loader.ModeOff)
+	asked{name: "switched off", to: at(80), want: []string{"pass_off: left to this host: Fairlead is switched off (loader status)"}, not: "service"}.check(t, s)
+	inst.SetMode(loader.ModeDraining)
+	asked{name: "draining", to: at(80), want: []string{"pass_draining: left to this host: Fairlead is being detached"}}.check(t, s)
 }
 
 // bothFamilies attaches services of both families and between them.
@@ -136,8 +145,15 @@ func bothFamilies(t *testing.T) *stage.Stage {
 	return s
 }
 
-func TestExplainSpeaksOfBothFamilies(t *testing.T) {
+// TestExplainInBothFamilies shares a stage, which takes long to raise.
+func TestExplainInBothFamilies(t *testing.T) {
 	s := bothFamilies(t)
+	wantWordsOfFamilies(t, s)
+	wantAllForetold(t, s)
+}
+
+func wantWordsOfFamilies(t *testing.T, s *stage.Stage) {
+	t.Helper()
 	at, at6 := families[0].at, families[1].at
 	for _, a := range []asked{
 		{name: "IPv6", to: at6(80), want: []string{"web6: tcp [2001:db8:ff::10]:80", "choice   [2001:db8:", "(source-hash)", "not where the hash leads", "leaves   from [2001:db8:"}},
@@ -157,10 +173,10 @@ type foretold struct {
 	said     *datapath.Explanation
 }
 
-// TestExplainForetellsWhatBackendsSee asks about a packet to each service, then sends
-// them, and wants who answers, and whom that one saw, to be as it was foretold.
-func TestExplainForetellsWhatBackendsSee(t *testing.T) {
-	s := bothFamilies(t)
+// wantAllForetold asks about a packet to each service, then sends them, and wants who
+// answers, and whom that one saw, to be as it was foretold.
+func wantAllForetold(t *testing.T, s *stage.Stage) {
+	t.Helper()
 	before, by := state(t, s), newForeteller(t, s)
 	var all []foretold
 	for _, f := range families {

@@ -11,6 +11,8 @@ import (
 
 	"fairlead/testenv"
 	"fairlead/testenv/stage"
+	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 // configureZones writes service web with its first backend in the east, where the
@@ -88,6 +90,10 @@ func TestClientsOfZonesGetBackendsOfTheirs(t *testing.T) {
 			s.Servers[2].Kill()
 			s.AwaitHealth(2, false)
 			wantShares(t, s, "the west down", 2, east)
+			s.AwaitView("others to serve the west", func(v *view.View) bool {
+				zones := v.Services[0].ClientZones
+				return zones["east"] == model.ServingZone && zones["west"] == model.ServingUp
+			})
 		})
 	}
 }

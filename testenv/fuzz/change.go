@@ -277,7 +277,7 @@ func (g *generator) service() change {
 	case 1:
 		s = g.w.newService(r)
 		s.Gen = was.Gen + r.Uint32N(2)
-		s.Slots, s.SlotsAll = was.Slots, was.SlotsAll
+		s.Slots, s.SlotsAll, s.Zones, s.Zone = was.Slots, was.SlotsAll, was.Zones, was.Zone
 	case 2:
 		s.Flags ^= m.FlagKeep
 	case 4, 5:

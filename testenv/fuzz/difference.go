@@ -29,7 +29,7 @@ func (f *fuzzer) pin(episode uint64, items []item, text string) (*difference, er
 	}
 	items = items[:end+1]
 	d.Text, d.items, d.Frame = text, items, items[end].frame
-	d.Packet = f.packets
+	d.Packet = int(episode) * episodeLen
 	for _, it := range items {
 		if it.change == nil {
 			d.Packet++

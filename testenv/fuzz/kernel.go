@@ -27,6 +27,7 @@ type kernel struct {
 	unforetold       []string                              // packets since reset that did other than their dry run
 	past             []item                                // packets since reset
 	held, told       uint32                                // what the agent was given before
+	races            bool                                  // whether another CPU may be quicker somewhere
 }
 
 // A config is what a datapath is loaded for.
@@ -212,6 +213,7 @@ func (k *kernel) sync(w *world, c change) error {
 		}
 		return set(k.Maps["connections"], k.w.codec.key(c.tuple), over, w.Connections[c.tuple] || w.Over[c.tuple])
 	case partRival:
+		k.races = true
 		if len(w.Rivals) == 0 {
 			return lbtest.Empty(k.Maps["rivals"])
 		}
@@ -223,6 +225,7 @@ func (k *kernel) sync(w *world, c change) error {
 	case partFate:
 		return set(k.Maps[loader.LBMapFragments], fragmentOf(c.fragment), loader.Fate{}, false)
 	case partFirstRival:
+		k.races = true
 		if len(w.FragmentRivals) == 0 {
 			return lbtest.Empty(k.Maps["first_rivals"])
 		}

@@ -94,9 +94,6 @@ func newWorld(r *rand.Rand, f *family) *world {
 			w.Clients[p] = allow
 		}
 	}
-	for range r.IntN(6) {
-		w.Zones[w.newNetwork(r)] = newZone(r)
-	}
 	for row := range w.Backends {
 		w.Backends[row] = w.newBackend(r)
 	}
@@ -110,6 +107,7 @@ func newWorld(r *rand.Rand, f *family) *world {
 			w.fib[addr] = newRoute(r)
 		}
 	}
+	w.fillZones(r)
 	return w
 }
 
@@ -162,9 +160,8 @@ func (w *world) newService(r *rand.Rand) m.Service {
 	w.setLimit(r, &s)
 	w.setBalance(r, &s)
 	s.CookieAbove = newCookieAbove(r)
-	s.Zones, s.Zone = newZones(r)
 	if oneIn(r, 8) {
-		s.State = pick(r, []uint8{m.ServiceNone, m.ServiceProxy, m.ServiceProxy, m.ServiceZone})
+		s.State = pick(r, []uint8{m.ServiceNone, m.ServiceProxy, m.ServiceProxy})
 	}
 	return s
 }

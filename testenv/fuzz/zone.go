@@ -32,6 +32,16 @@ func newZones(r *rand.Rand) (next, number uint32) {
 	return next, newZone(r)
 }
 
+// fillZones puts clients into zones, and gives services some.
+func (w *world) fillZones(r *rand.Rand) {
+	for range r.IntN(6) {
+		w.Zones[w.newNetwork(r)] = newZone(r)
+	}
+	for row := range w.Services {
+		w.Services[row].Zones, w.Services[row].Zone = newZones(r)
+	}
+}
+
 // zone is another zone of a network of clients, or none, or other zones of a
 // service.
 func (g *generator) zone() change {

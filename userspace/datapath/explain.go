@@ -156,7 +156,9 @@ func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.
 		Packet: PacketView{at.Interface, q.From, q.To, q.TTL, at.Neighbour.String(), at.MAC.String()},
 	}
 	if !told(a, loader.LBToldPartTOLD_FLOW) && !told(a, loader.LBToldPartTOLD_SERVICE) {
-		e.Nearby = r.nearby(q.To)
+		if verdict == loader.LBVerdictPASS_OTHER {
+			e.Nearby = r.nearby(q.To)
+		}
 		return e, e.leave(a, at)
 	}
 	if r.services[a.Service].State != serviceNone { // that of a flow may be gone

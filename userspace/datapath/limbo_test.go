@@ -61,10 +61,11 @@ func TestPacketsFindWhatTheyHaveSeen(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	r := empty(96)
-	r.snat = make([]loader.Address, 256)
+	r := empty(512)
+	r.snat = make([]loader.Address, 2048)
 	var packet *snapshot
-	for step := range 2000 {
+	began := 0
+	for step := range 1000 {
 		w := randomWant(rng)
 		w.Sources = map[netip.Addr][]netip.Addr{}
 		for i := range w.Services {
@@ -82,11 +83,11 @@ func TestPacketsFindWhatTheyHaveSeen(t *testing.T) {
 		switch {
 		case packet != nil:
 			packet.check(t, step, r)
-			if rng.IntN(6) == 0 {
+			if rng.IntN(6) == 0 || step-began == 10 {
 				packet, r.limbo = nil, limbo{}
 			}
 		default:
-			packet, r.limbo = snapshotOf(r), limbo{}
+			packet, began, r.limbo = snapshotOf(r), step, limbo{}
 		}
 	}
 }
