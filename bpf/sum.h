@@ -30,6 +30,8 @@ __noinline int sum_bytes(struct xdp_md *ctx, __u32 at, __u32 len)
 		n = len < CHUNK ? len : CHUNK;
 		if (!n)
 			return fold(sum);
+		barrier_var(n);
+		n = ((n - 1) & (CHUNK - 1)) + 1; /* so that the verifier knows its bounds */
 		if (bpf_xdp_load_bytes(ctx, at, d->chunk, n))
 			return -1;
 		sum = csum_add(d->chunk, CHUNK, sum);
