@@ -13,6 +13,7 @@
 #pragma once
 
 #include "address.h"
+#include "counters.h"
 #include "told.h"
 #include "verdict.h"
 
@@ -199,26 +200,6 @@ struct backend {
 	__u32 service; /* row of its service */
 	__u32 weight; /* its share of connections; at least 1 */
 	__u32 sources; /* run of the snat map: offset << 16 | length; of SERVICE_FULL_NAT */
-};
-
-/* struct connections counts those of a backend or a service, in one aligned u64: rule 7. */
-struct connections {
-	__u32 gen; /* of the row's owner whose they are */
-	__u32 count;
-};
-
-/* enum flow_dir says which way a flow entry's packets go. */
-enum flow_dir {
-	DIR_FORWARD = 0, /* client to backend */
-	DIR_REPLY, /* backend to client */
-	DIR_MAX, /* number of directions; not a direction */
-};
-
-/* struct counters is the value of backend_counters. */
-struct counters {
-	__u64 packets[DIR_MAX]; /* forwarded, by enum flow_dir */
-	__u64 bytes[DIR_MAX]; /* IP total lengths of those */
-	__u64 flows; /* flows made */
 };
 
 /* struct flow_key is a packet's own 5-tuple. */

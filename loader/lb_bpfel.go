@@ -112,10 +112,11 @@ const (
 )
 
 type LBCounters struct {
-	_       structs.HostLayout
-	Packets [2]uint64
-	Bytes   [2]uint64
-	Flows   uint64
+	_        structs.HostLayout
+	Packets  [2]uint64
+	Bytes    [2]uint64
+	Flows    uint64
+	Troubles [3]uint64
 }
 
 type LBCredit struct {
@@ -427,6 +428,15 @@ const (
 	LBToldPartTOLD_SERVICE LBToldPart = 4
 	LBToldPartTOLD_CHOICE  LBToldPart = 8
 	LBToldPartTOLD_ZONE    LBToldPart = 16
+)
+
+type LBTrouble uint32
+
+const (
+	LBTroubleTROUBLE_UNANSWERED LBTrouble = 0
+	LBTroubleTROUBLE_REFUSED    LBTrouble = 1
+	LBTroubleTROUBLE_RESET      LBTrouble = 2
+	LBTroubleTROUBLE_MAX        LBTrouble = 3
 )
 
 type LBVerdict uint32

@@ -350,6 +350,9 @@ func readCounters(table *ebpf.Map) ([]m.Counters, error) {
 			sum.Bytes[dir] += c.Bytes[dir]
 		}
 		sum.Flows += c.Flows
+		for sign := range c.Troubles {
+			sum.Troubles[sign] += c.Troubles[sign]
+		}
 	}
 	return sums, nil
 }

@@ -58,7 +58,7 @@ var Faults = []Fault{
 	{48, "a backend's port has the wrong byte order"},
 	{49, "the fast path lets a TCP header end one word beyond the packet"},
 	{50, "the fast path does not see FIN and RST"},
-	{51, "the fast path forwards by a flow that is closed or ended"},
+	{51, "the fast path forwards by a flow that is over"},
 	{52, "the fast path does not see that it is switched off"},
 	{53, "frames to a group of hosts are taken for this one"},
 	{54, "a dead agent's standby flows are left to it"},
@@ -99,7 +99,6 @@ var Faults = []Fault{
 	{89, "a UDP flow keeps its place as long as a connection"},
 	{90, "any packet of the backend is an answer"},
 	{91, "any acknowledgement establishes a flow"},
-	{92, "the fast path takes an answer that is sent again"},
 	{93, "a flow sends with a source that it could not keep"},
 	{94, "an ICMP error tells of a source that is another flow's by now"},
 	{95, "the source of a flow that has just ended is the next one's"},
@@ -183,6 +182,12 @@ var Faults = []Fault{
 	{303, "clients of any zone have the first one's backends"},
 	{304, "a zone's backends that are down never count as up"},
 	{305, "zones take the service's turns"},
+	{310, "the fast path takes SYNs that are sent again"},
+	{311, "a SYN that is sent again counts only after its answer"},
+	{312, "any segment with a SYN counts as one that is sent again"},
+	{313, "either side's SYNs and resets count"},
+	{314, "a reset that acknowledges nothing is a refusal"},
+	{315, "a reset of a flow that ends counts"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so

@@ -206,7 +206,7 @@ func knownRows6() []row {
 	data := segment6(client6, web6, ack)
 	return []row{
 		forwarded6(ack).as("a packet of a flow is forwarded", answered6),
-		forwarded6(syn).as("a SYN that is sent again makes no new flow", opened6),
+		forwarded6(syn).telling(loader.LBTroubleTROUBLE_UNANSWERED).as("a SYN that is sent again makes no new flow", opened6),
 		replied6(syn|ack).as("a reply goes back as from the service", opened6),
 		replied6(ack).as("so do the next ones", answered6),
 		forwarded6(fin|ack).as("an entry stands where its hash says", placed6),

@@ -258,7 +258,16 @@ func (f *Flow) over() bool {
 type Counters struct {
 	Packets, Bytes [2]uint64
 	Flows          uint64
+	Troubles       [TroubleMax]uint64
 }
+
+// Signs that a backend is in trouble, numbered as enum trouble.
+const (
+	TroubleUnanswered = iota // a SYN that was sent again
+	TroubleRefused
+	TroubleReset
+	TroubleMax
+)
 
 // Replies is what the CPU has answered in the running second.
 type Replies struct{ Second, Count uint32 }

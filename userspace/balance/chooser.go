@@ -189,7 +189,7 @@ func (c *Chooser) byHash(p *pool, h uint64, skip func(uint32) bool) (uint32, boo
 	least, found := uint32(0), false
 	for range hashes {
 		i := slots[h%uint64(len(slots))]
-		h = rehash(h)
+		h = Rehash(h)
 		if skip(i) {
 			continue
 		}

@@ -20,6 +20,7 @@ type service struct {
 
 const (
 	maxWeight  = 1000
+	maxPassive = 1000000
 	noBackends = "no backends: list at least one, such as - address: 10.0.0.1:8080"
 )
 
@@ -30,6 +31,7 @@ func (r *reader) service(v value) service {
 	s := service{Service: model.Service{
 		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 		PanicThreshold: model.DefaultPanicThreshold, ZoneThreshold: model.DefaultZoneThreshold,
+		PassiveThreshold: model.DefaultPassiveThreshold,
 	}}
 	before := len(r.faults)
 	var clients, balance, affinity, backends, health value
@@ -49,6 +51,9 @@ func (r *reader) service(v value) service {
 		"drain":           func(v value) { r.duration(v, &s.Drain, minTimeout, maxTimeout) },
 		"panic-threshold": func(v value) { r.number(v, &s.PanicThreshold, 0, 100) },
 		"zone-threshold":  func(v value) { r.number(v, &s.ZoneThreshold, 1, 100) },
+		"passive-threshold": func(v value) {
+			r.number(v, &s.PassiveThreshold, 0, maxPassive)
+		},
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},

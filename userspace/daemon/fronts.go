@@ -77,15 +77,20 @@ func newTable(s *model.Service, j judgement, old *table) *table {
 }
 
 // pick returns the backend for a connection from client to local, and what to
-// call when it is over.
-func (t *table) pick(client, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
+// call when it is over, which calls failed if the backend could not be reached.
+func (t *table) pick(client, local netip.AddrPort, tried []netip.AddrPort, failed func(member, error)) (netip.AddrPort, func(error), bool) {
 	i, done, ok := t.chooser.Choose(client, local, func(i uint32) bool {
 		return slices.Contains(tried, dialed(t.service.Backends[i], local))
 	})
 	if !ok {
 		return netip.AddrPort{}, nil, false
 	}
-	return dialed(t.service.Backends[i], local), func(error) { done() }, true
+	b := t.service.Backends[i]
+	return dialed(b, local), func(err error) {
+		if done(); err != nil {
+			failed(memberOf(t.service, b.Address), err)
+		}
+	}, true
 }
 
 // dialed returns where a connection to local goes at a backend.
@@ -102,7 +107,7 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	f := &front{log: o.log, limits: o.limits, serving: map[uint16]*listener{}, first: s.Listen.Port(), last: s.LastPort}
 	f.table.Store(newTable(s, j, nil))
 	pick := func(client, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
-		return f.table.Load().pick(client, local, tried)
+		return f.table.Load().pick(client, local, tried, o.onFailure)
 	}
 	admit := func(client netip.Addr) model.Admission { return f.table.Load().guard.Admit(client, time.Now()) }
 	f.ctx, f.stop = context.WithCancelCause(ctx)
@@ -122,7 +127,9 @@ type frontOptions struct {
 	udpIdle time.Duration
 	limits  limits
 	onFlow  func(client, local netip.AddrPort, open bool)
-	log     *slog.Logger
+	// onFailure is told of backends that could not be reached, from any goroutine.
+	onFailure func(member, error)
+	log       *slog.Logger
 }
 
 // update gives the front another table, and ends what goes to backends that it

@@ -98,6 +98,7 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight, Share: 100,
 			Backup: s.Backends[b].Backup, Zone: s.Backends[b].Zone, Serves: duties.Weight(b) > 0,
 			Up: !a.isDown[keys[b]], Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
+			Suspect: a.suspects.view(memberOf(s, s.Backends[b].Address)),
 		}
 		if shares != nil {
 			x.Share = 100 * shares[b] / balance.Whole

@@ -124,7 +124,8 @@ func BenchmarkPlanOfOneChangeAmongMany(b *testing.B) {
 func TestEveryFieldOfAServiceIsLookedAt(t *testing.T) {
 	aside := map[string]bool{
 		"Health": true, "SlowStart": true, "Drain": true, // the daemon's, which turns them into shares and backends
-		"Known": true, // of Keep's answer
+		"PassiveThreshold": true, // the same, of whom it has probed
+		"Known":            true, // of Keep's answer
 	}
 	base := service("a", 80, 1, 1)
 	base.Down, base.Shares = []bool{false, false}, []int{20, 20}

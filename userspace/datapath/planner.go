@@ -14,6 +14,7 @@ import (
 // no two owners get the same one.
 type planner struct {
 	have     *rows
+	limbo    freed // what is free, but nobody gets yet
 	plan     plan
 	byID     map[loader.Service]uint32
 	backends map[uint32][]uint32 // rows of backends, by row of service
@@ -74,7 +75,8 @@ func newPlanner(have *rows) *planner {
 
 // begin finds the room that a plan for want may use.
 func (p *planner) begin(want *Want) {
-	p.space, p.sources = freeSpans(p.have), newSources(p.have)
+	p.limbo = p.have.limbo.all()
+	p.space, p.sources = freeSpans(p.have, p.limbo.slots), newSources(p.have, p.limbo.snat)
 	p.sources.want = want.Sources
 }
 
@@ -108,7 +110,7 @@ func (p *planner) find(s *Service) (id uint32, known bool) {
 // freeService and freeBackend return a row that nobody has, nor will get.
 func (p *planner) freeService() (uint32, error) {
 	for ; int(p.nextSvc) < len(p.have.services); p.nextSvc++ {
-		if p.have.services[p.nextSvc].State == serviceNone {
+		if p.have.services[p.nextSvc].State == serviceNone && !p.limbo.services[p.nextSvc] {
 			p.nextSvc++
 			return p.nextSvc - 1, nil
 		}
@@ -118,7 +120,7 @@ func (p *planner) freeService() (uint32, error) {
 
 func (p *planner) freeBackend() (uint32, error) {
 	for ; int(p.nextBack) < len(p.have.backends); p.nextBack++ {
-		if p.have.backends[p.nextBack].State == backendNone {
+		if p.have.backends[p.nextBack].State == backendNone && !p.limbo.backends[p.nextBack] {
 			p.nextBack++
 			return p.nextBack - 1, nil
 		}
@@ -327,11 +329,11 @@ func (p *planner) table(old [2]uint64, rows []uint32) (uint64, error) {
 
 // at returns the slots of a table; nil if it does not lie in the map.
 func (r *rows) at(table uint64) []uint32 {
-	off, n := table>>32, table&0xffffffff
-	if n == 0 || off+n > uint64(len(r.slots)) {
+	s := tableSpan(table)
+	if s.n == 0 || uint64(s.at)+uint64(s.n) > uint64(len(r.slots)) {
 		return nil
 	}
-	return r.slots[off : off+n]
+	return r.slots[s.at : s.at+s.n]
 }
 
 // end plans the end of every row that nobody wants. What a backend counted stays

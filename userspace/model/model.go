@@ -197,6 +197,9 @@ type Service struct {
 	// without backups, of which so many must be up: while fewer are, but some,
 	// all of them get new flows, unless those of the Zone serve. 0 is never.
 	PanicThreshold int
+	// PassiveThreshold is how many failed connections in a second make a backend
+	// suspect, so that it is probed at once. 0 is never.
+	PassiveThreshold int
 	// Drain is how long the flows of a backend that is removed may go on. 0
 	// ends them at once.
 	Drain time.Duration
@@ -210,8 +213,9 @@ type Service struct {
 
 // Defaults of a Service.
 const (
-	DefaultPanicThreshold = 50
-	DefaultZoneThreshold  = 50
+	DefaultPanicThreshold   = 50
+	DefaultZoneThreshold    = 50
+	DefaultPassiveThreshold = 1
 )
 
 // ListenText returns the address and port, or range of ports, as the

@@ -7,6 +7,7 @@
 package view
 
 import (
+	"fmt"
 	"time"
 
 	"fairlead/userspace/model"
@@ -107,9 +108,26 @@ type Backend struct {
 	Known bool `json:"known"`
 	// Since is when Up changed last.
 	Since time.Time `json:"since,omitzero"`
+	// Suspect says why the backend may not serve any more, although it is up; nil:
+	// nothing says so.
+	Suspect *Suspicion `json:"suspect,omitempty"`
 	// LastError says why the last probe failed, "" if it did not.
 	LastError string    `json:"last_error"`
 	LastProbe time.Time `json:"last_probe,omitzero"`
+}
+
+// A Suspicion is what clients saw of a backend that no probe has cleared since.
+type Suspicion struct {
+	Since time.Time `json:"since"`
+	// Unanswered are SYNs that clients sent again, and dials of the proxy that timed
+	// out, Refused those that the backend answered with a reset; since then.
+	Unanswered uint64 `json:"unanswered"`
+	Refused    uint64 `json:"refused"`
+}
+
+// String returns what it is made of, such as "3 unanswered, 2 refused".
+func (x *Suspicion) String() string {
+	return fmt.Sprintf("%d unanswered, %d refused", x.Unanswered, x.Refused)
 }
 
 // Proxy counts what user space forwarded since the agent started.

@@ -167,7 +167,7 @@ func (s *Status) backendRows() (rows [][]string) {
 	for i := range s.Services {
 		for j := range s.Services[i].Backends {
 			b := &s.Services[i].Backends[j]
-			rows = append(rows, []string{s.Services[i].Name, b.Address, weightWord(b), strconv.Itoa(b.Flows), s.healthWord(b), s.since(b.Since), oneLine(b.LastError)})
+			rows = append(rows, []string{s.Services[i].Name, b.Address, weightWord(b), strconv.Itoa(b.Flows), s.healthWord(b), s.since(b.Since), s.trouble(b)})
 		}
 	}
 	return rows
@@ -195,8 +195,19 @@ func (s *Status) healthWord(b *view.Backend) string {
 		return "up, waits as backup"
 	case b.Zone != "" && !b.Serves:
 		return "up, waits in zone " + b.Zone
+	case b.Suspect != nil:
+		return "suspect"
 	}
 	return "up"
+}
+
+// trouble says why the last probe failed, and what makes a backend suspect.
+func (s *Status) trouble(b *view.Backend) string {
+	text := oneLine(b.LastError)
+	if b.Suspect != nil {
+		text = strings.TrimSuffix(fmt.Sprintf("since %s %s; %s", s.clock(b.Suspect.Since), b.Suspect, text), "; ")
+	}
+	return text
 }
 
 func (s *Status) since(t time.Time) string {
