@@ -80,7 +80,7 @@ func (g *generator) changes() []change {
 
 func (g *generator) change() []change {
 	r := g.r
-	switch r.IntN(48) {
+	switch r.IntN(46) {
 	case 0, 1, 2, 3:
 		return g.withEpoch(g.backend())
 	case 4, 5:
@@ -108,11 +108,12 @@ func (g *generator) change() []change {
 	case 22, 23:
 		return []change{g.connection()}
 	case 24:
+		if oneIn(r, 2) {
+			return []change{g.zone()}
+		}
 		return []change{g.prefix()}
 	case 25:
 		return []change{g.snat()}
-	case 46, 47:
-		return []change{g.zone()}
 	case 26, 27, 28, 44, 45:
 		return g.robTwin()
 	case 29, 30:
@@ -204,7 +205,7 @@ func (g *generator) control() change {
 	r := g.r
 	switch r.IntN(9) {
 	case 0:
-		mode := pick(r, []m.Mode{m.ModeOff, m.ModeDraining, m.ModeDraining, m.ModeOn, m.ModeOn, m.ModeOn})
+		mode := pick(r, []m.Mode{m.ModeOff, m.ModeOff, m.ModeDraining, m.ModeDraining, m.ModeOn, m.ModeOn})
 		if mode != m.ModeOn && len(g.tuples) > 0 { // what was steady just now goes on
 			g.burst = 4
 			for range g.burst {
