@@ -15,7 +15,7 @@ GO_TEST := go test -count=1 $(if $(ROOT),-exec '$(ROOT)')
 # End-to-end tests measure and flood: they run one package after the other.
 E2E := fairlead/testenv/e2e
 
-.PHONY: help build demo test test-slow fuzz test-kernels bench generate check-generate lint release release-check clean
+.PHONY: help build demo test test-slow fuzz test-kernels bench bench-against generate check-generate lint release release-check clean
 
 ## build          static binaries and a sample configuration in build/
 build:
@@ -49,8 +49,10 @@ test-slow:
 ## fuzz           N random packets through program and model, of one SEED or a new one
 fuzz:
 	@scripts/setup.sh build test
-	FAIRLEAD_FUZZ_N=$${N:-1000000} FAIRLEAD_FUZZ_SEED=$${SEED:-$$SRANDOM} FAIRLEAD_TEST_ROOT=1 \
-		$(GO_TEST) -timeout 60m -v -run '^TestDatapath$$' ./testenv/fuzz
+	@n=$${N:-1000000} seed=$${SEED:-$$SRANDOM}; \
+		FAIRLEAD_FUZZ_N=$$n FAIRLEAD_FUZZ_SEED=$$seed FAIRLEAD_FUZZ_EPISODE=$(EPISODE) FAIRLEAD_TEST_ROOT=1 \
+		$(GO_TEST) -timeout 0 -v -run '^TestDatapath$$' ./testenv/fuzz && \
+		echo "make fuzz N=$$n SEED=$$seed$(if $(EPISODE), EPISODE=$(EPISODE)): no difference"
 
 ## test-kernels   the tests that talk to the kernel, under 6.1, 6.12 and Debian's newest
 test-kernels:
@@ -63,6 +65,11 @@ bench: build
 	@scripts/setup.sh test
 	@$(GO_BUILD) -o build/ ./testenv/bench
 	@$(ROOT) build/bench
+
+## bench-against  what a hit costs here and in an older REV, in turns
+bench-against:
+	@scripts/setup.sh build test
+	@ROOT='$(ROOT)' scripts/bench-against.sh $(REV) $(ROUNDS)
 
 ## generate       the BPF objects and everything else that is generated
 generate:

@@ -65,10 +65,10 @@ static __always_inline __u64 next_hash(struct draft *d)
 	return dry_run ? note_number(hash) : hash;
 }
 
-/* take_turn returns the service's turn; turns grow by one. */
-static __always_inline __u64 take_turn(__u32 service)
+/* take_turn returns the turn of a row of services; turns grow by one. */
+static __always_inline __u64 take_turn(__u32 row)
 {
-	__u64 *turn = bpf_map_lookup_elem(&turns, &service);
+	__u64 *turn = bpf_map_lookup_elem(&turns, &row);
 
 	if (turn && FAULT(262, dry_run, false))
 		return note_number(*turn + told.turns++);
@@ -198,7 +198,7 @@ static __always_inline __u32 least(const struct draft *d)
 	__u32 length = d->run;
 	struct scan scan = {
 		.best.row = NO_BACKEND,
-		.start = FAULT(239, take_turn(d->forward.service) % length, 0),
+		.start = FAULT(239, take_turn(d->turns) % length, 0),
 	};
 
 	bpf_loop(length, compare_next, &scan, 0);
@@ -262,7 +262,7 @@ static __always_inline __u32 row_for(struct draft *d, const struct service *s)
 		return least(d);
 	if (s->balance == BALANCE_P2C || s->balance == BALANCE_LEAST)
 		return better_of_two(d);
-	return row_at(first + take_turn(d->forward.service) % (length + FAULT(45, 0, 1)));
+	return row_at(first + take_turn(d->turns) % (length + FAULT(45, 0, 1)));
 }
 
 /* next_row is row_for, and remembers the try. Global, as locate is. */

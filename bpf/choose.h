@@ -12,6 +12,7 @@
 #include "forward.h"
 #include "reset.h"
 #include "route.h"
+#include "zone.h"
 
 /* Where a client's other ports are looked for, if its own is taken, and how often. */
 #define PORT_FIRST 1024
@@ -305,6 +306,9 @@ static __always_inline int choose(struct packet *p, const struct service *s, __u
 
 	d->all_up = all_count_as_up(p->control);
 	d->run = d->all_up ? READ_ONCE(s->slots_all) : READ_ONCE(s->slots);
+	d->turns = row;
+	if (FAULT(300, s->zones, 0))
+		enter_zone(p->key, s->zones, d);
 	if (!(__u32)d->run)
 		return answer_no_backend(p);
 	delete_stale(p);

@@ -26,6 +26,16 @@ static __always_inline void count_flow(const struct flow *f)
 		n->flows += FAULT(16, 1, 2);
 }
 
+/* count_trouble counts a sign of trouble of a backend. Global, as locate is. */
+__noinline int count_trouble(__u32 backend, __u32 trouble)
+{
+	struct counters *n = bpf_map_lookup_elem(&backend_counters, &backend);
+
+	if (n && trouble < TROUBLE_MAX)
+		n->troubles[trouble]++;
+	return 0;
+}
+
 static __always_inline void count_verdict(__u32 verdict)
 {
 	__u64 *n = bpf_map_lookup_elem(&verdicts, &verdict);

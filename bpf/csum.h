@@ -34,15 +34,18 @@ static __always_inline __u16 csum_update(__u16 old, __u16 delta)
 	return ~(__u16)(sum + FAULT(11, sum >> 16, 0));
 }
 
-/* update_udp leaves "no checksum" as it is, and never makes it (RFC 768). */
+/* some_sum returns UDP's checksum as it is sent: 0 says that there is none (RFC 768). */
+static __always_inline __u16 some_sum(__u16 check)
+{
+	return check ? check : FAULT(30, 0xffff, 0);
+}
+
+/* update_udp leaves "no checksum" as it is, and never makes it. */
 static __always_inline void update_udp(struct udphdr *udp, __u16 delta)
 {
-	__u16 check;
-
 	if (!udp->check && FAULT(29, true, false))
 		return;
-	check = csum_update(udp->check, delta);
-	udp->check = check ? check : FAULT(30, 0xffff, 0);
+	udp->check = some_sum(csum_update(udp->check, delta));
 }
 
 /* csum_add adds len bytes, a multiple of four, to sum, not folded. */

@@ -98,6 +98,12 @@ static __always_inline void note_check(enum fitness fitness)
 	told.fitness = fitness;
 }
 
+static __always_inline void note_zone(__u32 row)
+{
+	told.parts |= TOLD_ZONE;
+	told.zone = row;
+}
+
 static __always_inline void note_choice(__u64 run, bool all_up)
 {
 	told.parts |= TOLD_CHOICE;

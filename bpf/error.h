@@ -41,7 +41,7 @@ static __always_inline bool change_error(const struct packet *p, struct near_err
 
 	if (!far_icmp(&was->icmp, &is->icmp))
 		return false;
-	write_far(p, &is->ip, len, f, IPPROTO_FAR_ICMP);
+	write_far(p, &is->ip, len, f, IPPROTO_FAR_ICMP, 0);
 	write_quoted(&is->quoted, &was->quoted, f);
 	sum = rewrite_l4(p, q, &was->ports, end, f, sent_addrs(q, f));
 	was->icmp.checksum = 0;

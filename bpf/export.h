@@ -20,6 +20,7 @@ struct exports {
 	enum device_flag device_flag;
 	enum special_era special_era;
 	enum eviction eviction;
+	enum trouble trouble;
 	enum client_rule client_rule;
 	enum address_use address_use;
 	enum balance balance;

@@ -7,7 +7,6 @@
 /* Extension headers (RFC 8200, 4), and how much of them is stepped over. */
 #define NEXT_HOP_BY_HOP 0
 #define NEXT_ROUTING 43
-#define NEXT_FRAGMENT 44
 #define NEXT_DESTINATION 60
 #define EXTENSIONS 6
 #define EXTENSIONS_LEN 256
@@ -15,20 +14,6 @@
 #define FRAGMENT_PART (FRAGMENT_OFFSET | 1) /* an offset, or more fragments */
 
 typedef struct ip_header ip_header_t;
-
-/* struct extension is the least of an extension header. */
-struct extension {
-	__u8 next;
-	__u8 len; /* what is more than this, in units of it; not a fragment's */
-	union {
-		__be16 part; /* a fragment's */
-		struct {
-			__u8 type;
-			__u8 left; /* segments of a routing header */
-		};
-	};
-	__be32 id; /* a fragment's */
-};
 
 static __always_inline bool is_extension(__u8 next)
 {
@@ -42,12 +27,15 @@ static __always_inline bool may_follow(__u8 next)
 	return has_ports(next) || next == NEXT_ROUTING || next == NEXT_DESTINATION;
 }
 
-/* read_fragment reads a fragment header that is not atomic. */
-static __always_inline int read_fragment(struct packet *p, const struct extension *e)
+/* read_fragment reads a fragment header that is not atomic, and ends at end. */
+static __always_inline int read_fragment(struct packet *p, const struct extension *e, __u32 end)
 {
 	if (FAULT(142, !may_follow(e->next), false) || FAULT(143, p->first, false))
 		return PASS_FRAGMENT;
 	p->id = FAULT(141, e->id, e->id & bpf_htonl(0xffff0000));
+	p->part = bpf_ntohs(e->part);
+	p->says = e->next;
+	p->l4 = end;
 	if (e->part & FAULT(144, bpf_htons(FRAGMENT_OFFSET), 0))
 		return NEXT_LATER;
 	p->first = true;
@@ -69,7 +57,7 @@ static __always_inline int judge_extension(struct packet *p, const struct extens
 	if (n == EXTENSIONS || end > sizeof(ip_header_t) + EXTENSIONS_LEN)
 		return PASS_OPTIONS;
 	if (kind == NEXT_FRAGMENT && e->part & FAULT(169, bpf_htons(FRAGMENT_PART), 0))
-		return read_fragment(p, e);
+		return read_fragment(p, e, end);
 	return NEXT_STEP;
 }
 

@@ -15,7 +15,7 @@
 #include "forward.h"
 #include "parse.h"
 
-/* is_plain says that rule 1 has nothing against the packet, and that no flag ends its flow. */
+/* is_plain says that rule 1 has nothing against the packet, and no flag is one of a flow's begin or end. */
 static __always_inline bool is_plain(const ip_header_t *ip, const void *end)
 {
 	const struct tcphdr *tcp = (void *)(ip + 1);
@@ -30,20 +30,18 @@ static __always_inline bool is_plain(const ip_header_t *ip, const void *end)
 	if (likely(proto_of(ip) == IPPROTO_TCP)) {
 		len = tcp->doff * 4;
 		return len >= sizeof(*tcp) && sizeof(*ip) + len <= FAULT(49, total, total + 4) &&
-		       !(((const __u8 *)tcp)[13] & FAULT(50, TCP_RST | TCP_FIN, 0));
+		       !(((const __u8 *)tcp)[13] &
+			 (FAULT(50, TCP_RST | TCP_FIN, 0) | FAULT(310, TCP_SYN, 0)));
 	}
 	len = bpf_ntohs(udp->len);
 	return proto_of(ip) == IPPROTO_UDP && len >= sizeof(*udp) && sizeof(*ip) + len <= total;
 }
 
-/* may_begin says that a packet of a flow in this state may be a step to an established one. */
+/* may_begin says that a plain packet of a flow in this state may be a step to an established one. */
 static __always_inline bool may_begin(struct stamp s)
 {
-	if (state_of(s) == FLOW_NEW)
-		return dir_of(s) == DIR_REPLY;
-	if (state_of(s) != FLOW_ANSWERED)
-		return false;
-	return dir_of(s) == DIR_FORWARD || !(s.life & FAULT(92, LIFE_UDP, 0xff));
+	return (state_of(s) == FLOW_NEW && dir_of(s) == DIR_REPLY) ||
+	       (state_of(s) == FLOW_ANSWERED && dir_of(s) == DIR_FORWARD);
 }
 
 /* is_steady says that a plain packet, whose entry is f with this stamp, changes nothing but seen. */
@@ -55,7 +53,7 @@ static __always_inline bool is_steady(const struct packet *p, const struct flow 
 		return false;
 	if (likely(state == FLOW_ESTABLISHED))
 		return true;
-	return state < FAULT(51, FLOW_CLOSED, FLOW_RESET + 1) && !is_disguised(f, s) &&
+	return state < FAULT(51, FLOW_CLOSED, FLOW_ABORTED_REPLY + 1) && !is_disguised(f, s) &&
 	       !may_begin(s);
 }
 

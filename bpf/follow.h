@@ -3,6 +3,7 @@
 #pragma once
 
 #include "check.h"
+#include "count.h"
 #include "life.h"
 #include "unreachable.h"
 
@@ -48,6 +49,28 @@ static __always_inline __u32 number_of(const struct packet *p, enum flow_dir dir
 				  : bpf_ntohl(tcp->seq) + FAULT(246, tcp->syn, 1);
 }
 
+/*
+ * trouble_of returns the sign of trouble that a packet is, TROUBLE_MAX if it is none;
+ * changed says that it has changed its flow's life.
+ */
+static __always_inline enum trouble trouble_of(const struct packet *p, bool changed)
+{
+	enum flow_state was = state_of(p->stamp);
+
+	if (FAULT(313, dir_of(p->stamp) == DIR_FORWARD, !(p->flags & TCP_RST))) {
+		if (was == FAULT(311, FLOW_NEW, FLOW_ANSWERED) &&
+		    FAULT(312, is_pure_syn(p), p->flags & TCP_SYN))
+			return TROUBLE_UNANSWERED;
+		return TROUBLE_MAX;
+	}
+	if (!(p->flags & TCP_RST) || !changed)
+		return TROUBLE_MAX;
+	if (was == FLOW_NEW)
+		return p->flags & FAULT(314, TCP_ACK, 0xff) ? TROUBLE_REFUSED : TROUBLE_MAX;
+	return FAULT(315, was == FLOW_ESTABLISHED, was >= FLOW_ESTABLISHED) ? TROUBLE_RESET
+									    : TROUBLE_MAX;
+}
+
 /* tell lets the packet play its part in the flow's life. */
 static __noinline void tell(const struct packet *p, struct flow *f)
 {
@@ -57,8 +80,11 @@ static __noinline void tell(const struct packet *p, struct flow *f)
 		.proto = p->key->proto,
 		.flags = p->flags,
 	};
+	enum trouble trouble;
 
-	advance(p, &n, f);
+	trouble = trouble_of(p, advance(p, &n, f));
+	if (trouble != TROUBLE_MAX)
+		count_trouble(f->backend, trouble);
 }
 
 /* follow_late is step 2. A backend is told in the service's name, as a client is, if it is of its family. */

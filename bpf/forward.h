@@ -63,12 +63,19 @@ static __always_inline int refuse_big(const struct packet *p, const ip_header_t 
 #ifdef WIDE
 #include "cross.h"
 #else
-/* cross is for who knows both families. */
+/* cross and cross_later are for who knows both families. */
 static __always_inline int cross(struct packet *p, const struct flow *f, const struct stamp *at)
 {
 	(void)p;
 	(void)f;
 	(void)at;
+	return DROP_FAMILY;
+}
+
+static __always_inline int cross_later(struct packet *p, const struct flow *f)
+{
+	(void)p;
+	(void)f;
 	return DROP_FAMILY;
 }
 #endif

@@ -99,7 +99,10 @@ static __always_inline int hold(const struct packet *p, const struct fragment *k
 	return HOLD_FRAGMENT;
 }
 
-/* forward_later is step 3.4: the packet has the ports of its first fragment by now. */
+/*
+ * forward_later is step 3.4: the packet has the ports of its first fragment by
+ * now. NEXT_PROGRAM: there is no flow of it here.
+ */
 static __always_inline int forward_later(struct packet *p)
 {
 	void *data = (void *)(long)p->ctx->data;
@@ -108,12 +111,16 @@ static __always_inline int forward_later(struct packet *p)
 
 	if ((void *)(ip + 1) > (void *)(long)p->ctx->data_end)
 		return DROP_FRAGMENT; /* unreachable */
-	if (!f || !counts(&p->when, f, p->stamp) || state_of(p->stamp) == FLOW_RESET)
+	if (!f || !counts(&p->when, f, p->stamp))
+		return FAULT(275, NEXT_PROGRAM, DROP_FLOW_ENDED);
+	if (state_of(p->stamp) == FLOW_RESET)
 		return DROP_FLOW_ENDED;
 	if (p->ttl <= FAULT(130, 1, 0))
 		return DROP_TTL;
 	if (FAULT(131, judge(p, f) != FIT, false) || FAULT(132, is_robbed(p, f), false))
 		return DROP_FLOW_ENDED;
+	if (is_mixed(f))
+		return cross_later(p, f);
 	if (FAULT(133, is_too_big(f, p->total), false))
 		return DROP_TOO_BIG;
 	translate_ip(ip, f);

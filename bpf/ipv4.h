@@ -23,6 +23,7 @@
 /* Types and codes of ICMP. */
 #define ICMP_UNREACHABLE 3
 #define ICMP_PORT_UNREACHABLE 3
+#define ICMP_NO_PROTOCOL 2
 #define ICMP_TOO_BIG_TYPE 3
 #define ICMP_TOO_BIG_CODE 4
 #define ICMP_TIME_EXCEEDED 11

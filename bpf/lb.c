@@ -83,6 +83,8 @@ static __noinline int handle_any(struct xdp_md *ctx, __u32 *egress, bool asks)
 	verdict = handle(&p);
 	if (asks && (verdict == PASS_OTHER || verdict == FAULT(184, PASS_ICMP, PASS_OTHER)))
 		return NEXT_PROGRAM;
+	if (!asks && verdict == NEXT_PROGRAM)
+		verdict = DROP_FLOW_ENDED; /* of a later fragment */
 	if (unlikely(p.first) && FAULT(267, !dry_run, true))
 		remember(&p, verdict);
 	*egress = p.egress;

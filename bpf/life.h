@@ -184,8 +184,11 @@ __noinline __u64 step(const struct news *n, struct flow *f)
 	return 0;
 }
 
-/* advance changes f, the entry at the packet's key, and its twin. */
-static __always_inline void advance(const struct packet *p, const struct news *n, struct flow *f)
+/*
+ * advance changes f, the entry at the packet's key, and its twin. It returns what
+ * step does.
+ */
+static __always_inline __u64 advance(const struct packet *p, const struct news *n, struct flow *f)
 {
 	bool answer = tells_number(n->was, n->flags);
 	__u64 is = step(n, f);
@@ -193,15 +196,16 @@ static __always_inline void advance(const struct packet *p, const struct news *n
 	struct flow *twin;
 
 	if (!is && !answer)
-		return;
+		return is;
 	twin = find_twin(p->key, f, &ts);
 	if (answer)
 		f->answer = n->number;
 	if (twin && answer)
 		twin->answer = n->number;
 	if (!is)
-		return;
+		return is;
 	f->idle = idle_of(p->control, n->proto, state_of(*(struct stamp *)&is));
 	if (twin && FAULT(28, true, false))
 		set_life(twin, word_of(ts), is);
+	return is;
 }

@@ -180,7 +180,10 @@ struct {
 	__uint(max_entries, 1);
 } drafts SEC(".maps");
 
-/* clients: row and network -> enum client_rule, written by user space. Set at load. */
+/*
+ * clients: row and network -> enum client_rule, ALL_SERVICES and network -> number
+ * of a zone. Written by user space. Set at load.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

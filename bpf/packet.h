@@ -51,8 +51,10 @@ struct packet {
 	__be32 id; /* IP's, of a datagram that comes in fragments */
 	__u32 total; /* IP total length */
 	__u32 rest; /* what of it follows the IP and extension headers */
-	__u16 l4; /* where that is, seen from the IP header; of IPv6 only */
+	__u16 part; /* a fragment's offset in bytes, and 1 if more follow; of IPv6 only, as says and l4 */
+	__u16 l4; /* where rest is, seen from the IP header; the verifier knows nothing of it here */
 	__u8 proto; /* and what it is */
+	__u8 says; /* what a fragment's header says it begins with */
 	__u8 mode; /* control's */
 	bool first; /* the first fragment of a datagram */
 	__u8 ttl;

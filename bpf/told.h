@@ -14,6 +14,7 @@ enum told_part {
 	TOLD_CHECK = 2, /* fitness: the entry was checked */
 	TOLD_SERVICE = 4, /* service: the packet is to one, and has no flow */
 	TOLD_CHOICE = 8, /* run to attempts: a backend was looked for */
+	TOLD_ZONE = 16, /* zone: by those of the client's zone */
 };
 
 /* enum fitness says whether service and backend of a flow are still there. */
@@ -63,6 +64,8 @@ struct told {
 		    CHANGES]; /* connections: row | gen << 32 of the backend, then of the service */
 	__u32 changes;
 	__u32 ends;
+	__u32 zone; /* row of a SERVICE_ZONE */
+	__u32 pad;
 };
 
 #pragma clang diagnostic pop

@@ -12,6 +12,8 @@
  */
 #pragma once
 
+#include "address.h"
+#include "counters.h"
 #include "told.h"
 #include "verdict.h"
 
@@ -67,22 +69,6 @@ struct control {
 	__u64 hash_e;
 };
 
-/* struct address is one of either family; IPv4's are written as ::ffff:a.b.c.d. */
-struct address {
-	__be32 word[4];
-};
-
-/*
- * An addr_t is an address as a program has it: three programs are made from one
- * text, of which two are wide: they know addresses of both families. See family.h.
- */
-#if defined(IPV6) || defined(MIXED)
-#define WIDE
-typedef struct address addr_t;
-#else
-typedef __be32 addr_t;
-#endif
-
 /* struct listener names one address, port and protocol that clients connect to. */
 struct listener {
 	addr_t addr;
@@ -101,6 +87,7 @@ enum service_state {
 	SERVICE_NONE = 0, /* the row is free */
 	SERVICE_XDP, /* forwarded here */
 	SERVICE_PROXY, /* every packet of a new flow is the user-space proxy's */
+	SERVICE_ZONE, /* no service, but the slots and turns of one for clients of a zone */
 };
 
 enum service_flag {
@@ -146,16 +133,24 @@ struct service {
 	__u32 max_load; /* percent of the mean that a backend may have under BALANCE_HASH; 0: any */
 	__u32 weights; /* sum of those of the backends in slots; for max_load */
 	__u32 weights_all; /* the same of slots_all */
+	__u32 zones; /* row of its first, or next, SERVICE_ZONE + 1; 0: none */
+	__u32 zone; /* number of a SERVICE_ZONE */
 };
+
+/* ZONES_MAX is how many rows of SERVICE_ZONE a service has at most. */
+#define ZONES_MAX 32
+
+/* ALL_SERVICES stands in the place of a service's row where clients says in which zone a network is. */
+#define ALL_SERVICES (-1U)
 
 /* struct client_prefix is a key of the clients map: a service's row and a network. */
 struct client_prefix {
 	__u32 len; /* 32, for the row, and the network's */
-	__u32 service;
+	__u32 service; /* or ALL_SERVICES */
 	addr_t addr;
 };
 
-/* enum client_rule is the value of the clients map. */
+/* enum client_rule is the value of the clients map; that of ALL_SERVICES is the number of a zone. */
 enum client_rule {
 	CLIENT_DENY = 0,
 	CLIENT_ALLOW,
@@ -205,26 +200,6 @@ struct backend {
 	__u32 service; /* row of its service */
 	__u32 weight; /* its share of connections; at least 1 */
 	__u32 sources; /* run of the snat map: offset << 16 | length; of SERVICE_FULL_NAT */
-};
-
-/* struct connections counts those of a backend or a service, in one aligned u64: rule 7. */
-struct connections {
-	__u32 gen; /* of the row's owner whose they are */
-	__u32 count;
-};
-
-/* enum flow_dir says which way a flow entry's packets go. */
-enum flow_dir {
-	DIR_FORWARD = 0, /* client to backend */
-	DIR_REPLY, /* backend to client */
-	DIR_MAX, /* number of directions; not a direction */
-};
-
-/* struct counters is the value of backend_counters. */
-struct counters {
-	__u64 packets[DIR_MAX]; /* forwarded, by enum flow_dir */
-	__u64 bytes[DIR_MAX]; /* IP total lengths of those */
-	__u64 flows; /* flows made */
 };
 
 /* struct flow_key is a packet's own 5-tuple. */
@@ -354,6 +329,9 @@ struct draft {
 	__u32 all_up; /* whether backends that are down count as up */
 	__u32 tries; /* so far */
 	__u32 tried[4]; /* the rows of backends that these took */
+	__u32 turns; /* the row of services whose turns it takes */
+	__u32 pad;
+	__u64 chunk[8]; /* of a datagram that is being summed up */
 };
 
 /* struct fragment names a datagram that comes in fragments: a key of fragments. */

@@ -12,7 +12,7 @@ struct icmp_error {
 	__u8 type;
 	__u8 code;
 	__sum16 checksum;
-	__be32 mtu; /* of what is too big, else 0 */
+	__be32 rest; /* MTU of what is too big, where a parameter problem is, else 0 */
 };
 
 #define GROWTH ((int)(sizeof(ip_header_t) + sizeof(struct icmp_error)))
@@ -25,7 +25,7 @@ struct icmp_error {
 static __noinline bool answer_icmp(const struct packet *p, __u8 type, __u8 code, __u16 mtu)
 {
 	struct ethhdr *eth = (void *)(long)p->ctx->data;
-	struct icmp_error icmp = {.type = type, .code = code, .mtu = bpf_htonl(mtu)};
+	struct icmp_error icmp = {.type = type, .code = code, .rest = bpf_htonl(mtu)};
 	struct icmp_error *to;
 	struct ethhdr old;
 	__u32 sum;

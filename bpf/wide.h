@@ -11,6 +11,7 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define FAR_GROWTH 20 /* an IPv6 header is so much longer */
+#define NEXT_FRAGMENT 44 /* the fragment header of IPv6 */
 #define MAPPED bpf_htonl(0xffff) /* the third word of an address of IPv4 */
 
 /* struct ip_header is linux/ipv6.h's ipv6hdr, with addresses as maps have them. */
@@ -21,6 +22,20 @@ struct ip_header {
 	__u8 hops;
 	struct address saddr;
 	struct address daddr;
+};
+
+/* struct extension is the least of an extension header of IPv6. */
+struct extension {
+	__u8 next;
+	__u8 len; /* what is more than this, in units of it; not a fragment's */
+	union {
+		__be16 part; /* a fragment's: its offset in bytes, and 1 if more follow */
+		struct {
+			__u8 type;
+			__u8 left; /* segments of a routing header */
+		};
+	};
+	__be32 id; /* a fragment's */
 };
 
 /* struct words is a key as the integers that it is hashed as. */

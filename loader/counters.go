@@ -251,4 +251,7 @@ func (c *LBCounters) add(d Counters) {
 		c.Bytes[dir] += d.Bytes[dir]
 	}
 	c.Flows += d.Flows
+	for sign := range c.Troubles {
+		c.Troubles[sign] += d.Troubles[sign]
+	}
 }

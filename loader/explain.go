@@ -145,17 +145,19 @@ func (i *Instance) Ingress(name string, client netip.Addr) (Ingress, error) {
 	var next net.IP
 	var dev netlink.Link
 	var err error
+	why := ""
 	if name != "" {
 		dev, err = findDevice(name)
 	} else {
 		dev, next, err = towards(client)
+		why = fmt.Sprintf(", where the route to %s leads (or say --interface)", client)
 	}
 	if err != nil {
 		return at, err
 	}
 	at.Interface, at.Index, at.MAC = dev.Attrs().Name, dev.Attrs().Index, dev.Attrs().HardwareAddr
 	if err := i.runsOn(at); err != nil {
-		return at, err
+		return at, fmt.Errorf("ask at interface %s%s: %w", at.Interface, why, err)
 	}
 	if next == nil {
 		next = client.AsSlice()
@@ -208,5 +210,5 @@ func (i *Instance) runsOn(at Ingress) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("interface %s: %w", at.Interface, ErrNotAttached)
+	return ErrNotAttached
 }

@@ -109,8 +109,9 @@ func TestIPv6ComesAndGoes(t *testing.T) {
 func TestProgramBetweenFamiliesComesAndGoes(t *testing.T) {
 	b := newBench(t)
 	const drop, pass = 1, 2
+	real := func(l *Lock) { l.spec = LoadLB } // and between families, but not fairlead6
 	dropping := func(l *Lock) {
-		realProgram(l)
+		real(l)
 		l.spec46 = func() (*ebpf.CollectionSpec, error) {
 			spec, err := LoadLB46()
 			if err != nil {
@@ -131,7 +132,7 @@ func TestProgramBetweenFamiliesComesAndGoes(t *testing.T) {
 		{twoOfBoth(), dropping, OutcomeNew, pass},
 		{mixed, dropping, OutcomeUpgraded, drop},
 		{mixed, dropping, OutcomeUnchanged, drop},
-		{mixed, realProgram, OutcomeUpgraded, pass},
+		{mixed, real, OutcomeUpgraded, pass},
 		{mixed, dropping, OutcomeUpgraded, drop},
 		{twoOfBoth(), dropping, OutcomeUpgraded, pass},
 	} {

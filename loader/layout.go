@@ -16,7 +16,7 @@ type Sizes struct {
 	Services  uint32 // rows of services
 	Backends  uint32 // rows of backends
 	Slots     uint32 // slots of all services, with room to swing
-	Clients   uint32 // networks in the lists of clients of all services
+	Clients   uint32 // networks in the lists of clients of all services, and in their zones
 	// Flows is the number of flows, see [Maps.FlowRoom]. 0 means the size that
 	// the object was compiled with.
 	Flows uint32

@@ -112,10 +112,11 @@ const (
 )
 
 type LBCounters struct {
-	_       structs.HostLayout
-	Packets [2]uint64
-	Bytes   [2]uint64
-	Flows   uint64
+	_        structs.HostLayout
+	Packets  [2]uint64
+	Bytes    [2]uint64
+	Flows    uint64
+	Troubles [3]uint64
 }
 
 type LBCredit struct {
@@ -168,6 +169,9 @@ type LBDraft struct {
 	AllUp    uint32
 	Tries    uint32
 	Tried    [4]uint32
+	Turns    uint32
+	Pad      uint32
+	Chunk    [8]uint64
 }
 
 type LBEviction uint32
@@ -325,6 +329,8 @@ type LBService struct {
 	MaxLoad     uint32
 	Weights     uint32
 	WeightsAll  uint32
+	Zones       uint32
+	Zone        uint32
 }
 
 type LBServiceFlag uint32
@@ -344,6 +350,7 @@ const (
 	LBServiceStateSERVICE_NONE  LBServiceState = 0
 	LBServiceStateSERVICE_XDP   LBServiceState = 1
 	LBServiceStateSERVICE_PROXY LBServiceState = 2
+	LBServiceStateSERVICE_ZONE  LBServiceState = 3
 )
 
 type LBSource struct {
@@ -410,6 +417,8 @@ type LBTold struct {
 	Ended   [32]uint64
 	Changes uint32
 	Ends    uint32
+	Zone    uint32
+	Pad     uint32
 }
 
 type LBToldPart uint32
@@ -419,6 +428,16 @@ const (
 	LBToldPartTOLD_CHECK   LBToldPart = 2
 	LBToldPartTOLD_SERVICE LBToldPart = 4
 	LBToldPartTOLD_CHOICE  LBToldPart = 8
+	LBToldPartTOLD_ZONE    LBToldPart = 16
+)
+
+type LBTrouble uint32
+
+const (
+	LBTroubleTROUBLE_UNANSWERED LBTrouble = 0
+	LBTroubleTROUBLE_REFUSED    LBTrouble = 1
+	LBTroubleTROUBLE_RESET      LBTrouble = 2
+	LBTroubleTROUBLE_MAX        LBTrouble = 3
 )
 
 type LBVerdict uint32

@@ -55,6 +55,9 @@ type (
 	// Eviction is a kind of entry that the flow table gave up for another one.
 	// Its number is an index of the evictions map.
 	Eviction = LBEviction
+	// Trouble is a sign that a TCP backend may not serve any more. Its number is an
+	// index of the Troubles of [Counters].
+	Trouble = LBTrouble
 )
 
 // balances are the names of enum balance, in its order.
@@ -91,6 +94,21 @@ func (e Eviction) String() string {
 		return fmt.Sprintf("unknown_%d", uint32(e))
 	}
 	return evictions[e]
+}
+
+// troubles are the names of enum trouble, in its order.
+var troubles = [LBTroubleTROUBLE_MAX]string{
+	LBTroubleTROUBLE_UNANSWERED: "unanswered",
+	LBTroubleTROUBLE_REFUSED:    "refused",
+	LBTroubleTROUBLE_RESET:      "reset",
+}
+
+// String returns t's name, such as "refused".
+func (t Trouble) String() string {
+	if t >= LBTroubleTROUBLE_MAX {
+		return fmt.Sprintf("unknown_%d", uint32(t))
+	}
+	return troubles[t]
 }
 
 // A Kind is what a verdict does with its packet.

@@ -213,18 +213,24 @@ func PinThread(tb TB) {
 
 // chosenCPU is one of those that the process may use.
 var chosenCPU = sync.OnceValues(func() (int, error) {
+	cpus, err := CPUs()
+	if err != nil {
+		return 0, err
+	}
+	return cpus[rand.IntN(len(cpus))], nil
+})
+
+// CPUs are those that the calling thread may use.
+func CPUs() ([]int, error) {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
-		return 0, fmt.Errorf("read the affinity: %w", err)
+		return nil, fmt.Errorf("read the affinity: %w", err)
 	}
-	skip := rand.IntN(allowed.Count())
-	for cpu := 0; ; cpu++ {
-		if !allowed.IsSet(cpu) {
-			continue
+	var cpus []int
+	for cpu := 0; len(cpus) < allowed.Count(); cpu++ {
+		if allowed.IsSet(cpu) {
+			cpus = append(cpus, cpu)
 		}
-		if skip == 0 {
-			return cpu, nil
-		}
-		skip--
 	}
-})
+	return cpus, nil
+}

@@ -24,7 +24,7 @@ func planCommand(w world) *cli.Command {
 			command.ConfigFlag(),
 			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),
 			command.Bool("exit-code", "end with status 4 if something would change"),
-			command.PinDirFlag(), command.OutputFlag(),
+			command.PinDirFlag(), command.RunDirFlag(), command.OutputFlag(),
 		},
 		Action: func(c *cli.Context) error { return plan(c, w) },
 	}
@@ -38,7 +38,11 @@ func plan(c *cli.Context, w world) error {
 	if state.XDP == model.XDPOff {
 		return command.Usagef("%s: xdp is off: nothing of this configuration is in the kernel", path)
 	}
-	p, err := w.plan(c.Context, c.String("pin-dir"), &state)
+	shares, err := toldShares(c.String("run-dir"))
+	if err != nil {
+		return err
+	}
+	p, err := w.plan(c.Context, c.String("pin-dir"), &state, shares)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,9 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			path := configFile(t, row.file)
-			w := world{plan: func(context.Context, string, *model.State) (*kernel.Plan, error) { return row.plan, row.err }}
+			w := world{plan: func(context.Context, string, *model.State, func(*model.Service) []int) (*kernel.Plan, error) {
+				return row.plan, row.err
+			}}
 			code, out, errOut := run(t, t.Context(), w, append([]string{"plan", "--config", path}, strings.Fields(row.args)...)...)
 			if want := strings.ReplaceAll(row.errOut, "FILE", path); code != row.code || out != row.out || errOut != want {
 				t.Errorf("status %d, stderr %q, stdout\n%s\nwant %d, %q,\n%s", code, errOut, out, row.code, want, row.out)
@@ -112,7 +114,7 @@ func TestPlan(t *testing.T) {
 func TestPlanIsOfWhatItIsTold(t *testing.T) {
 	var dir string
 	var interfaces []string
-	w := world{plan: func(_ context.Context, d string, s *model.State) (*kernel.Plan, error) {
+	w := world{plan: func(_ context.Context, d string, s *model.State, _ func(*model.Service) []int) (*kernel.Plan, error) {
 		dir, interfaces = d, s.Interfaces
 		return nil, errors.New("seen")
 	}}

@@ -48,3 +48,15 @@ func cookiesCell(c *datapath.SYNCookiesView) string {
 	}
 	return fmt.Sprintf("above %d/s", c.Above)
 }
+
+// zonesCell says in short how many slots the clients of each zone have.
+func zonesCell(zones []datapath.ZoneView) string {
+	if len(zones) == 0 {
+		return "none"
+	}
+	words := make([]string, len(zones))
+	for i, z := range zones {
+		words[i] = fmt.Sprintf("%s %d", z.Zone, z.Slots)
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -18,15 +20,19 @@ func explainCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:  "explain",
 		Usage: "say what would become of a packet, and why; nothing changes",
+		Description: "Asks the attached program itself, so it needs root, but no agent: no flow is made and\n" +
+			"nothing is counted. Where it says \"next would be\", another packet may come first.\n\n" +
+			"loader explain --from 198.51.100.7:40000 --to 203.0.113.10:80\n" +
+			"loader explain --proto udp --from [2001:db8::7]:40000 --to [2001:db8::10]:53",
 		Flags: []cli.Flag{
 			command.Choice("proto", "tcp", "the packet is of `PROTOCOL` tcp or udp", "tcp", "udp"),
-			command.String("from", "", "it comes from `ADDRESS:PORT`"),
+			command.String("from", "", "it comes from `ADDRESS:PORT`, a client or a backend"),
 			command.String("to", "", "it goes to `ADDRESS:PORT`"),
-			command.InterfaceFlag("it comes in by `NAME`, not by the interface to its sender"),
+			command.InterfaceFlag("it comes in by `NAME`, not by the one that the route to its sender leads to"),
 			command.String("flags", "syn", "it has these TCP `FLAGS`: of fin, syn, rst, psh and ack, with commas between"),
 			command.Uint("ttl", 64, "its TTL, or hop limit, is `N`"),
 			command.Uint("length", 0, "it has `N` bytes with its IP header; 0: nothing behind its headers"),
-			command.PinDirFlag(), command.OutputFlag(),
+			command.PinDirFlag(), command.RunDirFlag(), command.OutputFlag(),
 		},
 		Action: func(c *cli.Context) error { return runExplain(c, w) },
 	}
@@ -41,14 +47,54 @@ func runExplain(c *cli.Context, w world) error {
 	if len(interfaces) > 1 {
 		return command.Usagef("--interface names %d interfaces: a packet comes in by one", len(interfaces))
 	}
-	e, err := w.explain(c.String("pin-dir"), q, strings.Join(interfaces, ""))
+	e, err := w.explain(c.Context, c.String("pin-dir"), q, strings.Join(interfaces, ""))
 	if err != nil {
 		return err
 	}
+	addAgent(e, w.agent(c.String("run-dir"), c.String("pin-dir")))
 	if command.JSON(c) {
 		return command.WriteJSON(w.out, e)
 	}
 	return writeExplanation(w.out, q, e)
+}
+
+// explain asks the instance in dir.
+func explain(ctx context.Context, dir string, q loader.Question, iface string) (*datapath.Explanation, error) {
+	inst, at, err := openAt(ctx, dir, q.From.Addr(), iface)
+	if err != nil {
+		return nil, err
+	}
+	defer inst.Close()
+	x, err := datapath.NewExplainer(inst, q.From.Addr().Is6())
+	if err != nil {
+		return nil, err
+	}
+	defer x.Close()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return x.Explain(q, at)
+}
+
+// openAt opens an instance, and finds where packets of a client come in. An upgrade
+// waits until both are of one version, and no longer.
+func openAt(ctx context.Context, dir string, client netip.Addr, iface string) (*loader.Instance, loader.Ingress, error) {
+	var at loader.Ingress
+	lock, err := loader.NewSharedLock(ctx, dir)
+	if err != nil {
+		return nil, at, err
+	}
+	inst, err := loader.Open(dir)
+	if err == nil {
+		at, err = inst.Ingress(iface, client)
+	}
+	if err = errors.Join(err, lock.Unlock()); err == nil {
+		return inst, at, nil
+	}
+	if inst != nil {
+		err = errors.Join(err, inst.Close())
+	}
+	return nil, at, err
 }
 
 // question reads the packet that is asked about.
@@ -89,8 +135,13 @@ func endpoint(c *cli.Context, flag string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, command.Usagef("--%s is missing: say the packet's, as ADDRESS:PORT", flag)
 	}
 	at, err := netip.ParseAddrPort(text)
-	if err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
-		return netip.AddrPort{}, command.Usagef("--%s is %q: use ADDRESS:PORT, such as 203.0.113.10:80 or [2001:db8::10]:80", flag, text)
+	switch {
+	case err != nil:
+		return at, command.Usagef("--%s is %q: use ADDRESS:PORT, such as 203.0.113.10:80 or [2001:db8::10]:80", flag, text)
+	case at.Port() == 0:
+		return at, command.Usagef("--%s is %q: no packet has port 0, use 1 to 65535", flag, text)
+	case at.Addr().Zone() != "":
+		return at, command.Usagef("--%s is %q: say the interface with --interface, not behind the address", flag, text)
 	}
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
 }
@@ -115,29 +166,53 @@ func writeExplanation(out io.Writer, q loader.Question, e *datapath.Explanation)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(title, format string, a ...any) { fmt.Fprintf(t, "%s\t%s\n", title, fmt.Sprintf(format, a...)) }
 	line("packet", "%s, in by %s", packetText(q), e.Packet.Interface)
-	if s := e.Service; s != nil {
-		line("service", "%s: %s %s", s.Name, s.Listen, s.Protocol)
-	} else {
-		line("service", "none")
-	}
-	switch {
+	switch s := e.Service; {
+	case s != nil:
+		line("service", "%s", serviceText(s))
+		if words := servingWords[s.Serving]; words != "" && e.Choice != nil {
+			line("serving", "%s", words)
+		}
 	case e.Flow != nil:
-		line("flow", "%s", flowText(e.Flow))
-	case e.Service != nil:
-		line("flow", "not known")
+		line("service", "there no more")
+	case e.Verdict == loader.LBVerdictPASS_OTHER:
+		line("service", "%s", nearbyText(q, e.Nearby))
+	}
+	if e.Client != nil {
+		line("client", "%s", clientText(e.Client))
+	}
+	if e.Service != nil || e.Flow != nil {
+		line("flow", "%s", flowText(e))
+	}
+	if e.ClientZone != nil {
+		line("zone", "%s", zoneText(q.From.Addr(), *e.ClientZone))
 	}
 	if e.Choice != nil {
 		writeChoice(line, e.Choice)
 	}
 	if o := e.Out; o != nil {
-		line("leaves", "from %s to %s, TTL %d", endText(o.Source), endText(o.Destination), o.TTL)
-		line("by", "%s, from %s to %s", o.Interface, o.SourceMAC, o.DestinationMAC)
+		line(outTitle(e), "%s", leavesText(e))
+		line("", "out by %s, from MAC %s to %s", o.Interface, o.SourceMAC, o.DestinationMAC)
 	}
-	line("verdict", "%s: %s", e.VerdictName, verdictWords[e.Verdict])
+	line("verdict", "%s", verdictText(e))
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
+}
+
+// outTitle names what leaves: the packet, or the answer to it.
+func outTitle(e *datapath.Explanation) string {
+	if e.Verdict.Kind() == loader.KindAnswer {
+		return "answer"
+	}
+	return "leaves"
+}
+
+func familyOf(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
 }
 
 func packetText(q loader.Question) string {

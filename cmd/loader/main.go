@@ -16,6 +16,7 @@ import (
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 // A world is all that the commands reach.
@@ -33,7 +34,9 @@ type world struct {
 	flows  func(dir string, f func(datapath.FlowView) bool) error
 	// explain asks about a packet that comes in by an interface; "": by the one to
 	// its sender.
-	explain func(dir string, q loader.Question, iface string) (*datapath.Explanation, error)
+	explain func(ctx context.Context, dir string, q loader.Question, iface string) (*datapath.Explanation, error)
+	// agent is [status.Agent].
+	agent func(runDir, pinDir string) *view.View
 }
 
 func newApp(w world) *cli.App {
@@ -44,7 +47,8 @@ func newApp(w world) *cli.App {
 func main() {
 	os.Exit(command.Main(newApp(world{
 		out: os.Stdout, errOut: os.Stderr, now: time.Now, exists: command.HasInterface,
-		attach: attach, look: kernel.Warnings, detach: kernel.Detach, status: kernel.Status, rows: rows, flows: flows, explain: explain,
+		attach: attach, look: kernel.Warnings, detach: kernel.Detach, status: kernel.Status, rows: rows, flows: flows,
+		explain: explain, agent: status.Agent,
 	})))
 }
 
@@ -72,17 +76,4 @@ func flows(dir string, f func(datapath.FlowView) bool) error {
 	}
 	defer inst.Close()
 	return datapath.Flows(inst.Maps(), f)
-}
-
-func explain(dir string, q loader.Question, iface string) (*datapath.Explanation, error) {
-	inst, err := loader.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer inst.Close()
-	at, err := inst.Ingress(iface, q.From.Addr())
-	if err != nil {
-		return nil, err
-	}
-	return datapath.Explain(inst, q, at)
 }

@@ -20,6 +20,7 @@ import (
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,6 +35,9 @@ func run(t *testing.T, w world, args ...string) (code int, out, errOut string) {
 	}
 	if w.look == nil {
 		w.look = func(*model.State, []string) ([]string, error) { return nil, nil }
+	}
+	if w.agent == nil {
+		w.agent = func(string, string) *view.View { return nil }
 	}
 	code = command.Run(t.Context(), newApp(w), append([]string{"loader"}, args...))
 	return code, o.String(), e.String()

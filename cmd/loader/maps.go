@@ -59,6 +59,9 @@ func rowsCommand(w world, name, usage string, show func(*cli.Context, *datapath.
 
 var counterTitles = []string{"FLOWS", "FORWARD PACKETS", "FORWARD BYTES", "REPLY PACKETS", "REPLY BYTES"}
 
+// troubleTitles are of what only backends have beside these.
+var troubleTitles = []string{"UNANSWERED", "REFUSED", "RESETS"}
+
 func counterCells(c datapath.Counters) []string {
 	return []string{number(c.Flows), number(c.ForwardPackets), number(c.ForwardBytes), number(c.ReplyPackets), number(c.ReplyBytes)}
 }
@@ -78,6 +81,10 @@ func services(_ *cli.Context, v *datapath.View) table {
 	if wary {
 		t.titles = append(t.titles, "SYN-COOKIES")
 	}
+	zoned := slices.ContainsFunc(v.Services, func(s datapath.ServiceView) bool { return s.ClientZones != nil })
+	if zoned {
+		t.titles = append(t.titles, "SLOTS BY ZONE")
+	}
 	for i := range v.Services {
 		s := &v.Services[i]
 		local := "no"
@@ -94,6 +101,9 @@ func services(_ *cli.Context, v *datapath.View) table {
 		if wary {
 			t.rows[i] = append(t.rows[i], cookiesCell(s.SYNCookies))
 		}
+		if zoned {
+			t.rows[i] = append(t.rows[i], zonesCell(s.ClientZones))
+		}
 	}
 	return t
 }
@@ -106,14 +116,14 @@ type backendRow struct {
 
 func backends(_ *cli.Context, v *datapath.View) table {
 	rows := []backendRow{}
-	t := table{titles: append([]string{"SERVICE", "BACKEND", "STATE", "WEIGHT", "SLOTS", "CONNECTIONS"}, counterTitles...)}
+	t := table{titles: slices.Concat([]string{"SERVICE", "BACKEND", "STATE", "WEIGHT", "SLOTS", "CONNECTIONS"}, counterTitles, troubleTitles)}
 	for i := range v.Services {
 		for _, b := range v.Services[i].Backends {
 			rows = append(rows, backendRow{v.Services[i].Name, b})
-			t.rows = append(t.rows, append([]string{
+			t.rows = append(t.rows, slices.Concat([]string{
 				v.Services[i].Name, b.Address, b.State, strconv.Itoa(int(b.Weight)), strconv.Itoa(b.Slots),
 				number(uint64(b.Connections)),
-			}, counterCells(b.Counters)...))
+			}, counterCells(b.Counters), []string{number(b.Unanswered), number(b.Refused), number(b.Resets)}))
 		}
 	}
 	t.json = rows
@@ -169,6 +179,9 @@ func stats(_ *cli.Context, v *datapath.View) table {
 		f.ForwardBytes += c.ForwardBytes
 		f.ReplyPackets += c.ReplyPackets
 		f.ReplyBytes += c.ReplyBytes
+		f.Unanswered += c.Unanswered
+		f.Refused += c.Refused
+		f.Resets += c.Resets
 	}
 	for _, k := range kinds {
 		t.rows = append(t.rows, []string{"all " + string(k), number(s.Kinds[k])})

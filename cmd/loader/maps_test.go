@@ -33,7 +33,8 @@ func checkVariables(t *testing.T, commands []*cli.Command) {
 // held returns maps with two services; each verdict's count is its number.
 func held(string) (*datapath.View, error) {
 	counters := func(n uint64) datapath.Counters {
-		return datapath.Counters{Flows: n, ForwardPackets: 10 * n, ForwardBytes: 100 * n, ReplyPackets: 20 * n, ReplyBytes: 200 * n}
+		return datapath.Counters{Flows: n, ForwardPackets: 10 * n, ForwardBytes: 100 * n, ReplyPackets: 20 * n, ReplyBytes: 200 * n,
+			Troubles: datapath.Troubles{Unanswered: n + 1, Refused: n + 2}, Resets: n + 3}
 	}
 	v := &datapath.View{
 		Services: []datapath.ServiceView{
@@ -96,6 +97,21 @@ func wary(string) (*datapath.View, error) {
 	}}, nil
 }
 
+// zoned returns maps with services of which one has clients of zones.
+func zoned(string) (*datapath.View, error) {
+	service := func(name string, zones ...datapath.ZoneView) datapath.ServiceView {
+		return datapath.ServiceView{
+			Name: name, Listen: "203.0.113.10:80", Protocol: "tcp", Rung: "xdp", OnDown: "reset", Slots: 3,
+			ClientZones: zones, Backends: []datapath.BackendView{},
+		}
+	}
+	networks := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("198.51.100.0/24")}
+	return &datapath.View{Services: []datapath.ServiceView{
+		service("none"),
+		service("two", datapath.ZoneView{Zone: "east", Slots: 2, Networks: networks}, datapath.ZoneView{Zone: "west", Networks: []netip.Prefix{}}),
+	}}, nil
+}
+
 func TestMaps(t *testing.T) {
 	empty := func(string) (*datapath.View, error) {
 		return &datapath.View{Services: []datapath.ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}}, nil
@@ -110,6 +126,8 @@ func TestMaps(t *testing.T) {
 		{"clients.json", "services -o json", choosy},
 		{"cookies.txt", "services", wary},
 		{"cookies.json", "services -o json", wary},
+		{"zones.txt", "services", zoned},
+		{"zones.json", "services -o json", zoned},
 		{"backends.txt", "backends", held},
 		{"backends.json", "backends -o json", held},
 		{"drops.txt", "drops", held},

@@ -21,6 +21,9 @@ func cpuTime(clock int32) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
+// clockOf returns the clock of a process's CPU time, as clock_getcpuclockid(3) does.
+func clockOf(pid int) int32 { return int32(^pid<<3 | 2) }
+
 // softirqTime returns how long the thread has run to which a CPU leaves
 // softirqs that are too many.
 func softirqTime(cpu int) (time.Duration, error) {

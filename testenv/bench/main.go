@@ -27,6 +27,7 @@ var parts = []part{
 	{"frames", frames},
 	{"requests", requests},
 	{"reconcile", reconcile},
+	{"cookies", cookies},
 }
 
 func main() {

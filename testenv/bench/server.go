@@ -14,13 +14,16 @@ var (
 
 // answer is an HTTP server for wrk, which sends one request at a time, without
 // a body. It does as little as it can, so that what stands before it is seen.
-func answer(l net.Listener) {
+func answer(l net.Listener) { accept(l, answerConn) }
+
+// accept has every connection of l served.
+func accept(l net.Listener, serve func(net.Conn)) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		go answerConn(c)
+		go serve(c)
 	}
 }
 

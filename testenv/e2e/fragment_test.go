@@ -86,17 +86,18 @@ func TestInterleavedFragments(t *testing.T) {
 		for _, forward := range []string{"dnat", "full-nat"} {
 			for _, turned := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, out of order %t", forward, turned), func(t *testing.T) {
-					interleave(t, f, forward, turned)
+					interleave(t, f, f, forward, turned)
 				})
 			}
 		}
 	})
 }
 
-// interleave sends a crowd of datagrams, and as many answers.
-func interleave(t *testing.T, f family, forward string, turned bool) {
-	s := newExchangeStage(t, f)
-	e := newExchange(t, s, f, forward)
+// interleave sends a crowd of datagrams of f to a backend of the family other, and
+// as many answers.
+func interleave(t *testing.T, f, other family, forward string, turned bool) {
+	s := newExchangeStage(t, f, other)
+	e := newExchangeWith(t, s, f, other, forward)
 	s.StartAgent()
 	account := s.Account()
 	firsts, laters := e.questions()
@@ -206,7 +207,8 @@ func TestStrayFragments(t *testing.T) {
 type exchange struct {
 	t       *testing.T
 	s       *stage.Stage
-	f       family
+	f       family // of the clients
+	other   family // of the backend; the same, or not
 	server  net.PacketConn
 	clients []net.PacketConn
 	seen    []netip.AddrPort // by client: whom the server saw
@@ -218,10 +220,10 @@ const (
 	clientPort      = 30000
 )
 
-// newExchangeStage raises a stage of the family with one backend.
-func newExchangeStage(t *testing.T, f family) *stage.Stage {
+// newExchangeStage raises a stage of these families with one backend.
+func newExchangeStage(t *testing.T, of ...family) *stage.Stage {
 	t.Helper()
-	o := testenv.RigOptions{Backends: 1, IPv6: f.suffix == "6"}
+	o := testenv.RigOptions{Backends: 1, IPv6: slices.ContainsFunc(of, family.is6)}
 	return stage.New(t, stage.Options{RigOptions: o, Programs: programs})
 }
 
@@ -229,16 +231,22 @@ func newExchangeStage(t *testing.T, f family) *stage.Stage {
 // attaches yet.
 func newExchange(t *testing.T, s *stage.Stage, f family, forward string) *exchange {
 	t.Helper()
+	return newExchangeWith(t, s, f, f, forward)
+}
+
+// newExchangeWith is newExchange with a backend of the family other.
+func newExchangeWith(t *testing.T, s *stage.Stage, f, other family, forward string) *exchange {
+	t.Helper()
 	s.Configure("interfaces: %s\nservices: [{name: echo, listen: '%s', protocol: udp, forward: %s, backends: %s, health: {type: none}}]",
-		s.Links(), f.at(7), forward, f.backends(s, exchangePort))
+		s.Links(), f.at(7), forward, other.backends(s, exchangePort))
 	for _, h := range []*testenv.Host{s.Clients[0], s.Backends[0]} {
 		h.Sysctl(t, "net.ipv4.ipfrag_high_thresh", "268435456")
 		h.Sysctl(t, "net.ipv4.ipfrag_max_dist", "0") // so many come between two of one datagram
-		if f.suffix == "6" {
+		if f.is6() || other.is6() {
 			h.Sysctl(t, "net.ipv6.ip6frag_high_thresh", "268435456")
 		}
 	}
-	e := &exchange{t: t, s: s, f: f, server: roomy(t, s.Backends[0], f, exchangePort), seen: make([]netip.AddrPort, exchangeClients)}
+	e := &exchange{t: t, s: s, f: f, other: other, server: roomy(t, s.Backends[0], other, exchangePort), seen: make([]netip.AddrPort, exchangeClients)}
 	for i := range exchangeClients {
 		e.clients = append(e.clients, roomy(t, s.Clients[0], f, clientPort+i))
 	}
@@ -270,7 +278,7 @@ func pieces(spec func(i int) testenv.FrameSpec) (firsts, laters [][]byte) {
 		f := spec(i)
 		f.ID, f.Payload = uint16(i), []byte(text(i))
 		if f.Src.Addr().Is6() {
-			frame, id := testenv.UDPFrame(f), uint32(i)<<16
+			frame, id := testenv.UDPFrame(f), uint32(i)<<16|uint32(i)
 			firsts, laters = append(firsts, testenv.Fragment6(frame, id, 0, cut)), append(laters, testenv.Fragment6(frame, id, cut, 0))
 			continue
 		}
@@ -297,7 +305,7 @@ func (e *exchange) answers() (firsts, laters [][]byte) {
 	return pieces(func(i int) testenv.FrameSpec {
 		return testenv.FrameSpec{
 			SrcMAC: testenv.MAC(own), DstMAC: testenv.MAC(own.Prev()),
-			Src: netip.AddrPortFrom(e.f.addr(own), exchangePort), Dst: e.seen[i%exchangeClients],
+			Src: netip.AddrPortFrom(e.other.addr(own), exchangePort), Dst: e.seen[i%exchangeClients],
 		}
 	})
 }

@@ -1,8 +1,15 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"fairlead/testenv"
 	"fairlead/testenv/stage"
@@ -12,11 +19,17 @@ import (
 // backends of f's clients are of.
 func (f family) betweenStage(t *testing.T, o testenv.RigOptions) (*stage.Stage, family) {
 	t.Helper()
-	s := families[1].stage(t, o)
-	if f.suffix == "6" {
-		return s, families[0]
+	return families[1].stage(t, o), f.other()
+}
+
+func (f family) is6() bool { return f.suffix == "6" }
+
+// other is the other family.
+func (f family) other() family {
+	if f.is6() {
+		return families[0]
 	}
-	return s, families[1]
+	return families[1]
 }
 
 // configureBetween writes a configuration whose backends are of the other family.
@@ -151,4 +164,69 @@ func TestUploadThroughSmallMTUOfTheOtherFamily(t *testing.T) {
 		wantAllXDP(t, s, account)
 		wantSound(t, s)
 	})
+}
+
+// Datagrams of 9000 bytes go to a backend of the other family and come back. A
+// fragment of IPv4 leaves room for what IPv6 adds to it.
+func TestBigDatagramsBetweenFamilies(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		inModes(t, func(t *testing.T, mode string) {
+			s, other := f.betweenStage(t, testenv.RigOptions{Backends: 1})
+			f.configureBetween(s, other, "{type: none}")
+			four := s.Clients[0]
+			if f.is6() {
+				four = s.Backends[0]
+			}
+			four.SetMTU(t, testenv.Uplink, 1472)
+			s.Loader("attach", "--mode", mode).OK(t)
+			text := strings.Repeat("fairlead ", 1000)
+			for i := range 30 {
+				if _, _, err := s.Echo(0, uint16(30000+i%10), f.at(7), text); err != nil {
+					t.Fatalf("datagram %d: %v; verdicts: %v", i, err, s.Stats().Verdicts)
+				}
+			}
+			if v := s.Stats(); v.Kinds["drop"] != 0 || v.Verdicts["pass_fragment"] != 0 {
+				t.Errorf("XDP dropped or passed fragments: %v", v.Verdicts)
+			}
+			wantSound(t, s)
+		})
+	})
+}
+
+// One fragment of each of many datagrams comes after one of each other.
+func TestInterleavedFragmentsBetweenFamilies(t *testing.T) {
+	inFamilies(t, func(t *testing.T, f family) {
+		for _, turned := range []bool{false, true} {
+			t.Run(fmt.Sprintf("out of order %t", turned), func(t *testing.T) {
+				interleave(t, f, f.other(), "full-nat", turned)
+			})
+		}
+	})
+}
+
+// A host of IPv6 takes no datagram without a checksum, or with a wrong one.
+func TestDatagramsWithoutChecksumReachServersOfIPv6(t *testing.T) {
+	four, six := families[0], families[1]
+	s := newExchangeStage(t, four, six)
+	e := newExchangeWith(t, s, four, six, "full-nat")
+	s.Loader("attach").OK(t)
+	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(four.at(7)))
+	for i, c := range e.clients {
+		raw, err := c.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1) })
+		if err := errors.Join(cerr, err); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.WriteTo([]byte(text(i)), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.want(e.server, len(e.clients), func(int, netip.AddrPort) {})
+	if v := s.Stats().Verdicts; v["drop_family"] != 0 {
+		t.Errorf("verdicts are %v", v)
+	}
+	wantSound(t, s)
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"fairlead/testenv"
 	"fairlead/testenv/stage"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
@@ -109,4 +111,27 @@ func TestPlanForetellsFlows(t *testing.T) {
 	if ended != p.Flows.Ended || moved != p.Flows.Moved {
 		t.Errorf("%d connections ended and %d flows moved, want %d and %d", ended, moved, p.Flows.Ended, p.Flows.Moved)
 	}
+}
+
+// TestPlanKnowsWhoStartsSlowly has a backend come back that gets its share within
+// ten minutes: the same configuration changes nothing about that.
+func TestPlanKnowsWhoStartsSlowly(t *testing.T) {
+	s := newStage(t, testenv.RigOptions{})
+	s.Configure(strings.Replace(checks, "panic-threshold", "slow-start: 10m, panic-threshold", 1), s.Links(), vip, s.BackendList(8080))
+	s.StartAgent()
+	for i := range s.Backends {
+		s.AwaitHealth(i, true)
+	}
+	s.Servers[0].Kill()
+	s.AwaitHealth(0, false)
+	s.Servers[0] = s.Start(s.Backends[0], programs.Dummyserver, "--port", "8080", "--message", "backend1")
+	if b := s.AwaitHealth(0, true).Services[0].Backends[0]; b.Share >= 50 {
+		t.Errorf("the backend begins with %d %%", b.Share)
+	}
+	stage.Await(t, "a plan without changes", func() error { // its share grows now and then
+		if p := plan(t, s); !p.Empty() {
+			return fmt.Errorf("plan %+v", p.Services)
+		}
+		return nil
+	})
 }

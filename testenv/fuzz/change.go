@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	m "fairlead/testenv/refmodel"
@@ -29,9 +30,10 @@ const (
 	partAgent
 	partFate // what is remembered of a datagram is gone
 	partFirstRival
+	partZone
 )
 
-// A change of a world. Row, addr, listener, tuple, prefix or fragment say which entry of the part.
+// A change of a world. Row, addr, listener, tuple, prefix, network or fragment say which entry of the part.
 type change struct {
 	part     part
 	row      uint32
@@ -39,6 +41,7 @@ type change struct {
 	listener m.Listener
 	tuple    m.Tuple
 	prefix   m.Prefix
+	network  netip.Prefix
 	fragment m.FragmentKey
 	text     string
 	apply    func(*world)
@@ -105,6 +108,9 @@ func (g *generator) change() []change {
 	case 22, 23:
 		return []change{g.connection()}
 	case 24:
+		if oneIn(r, 2) {
+			return []change{g.zone()}
+		}
 		return []change{g.prefix()}
 	case 25:
 		return []change{g.snat()}
@@ -199,7 +205,7 @@ func (g *generator) control() change {
 	r := g.r
 	switch r.IntN(9) {
 	case 0:
-		mode := pick(r, []m.Mode{m.ModeOff, m.ModeDraining, m.ModeDraining, m.ModeOn, m.ModeOn, m.ModeOn})
+		mode := pick(r, []m.Mode{m.ModeOff, m.ModeOff, m.ModeDraining, m.ModeDraining, m.ModeOn, m.ModeOn})
 		if mode != m.ModeOn && len(g.tuples) > 0 { // what was steady just now goes on
 			g.burst = 4
 			for range g.burst {
@@ -272,7 +278,7 @@ func (g *generator) service() change {
 	case 1:
 		s = g.w.newService(r)
 		s.Gen = was.Gen + r.Uint32N(2)
-		s.Slots, s.SlotsAll = was.Slots, was.SlotsAll
+		s.Slots, s.SlotsAll, s.Zones, s.Zone = was.Slots, was.SlotsAll, was.Zones, was.Zone
 	case 2:
 		s.Flags ^= m.FlagKeep
 	case 4, 5:

@@ -43,6 +43,7 @@ func serviceOf(s m.Service) loader.LBService {
 		CookieAbove: s.CookieAbove,
 		Balance:     s.Balance, Seed: s.Seed, SourceMask: loader.AddressOf(s.SourceMask),
 		Affinity: s.Affinity, MaxLoad: s.MaxLoad, Weights: s.Weights, WeightsAll: s.WeightsAll,
+		Zones: s.Zones, Zone: s.Zone,
 	}
 }
 

@@ -29,7 +29,7 @@ func (f *fuzzer) pin(episode uint64, items []item, text string) (*difference, er
 	}
 	items = items[:end+1]
 	d.Text, d.items, d.Frame = text, items, items[end].frame
-	d.Packet = f.packets
+	d.Packet = int(episode) * episodeLen
 	for _, it := range items {
 		if it.change == nil {
 			d.Packet++
@@ -118,6 +118,9 @@ func (w *world) describe() string {
 	}
 	for p, allow := range w.Clients {
 		lines = append(lines, fmt.Sprintf("client %+v: %v\n", p, allow))
+	}
+	for p, zone := range w.Zones {
+		lines = append(lines, fmt.Sprintf("zone of %v: %d\n", p, zone))
 	}
 	for at, addr := range w.Snat {
 		if !addr.IsUnspecified() {

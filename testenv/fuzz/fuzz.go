@@ -108,6 +108,24 @@ func (h *histogram) add(w *world) {
 	}
 }
 
+// merge counts what another one has counted.
+func (h *histogram) merge(o *histogram) {
+	for v, n := range o.verdicts {
+		h.verdicts[v] += n
+	}
+	for kind, n := range o.evictions {
+		h.evictions[kind] += n
+	}
+	for at, n := range o.places {
+		h.places[at] += n
+	}
+	h.packets += o.packets
+	h.errors += o.errors
+	h.laters += o.laters
+	h.ports += o.ports
+	h.sources += o.sources
+}
+
 // flow counts one that was made.
 func (h *histogram) flow(f *m.Flow) {
 	switch {
@@ -140,15 +158,27 @@ func newFuzzer(target target, seed uint64, families ...*family) *fuzzer {
 
 // run sends n packets. It returns the first difference, nil if there is none.
 func (f *fuzzer) run(n int) (*difference, error) {
-	for episode := uint64(0); f.packets < n; episode++ {
-		size := min(episodeLen, n-f.packets)
+	return f.work(&queue{packets: n})
+}
+
+// work sends the episodes that it gets of a queue, up to the first difference.
+func (f *fuzzer) work(q *queue) (*difference, error) {
+	for {
+		episode, size := q.take()
+		if size == 0 {
+			return nil, nil
+		}
 		d, err := f.episode(episode, size)
+		if err != nil {
+			err = fmt.Errorf("episode %d: %w", episode, err)
+		}
 		if d != nil || err != nil {
+			q.failed.Store(true)
 			return d, err
 		}
 		f.packets += size
+		q.sent.Add(int64(size))
 	}
-	return nil, nil
 }
 
 func (f *fuzzer) world(episode uint64) *world {

@@ -62,6 +62,10 @@ func (g *generator) icmp(t m.Tuple) []byte {
 		icmp[1] = byte(r.IntN(17))
 	}
 	be.PutUint32(icmp[4:], pick(r, []uint32{r.Uint32(), 0, 1280, 1300, 1500, 65535}))
+	if w.mixed && oneIn(r, 3) { // where a parameter has a problem
+		icmp[1] = byte(r.IntN(3))
+		be.PutUint32(icmp[4:], r.Uint32N(44)<<pick(r, []int{0, 24, 24}))
+	}
 	w.sumICMP(icmp, about)
 	if oneIn(r, 10) {
 		be.PutUint16(icmp[2:], pick(r, []uint16{0, 0xffff, 1, 0xfffe}))

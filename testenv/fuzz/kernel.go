@@ -27,6 +27,7 @@ type kernel struct {
 	unforetold       []string                              // packets since reset that did other than their dry run
 	past             []item                                // packets since reset
 	held, told       uint32                                // what the agent was given before
+	races            bool                                  // whether another CPU may be quicker somewhere
 }
 
 // A config is what a datapath is loaded for.
@@ -130,6 +131,9 @@ func (k *kernel) reset(w *world) error {
 	for p := range w.Clients {
 		changes = append(changes, change{part: partClient, prefix: p})
 	}
+	for p := range w.Zones {
+		changes = append(changes, change{part: partZone, network: p})
+	}
 	for row := range uint32(numServices) {
 		changes = append(changes, change{part: partService, row: row})
 	}
@@ -196,21 +200,16 @@ func (k *kernel) sync(w *world, c change) error {
 	case partClient:
 		allow, ok := w.Clients[c.prefix]
 		return set(k.Own(loader.LBMapClients), k.w.codec.prefix(c.prefix), ruleOf(allow), ok)
+	case partZone:
+		return k.setZone(w, c.network)
 	case partSnat:
 		return k.Maps[loader.LBMapSnat].Put(c.row, loader.AddressOf(w.Snat[c.row]))
 	case partRoute:
 		return k.route(w, c.addr)
 	case partConnection:
-		over := uint32(0)
-		if w.Over[c.tuple] {
-			over = 1
-		}
-		return set(k.Maps["connections"], k.w.codec.key(c.tuple), over, w.Connections[c.tuple] || w.Over[c.tuple])
+		return k.connection(w, c.tuple)
 	case partRival:
-		if len(w.Rivals) == 0 {
-			return lbtest.Empty(k.Maps["rivals"])
-		}
-		return k.Maps["rivals"].Put(k.w.codec.key(c.tuple), k.w.codec.rival(w.Rivals[c.tuple]))
+		return k.rival(w, c.tuple)
 	case partFlow:
 		return k.free(w, c.tuple)
 	case partAgent:
@@ -218,12 +217,36 @@ func (k *kernel) sync(w *world, c change) error {
 	case partFate:
 		return set(k.Maps[loader.LBMapFragments], fragmentOf(c.fragment), loader.Fate{}, false)
 	case partFirstRival:
-		if len(w.FragmentRivals) == 0 {
-			return lbtest.Empty(k.Maps["first_rivals"])
-		}
-		return k.Maps["first_rivals"].Put(fragmentOf(c.fragment), fateOf(w.FragmentRivals[c.fragment]))
+		return k.firstRival(w, c.fragment)
 	}
 	return fmt.Errorf("part %d is unknown", c.part)
+}
+
+// connection writes what the host has for a tuple: a connection, one that is over, or none.
+func (k *kernel) connection(w *world, tuple m.Tuple) error {
+	over := uint32(0)
+	if w.Over[tuple] {
+		over = 1
+	}
+	return set(k.Maps["connections"], k.w.codec.key(tuple), over, w.Connections[tuple] || w.Over[tuple])
+}
+
+// rival writes what another CPU does to an entry meanwhile.
+func (k *kernel) rival(w *world, tuple m.Tuple) error {
+	k.races = true
+	if len(w.Rivals) == 0 {
+		return lbtest.Empty(k.Maps["rivals"])
+	}
+	return k.Maps["rivals"].Put(k.w.codec.key(tuple), k.w.codec.rival(w.Rivals[tuple]))
+}
+
+// firstRival is rival for what is remembered of a first fragment.
+func (k *kernel) firstRival(w *world, fragment m.FragmentKey) error {
+	k.races = true
+	if len(w.FragmentRivals) == 0 {
+		return lbtest.Empty(k.Maps["first_rivals"])
+	}
+	return k.Maps["first_rivals"].Put(fragmentOf(fragment), fateOf(w.FragmentRivals[fragment]))
 }
 
 // vips is the map that an address belongs into.
@@ -342,6 +365,9 @@ func readCounters(table *ebpf.Map) ([]m.Counters, error) {
 			sum.Bytes[dir] += c.Bytes[dir]
 		}
 		sum.Flows += c.Flows
+		for sign := range c.Troubles {
+			sum.Troubles[sign] += c.Troubles[sign]
+		}
 	}
 	return sums, nil
 }

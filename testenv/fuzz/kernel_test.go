@@ -29,34 +29,30 @@ func fromEnv(tb testing.TB, name string, otherwise uint64) uint64 {
 }
 
 // TestDatapath is the comparison of C and model. FAIRLEAD_FUZZ_N is the number
-// of packets, FAIRLEAD_FUZZ_SEED repeats a run; FAIRLEAD_SLOW=1 sends ten
-// million under a new seed.
+// of packets, FAIRLEAD_FUZZ_SEED repeats a run, FAIRLEAD_FUZZ_EPISODE from
+// there on; FAIRLEAD_SLOW=1 sends ten million under a new seed.
 func TestDatapath(t *testing.T) {
-	k := newKernel(t, 0)
+	testenv.RequireRoot(t)
 	packets, seed := uint64(200_000), uint64(defaultSeed)
 	if os.Getenv("FAIRLEAD_SLOW") == "1" {
 		packets, seed = 10_000_000, rand.Uint64()
 	}
 	packets = fromEnv(t, "FAIRLEAD_FUZZ_N", packets)
-	f := newFuzzer(k, fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed), families...)
-	f.shrinks = true
-	t.Logf("FAIRLEAD_FUZZ_SEED=%d FAIRLEAD_FUZZ_N=%d, linear part chosen: %v", f.seed, packets, k.cuts())
-	testenv.PinThread(t)
+	seed = fromEnv(t, "FAIRLEAD_FUZZ_SEED", seed)
+	q := &queue{packets: int(packets), first: fromEnv(t, "FAIRLEAD_FUZZ_EPISODE", 0)}
+	t.Logf("FAIRLEAD_FUZZ_SEED=%d FAIRLEAD_FUZZ_EPISODE=%d FAIRLEAD_FUZZ_N=%d", seed, q.first, packets)
 	start := time.Now()
-	d, err := f.run(int(packets))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d != nil {
-		t.Fatal(d)
+	f := workTogether(t, q, seed)
+	if t.Failed() {
+		return
 	}
 	for _, family := range f.families {
 		t.Logf("%d packets to worlds of %s compared", f.seen[family].packets, family.name)
 	}
-	t.Logf("%d packets, %.0f per second", f.packets, float64(f.packets)/time.Since(start).Seconds())
 	if packets >= 200_000 { // a third of them to worlds of each kind
 		checkCoverage(t, f)
 	}
+	t.Logf("seed %d: %s", seed, q.progress(0, start))
 }
 
 // TestSeededFaults builds one fault after the other into the C. The fuzzer has

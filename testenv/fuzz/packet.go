@@ -210,7 +210,18 @@ func (g *generator) build(t m.Tuple) []byte {
 	}
 	be.PutUint16(l4[sumAt:], 0)
 	be.PutUint16(l4[sumAt:], l4Sum(t, l4))
+	if w.family == &mixed4 && t.Proto == m.UDP && oneIn(g.r, 8) {
+		g.unsum(l4)
+	}
 	return frame
+}
+
+// unsum takes a datagram's checksum away, and leaves it a part of its length.
+func (g *generator) unsum(udp []byte) {
+	be.PutUint16(udp[6:], 0)
+	if oneIn(g.r, 4) {
+		be.PutUint16(udp[4:], uint16(8+g.r.IntN(len(udp)-7)))
+	}
 }
 
 // payload is how many bytes follow the headers, which are so long.

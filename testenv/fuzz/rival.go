@@ -25,6 +25,9 @@ func (g *generator) rival() []change {
 	r := g.r
 	t := g.client()
 	leave := m.Tuple{Src: t.Src, SPort: t.SPort, Dst: pick(r, g.w.servers), DPort: pick(r, []uint16{80, 80, 8080, t.DPort}), Proto: t.Proto}
+	if g.w.mixed && t.Src.Is4In6() { // whom fairlead46 serves, with no other backends
+		leave.Dst = ofFamily(r, g.w.servers, true)
+	}
 	if g.w.mixed && leave.Src.Is4In6() != leave.Dst.Is4In6() {
 		leave.Src = ofFamily(r, g.w.snats, !leave.Dst.Is4In6())
 	}

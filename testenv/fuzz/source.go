@@ -35,10 +35,14 @@ func (w *world) setLimit(r *rand.Rand, s *m.Service) {
 
 // newPrefix is a network of clients of a service, and whether it is allowed.
 func (w *world) newPrefix(r *rand.Rand, service uint32) (p m.Prefix, allow bool) {
+	n := w.newNetwork(r)
+	return m.Prefix{Service: service, Addr: n.Addr(), Len: n.Bits()}, !oneIn(r, 3)
+}
+
+// newNetwork is a network that clients are in.
+func (w *world) newNetwork(r *rand.Rand) netip.Prefix {
 	addr := pick(r, pick(r, [][]m.Addr{w.clients, w.clients, w.spoofed}))
-	p = m.Prefix{Service: service, Len: pick(r, w.prefixes)}
-	p.Addr = netip.PrefixFrom(addr, p.Len).Masked().Addr()
-	return p, !oneIn(r, 3)
+	return netip.PrefixFrom(addr, pick(r, w.prefixes)).Masked()
 }
 
 // newSnatPorts are the source ports of our own, never beyond the last port.

@@ -2,6 +2,7 @@ package fuzz
 
 import (
 	"math/rand/v2"
+	"net/netip"
 
 	"fairlead/testenv/lbtest"
 	m "fairlead/testenv/refmodel"
@@ -57,7 +58,7 @@ func newWorld(r *rand.Rand, f *family) *world {
 		Listeners: map[m.Listener]uint32{}, VIPs: map[m.Addr]uint32{},
 		Services: make([]m.Service, numServices), Backends: make([]m.Backend, numBackends), Slots: make([]uint32, numSlots),
 		Devices: map[uint32]uint32{}, Standby: map[m.Tuple]bool{}, Connections: map[m.Tuple]bool{}, Over: map[m.Tuple]bool{}, Rivals: map[m.Tuple]m.Flow{}, Ingress: interfaces[0],
-		Clients: map[m.Prefix]bool{}, Sources: map[m.Source]m.Credit{}, Ties: map[m.Source]m.Tie{}, Snat: make([]m.Addr, numSnat),
+		Clients: map[m.Prefix]bool{}, Zones: map[netip.Prefix]uint32{}, Sources: map[m.Source]m.Credit{}, Ties: map[m.Source]m.Tie{}, Snat: make([]m.Addr, numSnat),
 		Fragments: map[m.FragmentKey]m.Fate{}, FragmentRivals: map[m.FragmentKey]m.Fate{},
 		Turns: make([]uint64, numServices), Syns: make([]m.Syns, numServices),
 		BackendCounters: make([]m.Counters, numBackends),
@@ -106,6 +107,7 @@ func newWorld(r *rand.Rand, f *family) *world {
 			w.fib[addr] = newRoute(r)
 		}
 	}
+	w.fillZones(r)
 	return w
 }
 

@@ -206,7 +206,7 @@ func knownRows6() []row {
 	data := segment6(client6, web6, ack)
 	return []row{
 		forwarded6(ack).as("a packet of a flow is forwarded", answered6),
-		forwarded6(syn).as("a SYN that is sent again makes no new flow", opened6),
+		forwarded6(syn).telling(loader.LBTroubleTROUBLE_UNANSWERED).as("a SYN that is sent again makes no new flow", opened6),
 		replied6(syn|ack).as("a reply goes back as from the service", opened6),
 		replied6(ack).as("so do the next ones", answered6),
 		forwarded6(fin|ack).as("an entry stands where its hash says", placed6),
@@ -316,7 +316,7 @@ func errorRows6() []row {
 
 func rows6() []row {
 	var all []row
-	for _, table := range [][]row{readRows6(), openRows6(), sourceRows6(), knownRows6(), errorRows6(), fragmentRows6(), strayRows6(), floodRows6(), lateRows6(), hostRows6()} {
+	for _, table := range [][]row{readRows6(), openRows6(), sourceRows6(), knownRows6(), errorRows6(), fragmentRows6(), strayRows6(), floodRows6(), lateRows6(), hostRows6(), zoneRows6()} {
 		all = append(all, table...)
 	}
 	return all

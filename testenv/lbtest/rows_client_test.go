@@ -95,7 +95,7 @@ func limitRows() []row {
 		next.as("what was refused costs nothing", then(host, other, waits(now+hz/2), opens(2), waits(now+hz))),
 		over.as("a clock that goes back brings no credit", then(host, other, waits(now-1))),
 		forwarded(ack).as("a limit is for new flows", then(host, answered)),
-		forwarded(syn).as("a SYN that is sent again is no new flow", then(host, opened)),
+		sentAgain().as("a SYN that is sent again is no new flow", then(host, opened)),
 	}
 }
 

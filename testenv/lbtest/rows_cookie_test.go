@@ -88,7 +88,7 @@ func floodRows() []row {
 		made.as("nobody would take who brings a cookie back", then(flood, func(w *world) { w.must(w.SetMonotonic(10e9 + 1)) })),
 		made.as("a flood without cookies", then(flood, flagged(0, unchanged))),
 		{name: "a flood while draining", given: then(flood, draining), want: loader.LBVerdictPASS_DRAINING, frame: hello},
-		forwarded(syn).as("a SYN that is sent again in a flood", then(opened, flood)),
+		sentAgain().as("a SYN that is sent again in a flood", then(opened, flood)),
 		{name: "a client that may not enter", given: then(shielded, counts(0, 2), flagged(cookies|listed, unchanged)),
 			want: loader.LBVerdictDROP_DENIED, frame: hello},
 	}

@@ -76,7 +76,6 @@ func knownRows() []row {
 	answer := datagram(dns1, client)
 	return []row{
 		forwarded(ack).as("a packet of a flow is forwarded", answered),
-		forwarded(syn).as("a SYN that is sent again makes no new flow", opened),
 		replied(syn|ack).as("a reply goes back as from the service", opened),
 		replied(ack).as("a frame from the backend while draining goes back", then(answered, draining)),
 		{name: "a datagram's answer goes back", given: asked, want: loader.LBVerdictFORWARD_TX, frame: answer,

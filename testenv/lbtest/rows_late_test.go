@@ -74,7 +74,7 @@ func hostRows() []row {
 		made.as("a SYN with the tuple of a connection with another service", elsewhere),
 		{name: "a SYN with the tuple of a connection of the host's while draining", want: loader.LBVerdictPASS_DRAINING,
 			frame: hello, given: then(remembered(0), draining)},
-		forwarded(syn).as("a SYN that is sent again, whose tuple the host has by now", then(opened, remembered(0))),
+		sentAgain().as("a SYN that is sent again, whose tuple the host has by now", then(opened, remembered(0))),
 		{name: "a SYN that reopens a flow, whose tuple the host has by now", want: loader.LBVerdictPASS_STANDBY, frame: hello,
 			given: then(answered, sends(segment(client, web, rst)), remembered(0))},
 	}

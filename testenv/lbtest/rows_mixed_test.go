@@ -46,7 +46,6 @@ func rows64() []row {
 	answer := segment(back1, own, syn|ack)
 	there := fromUs(long4(own, dns1, 1260-28))
 	fixed := fromUs(long4(own, dns1, 1261-28))
-	first := extend(ask, firstPart)
 	return []row{
 		{name: "a client of IPv6 opens a connection", want: redirect, frame: hello, out: in4(leaving(own, back1, syn), someID),
 			egress: uplink, counts: made("2", 68)},
@@ -65,8 +64,6 @@ func rows64() []row {
 		is("a hop limit of 1", loader.LBVerdictANSWER_TIME_EXCEEDED, edit(hello, 21, 1)).answered(answer6(edit(hello, 21, 1), 3, 0, 0)),
 		is("a backend is told of its TTL by whom it knows", loader.LBVerdictANSWER_TIME_EXCEEDED, late(answer), opened64).
 			answered(timeExceeded(late(answer), own.Addr().AsSlice())),
-		is("the first fragment of a datagram of IPv6", loader.LBVerdictDROP_FAMILY, first).counting(flow("3")),
-		is("the rest of a datagram of IPv6", loader.LBVerdictDROP_FRAGMENT, extend(ask, header{44, []byte{0, 0, 8, 1, 2, 3, 4}}), sends(first)),
 		{name: "a packet too big for IPv4", want: loader.LBVerdictANSWER_TOO_BIG, given: narrowedMixed(mapped(dns1), 1400),
 			frame: long6(client6, dns6, 1401-28), out: answer6(long6(client6, dns6, 1401-28), 2, 0, 1420), counts: flow("3")},
 		{name: "no sender is told less than IPv6 asks of each link", want: loader.LBVerdictANSWER_TOO_BIG,
@@ -111,8 +108,12 @@ func rows46() []row {
 		asks46("a client of IPv4 asks", ask, asked),
 		asks46("the TOS becomes the traffic class", in4(edit(ask, 15, 0xab), 7), edit(asked, 14, 0x6a, 0xb0)),
 		asks46("padding stays behind the packet", pad(ask, 6), pad(asked, 6)).sized(36),
-		is("a datagram of IPv4 without a checksum", loader.LBVerdictDROP_FAMILY, edit(ask, 40, 0, 0)).counting(flow("5")),
-		is("the first fragment of a datagram of IPv4", loader.LBVerdictDROP_FAMILY, in4(edit(ask, 20, 0x20), 7)).counting(flow("5")),
+		asks46("a datagram of IPv4 without a checksum gets one", unsummed(ask), asked),
+		asks46("a datagram of many chunks without a checksum gets one", unsummed(long), in6(long6(own6, dnsBack6, 1381-28))),
+		asks46("a datagram of an odd length without a checksum gets one", unsummed(long4(client, dns, 63)), in6(long6(own6, dnsBack6, 63))),
+		asks46("bytes behind a datagram are no part of its checksum", trailed(unsummed(ask)), trailed6(asked)),
+		asks46("a datagram of 1500 bytes gets a checksum", unsummed(long4(client, dns, 1500-28)), in6(long6(own6, dnsBack6, 1500-28)), narrowedMixed(dnsBack6, 9000)),
+		is("a datagram of 1501 bytes gets none", loader.LBVerdictDROP_FAMILY, unsummed(long4(client, dns, 1501-28)), narrowedMixed(dnsBack6, 9000)).counting(flow("5")),
 		is("a packet that may be cut up is too big for IPv6", loader.LBVerdictDROP_TOO_BIG, long, narrowedMixed(dnsBack6, 1400)).counting(flow("5")),
 		{name: "a packet too big for IPv6", want: loader.LBVerdictANSWER_TOO_BIG, given: narrowedMixed(dnsBack6, 1400),
 			frame: whole(long), out: unreachable(whole(long), 4, 1380), counts: flow("5")},
@@ -125,6 +126,20 @@ func rows46() []row {
 		}).answered(resetTo(client, web, rst|ack, 0, 0x01020304+8+1)),
 		is("a service of IPv4 alone", loader.LBVerdictPASS_PROXY, segment(client, proxy, syn)),
 	}
+}
+
+// unsummed is a datagram of IPv4 without its checksum.
+func unsummed(frame []byte) []byte { return edit(frame, 40, 0, 0) }
+
+// trailed and trailed6 have bytes behind the datagram that are in the packet.
+func trailed(frame []byte) []byte {
+	out := append(edit(frame, 16, byte((len(frame)-10)>>8), byte(len(frame)-10)), 1, 2, 3, 4)
+	sum(out, 24, out[14:34])
+	return out
+}
+
+func trailed6(frame []byte) []byte {
+	return append(edit(frame, 18, byte((len(frame)-50)>>8), byte(len(frame)-50)), 1, 2, 3, 4)
 }
 
 // limitedMixed lets each network of 256 clients make one flow of web.
@@ -153,7 +168,9 @@ func (r row) answered(out []byte) row {
 	return r
 }
 
-func mixedRows() []row { return slices.Concat(rows64(), rows46(), errorRowsMixed()) }
+func mixedRows() []row {
+	return slices.Concat(rows64(), rows46(), errorRowsMixed(), fragmentRows64(), fragmentRows46())
+}
 
 func TestEachPacketBetweenFamiliesHasItsEffect(t *testing.T) {
 	checkEach(t, newWorldMixed(t, 0), mixedRows())

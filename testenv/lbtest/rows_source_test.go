@@ -203,7 +203,7 @@ func disguisedRows() []row {
 	there, back := left(own, back1), left(client, web)
 	here, fore := left(web, client), left(back1, own)
 	return []row{
-		again.as("a SYN that is sent again leaves with the same source", then(one, opened)),
+		again.telling(loader.LBTroubleTROUBLE_UNANSWERED).as("a SYN that is sent again leaves with the same source", then(one, opened)),
 		answer.as("an answer to a source of ours goes to the client", then(one, opened)),
 		goes.as("a disguised flow goes on", settled),
 		goes.as("a check finds nothing wrong with a disguise", then(settled, changed)),

@@ -139,10 +139,10 @@ func (r row) check(w *world) string {
 func rows() []row {
 	var all []row
 	for _, table := range [][]row{
-		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), tableRows(), answerRows(),
+		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), troubleRows(), tableRows(), answerRows(),
 		bigRows(), errorRows(), strangeRows(), echoRows(), oddRows(), bufferRows(), clientRows(), limitRows(), portRows(), sourceRows(), disguisedRows(),
 		floodRows(), broughtRows(), fragmentRows(), strayRows(), lateRows(), hostRows(),
-		balanceRows(), leastRows(), resumeRows(), tiedRows(), boundedRows(),
+		balanceRows(), leastRows(), resumeRows(), tiedRows(), boundedRows(), zoneRows(),
 	} {
 		all = append(all, table...)
 	}

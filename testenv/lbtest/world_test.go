@@ -264,6 +264,9 @@ func (w *world) counters() map[string]uint64 {
 		add(fmt.Sprintf("backend %d forward bytes", row), c.Bytes[0])
 		add(fmt.Sprintf("backend %d reply bytes", row), c.Bytes[1])
 		add(fmt.Sprintf("backend %d flows", row), c.Flows)
+		for sign, n := range c.Troubles {
+			add(fmt.Sprintf("backend %d %s", row, loader.Trouble(sign)), n)
+		}
 	}
 	return n
 }

@@ -98,10 +98,10 @@ func (a *attempt) bounded() (row uint32, ok bool) {
 	return a.best(seen...)
 }
 
-// turn is the service's, which is taken.
+// turn is that of who has the run, which is taken.
 func (a *attempt) turn() uint64 {
-	a.Turns[a.row]++
-	return a.Turns[a.row] - 1
+	a.Turns[a.chooser]++
+	return a.Turns[a.chooser] - 1
 }
 
 // slot is the row of backends in a slot of the run.

@@ -25,6 +25,31 @@ func (m *Model) allowed(src Addr, row uint32) bool {
 	return allowed
 }
 
+// mostZones is how many zones of a service are looked at.
+const mostZones = 32
+
+// chooser is the row of services whose run of slots a source gets at the service
+// in a row: the service itself, or the zone that the source is in.
+func (m *Model) chooser(src Addr, row uint32) uint32 {
+	longest, zone := -1, uint32(0)
+	for p, number := range m.Zones {
+		if p.Bits() > longest && p.Contains(src) {
+			longest, zone = p.Bits(), number
+		}
+	}
+	next := m.service(row).Zones
+	for range mostZones {
+		if zone == 0 || next == 0 || int(next) > len(m.Services) {
+			break
+		}
+		if z := m.Services[next-1]; z.Zone == zone {
+			return next - 1
+		}
+		next = m.Services[next-1].Zones
+	}
+	return row
+}
+
 // And is an address without the bits that a mask lacks. Of IPv4, however it is
 // written, only the last four bytes count.
 func And(a, mask Addr) Addr {

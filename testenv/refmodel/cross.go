@@ -40,41 +40,86 @@ func (f *Flow) Leads(hop Hop) {
 }
 
 const (
-	farGrowth = 20   // from an IPv4 header to one of IPv6
-	dfAbove   = 1260 // what every link takes of IPv6, in IPv4
+	farGrowth     = 20   // from an IPv4 header to one of IPv6
+	dfAbove       = 1260 // what every link takes of IPv6, in IPv4
+	longestSummed = 1500 // a packet of which a checksum is made
 )
+
+// far is the other family, and the length of the headers that a packet gets in it.
+func (p *packet) far() (f *family, headers int) {
+	switch {
+	case !p.wide:
+		return &ipv4, ipv4.header
+	case p.part != wholePart:
+		return &ipv6, ipv6.header + fragmentLen
+	}
+	return &ipv6, ipv6.header
+}
 
 // cross is rule 13: the packet leaves in the other family.
 func (m *Model) cross(p *packet, f *Flow) Result {
-	rest := append([]byte(nil), p.frame[p.l4:]...)
-	size := p.total - (p.l4 - ethLen) // of rest there may be more: padding
-	udp := p.tuple.Proto == UDP
-	if p.part == firstPart || p.wide && udp && be.Uint16(rest[6:]) == 0 {
+	if p.hides || p.unsummed() && (p.part == firstPart || p.total > longestSummed) {
 		return verdict(DropFamily)
 	}
-	far, mtu := &ipv6, f.FarMTU-farGrowth
+	_, headers := p.far()
+	mtu := f.FarMTU - uint16(headers-ipv4.header)
 	if !p.wide {
-		far, mtu = &ipv4, max(uint16(min(int(f.FarMTU)+farGrowth, 0xffff)), ipv6.leastMTU)
+		mtu = max(uint16(min(int(f.FarMTU)+farGrowth, 0xffff)), ipv6.leastMTU)
 	}
-	if far.header+size > int(f.FarMTU) {
+	if headers+p.size() > int(f.FarMTU) {
 		return m.tooBig(p, mtu)
 	}
-	delta, _ := Delta(p.tuple, f.Leave)
-	be.PutUint16(rest[0:], f.Leave.SPort)
-	be.PutUint16(rest[2:], f.Leave.DPort)
-	sum := rest[6:8]
+	rest := append([]byte(nil), p.frame[p.l4:]...)
+	p.leave(rest, f)
+	return m.departFar(p, f, rest)
+}
+
+// crossLater is cross for a fragment that has no ports.
+func (m *Model) crossLater(p *packet, f *Flow) Result {
+	if _, headers := p.far(); headers+p.size() > int(f.FarMTU) {
+		return verdict(DropTooBig)
+	}
+	return m.departFar(p, f, p.frame[p.l4:])
+}
+
+// size is how much follows the headers of IP, padding left out.
+func (p *packet) size() int { return p.total - (p.l4 - ethLen) }
+
+// unsummed says that the packet is a datagram of IPv4 without a checksum.
+func (p *packet) unsummed() bool {
+	return p.wide && p.tuple.Proto == UDP && be.Uint16(p.frame[p.l4+6:]) == 0
+}
+
+// leave gives TCP or UDP the ports that it leaves with, and its checksum.
+func (p *packet) leave(l4 []byte, f *Flow) {
+	udp := p.tuple.Proto == UDP
+	sum := l4[6:8]
 	if !udp {
-		sum = rest[16:18]
+		sum = l4[16:18]
 	}
-	if old := be.Uint16(sum); old != 0 || !udp {
+	be.PutUint16(l4[0:], f.Leave.SPort)
+	be.PutUint16(l4[2:], f.Leave.DPort)
+	switch old := be.Uint16(sum); {
+	case p.unsummed():
+		n := int(be.Uint16(l4[4:]))
+		be.PutUint16(sum, Checksum(PseudoHeader(f.Leave.Src, f.Leave.Dst, UDP, n), l4[:n]))
+	case udp && old == 0:
+		return
+	default:
+		delta, _ := Delta(p.tuple, f.Leave)
 		be.PutUint16(sum, change(delta).apply(old))
-		if udp && be.Uint16(sum) == 0 {
-			be.PutUint16(sum, 0xffff)
-		}
 	}
-	out := append(make([]byte, ethLen+far.header), rest...)
+	if udp && be.Uint16(sum) == 0 {
+		be.PutUint16(sum, 0xffff)
+	}
+}
+
+// departFar sends out what follows the headers of IP, behind new ones.
+func (m *Model) departFar(p *packet, f *Flow, rest []byte) Result {
+	far, headers := p.far()
+	out := append(make([]byte, ethLen+headers), rest...)
 	be.PutUint16(out[12:], far.kind)
-	m.farHeader(out[ethLen:], p, f, far, p.tuple.Proto, far.header+size)
+	m.farHeader(out[ethLen:], p, f, far, p.tuple.Proto, headers+p.size())
 	return m.depart(p, f, out)
 }
 
@@ -83,10 +128,19 @@ func (m *Model) cross(p *packet, f *Flow) Result {
 func (m *Model) farHeader(ip []byte, p *packet, f *Flow, far *family, proto uint8, total int) {
 	far.say(ip, p.tos, proto, p.ttl-1, total)
 	far.write(ip, f.Leave.Src, f.Leave.Dst)
-	if far == &ipv6 {
+	switch {
+	case far == &ipv6 && p.part != wholePart:
+		ip[6] = Fragment
+		fragment := append(ip[:far.header], proto, 0)
+		fragment = be.AppendUint16(fragment, p.place)
+		be.AppendUint32(fragment, p.id>>16)
 		return
-	}
-	if total <= dfAbove {
+	case far == &ipv6:
+		return
+	case p.part != wholePart:
+		be.PutUint16(ip[4:], uint16(p.id))
+		be.PutUint16(ip[6:], p.place>>3|p.place<<13&0x2000)
+	case total <= dfAbove:
 		be.PutUint16(ip[6:], 0)
 		binary.LittleEndian.PutUint16(ip[4:], uint16(m.Random()))
 	}
@@ -126,18 +180,53 @@ func (p *packet) farICMP() (kind [2]byte, mtu uint32, ok bool) {
 	default:
 		table = errors64
 	}
-	kind, ok = table[kind]
+	if kind[0] == p.family.problem && kind != ipv6Unknown {
+		return p.farProblem(kind[1], be.Uint32(icmp[4:]))
+	}
+	if kind, ok = table[kind]; kind == ipv6Unknown {
+		return kind, 6, ok
+	}
 	return kind, 0, ok
+}
+
+// farProblem is farICMP for a parameter problem.
+func (p *packet) farProblem(code uint8, rest uint32) (kind [2]byte, told uint32, ok bool) {
+	if p.wide {
+		told, ok = places46[rest>>24]
+		return [2]byte{icmp6ParameterProblem, 0}, told, ok && (code == 0 || code == 2)
+	}
+	told, ok = places64[rest]
+	return [2]byte{icmpParameterProblem, 0}, told << 24, ok && code == 0
+}
+
+// ipv6Unknown is the type and code of an unknown next header.
+var ipv6Unknown = [2]byte{icmp6ParameterProblem, 1}
+
+// What a place in a header becomes: RFC 7915, figures 3 and 6.
+var (
+	places46 = map[uint32]uint32{
+		0: 0, 1: 1, 2: 4, 3: 4, 8: 7, 9: 6,
+		12: 8, 13: 8, 14: 8, 15: 8, 16: 24, 17: 24, 18: 24, 19: 24,
+	}
+	places64 = places(map[uint32]uint32{0: 0, 1: 1, 4: 2, 5: 2, 6: 9, 7: 8})
+)
+
+// places adds those of IPv6's addresses.
+func places(of map[uint32]uint32) map[uint32]uint32 {
+	for at := range uint32(16) {
+		of[8+at], of[24+at] = 12, 16
+	}
+	return of
 }
 
 // What destination unreachable becomes: RFC 7915, 4.2 and 5.2.
 var (
 	errors46 = map[[2]byte][2]byte{
 		{3, 0}: {1, 0}, {3, 1}: {1, 0}, {3, 3}: {1, 4}, {3, 5}: {1, 0}, {3, 6}: {1, 0}, {3, 7}: {1, 0}, {3, 8}: {1, 0},
-		{3, 9}: {1, 1}, {3, 10}: {1, 1}, {3, 11}: {1, 0}, {3, 12}: {1, 0}, {3, 13}: {1, 1}, {3, 15}: {1, 1},
+		{3, 2}: ipv6Unknown, {3, 9}: {1, 1}, {3, 10}: {1, 1}, {3, 11}: {1, 0}, {3, 12}: {1, 0}, {3, 13}: {1, 1}, {3, 15}: {1, 1},
 	}
 	errors64 = map[[2]byte][2]byte{
-		{1, 0}: {3, 1}, {1, 1}: {3, 10}, {1, 2}: {3, 1}, {1, 3}: {3, 1}, {1, 4}: {3, 3},
+		{1, 0}: {3, 1}, {1, 1}: {3, 10}, {1, 2}: {3, 1}, {1, 3}: {3, 1}, {1, 4}: {3, 3}, ipv6Unknown: {3, 2},
 	}
 )
 

@@ -23,6 +23,8 @@ type chain struct {
 	odd   Verdict
 	part  part
 	id    uint32
+	place uint16 // of a fragment, as in a packet
+	hides bool
 }
 
 // extensions steps over the extension headers of an IPv6 packet that its frame holds.
@@ -65,6 +67,7 @@ func (c *chain) fragment(header []byte) {
 		return
 	}
 	c.part, c.id = firstPart, be.Uint32(header[4:])
+	c.place, c.hides = be.Uint16(header[2:]), header[0] != TCP && header[0] != UDP
 	if be.Uint16(header[2:])&0xfff8 != 0 {
 		c.part = laterPart
 	}

@@ -10,6 +10,7 @@ type family struct {
 	unreachable   [2]byte // type and code of port unreachable
 	tooBig        [2]byte // and of too big
 	timeExceeded  [2]byte
+	problem       uint8   // type of parameter problem
 	echo          [2]byte // types of the request and of the reply
 	leastMTU      uint16  // that every host, or link, has
 }
@@ -17,13 +18,15 @@ type family struct {
 var ipv4 = family{
 	kind: 0x0800, version: 4, header: 20, ttl: 8, src: 12, dst: 16, icmp: ICMP,
 	unreachable: [2]byte{icmpUnreachable, 3}, tooBig: [2]byte{icmpUnreachable, 4}, timeExceeded: [2]byte{icmpTimeExceeded, 0},
-	echo: [2]byte{icmpEchoRequest, icmpEchoReply}, leastMTU: 576,
+	problem: icmpParameterProblem,
+	echo:    [2]byte{icmpEchoRequest, icmpEchoReply}, leastMTU: 576,
 }
 
 var ipv6 = family{
 	kind: 0x86dd, version: 6, header: 40, ttl: 7, src: 8, dst: 24, icmp: ICMPv6,
 	unreachable: [2]byte{icmp6Unreachable, 4}, tooBig: [2]byte{icmp6TooBig, 0}, timeExceeded: [2]byte{icmp6TimeExceeded, 0},
-	echo: [2]byte{icmp6EchoRequest, icmp6EchoReply}, leastMTU: 1280,
+	problem: icmp6ParameterProblem,
+	echo:    [2]byte{icmp6EchoRequest, icmp6EchoReply}, leastMTU: 1280,
 }
 
 // addrs are the addresses of an IP header.

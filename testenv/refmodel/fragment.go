@@ -114,6 +114,9 @@ func (m *Model) forwardLater(p *packet) Result {
 	if v, hindered := m.hindered(p, f); hindered {
 		return verdict(v)
 	}
+	if f.mixed() {
+		return m.crossLater(p, f)
+	}
 	if p.total > int(f.Hop.MTU) {
 		return verdict(DropTooBig)
 	}

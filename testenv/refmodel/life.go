@@ -2,6 +2,7 @@ package refmodel
 
 // live is the life of a flow, step 6.
 func (m *Model) live(p *packet, f *Flow) {
+	m.notice(p, f)
 	state, fins := afterPacket(p, f)
 	if p.rst() {
 		state, fins = afterReset(f), f.Fins
@@ -26,6 +27,20 @@ func (m *Model) live(p *packet, f *Flow) {
 			state = FlowClosed
 		}
 		m.become(p, twin, state, both)
+	}
+}
+
+// notice counts what may be a sign that the backend is in trouble: rule 7.
+func (m *Model) notice(p *packet, f *Flow) {
+	troubles := &m.counters(f).Troubles
+	switch {
+	case f.Dir == Forward && f.State == FlowNew && p.tuple.Proto == TCP && p.pureSYN():
+		troubles[TroubleUnanswered]++
+	case f.Dir == Forward || !p.rst():
+	case f.State == FlowNew && p.flags&ACK != 0:
+		troubles[TroubleRefused]++
+	case f.State == FlowEstablished:
+		troubles[TroubleReset]++
 	}
 }
 

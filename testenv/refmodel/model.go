@@ -1,5 +1,7 @@
 package refmodel
 
+import "net/netip"
+
 // A Model is a datapath: its configuration, its surroundings and its state.
 // Its fields may be changed between packets. Not for concurrent use.
 type Model struct {
@@ -11,6 +13,7 @@ type Model struct {
 	Backends  []Backend
 	Slots     []uint32
 	Clients   map[Prefix]bool // whether they are allowed
+	Zones     map[netip.Prefix]uint32
 	Snat      []Addr
 	Devices   map[uint32]uint32 // flags by interface
 	Standby   map[Tuple]bool
@@ -97,7 +100,7 @@ func (m *Model) decide(frame []byte, linear int) Result {
 		return verdict(PassOther)
 	}
 	res := m.process(p)
-	if m.Mixed && p.family != &ipv6 && (res.Verdict == PassOther || res.Verdict == PassICMP) {
+	if m.Mixed && p.family != &ipv6 && m.hands(p, res.Verdict) {
 		p = parse(frame, linear)
 		p.widen()
 		res = m.process(p)
@@ -106,6 +109,15 @@ func (m *Model) decide(frame []byte, linear int) Result {
 		m.remember(p, res.Verdict)
 	}
 	return res
+}
+
+// hands says that a packet of IPv4 of which a program has made v is another one's, too.
+func (m *Model) hands(p *packet, v Verdict) bool {
+	if v == DropFlowEnded && p.part == laterPart {
+		f := m.Find(p.tuple)
+		return f == nil || !m.counts(f)
+	}
+	return v == PassOther || v == PassICMP
 }
 
 // process decides about a packet as one program does.

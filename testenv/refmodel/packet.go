@@ -48,7 +48,9 @@ type packet struct {
 	df     bool // don't fragment
 	id     uint32
 	part   part
-	bad    bool // lengths that contradict each other
+	place  uint16 // a fragment's offset in bytes, and 1 if more follow
+	hides  bool   // extension headers follow the fragment header
+	bad    bool   // lengths that contradict each other
 	flags  uint8
 	seq    uint32
 	ack    uint32
@@ -144,6 +146,8 @@ func parse(frame []byte, linear int) *packet {
 		p.odd = oddIPv4(ip)
 		if p.odd == PassOff {
 			p.part = partOf(ip)
+			field := be.Uint16(ip[6:])
+			p.place = field<<3 | field>>13&1
 		}
 	} else {
 		p.df = true
@@ -152,6 +156,7 @@ func parse(frame []byte, linear int) *packet {
 		if p.total <= len(ip) {
 			c := extensions(ip)
 			p.tuple.Proto, p.l4, p.odd, p.part, p.id = c.proto, at+c.end, c.odd, c.part, c.id
+			p.place, p.hides = c.place, c.hides
 		}
 	}
 	if tags > 0 {

@@ -102,6 +102,7 @@ const (
 	ServiceNone  = 0
 	ServiceXDP   = 1
 	ServiceProxy = 2
+	ServiceZone  = 3
 
 	FlagLocal   = 1
 	FlagKeep    = 2
@@ -140,6 +141,8 @@ type Service struct {
 	Affinity              uint32 // seconds
 	MaxLoad               uint32 // percent
 	Weights, WeightsAll   uint32
+	Zones                 uint32 // the row of its first, or next, ServiceZone + 1
+	Zone                  uint32 // the number of a ServiceZone
 }
 
 // A Prefix is a network of clients of a service: an entry of the clients map.
@@ -255,7 +258,16 @@ func (f *Flow) over() bool {
 type Counters struct {
 	Packets, Bytes [2]uint64
 	Flows          uint64
+	Troubles       [TroubleMax]uint64
 }
+
+// Signs that a backend is in trouble, numbered as enum trouble.
+const (
+	TroubleUnanswered = iota // a SYN that was sent again
+	TroubleRefused
+	TroubleReset
+	TroubleMax
+)
 
 // Replies is what the CPU has answered in the running second.
 type Replies struct{ Second, Count uint32 }

@@ -33,16 +33,17 @@ func (m *Model) unknown(p *packet) Result {
 		return res
 	}
 	allUp := m.allUp()
-	run := s.Slots
+	chooser := m.chooser(p.tuple.Src, row)
+	run := m.service(chooser).Slots
 	if allUp {
-		run = s.SlotsAll
+		run = m.service(chooser).SlotsAll
 	}
 	if run.Length == 0 {
 		return m.noBackend(p)
 	}
 	m.deleteBoth(p.tuple)
 
-	attempt := attempt{Model: m, p: p, row: row, s: s, run: run, allUp: allUp, back: back, client: s.hash(p.tuple)}
+	attempt := attempt{Model: m, p: p, row: row, s: s, run: run, chooser: chooser, allUp: allUp, back: back, client: s.hash(p.tuple)}
 	failure := DropNoBackend
 	for range 4 {
 		res, again := attempt.try()
@@ -104,15 +105,17 @@ var noClients = []netip.Prefix{
 // An attempt is what the tries of step 10 share.
 type attempt struct {
 	*Model
-	p      *packet
-	row    uint32 // of the service
-	s      Service
-	run    Run
-	allUp  bool
-	back   Hop
-	client uint64 // hash that the next slot is taken by
-	begun  bool
-	tried  []uint32
+	p   *packet
+	row uint32 // of the service
+	s   Service
+	run Run
+	// chooser is the row of services whose run and turns these are.
+	chooser uint32
+	allUp   bool
+	back    Hop
+	client  uint64 // hash that the next slot is taken by
+	begun   bool
+	tried   []uint32
 }
 
 // try takes one slot. Again says that it failed with the result's verdict and

@@ -16,14 +16,20 @@ import (
 type Chooser struct {
 	service *model.Service
 	weights []int
-	slots   func() []uint32
+	pools   []pool          // for clients of no zone, then of each of the service's
 	loads   []*atomic.Int64 // flows by backend
 	memory
 }
 
+// A pool is what the clients of a zone choose from.
+type pool struct {
+	slots func() []uint32
+	turn  *atomic.Uint64
+}
+
 // A memory is what the choosers of one service have in common.
 type memory struct {
-	turn   *atomic.Uint64
+	turns  map[string]*atomic.Uint64 // by name of a zone of clients, "" for none
 	stay   *affinity
 	counts map[netip.AddrPort]*atomic.Int64 // loads
 	// counting is held while the least loaded backend is looked for, so that
@@ -31,24 +37,31 @@ type memory struct {
 	counting *sync.Mutex
 }
 
-// NewChooser returns one for a service whose backends have these weights by now.
+// NewChooser returns one for a service whose backends have these duties by now.
 // It goes on where old stands, which may be nil: with its turns, and with the
 // flows that its backends have.
 //
-// Its table is made when it is first needed.
-func NewChooser(s *model.Service, weights []int, old *Chooser) *Chooser {
+// Its tables are made when they are first needed.
+func NewChooser(s *model.Service, duties Duties, old *Chooser) *Chooser {
 	c := &Chooser{
-		service: s, weights: weights,
-		slots: sync.OnceValue(func() []uint32 { return Slots(s, weights) }),
-		loads: make([]*atomic.Int64, len(s.Backends)),
+		service: s, weights: make([]int, len(s.Backends)), loads: make([]*atomic.Int64, len(s.Backends)),
 		memory: memory{
-			turn: new(atomic.Uint64), stay: newAffinity(), counts: map[netip.AddrPort]*atomic.Int64{}, counting: new(sync.Mutex),
+			turns: map[string]*atomic.Uint64{}, stay: newAffinity(), counts: map[netip.AddrPort]*atomic.Int64{}, counting: new(sync.Mutex),
 		},
 	}
 	if old != nil {
-		c.turn, c.stay, c.counting = old.turn, old.stay, old.counting
+		c.stay, c.counting = old.stay, old.counting
+	}
+	zones := s.ClientZones.Names()
+	for k := range duties {
+		zone := ""
+		if k > 0 {
+			zone = zones[k-1]
+		}
+		c.addPool(zone, duties[k].Weights, old)
 	}
 	for i, b := range s.Backends {
+		c.weights[i] = duties.Weight(i)
 		if old != nil {
 			c.loads[i] = old.counts[b.Address]
 		}
@@ -58,6 +71,16 @@ func NewChooser(s *model.Service, weights []int, old *Chooser) *Chooser {
 		c.counts[b.Address] = c.loads[i]
 	}
 	return c
+}
+
+// addPool makes what clients of a zone choose from.
+func (c *Chooser) addPool(zone string, weights []int, old *Chooser) {
+	p := pool{sync.OnceValue(func() []uint32 { return Slots(c.service, weights) }), new(atomic.Uint64)}
+	if old != nil && old.turns[zone] != nil {
+		p.turn = old.turns[zone]
+	}
+	c.turns[zone] = p.turn
+	c.pools = append(c.pools, p)
 }
 
 // Flows returns how many flows the i-th backend has.
@@ -76,7 +99,7 @@ func (c *Chooser) Choose(client, local netip.AddrPort, skip func(i uint32) bool)
 		i, ok = c.stayed(client.Addr(), passes)
 	}
 	if !ok {
-		i, ok = c.find(client, local, passes)
+		i, ok = c.find(&c.pools[c.service.ClientZones.Find(client.Addr())], client, local, passes)
 	}
 	if !ok {
 		return 0, nil, false
@@ -103,34 +126,34 @@ func (c *Chooser) stayed(client netip.Addr, skip func(uint32) bool) (uint32, boo
 	return 0, false
 }
 
-// find chooses by the service's method.
-func (c *Chooser) find(client, local netip.AddrPort, skip func(uint32) bool) (uint32, bool) {
-	n := uint64(len(c.slots()))
+// find chooses from a pool by the service's method.
+func (c *Chooser) find(p *pool, client, local netip.AddrPort, skip func(uint32) bool) (uint32, bool) {
+	n := uint64(len(p.slots()))
 	if n == 0 {
 		return 0, false
 	}
 	switch c.service.Balance.Method {
 	case model.Random:
-		return c.from(rand.Uint64N(n), skip)
+		return p.from(rand.Uint64N(n), skip)
 	case model.Maglev, model.SourceHash:
-		return c.byHash(Hash(c.service, client, local), skip)
+		return c.byHash(p, Hash(c.service, client, local), skip)
 	case model.P2C:
-		return c.lighter(skip)
+		return c.lighter(p, skip)
 	case model.LeastConnections:
-		return c.lightest(skip)
+		return c.lightest(p, skip)
 	}
-	return c.inTurn(skip)
+	return p.inTurn(skip)
 }
 
 // from returns the first index that is not skipped in slot at and those behind.
-func (c *Chooser) from(at uint64, skip func(uint32) bool) (uint32, bool) {
-	i, _, ok := c.after(at, skip)
+func (p *pool) from(at uint64, skip func(uint32) bool) (uint32, bool) {
+	i, _, ok := p.after(at, skip)
 	return i, ok
 }
 
 // after is from, and says how many slots it looked at.
-func (c *Chooser) after(at uint64, skip func(uint32) bool) (i uint32, looked uint64, ok bool) {
-	slots := c.slots()
+func (p *pool) after(at uint64, skip func(uint32) bool) (i uint32, looked uint64, ok bool) {
+	slots := p.slots()
 	n := uint64(len(slots))
 	for looked = range n {
 		if i = slots[(at+looked)%n]; !skip(i) {
@@ -143,14 +166,14 @@ func (c *Chooser) after(at uint64, skip func(uint32) bool) (i uint32, looked uin
 // inTurn takes turns. Skipped slots have had theirs: what they would have got is
 // shared by all others, not taken by the one behind them. Who finds nobody takes
 // no turn.
-func (c *Chooser) inTurn(skip func(uint32) bool) (uint32, bool) {
+func (p *pool) inTurn(skip func(uint32) bool) (uint32, bool) {
 	for {
-		turn := c.turn.Load()
-		i, turns, ok := c.after(turn, skip)
+		turn := p.turn.Load()
+		i, turns, ok := p.after(turn, skip)
 		if !ok {
 			return 0, false
 		}
-		if c.turn.CompareAndSwap(turn, turn+turns) {
+		if p.turn.CompareAndSwap(turn, turn+turns) {
 			return i, true
 		}
 	}
@@ -161,12 +184,12 @@ const hashes = 8
 
 // byHash follows a hash from slot to slot until one is not skipped, nor has too
 // much already.
-func (c *Chooser) byHash(h uint64, skip func(uint32) bool) (uint32, bool) {
-	slots, bound := c.slots(), c.bound()
+func (c *Chooser) byHash(p *pool, h uint64, skip func(uint32) bool) (uint32, bool) {
+	slots, bound := p.slots(), c.bound()
 	least, found := uint32(0), false
 	for range hashes {
 		i := slots[h%uint64(len(slots))]
-		h = rehash(h)
+		h = Rehash(h)
 		if skip(i) {
 			continue
 		}
@@ -180,7 +203,7 @@ func (c *Chooser) byHash(h uint64, skip func(uint32) bool) (uint32, bool) {
 	if found {
 		return least, true
 	}
-	return c.from(h%uint64(len(slots)), skip)
+	return p.from(h%uint64(len(slots)), skip)
 }
 
 // bound returns what says whether a backend may have another flow by the
@@ -207,22 +230,22 @@ func (c *Chooser) better(a, b uint32) bool {
 
 // lighter takes the less loaded of two random slots (Mitzenmacher: The Power of
 // Two Choices in Randomized Load Balancing, 2001).
-func (c *Chooser) lighter(skip func(uint32) bool) (uint32, bool) {
-	n := uint64(len(c.slots()))
-	a, ok := c.from(rand.Uint64N(n), skip)
+func (c *Chooser) lighter(p *pool, skip func(uint32) bool) (uint32, bool) {
+	n := uint64(len(p.slots()))
+	a, ok := p.from(rand.Uint64N(n), skip)
 	if !ok {
 		return 0, false
 	}
-	if b, _ := c.from(rand.Uint64N(n), skip); c.better(b, a) {
+	if b, _ := p.from(rand.Uint64N(n), skip); c.better(b, a) {
 		return b, true
 	}
 	return a, true
 }
 
 // lightest takes the least loaded of all, by turns where several are.
-func (c *Chooser) lightest(skip func(uint32) bool) (best uint32, ok bool) {
-	slots := c.slots()
-	first := c.turn.Add(1)
+func (c *Chooser) lightest(p *pool, skip func(uint32) bool) (best uint32, ok bool) {
+	slots := p.slots()
+	first := p.turn.Add(1)
 	for k := range slots {
 		i := slots[(first+uint64(k))%uint64(len(slots))]
 		if !skip(i) && (!ok || c.better(i, best)) {

@@ -1,6 +1,10 @@
 package balance
 
-import "fairlead/userspace/model"
+import (
+	"slices"
+
+	"fairlead/userspace/model"
+)
 
 // A Duty says which backends of a service get new flows, by their index, and
 // whose flows may go on.
@@ -12,12 +16,41 @@ type Duty struct {
 	Down []bool
 }
 
-// DutyOf returns the duty of the backends of a service of which these are down,
-// nil for none, with shares as of [Weights].
-func DutyOf(s *model.Service, down []bool, shares []int) Duty {
+// Duties are those of a service's backends towards its clients: first those of
+// no zone, then those of each of its ClientZones, in order.
+type Duties []Duty
+
+// DutiesOf returns the duties of the backends of a service of which these are
+// down, nil for none, with shares as of [Weights].
+func DutiesOf(s *model.Service, down []bool, shares []int) Duties {
+	names := s.ClientZones.Names()
+	all := make(Duties, 1, 1+len(names))
+	all[0] = DutyOf(s, s.Zone, down, shares)
+	for _, zone := range names {
+		all = append(all, DutyOf(s, zone, down, shares))
+	}
+	return all
+}
+
+// Weight returns what the i-th backend weighs by now for anybody whom it serves.
+func (all Duties) Weight(i int) (weight int) {
+	for _, d := range all {
+		weight = max(weight, d.Weights[i])
+	}
+	return weight
+}
+
+// Down reports whether the i-th backend counts as down, for everybody.
+func (all Duties) Down(i int) bool {
+	return !slices.ContainsFunc(all, func(d Duty) bool { return !d.Down[i] })
+}
+
+// DutyOf returns the duty towards clients of a zone, which is where a balancer
+// with no others is.
+func DutyOf(s *model.Service, zone string, down []bool, shares []int) Duty {
 	d := Duty{Weights: Weights(s.Backends, shares), Down: make([]bool, len(s.Backends))}
 	copy(d.Down, down)
-	serves := d.choose(s)
+	serves := d.choose(s, zone)
 	for i := range s.Backends {
 		b := &s.Backends[i]
 		if d.Serving == model.ServingPanic && serves(b) && b.Weight > 0 {
@@ -32,11 +65,11 @@ func DutyOf(s *model.Service, down []bool, shares []int) Duty {
 
 // choose finds out who serves, and returns which backends are among them if they
 // are not down.
-func (d *Duty) choose(s *model.Service) func(*model.Backend) bool {
+func (d *Duty) choose(s *model.Service, zone string) func(*model.Backend) bool {
 	first := func(b *model.Backend) bool { return !b.Backup }
-	near := func(b *model.Backend) bool { return !b.Backup && b.Zone == s.Zone }
+	near := func(b *model.Backend) bool { return !b.Backup && b.Zone == zone }
 	backup := func(b *model.Backend) bool { return b.Backup }
-	if up, all := d.count(s, near); s.Zone != "" && up > 0 && 100*up >= s.ZoneThreshold*all {
+	if up, all := d.count(s, near); zone != "" && up > 0 && 100*up >= s.ZoneThreshold*all {
 		d.Serving = model.ServingZone
 		return near
 	}

@@ -76,7 +76,7 @@ func TestDuty(t *testing.T) {
 		{"backups drain", []string{"2d", "0b"}, model.ServingNone, []int{0, 0}},
 	} {
 		s, down := teamOf(func(s *model.Service) { s.PanicThreshold = 50 }, row.backends...)
-		wantDuty(t, row.name, DutyOf(s, down, nil), row.serving, row.weights)
+		wantDuty(t, row.name, DutyOf(s, s.Zone, down, nil), row.serving, row.weights)
 	}
 }
 
@@ -104,7 +104,7 @@ func TestZones(t *testing.T) {
 		s, down := teamOf(func(s *model.Service) {
 			s.Zone, s.ZoneThreshold, s.PanicThreshold = row.zone, 60, 50
 		}, row.backends...)
-		wantDuty(t, row.name, DutyOf(s, down, nil), row.serving, row.weights)
+		wantDuty(t, row.name, DutyOf(s, s.Zone, down, nil), row.serving, row.weights)
 	}
 }
 
@@ -122,7 +122,7 @@ func TestDutiesHoldTogether(t *testing.T) {
 		s, down := teamOf(func(s *model.Service) {
 			s.Zone, s.ZoneThreshold, s.PanicThreshold = []string{"", "east"}[rng.IntN(2)], 1+rng.IntN(100), rng.IntN(101)
 		}, texts...)
-		now, allUp := DutyOf(s, down, nil), DutyOf(s, nil, nil)
+		now, allUp := DutyOf(s, s.Zone, down, nil), DutyOf(s, s.Zone, nil, nil)
 		can, does := false, false
 		for i, w := range now.Weights {
 			can = can || s.Backends[i].Weight > 0 && !down[i]
@@ -148,7 +148,7 @@ func TestPanicThreshold(t *testing.T) {
 		{0, model.ServingUp}, {1, model.ServingUp}, {33, model.ServingUp}, {34, model.ServingPanic}, {100, model.ServingPanic},
 	} {
 		s, down := teamOf(func(s *model.Service) { s.PanicThreshold = row.threshold }, "1d", "1d", "1")
-		if d := DutyOf(s, down, nil); d.Serving != row.serving {
+		if d := DutyOf(s, s.Zone, down, nil); d.Serving != row.serving {
 			t.Errorf("threshold %d, a third is up: serving %s, want %s", row.threshold, d.Serving, row.serving)
 		}
 	}
@@ -157,7 +157,7 @@ func TestPanicThreshold(t *testing.T) {
 // TestNobodyWhoServesInAPanicCountsAsDown is what keeps their flows from a reset.
 func TestNobodyWhoServesInAPanicCountsAsDown(t *testing.T) {
 	s, down := teamOf(func(s *model.Service) { s.PanicThreshold = 50 }, "1d", "1", "1d", "1d", "0d", "1bd")
-	if diff := cmp.Diff([]bool{false, false, false, false, true, true}, DutyOf(s, down, nil).Down); diff != "" {
+	if diff := cmp.Diff([]bool{false, false, false, false, true, true}, DutyOf(s, s.Zone, down, nil).Down); diff != "" {
 		t.Errorf("down (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]bool{true, false, true, true, true, true}, down); diff != "" {
@@ -167,7 +167,7 @@ func TestNobodyWhoServesInAPanicCountsAsDown(t *testing.T) {
 
 func TestDutyCountsShares(t *testing.T) {
 	s, down := teamOf(nil, "1", "2", "1b")
-	if diff := cmp.Diff([]int{10, 2 * Whole, 0}, DutyOf(s, down, []int{10, Whole, 3}).Weights); diff != "" {
+	if diff := cmp.Diff([]int{10, 2 * Whole, 0}, DutyOf(s, s.Zone, down, []int{10, Whole, 3}).Weights); diff != "" {
 		t.Errorf("weights (-want +got):\n%s", diff)
 	}
 }

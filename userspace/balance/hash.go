@@ -20,8 +20,8 @@ func Hash(s *model.Service, client, local netip.AddrPort) uint64 {
 	return scatter(mixAddr(mixAddr(s.Balance.Seed, from), local.Addr()) ^ rest)
 }
 
-// rehash returns the hash for the slot after the one that h is for.
-func rehash(h uint64) uint64 { return scatter(h + 1) }
+// Rehash returns the hash for the slot after the one that h is for.
+func Rehash(h uint64) uint64 { return scatter(h + 1) }
 
 // network returns the part of a client's address that stands for it.
 func network(s *model.Service, client netip.Addr) netip.Addr {

@@ -90,3 +90,31 @@ services:
 		t.Errorf("backends (-want +got):\n%s", diff)
 	}
 }
+
+func TestZonesOfClients(t *testing.T) {
+	const text = `client-zones:
+  west: [10.1.0.0/16, "2001:db8:1::/48"]
+  east: [198.51.100.7]
+services:
+  - name: web
+    listen: 203.0.113.10:80
+    backends: [{address: 10.0.0.1:80, zone: west}, {address: 10.0.0.2:80}]
+  - name: shop
+    listen: 203.0.113.10:81
+    backends: [{address: 10.0.0.1:80}]
+`
+	s, err := Parse("f", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := model.NewClientZones(map[netip.Prefix]string{
+		netip.MustParsePrefix("10.1.0.0/16"): "west", netip.MustParsePrefix("2001:db8:1::/48"): "west",
+		netip.MustParsePrefix("198.51.100.7/32"): "east",
+	})
+	if !s.ClientZones.Equal(want) || s.Services[0].ClientZones != s.ClientZones {
+		t.Errorf("zones %v, those of a service %v", s.ClientZones, s.Services[0].ClientZones)
+	}
+	if s.Services[1].ClientZones != nil {
+		t.Error("a service without zones has those of clients")
+	}
+}

@@ -78,9 +78,6 @@ func (r *reader) refuse(v value) {
 // fields maps the keys of an object to what reads their values.
 type fields map[string]func(value)
 
-// planned are keys that a later version will know.
-var planned = []string{"client-zones"}
-
 // object reads the keys of v and returns those that it met, each with its
 // path and the place of the key itself.
 func (r *reader) object(v value, known fields) map[string]value {
@@ -92,8 +89,6 @@ func (r *reader) object(v value, known fields) map[string]value {
 		case ok:
 			met[name] = key
 			read(val)
-		case slices.Contains(planned, name):
-			r.fault(key, "not supported by this version")
 		default:
 			r.fault(key, "unknown key: %s", suggest(name, known))
 		}

@@ -21,7 +21,7 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
 	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject"}
-	packetsOnly = []string{"affinity", "drain", "on-down"}
+	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
 	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject"}
 )
 
@@ -253,7 +253,9 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 	add := func(x *service, name string) {
 		p := x.http.pool
 		p.Service = x.Service
-		p.Name, p.Zone = name, zone
+		if p.Name, p.Zone = name, zone; zoned(&p.Service) {
+			p.ClientZones = state.ClientZones
+		}
 		p.Listen, p.LastPort, p.Clients = netip.AddrPort{}, 0, model.Clients{}
 		state.Pools = append(state.Pools, p)
 	}

@@ -21,6 +21,7 @@ type service struct {
 
 const (
 	maxWeight  = 1000
+	maxPassive = 1000000
 	noBackends = "no backends: list at least one, such as - address: 10.0.0.1:8080"
 )
 
@@ -31,6 +32,7 @@ func newService(f model.Forward) service {
 	return service{Service: model.Service{
 		Protocol: model.TCP, Forward: f, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 		PanicThreshold: model.DefaultPanicThreshold, ZoneThreshold: model.DefaultZoneThreshold,
+		PassiveThreshold: model.DefaultPassiveThreshold,
 	}}
 }
 
@@ -52,6 +54,9 @@ func (r *reader) service(v value) service {
 		},
 		"affinity": func(v value) { g.affinity = v },
 		"drain":    func(v value) { r.duration(v, &s.Drain, minTimeout, maxTimeout) },
+		"passive-threshold": func(v value) {
+			r.number(v, &s.PassiveThreshold, 0, maxPassive)
+		},
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
@@ -97,7 +102,7 @@ func (r *reader) group(met map[string]value, s *service, g *group) {
 	if g.backends.Node != nil {
 		r.backends(g.backends, s)
 	}
-	if at, ok := met["zone-threshold"]; ok && !slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Zone != "" }) {
+	if at, ok := met["zone-threshold"]; ok && !zoned(&s.Service) {
 		r.fault(at, "no backend of the service has a zone: give them zones, or remove it")
 	}
 	s.Health = r.health(g.health, s)

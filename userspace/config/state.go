@@ -36,11 +36,12 @@ func (r *reader) state(v value) model.State {
 		"on-agent-loss": func(v value) {
 			enum(r, v, &s.OnAgentLoss, []model.LossPolicy{model.LossKeep, model.LossAllUp})
 		},
-		"flow-table":  func(v value) { r.number(v, &s.FlowTable, minFlows, maxFlows) },
-		"reply-limit": func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
-		"timeouts":    func(v value) { r.timeouts(v, &s.Timeouts) },
-		"full-nat":    func(v value) { r.fullNAT(v, &s.FullNAT) },
-		"zone":        func(v value) { r.word(v, &zone) },
+		"flow-table":   func(v value) { r.number(v, &s.FlowTable, minFlows, maxFlows) },
+		"reply-limit":  func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
+		"timeouts":     func(v value) { r.timeouts(v, &s.Timeouts) },
+		"full-nat":     func(v value) { r.fullNAT(v, &s.FullNAT) },
+		"zone":         func(v value) { r.word(v, &zone) },
+		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },
 		"services": func(v value) {
 			r.list(v, func(v value) { services = append(services, r.service(v)) })
 		},
@@ -54,7 +55,9 @@ func (r *reader) state(v value) model.State {
 		x := &services[i]
 		r.reach(x, s.XDP)
 		r.distinct(x, taken, names)
-		x.Zone = zone
+		if x.Zone = zone; zoned(&x.Service) {
+			x.ClientZones = s.ClientZones
+		}
 	}
 	r.linkPools(&s, services, pools, zone)
 	return s

@@ -44,15 +44,16 @@ type agent struct {
 	changed *mailbox // checks whose result has changed
 	// isDown holds the keys of checks that say down, as kernel, proxies and
 	// the view have it.
-	isDown  map[string]bool
-	shares  *shares
-	drains  drains
-	fronts  map[model.Key]*front
-	pools   map[string]*pool
-	retried time.Time // when fronts last tried to listen
-	standby *standby
-	holder  holder
-	limits  limits
+	isDown   map[string]bool
+	shares   *shares
+	drains   drains
+	suspects *suspects
+	fronts   map[model.Key]*front
+	pools    map[string]*pool
+	retried  time.Time // when fronts last tried to listen
+	standby  *standby
+	holder   holder
+	limits   limits
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -79,7 +80,8 @@ const retryAfter = 5 * time.Second
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
-		changed: newMailbox(), shares: newShares(), drains: drains{}, fronts: map[model.Key]*front{}, pools: map[string]*pool{}, standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
+		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{},
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
@@ -205,6 +207,7 @@ func (a *agent) tick(ctx context.Context) {
 	}
 	a.keepCookies()
 	a.followStandby()
+	a.suspect()
 	a.reshare()
 	a.endDrains(ctx)
 }

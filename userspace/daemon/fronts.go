@@ -53,7 +53,7 @@ type table struct {
 	chooser *balance.Chooser
 	guard   *access.Guard
 	service *model.Service
-	duty    balance.Duty
+	duties  balance.Duties
 }
 
 // A judgement is what is known of a service's backends, by their index.
@@ -65,12 +65,12 @@ type judgement struct {
 // newTable returns a table that goes on where old, which may be nil, stands; its
 // guard does unless the clients are others.
 func newTable(s *model.Service, j judgement, old *table) *table {
-	t := &table{service: s, duty: balance.DutyOf(s, j.down, j.shares)}
+	t := &table{service: s, duties: balance.DutiesOf(s, j.down, j.shares)}
 	var before *balance.Chooser
 	if old != nil {
 		before = old.chooser
 	}
-	t.chooser = balance.NewChooser(s, t.duty.Weights, before)
+	t.chooser = balance.NewChooser(s, t.duties, before)
 	if old != nil && s.Clients.Equal(&old.service.Clients) {
 		t.guard = old.guard
 	} else {
@@ -80,15 +80,20 @@ func newTable(s *model.Service, j judgement, old *table) *table {
 }
 
 // pick returns the backend for a connection from client to local, and what to
-// call when it is over.
-func (t *table) pick(client, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
+// call when it is over, which calls failed if the backend could not be reached.
+func (t *table) pick(client, local netip.AddrPort, tried []netip.AddrPort, failed func(member, error)) (netip.AddrPort, func(error), bool) {
 	i, done, ok := t.chooser.Choose(client, local, func(i uint32) bool {
 		return slices.Contains(tried, dialed(t.service.Backends[i], local))
 	})
 	if !ok {
 		return netip.AddrPort{}, nil, false
 	}
-	return dialed(t.service.Backends[i], local), func(error) { done() }, true
+	b := t.service.Backends[i]
+	return dialed(b, local), func(err error) {
+		if done(); err != nil {
+			failed(memberOf(t.service, b.Address), err)
+		}
+	}, true
 }
 
 // dialed returns where a connection to local goes at a backend.
@@ -105,7 +110,7 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	f := &front{log: o.log, limits: o.limits, serving: map[uint16]*listener{}, first: s.Listen.Port(), last: s.LastPort}
 	f.table.Store(newTable(s, j, nil))
 	pick := func(client, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
-		return f.table.Load().pick(client, local, tried)
+		return f.table.Load().pick(client, local, tried, o.onFailure)
 	}
 	admit := func(client netip.Addr) model.Admission { return f.table.Load().guard.Admit(client, time.Now()) }
 	f.ctx, f.stop = context.WithCancelCause(ctx)
@@ -129,8 +134,10 @@ type frontOptions struct {
 	udpIdle time.Duration
 	limits  limits
 	onFlow  func(client, local netip.AddrPort, open bool)
-	pool    func(name string) *httpproxy.Pool
-	log     *slog.Logger
+	// onFailure is told of backends that could not be reached, from any goroutine.
+	onFailure func(member, error)
+	pool      func(name string) *httpproxy.Pool
+	log       *slog.Logger
 }
 
 // update gives the front another table, and ends what goes to backends that it
@@ -143,13 +150,13 @@ func (f *front) update(s *model.Service, j judgement) {
 		f.http.use(s) // its backends are the pools' concern
 		return
 	}
-	if t.duty.Serving != old.duty.Serving {
-		f.log.Info("other backends serve", "service", s.Name, "serving", t.duty.Serving)
+	if now := t.duties[0].Serving; now != old.duties[0].Serving {
+		f.log.Info("other backends serve", "service", s.Name, "serving", now)
 	}
 	for i, b := range old.service.Backends {
 		at := slices.IndexFunc(s.Backends, func(n model.Backend) bool { return n.Address == b.Address })
 		removed := at < 0
-		died := !removed && t.duty.Down[at] && !old.duty.Down[i] && (s.OnDown == model.DownReset || s.Protocol == model.UDP)
+		died := !removed && t.duties.Down(at) && !old.duties.Down(i) && (s.OnDown == model.DownReset || s.Protocol == model.UDP)
 		if removed || died {
 			f.closeBackend(b)
 		}

@@ -164,7 +164,7 @@ func TestAgentServesHTTP(t *testing.T) {
 func TestAgentReloadsHTTP(t *testing.T) {
 	a, _ := page(t, "a")
 	b, _ := page(t, "b")
-	r := runAgent(t, routed(a, a, a[:len(a)-1]+"1")) // nobody may be there
+	r := runAgent(t, routed(a, a, "127.0.0.1:1")) // where nobody is
 	own := fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}], %s}]\n", site, b, quickHealth)
 	failed := make(chan string, 100)
 	ctx, stop := context.WithCancel(t.Context())

@@ -120,7 +120,7 @@ func TestRoundRobinOutlivesChangesOfHealth(t *testing.T) {
 	f, s := frontOf(t, echo(t), echo(t), echo(t))
 	next := func() string {
 		t.Helper()
-		addr, _, ok := f.table.Load().pick(netip.AddrPortFrom(loopback, 1), s.Listen, nil)
+		addr, _, ok := f.table.Load().pick(netip.AddrPortFrom(loopback, 1), s.Listen, nil, nil)
 		if !ok {
 			t.Fatal("nobody to pick")
 		}

@@ -32,12 +32,14 @@ func (a *agent) keepPools() {
 // updatePool gives a pool what is known of its backends by now.
 func (a *agent) updatePool(conf *model.Pool) {
 	p, j := a.pools[conf.Name], a.judge(&conf.Service)
-	duty := balance.DutyOf(&conf.Service, j.down, j.shares)
-	if p.chooser != nil && duty.Serving != p.serving {
-		a.log.Info("other backends serve", "pool", conf.Name, "serving", duty.Serving)
+	duties := balance.DutiesOf(&conf.Service, j.down, j.shares)
+	if now := duties[0].Serving; now != p.serving {
+		if p.chooser != nil {
+			a.log.Info("other backends serve", "pool", conf.Name, "serving", now)
+		}
+		p.serving = now
 	}
-	p.serving = duty.Serving
-	p.chooser = balance.NewChooser(&conf.Service, duty.Weights, p.chooser)
+	p.chooser = balance.NewChooser(&conf.Service, duties, p.chooser)
 	p.http.Update(conf, p.chooser)
 }
 

@@ -86,22 +86,31 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 		v.Backends = a.poolViews(s)
 		return v
 	}
-	v.Backends, v.Serving = a.backendViews(s)
+	var duties balance.Duties
+	v.Backends, duties = a.backendViews(s)
+	v.Serving = duties[0].Serving
+	for k, zone := range s.ClientZones.Names() {
+		if v.ClientZones == nil {
+			v.ClientZones = map[string]model.Serving{}
+		}
+		v.ClientZones[zone] = duties[k+1].Serving
+	}
 	return v
 }
 
-// backendViews returns the backends of a service or pool, and who of them serves.
-func (a *agent) backendViews(s *model.Service) (all []view.Backend, serving model.Serving) {
+// backendViews returns the backends of a service or pool, and their duties.
+func (a *agent) backendViews(s *model.Service) (all []view.Backend, duties balance.Duties) {
 	all = []view.Backend{}
 	keys := a.roster.checks[s.Key()]
 	shares := a.shares.of(s)
-	duty := balance.DutyOf(s, a.down(s), shares)
+	duties = balance.DutiesOf(s, a.down(s), shares)
 	for b := range s.Backends {
 		st, _ := a.checker.StatusOf(keys[b])
 		x := view.Backend{
 			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight, Share: 100,
-			Backup: s.Backends[b].Backup, Zone: s.Backends[b].Zone, Serves: duty.Weights[b] > 0,
+			Backup: s.Backends[b].Backup, Zone: s.Backends[b].Zone, Serves: duties.Weight(b) > 0,
 			Up: !a.isDown[keys[b]], Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
+			Suspect: a.suspects.view(memberOf(s, s.Backends[b].Address)),
 		}
 		if shares != nil {
 			x.Share = 100 * shares[b] / balance.Whole
@@ -112,7 +121,7 @@ func (a *agent) backendViews(s *model.Service) (all []view.Backend, serving mode
 		}
 		all = append(all, x)
 	}
-	return all, duty.Serving
+	return all, duties
 }
 
 // rung returns what serves the i-th service, and why nothing higher does.

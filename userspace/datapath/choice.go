@@ -55,33 +55,50 @@ func maskOf(row *loader.Service, length int) loader.Address {
 
 // duties are who serves a service by what is known of its backends, and who
 // would if all of them were up.
-type duties struct{ now, allUp balance.Duty }
+type duties struct{ now, allUp balance.Duties }
 
 func (s *Service) duties() duties {
-	return duties{balance.DutyOf(&s.Service, s.Down, s.Shares), balance.DutyOf(&s.Service, nil, s.Shares)}
+	return duties{balance.DutiesOf(&s.Service, s.Down, s.Shares), balance.DutiesOf(&s.Service, nil, s.Shares)}
 }
 
 // weight returns what the row of the i-th backend has: one that waits has none,
 // one that is down what it would have.
-func (d *duties) weight(i int) uint32 { return uint32(cmp.Or(d.now.Weights[i], d.allUp.Weights[i])) }
+func (d *duties) weight(i int) uint32 { return uint32(cmp.Or(d.now.Weight(i), d.allUp.Weight(i))) }
 
-// tables are the two slot tables of a service, as indexes of its backends: that
-// of the backends that serve now, and the same as if all were up.
+// tables are two slot tables of a service, as indexes of its backends: that of
+// the backends that serve now, and the same as if all were up.
 type tables struct{ up, all []uint32 }
 
-func (s *Service) tables(d *duties) (t tables) {
-	t.all = balance.Slots(&s.Service, d.allUp.Weights)
-	if t.up = t.all; !slices.Equal(d.now.Weights, d.allUp.Weights) {
-		t.up = balance.Slots(&s.Service, d.now.Weights)
+// tables returns those for clients of no zone, and of each. Equal weights have
+// one table.
+func (s *Service) tables(d *duties) []tables {
+	type made struct {
+		weights []int
+		slots   []uint32
 	}
-	return t
+	var known []made
+	slots := func(weights []int) []uint32 {
+		for _, m := range known {
+			if slices.Equal(m.weights, weights) {
+				return m.slots
+			}
+		}
+		known = append(known, made{weights, balance.Slots(&s.Service, weights)})
+		return known[len(known)-1].slots
+	}
+	all := make([]tables, len(d.now))
+	for k := range all {
+		all[k] = tables{all: slots(d.allUp[k].Weights), up: slots(d.now[k].Weights)}
+	}
+	return all
 }
 
-func sum(weights []int) (n uint32) {
-	for _, w := range weights {
-		n += uint32(w)
+// sum returns the weight of the first n backends together.
+func sum(d balance.Duties, n int) (weight uint32) {
+	for i := range n {
+		weight += uint32(d.Weight(i))
 	}
-	return n
+	return weight
 }
 
 // choiceFields are the fields of how a service chooses.

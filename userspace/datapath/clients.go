@@ -21,10 +21,7 @@ var clientRules = map[bool]uint32{
 func (s *Service) clients(row uint32) map[network]uint32 {
 	rules := map[network]uint32{}
 	for p, may := range s.Clients.Rules() {
-		if s.Mixed() && p.Addr().Is4() {
-			p = netip.PrefixFrom(wide(p.Addr()), p.Bits()+v4Bits)
-		}
-		rules[network{row, p}] = clientRules[may]
+		rules[network{row, tablePrefix(p, s.Mixed())}] = clientRules[may]
 	}
 	return rules
 }
@@ -47,6 +44,9 @@ func setLimit(row *loader.Service, l model.Limit) {
 func (p *planner) clients(want map[network]uint32) {
 	have := maps.Clone(p.have.clients)
 	for k := range have {
+		if k.service == everyService {
+			continue
+		}
 		if int(k.service) >= len(p.have.services) || p.have.services[k.service].State == serviceNone {
 			p.plan.staleClients = append(p.plan.staleClients, k)
 			delete(have, k)
@@ -124,14 +124,13 @@ func (r *rows) clientViews() map[uint32]*ClientsView {
 		return views[row]
 	}
 	for k, rule := range r.clients {
-		v := at(k.service)
-		if k.prefix.Addr().Is4In6() && k.prefix.Bits() >= v4Bits {
-			k.prefix = netip.PrefixFrom(k.prefix.Addr().Unmap(), k.prefix.Bits()-v4Bits)
+		if k.service == everyService {
+			continue
 		}
-		if rule == clientRules[true] {
-			v.Allow = append(v.Allow, k.prefix)
+		if v := at(k.service); rule == clientRules[true] {
+			v.Allow = append(v.Allow, prefixOf(k.prefix))
 		} else {
-			v.Deny = append(v.Deny, k.prefix)
+			v.Deny = append(v.Deny, prefixOf(k.prefix))
 		}
 	}
 	for i := range r.services {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"fairlead/loader"
 	"fairlead/userspace/model"
@@ -17,8 +18,16 @@ type Explanation struct {
 	Packet PacketView `json:"packet"` // as it comes in
 	// Service is nil if the packet is to none and of no flow.
 	Service *ExplainedService `json:"service"`
+	// Nearby are the services of the packet's destination if it is to none of them,
+	// but to another port or protocol.
+	Nearby []ExplainedService `json:"nearby,omitempty"`
+	// Client is nil if everybody may make any number of flows, or the packet has one.
+	Client *ExplainedClient `json:"client"`
 	// Flow is what is known of the packet's flow, nil if it has none.
 	Flow *ExplainedFlow `json:"flow"`
+	// ClientZone is the zone that the client is in, as far as the service has slots
+	// for it: "" is none of them, nil that this does not matter.
+	ClientZone *string `json:"client_zone,omitempty"`
 	// Choice is how a backend is chosen for a new flow, nil if none is.
 	Choice  *Choice        `json:"choice"`
 	Verdict loader.Verdict `json:"-"`
@@ -43,7 +52,21 @@ type ExplainedService struct {
 	Name     string         `json:"name"`
 	Listen   string         `json:"listen"`
 	Protocol model.Protocol `json:"protocol"`
-	Rung     string         `json:"rung"`
+	Rung     string         `json:"rung"`     // xdp or proxy
+	FullNAT  bool           `json:"full_nat"` // its backends see sources of this host
+	// Reason says why it is on the proxy's rung, and Serving which backends get new
+	// flows: what only an agent knows, "" without one.
+	Reason  string        `json:"reason,omitempty"`
+	Serving model.Serving `json:"serving,omitempty"`
+}
+
+// An ExplainedClient is what a service's lists and limit say of the packet's source.
+type ExplainedClient struct {
+	// Rule is the longest prefix of the lists that the source is in; nil if it is in
+	// none.
+	Rule    *netip.Prefix `json:"rule"`
+	Allowed bool          `json:"allowed"`
+	Limit   *LimitView    `json:"limit"` // for its network; nil if there is none
 }
 
 // An ExplainedFlow is the packet's, as it was before.
@@ -60,83 +83,153 @@ type ExplainedFlow struct {
 	Anew bool `json:"anew"`
 }
 
-// A Choice is the search for a backend.
-type Choice struct {
-	Balance string `json:"balance"`
-	// Promise says that the same packet will get the same backend as long as
-	// nothing else changes; otherwise another packet may come first.
-	Promise bool `json:"promise"`
-	Slots   int  `json:"slots"` // length of the slot table
-	// AllUp says that backends count as up because the agent is lost.
-	AllUp bool    `json:"all_up"`
-	Tries []Try   `json:"tries"`
-	Rest  []Other `json:"not_chosen"`
+// An Explainer says what would become of packets of one family. It is not safe for
+// concurrent use.
+type Explainer struct {
+	inst *loader.Instance
+	dry  *loader.Rehearsal
+	rows *rows
 }
 
-// A Try is one of those backends that are tried in turn.
-type Try struct {
-	Slot    *int   `json:"slot"`           // nil: chosen by affinity, or as the least busy of several
-	Beside  *int   `json:"beside"`         // the slot that p2c compared it with
-	Hash    string `json:"hash,omitempty"` // that led to the slot
-	Turn    uint64 `json:"turn,omitempty"` // the same
-	Backend string `json:"backend"`        // "" if the slot names none
-	Verdict string `json:"verdict"`        // what the packet gets by it
-	Tied    bool   `json:"tied,omitempty"` // by affinity
-	row     uint32
+// NewExplainer returns an explainer for packets of IPv4 or IPv6 that come to an
+// instance, which must stay open. The caller closes it. The error wraps
+// [loader.ErrProgram] if this version's program is not the one that is attached.
+func NewExplainer(inst *loader.Instance, ipv6 bool) (*Explainer, error) {
+	dry, err := inst.Rehearse(ipv6)
+	if err != nil {
+		return nil, err
+	}
+	return &Explainer{inst: inst, dry: dry}, nil
 }
 
-// An Other is a backend that was not chosen.
-type Other struct {
-	Backend string `json:"backend"`
-	Why     string `json:"why"`
-}
+// Close unloads what dry runs need.
+func (x *Explainer) Close() { x.dry.Close() }
+
+// patience is how often a packet is asked about while others write what it meets.
+const patience = 100
+
+// errMoved says that rows were exchanged between the dry run and what was read.
+var errMoved = errors.New("the configuration changes all the time: try again")
 
 // Explain says what would become of a packet that comes in at an interface of the
 // instance, by a dry run that changes nothing. It must run on one thread of the
 // network namespace that the instance is attached in.
-func Explain(inst *loader.Instance, q loader.Question, at loader.Ingress) (*Explanation, error) {
-	r, err := read(inst.Maps())
-	if err != nil {
-		return nil, err
+func (x *Explainer) Explain(q loader.Question, at loader.Ingress) (*Explanation, error) {
+	for range patience {
+		before := x.rows
+		a, err := x.dry.Ask(q, at)
+		if err != nil {
+			return nil, err
+		}
+		if x.rows, err = read(x.inst.Maps()); err != nil {
+			return nil, err
+		}
+		if before != nil && x.rows.agree(before, &a) {
+			return x.explanation(q, at, &a)
+		}
 	}
-	dry, err := inst.Rehearse(q.From.Addr().Is6())
-	if err != nil {
-		return nil, err
+	return nil, errMoved
+}
+
+// agree reports whether two readings are the same in what a has met.
+func (r *rows) agree(before *rows, a *loader.Answer) bool {
+	if !told(a, loader.LBToldPartTOLD_FLOW) && !told(a, loader.LBToldPartTOLD_SERVICE) {
+		return true
 	}
-	defer dry.Close()
-	a, err := dry.Ask(q, at)
-	if err != nil {
-		return nil, err
+	row := a.Service
+	if int(row) >= len(r.services) || r.services[row] != before.services[row] {
+		return false
 	}
+	for i := range r.backends {
+		if (r.backends[i].Service == row || before.backends[i].Service == row) && r.backends[i] != before.backends[i] {
+			return false
+		}
+	}
+	return slices.Equal(r.at(a.Run), before.at(a.Run))
+}
+
+func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.Answer) (*Explanation, error) {
+	r := x.rows
+	verdict := loader.Verdict(a.Verdict)
 	e := &Explanation{
-		Verdict: loader.Verdict(a.Verdict), VerdictName: loader.Verdict(a.Verdict).String(),
+		Verdict: verdict, VerdictName: verdict.String(),
 		Packet: PacketView{at.Interface, q.From, q.To, q.TTL, at.Neighbour.String(), at.MAC.String()},
 	}
-	if e.Service, err = r.explainedService(&a); err != nil {
-		return nil, err
+	if !told(a, loader.LBToldPartTOLD_FLOW) && !told(a, loader.LBToldPartTOLD_SERVICE) {
+		if verdict == loader.LBVerdictPASS_OTHER {
+			e.Nearby = r.nearby(q.To)
+		}
+		return e, e.leave(a, at)
 	}
-	r.explainFlow(e, &a, inst.Control().Hz())
-	if told(&a, loader.LBToldPartTOLD_CHOICE) {
-		e.Choice = r.choice(&a)
+	if r.services[a.Service].State != serviceNone { // that of a flow may be gone
+		service := r.explainedService(a.Service)
+		e.Service = &service
 	}
-	return e, e.leave(&a, at)
+	r.explainFlow(e, a, x.inst.Control().Hz())
+	e.ClientZone = r.clientZone(a)
+	if told(a, loader.LBToldPartTOLD_SERVICE) {
+		e.Client = r.explainedClient(a.Service, q.From.Addr())
+	}
+	if told(a, loader.LBToldPartTOLD_CHOICE) || e.lacksBackend() {
+		connections, err := readConnections(x.inst.Maps())
+		if err != nil {
+			return nil, err
+		}
+		e.Choice = r.choice(a, q, connections.backends)
+	}
+	return e, e.leave(a, at)
+}
+
+// lacksBackend reports whether a packet that may make a flow finds nobody for it.
+func (e *Explanation) lacksBackend() bool {
+	switch e.Verdict {
+	case loader.LBVerdictANSWER_RESET, loader.LBVerdictANSWER_UNREACHABLE, loader.LBVerdictDROP_NO_BACKEND:
+		return e.Flow == nil || e.Flow.Anew
+	}
+	return false
 }
 
 func told(a *loader.Answer, part loader.LBToldPart) bool { return a.Parts&uint32(part) != 0 }
 
-// errMoved says that rows were exchanged between the dry run and what was read.
-var errMoved = errors.New("the configuration has just changed: try again")
+func (r *rows) explainedService(row uint32) ExplainedService {
+	v := r.serviceView(&r.services[row], r.names[row], Counters{})
+	return ExplainedService{Name: v.Name, Listen: v.Listen, Protocol: v.Protocol, Rung: v.Rung, FullNAT: v.FullNAT}
+}
 
-func (r *rows) explainedService(a *loader.Answer) (*ExplainedService, error) {
-	if !told(a, loader.LBToldPartTOLD_FLOW) && !told(a, loader.LBToldPartTOLD_SERVICE) {
-		return nil, nil
+// nearby returns the services of an address, first those of the port.
+func (r *rows) nearby(to netip.AddrPort) (all []ExplainedService) {
+	port := 0
+	for i := range r.services {
+		s := &r.services[i]
+		if s.State == serviceNone || s.State == serviceZone || s.Addr.Addr() != to.Addr() {
+			continue
+		}
+		all = append(all, r.explainedService(uint32(i)))
+		if to.Port() >= be16(s.Port) && to.Port() <= be16(s.LastPort) {
+			all[port], all[len(all)-1] = all[len(all)-1], all[port]
+			port++
+		}
 	}
-	if int(a.Service) >= len(r.services) {
-		return nil, errMoved
+	return all
+}
+
+// explainedClient returns what the service in a row says of a client.
+func (r *rows) explainedClient(row uint32, from netip.Addr) *ExplainedClient {
+	s := &r.services[row]
+	if s.Flags&(serviceListed|serviceLimited) == 0 {
+		return nil
 	}
-	s := &r.services[a.Service]
-	v := r.serviceView(s, r.names[a.Service], Counters{})
-	return &ExplainedService{v.Name, v.Listen, v.Protocol, v.Rung}, nil
+	c := &ExplainedClient{Allowed: s.Flags&serviceListed == 0}
+	v := r.clientViews()[row]
+	for allowed, prefixes := range map[bool][]netip.Prefix{true: v.Allow, false: v.Deny} {
+		for _, p := range prefixes {
+			if p.Contains(from) && (c.Rule == nil || p.Bits() > c.Rule.Bits()) {
+				c.Rule, c.Allowed = &p, allowed
+			}
+		}
+	}
+	c.Limit = v.Limit
+	return c
 }
 
 // explainFlow tells of the packet's flow.
@@ -161,84 +254,24 @@ func (r *rows) explainFlow(e *Explanation, a *loader.Answer, hz uint32) {
 	}
 }
 
+// clientZone returns the name of the client's zone.
+func (r *rows) clientZone(a *loader.Answer) *string {
+	zone := ""
+	switch {
+	case told(a, loader.LBToldPartTOLD_ZONE) && int(a.Zone) < len(r.names):
+		zone = r.names[a.Zone]
+	case !told(a, loader.LBToldPartTOLD_CHOICE) || r.services[a.Service].Zones == 0:
+		return nil
+	}
+	return &zone
+}
+
 // backendText returns the address of a row, "" if it has none.
 func (r *rows) backendText(row uint32) string {
 	if int(row) >= len(r.backends) || r.backends[row].State == backendNone {
 		return ""
 	}
 	return addrPortText(r.backends[row].Addr, r.backends[row].Port)
-}
-
-func (r *rows) choice(a *loader.Answer) *Choice {
-	s := &r.services[a.Service]
-	c := &Choice{
-		Balance: loader.Balance(s.Balance).String(), Slots: int(uint32(a.Run)), AllUp: a.AllUp != 0, Tries: []Try{}, Rest: []Other{},
-		Promise: hashed(s) && s.MaxLoad == 0 && s.Affinity == 0,
-	}
-	for i := range min(int(a.Tries), len(a.Attempts)) {
-		c.Tries = append(c.Tries, r.try(a, i, s))
-	}
-	for row := range r.backends {
-		b := &r.backends[row]
-		if b.State != backendNone && b.Service == a.Service && !c.tried(uint32(row)) {
-			c.Rest = append(c.Rest, Other{r.backendText(uint32(row)), whyNot(b, c.AllUp)})
-		}
-	}
-	return c
-}
-
-// noSlot says that no slot was looked at: NO_SLOT of bpf/told.h.
-const noSlot = ^uint32(0)
-
-func hashed(s *loader.Service) bool {
-	b := loader.Balance(s.Balance)
-	return b == loader.LBBalanceBALANCE_HASH || b == loader.LBBalanceBALANCE_SOURCE_HASH
-}
-
-func (r *rows) try(a *loader.Answer, i int, s *loader.Service) Try {
-	at := a.Attempts[i]
-	t := Try{Backend: r.backendText(at.Backend), Verdict: loader.Verdict(at.Verdict).String(), row: at.Backend, Tied: at.Slot == noSlot}
-	index := func(slot uint32) *int {
-		if slot == noSlot {
-			return nil
-		}
-		n := int(slot - uint32(a.Run>>32))
-		return &n
-	}
-	switch balance := loader.Balance(s.Balance); {
-	case t.Tied || balance == loader.LBBalanceBALANCE_LEAST:
-		return t
-	case hashed(s) && s.MaxLoad != 0 && (int(at.Slot) >= len(r.slots) || r.slots[at.Slot] != at.Backend):
-		return t // the best of some slots, none of which had room
-	case hashed(s):
-		t.Hash = fmt.Sprintf("%#016x", at.Number)
-	case balance == loader.LBBalanceBALANCE_P2C:
-		t.Beside = index(at.Other)
-	case balance == loader.LBBalanceBALANCE_ROUND_ROBIN:
-		t.Turn = at.Number
-	}
-	t.Slot = index(at.Slot)
-	return t
-}
-
-func (c *Choice) tried(row uint32) bool {
-	for _, t := range c.Tries {
-		if t.row == row {
-			return true
-		}
-	}
-	return false
-}
-
-// whyNot says why a backend that no try took was not chosen.
-func whyNot(b *loader.Backend, allUp bool) string {
-	switch {
-	case b.State == backendDown && !allUp:
-		return "down"
-	case b.Weight == 0:
-		return "draining"
-	}
-	return "not chosen"
 }
 
 // leave reads the packet as it leaves.

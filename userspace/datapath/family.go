@@ -16,7 +16,7 @@ type listener struct {
 	proto uint8
 }
 
-// A network is one that the service in a row has a rule for.
+// A network is one that the service in a row, or everyService, has a rule for.
 type network struct {
 	service uint32
 	prefix  netip.Prefix

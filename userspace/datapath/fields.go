@@ -30,17 +30,26 @@ func (v *preview) fields(row uint32) []FieldChange {
 	now, then := &v.have.services[row], &v.then.services[row]
 	all := fieldChanges(serviceFields(now, v.have.names[row]), serviceFields(then, v.then.names[row]))
 	if r := v.rules[row]; r.put+r.del > 0 {
-		all = append(all, FieldChange{"clients", fmt.Sprintf("%d rules", r.have), fmt.Sprintf("%d new or changed, %d gone", r.put, r.del)})
+		all = append(all, r.change("clients", "rules"))
 	}
-	up, upThen := v.have.at(now.Slots), v.then.at(then.Slots)
-	if !slices.Equal(up, upThen) || !slices.Equal(v.have.at(now.SlotsAll), v.then.at(then.SlotsAll)) {
-		c := FieldChange{"slots", strconv.Itoa(len(up)), strconv.Itoa(len(upThen))}
-		if c.From == c.To {
-			c.To += ", others or in another order"
-		}
-		all = append(all, c)
-	}
+	all = v.slotFields(all, "slots", now, then)
+	v.eachZone(now, then, func(name string, now, then *loader.Service) {
+		all = v.slotFields(all, "slots of zone "+name, now, then)
+	})
 	return all
+}
+
+// slotFields adds what changes of the slots of a service or a zone.
+func (v *preview) slotFields(all []FieldChange, field string, now, then *loader.Service) []FieldChange {
+	up, upThen := v.have.at(now.Slots), v.then.at(then.Slots)
+	if slices.Equal(up, upThen) && slices.Equal(v.have.at(now.SlotsAll), v.then.at(then.SlotsAll)) {
+		return all
+	}
+	c := FieldChange{field, strconv.Itoa(len(up)), strconv.Itoa(len(upThen))}
+	if c.From == c.To {
+		c.To += ", others or in another order"
+	}
+	return append(all, c)
 }
 
 func serviceFields(s *loader.Service, name string) []field {
@@ -80,7 +89,11 @@ func serviceFields(s *loader.Service, name string) []field {
 // many of them change.
 type ruleCount struct{ have, put, del int }
 
-// countRules counts the rules of all services, by row.
+func (r ruleCount) change(field, what string) FieldChange {
+	return FieldChange{field, fmt.Sprintf("%d %s", r.have, what), fmt.Sprintf("%d new or changed, %d gone", r.put, r.del)}
+}
+
+// countRules counts the rules of all services, by row, and the networks of zones.
 func (v *preview) countRules() {
 	v.rules = map[uint32]ruleCount{}
 	count := func(n network, add ruleCount) {

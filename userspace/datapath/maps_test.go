@@ -87,6 +87,9 @@ func TestServiceKeepsItsCountWhileBackendsComeAndGo(t *testing.T) {
 		wantForwarded(t, maps, counted)
 	}
 	reconcile(t, w, &Want{})
+	if err := w.awaitPackets(); err != nil {
+		t.Fatal(err)
+	}
 	reconcile(t, w, &Want{Services: []Service{service("b", 81, 1)}})
 	wantForwarded(t, maps, 0)
 	if w.rows.services[0].State == serviceNone {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+
+	"fairlead/userspace/model"
 )
 
 // clone returns a copy of s that shares nothing with it that may change.
@@ -16,7 +18,7 @@ func (s *Service) clone() Service {
 }
 
 // outside reports whether two services are the same in what a part of a plan
-// takes no notice of: who may connect, and where.
+// takes no notice of, besides the zones of clients: who may connect, and where.
 func (s *Service) outside(t *Service) bool {
 	return s.Listen == t.Listen && s.LastPort == t.LastPort && s.Protocol == t.Protocol && s.Clients.Equal(&t.Clients)
 }
@@ -38,8 +40,14 @@ func changed(done []planned, want *Want) (which []int, ok bool) {
 		return nil, false
 	}
 	which = []int{}
+	var zones, old *model.ClientZones // the same; many services have one
 	for i := range done {
 		s, d := &want.Services[i], &done[i].Service
+		if s.ClientZones != d.ClientZones && (s.ClientZones != zones || d.ClientZones != old) {
+			if zones, old = s.ClientZones, d.ClientZones; !zones.Equal(old) {
+				return nil, false
+			}
+		}
 		if !s.outside(d) {
 			return nil, false
 		}
@@ -59,6 +67,9 @@ func partPlan(have *rows, want *Want, done []planned, which []int) (*plan, error
 		s, d := &want.Services[i], &done[i]
 		row := s.row()
 		p.byID[identity(&row)], p.backends[d.row] = d.row, d.backends
+		for _, z := range have.zonesOf(&have.services[d.row]) {
+			p.byID[identity(&have.services[z])] = z
+		}
 		if _, err := p.service(s); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.Name, err)
 		}

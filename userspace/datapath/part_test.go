@@ -55,6 +55,9 @@ func TestPartsOfPlansLeadToTheSame(t *testing.T) {
 	for i := range 12 {
 		s := service("s", uint16(80+i), 1, 2, 1)
 		s.Down = make([]bool, 3)
+		if i%2 == 0 {
+			s.ClientZones = someZones[1]
+		}
 		w.Services = append(w.Services, s)
 	}
 	p := mustPlan(t, r, w)
@@ -121,7 +124,8 @@ func BenchmarkPlanOfOneChangeAmongMany(b *testing.B) {
 func TestEveryFieldOfAServiceIsLookedAt(t *testing.T) {
 	aside := map[string]bool{
 		"Health": true, "SlowStart": true, "Drain": true, // the daemon's, which turns them into shares and backends
-		"Known": true, // of Keep's answer
+		"PassiveThreshold": true, // the same, of whom it has probed
+		"Known":            true, // of Keep's answer
 	}
 	base := service("a", 80, 1, 1)
 	base.Down, base.Shares = []bool{false, false}, []int{20, 20}
@@ -151,6 +155,8 @@ func alter(t *testing.T, name string, v reflect.Value) {
 		*x = netip.AddrPortFrom(x.Addr(), x.Port()+1)
 	case *model.Balance:
 		x.Seed++
+	case **model.ClientZones:
+		*x = someZones[1]
 	case *model.Clients:
 		x.Limit.Rate++
 	case *[]model.Backend:

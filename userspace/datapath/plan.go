@@ -17,6 +17,7 @@ type rows struct {
 	snat      []loader.Address
 	devices   map[uint32]loader.Device
 	clients   map[network]uint32
+	limbo     limbo // what was theirs
 }
 
 // Shorter names of what bpf/types.h calls them.
@@ -24,6 +25,7 @@ const (
 	serviceNone    = uint8(loader.LBServiceStateSERVICE_NONE)
 	serviceXDP     = uint8(loader.LBServiceStateSERVICE_XDP)
 	serviceProxy   = uint8(loader.LBServiceStateSERVICE_PROXY)
+	serviceZone    = uint8(loader.LBServiceStateSERVICE_ZONE)
 	serviceLocal   = uint8(loader.LBServiceFlagSERVICE_LOCAL)
 	serviceKeep    = uint8(loader.LBServiceFlagSERVICE_KEEP)
 	serviceListed  = uint8(loader.LBServiceFlagSERVICE_LISTED)
@@ -87,12 +89,6 @@ func (p *plan) empty() bool { return p.writes() == 0 }
 func (p *plan) writes() int {
 	return len(p.snat) + len(p.backends) + len(p.slots) + len(p.names) + len(p.services) + len(p.late) +
 		len(p.staleClients) + p.clients.len() + p.devices.len() + p.listeners.len() + p.vips.len() + len(p.endServices) + len(p.endBackends)
-}
-
-// breaks reports whether the plan frees rows, slots or sources that packets on
-// their way through the program may still be reading.
-func (p *plan) breaks() bool {
-	return len(p.backends)+len(p.services)+len(p.late)+len(p.endServices)+len(p.endBackends) > 0
 }
 
 // changes turn one hash map into another.

@@ -83,10 +83,19 @@ func consistent(t *testing.T, r *rows) {
 	t.Helper()
 	for i := range r.services {
 		s := &r.services[i]
-		if s.State == serviceNone {
+		if s.State == serviceNone || s.State == serviceZone {
 			continue
 		}
-		for _, table := range []uint64{s.Slots, s.SlotsAll} {
+		tables := []uint64{s.Slots, s.SlotsAll}
+		for _, zone := range r.zonesOf(s) {
+			if state := r.services[zone].State; state == serviceNone && r.services[zone] == (loader.Service{Gen: r.services[zone].Gen}) {
+				continue // no client's zone, so the service's own table serves
+			} else if state != serviceZone {
+				t.Fatalf("service %d: the row of a zone, %d, has state %d", i, zone, r.services[zone].State)
+			}
+			tables = append(tables, r.services[zone].Slots, r.services[zone].SlotsAll)
+		}
+		for _, table := range tables {
 			if table != 0 && r.at(table) == nil {
 				t.Fatalf("service %d: table %#x lies outside the slots map", i, table)
 			}
@@ -294,6 +303,7 @@ func randomWant(rng *rand.Rand) *Want {
 		}
 		w.Services = append(w.Services, s)
 	}
+	addZones(rng, w)
 	return w
 }
 
@@ -301,7 +311,7 @@ func randomWant(rng *rand.Rand) *Want {
 // and checks that none meets a half-made service and that each gets there.
 func TestRandomChanges(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	r := empty(16)
+	r := empty(64)
 	for step := range 3000 {
 		w := randomWant(rng)
 		execute(t, r, mustPlan(t, r, w))
@@ -317,8 +327,9 @@ func TestRandomChanges(t *testing.T) {
 func checkService(t *testing.T, step int, r *rows, s *Service) {
 	t.Helper()
 	duties := s.duties()
-	tables := s.tables(&duties)
+	tables := s.tables(&duties)[0]
 	checkClients(t, step, r, s)
+	checkZones(t, step, r, s)
 	for _, l := range s.listeners() {
 		id, ok := r.listeners[l]
 		if !ok {

@@ -14,6 +14,7 @@ import (
 // no two owners get the same one.
 type planner struct {
 	have     *rows
+	limbo    freed // what is free, but nobody gets yet
 	plan     plan
 	byID     map[loader.Service]uint32
 	backends map[uint32][]uint32 // rows of backends, by row of service
@@ -21,6 +22,7 @@ type planner struct {
 	nextBack uint32
 	space    []span
 	sources  sources
+	given    []given // slot tables of the service that is planned
 	keepSvc  map[uint32]bool
 	keepBack map[uint32]bool
 }
@@ -33,7 +35,7 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 	p.begin(want)
 	listeners := map[listener]uint32{}
 	vips := map[netip.Addr]uint32{}
-	clients := map[network]uint32{}
+	clients := map[network]uint32(networksOf(want.Services))
 	for i := range want.Services {
 		s := &want.Services[i]
 		row, err := p.service(s)
@@ -73,7 +75,8 @@ func newPlanner(have *rows) *planner {
 
 // begin finds the room that a plan for want may use.
 func (p *planner) begin(want *Want) {
-	p.space, p.sources = freeSpans(p.have), newSources(p.have)
+	p.limbo = p.have.limbo.all()
+	p.space, p.sources = freeSpans(p.have, p.limbo.slots), newSources(p.have, p.limbo.snat)
 	p.sources.want = want.Sources
 }
 
@@ -92,9 +95,9 @@ func (p *planner) index() {
 }
 
 // identity is what a service keeps its row, counters and flows by: its address,
-// first port and protocol, which no other can have.
+// first port and protocol, which no other can have. Its zones have numbers.
 func identity(s *loader.Service) loader.Service {
-	return loader.Service{Addr: s.Addr, Port: s.Port, Proto: s.Proto}
+	return loader.Service{Addr: s.Addr, Port: s.Port, Proto: s.Proto, Zone: s.Zone}
 }
 
 // find returns the row that the maps have for a service.
@@ -107,7 +110,7 @@ func (p *planner) find(s *Service) (id uint32, known bool) {
 // freeService and freeBackend return a row that nobody has, nor will get.
 func (p *planner) freeService() (uint32, error) {
 	for ; int(p.nextSvc) < len(p.have.services); p.nextSvc++ {
-		if p.have.services[p.nextSvc].State == serviceNone {
+		if p.have.services[p.nextSvc].State == serviceNone && !p.limbo.services[p.nextSvc] {
 			p.nextSvc++
 			return p.nextSvc - 1, nil
 		}
@@ -117,7 +120,7 @@ func (p *planner) freeService() (uint32, error) {
 
 func (p *planner) freeBackend() (uint32, error) {
 	for ; int(p.nextBack) < len(p.have.backends); p.nextBack++ {
-		if p.have.backends[p.nextBack].State == backendNone {
+		if p.have.backends[p.nextBack].State == backendNone && !p.limbo.backends[p.nextBack] {
 			p.nextBack++
 			return p.nextBack - 1, nil
 		}
@@ -128,18 +131,10 @@ func (p *planner) freeBackend() (uint32, error) {
 // service plans one service and returns its row.
 func (p *planner) service(s *Service) (uint32, error) {
 	row := s.row()
-	id, known := p.find(s)
-	if known {
-		row.Gen, row.Slots, row.SlotsAll = p.have.services[id].Gen, p.have.services[id].Slots, p.have.services[id].SlotsAll
-	} else {
-		var err error
-		if id, err = p.freeService(); err != nil {
-			return 0, err
-		}
-		row.Gen = p.have.services[id].Gen + 1
-		p.plan.freshServices = append(p.plan.freshServices, id)
+	id, known, err := p.claim(&row)
+	if err != nil {
+		return 0, err
 	}
-	p.keepSvc[id] = true
 	row.State, row.Flags = state(s), flags(s)
 	setLimit(&row, s.Clients.Limit)
 	row.CookieAbove = uint32(s.CookieAbove)
@@ -149,17 +144,61 @@ func (p *planner) service(s *Service) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := p.slotTables(s, &row, backends, &duties); err != nil {
+	row.Weights, row.WeightsAll = sum(duties.now, len(backends)), sum(duties.allUp, len(backends))
+	tables := s.tables(&duties)
+	p.given = p.given[:0]
+	if err := p.slotTables(&row, backends, tables[0]); err != nil {
 		return 0, err
 	}
-	if row != p.have.services[id] {
-		p.plan.services = append(p.plan.services, put[loader.Service]{id, row})
+	zones, err := p.zones(s, &row, backends, tables)
+	if err != nil {
+		return 0, err
 	}
-	if s.Name != p.have.names[id] {
-		p.plan.names = append(p.plan.names, put[string]{id, s.Name})
+	rows := []named{{id, row, s.Name}}
+	if have := &p.have.services[id]; s.Proxy || have.State == serviceXDP && have.Flags&^row.Flags&serviceFullNAT != 0 {
+		rows = append(rows, zones...) // which may name backends that it cannot send to as it was
+	} else {
+		rows = append(zones, rows...)
+	}
+	for _, r := range rows {
+		p.put(r)
 	}
 	p.plan.planned = append(p.plan.planned, planned{s.clone(), id, backends})
 	return id, nil
+}
+
+// claim finds the row that the maps have for a service or a zone, or takes a
+// free one, and fills in what stays as it is there.
+func (p *planner) claim(row *loader.Service) (id uint32, known bool, err error) {
+	if id, known = p.byID[identity(row)]; known {
+		have := &p.have.services[id]
+		row.Gen, row.Slots, row.SlotsAll = have.Gen, have.Slots, have.SlotsAll
+	} else {
+		if id, err = p.freeService(); err != nil {
+			return 0, false, err
+		}
+		row.Gen = p.have.services[id].Gen + 1
+		p.plan.freshServices = append(p.plan.freshServices, id)
+	}
+	p.keepSvc[id] = true
+	return id, known, nil
+}
+
+// A named row is one of services, of a service or a zone.
+type named struct {
+	id   uint32
+	row  loader.Service
+	name string
+}
+
+// put plans to write a row of services and its name.
+func (p *planner) put(n named) {
+	if n.row != p.have.services[n.id] {
+		p.plan.services = append(p.plan.services, put[loader.Service]{n.id, n.row})
+	}
+	if n.name != p.have.names[n.id] {
+		p.plan.names = append(p.plan.names, put[string]{n.id, n.name})
+	}
 }
 
 func state(s *Service) uint8 {
@@ -215,7 +254,7 @@ func (p *planner) backendRows(s *Service, service uint32, known bool, d *duties)
 			p.plan.freshBackends = append(p.plan.freshBackends, id)
 		}
 		row.State, row.Service, row.Weight = backendUp, service, d.weight(i)
-		if d.now.Down[i] {
+		if d.now.Down(i) {
 			row.State = backendDown
 		}
 		if s.Forward == model.ForwardFullNAT {
@@ -248,12 +287,10 @@ func (p *planner) backend(id uint32, row loader.Backend, known bool) {
 	}
 }
 
-// slotTables plans the two slot tables of a service, in free space unless one
-// of the present ones already says what is wanted.
-func (p *planner) slotTables(s *Service, row *loader.Service, backends []uint32, d *duties) error {
+// slotTables plans the two slot tables of a row, in free space unless one of the
+// present ones already says what is wanted.
+func (p *planner) slotTables(row *loader.Service, backends []uint32, t tables) error {
 	old := [2]uint64{row.Slots, row.SlotsAll}
-	t := s.tables(d)
-	row.Weights, row.WeightsAll = sum(d.now.Weights), sum(d.allUp.Weights)
 	var err error
 	if row.Slots, err = p.table(old, rowsOf(t.up, backends)); err != nil {
 		return err
@@ -265,6 +302,12 @@ func (p *planner) slotTables(s *Service, row *loader.Service, backends []uint32,
 	return err
 }
 
+// A given slot table is one that a row of the service has got already.
+type given struct {
+	table uint64
+	rows  []uint32
+}
+
 func rowsOf(idx, backends []uint32) []uint32 {
 	r := make([]uint32, len(idx))
 	for i, n := range idx {
@@ -273,14 +316,20 @@ func rowsOf(idx, backends []uint32) []uint32 {
 	return r
 }
 
-// table returns where rows stand in the slots map: in one of the old tables, or
-// in free space.
+// table returns where rows stand in the slots map: in one of the old tables, in
+// one that was given already, or in free space.
 func (p *planner) table(old [2]uint64, rows []uint32) (uint64, error) {
 	if len(rows) == 0 {
 		return 0, nil
 	}
+	for _, g := range p.given {
+		if slices.Equal(g.rows, rows) {
+			return g.table, nil
+		}
+	}
 	for _, t := range old {
 		if slices.Equal(p.have.at(t), rows) {
+			p.given = append(p.given, given{t, rows})
 			return t, nil
 		}
 	}
@@ -289,16 +338,18 @@ func (p *planner) table(old [2]uint64, rows []uint32) (uint64, error) {
 		return 0, fmt.Errorf("slots: %w", ErrFull)
 	}
 	p.plan.slots = append(p.plan.slots, run[uint32]{at, rows})
-	return uint64(at)<<32 | uint64(len(rows)), nil
+	t := uint64(at)<<32 | uint64(len(rows))
+	p.given = append(p.given, given{t, rows})
+	return t, nil
 }
 
 // at returns the slots of a table; nil if it does not lie in the map.
 func (r *rows) at(table uint64) []uint32 {
-	off, n := table>>32, table&0xffffffff
-	if n == 0 || off+n > uint64(len(r.slots)) {
+	s := tableSpan(table)
+	if s.n == 0 || uint64(s.at)+uint64(s.n) > uint64(len(r.slots)) {
 		return nil
 	}
-	return r.slots[off : off+n]
+	return r.slots[s.at : s.at+s.n]
 }
 
 // end plans the end of every row that nobody wants. What a backend counted stays

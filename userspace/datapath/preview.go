@@ -122,6 +122,9 @@ func (w *Writer) Preview(want *Want, grown []loader.Growth) (*Changes, error) {
 	c.Writes = p.writes() + len(c.Settings)
 	v.backends()
 	v.countRules()
+	if r := v.rules[everyService]; r.put+r.del > 0 {
+		c.Settings = append(c.Settings, r.change("client-zones", "networks"))
+	}
 	for row := range have.services {
 		s := v.service(uint32(row))
 		c.Slots.Slots += s.Slots.Slots
@@ -271,7 +274,11 @@ func (v *preview) finds(e *loader.Entry) bool {
 // service returns what becomes of the service in a row.
 func (v *preview) service(row uint32) ServiceChange {
 	now, then := &v.have.services[row], &v.then.services[row]
-	c := ServiceChange{Fields: []FieldChange{}, Backends: []BackendChange{}, Slots: v.slots(row)}
+	c := ServiceChange{Fields: []FieldChange{}, Backends: []BackendChange{}}
+	if now.State == serviceZone || then.State == serviceZone {
+		return c // its service's
+	}
+	c.Slots = v.slots(row)
 	shown, name := then, v.then.names[row]
 	switch {
 	case now.State == serviceNone && then.State == serviceNone:
@@ -320,9 +327,21 @@ func (v *preview) backend(row uint32) BackendChange {
 	return c
 }
 
-// slots returns what becomes of the slots of the service in a row.
+// slots returns what becomes of the slots of the service in a row, and of its
+// zones.
 func (v *preview) slots(row uint32) SlotShare {
 	now, then := &v.have.services[row], &v.then.services[row]
+	all := v.slotsOf(now, then)
+	v.eachZone(now, then, func(_ string, now, then *loader.Service) {
+		s := v.slotsOf(now, then)
+		all.Slots += s.Slots
+		all.Moved += s.Moved
+	})
+	return all
+}
+
+// slotsOf returns what becomes of the slots of one row.
+func (v *preview) slotsOf(now, then *loader.Service) SlotShare {
 	var before, after []uint32
 	if now.State != serviceNone {
 		before = v.have.at(now.Slots)

@@ -16,7 +16,7 @@ import (
 // ways and compares.
 func TestPreviewIsWhatReconcileDoes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	r := empty(16)
+	r := empty(64)
 	for step := range 1000 {
 		want := randomWant(rng)
 		w := &Writer{rows: r}

@@ -25,10 +25,12 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		six = have.maps != nil && have.maps.Flows6 != nil
 	}
 	slots := 0
+	services := make([]Service, len(state.Services))
 	for i := range state.Services {
-		s := Service{Service: state.Services[i]}
-		slots += 4 * balance.MostSlots(&s.Service) // up and all, old and new
-		t.addService(&s)
+		services[i] = Service{Service: state.Services[i]}
+		s := &services[i]
+		slots += 4 * (1 + len(s.ClientZones.Names())) * balance.MostSlots(&s.Service) // up and all, old and new
+		t.addService(s)
 		mixed = mixed || s.Mixed()
 		is6 := s.Mixed() || s.Listen.Addr().Is6() // where its flows stand
 		six = six || is6
@@ -37,6 +39,9 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 		} else if s.Affinity > 0 {
 			stays = affinityNetworks
 		}
+	}
+	for network := range networksOf(services) {
+		t.clients[listed{network: network}] = true
 	}
 	sizes := loader.Sizes{
 		Services: uint32(len(t.services)), Backends: uint32(len(t.backends)), Slots: uint32(slots), Flows: flowTable(state),
@@ -93,6 +98,10 @@ func (t *taken) addService(s *Service) {
 	row := s.row()
 	id := identity(&row)
 	t.services[id] = true
+	for k := range s.ClientZones.Names() {
+		zone := s.zoneRow(k + 1)
+		t.services[identity(&zone)] = true
+	}
 	for _, b := range s.Backends {
 		t.backends[owned{id, loader.Backend{Addr: loader.AddressOf(b.Address.Addr()), Port: be16(b.Address.Port())}}] = true
 	}
@@ -123,7 +132,9 @@ func (t *taken) addRows(r *rows) {
 	}
 	for network := range r.clients {
 		row := network.service
-		if int(row) < len(r.services) && r.services[row].State != serviceNone { // else it goes first
+		if row == everyService {
+			t.clients[listed{network: network}] = true
+		} else if int(row) < len(r.services) && r.services[row].State != serviceNone { // else it goes first
 			network.service = 0
 			t.clients[listed{identity(&r.services[row]), network}] = true
 		}

@@ -11,7 +11,7 @@ import (
 
 // sources plans the snat map: each list of source addresses is one run, which
 // all backends that have this list share. A run that a row names is never
-// written to; the grace period after each plan makes what it frees reusable.
+// written to, nor is one in limbo.
 type sources struct {
 	have *rows
 	want map[netip.Addr][]netip.Addr // by backend
@@ -19,8 +19,8 @@ type sources struct {
 	runs []run[loader.Address] // to be written
 }
 
-func newSources(have *rows) sources {
-	var taken []span
+func newSources(have *rows, limbo []span) sources {
+	taken := slices.Clone(limbo)
 	for i := range have.backends {
 		if b := &have.backends[i]; b.State != backendNone && b.Sources != 0 {
 			taken = append(taken, sourceSpan(b.Sources))

@@ -5,14 +5,18 @@ import "slices"
 // A span is a stretch of a map.
 type span struct{ at, n uint32 }
 
-// freeSpans returns the stretches of the slots map that no service uses.
-func freeSpans(r *rows) []span {
-	taken := make([]span, 0, len(r.services))
+// tableSpan returns where a service's table lies, as its row names it.
+func tableSpan(table uint64) span { return span{uint32(table >> 32), uint32(table)} }
+
+// freeSpans returns the stretches of the slots map that no service uses, beside
+// those in limbo.
+func freeSpans(r *rows, limbo []span) []span {
+	taken := slices.Grow(slices.Clone(limbo), len(r.services))
 	for i := range r.services {
 		s := &r.services[i]
 		for k, t := range [...]uint64{s.Slots, s.SlotsAll} {
 			if s.State != serviceNone && t&0xffffffff != 0 && (k == 0 || t != s.Slots) {
-				taken = append(taken, span{uint32(t >> 32), uint32(t)})
+				taken = append(taken, tableSpan(t))
 			}
 		}
 	}

@@ -39,6 +39,8 @@ type ServiceView struct {
 	// Balance is how the kernel chooses a backend.
 	Balance string `json:"balance"`
 	Slots   int    `json:"slots"` // length of its slot table
+	// ClientZones are the zones whose clients have slot tables of their own.
+	ClientZones []ZoneView `json:"client_zones,omitempty"`
 	// Live are the flows that go on now, which closed ones do not; nil if nobody
 	// has counted them.
 	Live     *int          `json:"live_flows,omitempty"`
@@ -77,6 +79,10 @@ type Counters struct {
 	ForwardBytes   uint64 `json:"forward_bytes"` // IP total lengths
 	ReplyPackets   uint64 `json:"reply_packets"`
 	ReplyBytes     uint64 `json:"reply_bytes"`
+	// Of TCP: SYNs that clients sent again since the backend had not answered, those
+	// that it answered with a reset, and its resets of established flows.
+	Troubles
+	Resets uint64 `json:"resets"`
 }
 
 // Read returns what maps hold. Rows and counters are read one after the other,
@@ -141,10 +147,11 @@ func (r *rows) view(maps *loader.Maps, live []int) (*View, error) {
 	clients := r.clientViews()
 	place := make([]int, len(r.services)) // index in v.Services + 1
 	for i := range r.services {
-		if s := &r.services[i]; s.State != serviceNone {
+		if s := &r.services[i]; s.State != serviceNone && s.State != serviceZone {
 			v.Services = append(v.Services, r.serviceView(s, r.names[i], counters(services[i])))
 			place[i] = len(v.Services)
 			v.Services[place[i]-1].Clients = clients[uint32(i)]
+			v.Services[place[i]-1].ClientZones = r.zoneViews(s)
 			v.Services[place[i]-1].Connections = connections.services[i].Of(s.Gen)
 			if live != nil {
 				v.Services[place[i]-1].Live = new(int)
@@ -186,6 +193,7 @@ func counters(c loader.Counters) Counters {
 		Flows:          c.Flows,
 		ForwardPackets: c.Packets[forward], ForwardBytes: c.Bytes[forward],
 		ReplyPackets: c.Packets[reply], ReplyBytes: c.Bytes[reply],
+		Troubles: troublesOf(c), Resets: c.Troubles[loader.LBTroubleTROUBLE_RESET],
 	}
 }
 

@@ -23,9 +23,7 @@ type Writer struct {
 	// sources what it was told of those; nil if it failed.
 	done    []planned
 	sources map[netip.Addr][]netip.Addr
-	// grace gets one element when what the last Reconcile freed may be used
-	// again. nil: it may.
-	grace chan error
+	wait    func() error // for packets on their way through the program
 }
 
 // New returns a writer that goes on from what maps hold.
@@ -40,7 +38,7 @@ func New(maps *loader.Maps) (*Writer, error) {
 	if err := loader.WaitForPackets(); err != nil {
 		return nil, err
 	}
-	return &Writer{maps: maps, rows: r}, nil
+	return &Writer{maps: maps, rows: r, wait: loader.WaitForPackets}, nil
 }
 
 // Reconcile writes what differs between the maps and want, and returns the
@@ -49,7 +47,7 @@ func New(maps *loader.Maps) (*Writer, error) {
 // nothing was written.
 func (w *Writer) Reconcile(want *Want) (int, error) {
 	settings := w.settings(want.Settings)
-	p, err := w.plan(want)
+	p, err := w.planInTime(want)
 	if err != nil {
 		return 0, fmt.Errorf("reconcile maps: %w", err)
 	}
@@ -57,9 +55,7 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 		w.done, w.sources = p.settle(w.done), maps.Clone(want.Sources)
 		return settings, nil
 	}
-	if err := w.awaitGrace(); err != nil {
-		return 0, err
-	}
+	freed := w.rows.freedBy(p)
 	if err := w.apply(p); err != nil {
 		// What was written is not known, so look.
 		if r, rerr := read(w.maps); rerr == nil {
@@ -67,14 +63,38 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 		}
 		w.done = nil
 		w.maps.ControlView().BumpEpoch()
-		return 0, errors.Join(fmt.Errorf("reconcile maps: %w", err), loader.WaitForPackets())
+		return 0, errors.Join(fmt.Errorf("reconcile maps: %w", err), w.wait())
 	}
 	w.maps.ControlView().BumpEpoch()
 	w.done, w.sources = p.settle(w.done), maps.Clone(want.Sources)
-	if p.breaks() {
-		w.beginGrace()
+	if !freed.empty() {
+		w.rows.limbo.next = append(w.rows.limbo.next, freed)
+		w.rows.limbo.settle(w.wait)
 	}
 	return settings + p.writes(), nil
+}
+
+// planInTime returns the writes for want. It uses nothing in limbo and waits for
+// nobody, unless there is no other room.
+func (w *Writer) planInTime(want *Want) (*plan, error) {
+	w.rows.limbo.settle(w.wait)
+	p, err := w.plan(want)
+	if !errors.Is(err, ErrFull) || w.rows.limbo.empty() {
+		return p, err
+	}
+	if err := w.awaitPackets(); err != nil {
+		return nil, err
+	}
+	return w.plan(want)
+}
+
+// awaitPackets returns when nothing is in limbo any more.
+func (w *Writer) awaitPackets() error {
+	if err := w.wait(); err != nil {
+		return err
+	}
+	w.rows.limbo = limbo{}
+	return nil
 }
 
 // plan returns the writes for want. It looks at what has changed since the last
@@ -86,26 +106,6 @@ func (w *Writer) plan(want *Want) (*plan, error) {
 		}
 	}
 	return makePlan(w.rows, want)
-}
-
-// beginGrace waits, beside the caller, for the packets that may still be reading
-// what was freed just now.
-func (w *Writer) beginGrace() {
-	grace := make(chan error, 1)
-	go func() { grace <- loader.WaitForPackets() }()
-	w.grace = grace
-}
-
-// awaitGrace returns when rows, slots and sources that are free may be used.
-func (w *Writer) awaitGrace() error {
-	if w.grace == nil {
-		return nil
-	}
-	err := <-w.grace
-	if w.grace = nil; err != nil {
-		w.beginGrace()
-	}
-	return err
 }
 
 // Keep returns the want of state with the health, the rungs, the devices and
@@ -198,7 +198,7 @@ func (w *Writer) settings(t Settings) (writes int) {
 }
 
 // apply carries out a plan, in its order, and remembers what it wrote. Nobody
-// counts in rows that get a new owner: they were freed a grace period ago.
+// counts in rows that get a new owner: these have left limbo.
 func (w *Writer) apply(p *plan) error {
 	m, r := w.maps, w.rows
 	for _, step := range []func() error{

@@ -24,6 +24,21 @@ type check struct {
 	status  Status
 	removed bool
 	cancel  context.CancelFunc
+	suspect bool      // probes that fail are repeated soon
+	hurried time.Time // when it was last probed out of turn for that
+}
+
+// probeNow has the target probed as soon as no other probe of it runs.
+func (k *check) probeNow() {
+	select {
+	case k.trigger <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+// haste is how far the probes of a suspect are apart that fail at once.
+func (k *check) haste() time.Duration {
+	return k.target.Check.Timeout / time.Duration(k.target.Check.Fall)
 }
 
 func newCheck(t Target, initial func(Target) (up, known bool)) *check {
@@ -50,23 +65,29 @@ func place(n uint64) float64 {
 	return float64(n*golden>>11) / (1 << 53)
 }
 
-// loop calls try whenever a probe is due or triggered, until ctx is done.
+// loop calls try whenever a probe is due or triggered, until ctx is done; and
+// again, so long after it began, if it asks for that and the next is not due
+// before.
 //
 // Probes are an interval apart from start to start, so that time taken by a
 // probe never adds up. One that lasts until the next is due delays it; the one
 // after that is in its place again, and places wholly missed are left out.
-func (k *check) loop(ctx context.Context, try func()) {
+func (k *check) loop(ctx context.Context, try func() (again time.Duration)) {
 	interval := k.target.Check.Interval
 	first, settle := schedule(k.place, interval)
 	due := time.Now().Add(first)
 	timer := time.NewTimer(first)
 	defer timer.Stop()
+	early := false // the timer is set to a time before due
 	for probes := 0; ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-k.trigger:
 		case <-timer.C:
+			if early {
+				break
+			}
 			probes++
 			if probes <= 2 {
 				due = due.Add(settle)
@@ -77,8 +98,12 @@ func (k *check) loop(ctx context.Context, try func()) {
 				due = due.Add(interval * (late/interval + 1))
 			}
 		}
-		try()
-		timer.Reset(time.Until(due))
+		begun, next := time.Now(), due
+		again := try()
+		if early = again > 0 && begun.Add(again).Before(due); early {
+			next = begun.Add(again)
+		}
+		timer.Reset(time.Until(next))
 	}
 }
 

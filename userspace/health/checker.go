@@ -128,22 +128,23 @@ func (c *Checker) start(k *check) {
 	k.cancel = cancel
 	c.running.Go(func() {
 		defer cancel()
-		k.loop(ctx, func() { c.try(ctx, k) })
+		k.loop(ctx, func() (again time.Duration) { return c.try(ctx, k) })
 	})
 }
 
-// try probes once and reports.
-func (c *Checker) try(ctx context.Context, k *check) {
+// try probes once and reports. It returns after what time to probe again sooner
+// than usual, 0 if that is not called for.
+func (c *Checker) try(ctx context.Context, k *check) (again time.Duration) {
 	start := time.Now()
 	limited, cancel := context.WithTimeout(ctx, k.target.Check.Timeout)
 	defer cancel()
 	err := c.probe(limited, k.target)
 	if ctx.Err() != nil {
-		return // the probe failed because it was cancelled, or was too late
+		return 0 // the probe failed because it was cancelled, or was too late
 	}
 	if isLocal(err) {
 		c.log.Warn("cannot probe", "address", k.target.Address, "err", err)
-		return // it says nothing about the backend
+		return 0 // it says nothing about the backend
 	}
 	k.reporting.Lock()
 	defer k.reporting.Unlock()
@@ -151,11 +152,15 @@ func (c *Checker) try(ctx context.Context, k *check) {
 	before := k.status
 	k.status.count(k.target.Check, start, err)
 	after, removed := k.status, k.removed
-	c.mu.Unlock()
-	if removed || (before.Up == after.Up && before.Known == after.Known) {
-		return
+	k.suspect = k.suspect && err != nil && after.Up
+	if k.suspect {
+		again = k.haste()
 	}
-	c.report(k, after)
+	c.mu.Unlock()
+	if !removed && (before.Up != after.Up || before.Known != after.Known) {
+		c.report(k, after)
+	}
+	return again
 }
 
 // report tells of a change.
@@ -192,9 +197,25 @@ func (c *Checker) Trigger(t Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if k := c.checks[key]; k != nil {
-		select {
-		case k.trigger <- struct{}{}:
-		default: // one is waiting already
-		}
+		k.probeNow()
+	}
+}
+
+// Suspect says that something else than a probe has seen the target of this key
+// fail. If it is up, it is probed at once, but no more than once an interval for
+// that; and until a probe succeeds or the target is down, one that fails is
+// repeated soon, so that all that it takes to be down fail within a time-out, if
+// they do so at once.
+func (c *Checker) Suspect(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.checks[key]
+	if k == nil || k.target.Check.Type == model.CheckNone || !k.status.Up {
+		return
+	}
+	k.suspect = true
+	if now := time.Now(); k.hurried.IsZero() || now.Sub(k.hurried) >= k.target.Check.Interval {
+		k.hurried = now
+		k.probeNow()
 	}
 }

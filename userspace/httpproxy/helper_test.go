@@ -54,8 +54,7 @@ func poolOf(backends ...string) *model.Pool {
 
 // update gives a pool another configuration, with the backends down that are.
 func update(p *Pool, conf *model.Pool, down ...bool) {
-	duty := balance.DutyOf(&conf.Service, down, nil)
-	p.Update(conf, balance.NewChooser(&conf.Service, duty.Weights, nil))
+	p.Update(conf, balance.NewChooser(&conf.Service, balance.DutiesOf(&conf.Service, down, nil), nil))
 }
 
 // serve opens a front whose routes lead to these pools.

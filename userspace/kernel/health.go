@@ -49,6 +49,12 @@ func (k *Kernel) AddConnections(state *model.State, flows [][]int) error {
 	return k.writer.AddConnections(state, flows)
 }
 
+// Troubles returns what the kernel has counted of the backends of each service of
+// state, which is that of the last [Kernel.Reconcile], by their indexes.
+func (k *Kernel) Troubles(state *model.State) ([][]datapath.Troubles, error) {
+	return k.writer.Troubles(state)
+}
+
 // SwitchOff lets every packet pass what is pinned in dir, for a caller who
 // cannot keep it true. There may be nothing.
 func SwitchOff(dir string) error {

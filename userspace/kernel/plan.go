@@ -56,9 +56,10 @@ func (p *Plan) Empty() bool {
 
 // Foresee returns what would change if state were applied to what is pinned in
 // dir. It changes nothing, and makes the same plan as what applies it. What may
-// stand against the state on this host is not looked at. Errors wrap those of
+// stand against the state on this host is not looked at. shares are what a living
+// agent gives to the backends, as in [Options]. Errors wrap those of
 // [loader.Open], [ErrNoInterfaces] and [datapath.ErrFull].
-func Foresee(ctx context.Context, dir string, state *model.State) (*Plan, error) {
+func Foresee(ctx context.Context, dir string, state *model.State, shares func(*model.Service) []int) (*Plan, error) {
 	if len(state.Interfaces) == 0 {
 		return nil, ErrNoInterfaces
 	}
@@ -72,6 +73,9 @@ func Foresee(ctx context.Context, dir string, state *model.State) (*Plan, error)
 		return nil, err
 	}
 	f.k.opts.Standby = func(*model.Service) bool { return f.k.opts.Agent }
+	if f.k.opts.Agent {
+		f.k.opts.Shares = shares
+	}
 	f.k.inst, err = loader.Open(dir)
 	f.plan.Attached = err == nil
 	if err != nil && !errors.Is(err, loader.ErrNotAttached) {

@@ -44,7 +44,7 @@ type Serving string
 // Who may serve.
 const (
 	ServingUp      Serving = "up"      // those that are up
-	ServingZone    Serving = "zone"    // those of the balancer's zone that are up
+	ServingZone    Serving = "zone"    // those of the balancer's zone, or the client's, that are up
 	ServingPanic   Serving = "panic"   // all but backups, down or not, since too few are up
 	ServingBackups Serving = "backups" // backups that are up, since nobody else is
 	ServingNone    Serving = "none"    // nobody is up

@@ -31,7 +31,9 @@ type State struct {
 	ReplyLimit int
 	Timeouts   Timeouts
 	FullNAT    FullNAT
-	Services   []Service
+	// ClientZones are those of the clients of all services.
+	ClientZones *ClientZones
+	Services    []Service
 	// Pools are those that routes of HTTP services name, and the own ones of
 	// services that list backends instead. No two have the same Name.
 	Pools []Pool
@@ -195,10 +197,16 @@ type Service struct {
 	// of them, are up. Backups and those without a weight do not count.
 	Zone          string
 	ZoneThreshold int
+	// ClientZones are the State's, so that clients of each of these zones are
+	// served as if the balancer were there; nil, too, if no backend has a Zone.
+	ClientZones *ClientZones `json:"-"`
 	// PanicThreshold is the share, in percent, of the backends with a weight,
 	// without backups, of which so many must be up: while fewer are, but some,
 	// all of them get new flows, unless those of the Zone serve. 0 is never.
 	PanicThreshold int
+	// PassiveThreshold is how many failed connections in a second make a backend
+	// suspect, so that it is probed at once. 0 is never.
+	PassiveThreshold int
 	// Drain is how long the flows of a backend that is removed may go on. 0
 	// ends them at once.
 	Drain time.Duration
@@ -214,8 +222,9 @@ type Service struct {
 
 // Defaults of a Service.
 const (
-	DefaultPanicThreshold = 50
-	DefaultZoneThreshold  = 50
+	DefaultPanicThreshold   = 50
+	DefaultZoneThreshold    = 50
+	DefaultPassiveThreshold = 1
 )
 
 // ListenText returns the address and port, or range of ports, as the

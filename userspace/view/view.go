@@ -7,6 +7,7 @@
 package view
 
 import (
+	"fmt"
 	"time"
 
 	"fairlead/userspace/model"
@@ -79,8 +80,10 @@ type Service struct {
 	Standby       bool   `json:"standby"`
 	StandbyReason string `json:"standby_reason"`
 	// Serving says which of Backends get new flows; "" if that is not known.
-	Serving  model.Serving `json:"serving"`
-	Backends []Backend     `json:"backends"`
+	Serving model.Serving `json:"serving"`
+	// ClientZones are the same for clients of zones, by name.
+	ClientZones map[string]model.Serving `json:"client_zones,omitempty"`
+	Backends    []Backend                `json:"backends"`
 }
 
 // A Backend is one backend of a service and its health.
@@ -111,9 +114,26 @@ type Backend struct {
 	Known bool `json:"known"`
 	// Since is when Up changed last.
 	Since time.Time `json:"since,omitzero"`
+	// Suspect says why the backend may not serve any more, although it is up; nil:
+	// nothing says so.
+	Suspect *Suspicion `json:"suspect,omitempty"`
 	// LastError says why the last probe failed, "" if it did not.
 	LastError string    `json:"last_error"`
 	LastProbe time.Time `json:"last_probe,omitzero"`
+}
+
+// A Suspicion is what clients saw of a backend that no probe has cleared since.
+type Suspicion struct {
+	Since time.Time `json:"since"`
+	// Unanswered are SYNs that clients sent again, and dials of the proxy that timed
+	// out, Refused those that the backend answered with a reset; since then.
+	Unanswered uint64 `json:"unanswered"`
+	Refused    uint64 `json:"refused"`
+}
+
+// String returns what it is made of, such as "3 unanswered, 2 refused".
+func (x *Suspicion) String() string {
+	return fmt.Sprintf("%d unanswered, %d refused", x.Unanswered, x.Refused)
 }
 
 // Proxy counts what user space forwarded since the agent started.

@@ -8,6 +8,7 @@ package status
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"fairlead/loader"
@@ -53,7 +54,7 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 	} else {
 		s.KernelReason = kernelErr.Error()
 	}
-	v, err := readView(runDir)
+	v, err := ReadView(runDir)
 	switch {
 	case err != nil:
 		s.AgentReason = err.Error()
@@ -73,9 +74,22 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 	return s, nil
 }
 
-// readView returns the view in dir or, for "", the one of a living agent in
+// Agent returns the view of a living agent whose kernel part is pinned in pinDir,
+// nil if there is none. runDir is as of [Read].
+func Agent(runDir, pinDir string) *view.View {
+	v, err := ReadView(runDir)
+	if err != nil || !v.Alive() {
+		return nil
+	}
+	if pinDir, err = filepath.Abs(pinDir); err != nil || v.PinDir != pinDir {
+		return nil
+	}
+	return &v
+}
+
+// ReadView returns the view in dir or, for "", the one of a living agent in
 // one of the directories that there are by default.
-func readView(dir string) (view.View, error) {
+func ReadView(dir string) (view.View, error) {
 	if dir != "" {
 		return view.Read(dir)
 	}

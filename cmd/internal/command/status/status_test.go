@@ -64,13 +64,15 @@ func agentView() view.View {
 				Backends: []view.Backend{
 					{Address: "10.2.1.2:8080", Weight: 1, Share: 100, Serves: true, Flows: 7, Up: true, Known: true, Since: now.Add(-time.Minute)},
 					{Address: "10.2.1.3:8080", Weight: 2, Share: 100, Known: true, Since: now.Add(-48 * time.Hour), LastError: "connection refused"},
-					{Address: "10.2.1.4:8080", Weight: 2, Share: 35, Serves: true, Flows: 2, Up: true, Known: true, Since: now.Add(-6 * time.Second)},
+					{Address: "10.2.1.4:8080", Weight: 2, Share: 35, Serves: true, Flows: 2, Up: true, Known: true, Since: now.Add(-6 * time.Second),
+						Suspect: &view.Suspicion{Since: now.Add(-2 * time.Second), Unanswered: 3, Refused: 2}},
 					{Address: "10.2.1.5:8080", Share: 100, Flows: 3, Drains: at(now.Add(time.Minute)), Up: true, Known: true},
 					{Address: "10.2.1.6:8080", Weight: 1, Share: 100, Backup: true, Up: true, Known: true},
 				},
 			},
 			{
 				Name: "near", Listen: "203.0.113.12:80", Protocol: "tcp", Forward: "dnat", Rung: view.RungNative, Standby: true, Serving: model.ServingZone,
+				ClientZones: map[string]model.Serving{"east": model.ServingZone, "west": model.ServingPanic},
 				Backends: []view.Backend{
 					{Address: "10.2.1.2:8082", Zone: "east", Weight: 1, Share: 100, Serves: true, Up: true, Known: true},
 					{Address: "10.2.2.2:8082", Zone: "west", Weight: 1, Share: 100, Up: true, Known: true},

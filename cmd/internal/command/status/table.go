@@ -3,6 +3,8 @@ package status
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,8 +92,15 @@ func writeServing(w io.Writer, services []view.Service) {
 	} {
 		var names []string
 		for i := range services {
-			if services[i].Serving == x.serving {
-				names = append(names, services[i].Name)
+			s := &services[i]
+			if s.Serving == x.serving {
+				names = append(names, s.Name)
+				continue
+			}
+			for _, zone := range slices.Sorted(maps.Keys(s.ClientZones)) {
+				if s.ClientZones[zone] == x.serving {
+					names = append(names, s.Name+" for zone "+zone)
+				}
 			}
 		}
 		if len(names) > 0 {
@@ -159,7 +168,7 @@ func (s *Status) backendRows() (rows [][]string) {
 		for j := range s.Services[i].Backends {
 			b := &s.Services[i].Backends[j]
 			name := strings.TrimSpace(s.Services[i].Name + " " + b.Pool)
-			rows = append(rows, []string{name, b.Address, weightWord(b), strconv.Itoa(b.Flows), s.healthWord(b), s.since(b.Since), oneLine(b.LastError)})
+			rows = append(rows, []string{name, b.Address, weightWord(b), strconv.Itoa(b.Flows), s.healthWord(b), s.since(b.Since), s.trouble(b)})
 		}
 	}
 	return rows
@@ -189,8 +198,19 @@ func (s *Status) healthWord(b *view.Backend) string {
 		return "up, waits as backup"
 	case b.Zone != "" && !b.Serves:
 		return "up, waits in zone " + b.Zone
+	case b.Suspect != nil:
+		return "suspect"
 	}
 	return "up"
+}
+
+// trouble says why the last probe failed, and what makes a backend suspect.
+func (s *Status) trouble(b *view.Backend) string {
+	text := oneLine(b.LastError)
+	if b.Suspect != nil {
+		text = strings.TrimSuffix(fmt.Sprintf("since %s %s; %s", s.clock(b.Suspect.Since), b.Suspect, text), "; ")
+	}
+	return text
 }
 
 func (s *Status) since(t time.Time) string {

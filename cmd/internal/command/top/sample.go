@@ -7,6 +7,7 @@
 package top
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -52,7 +53,9 @@ type Service struct {
 // A Backend is one backend of a Service.
 type Backend struct {
 	Address string `json:"address"`
-	State   string `json:"state"` // up, down or drain
+	State   string `json:"state"` // up, suspect, down or drain
+	// Suspect says why it is that, as far as an agent tells; else nil.
+	Suspect *view.Suspicion `json:"suspect,omitempty"`
 	// Error says why the last probe failed, as far as an agent tells.
 	Error string `json:"error"`
 	Row
@@ -158,19 +161,20 @@ func (r *reading) addKernel(s *Sample, before *reading, known map[key]*view.Serv
 		id := keyOf(v.Listen, v.Protocol)
 		service := Service{Name: v.Name, Listen: v.Listen, Protocol: v.Protocol, Backends: []Backend{}}
 		service.Row = r.row(before, counted{service: id}, v.Live, s.Seconds)
-		lastErrors := map[string]string{}
+		told := map[string]*view.Backend{}
 		if a := known[id]; a != nil {
 			service.Rung, service.Reason = a.Rung, a.Reason
-			for _, b := range a.Backends {
-				lastErrors[b.Address] = b.LastError
+			for j := range a.Backends {
+				told[a.Backends[j].Address] = &a.Backends[j]
 			}
 			delete(known, id)
 		}
 		for _, b := range v.Backends {
-			service.Backends = append(service.Backends, Backend{
-				Address: b.Address, State: b.State, Error: lastErrors[b.Address],
-				Row: r.row(before, counted{id, b.Address}, b.Live, s.Seconds),
-			})
+			backend := Backend{Address: b.Address, State: b.State, Row: r.row(before, counted{id, b.Address}, b.Live, s.Seconds)}
+			if t := told[b.Address]; t != nil {
+				backend.tell(t)
+			}
+			service.Backends = append(service.Backends, backend)
 		}
 		s.Total.add(service.Row)
 		s.Services = append(s.Services, service)
@@ -188,9 +192,27 @@ func ofAgent(v *view.Service) Service {
 		case b.Weight == 0:
 			state = "drain"
 		}
-		s.Backends = append(s.Backends, Backend{Address: b.Address, State: state, Error: b.LastError})
+		backend := Backend{Address: b.Address, State: state}
+		backend.tell(&b)
+		s.Backends = append(s.Backends, backend)
 	}
 	return s
+}
+
+// tell adds what an agent tells of b.
+func (b *Backend) tell(v *view.Backend) {
+	b.Error = v.LastError
+	if v.Suspect != nil && b.State == "up" {
+		b.State, b.Suspect = "suspect", v.Suspect
+	}
+}
+
+// why returns what is wrong with b, as far as an agent tells; times are of zone.
+func (b *Backend) why(zone *time.Location) string {
+	if b.Suspect != nil {
+		return fmt.Sprintf("since %s: %s", b.Suspect.Since.In(zone).Format(time.TimeOnly), b.Suspect)
+	}
+	return b.Error
 }
 
 // row returns what became of something in some seconds. What was not there

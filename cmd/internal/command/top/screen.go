@@ -60,8 +60,9 @@ func (s *Sample) lines() []line {
 	for i := range s.Services {
 		v := &s.Services[i]
 		all = append(all, line{clean(v.Name), rung(v), clean(v.Reason), v.Row, known})
-		for _, b := range v.Backends {
-			all = append(all, line{"  " + clean(b.Address), b.State, clean(b.Error), b.Row, known})
+		for j := range v.Backends {
+			b := &v.Backends[j]
+			all = append(all, line{"  " + clean(b.Address), b.State, clean(b.why(s.Time.Location())), b.Row, known})
 		}
 	}
 	return all

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"fairlead/userspace/datapath"
+	"fairlead/userspace/view"
+)
+
+// A liner prints a line, with a title before it.
+type liner func(title, format string, a ...any)
+
+// writeChoice tells how a backend is looked for, and whom that leaves out.
+func writeChoice(line liner, c *datapath.Choice) {
+	if c.AllUp {
+		line("agent", "lost: every backend counts as up (on-agent-loss)")
+	}
+	title := "choice"
+	if !c.Promise {
+		title = "next would be"
+	}
+	if c.Slots == 0 {
+		line("choice", "none: no backend can serve")
+	}
+	for i := range c.Tries {
+		t := &c.Tries[i]
+		who := t.Backend
+		if who == "" {
+			who = "no backend"
+		}
+		line(title, "%s, %s", who, why(c, t))
+		if words, failed := tryWords[t.Verdict]; failed {
+			line("", "but not there: %s (%s)", words, t.Verdict)
+		}
+		title = "then"
+	}
+	for i := range c.Rest {
+		line("not", "%s: %s", c.Rest[i].Backend, whyNot(c, &c.Rest[i]))
+	}
+}
+
+// why says what leads to the backend of a try.
+func why(c *datapath.Choice, t *datapath.Try) string {
+	switch {
+	case t.Tied:
+		return "which the client's network has had before (affinity)"
+	case t.Slot == nil && c.MaxLoad > 0:
+		return fmt.Sprintf("the least busy of those that the hash leads to, all of which have more than max-load %d%% (%s)", c.MaxLoad, c.Balance)
+	case t.Slot == nil:
+		return fmt.Sprintf("which has the fewest flows for its weight: %s (%s)", loadText(t.Load), c.Balance)
+	case t.Hash != "" && c.MaxLoad > 0:
+		return fmt.Sprintf("by slot %d of %d: hash %s mod %d, and its flows are within max-load %d%% (%s)", *t.Slot, c.Slots, t.Hash, c.Slots, c.MaxLoad, c.Balance)
+	case t.Hash != "":
+		return fmt.Sprintf("by slot %d of %d: hash %s mod %d (%s)", *t.Slot, c.Slots, t.Hash, c.Slots, c.Balance)
+	case t.Beside != nil:
+		return fmt.Sprintf("the less busy of slots %d and %d of %d: %s (%s)", *t.Beside, *t.Slot, c.Slots, loadText(t.Load), c.Balance)
+	}
+	return fmt.Sprintf("by slot %d of %d (%s)", *t.Slot, c.Slots, c.Balance)
+}
+
+func loadText(l datapath.Load) string {
+	flows := "flows"
+	if l.Connections == 1 {
+		flows = "flow"
+	}
+	return fmt.Sprintf("%d %s, weight %d", l.Connections, flows, l.Weight)
+}
+
+// whyNot says why a backend was not chosen.
+func whyNot(c *datapath.Choice, o *datapath.Other) string {
+	switch o.Why {
+	case datapath.WhyNoWeight:
+		return "gets no new flows: it drains, or waits as a backup or in another zone (the agent would know)"
+	case datapath.WhyDraining:
+		return "draining: its weight is 0"
+	case datapath.WhyLeaving:
+		return "draining: the configuration has it no more"
+	case datapath.WhyBackup:
+		return "waits as a backup"
+	case datapath.WhyZone:
+		return "waits in zone " + o.Zone
+	case datapath.WhyClientZone:
+		return "not for the client's zone, which has others"
+	case datapath.WhyOver:
+		return "passed over for its load: " + loadText(o.Load)
+	case datapath.WhyBusier:
+		return "not less busy: " + loadText(o.Load)
+	case datapath.WhyNotChosen:
+		return whyNotChosen(c, o)
+	}
+	return string(o.Why)
+}
+
+// whyNotChosen says why a backend that could serve does not.
+func whyNotChosen(c *datapath.Choice, o *datapath.Other) string {
+	if len(c.Tries) > 0 && c.Tries[0].Tied {
+		return "the client's network stays where it is"
+	}
+	switch c.Balance {
+	case "round-robin":
+		return "not its turn"
+	case "random", "p2c":
+		return "not drawn"
+	case "least-connections":
+		return "not less busy: " + loadText(o.Load)
+	case "maglev", "source-hash":
+		return "not where the hash leads"
+	}
+	return "not chosen"
+}
+
+// addAgent adds what an agent knows beyond the kernel.
+func addAgent(e *datapath.Explanation, v *view.View) {
+	if v == nil || e.Service == nil {
+		return
+	}
+	at := slices.IndexFunc(v.Services, func(s view.Service) bool { return s.Name == e.Service.Name })
+	if at < 0 {
+		return
+	}
+	s := &v.Services[at]
+	e.Service.Serving = s.Serving
+	if e.Service.Rung == "proxy" {
+		e.Service.Reason = s.Reason
+	}
+	if e.Choice == nil {
+		return
+	}
+	for i := range e.Choice.Rest {
+		o := &e.Choice.Rest[i]
+		b := slices.IndexFunc(s.Backends, func(b view.Backend) bool { return b.Address == o.Backend })
+		if o.Why == datapath.WhyNoWeight && b >= 0 {
+			waits(o, &s.Backends[b])
+		}
+	}
+}
+
+// waits says why a backend is not to have new flows.
+func waits(o *datapath.Other, b *view.Backend) {
+	switch {
+	case b.Drains != nil:
+		o.Why = datapath.WhyLeaving
+	case b.Weight == 0:
+		o.Why = datapath.WhyDraining
+	case b.Backup:
+		o.Why = datapath.WhyBackup
+	case b.Zone != "":
+		o.Why, o.Zone = datapath.WhyZone, b.Zone
+	}
+}

@@ -1,0 +1,241 @@
+package datapath
+
+import (
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/loader"
+	"fairlead/userspace/balance"
+	"fairlead/userspace/model"
+)
+
+// clientZones returns the zones of clients of these networks.
+func clientZones(of map[string]string) *model.ClientZones {
+	all := map[netip.Prefix]string{}
+	for text, zone := range of {
+		all[netip.MustParsePrefix(text)] = zone
+	}
+	return model.NewClientZones(all)
+}
+
+var someZones = []*model.ClientZones{
+	nil,
+	clientZones(map[string]string{"10.1.0.0/16": "east", "10.2.0.0/16": "west", "2001:db8:1::/48": "west"}),
+	clientZones(map[string]string{"10.1.0.0/16": "north", "10.2.0.0/16": "west", "2001:db8:1::/48": "east"}),
+	clientZones(map[string]string{"2001:db8:1::/48": "west"}),
+}
+
+// addZones puts backends and some clients of a want into zones.
+func addZones(rng *rand.Rand, w *Want) {
+	zones := someZones[rng.IntN(len(someZones))]
+	for i := range w.Services {
+		s := &w.Services[i]
+		s.Zone, s.ZoneThreshold, s.PanicThreshold = []string{"", "east"}[rng.IntN(2)], 1+rng.IntN(100), rng.IntN(101)
+		for b := range s.Backends {
+			s.Backends[b].Zone = []string{"", "east", "west"}[rng.IntN(3)]
+		}
+		if rng.IntN(3) > 0 {
+			s.ClientZones = zones
+		}
+	}
+}
+
+// checkZones wants each zone of a service to have the backends of its duty, and
+// its networks to name it.
+func checkZones(t *testing.T, step int, r *rows, s *Service) {
+	t.Helper()
+	own := &r.services[r.listeners[s.listeners()[0]]]
+	names := s.ClientZones.Names()
+	zones := r.zonesOf(own)
+	if len(zones) != len(names) {
+		t.Fatalf("step %d: %s has zones in rows %v, want %v", step, s.Name, zones, names)
+	}
+	for k, row := range zones {
+		z := &r.services[row]
+		if r.names[row] != names[k] || z.Zone != uint32(k+1) || z.Gen == 0 {
+			t.Fatalf("step %d: row %d of %s is of %s: %+v, want the one of %s", step, row, s.Name, r.names[row], z, names[k])
+		}
+		duty := balance.DutyOf(&s.Service, names[k], s.Down, s.Shares)
+		var want, got []string
+		for _, i := range balance.Slots(&s.Service, duty.Weights) {
+			want = append(want, s.Backends[i].Address.Addr().String())
+		}
+		for _, b := range r.at(z.Slots) {
+			got = append(got, r.backends[b].Addr.Addr().String())
+			if r.backends[b].State != backendUp || r.backends[b].Weight == 0 {
+				t.Fatalf("step %d: %s: zone %s has backend %+v", step, s.Name, names[k], r.backends[b])
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("step %d: table of %s for zone %s = %v, want %v", step, s.Name, names[k], got, want)
+		}
+		for p, name := range s.ClientZones.Networks {
+			if got := r.clients[network{everyService, p}]; p.Addr().Is4() == s.Listen.Addr().Is4() && name == names[k] && got != z.Zone {
+				t.Fatalf("step %d: %s is in zone %d, want %d", step, p, got, z.Zone)
+			}
+		}
+	}
+}
+
+// zoned returns a service with two backends in the east and one in the west, and
+// clients of both.
+func zoned() Service {
+	s := service("a", 80, 1, 2, 1)
+	s.ZoneThreshold, s.Zone, s.ClientZones = 50, "east", someZones[1]
+	s.Backends[0].Zone, s.Backends[1].Zone, s.Backends[2].Zone = "east", "east", "west"
+	return s
+}
+
+func TestZonesOfClientsHaveTablesOfTheirOwn(t *testing.T) {
+	r := empty(8)
+	s := zoned()
+	plan := mustPlan(t, r, &Want{Services: []Service{s}})
+	execute(t, r, plan)
+	checkZones(t, 0, r, &s)
+	east, west := r.services[r.zonesOf(&r.services[0])[0]], r.services[r.zonesOf(&r.services[0])[1]]
+	if east.Slots != r.services[0].Slots || west.Slots == east.Slots {
+		t.Errorf("slots of east, of west and of others are %#x, %#x and %#x", east.Slots, west.Slots, r.services[0].Slots)
+	}
+	if r.services[0].Weights != 4 || r.backends[2].Weight != 1 {
+		t.Errorf("all weigh %d, the one in the west %d", r.services[0].Weights, r.backends[2].Weight)
+	}
+	want := map[network]uint32{
+		{everyService, netip.MustParsePrefix("10.1.0.0/16")}: 1, {everyService, netip.MustParsePrefix("10.2.0.0/16")}: 2,
+	}
+	if diff := cmp.Diff(want, r.clients, cmp.AllowUnexported(network{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("networks (-want +got):\n%s", diff)
+	}
+
+	execute(t, r, mustPlan(t, r, &Want{}))
+	for i := range r.services {
+		if r.services[i].State != serviceNone {
+			t.Errorf("row %d is left: %+v", i, r.services[i])
+		}
+	}
+	if len(r.clients) != 0 {
+		t.Errorf("networks are left: %v", r.clients)
+	}
+}
+
+// TestHealthChangesZonesInPlace lets backends die, one after the other: no row
+// moves, and nothing else is written.
+func TestHealthChangesZonesInPlace(t *testing.T) {
+	r := empty(8)
+	w := &Want{Services: []Service{zoned()}}
+	execute(t, r, mustPlan(t, r, w))
+	zones := r.zonesOf(&r.services[0])
+	for _, down := range [][]bool{{false, false, true}, {false, true, true}, {true, true, false}, {true, true, true}, {false, false, false}} {
+		w.Services[0].Down = down
+		p := mustPlan(t, r, w)
+		if p.clients.len()+len(p.freshServices)+len(p.names) != 0 || len(p.services) > 3 {
+			t.Errorf("%v: a plan writes %+v", down, p)
+		}
+		execute(t, r, p)
+		checkZones(t, 0, r, &w.Services[0])
+		if got := r.zonesOf(&r.services[0]); !slices.Equal(got, zones) {
+			t.Errorf("%v: zones moved from rows %v to %v", down, zones, got)
+		}
+	}
+}
+
+// TestPanicOfAZoneIsUpForTheKernel lets most backends of the west die: its
+// clients get them all the same, so none of them may count as down.
+func TestPanicOfAZoneIsUpForTheKernel(t *testing.T) {
+	r := empty(8)
+	s := zoned()
+	s.Backends = append(s.Backends, model.Backend{Address: netip.MustParseAddrPort("10.2.7.2:8080"), Weight: 1, Zone: "west"})
+	s.PanicThreshold, s.Down = 100, []bool{false, false, true, true}
+	execute(t, r, mustPlan(t, r, &Want{Services: []Service{s}}))
+	checkZones(t, 0, r, &s)
+	west := r.services[r.zonesOf(&r.services[0])[1]]
+	if n := len(r.at(west.Slots)); n != 5 {
+		t.Errorf("the west has %d slots, want all 5", n)
+	}
+}
+
+func TestNetworksStandInTheTablesOfTheirServices(t *testing.T) {
+	four, six, mixed := zoned(), ofIPv6(zoned()), zoned()
+	six.ClientZones, mixed.ClientZones = four.ClientZones, four.ClientZones
+	mixed.Listen, mixed.LastPort = netip.AddrPortFrom(four.Listen.Addr(), 90), 90
+	mixed.Backends = ofIPv6(mixed).Backends
+	got := map[string]uint32{}
+	for n, zone := range networksOf([]Service{four, six, mixed}) {
+		got[n.prefix.String()] = zone
+	}
+	want := map[string]uint32{
+		"10.1.0.0/16": 1, "10.2.0.0/16": 2, "2001:db8:1::/48": 2, "::ffff:10.1.0.0/112": 1, "::ffff:10.2.0.0/112": 2,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("networks (-want +got):\n%s", diff)
+	}
+}
+
+func TestNeedsOfZones(t *testing.T) {
+	state := &model.State{Services: []model.Service{zoned().Service}}
+	needs := Needs(nil, state)
+	if needs.Services != 3 || needs.Slots != 3*4*4 || needs.Clients != 2 || needs.Clients6 != 0 {
+		t.Errorf("needs %+v", needs)
+	}
+	r := empty(8)
+	execute(t, r, mustPlan(t, r, &Want{Services: []Service{zoned()}}))
+	if again := Needs(&Writer{rows: r}, state); again != needs {
+		t.Errorf("with the same there needs %+v, want %+v", again, needs)
+	}
+}
+
+func TestPreviewOfZones(t *testing.T) {
+	r := empty(8)
+	s := zoned()
+	s.ClientZones = nil
+	execute(t, r, mustPlan(t, r, &Want{Services: []Service{s}}))
+	preview := func(s Service) *Changes {
+		c, err := (&Writer{rows: r}).Preview(&Want{Services: []Service{s}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	comes := preview(zoned())
+	if diff := cmp.Diff([]FieldChange{{"client-zones", "0 networks", "2 new or changed, 0 gone"}}, comes.Settings); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	fields := []FieldChange{{"slots of zone east", "0", "3"}, {"slots of zone west", "0", "1"}}
+	if len(comes.Services) != 1 {
+		t.Fatalf("services %+v, want the one alone", comes.Services)
+	}
+	if diff := cmp.Diff(fields, comes.Services[0].Fields); diff != "" {
+		t.Errorf("fields (-want +got):\n%s", diff)
+	}
+	execute(t, r, mustPlan(t, r, &Want{Services: []Service{zoned()}}))
+	s = zoned()
+	s.Down = []bool{false, false, true}
+	if got, want := preview(s).Slots, (SlotShare{7, 1}); got != want {
+		t.Errorf("slots %+v, want %+v", got, want)
+	}
+	zones := r.zoneViews(&r.services[0])
+	want := []ZoneView{{"east", 3, []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, {"west", 1, []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}}}
+	if diff := cmp.Diff(want, zones, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("zones (-want +got):\n%s", diff)
+	}
+}
+
+// TestZonesGoRoundOnce reads rows that a writer of another version may have left.
+func TestZonesGoRoundOnce(t *testing.T) {
+	r := empty(4)
+	r.services[1] = loader.Service{State: serviceZone, Zones: 3}
+	r.services[2] = loader.Service{State: serviceZone, Zones: 2}
+	if got := len(r.zonesOf(&loader.Service{Zones: 2})); got != model.MaxClientZones {
+		t.Errorf("%d zones, want an end after %d", got, model.MaxClientZones)
+	}
+	if got := r.zonesOf(&loader.Service{Zones: 9}); got != nil {
+		t.Errorf("zones %v beyond the end", got)
+	}
+	if !maps.Equal(r.zonesByName(&loader.Service{}), map[string]loader.Service{}) {
+		t.Error("a service without zones has some")
+	}
+}
