@@ -103,12 +103,15 @@ static __always_inline int send_back(struct xdp_md *ctx)
 	return d && d->flags & DEVICE_TX ? XDP_TX : env_redirect(ifindex);
 }
 
-/* act does what the verdict says; egress is where to if the packet is forwarded. */
+/*
+ * act does what the verdict says; egress is where to if the packet is forwarded.
+ * The common verdict is asked for by itself, since a switch asks for it last.
+ */
 static __always_inline int act(struct xdp_md *ctx, int verdict, __u32 egress)
 {
-	switch (verdict) {
-	case FORWARD_REDIRECT:
+	if (likely(verdict == FORWARD_REDIRECT))
 		return env_redirect(egress);
+	switch (verdict) {
 	case FORWARD_TX:
 		return XDP_TX;
 	case ANSWER_RESET:

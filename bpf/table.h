@@ -57,10 +57,10 @@ static __always_inline __u16 tag_of(__u64 hash)
 
 static __always_inline struct spot spot_at(__u64 hash)
 {
-	__u32 mask = (1ULL << (64 - flow_shift)) - 1;
-	struct spot s = {.first = hash >> flow_shift, .tag = tag_of(hash)};
+	__u32 shift = flow_shift; /* each use of it would be a load */
+	struct spot s = {.first = hash >> shift, .tag = tag_of(hash)};
 
-	s.second = (s.first + (s.tag | 1)) & mask;
+	s.second = (s.first + (s.tag | 1)) & ((1ULL << (64 - shift)) - 1);
 	return s;
 }
 
