@@ -20,7 +20,7 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject"}
+	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "cache"}
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
 	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject"}
 )
@@ -30,6 +30,7 @@ func (r *reader) httpFields(known fields, h *httpKeys) {
 	h.timeouts = defaultTimeouts
 	known["routes"] = func(v value) { h.routes = v }
 	known["timeouts"] = func(v value) { r.httpTimeouts(v, &h.timeouts) }
+	known["cache"] = func(v value) { r.cache(v, h) }
 	known["trusted-proxies"] = func(v value) {
 		r.list(v, func(v value) {
 			if p, ok := r.network(v); ok {
@@ -85,8 +86,9 @@ func (r *reader) routes(s *service) {
 	if s.Forward != model.ForwardHTTP {
 		return
 	}
+	defer boundCache(&h.http)
 	if h.routes.Node == nil {
-		h.http.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: s.OwnPool(), Weight: 1}}, Timeouts: h.timeouts}}
+		h.http.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: s.OwnPool(), Weight: 1}}, Timeouts: h.timeouts, Cache: h.cached}}
 		return
 	}
 	var seen []place
@@ -104,7 +106,7 @@ type place struct {
 }
 
 func (r *reader) route(v value, h *httpKeys, seen *[]place) {
-	t := model.Route{Timeouts: h.timeouts}
+	t := model.Route{Timeouts: h.timeouts, Cache: h.cached}
 	var match value
 	before, shares := len(r.faults), len(h.shares)
 	met := r.object(v, fields{
@@ -125,6 +127,7 @@ func (r *reader) route(v value, h *httpKeys, seen *[]place) {
 		"query":    func(v value) { t.Query = r.conditions(v, false) },
 		"cookies":  func(v value) { t.Cookies = r.conditions(v, true) },
 		"timeouts": func(v value) { r.httpTimeouts(v, &t.Timeouts) },
+		"cache":    func(v value) { r.boolean(v, &t.Cache) },
 	})
 	if len(met) == 0 && len(r.faults) > before {
 		return

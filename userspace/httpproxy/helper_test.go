@@ -99,7 +99,7 @@ func (f *front) await() {
 // route makes h the front's routes.
 func (f *front) route(h *model.HTTP) {
 	f.t.Helper()
-	table, err := NewTable(h, func(name string) *Pool { return f.pools[name] })
+	table, err := NewTable(h, func(name string) *Pool { return f.pools[name] }, nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -132,7 +132,7 @@ func (p *Proxy) server(run context.Context, open *sync.WaitGroup) *http.Server {
 			defer open.Done()
 			p.serve(w, r)
 		}),
-		BaseContext: func(net.Listener) context.Context { return run },
+		BaseContext: func(net.Listener) context.Context { return context.WithValue(run, lastingKey{}, lasting{run, open}) },
 		ConnState: func(_ net.Conn, s http.ConnState) {
 			switch s {
 			case http.StateNew:

@@ -17,6 +17,8 @@ type Table struct {
 	mux     *http.ServeMux // asked for patterns only
 	routes  map[string][]*route
 	trusted []netip.Prefix
+	cache   Cache // may be nil
+	purgers []netip.Prefix
 }
 
 // A route is a model.Route and what serves its requests.
@@ -26,9 +28,10 @@ type route struct {
 }
 
 // NewTable returns the table of a service whose routes name what pool returns,
-// never nil. An error means that two patterns conflict or that one is none.
-func NewTable(h *model.HTTP, pool func(name string) *Pool) (t *Table, err error) {
-	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted}
+// never nil; cache may be nil. An error means that two patterns conflict or that
+// one is none.
+func NewTable(h *model.HTTP, pool func(name string) *Pool, cache Cache) (t *Table, err error) {
+	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted, cache: cache, purgers: h.Cache.Purge}
 	defer func() {
 		if cause := recover(); cause != nil {
 			t, err = nil, fmt.Errorf("make routes: %v", cause)
@@ -39,7 +42,7 @@ func NewTable(h *model.HTTP, pool func(name string) *Pool) (t *Table, err error)
 		if t.routes[r.Match] == nil {
 			t.mux.Handle(r.Match, http.NotFoundHandler())
 		}
-		t.routes[r.Match] = append(t.routes[r.Match], &route{r, chain(r, pool)})
+		t.routes[r.Match] = append(t.routes[r.Match], &route{r, chain(r, pool, cache)})
 	}
 	return t, nil
 }
@@ -53,10 +56,13 @@ var links = []link{
 	limitTime,
 }
 
-// chain returns what serves the requests of a route: the links, and the pools at
-// their end.
-func chain(r *model.Route, pool func(string) *Pool) http.Handler {
+// chain returns what serves the requests of a route: the links, the cache, and the
+// pools at their end.
+func chain(r *model.Route, pool func(string) *Pool, cache Cache) http.Handler {
 	h := forward(r, pool)
+	if cache != nil {
+		h = cache.Link(r, h)
+	}
 	for i := range links {
 		h = links[len(links)-1-i](r, h)
 	}
@@ -92,6 +98,10 @@ func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 		return
 	}
 	x := newExchange(w, r, t, p)
+	if r.Method == methodPurge && t.cache != nil && len(t.purgers) > 0 {
+		t.purge(w, x)
+		return
+	}
 	fallback, pattern := t.mux.Handler(shadow(r, x.path))
 	routes, ok := t.routes[pattern]
 	if !ok {

@@ -14,6 +14,8 @@ type HTTP struct {
 	Routes []Route
 	// Trusted are the networks of peers whose forwarding headers are kept.
 	Trusted []netip.Prefix
+	// Cache is the zero value if no route asks for it.
+	Cache Cache
 }
 
 // A Route says where some requests go. All its conditions must hold.
@@ -28,6 +30,8 @@ type Route struct {
 	// Pools share the requests by their weights.
 	Pools    []Share
 	Timeouts HTTPTimeouts
+	// Cache says that answers are stored, as [HTTP.Cache] bounds it.
+	Cache bool
 }
 
 // AnyValue is the value of a condition that asks only whether something is there.

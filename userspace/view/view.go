@@ -176,6 +176,18 @@ type HTTP struct {
 	NoBackend   uint64  `json:"no_backend"`
 	Retries     uint64  `json:"retries"`
 	Tunnels     uint64  `json:"tunnels"` // connections that changed their protocol
+	Cache       Cache   `json:"cache"`
+}
+
+// Cache counts requests of routes that store answers, and what is stored. A
+// service that stores none any more counts no more.
+type Cache struct {
+	Hits        uint64 `json:"hits"`        // answered without a backend
+	Misses      uint64 `json:"misses"`      // sent to a backend
+	Stale       uint64 `json:"stale"`       // answered with what was fresh no more
+	Revalidated uint64 `json:"revalidated"` // of misses: what was stored still held
+	Bytes       uint64 `json:"bytes"`       // stored now
+	Pages       uint64 `json:"pages"`       // URLs of which something is stored now
 }
 
 // Answers count by their status.
