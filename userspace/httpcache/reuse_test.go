@@ -1,6 +1,7 @@
 package httpcache
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,10 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const (
-	minute   = "Cache-Control: max-age=60"
-	modified = "Last-Modified: Fri, 31 Dec 1999 00:00:00 GMT"
-)
+const modified = "Last-Modified: Fri, 31 Dec 1999 00:00:00 GMT"
 
 // reduced returns the headers of an answer, without Date.
 func reduced(h http.Header) map[string]string {
@@ -21,6 +19,18 @@ func reduced(h http.Header) map[string]string {
 	for name, values := range h {
 		if name != "Date" {
 			all[name] = strings.Join(values, " | ")
+		}
+	}
+	return all
+}
+
+// changed returns headers with some others, and without those that have no value.
+func changed(h map[string]string, changes []string) map[string]string {
+	all := maps.Clone(h)
+	for _, c := range changes {
+		name, value, set := strings.Cut(c, ": ")
+		if all[name] = value; !set {
+			delete(all, name)
 		}
 	}
 	return all
@@ -36,19 +46,7 @@ func TestAnswersFromTheCache(t *testing.T) {
 		"Age": "15", "Cache-Control": `max-age=60 | no-cache="x-hidden"`, "Cache-Status": status, "Content-Length": "10", "Content-Type": "text/x",
 		"Etag": `"a"`, "Last-Modified": modified[15:], "X-A": "1 | 2",
 	}
-	with := func(changes ...string) map[string]string {
-		all := map[string]string{}
-		for name, value := range whole {
-			all[name] = value
-		}
-		for _, c := range changes {
-			name, value, set := strings.Cut(c, ": ")
-			if all[name] = value; !set {
-				delete(all, name)
-			}
-		}
-		return all
-	}
+	with := func(changes ...string) map[string]string { return changed(whole, changes) }
 	bare := with("Content-Length", "Content-Type")
 	part := func(r string, n string) map[string]string {
 		return with("Accept-Ranges: bytes", "Content-Range: bytes "+r, "Content-Length: "+n)

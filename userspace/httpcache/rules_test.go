@@ -48,60 +48,66 @@ func TestTimesAreParsed(t *testing.T) {
 	}
 }
 
-// Each answer is asked for twice, at once.
+const (
+	minute  = "Cache-Control: max-age=60"
+	old1990 = "Last-Modified: Mon, 01 Jan 1990 00:00:00 GMT"
+)
+
+// storing are answers with x, and whether the second request is a hit.
+var storing = []struct {
+	name    string
+	status  int
+	headers []string
+	request []string
+	hit     bool
+}{
+	{"nothing said", 200, nil, nil, false},
+	{"max-age", 200, []string{minute}, nil, true},
+	{"s-maxage", 200, []string{"Cache-Control: s-maxage=60, max-age=0"}, nil, true},
+	{"expires", 200, []string{"Expires: Sat, 01 Jan 2000 00:01:00 GMT"}, nil, true},
+	{"expires that is none", 200, []string{"Expires: 0", old1990}, nil, false},
+	{"expires twice", 200, []string{"Expires: Sat, 01 Jan 2000 00:01:00 GMT", "Expires: Sat, 01 Jan 2000 00:02:00 GMT"}, nil, false},
+	{"expires, already over", 200, []string{"Expires: Fri, 31 Dec 1999 23:59:59 GMT"}, nil, false},
+	{"last-modified", 200, []string{old1990}, nil, true},
+	{"last-modified of a 201", 201, []string{old1990}, nil, false},
+	{"last-modified of a public 201", 201, []string{old1990, "Cache-Control: public"}, nil, true},
+	{"last-modified of a 404", 404, []string{old1990}, nil, true},
+	{"max-age of a 500", 500, []string{minute}, nil, true},
+	{"max-age of a 302", 302, []string{minute, "Location: /there"}, nil, true},
+	{"206", 206, []string{minute}, nil, false},
+	{"no-store", 200, []string{"Cache-Control: max-age=60, no-store"}, nil, false},
+	{"private", 200, []string{"Cache-Control: max-age=60, private"}, nil, false},
+	{"private field", 200, []string{`Cache-Control: max-age=60, private="x"`}, nil, true},
+	{"no-cache", 200, []string{"Cache-Control: max-age=60, no-cache"}, nil, false},
+	{"no-cache field", 200, []string{`Cache-Control: max-age=60, no-cache="x"`}, nil, true},
+	{"must-understand", 599, []string{"Cache-Control: max-age=60, must-understand"}, nil, false},
+	{"must-understand what is known", 200, []string{"Cache-Control: max-age=60, must-understand, no-store"}, nil, true},
+	{"pragma", 200, []string{minute, "Pragma: no-cache"}, nil, true},
+	{"vary by anything", 200, []string{minute, "Vary: a, *"}, nil, false},
+	{"vary by the client's address", 200, []string{minute, "Vary: X-Forwarded-For"}, nil, false},
+	{"trailers", 200, []string{minute, "Trailer: X-Sum"}, nil, false},
+	{"cookie", 200, []string{minute, "Set-Cookie: a=b"}, nil, false},
+	{"public cookie", 200, []string{"Cache-Control: max-age=60, public", "Set-Cookie: a=b"}, nil, true},
+	{"cookie of the client", 200, []string{minute}, []string{"Cookie: a=b"}, true},
+	{"authorized", 200, []string{minute}, []string{"Authorization: x"}, false},
+	{"authorized, public", 200, []string{"Cache-Control: max-age=60, public"}, []string{"Authorization: x"}, true},
+	{"authorized, must-revalidate", 200, []string{"Cache-Control: max-age=60, must-revalidate"}, []string{"Authorization: x"}, true},
+	{"authorized, s-maxage", 200, []string{"Cache-Control: s-maxage=60"}, []string{"Authorization: x"}, true},
+	{"client's no-store", 200, []string{minute}, []string{"Cache-Control: no-store"}, false},
+	{"client's if-match", 200, []string{minute, `Etag: "a"`}, []string{`If-Match: "a"`}, false},
+	{"client's range", 200, []string{minute}, []string{"Range: bytes=0-0"}, false},
+	{"client's condition", 200, []string{minute, `Etag: "a"`}, []string{`If-None-Match: "b"`}, false},
+	{"aged beyond its time", 200, []string{minute, "Age: 60"}, nil, false},
+	{"aged within its time", 200, []string{minute, "Age: 59"}, nil, true},
+	{"an age that is none", 200, []string{minute, "Age: -1"}, nil, false},
+	{"two ages", 200, []string{minute, "Age: 0", "Age: 0"}, nil, false},
+	{"a slow date", 200, []string{minute, "Date: Fri, 31 Dec 1999 23:58:59 GMT"}, nil, false},
+	{"a fast date", 200, []string{minute, "Date: Sat, 01 Jan 2000 00:58:59 GMT"}, nil, true},
+	{"two max-ages", 200, []string{"Cache-Control: max-age=60, max-age=61"}, nil, false},
+}
+
 func TestWhatIsStored(t *testing.T) {
-	const fresh, old = "Cache-Control: max-age=60", "Last-Modified: Mon, 01 Jan 1990 00:00:00 GMT"
-	for _, row := range []struct {
-		name    string
-		status  int
-		headers []string
-		request []string
-		hit     bool
-	}{
-		{"nothing said", 200, nil, nil, false},
-		{"max-age", 200, []string{fresh}, nil, true},
-		{"s-maxage", 200, []string{"Cache-Control: s-maxage=60, max-age=0"}, nil, true},
-		{"expires", 200, []string{"Expires: Sat, 01 Jan 2000 00:01:00 GMT"}, nil, true},
-		{"expires that is none", 200, []string{"Expires: 0", old}, nil, false},
-		{"expires twice", 200, []string{"Expires: Sat, 01 Jan 2000 00:01:00 GMT", "Expires: Sat, 01 Jan 2000 00:02:00 GMT"}, nil, false},
-		{"expires, already over", 200, []string{"Expires: Fri, 31 Dec 1999 23:59:59 GMT"}, nil, false},
-		{"last-modified", 200, []string{old}, nil, true},
-		{"last-modified of a 201", 201, []string{old}, nil, false},
-		{"last-modified of a public 201", 201, []string{old, "Cache-Control: public"}, nil, true},
-		{"last-modified of a 404", 404, []string{old}, nil, true},
-		{"max-age of a 500", 500, []string{fresh}, nil, true},
-		{"max-age of a 302", 302, []string{fresh, "Location: /there"}, nil, true},
-		{"206", 206, []string{fresh}, nil, false},
-		{"no-store", 200, []string{"Cache-Control: max-age=60, no-store"}, nil, false},
-		{"private", 200, []string{"Cache-Control: max-age=60, private"}, nil, false},
-		{"private field", 200, []string{`Cache-Control: max-age=60, private="x"`}, nil, true},
-		{"no-cache", 200, []string{"Cache-Control: max-age=60, no-cache"}, nil, false},
-		{"no-cache field", 200, []string{`Cache-Control: max-age=60, no-cache="x"`}, nil, true},
-		{"must-understand", 599, []string{"Cache-Control: max-age=60, must-understand"}, nil, false},
-		{"must-understand what is known", 200, []string{"Cache-Control: max-age=60, must-understand, no-store"}, nil, true},
-		{"pragma", 200, []string{fresh, "Pragma: no-cache"}, nil, true},
-		{"vary by anything", 200, []string{fresh, "Vary: a, *"}, nil, false},
-		{"vary by the client's address", 200, []string{fresh, "Vary: X-Forwarded-For"}, nil, false},
-		{"trailers", 200, []string{fresh, "Trailer: X-Sum"}, nil, false},
-		{"cookie", 200, []string{fresh, "Set-Cookie: a=b"}, nil, false},
-		{"public cookie", 200, []string{"Cache-Control: max-age=60, public", "Set-Cookie: a=b"}, nil, true},
-		{"cookie of the client", 200, []string{fresh}, []string{"Cookie: a=b"}, true},
-		{"authorized", 200, []string{fresh}, []string{"Authorization: x"}, false},
-		{"authorized, public", 200, []string{"Cache-Control: max-age=60, public"}, []string{"Authorization: x"}, true},
-		{"authorized, must-revalidate", 200, []string{"Cache-Control: max-age=60, must-revalidate"}, []string{"Authorization: x"}, true},
-		{"authorized, s-maxage", 200, []string{"Cache-Control: s-maxage=60"}, []string{"Authorization: x"}, true},
-		{"client's no-store", 200, []string{fresh}, []string{"Cache-Control: no-store"}, false},
-		{"client's if-match", 200, []string{fresh, `Etag: "a"`}, []string{`If-Match: "a"`}, false},
-		{"client's range", 200, []string{fresh}, []string{"Range: bytes=0-0"}, false},
-		{"client's condition", 200, []string{fresh, `Etag: "a"`}, []string{`If-None-Match: "b"`}, false},
-		{"aged beyond its time", 200, []string{fresh, "Age: 60"}, nil, false},
-		{"aged within its time", 200, []string{fresh, "Age: 59"}, nil, true},
-		{"an age that is none", 200, []string{fresh, "Age: -1"}, nil, false},
-		{"two ages", 200, []string{fresh, "Age: 0", "Age: 0"}, nil, false},
-		{"a slow date", 200, []string{fresh, "Date: Fri, 31 Dec 1999 23:58:59 GMT"}, nil, false},
-		{"a fast date", 200, []string{fresh, "Date: Sat, 01 Jan 2000 00:58:59 GMT"}, nil, true},
-		{"two max-ages", 200, []string{"Cache-Control: max-age=60, max-age=61"}, nil, false},
-	} {
+	for _, row := range storing {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := lay(t, say(row.status, "x", row.headers...))
