@@ -1,6 +1,7 @@
 package httpcache
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -84,8 +85,9 @@ func (f *fetch) forward() {
 		if !f.withheld {
 			return
 		}
-		if err := recover(); err != nil && err != http.ErrAbortHandler {
-			panic(err)
+		cause := recover()
+		if err, _ := cause.(error); cause != nil && !errors.Is(err, http.ErrAbortHandler) {
+			panic(cause)
 		}
 	}()
 	out := f.in

@@ -2,6 +2,7 @@ package httpcache
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -141,7 +142,7 @@ func TestAnotherTriesIfTheFirstBreaksOff(t *testing.T) {
 		var running sync.WaitGroup
 		running.Go(func() {
 			defer func() {
-				if err := recover(); err != http.ErrAbortHandler {
+				if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
 					t.Errorf("recovered %v", err)
 				}
 			}()
@@ -199,8 +200,7 @@ func TestLargeAnswersAreStreamed(t *testing.T) {
 		{"shorter than it should be", []string{"1234"}, "8", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			var b *bed
-			b = layWith(t, conf, func(w http.ResponseWriter, r *http.Request) {
+			b := layWith(t, conf, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Cache-Control", "max-age=60")
 				if row.length != "" {
 					w.Header().Set("Content-Length", row.length)

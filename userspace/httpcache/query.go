@@ -41,7 +41,7 @@ func (q *query) judge(e *entry, now time.Time) (use, string) {
 	if q.control.has("no-cache") {
 		return notAtAll, "request"
 	}
-	if most, ok := q.control.seconds("max-age"); ok && e.age(now) > most && !(e.immutable && left > 0) {
+	if most, ok := q.control.seconds("max-age"); ok && e.age(now) > most && (!e.immutable || left <= 0) {
 		return notAtAll, "request"
 	}
 	if least, _ := q.control.seconds("min-fresh"); left > 0 && left < least {

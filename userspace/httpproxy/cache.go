@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -87,8 +88,9 @@ func Aside(r *http.Request, do func(http.ResponseWriter, *http.Request)) bool {
 		defer cancel()
 		defer context.AfterFunc(l.run, cancel)()
 		defer func() {
-			if err := recover(); err != nil && err != http.ErrAbortHandler {
-				x.proxy.log().Error("request aside failed", "client", x.peer, "err", err)
+			cause := recover()
+			if err, _ := cause.(error); cause != nil && !errors.Is(err, http.ErrAbortHandler) {
+				x.proxy.log().Error("request aside failed", "client", x.peer, "err", cause)
 			}
 		}()
 		do(n.w, out)
