@@ -189,7 +189,7 @@ func TestABadNewFileKeepsTheOldCertificate(t *testing.T) {
 	}
 	breakFile(ca.File)
 	third, err := Load(&conf, second)
-	if third == nil || third.clients != first.clients || strings.Count(err.Error(), "\n") != 1 {
+	if third == nil || third.clients != second.clients || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("bad authorities: %v", err)
 	}
 	if !third.Equal(second) {

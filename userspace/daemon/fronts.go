@@ -13,7 +13,6 @@ import (
 	"fairlead/userspace/access"
 	"fairlead/userspace/balance"
 	"fairlead/userspace/certs"
-	"fairlead/userspace/httpproxy"
 	"fairlead/userspace/model"
 	"fairlead/userspace/splice"
 	"fairlead/userspace/udpproxy"

@@ -75,9 +75,9 @@ func TestNamesLeadToPools(t *testing.T) {
 			c.Close()
 		}
 	}
-	v := r.await("the view", func(v view.View) bool { return len(v.Services[0].Backends) == 3 })
-	if s := v.Services[0]; s.Rung != view.RungTLS || !s.Standby || s.Backends[0].Pool != "a" || s.Backends[2].Pool != "b" || v.Proxy.TCP.Accepted < 5 {
-		t.Errorf("%+v, %+v", s, v.Proxy.TCP)
+	v := r.await("the view", func(v view.View) bool { return v.Proxy.TCP.Accepted == 5 && len(v.Services[0].Backends) == 3 })
+	if s := v.Services[0]; s.Rung != view.RungTLS || !s.Standby || s.Backends[0].Pool != "a" || s.Backends[2].Pool != "b" {
+		t.Errorf("%+v", s)
 	}
 	kept, _, err := greeted(ca, "a.example")
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -165,6 +166,7 @@ func TestHTTPSToBackendsByTheConfiguration(t *testing.T) {
 		fmt.Fprint(w, len(r.TLS.PeerCertificates))
 	}))
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Pair("app")}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert}
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	cert, key := ca.Issue(testca.Leaf{Names: []string{"balancer"}})

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -118,6 +119,7 @@ func secured(t *testing.T, ca *testca.CA, auth tls.ClientAuthType) string {
 	}))
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Pair("app")}, ClientCAs: ca.Pool(), ClientAuth: auth}
 	s.EnableHTTP2 = true
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return "https://" + s.Listener.Addr().String()
