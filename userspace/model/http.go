@@ -16,6 +16,8 @@ type HTTP struct {
 	Trusted []netip.Prefix
 	// Cache is the zero value if no route asks for it.
 	Cache Cache
+	// TLS is nil where clients come without.
+	TLS *TLS
 }
 
 // A Route says where some requests go. All its conditions must hold.
@@ -32,6 +34,12 @@ type Route struct {
 	Timeouts HTTPTimeouts
 	// Cache says that answers are stored, as [HTTP.Cache] bounds it.
 	Cache bool
+	// RedirectHTTPS is the port to which clients that come without TLS are sent.
+	// 0 is not at all.
+	RedirectHTTPS uint16
+	// HSTS is the value of Strict-Transport-Security in answers over TLS. "" is
+	// what the backend says.
+	HSTS string
 }
 
 // AnyValue is the value of a condition that asks only whether something is there.
@@ -62,6 +70,8 @@ type Pool struct {
 	Service
 	// HTTP2 says that requests are sent over HTTP/2, without TLS too.
 	HTTP2 bool
+	// TLS is how backends with [Origin.TLS] are spoken to.
+	TLS BackendTLS
 	// MaxRequests bounds the requests that each backend has at once. 0 is any
 	// number.
 	MaxRequests int
