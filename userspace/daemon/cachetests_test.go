@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// What of the suite must pass, of 157 required and 86 optimal tests.
+// What of the suite must pass, of 157 required and 86 optimal tests that are not
+// for browsers only. A test counts if those that it depends on have passed, too.
 const (
 	wantRequired = 142
 	wantOptimal  = 70
@@ -27,11 +28,10 @@ type cacheTest struct {
 }
 
 // TestCacheTests lets http-cache-tests judge the cache of an agent, with its
-// defaults. It takes about ten seconds, in which the suite waits.
+// defaults. It takes eight seconds, in which the suite waits. On a machine that is
+// busy what should be fresh for two seconds may be stale by then, so what has
+// failed may try again if too much has.
 func TestCacheTests(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for seconds")
-	}
 	out, err := exec.CommandContext(t.Context(), "../../scripts/cachetests-fetch.sh").CombinedOutput()
 	dir := strings.TrimSpace(string(out))
 	if err != nil && os.Getenv("FAIRLEAD_TEST_ROOT") == "" {
@@ -40,34 +40,58 @@ func TestCacheTests(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	runAgent(t, fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, cache: true, backends: [{address: '%s'}]}]\n", site, cacheOrigin(t, dir)))
-	run := exec.CommandContext(t.Context(), "node", "testdata/cachetests/run.mjs", dir, "http://"+site)
+	all := judgeCache(t, dir)
+	for range 3 {
+		if passed(all, "required") >= wantRequired && passed(all, "optimal") >= wantOptimal {
+			break
+		}
+		var failed []string
+		for _, c := range all {
+			if !c.Passed {
+				failed = append(failed, c.ID)
+			}
+		}
+		for _, again := range judgeCache(t, dir, failed...) {
+			all[slices.IndexFunc(all, func(c cacheTest) bool { return c.ID == again.ID })] = again
+		}
+	}
+	for kind, want := range map[string]int{"required": wantRequired, "optimal": wantOptimal} {
+		if n := passed(all, kind); n < want {
+			t.Errorf("%d %s tests pass, want %d or more", n, kind, want)
+		} else {
+			t.Logf("%d %s tests pass", n, kind)
+		}
+	}
+	for _, c := range all {
+		if c.Kind != "check" && !counts(all, c.ID) {
+			t.Logf("%s: %s %s", c.Kind, c.ID, c.Why)
+		}
+	}
+}
+
+// judgeCache runs some tests of the suite, or all.
+func judgeCache(t *testing.T, dir string, ids ...string) (all []cacheTest) {
+	t.Helper()
+	run := exec.CommandContext(t.Context(), "node", append([]string{"testdata/cachetests/run.mjs", dir, "http://" + site}, ids...)...)
 	run.Stderr = t.Output()
-	out, err = run.Output()
+	out, err := run.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []cacheTest
 	if err := json.Unmarshal(out, &all); err != nil {
 		t.Fatal(err)
 	}
-	for kind, want := range map[string]int{"required": wantRequired, "optimal": wantOptimal} {
-		passed, total := 0, 0
-		for _, c := range all {
-			if c.Kind != kind {
-				continue
-			}
-			total++
-			if counts(all, c.ID) {
-				passed++
-			} else {
-				t.Logf("%s: %s %s", kind, c.ID, c.Why)
-			}
-		}
-		t.Logf("%d of %d %s tests pass", passed, total, kind)
-		if passed < want {
-			t.Errorf("%d of %d %s tests pass, want %d or more", passed, total, kind, want)
+	return all
+}
+
+// passed returns how many tests of a kind have.
+func passed(all []cacheTest, kind string) (n int) {
+	for _, c := range all {
+		if c.Kind == kind && counts(all, c.ID) {
+			n++
 		}
 	}
+	return n
 }
 
 // counts reports whether a test has passed, and all that it needs to mean
