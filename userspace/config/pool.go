@@ -92,6 +92,7 @@ func (r *reader) poolFields(known fields, h *httpKeys) {
 		})
 	}
 	known["eject"] = func(v value) { r.eject(v, &p.Eject) }
+	known["sticky"] = func(v value) { r.sticky(v, &p.Sticky) }
 }
 
 func (r *reader) eject(v value, e *model.Eject) {

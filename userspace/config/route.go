@@ -20,9 +20,9 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject"}
+	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "sticky"}
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
-	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject"}
+	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject", "sticky"}
 )
 
 // httpFields adds the keys of a service with forward: http.
@@ -256,6 +256,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 		if p.Name, p.Zone = name, zone; zoned(&p.Service) {
 			p.ClientZones = state.ClientZones
 		}
+		stickyName(&p)
 		p.Listen, p.LastPort, p.Clients = netip.AddrPort{}, 0, model.Clients{}
 		state.Pools = append(state.Pools, p)
 	}

@@ -50,6 +50,7 @@ type agent struct {
 	suspects *suspects
 	fronts   map[model.Key]*front
 	pools    map[string]*pool
+	ownKey   string    // of sticky cookies; "" until it is needed
 	retried  time.Time // when fronts last tried to listen
 	standby  *standby
 	holder   holder

@@ -40,7 +40,9 @@ func (a *agent) updatePool(conf *model.Pool) {
 		p.serving = now
 	}
 	p.chooser = balance.NewChooser(&conf.Service, duties, p.chooser)
-	p.http.Update(conf, p.chooser)
+	signed := *conf
+	signed.Sticky.Key = a.stickyKey(&conf.Sticky)
+	p.http.Update(&signed, p.chooser)
 }
 
 // dropPools forgets those that the state in force does not name any more. Requests

@@ -27,6 +27,7 @@ type Pool struct {
 	set   atomic.Pointer[set]
 	queue queue
 	spare budget
+	stays stays
 
 	updating sync.Mutex
 }
@@ -35,6 +36,7 @@ type Pool struct {
 type set struct {
 	conf     model.Pool
 	backends []*backend // by index of conf.Backends
+	seal     *seal      // of cookies; nil without
 	chooser  Chooser
 	carriers *carriers
 }
@@ -42,9 +44,19 @@ type set struct {
 // A backend is one of a pool, for as long as the pool has it.
 type backend struct {
 	model.Backend
+	key    uint64       // by which clients find it; see set.first
 	active atomic.Int64 // requests
 	quick  pace
 	outs   outs
+}
+
+// identity is what makes a backend another one.
+func identity(b model.Backend) string {
+	text := b.Address.String() + b.Origin.Prefix
+	if b.Origin.TLS {
+		text = "https://" + text
+	}
+	return text
 }
 
 // NewPool returns a pool without backends. log may be nil.
@@ -72,9 +84,10 @@ func (p *Pool) Update(conf *model.Pool, chooser Chooser) {
 		if at >= 0 {
 			s.backends[i] = old.backends[at]
 		} else {
-			s.backends[i] = &backend{Backend: b}
+			s.backends[i] = &backend{Backend: b, key: keyOf(identity(b))}
 		}
 	}
+	s.seal = newSeal(&s.conf)
 	p.set.Store(s)
 	if s.carriers != old.carriers {
 		old.carriers.close()
@@ -145,6 +158,9 @@ func (p *Pool) try(x *exchange, tried []*backend) (*turn, error) {
 		return nil, errNoBackend
 	}
 	now, most := time.Now(), int64(s.conf.MaxRequests)
+	if len(tried) == 0 {
+		x.stay = p.stay(s, x)
+	}
 	var busy, out, mercy bool
 	skip := func(i uint32) bool {
 		b := s.backends[i]
@@ -156,14 +172,16 @@ func (p *Pool) try(x *exchange, tried []*backend) (*turn, error) {
 			return true
 		case most > 0 && b.active.Load() >= most:
 			busy = true
+			x.stay.full = x.stay.full || b == x.stay.backend
 			return true
 		}
 		return false
 	}
 	for {
-		i, done, ok := s.chooser.Choose(netip.AddrPortFrom(x.client, x.peer.Port()), x.local, skip)
+		i, done, ok := s.choose(x, skip)
 		switch {
 		case ok && (s.backends[i].active.Add(1) <= most || most == 0):
+			p.stays.note(&s.conf.Sticky, &x.stay, s.backends[i], now)
 			return &turn{p, s, s.backends[i], done}, nil
 		case ok: // another request was quicker
 			s.backends[i].active.Add(-1)

@@ -43,12 +43,16 @@ type counted struct {
 	http.ResponseWriter
 	counters *counters
 	status   int
-	eager    bool // nothing waits for what follows
+	eager    bool   // nothing waits for what follows
+	cookie   string // to set; past what keeps answers for others
 }
 
 func (w *counted) WriteHeader(status int) {
 	if status >= 200 {
 		w.status = status
+		if w.cookie != "" {
+			w.Header().Add("Set-Cookie", w.cookie)
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 	w.flush()

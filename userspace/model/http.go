@@ -64,6 +64,7 @@ type Pool struct {
 	Queue       Queue
 	Retry       Retry
 	Eject       Eject
+	Sticky      Sticky
 }
 
 // ownPool begins the names of pools that the configuration does not name.
