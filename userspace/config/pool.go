@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"fairlead/userspace/model"
 )
 
@@ -17,6 +19,8 @@ const (
 	maxAttempts  = 10
 	maxFailures  = 1000
 	defaultQueue = time.Second // that a request waits
+	minExpiry    = time.Second
+	usualExpiry  = 10 * time.Second // of what backends say
 	minTime      = 10 * time.Millisecond
 )
 
@@ -92,6 +96,7 @@ func (r *reader) poolFields(known fields, h *httpKeys) {
 		})
 	}
 	known["eject"] = func(v value) { r.eject(v, &p.Eject) }
+	known["load-feedback"] = func(v value) { r.feedback(v, &p.Load) }
 	known["sticky"] = func(v value) { r.sticky(v, &p.Sticky) }
 }
 
@@ -110,6 +115,20 @@ func (r *reader) eject(v value, e *model.Eject) {
 		return
 	}
 	e.Most = e.Time
+}
+
+// feedback reads how backends tell their load.
+func (r *reader) feedback(v value, f *model.LoadFeedback) {
+	f.Expiry = usualExpiry
+	met := r.object(v, fields{
+		"header": func(v value) {
+			if r.set(v, &f.Header); f.Header != "" && !httpguts.ValidHeaderFieldName(f.Header) {
+				r.fault(v, "%s is not a header name: use letters, digits and -", quote(f.Header))
+			}
+		},
+		"expiry": func(v value) { r.duration(v, &f.Expiry, minExpiry, maxInterval) },
+	})
+	r.require(v, met, "header", "is missing: give "+model.ORCAHeader+", or a header with a number such as X-Load")
 }
 
 // statuses reads those of answers that are as good as none.

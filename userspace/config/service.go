@@ -107,6 +107,9 @@ func (r *reader) group(met map[string]value, s *service, g *group) {
 	}
 	s.Health = r.health(g.health, s)
 	r.choice(g.balance, g.affinity, s)
+	if at, ok := met["load-feedback"]; ok && s.Balance.Method.Hashes() {
+		r.fault(at, "does not go with %s, where clients would move with the weights: remove it, or use another method", s.Balance.Method)
+	}
 }
 
 func (r *reader) name(v value, s *service) {

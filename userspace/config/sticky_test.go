@@ -39,3 +39,13 @@ func TestStickySessions(t *testing.T) {
 		}
 	}
 }
+
+func TestLoadFeedback(t *testing.T) {
+	s, err := Parse("f", []byte(serviceFile("listen: 203.0.113.10:80\nforward: http\nbackends: [{address: 10.0.0.1:80}]\nload-feedback: {header: X-Load, expiry: 3s}")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (model.LoadFeedback{Header: "X-Load", Expiry: 3 * time.Second}); s.Pools[0].Load != want {
+		t.Errorf("load feedback %+v, want %+v", s.Pools[0].Load, want)
+	}
+}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"slices"
-	"time"
 
 	"fairlead/userspace/balance"
 	"fairlead/userspace/httpproxy"
@@ -58,21 +57,6 @@ func (a *agent) dropPools() {
 
 // httpPool returns a pool of the state in force by its name.
 func (a *agent) httpPool(name string) *httpproxy.Pool { return a.pools[name].http }
-
-// requestTimes returns how long the backends of a pool take until they answer;
-// those that have had no request go by their probes.
-func (a *agent) requestTimes(name string, probes []time.Duration) []time.Duration {
-	p := a.pools[name]
-	if p == nil {
-		return probes
-	}
-	for i, t := range p.http.Responses() {
-		if i < len(probes) && t > 0 && probes[i] > 0 {
-			probes[i] = t
-		}
-	}
-	return probes
-}
 
 // poolViews returns the backends of the pools that a service sends requests to,
 // each once.

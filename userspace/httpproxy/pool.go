@@ -47,6 +47,7 @@ type backend struct {
 	key    uint64       // by which clients find it; see set.first
 	active atomic.Int64 // requests
 	quick  pace
+	load   load
 	outs   outs
 }
 
