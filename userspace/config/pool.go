@@ -165,15 +165,20 @@ func (r *reader) origin(v value, s *service, b *model.Backend) bool {
 		return false
 	}
 	addr, err := netip.ParseAddr(u.Hostname())
-	if err != nil {
-		r.fault(v, "%s has a host name, which is not supported by this version: use the address", quote(text))
+	switch named := err != nil && hostName(u.Hostname()); {
+	case named && u.Scheme == "https":
+		r.fault(v, "%s is https with a host name, which is not supported by this version: use the address", quote(text))
 		return false
-	}
-	if why := unfit(addr); why != "" || addr.IsUnspecified() {
-		if why == "" {
-			why = "is no server's address: use the address that the backend has"
-		}
-		r.fault(v, "%s %s", quote(text), why)
+	case named:
+		b.Name.Host = nameOf(u.Hostname())
+	case err != nil:
+		r.fault(v, "%s has neither an address nor a name: write it like http://10.0.0.1:8080 or http://app.example.com", quote(text))
+		return false
+	case addr.IsUnspecified():
+		r.fault(v, "%s is no server's address: use the address that the backend has", quote(text))
+		return false
+	case unfit(addr) != "":
+		r.fault(v, "%s %s", quote(text), unfit(addr))
 		return false
 	}
 	port := uint16(80)

@@ -79,6 +79,9 @@ func Run(ctx context.Context, o Options) error {
 		o.RunDir = view.DefaultDir()
 	}
 	a := newAgent(o, &state)
+	a.prepareNames(ctx, &state)
+	a.state = a.names.Expand(&state)
+	a.roster = newRoster(a.state)
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
@@ -95,7 +98,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.collect,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.collect,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -108,7 +111,8 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 			case <-ctx.Done():
 				return nil
 			case <-hup:
-				a.send(ctx, func() { a.reload(inner) })
+				state, err := a.load(inner)
+				a.send(ctx, func() { a.reload(inner, state, err) })
 			}
 		}
 	})

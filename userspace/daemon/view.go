@@ -107,7 +107,7 @@ func (a *agent) backendViews(s *model.Service) (all []view.Backend, duties balan
 	for b := range s.Backends {
 		st, _ := a.checker.StatusOf(keys[b])
 		x := view.Backend{
-			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight, Share: 100,
+			Address: s.Backends[b].String(), Name: s.Backends[b].Name.Host, Weight: s.Backends[b].Weight, Share: 100,
 			Backup: s.Backends[b].Backup, Zone: s.Backends[b].Zone, Serves: duties.Weight(b) > 0,
 			Up: !a.isDown[keys[b]], Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
 			Suspect: a.suspects.view(memberOf(s, s.Backends[b].Address)),

@@ -31,6 +31,8 @@ type State struct {
 	ReplyLimit int
 	Timeouts   Timeouts
 	FullNAT    FullNAT
+	// Resolver says how names of backends are looked up.
+	Resolver Resolver
 	// ClientZones are those of the clients of all services.
 	ClientZones *ClientZones
 	Services    []Service
@@ -266,6 +268,10 @@ type Backend struct {
 	// Address is where the server listens. Port 0 means the port that the
 	// client asked for; only services with a port range may have that.
 	Address netip.AddrPort
+	// Name is what the configuration has in place of an IP address. In a State
+	// that it was read into Address has no more than a port then; where names
+	// are looked up, one such backend gives way to some with addresses.
+	Name Name
 	// Weight is the backend's share of new flows, 0 (drain) to 1000.
 	Weight int
 	// Backup says that the backend serves only while no other backend of the
