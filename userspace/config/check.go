@@ -168,10 +168,11 @@ func (r *reader) probe(v value, met map[string]value, c *model.Check, s *service
 		return
 	}
 	for i, b := range s.Backends {
-		if b.Address.Port() != 0 {
+		hasPort := func(b model.Backend) bool { return b.Address.Port() != 0 || b.Name.SRV }
+		if hasPort(b) {
 			continue
 		}
-		if slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Address.Port() != 0 }) {
+		if slices.ContainsFunc(s.Backends, hasPort) {
 			r.fault(s.backends[i], "%s has no port to check while other backends have: give it one, or set health.port", quote(s.backends[i].Value))
 			return
 		}

@@ -25,7 +25,7 @@ func TestBackendsMayBeNames(t *testing.T) {
 			Address: port(80), Name: model.Name{Host: "app.test"}, Weight: 1, Origin: model.Origin{Prefix: "/a"},
 		}},
 	} {
-		s, err := Parse("f", []byte(serviceFile(row.service+"\nbackends: [{"+row.backend+"}, {address: 10.0.0.1:80}]")))
+		s, err := Parse("f", []byte(serviceFile(row.service+"\nbackends: [{"+row.backend+"}]")))
 		if err != nil {
 			t.Error(err)
 			continue

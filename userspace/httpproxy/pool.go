@@ -16,8 +16,13 @@ import (
 // A Chooser chooses the backend for a request of client to local, by its index,
 // that skip does not want skipped; ok is false if there is none. done is called
 // once, when the request is over.
+//
+// Keep gives the i-th backend a request in the same way, whatever it weighs, unless
+// it is down. Weight says what it weighs; 0 is nothing new.
 type Chooser interface {
 	Choose(client, local netip.AddrPort, skip func(i uint32) bool) (i uint32, done func(), ok bool)
+	Keep(i uint32) (done func(), ok bool)
+	Weight(i uint32) int
 }
 
 // A Pool is a set of backends and what is known of them from the requests that

@@ -238,19 +238,19 @@ func (r *Resolver) why(s *model.Service, b *model.Backend) error {
 func (r *Resolver) Expand(state *model.State) *model.State {
 	x := *state
 	x.Services, x.Pools = slices.Clone(state.Services), slices.Clone(state.Pools)
-	for _, s := range x.Groups() {
-		given := s.Backends
-		s.Backends = make([]model.Backend, 0, len(given))
+	given := state.Groups()
+	for i, s := range x.Groups() {
+		s.Backends = make([]model.Backend, 0, len(s.Backends))
 		taken := map[netip.AddrPort]bool{}
-		for _, b := range given {
+		for _, b := range given[i].Backends {
 			taken[b.Address] = taken[b.Address] || b.Name.Host == ""
 		}
-		for i := range given {
-			if given[i].Name.Host == "" {
-				s.Backends = append(s.Backends, given[i])
+		for _, b := range given[i].Backends {
+			if b.Name.Host == "" {
+				s.Backends = append(s.Backends, b)
 				continue
 			}
-			for _, b := range r.expand(state, s, &given[i]) {
+			for _, b := range r.expand(state, given[i], &b) {
 				if !taken[b.Address] {
 					taken[b.Address] = true
 					s.Backends = append(s.Backends, b)
