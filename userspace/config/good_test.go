@@ -76,7 +76,7 @@ func TestAFileThatSaysEverything(t *testing.T) {
 				Health: model.Check{
 					Type: model.CheckHTTP, Interval: 500 * time.Millisecond, Timeout: 250 * time.Millisecond, Rise: 1, Fall: 5,
 					Port: 9000, Path: "/health", Host: "media.example", Headers: []model.Header{{Name: "X-Check", Value: "1"}},
-					StatusMin: 200, StatusMax: 204, Expect: "ok",
+					Statuses: []model.StatusRange{{Min: 200, Max: 204}}, Expect: "ok",
 				},
 			},
 			{

@@ -170,6 +170,7 @@ func (a *agent) applyHealth(keys map[string]bool) {
 		}
 	}
 	a.tell(slices.Sorted(maps.Keys(seen)))
+	a.keepKnown()
 }
 
 // rejoin lets the backends of a service start that a check calls up again.

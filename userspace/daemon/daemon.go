@@ -135,7 +135,7 @@ func (a *agent) start(ctx context.Context) error {
 			return err
 		}
 		a.warnOfPins()
-		a.checker.Set(a.roster.targets, nil)
+		a.checker.Set(a.roster.targets, a.roster.adopt(nil, a.readKnown()))
 		a.isDown = a.roster.look(a.checker)
 		return a.startProxies(ctx)
 	}
@@ -159,7 +159,7 @@ func (a *agent) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.checker.Set(a.roster.targets, a.roster.adopt(known))
+	a.checker.Set(a.roster.targets, a.roster.adopt(known, a.readKnown()))
 	a.isDown = a.roster.look(a.checker)
 	a.warn()
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {

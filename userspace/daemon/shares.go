@@ -215,6 +215,29 @@ func (a *agent) responses(s *model.Service) []time.Duration {
 	return times
 }
 
+// sharesOf returns the shares of the backends of a service by now: those of shares,
+// and what the backends' own agents say; nil if all are whole.
+func (a *agent) sharesOf(s *model.Service) []int {
+	list := a.shares.of(s)
+	if s.Health.Agent.Port == 0 {
+		return list
+	}
+	if list == nil {
+		list = slices.Repeat([]int{balance.Whole}, len(s.Backends))
+	}
+	for i, key := range a.roster.checks[s.Key()] {
+		status, ok := a.checker.StatusOf(key)
+		switch percent := status.Word.Share(); {
+		case !ok:
+		case percent == 0:
+			list[i] = 0
+		default:
+			list[i] = balance.Product(list[i], max(1, percent*balance.Whole/100))
+		}
+	}
+	return list
+}
+
 // tell lets proxies and kernel have what is known now of some services and pools,
 // by their index among the groups of the roster.
 func (a *agent) tell(groups []int) {
@@ -239,4 +262,4 @@ func (a *agent) tell(groups []int) {
 }
 
 // judge returns what is known now of a service of the state in force.
-func (a *agent) judge(s *model.Service) judgement { return judgement{a.down(s), a.shares.of(s)} }
+func (a *agent) judge(s *model.Service) judgement { return judgement{a.down(s), a.sharesOf(s)} }

@@ -46,24 +46,25 @@ func keptKey(dir string) (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return string(fresh), fmt.Errorf("read key of cookies: %w", err)
 	}
-	return string(fresh), keepKey(path, fresh)
+	return string(fresh), writePrivate(path, fresh)
 }
 
-// keepKey puts a key where nobody else can read it, whole or not at all.
-func keepKey(path string, key []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("keep key of cookies: %w", err)
+// writePrivate puts data where nobody else can read it, whole or not at all.
+func writePrivate(path string, data []byte) error {
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	var f *os.File
+	if err == nil {
+		f, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".") // 0600
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+stickyFile+".") // 0600
 	if err != nil {
-		return fmt.Errorf("keep key of cookies: %w", err)
+		return fmt.Errorf("keep %s: %w", path, err)
 	}
-	_, err = f.Write(key)
+	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("keep key of cookies: %w", err), os.Remove(f.Name()))
+		return errors.Join(fmt.Errorf("keep %s: %w", path, err), os.Remove(f.Name()))
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 func (a *agent) backendViews(s *model.Service) (all []view.Backend, duties balance.Duties) {
 	all = []view.Backend{}
 	keys := a.roster.checks[s.Key()]
-	shares := a.shares.of(s)
+	shares := a.sharesOf(s)
 	duties = balance.DutiesOf(s, a.down(s), shares)
 	for b := range s.Backends {
 		st, _ := a.checker.StatusOf(keys[b])
