@@ -1,86 +1,82 @@
 package config
 
 import (
-	"net/netip"
-	"regexp"
+	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"fairlead/userspace/model"
 )
 
-// Bounds of looking names up, and how long a service with names drains by default.
-const (
-	minDNS        = 100 * time.Millisecond
-	maxDNSTimeout = time.Minute
-	dnsPort       = 53
-	namesDrain    = time.Minute
-)
-
-// resolver reads how names are looked up.
-func (r *reader) resolver(v value, x *model.Resolver) {
-	met := r.object(v, fields{
-		"servers": func(v value) {
-			r.list(v, func(v value) {
-				if at, ok := r.server(v); ok {
-					x.Servers = append(x.Servers, at)
-				}
-			})
-		},
-		"timeout": func(v value) { r.duration(v, &x.Timeout, minDNS, maxDNSTimeout) },
-		"min-ttl": func(v value) { r.duration(v, &x.MinTTL, minDNS, maxTimeout) },
-		"max-ttl": func(v value) { r.duration(v, &x.MaxTTL, minDNS, maxTimeout) },
-	})
-	if at, ok := met["max-ttl"]; ok && x.MaxTTL < x.MinTTL {
-		r.fault(at, "%s is shorter than the min-ttl of %s: raise it, or lower the min-ttl", span(x.MaxTTL), span(x.MinTTL))
+// namesBelong finds keys that do not go with forward: tls.
+func (r *reader) namesBelong(v value, met map[string]value, s *service) {
+	notHTTP := slices.DeleteFunc(slices.Clone(httpOnly), func(key string) bool { return key == "routes" || slices.Contains(poolsOnly, key) })
+	r.refuseKeys(met, notHTTP, "belongs to a service with forward: http: remove it, or set that")
+	r.refuseKeys(met, packetsOnly, "does not belong to a service with forward: tls: remove it")
+	r.refuseKeys(met, append([]string{"backends"}, poolsOnly...), "belongs to the pools that the routes name: write it there")
+	if s.Protocol == model.UDP {
+		r.fault(met["forward"], "tls is for TCP: remove protocol: udp")
 	}
-	x.MaxTTL = max(x.MaxTTL, x.MinTTL)
+	r.require(v, met, "routes", "is missing: list names and their pools, such as - {server-name: example.com, pool: main}")
 }
 
-// server reads the address of a name server, whose port goes without saying.
-func (r *reader) server(v value) (at netip.AddrPort, ok bool) {
+// nameRoutes reads the routes of a service with forward: tls.
+func (r *reader) nameRoutes(s *service) {
+	v := s.http.routes
+	if s.Forward != model.ForwardTLS || v.Node == nil {
+		return
+	}
+	lines := map[string]int{}
+	ok := r.list(v, func(v value) {
+		var t model.NameRoute
+		before := len(r.faults)
+		met := r.object(v, fields{
+			"server-name": func(v value) {
+				if !r.serverName(v, &t.Name) {
+					return
+				}
+				if line := lines[t.Name]; line != 0 {
+					r.fault(v, "%s has a route in line %d already: remove one of the two", quote(t.Name), line)
+				}
+				lines[t.Name] = v.Line
+			},
+			"pool": func(v value) {
+				if r.set(v, &t.Pool); t.Pool != "" {
+					s.http.shares = append(s.http.shares, v)
+				}
+			},
+		})
+		if len(met) > 0 || len(r.faults) == before {
+			r.require(v, met, "server-name", `is missing: give a name, such as example.com, *.example.com, or "*" for all others`)
+			r.require(v, met, "pool", "is missing: name one of the pools")
+		}
+		s.Names = append(s.Names, t)
+	})
+	if ok && len(v.Content) == 0 {
+		r.fault(v, "is empty: list at least one, such as - {server-name: example.com, pool: main}")
+	}
+}
+
+// serverName reads a name, or a pattern of names.
+func (r *reader) serverName(v value, p *string) bool {
 	text, ok := r.text(v)
 	if !ok {
-		return at, false
-	}
-	host, portText, hasPort := cutPort(text)
-	addr, ok := r.addr(v, text, host)
-	if !ok || !hasPort {
-		return netip.AddrPortFrom(addr, dnsPort), ok
-	}
-	port, ok := r.port(v, text, portText)
-	return netip.AddrPortFrom(addr, port), ok
-}
-
-var (
-	hostLabel = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$`)
-	allDigits = regexp.MustCompile(`^[0-9]+$`)
-)
-
-// hostName reports whether text is the name of a host: not only digits stand
-// behind its last dot, as in a mistyped address.
-func hostName(text string) bool {
-	labels := strings.Split(strings.TrimSuffix(text, "."), ".")
-	return len(text) <= 253 && !allDigits.MatchString(labels[len(labels)-1]) &&
-		!slices.ContainsFunc(labels, func(l string) bool { return !hostLabel.MatchString(l) })
-}
-
-// nameOf returns text as a name.
-func nameOf(text string) string { return strings.ToLower(strings.TrimSuffix(text, ".")) }
-
-// srv reads the name of SRV records into b.
-func (r *reader) srv(v value, b *model.Backend) bool {
-	text := ""
-	if r.query(v, &text); text == "" {
 		return false
 	}
-	service, rest, _ := strings.Cut(text, ".")
-	proto, _, _ := strings.Cut(rest, ".")
-	if !strings.HasPrefix(service, "_") || !strings.HasPrefix(proto, "_") {
-		r.fault(v, "%s is not a name of SRV records: write it like _http._tcp.example.com", quote(text))
+	name := strings.ToLower(text)
+	bad := func(l string) bool { return !label.MatchString(l) }
+	if rest := strings.TrimPrefix(name, "*."); name != "*" && (len(rest) > 253 || slices.ContainsFunc(strings.Split(rest, "."), bad)) {
+		r.fault(v, "%s is not a server name: write it like example.com, *.example.com, or \"*\" for all others", quote(text))
 		return false
 	}
-	b.Name = model.Name{Host: nameOf(text), SRV: true}
+	*p = name
 	return true
+}
+
+// asksHTTP reports whether a pool has what is about requests.
+func (s *service) asksHTTP() bool {
+	plain := newPool()
+	plain.Service = s.http.pool.Service
+	return !reflect.DeepEqual(plain, s.http.pool) ||
+		slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Origin != model.Origin{} })
 }

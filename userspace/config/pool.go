@@ -30,6 +30,8 @@ type httpKeys struct {
 	timeouts model.HTTPTimeouts
 	http     model.HTTP
 	routes   value
+	redirect uint16  // port; of every route
+	hsts     string  // of every route
 	shares   []value // places of the names of pools, in the order of routes
 	named    bool    // it is not a service but a pool
 }
@@ -78,6 +80,7 @@ func (r *reader) pool(key, v value) *service {
 func (r *reader) poolFields(known fields, h *httpKeys) {
 	h.pool = newPool()
 	p := &h.pool
+	known["backend-tls"] = func(v value) { r.backendTLS(v, &p.TLS) }
 	known["http2"] = func(v value) { r.boolean(v, &p.HTTP2) }
 	known["max-requests"] = func(v value) { r.number(v, &p.MaxRequests, 1, maxRequests) }
 	known["queue"] = func(v value) {
@@ -166,9 +169,6 @@ func (r *reader) origin(v value, s *service, b *model.Backend) bool {
 	}
 	addr, err := netip.ParseAddr(u.Hostname())
 	switch named := err != nil && hostName(u.Hostname()); {
-	case named && u.Scheme == "https":
-		r.fault(v, "%s is https with a host name, which is not supported by this version: use the address", quote(text))
-		return false
 	case named:
 		b.Name.Host = nameOf(u.Hostname())
 	case err != nil:

@@ -1,89 +1,108 @@
 package daemon
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
-	"net/netip"
-	"strings"
-	"syscall"
+	"io"
+	"net"
 	"testing"
 	"time"
 
-	"fairlead/testenv/nameserver"
+	"fairlead/testenv/testca"
 	"fairlead/userspace/view"
 )
 
-// backendsOf returns the addresses of the backends of the first service that stay.
-func backendsOf(v view.View) string {
-	text := ""
-	for _, b := range v.Services[0].Backends {
-		if b.Drains == nil {
-			text += b.Address + " "
-		}
+// greeter opens a backend that ends TLS itself, greets with its name and sends
+// back what it gets.
+func greeter(t *testing.T, ca *testca.CA, name string) string {
+	t.Helper()
+	l, err := tls.Listen("tcp4", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{ca.Pair("a.example", "b.example", "x.b.example", "c.example")}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return text
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.WriteString(c, name)
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
 
-func TestAgentFollowsNamesOfHTTPBackends(t *testing.T) {
-	a, _ := page(t, "a")
-	port := netip.MustParseAddrPort(a).Port()
-	s := nameserver.New(t, "127.0.0.1")
-	r := runAgent(t, fmt.Sprintf("resolver: {servers: ['%s'], timeout: 5s, min-ttl: 100ms}\nservices: [{name: web, listen: '%s', forward: http, backends: [{url: 'http://app.test:%d/p'}]}]\n",
-		s.Addr, site, port))
-	if status, _ := fetch(t, "/x"); status != 503 {
-		t.Errorf("status %d while the name has no address, want 503", status)
+// greeted connects to the site for a server and returns who greets.
+func greeted(ca *testca.CA, server string) (*tls.Conn, string, error) {
+	config := &tls.Config{RootCAs: ca.Pool(), ServerName: server}
+	if server == "" {
+		config.InsecureSkipVerify = true
 	}
-	s.Set(0, "app.test", nameserver.A("127.0.0.1"))
-	r.await("the name has an address", func(v view.View) bool { return backendsOf(v) == a+" " })
-	if _, body := fetch(t, "/x"); body != "a /p/x" {
-		t.Errorf("answer %q", body)
+	c, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", site, config)
+	if err != nil {
+		return nil, "", err
 	}
-	s.Set(0, "app.test", nameserver.A("127.0.0.1"), nameserver.A("127.0.0.2"))
-	v := r.await("another comes", func(v view.View) bool { return len(v.Services[0].Backends) == 2 })
-	if b := v.Services[0].Backends[1]; b.Address != fmt.Sprintf("127.0.0.2:%d", port) || b.Name != "app.test" {
-		t.Errorf("backend %+v", b)
+	var name [1]byte
+	err = errors.Join(c.SetDeadline(time.Now().Add(20 * time.Second)))
+	if err == nil {
+		_, err = io.ReadFull(c, name[:])
 	}
-	s.Fall(true)
-	for asked := s.Asked(); s.Asked() < asked+4; time.Sleep(10 * time.Millisecond) {
-		if v := r.await("a view", func(view.View) bool { return true }); len(v.Services[0].Backends) != 2 {
-			t.Fatalf("backends %s after a failed look-up", backendsOf(v))
-		}
-	}
+	return c, string(name[:]), err
 }
 
-func TestAgentFollowsNamesInTheKernel(t *testing.T) {
-	b := newBench(t, 3)
-	b.greetAll()
-	var s *nameserver.Server
-	b.Balancer.Do(t, func() error {
-		s = nameserver.New(t, "127.0.0.1")
-		return nil
+func byNames(routes, a, b string) string {
+	return fmt.Sprintf("services: [{name: names, listen: '%s', forward: tls, routes: [%s]}]\npools:\n  a: {backends: [{address: '127.0.0.1:1'}, {address: %q}], health: {type: none}}\n  b: {backends: [{address: %q}], health: {type: tcp, interval: 50ms, timeout: 50ms}}\n",
+		site, routes, a, b)
+}
+
+func TestNamesLeadToPools(t *testing.T) {
+	ca := testca.New(t)
+	a, b := greeter(t, ca, "a"), greeter(t, ca, "b")
+	some := "{server-name: a.example, pool: a}, {server-name: '*.b.example', pool: b}"
+	r := runAgent(t, byNames(some, a, b))
+	for server, want := range map[string]string{"a.example": "a", "x.b.example": "b", "b.example": "", "c.example": "", "": ""} {
+		c, who, err := greeted(ca, server)
+		if who != want || (err == nil) != (want != "") {
+			t.Errorf("%q is greeted by %q, %v; want %q", server, who, err, want)
+		}
+		if c != nil {
+			c.Close()
+		}
+	}
+	v := r.await("the view", func(v view.View) bool { return v.Proxy.TCP.Accepted == 5 && len(v.Services[0].Backends) == 3 })
+	if s := v.Services[0]; s.Rung != view.RungTLS || !s.Standby || s.Backends[0].Pool != "a" || s.Backends[2].Pool != "b" {
+		t.Errorf("%+v", s)
+	}
+	kept, _, err := greeted(ca, "a.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	r.reload(byNames("{server-name: '*', pool: b}", a, b))
+	await(t, "the reload", func() bool {
+		c, who, err := greeted(ca, "")
+		if err == nil {
+			c.Close()
+		}
+		return err == nil && who == "b"
 	})
-	s.Set(0, "_http._tcp.app.test", nameserver.SRV("app.test", 8080, 1, 1))
-	s.Set(0, "app.test", nameserver.A(b.BackendAddrs[0].String()))
-	b.configure(b.interfaces(), fmt.Sprintf("resolver: {servers: ['%s'], timeout: 5s, min-ttl: 100ms}\nservices:\n", s.Addr),
-		fmt.Sprintf("  - {name: web, listen: '%s:80', drain: 1h, backends: [{srv: _http._tcp.app.test}], health: {type: none}}\n", vip))
-	b.start()
-	defer b.stop()
-	conn, backend := b.opened(80)
-	if backend != 0 {
-		t.Errorf("backend %d", backend)
+	if err := works(kept); err != nil {
+		t.Error("a connection ended with its route:", err)
 	}
-	s.Set(0, "app.test", nameserver.A(b.BackendAddrs[1].String()), nameserver.A(b.BackendAddrs[2].String()))
-	v := b.seen("the others", func(v view.View) bool { return len(v.Services[0].Backends) == 3 })
-	if v.Services[0].Backends[2].Drains == nil || v.Services[0].Rung == view.RungProxy {
-		t.Errorf("service %+v, want one backend that drains, in the kernel", v.Services[0])
+	if c, err := net.Dial("tcp", site); err != nil { // who says nothing stands in nobody's way
+		t.Error(err)
+	} else {
+		defer c.Close()
 	}
-	for range 4 {
-		if _, backend := b.opened(80); backend == 0 {
-			t.Error("a backend that leaves got a connection")
-		}
-	}
-	if err := works(conn); err != nil {
-		t.Errorf("the connection to the backend that drains: %v", err)
-	}
-	b.signal(syscall.SIGHUP) // which must not bring back what names have not any more
-	b.logged("configuration taken")
-	if got := backendsOf(b.seen("a view", func(view.View) bool { return true })); strings.Contains(got, b.BackendAddrs[0].String()) {
-		t.Errorf("backends %s after a reload", got)
+	r.reload("services: []\n")
+	r.await("the service is gone", func(v view.View) bool { return len(v.Services) == 0 })
+	if err := works(kept); err == nil {
+		t.Error("a connection goes on without its service")
 	}
 }

@@ -110,9 +110,3 @@ func lasts(c *model.Sticky, left int64, ever bool) bool {
 	whole := int64(c.Lifetime / time.Second)
 	return 2*left >= whole && left <= whole
 }
-
-// secure reports whether the client's request came over TLS, to us or to a peer
-// that is trusted to say so.
-func (x *exchange) secure() bool {
-	return x.in.TLS != nil || x.trusted && x.in.Header.Get("X-Forwarded-Proto") == "https"
-}
