@@ -25,6 +25,7 @@ type httpKeys struct {
 	pool     model.Pool // without its Service
 	timeouts model.HTTPTimeouts
 	http     model.HTTP
+	rules    model.Rules // of routes that do not say otherwise
 	routes   value
 	shares   []value // places of the names of pools, in the order of routes
 	named    bool    // it is not a service but a pool

@@ -76,14 +76,14 @@ func (a *agent) requestTimes(name string, probes []time.Duration) []time.Duratio
 // each once.
 func (a *agent) poolViews(s *model.Service) []view.Backend {
 	all, seen := []view.Backend{}, map[string]bool{}
-	for _, route := range s.HTTP.Routes {
-		for _, share := range route.Pools {
-			p := a.pools[share.Pool]
-			if seen[share.Pool] || p == nil {
+	for i := range s.HTTP.Routes {
+		for _, name := range s.HTTP.Routes[i].PoolNames() {
+			p := a.pools[name]
+			if seen[name] || p == nil {
 				continue
 			}
-			seen[share.Pool] = true
-			i := slices.IndexFunc(a.state.Pools, func(conf model.Pool) bool { return conf.Name == share.Pool })
+			seen[name] = true
+			i := slices.IndexFunc(a.state.Pools, func(conf model.Pool) bool { return conf.Name == name })
 			conf := &a.state.Pools[i]
 			backends, _ := a.backendViews(&conf.Service)
 			ejected := p.http.Ejected()

@@ -14,6 +14,8 @@ type HTTP struct {
 	Routes []Route
 	// Trusted are the networks of peers whose forwarding headers are kept.
 	Trusted []netip.Prefix
+	// ErrorPages are for requests that no route takes.
+	ErrorPages []ErrorPage
 }
 
 // A Route says where some requests go. All its conditions must hold.
@@ -28,6 +30,7 @@ type Route struct {
 	// Pools share the requests by their weights.
 	Pools    []Share
 	Timeouts HTTPTimeouts
+	Rules
 }
 
 // AnyValue is the value of a condition that asks only whether something is there.
@@ -36,6 +39,19 @@ const AnyValue = "*"
 // Conditional reports whether not every request that fits Match takes the route.
 func (r *Route) Conditional() bool {
 	return len(r.Clients)+len(r.Headers)+len(r.Query)+len(r.Cookies) > 0
+}
+
+// PoolNames returns the pools that the requests of the route go to, and copies of
+// them.
+func (r *Route) PoolNames() []string {
+	var all []string
+	for _, s := range r.Pools {
+		all = append(all, s.Pool)
+	}
+	if r.Mirror != nil {
+		all = append(all, r.Mirror.Pool)
+	}
+	return all
 }
 
 // A Share is a pool's part of the requests of a route.
