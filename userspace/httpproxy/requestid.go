@@ -3,7 +3,7 @@ package httpproxy
 import (
 	"crypto/rand"
 	"net/http"
-	"strings"
+	"regexp"
 
 	"fairlead/userspace/model"
 )
@@ -16,7 +16,7 @@ func identify(r *model.Route, next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		id := req.Header.Get(rule.Header)
-		if !exchangeOf(req.Context()).trusted || !isIdentifier(id) {
+		if !exchangeOf(req.Context()).trusted || !identifier.MatchString(id) {
 			id = rand.Text()
 		}
 		dropAlike(req.Header, rule.Header)
@@ -32,10 +32,5 @@ func identify(r *model.Route, next http.Handler) http.Handler {
 	})
 }
 
-// isIdentifier reports whether s can stand in a log as it is.
-func isIdentifier(s string) bool {
-	const most = 128
-	return s != "" && len(s) <= most && strings.IndexFunc(s, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-._~+/=:@", c))
-	}) < 0
-}
+// identifier is one that can stand in a log as it is.
+var identifier = regexp.MustCompile(`^[A-Za-z0-9._~+/=:@-]{1,128}$`)
