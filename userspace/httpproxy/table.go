@@ -52,6 +52,8 @@ type link func(r *model.Route, next http.Handler) http.Handler
 // links are all of them, in the order in which requests come by.
 var links = []link{
 	limitTime,
+	setHSTS,
+	redirectHTTPS,
 	identify,
 	compress,
 	changeAnswer,
@@ -83,6 +85,9 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 	for i, s := range r.Pools {
 		pools[i] = pool(s.Pool)
 		total += s.Weight
+	}
+	if len(pools) == 0 {
+		return http.NotFoundHandler()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		x := exchangeOf(req.Context())
