@@ -100,11 +100,14 @@ func (c *Cache) Stats() Stats {
 // stored. Requests that change something make it forgotten on every route.
 func (c *Cache) Link(r *model.Route, next http.Handler) http.Handler {
 	route := fmt.Sprint(r.Match, r.Clients, r.Headers, r.Query, r.Cookies, r.Pools)
+	guarded := r.BasicAuth != nil || r.ForwardAuth != nil
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch req.Method {
 		case http.MethodGet, http.MethodHead:
 			if r.Cache && req.Header.Get("Upgrade") == "" {
-				c.get(w, req, route, next)
+				q := c.query(req, route)
+				q.authorized = q.authorized || guarded
+				c.get(w, req, q, next)
 				return
 			}
 		case http.MethodOptions, http.MethodTrace:
@@ -116,8 +119,7 @@ func (c *Cache) Link(r *model.Route, next http.Handler) http.Handler {
 }
 
 // get answers a request from what is stored, or with what next answers.
-func (c *Cache) get(w http.ResponseWriter, req *http.Request, route string, next http.Handler) {
-	q := c.query(req, route)
+func (c *Cache) get(w http.ResponseWriter, req *http.Request, q *query, next http.Handler) {
 	f := &fetch{cache: c, query: q, w: w, in: req, next: next, why: "bypass"}
 	if q.bypasses() || req.ContentLength != 0 {
 		f.run()

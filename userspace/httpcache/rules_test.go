@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"fairlead/userspace/model"
 )
 
 func TestControlIsParsed(t *testing.T) {
@@ -204,5 +206,21 @@ func TestOnlyIfCachedIsNotForwarded(t *testing.T) {
 	b := lay(t, say(200, "x"))
 	if w := b.do("GET /", "Cache-Control: only-if-cached"); w.Code != http.StatusGatewayTimeout || len(b.asked()) > 0 {
 		t.Errorf("status %d, %d requests", w.Code, len(b.asked()))
+	}
+}
+
+func TestRoutesThatAskWhoItIs(t *testing.T) {
+	for _, route := range []model.Route{
+		{Cache: true, Rules: model.Rules{BasicAuth: &model.BasicAuth{}}},
+		{Cache: true, Rules: model.Rules{ForwardAuth: &model.ForwardAuth{}}},
+	} {
+		b := lay(t, nil)
+		b.handler = b.Link(&route, http.HandlerFunc(b.serve))
+		b.now(b.count(minute))
+		b.do("GET /")
+		b.expect("what may be for one only", "2", "fwd=uri-miss")
+		b.now(b.count("Cache-Control: public, max-age=60"))
+		b.do("GET /")
+		b.expect("what is for all who may pass", "3", "hit")
 	}
 }

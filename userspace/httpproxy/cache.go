@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
-	"sync"
 
 	"fairlead/userspace/model"
 )
@@ -60,41 +60,33 @@ func cacheKey(x *exchange) (key, scope string) {
 // proxy.
 func Answered(r *http.Request) bool { return exchangeOf(r.Context()).answered.Load() }
 
-// lasting is what a Serve call lends to requests that outlive their clients.
-type lasting struct {
-	run  context.Context
-	open *sync.WaitGroup
-}
-
-type lastingKey struct{}
-
 // Aside calls do, in a goroutine, for a copy of r whose client nobody is: it lasts
 // until Serve ends. The writer keeps nothing. Outside of Serve it returns false.
 func Aside(r *http.Request, do func(http.ResponseWriter, *http.Request)) bool {
-	l, ok := r.Context().Value(lastingKey{}).(lasting)
-	if !ok || l.run.Err() != nil {
+	at, ok := r.Context().Value(besideKey{}).(*beside)
+	if !ok || at.ctx.Err() != nil {
 		return false
 	}
 	x := exchangeOf(r.Context())
-	n := &exchange{proxy: x.proxy, path: x.path, peer: x.peer, local: x.local, trusted: x.trusted, client: x.client}
-	n.w = &counted{ResponseWriter: nowhere{}, counters: &counters{}}
+	n := &exchange{
+		proxy: x.proxy, path: x.path, peer: x.peer, local: x.local, trusted: x.trusted, client: x.client,
+		w: &counted{ResponseWriter: nowhere{}, counters: &counters{}}, prepare: slices.Clip(x.prepare), revise: slices.Clip(x.revise),
+	}
 	ctx, cancel := context.WithCancel(context.WithValue(context.WithoutCancel(r.Context()), exchangeKey{}, n))
 	n.in = x.in.Clone(ctx)
 	out := r.Clone(ctx)
 	n.in.Body, out.Body = http.NoBody, http.NoBody
-	l.open.Add(1) // not from zero: the request's connection counts
-	go func() {
-		defer l.open.Done()
+	at.running.Go(func() {
 		defer cancel()
-		defer context.AfterFunc(l.run, cancel)()
+		defer context.AfterFunc(at.ctx, cancel)()
 		defer func() {
 			cause := recover()
 			if err, _ := cause.(error); cause != nil && !errors.Is(err, http.ErrAbortHandler) {
-				x.proxy.log().Error("request aside failed", "client", x.peer, "err", cause)
+				x.proxy.log().Error("request aside failed", "client", n.peer, "err", cause)
 			}
 		}()
 		do(n.w, out)
-	}()
+	})
 	return true
 }
 

@@ -182,6 +182,42 @@ func TestStaleAnswersAreFetchedAside(t *testing.T) {
 	eventually(t, "what it has brought", func() bool { return ask() != "1" })
 }
 
+// What the links do to requests and answers they do to those of the cache, too.
+func TestLinksAroundTheCache(t *testing.T) {
+	var n atomic.Int32
+	f := caching(t, handle(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=0, stale-while-revalidate=60")
+		w.Header().Set("Content-Type", "text/plain")
+		fmt.Fprint(w, strings.Repeat("x", 2000), r.URL.Path, r.Header.Get("X-Set"), n.Add(1))
+	}))
+	h := everything(usual)
+	h.Cache = model.DefaultCache()
+	h.Cache.Purge = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	h.Routes[0].Cache = true
+	h.Routes[0].Rules = model.Rules{
+		RequestHeaders:  model.HeaderRules{Set: []model.Header{{Name: "X-Set", Value: "set"}}},
+		ResponseHeaders: model.HeaderRules{Add: []model.Header{{Name: "X-Add", Value: "a"}}},
+		Rewrite:         &model.Rewrite{Prefix: "/a", To: "/b"},
+	}
+	f.route(h)
+	ask := func() (string, *http.Response) {
+		res, body := f.ask("GET /a/c HTTP/1.1\r\nHost: example.com\r\nAccept-Encoding: gzip\r\n\r\n")
+		return strings.TrimLeft(body, "x"), res
+	}
+	for range 2 {
+		if body, res := ask(); body != "/b/cset1" || len(res.Header.Values("X-Add")) != 1 {
+			t.Errorf("answer %q, %v", body, res.Header)
+		}
+	}
+	eventually(t, "one that was fetched aside", func() bool {
+		body, _ := ask()
+		return body == "/b/cset2"
+	})
+	if res, _ := f.ask("PURGE /a/c HTTP/1.1\r\nHost: example.com\r\n\r\n"); res.StatusCode != 204 {
+		t.Errorf("status %d of what is stored by the path that clients ask for", res.StatusCode)
+	}
+}
+
 func TestServeEndsWithRequestsAside(t *testing.T) {
 	var n atomic.Int32
 	gone := make(chan struct{})

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 
@@ -33,15 +34,26 @@ func rewrite(r *httputil.ProxyRequest) {
 			r.Out.Header.Del(name)
 		}
 	}
-	setForwarded(exchangeOf(r.In.Context()), r.Out.Header)
+	x := exchangeOf(r.In.Context())
+	setForwarded(x, r.Out.Header)
+	for _, change := range x.prepare {
+		change(r.Out)
+	}
 }
 
 // modify sees every answer before the client does.
 func modify(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
+	x.w.cookie = x.newCookie()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		defer x.attempt.end()
+		if x.w.cookie != "" {
+			res.Header.Add("Set-Cookie", x.w.cookie)
+		}
 		return x.tunnel(res)
+	}
+	for _, change := range slices.Backward(x.revise) {
+		change(res)
 	}
 	if _, ok := res.Header["Content-Type"]; !ok {
 		x.w.Header()["Content-Type"] = nil // or the server would guess one

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"fairlead/userspace/model"
@@ -19,6 +20,7 @@ type Table struct {
 	trusted []netip.Prefix
 	cache   Cache // may be nil
 	purgers []netip.Prefix
+	pages   pages
 }
 
 // A route is a model.Route and what serves its requests.
@@ -31,7 +33,10 @@ type route struct {
 // never nil; cache may be nil. An error means that two patterns conflict or that
 // one is none.
 func NewTable(h *model.HTTP, pool func(name string) *Pool, cache Cache) (t *Table, err error) {
-	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted, cache: cache, purgers: h.Cache.Purge}
+	t = &Table{
+		mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted,
+		cache: cache, purgers: h.Cache.Purge, pages: h.ErrorPages,
+	}
 	defer func() {
 		if cause := recover(); cause != nil {
 			t, err = nil, fmt.Errorf("make routes: %v", cause)
@@ -56,12 +61,25 @@ var links = []link{
 	limitTime,
 	setHSTS,
 	redirectHTTPS,
+	identify,
+	compress,
+	changeAnswer,
+	showPages,
+	redirect,
+	basicAuth,
+	forwardAuth,
+	changeRequest,
+	rewritePath,
+	replaceText,
 }
 
-// chain returns what serves the requests of a route: the links, the cache, and the
-// pools at their end.
+// chain returns what serves the requests of a route: the links, the cache, the
+// mirror and the pools at their end.
 func chain(r *model.Route, pool func(string) *Pool, cache Cache) http.Handler {
 	h := forward(r, pool)
+	if r.Mirror != nil {
+		h = mirror(r.Mirror, pool(r.Mirror.Pool), h)
+	}
 	if cache != nil {
 		h = cache.Link(r, h)
 	}
@@ -91,12 +109,18 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 				break
 			}
 		}
+		if len(pools) > 1 {
+			if at := slices.IndexFunc(pools, func(p *Pool) bool { return p.holds(x) }); at >= 0 {
+				x.pool = pools[at]
+			}
+		}
 		relay.ServeHTTP(w, req)
 	})
 }
 
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
+	w.pages = t.pages
 	if r.Method == http.MethodConnect {
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
 		refuse(w, http.StatusMethodNotAllowed)
@@ -110,11 +134,12 @@ func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	fallback, pattern := t.mux.Handler(shadow(r, x.path))
 	routes, ok := t.routes[pattern]
 	if !ok {
-		fallback.ServeHTTP(w, r) // no such page, or method
+		refuse(w, statusOf(fallback, r, w.Header())) // no such page, or method
 		return
 	}
 	for _, route := range routes {
 		if route.takes(x) {
+			w.pages = route.ErrorPages
 			route.handler.ServeHTTP(w, x.in)
 			return
 		}
@@ -146,9 +171,14 @@ type exchange struct {
 	client   netip.Addr // the peer, or who a trusted peer says that it forwards for
 	timeouts *model.HTTPTimeouts
 	pool     *Pool
+	stay     stay
 	body     *body // nil if there is none
 	attempt  *attempt
 	answered atomic.Bool // its header is on its way to the client
+	// prepare and revise are what links have asked for: to change the request
+	// that is sent to backends, and the answer that is taken from one.
+	prepare []func(out *http.Request)
+	revise  []func(res *http.Response)
 }
 
 type exchangeKey struct{}

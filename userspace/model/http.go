@@ -18,6 +18,8 @@ type HTTP struct {
 	Cache Cache
 	// TLS is nil where clients come without.
 	TLS *TLS
+	// ErrorPages are for requests that no route takes.
+	ErrorPages []ErrorPage
 }
 
 // A Route says where some requests go. All its conditions must hold.
@@ -40,6 +42,7 @@ type Route struct {
 	// HSTS is the value of Strict-Transport-Security in answers over TLS. "" is
 	// what the backend says.
 	HSTS string
+	Rules
 }
 
 // AnyValue is the value of a condition that asks only whether something is there.
@@ -48,6 +51,19 @@ const AnyValue = "*"
 // Conditional reports whether not every request that fits Match takes the route.
 func (r *Route) Conditional() bool {
 	return len(r.Clients)+len(r.Headers)+len(r.Query)+len(r.Cookies) > 0
+}
+
+// PoolNames returns the pools that the requests of the route go to, and copies of
+// them.
+func (r *Route) PoolNames() []string {
+	var all []string
+	for _, s := range r.Pools {
+		all = append(all, s.Pool)
+	}
+	if r.Mirror != nil {
+		all = append(all, r.Mirror.Pool)
+	}
+	return all
 }
 
 // A Share is a pool's part of the requests of a route.
@@ -78,7 +94,21 @@ type Pool struct {
 	Queue       Queue
 	Retry       Retry
 	Eject       Eject
+	Sticky      Sticky
+	Load        LoadFeedback
 }
+
+// LoadFeedback says how backends tell how much they have to do.
+type LoadFeedback struct {
+	// Header of their answers tells it: [ORCAHeader] as ORCA has it, any other
+	// as a number. "" is not at all.
+	Header string
+	// Expiry is how long a report counts.
+	Expiry time.Duration
+}
+
+// ORCAHeader is that of Open Request Cost Aggregation.
+const ORCAHeader = "endpoint-load-metrics"
 
 // ownPool begins the names of pools that the configuration does not name.
 const ownPool = "service/"

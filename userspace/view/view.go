@@ -103,7 +103,10 @@ type Certificate struct {
 // A Backend is one backend of a service and its health.
 type Backend struct {
 	Address string `json:"address"` // address:port; port * is the client's
-	Weight  int    `json:"weight"`
+	// Name is the host, or service of DNS, that Address is one of; "" if the
+	// configuration has the address.
+	Name   string `json:"name,omitempty"`
+	Weight int    `json:"weight"`
 	// Share is how much of its weight the backend has by now, in percent: less
 	// than 100 while it starts slowly, or where others answer sooner.
 	Share int `json:"share_percent"`
@@ -190,7 +193,11 @@ type HTTP struct {
 	NoBackend   uint64  `json:"no_backend"`
 	Retries     uint64  `json:"retries"`
 	Tunnels     uint64  `json:"tunnels"` // connections that changed their protocol
-	Cache       Cache   `json:"cache"`
+	// Mirrored are copies of requests that were sent, MirrorDrops those that
+	// could not be.
+	Mirrored    uint64 `json:"mirrored"`
+	MirrorDrops uint64 `json:"mirror_drops"`
+	Cache       Cache  `json:"cache"`
 }
 
 // Cache counts requests of routes that store answers, and what is stored. A
