@@ -24,6 +24,7 @@ const (
 type httpKeys struct {
 	pool     model.Pool // without its Service
 	timeouts model.HTTPTimeouts
+	maxBody  int64 // of routes that do not say otherwise
 	http     model.HTTP
 	routes   value
 	shares   []value // places of the names of pools, in the order of routes

@@ -20,7 +20,8 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject"}
+	httpOnly = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject",
+		"max-header", "max-uri", "max-body", "max-connections", "rate-limit"}
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
 	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject"}
 )
@@ -29,7 +30,8 @@ var (
 func (r *reader) httpFields(known fields, h *httpKeys) {
 	h.timeouts = defaultTimeouts
 	known["routes"] = func(v value) { h.routes = v }
-	known["timeouts"] = func(v value) { r.httpTimeouts(v, &h.timeouts) }
+	known["timeouts"] = func(v value) { r.clientTimeouts(v, h) }
+	r.boundsFields(known, h)
 	known["trusted-proxies"] = func(v value) {
 		r.list(v, func(v value) {
 			if p, ok := r.network(v); ok {
@@ -39,13 +41,17 @@ func (r *reader) httpFields(known fields, h *httpKeys) {
 	}
 }
 
-func (r *reader) httpTimeouts(v value, t *model.HTTPTimeouts) {
-	read := func(p *time.Duration) func(value) {
-		return func(v value) { r.duration(v, p, minTime, maxTimeout) }
+// timeoutFields are those that routes have, too.
+func (r *reader) timeoutFields(t *model.HTTPTimeouts) fields {
+	return fields{
+		"connect": r.time(&t.Connect), "first-byte": r.time(&t.FirstByte), "request": r.time(&t.Request),
+		"idle": r.time(&t.Idle), "body": r.time(&t.Body),
 	}
-	r.object(v, fields{
-		"connect": read(&t.Connect), "first-byte": read(&t.FirstByte), "request": read(&t.Request), "idle": read(&t.Idle),
-	})
+}
+
+// time returns what reads a time-out into p.
+func (r *reader) time(p *time.Duration) func(value) {
+	return func(v value) { r.duration(v, p, minTime, maxTimeout) }
 }
 
 // httpBelongs finds keys that do not go with how the service forwards.
@@ -86,7 +92,7 @@ func (r *reader) routes(s *service) {
 		return
 	}
 	if h.routes.Node == nil {
-		h.http.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: s.OwnPool(), Weight: 1}}, Timeouts: h.timeouts}}
+		h.http.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: s.OwnPool(), Weight: 1}}, Timeouts: h.timeouts, MaxBody: h.maxBody}}
 		return
 	}
 	var seen []place
@@ -104,7 +110,7 @@ type place struct {
 }
 
 func (r *reader) route(v value, h *httpKeys, seen *[]place) {
-	t := model.Route{Timeouts: h.timeouts}
+	t := model.Route{Timeouts: h.timeouts, MaxBody: h.maxBody}
 	var match value
 	before, shares := len(r.faults), len(h.shares)
 	met := r.object(v, fields{
@@ -124,7 +130,11 @@ func (r *reader) route(v value, h *httpKeys, seen *[]place) {
 		"headers":  func(v value) { t.Headers = r.conditions(v, true) },
 		"query":    func(v value) { t.Query = r.conditions(v, false) },
 		"cookies":  func(v value) { t.Cookies = r.conditions(v, true) },
-		"timeouts": func(v value) { r.httpTimeouts(v, &t.Timeouts) },
+		"timeouts": func(v value) { r.object(v, r.timeoutFields(&t.Timeouts)) },
+
+		"access":     func(v value) { r.access(v, &t.Access) },
+		"rate-limit": func(v value) { r.rate(v, &t.Rate) },
+		"max-body":   func(v value) { r.size(v, &t.MaxBody, 1, maxBodySize) },
 	})
 	if len(met) == 0 && len(r.faults) > before {
 		return

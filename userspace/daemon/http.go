@@ -42,6 +42,8 @@ func (h *frontHTTP) count(p *view.HTTP) {
 	p.NoBackend += s.NoBackend
 	p.Retries += s.Retries
 	p.Tunnels += s.Tunnels
+	p.RateLimited += s.RateLimited
+	p.Malformed += s.Malformed
 	p.Answers.Good += s.Answers[0]
 	p.Answers.Elsewhere += s.Answers[1]
 	p.Answers.Clients += s.Answers[2]

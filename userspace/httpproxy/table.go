@@ -17,6 +17,7 @@ type Table struct {
 	mux     *http.ServeMux // asked for patterns only
 	routes  map[string][]*route
 	trusted []netip.Prefix
+	bounds  model.Bounds
 }
 
 // A route is a model.Route and what serves its requests.
@@ -28,7 +29,7 @@ type route struct {
 // NewTable returns the table of a service whose routes name what pool returns,
 // never nil. An error means that two patterns conflict or that one is none.
 func NewTable(h *model.HTTP, pool func(name string) *Pool) (t *Table, err error) {
-	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted}
+	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted, bounds: h.Bounds}
 	defer func() {
 		if cause := recover(); cause != nil {
 			t, err = nil, fmt.Errorf("make routes: %v", cause)
@@ -50,7 +51,10 @@ type link func(r *model.Route, next http.Handler) http.Handler
 
 // links are all of them, in the order in which requests come by.
 var links = []link{
+	permit,
+	limitRate,
 	limitTime,
+	limitBody,
 }
 
 // chain returns what serves the requests of a route: the links, and the pools at
@@ -87,11 +91,21 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	if r.Method == http.MethodConnect {
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // what follows may be meant for somebody else
+		}
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
 		refuse(w, http.StatusMethodNotAllowed)
 		return
 	}
 	x := newExchange(w, r, t, p)
+	if t.bounds.MaxURI > 0 && len(r.RequestURI) > t.bounds.MaxURI {
+		refuse(w, http.StatusRequestURITooLong)
+		return
+	}
+	if !x.grants("", t.bounds.Rate) {
+		return
+	}
 	fallback, pattern := t.mux.Handler(shadow(r, x.path))
 	routes, ok := t.routes[pattern]
 	if !ok {

@@ -175,7 +175,9 @@ type HTTP struct {
 	Broken      uint64  `json:"broken"` // answers that were broken off
 	NoBackend   uint64  `json:"no_backend"`
 	Retries     uint64  `json:"retries"`
-	Tunnels     uint64  `json:"tunnels"` // connections that changed their protocol
+	Tunnels     uint64  `json:"tunnels"`      // connections that changed their protocol
+	RateLimited uint64  `json:"rate_limited"` // requests of clients that made too many
+	Malformed   uint64  `json:"malformed"`    // connections that ended at what is no HTTP
 }
 
 // Answers count by their status.
