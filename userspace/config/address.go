@@ -107,7 +107,7 @@ func (r *reader) families(s *service) {
 	for i, b := range s.Backends {
 		have, want, first := family(b.Address.Addr()), family(s.Listen.Addr()), family(s.Backends[0].Address.Addr())
 		switch {
-		case s.Forward.UserSpace():
+		case s.UserSpace():
 		case have != want && s.Forward != model.ForwardFullNAT:
 			r.fault(s.backends[i], "%s is %s, but the service listens on %s: set forward: full-nat or proxy, as no backend can see a client of another family, or use its %s address",
 				quote(s.backends[i].Value), have, want, want)

@@ -23,7 +23,7 @@ var (
 	httpOnly = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject",
 		"max-header", "max-uri", "max-body", "max-connections", "rate-limit"}
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
-	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject"}
+	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject"}
 )
 
 // httpFields adds the keys of a service with forward: http.
@@ -266,7 +266,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 		if p.Name, p.Zone = name, zone; zoned(&p.Service) {
 			p.ClientZones = state.ClientZones
 		}
-		p.Listen, p.LastPort, p.Clients = netip.AddrPort{}, 0, model.Clients{}
+		p.Listen, p.LastPort, p.Clients, p.AcceptProxy = netip.AddrPort{}, 0, model.Clients{}, model.AcceptProxy{}
 		state.Pools = append(state.Pools, p)
 	}
 	for _, name := range slices.Sorted(maps.Keys(named)) {
@@ -288,6 +288,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 		}
 		s := newService(model.ForwardHTTP).Service
 		s.Name, s.Listen, s.LastPort, s.Clients, s.Zone, s.HTTP = x.Name, x.Listen, x.LastPort, x.Clients, zone, x.http.http
+		s.AcceptProxy = x.AcceptProxy
 		state.Services = append(state.Services, s)
 	}
 	slices.SortStableFunc(state.Pools, func(a, b model.Pool) int { return cmp.Compare(a.Name, b.Name) })

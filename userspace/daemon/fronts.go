@@ -118,10 +118,10 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	case s.Protocol == model.UDP:
 		f.udp = &udpproxy.Proxy{Pick: pick, Admit: admit, Idle: o.udpIdle, Room: o.limits.flows, OnFlow: o.onFlow, Log: o.log}
 	case s.Forward == model.ForwardHTTP:
-		f.http = &frontHTTP{proxy: &httpproxy.Proxy{Admit: admit, Grace: o.grace, Log: o.log}, pool: o.pool, log: o.log}
+		f.http = &frontHTTP{proxy: &httpproxy.Proxy{Admit: admit, Origin: f.origin, Grace: o.grace, Log: o.log}, pool: o.pool, log: o.log}
 		f.http.use(s)
 	default:
-		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Grace: o.grace, Log: o.log}
+		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Origin: f.origin, First: f.announcement, Grace: o.grace, Log: o.log}
 	}
 	f.move(s)
 	f.listen(ctx)

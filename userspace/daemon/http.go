@@ -44,6 +44,7 @@ func (h *frontHTTP) count(p *view.HTTP) {
 	p.Tunnels += s.Tunnels
 	p.RateLimited += s.RateLimited
 	p.Malformed += s.Malformed
+	p.Unannounced += s.Unannounced
 	p.Answers.Good += s.Answers[0]
 	p.Answers.Elsewhere += s.Answers[1]
 	p.Answers.Clients += s.Answers[2]

@@ -160,6 +160,8 @@ func alter(t *testing.T, name string, v reflect.Value) {
 		*x = someZones[1]
 	case *model.Clients:
 		x.Limit.Rate++
+	case *model.AcceptProxy:
+		x.From = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	case *[]model.Backend:
 		(*x)[1].Weight++
 	case *[]bool:

@@ -1,25 +1,54 @@
 package httpproxy
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // A client is the connection of one, as it was accepted.
 type client struct {
 	*net.TCPConn
-	origin netip.AddrPort // whom it is of, as far as somebody trusted says so
-	leave  func()
-	once   sync.Once
+	// from is whom it is of, and to where that went to; not valid unless
+	// somebody trusted says so.
+	from, to netip.AddrPort
+	leave    func()
+	once     sync.Once
 }
 
 // RemoteAddr returns whom the connection is of.
 func (c *client) RemoteAddr() net.Addr {
-	if c.origin.IsValid() {
-		return net.TCPAddrFromAddrPort(c.origin)
+	if c.from.IsValid() {
+		return net.TCPAddrFromAddrPort(c.from)
 	}
 	return c.TCPConn.RemoteAddr()
+}
+
+// LocalAddr returns where the client went to.
+func (c *client) LocalAddr() net.Addr {
+	if c.to.IsValid() {
+		return net.TCPAddrFromAddrPort(c.to)
+	}
+	return c.TCPConn.LocalAddr()
+}
+
+// learn finds out whose connection it is.
+func (c *client) learn(ctx context.Context, p *Proxy) error {
+	if p.Origin == nil {
+		return nil
+	}
+	read := p.Origin(addrPort(c.RemoteAddr().String()).Addr())
+	if read == nil {
+		return nil
+	}
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	from, to, err := read(c.TCPConn)
+	if err == nil && from.IsValid() && to.IsValid() {
+		c.from, c.to = from, to
+	}
+	return err
 }
 
 // Close closes the connection, and makes room for another of its client.
@@ -39,27 +68,39 @@ type guarded struct {
 	net.Conn
 	guard guard
 	proxy *Proxy
-	bad   error
+	bad   bool
+	spoil string // what is left to be handed on in place of what is malformed
 }
 
-// Read ends with an error at what is malformed, but only after a byte of it: a
-// server that reads ahead would take an error at once for the end of the request
-// that it answers.
+// spoiled ends whatever line or chunk it stands in, and makes it one that net/http
+// refuses. An error of Read would not do: a server that reads ahead takes it for the
+// end of the request that it answers.
+const spoiled = "\x00\r\n\r\n"
+
+// Read puts spoiled in place of what is malformed and of all that follows it.
 func (c *guarded) Read(p []byte) (int, error) {
-	if c.bad != nil || len(p) == 0 {
-		return 0, c.bad
+	if len(c.spoil) > 0 {
+		n := copy(p, c.spoil)
+		c.spoil = c.spoil[n:]
+		return n, nil
 	}
-	n, err := c.Conn.Read(p)
-	fine, bad := c.guard.check(p[:n])
-	if bad == nil {
-		return n, err
+	for {
+		n, err := c.Conn.Read(p)
+		if c.bad && err == nil {
+			continue
+		} else if c.bad {
+			return 0, err
+		}
+		fine, ok := c.guard.check(p[:n])
+		if ok {
+			return n, err
+		}
+		c.proxy.malformed.Add(1)
+		c.bad = true
+		added := copy(p[fine:], spoiled)
+		c.spoil = spoiled[added:]
+		return fine + added, nil
 	}
-	c.bad = bad
-	c.proxy.malformed.Add(1)
-	if fine == 0 {
-		p[0], fine = 0, 1 // a byte that no line may have
-	}
-	return fine, nil
 }
 
 // CloseWrite ends what is written.

@@ -2,13 +2,9 @@ package httpproxy
 
 import (
 	"bytes"
-	"errors"
 	"math"
 	"strings"
 )
-
-// errMalformed says that a client does not keep to the grammar of HTTP/1.
-var errMalformed = errors.New("malformed request")
 
 // A guard follows the framing of what a client sends over one connection, and finds
 // what net/http lets pass although others may see other requests in it (RFC 9112,
@@ -52,13 +48,13 @@ const (
 	elsewhere // it is another protocol
 )
 
-// check returns how many bytes of p may be handed on, and errMalformed if those
-// that follow may not.
-func (g *guard) check(p []byte) (int, error) {
+// check returns how many bytes of p may be handed on; ok is false if those that follow
+// may not. It must not be asked again then.
+func (g *guard) check(p []byte) (fine int, ok bool) {
 	for i := 0; i < len(p); {
 		switch g.at {
 		case elsewhere:
-			return len(p), nil
+			return len(p), true
 		case inBody, inChunk:
 			n := min(g.left, uint64(len(p)-i))
 			i += int(n)
@@ -70,7 +66,7 @@ func (g *guard) check(p []byte) (int, error) {
 		end := bytes.IndexByte(p[i:], '\n')
 		if end < 0 {
 			g.line = append(g.line, p[i:]...)
-			return len(p), nil
+			return len(p), true
 		}
 		line := p[i : i+end]
 		if len(g.line) > 0 {
@@ -78,12 +74,12 @@ func (g *guard) check(p []byte) (int, error) {
 		}
 		text, ok := bytes.CutSuffix(line, []byte("\r"))
 		if !ok || bytes.ContainsAny(text, "\r\x00") || !g.take(text) {
-			return i + end, errMalformed // without its end it is no line to net/http either
+			return i + end, false // without its end it is no line to net/http either
 		}
 		g.line = g.line[:0]
 		i += end + 1
 	}
-	return len(p), nil
+	return len(p), true
 }
 
 // bodyEnds goes on after the last byte of a body or chunk.

@@ -87,6 +87,12 @@ func (in *intake) accept(ctx context.Context, l *net.TCPListener) error {
 func (in *intake) welcome(ctx context.Context, tcp *net.TCPConn) {
 	c := &client{TCPConn: tcp, leave: func() {}}
 	in.proxy.accepted.Add(1)
+	if err := c.learn(ctx, in.proxy); err != nil {
+		in.proxy.log().Debug("client refused", "peer", c.RemoteAddr(), "err", err)
+		in.proxy.unannounced.Add(1)
+		c.reset()
+		return
+	}
 	if !in.proxy.admits(c) {
 		c.reset()
 		return

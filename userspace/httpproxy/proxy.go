@@ -31,6 +31,11 @@ type Proxy struct {
 	// Admit judges a client that has connected, from many goroutines at once.
 	// One that is not admitted gets a reset. nil admits all.
 	Admit func(client netip.Addr) model.Admission
+	// Origin, which may be nil, returns what reads from a connection of a peer
+	// whom it is of and where that went to; nil if the peer speaks for itself,
+	// as it also does where the addresses are not valid. Admit then judges the
+	// client. An error ends the connection.
+	Origin func(peer netip.Addr) (read func(c net.Conn) (client, server netip.AddrPort, err error))
 	// Grace is how long requests may go on after the end of Serve was asked
 	// for. 0 breaks them off at once.
 	Grace time.Duration

@@ -18,11 +18,12 @@ type Stats struct {
 	Tunnels                       uint64    // connections that changed their protocol
 	RateLimited                   uint64    // requests of clients that made too many
 	Malformed                     uint64    // connections that ended at what is no HTTP
+	Unannounced                   uint64    // connections that did not say whom they are of
 }
 
 type counters struct {
 	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels,
-	rateLimited, malformed atomic.Uint64
+	rateLimited, malformed, unannounced atomic.Uint64
 
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
@@ -34,7 +35,7 @@ func (p *Proxy) Stats() Stats {
 		Accepted: p.accepted.Load(), Denied: p.denied.Load(), SourceLimit: p.sourceLimit.Load(),
 		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
-		RateLimited: p.rateLimited.Load(), Malformed: p.malformed.Load(),
+		RateLimited: p.rateLimited.Load(), Malformed: p.malformed.Load(), Unannounced: p.unannounced.Load(),
 	}
 	for i := range p.answers {
 		s.Answers[i] = p.answers[i].Load()

@@ -90,7 +90,11 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
-	if r.Method == http.MethodConnect {
+	switch r.Method {
+	case "PRI": // not the whole preface of HTTP/2
+		refuse(w, http.StatusBadRequest)
+		return
+	case http.MethodConnect:
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close") // what follows may be meant for somebody else
 		}

@@ -39,8 +39,7 @@ func faultOf(err error) fault {
 // connect joins s to a backend that accepts. It returns false if there is
 // none, and then has told every done that it got.
 func (p *Proxy) connect(s *session) (done func(error), ok bool) {
-	client := addrPort(s.client.RemoteAddr())
-	listen := addrPort(s.client.LocalAddr())
+	client, listen := s.from, addrPort(s.client.LocalAddr())
 	var tried []netip.AddrPort
 	for s.group.run.Err() == nil {
 		before := p.closeCount()
