@@ -6,7 +6,11 @@ package origin
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -24,7 +28,11 @@ func Read(c net.Conn, limit time.Duration) (client, server netip.AddrPort, err e
 	if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return client, server, fmt.Errorf("bound PROXY header: %w", err)
 	}
-	h, err := proxyproto.Read(bufio.NewReader(single{c}))
+	text, err := take(c)
+	if err != nil {
+		return client, server, fmt.Errorf("read PROXY header: %w", err)
+	}
+	h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(text)))
 	if err != nil {
 		return client, server, fmt.Errorf("read PROXY header: %w", err)
 	}
@@ -37,11 +45,45 @@ func Read(c net.Conn, limit time.Duration) (client, server netip.AddrPort, err e
 	return addrPort(h.SourceAddr), addrPort(h.DestinationAddr), nil
 }
 
-// single reads one byte at a time, so that who buffers it takes no more than is
-// asked for.
-type single struct{ net.Conn }
+// The beginning of a binary header, and bounds of both kinds.
+const (
+	signature = "\r\n\r\n\x00\r\nQUIT\n"
+	maxText   = 107 // of a line, its end included
+	maxBinary = 4096
+)
 
-func (s single) Read(p []byte) (int, error) { return s.Conn.Read(p[:min(1, len(p))]) }
+// take reads as much as a header says that it has.
+func take(c io.Reader) ([]byte, error) {
+	b := make([]byte, len(signature), maxText) // no header is shorter
+	if _, err := io.ReadFull(c, b); err != nil {
+		return nil, err
+	}
+	if string(b) == signature {
+		b = append(b, 0, 0, 0, 0)
+		if _, err := io.ReadFull(c, b[len(signature):]); err != nil {
+			return nil, err
+		}
+		n := binary.BigEndian.Uint16(b[len(b)-2:])
+		if n > maxBinary {
+			return nil, errLong
+		}
+		b = append(b, make([]byte, n)...)
+		_, err := io.ReadFull(c, b[len(b)-int(n):])
+		return b, err
+	}
+	for b[len(b)-1] != '\n' {
+		if len(b) == maxText {
+			return nil, errLong
+		}
+		b = append(b, 0)
+		if _, err := io.ReadFull(c, b[len(b)-1:]); err != nil { // what follows is not the header's
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+var errLong = errors.New("it is too long, or none")
 
 // addrPort returns an address of TCP; what is none is not valid.
 func addrPort(a net.Addr) netip.AddrPort {
