@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -56,7 +57,7 @@ func TestAGuardFollowsRequestsToTheirEnds(t *testing.T) {
 		if len(row.arrives) == 2 && !ok {
 			t.Errorf("%s is refused", row.name)
 		}
-		if ok && err == io.EOF && g.at != atRequest && g.at != elsewhere {
+		if ok && errors.Is(err, io.EOF) && g.at != atRequest && g.at != elsewhere {
 			t.Errorf("%s: net/http has read all of it, the guard stands at %d", row.name, g.at)
 		}
 	}
