@@ -2,8 +2,9 @@
 //
 // It is strict. Whatever the file says that this version does not do is a
 // fault, every fault of a file is reported at once, and each says where it is
-// and what to do. It looks at nothing but the file: whether an interface or an
-// address exists is for others to find out.
+// and what to do. It looks at nothing but the file, and at the certificates that
+// the file names: whether an interface or an address exists is for others to find
+// out.
 package config
 
 import (
@@ -49,25 +50,27 @@ type loadError struct{ err error }
 func (e loadError) Error() string   { return "read configuration: " + e.err.Error() }
 func (e loadError) Unwrap() []error { return []error{ErrInvalid, e.err} }
 
-// Load reads the file at path. Its errors are those of [Parse], and the cause
-// if the file cannot be read; all wrap [ErrInvalid].
+// Load reads the file at path, and the certificates that it names. Its errors are
+// those of [Parse], and the cause if a file cannot be read; all wrap [ErrInvalid].
 func Load(path string) (model.State, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return model.State{}, loadError{err}
 	}
-	return Parse(path, data)
+	return parse(path, data, true)
 }
 
 // Parse reads a configuration; name stands for its file in errors. Every
 // default is filled in. The error joins one [Fault] for each mistake, in the
-// order of the file.
-func Parse(name string, data []byte) (model.State, error) {
+// order of the file. The files that the configuration names are not looked at.
+func Parse(name string, data []byte) (model.State, error) { return parse(name, data, false) }
+
+func parse(name string, data []byte, look bool) (model.State, error) {
 	root, fault := parseYAML(name, data)
 	if fault != nil {
 		return model.State{}, *fault
 	}
-	r := &reader{file: name}
+	r := &reader{file: name, look: look}
 	v := value{Node: root}
 	r.refuse(v)
 	var s model.State

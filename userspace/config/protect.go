@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"regexp"
 	"strconv"
@@ -21,12 +22,18 @@ const (
 // boundsFields adds the keys that bound what clients take.
 func (r *reader) boundsFields(known fields, h *httpKeys) {
 	b := &h.http.Bounds
-	b.MaxHeader, b.HeaderTimeout, b.KeepAlive = model.DefaultMaxHeader, model.DefaultHeaderTimeout, model.DefaultKeepAlive
 	known["max-header"] = func(v value) { r.smallSize(v, &b.MaxHeader, minHeaderSize) }
 	known["max-uri"] = func(v value) { r.smallSize(v, &b.MaxURI, 1) }
 	known["max-body"] = func(v value) { r.size(v, &h.maxBody, 1, maxBodySize) }
 	known["max-connections"] = func(v value) { r.number(v, &b.MaxConnections, 1, maxConnections) }
 	known["rate-limit"] = func(v value) { r.rate(v, &b.Rate) }
+}
+
+// fillBounds puts defaults where the file says nothing.
+func fillBounds(b *model.Bounds) {
+	b.MaxHeader = cmp.Or(b.MaxHeader, model.DefaultMaxHeader)
+	b.HeaderTimeout = cmp.Or(b.HeaderTimeout, model.DefaultHeaderTimeout)
+	b.KeepAlive = cmp.Or(b.KeepAlive, model.DefaultKeepAlive)
 }
 
 // clientTimeouts reads the time-outs of a service.

@@ -48,6 +48,7 @@ func quote(s string) string {
 // Its methods report false for a value that they have found at fault.
 type reader struct {
 	file   string
+	look   bool // at the files that the configuration names
 	faults []Fault
 }
 

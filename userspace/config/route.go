@@ -20,10 +20,10 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject",
-		"max-header", "max-uri", "max-body", "max-connections", "rate-limit"}
+	httpOnly = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "tls", "redirect-https", "backend-tls",
+		"max-header", "max-uri", "max-body", "max-connections", "rate-limit"}, ruleKeys...)
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
-	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject"}
+	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject", "backend-tls"}
 )
 
 // httpFields adds the keys of a service with forward: http.
@@ -32,6 +32,9 @@ func (r *reader) httpFields(known fields, h *httpKeys) {
 	known["routes"] = func(v value) { h.routes = v }
 	known["timeouts"] = func(v value) { r.clientTimeouts(v, h) }
 	r.boundsFields(known, h)
+	r.ruleFields(known, h, &h.rules)
+	known["tls"] = func(v value) { r.tls(v, h) }
+	known["redirect-https"] = func(v value) { r.redirectHTTPS(v, h) }
 	known["trusted-proxies"] = func(v value) {
 		r.list(v, func(v value) {
 			if p, ok := r.network(v); ok {
@@ -58,17 +61,20 @@ func (r *reader) time(p *time.Duration) func(value) {
 func (r *reader) httpBelongs(v value, met map[string]value, s *service) {
 	_, hasBackends := met["backends"]
 	routes, hasRoutes := met["routes"]
-	refuse := func(keys []string, format string) {
-		for _, key := range keys {
-			if at, ok := met[key]; ok {
-				r.fault(at, "%s", format)
-			}
-		}
+	refuse := func(keys []string, text string) { r.refuseKeys(met, keys, text) }
+	if s.Forward == model.ForwardTLS {
+		r.namesBelong(v, met, s)
+		return
 	}
 	if s.Forward != model.ForwardHTTP {
 		r.require(v, met, "backends", noBackends)
 		refuse(httpOnly, "belongs to a service with forward: http: remove it, or set that")
 		return
+	}
+	h := &s.http
+	redirect, redirects := met["redirect-https"]
+	if redirects && h.http.TLS != nil {
+		r.fault(redirect, "does not belong to a service with tls: give it to the one that clients come to without")
 	}
 	refuse(packetsOnly, "does not belong to a service with forward: http: remove it")
 	if s.Protocol == model.UDP {
@@ -79,8 +85,16 @@ func (r *reader) httpBelongs(v value, met map[string]value, s *service) {
 		r.fault(routes, "stands beside backends: remove it to send all requests to these, or give them to a pool")
 	case hasRoutes:
 		refuse(poolsOnly, "belongs to the pools that the routes name: write it there")
-	case !hasBackends:
+	case !hasBackends && !redirects:
 		r.require(v, met, "backends", "is missing: list backends, or routes that name pools")
+	}
+}
+
+func (r *reader) refuseKeys(met map[string]value, keys []string, text string) {
+	for _, key := range keys {
+		if at, ok := met[key]; ok {
+			r.fault(at, "%s", text)
+		}
 	}
 }
 
@@ -91,8 +105,14 @@ func (r *reader) routes(s *service) {
 	if s.Forward != model.ForwardHTTP {
 		return
 	}
+	h.http.ErrorPages = h.rules.ErrorPages
+	fillBounds(&h.http.Bounds)
 	if h.routes.Node == nil {
-		h.http.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: s.OwnPool(), Weight: 1}}, Timeouts: h.timeouts, MaxBody: h.maxBody}}
+		own := h.newRoute()
+		if own.Match = "/"; len(s.Backends) > 0 {
+			own.Pools = []model.Share{{Pool: s.OwnPool(), Weight: 1}}
+		}
+		h.http.Routes = []model.Route{own}
 		return
 	}
 	var seen []place
@@ -100,6 +120,11 @@ func (r *reader) routes(s *service) {
 	if ok && len(h.routes.Content) == 0 {
 		r.fault(h.routes, "is empty: list at least one, such as - {match: /, pool: main}")
 	}
+}
+
+// newRoute returns one that does what the service says for all.
+func (h *httpKeys) newRoute() model.Route {
+	return model.Route{Timeouts: h.timeouts, MaxBody: h.maxBody, Rules: h.rules, RedirectHTTPS: h.redirect, HSTS: h.hsts}
 }
 
 // A place is where the file has a route.
@@ -110,10 +135,10 @@ type place struct {
 }
 
 func (r *reader) route(v value, h *httpKeys, seen *[]place) {
-	t := model.Route{Timeouts: h.timeouts, MaxBody: h.maxBody}
+	t := h.newRoute()
 	var match value
 	before, shares := len(r.faults), len(h.shares)
-	met := r.object(v, fields{
+	known := fields{
 		"match": func(v value) {
 			if text, ok := r.text(v); ok {
 				match, t.Match = v, strings.Join(strings.Fields(text), " ")
@@ -131,27 +156,45 @@ func (r *reader) route(v value, h *httpKeys, seen *[]place) {
 		"query":    func(v value) { t.Query = r.conditions(v, false) },
 		"cookies":  func(v value) { t.Cookies = r.conditions(v, true) },
 		"timeouts": func(v value) { r.object(v, r.timeoutFields(&t.Timeouts)) },
+		"redirect": func(v value) { t.Redirect = r.redirect(v) },
 
 		"access":     func(v value) { r.access(v, &t.Access) },
 		"rate-limit": func(v value) { r.rate(v, &t.Rate) },
 		"max-body":   func(v value) { r.size(v, &t.MaxBody, 1, maxBodySize) },
-	})
+	}
+	r.ruleFields(known, h, &t.Rules)
+	met := r.object(v, known)
 	if len(met) == 0 && len(r.faults) > before {
 		return
 	}
 	r.require(v, met, "match", "is missing: give a pattern, such as /images/ or GET example.com/")
-	split, hasSplit := met["split"]
-	if _, ok := met["pool"]; ok && hasSplit {
-		r.fault(split, "stands beside a pool: remove one of the two")
+	if !r.hasPool(v, met, &t) {
 		h.shares = h.shares[:shares]
 		return
-	} else if !ok && !hasSplit {
-		r.require(v, met, "pool", "is missing: name one of the pools")
 	}
 	if match.Node != nil && r.pattern(match, t.Match) && r.unlike(match, &t, *seen) {
 		*seen = append(*seen, place{t.Match, match.Line, !t.Conditional()})
 	}
 	h.http.Routes = append(h.http.Routes, t)
+}
+
+// hasPool reports whether a route says once where its requests go, or need not.
+func (r *reader) hasPool(v value, met map[string]value, t *model.Route) bool {
+	_, hasPool := met["pool"]
+	split, hasSplit := met["split"]
+	redirect, redirects := met["redirect"]
+	switch {
+	case hasPool && hasSplit:
+		r.fault(split, "stands beside a pool: remove one of the two")
+		return false
+	case redirects && (t.Redirect == nil || t.Redirect.Regexp == ""):
+		if hasPool || hasSplit {
+			r.fault(redirect, "answers every request, so that none gets to a pool: remove the pool, or give it a regexp")
+		}
+	case !hasPool && !hasSplit:
+		r.require(v, met, "pool", "is missing: name one of the pools")
+	}
+	return true
 }
 
 // split reads the weights of pools.
@@ -274,21 +317,24 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 	}
 	for i := range services {
 		x := &services[i]
-		if x.Forward != model.ForwardHTTP {
+		if x.Forward != model.ForwardHTTP && x.Forward != model.ForwardTLS {
 			state.Services = append(state.Services, x.Service)
 			continue
 		}
 		for _, v := range x.http.shares {
-			if named[v.Value] == nil {
+			switch p := named[v.Value]; {
+			case p == nil:
 				r.fault(v, "%s is not a pool: %s", quote(v.Value), poolHint(v.Value, named))
+			case x.Forward == model.ForwardTLS && p.asksHTTP():
+				r.fault(v, "%s has keys or URLs that are about requests, which a service with forward: tls does not see: use a pool of addresses without them", quote(v.Value))
 			}
 		}
-		if x.http.routes.Node == nil {
+		if x.Forward == model.ForwardHTTP && x.http.routes.Node == nil && len(x.Backends) > 0 {
 			add(x, x.OwnPool())
 		}
-		s := newService(model.ForwardHTTP).Service
-		s.Name, s.Listen, s.LastPort, s.Clients, s.Zone, s.HTTP = x.Name, x.Listen, x.LastPort, x.Clients, zone, x.http.http
-		s.AcceptProxy = x.AcceptProxy
+		s := newService(x.Forward).Service
+		s.Name, s.Listen, s.LastPort, s.Clients, s.Zone = x.Name, x.Listen, x.LastPort, x.Clients, zone
+		s.HTTP, s.Names, s.AcceptProxy = x.http.http, x.Names, x.AcceptProxy
 		state.Services = append(state.Services, s)
 	}
 	slices.SortStableFunc(state.Pools, func(a, b model.Pool) int { return cmp.Compare(a.Name, b.Name) })

@@ -49,7 +49,7 @@ func (r *reader) service(v value) service {
 			enum(r, v, &s.Protocol, []model.Protocol{model.TCP, model.UDP})
 		},
 		"forward": func(v value) {
-			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy, model.ForwardHTTP},
+			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy, model.ForwardHTTP, model.ForwardTLS},
 				"dsr", "ipip", "gue")
 		},
 		"affinity": func(v value) { g.affinity = v },
@@ -82,6 +82,7 @@ func (r *reader) service(v value) service {
 	r.acceptBelongs(met, &s)
 	r.cookiesBelong(met, &s)
 	r.routes(&s)
+	r.nameRoutes(&s)
 	return s
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"fairlead/userspace/model"
 	"fairlead/userspace/origin"
 )
 
@@ -17,9 +18,13 @@ func (f *front) origin(peer netip.Addr) func(net.Conn) (client, server netip.Add
 	return func(c net.Conn) (client, server netip.AddrPort, err error) { return origin.Read(c, a.Timeout) }
 }
 
-// announcement returns what a backend is sent first.
-func (f *front) announcement(client, server netip.AddrPort) []byte {
-	v := f.table.Load().service.SendProxy
+// first returns what a backend is sent first.
+func (t *table) first(client, server netip.AddrPort) []byte {
+	return announcement(t.service.SendProxy, client, server)
+}
+
+// announcement returns the PROXY header of a version, nothing for none.
+func announcement(v model.ProxyVersion, client, server netip.AddrPort) []byte {
 	if v == "" {
 		return nil
 	}

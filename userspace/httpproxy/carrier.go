@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -18,17 +19,18 @@ type carriers struct {
 	upgrade *http.Transport
 }
 
-// first, which may be nil, returns what a connection begins with that is for the
-// requests of one client alone.
-func newCarriers(http2 bool, first func(client, server netip.AddrPort) []byte) *carriers {
-	c := &carriers{usual: newTransport(http2)}
+// newCarriers returns those that speak TLS as secure says, which may be nil. first,
+// which may be nil, returns what a connection begins with that is for the requests of
+// one client alone.
+func newCarriers(http2 bool, secure *tls.Config, first func(client, server netip.AddrPort) []byte) *carriers {
+	c := &carriers{usual: newTransport(http2, secure)}
 	if first != nil {
 		c.usual.DialContext = announce(first)
 		c.usual.DisableKeepAlives = true // nor does a request get a connection that was made for another one
 	}
 	c.upgrade = c.usual
 	if http2 {
-		c.upgrade = newTransport(false)
+		c.upgrade = newTransport(false, secure)
 	}
 	return c
 }
@@ -50,7 +52,7 @@ func announce(first func(client, server netip.AddrPort) []byte) func(context.Con
 }
 
 // newTransport returns one that changes nothing of what it carries.
-func newTransport(http2 bool) *http.Transport {
+func newTransport(http2 bool, secure *tls.Config) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(!http2)
 	protocols.SetHTTP2(http2)
@@ -63,6 +65,7 @@ func newTransport(http2 bool) *http.Transport {
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
 		Protocols:              &protocols,
+		TLSClientConfig:        secure.Clone(),
 	}
 }
 

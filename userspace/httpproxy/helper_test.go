@@ -60,12 +60,18 @@ func update(p *Pool, conf *model.Pool, down ...bool) {
 // serve opens a front whose routes lead to these pools.
 func serve(t *testing.T, h *model.HTTP, pools map[string]*model.Pool) *front {
 	t.Helper()
+	return serveWith(t, &Proxy{}, h, pools)
+}
+
+// serveWith is serve with a proxy that is more than its zero value.
+func serveWith(t *testing.T, p *Proxy, h *model.HTTP, pools map[string]*model.Pool) *front {
+	t.Helper()
 	made := map[string]*Pool{}
 	for name, conf := range pools {
 		made[name] = NewPool(nil)
 		update(made[name], conf)
 	}
-	return start(t, &Proxy{}, made, h)
+	return start(t, p, made, h)
 }
 
 // start has a proxy serve.

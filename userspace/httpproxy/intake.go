@@ -97,13 +97,22 @@ func (in *intake) welcome(ctx context.Context, tcp *net.TCPConn) {
 		c.reset()
 		return
 	}
+	var spoken net.Conn = &guarded{Conn: c, proxy: in.proxy}
+	if in.proxy.TLS != nil {
+		var err error
+		if spoken, err = in.shake(ctx, c); err != nil {
+			in.proxy.log().Debug("handshake failed", "client", c.RemoteAddr(), "err", err)
+			c.Close()
+			return
+		}
+	}
 	s := in.server(in.proxy.bounds(), c.LocalAddr())
 	if s == nil {
 		c.Close()
 		return
 	}
 	select {
-	case s.feed.ready <- &guarded{Conn: c, proxy: in.proxy}:
+	case s.feed.ready <- spoken:
 	case <-ctx.Done():
 		c.Close()
 	}

@@ -33,8 +33,8 @@ func (f *front) raw(request string) string {
 // refusal is an answer of the proxy's own, to a request that closes.
 func refusal(status int, headers ...string) string {
 	text := http.StatusText(status)
-	all := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\n", status, text)
-	return all + strings.Join(headers, "") + fmt.Sprintf("X-Content-Type-Options: nosniff\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n", len(text)+1, text)
+	all := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Length: %d\r\nContent-Type: text/plain; charset=utf-8\r\n", status, text, len(text)+1)
+	return all + strings.Join(headers, "") + "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n" + text + "\n"
 }
 
 // bounded opens a front whose backend says how long each body is. Its peers are
@@ -72,7 +72,7 @@ func TestBytesOfWhatIsRefused(t *testing.T) {
 		return "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + headers + "\r\n\r\n" + body
 	}
 	broken := strings.Replace(refusal(400), "Connection: close\r\n", "", 1)
-	broken = strings.Replace(broken, "Content-Type", "Connection: close\r\nContent-Type", 1)
+	broken = strings.Replace(broken, "Content-Length", "Connection: close\r\nContent-Length", 1)
 	for _, row := range []struct{ name, request, want string }{
 		{"a client that is allowed", from("10.1.2.3", "/private/x"), good + "0"},
 		{"a client that is denied", from("10.0.0.7", "/private/x"), refusal(403)},

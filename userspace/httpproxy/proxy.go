@@ -9,6 +9,7 @@ package httpproxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -39,6 +40,9 @@ type Proxy struct {
 	// Grace is how long requests may go on after the end of Serve was asked
 	// for. 0 breaks them off at once.
 	Grace time.Duration
+	// TLS is how clients are spoken to; nil is without. It says nothing of
+	// protocols: clients get HTTP/2 or HTTP/1.1 as they ask.
+	TLS *tls.Config
 	// Log may be nil.
 	Log *slog.Logger
 
@@ -62,7 +66,8 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	defer cut()
 	defer p.cutLater(&cut)()
 	var open sync.WaitGroup
-	in := &intake{proxy: p, run: run, open: &open, servers: map[terms]*server{}}
+	beside := &beside{ctx: run}
+	in := &intake{proxy: p, run: context.WithValue(run, besideKey{}, beside), open: &open, servers: map[terms]*server{}}
 	err := in.accept(ctx, l)
 	grace, cancel := context.WithTimeout(run, p.Grace)
 	defer cancel()
@@ -71,6 +76,7 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	}
 	cut()
 	in.close()
+	beside.running.Wait()
 	return err
 }
 
@@ -117,7 +123,8 @@ func (p *Proxy) cutLater(cut *context.CancelFunc) func() {
 func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGroup, t terms) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(p.TLS != nil)
+	protocols.SetUnencryptedHTTP2(p.TLS == nil)
 	s.Protocols, s.HTTP2 = &protocols, &http.HTTP2Config{MaxReadFrameSize: maxFrame}
 	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = t.headerTimeout, t.keepAlive, t.maxHeader
 	s.ErrorLog = slog.NewLogLogger(p.log().Handler(), slog.LevelDebug)
@@ -162,11 +169,6 @@ func (p *Proxy) log() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return p.Log
-}
-
-// refuse answers with a status of ours.
-func refuse(w http.ResponseWriter, status int) {
-	http.Error(w, http.StatusText(status), status)
 }
 
 // Errors that end a request before it is answered.

@@ -19,11 +19,12 @@ type Stats struct {
 	RateLimited                   uint64    // requests of clients that made too many
 	Malformed                     uint64    // connections that ended at what is no HTTP
 	Unannounced                   uint64    // connections that did not say whom they are of
+	Mirrored, MirrorDrops         uint64    // copies of requests that were sent, and that could not be
 }
 
 type counters struct {
 	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels,
-	rateLimited, malformed, unannounced atomic.Uint64
+	rateLimited, malformed, unannounced, mirrored, mirrorDrops atomic.Uint64
 
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
@@ -36,6 +37,7 @@ func (p *Proxy) Stats() Stats {
 		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
 		RateLimited: p.rateLimited.Load(), Malformed: p.malformed.Load(), Unannounced: p.unannounced.Load(),
+		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(),
 	}
 	for i := range p.answers {
 		s.Answers[i] = p.answers[i].Load()
@@ -48,7 +50,8 @@ type counted struct {
 	http.ResponseWriter
 	counters *counters
 	status   int
-	eager    bool // nothing waits for what follows
+	eager    bool  // nothing waits for what follows
+	pages    pages // of the route, or of the table
 }
 
 func (w *counted) WriteHeader(status int) {

@@ -18,6 +18,7 @@ type Table struct {
 	routes  map[string][]*route
 	trusted []netip.Prefix
 	bounds  model.Bounds
+	pages   pages
 }
 
 // A route is a model.Route and what serves its requests.
@@ -29,7 +30,7 @@ type route struct {
 // NewTable returns the table of a service whose routes name what pool returns,
 // never nil. An error means that two patterns conflict or that one is none.
 func NewTable(h *model.HTTP, pool func(name string) *Pool) (t *Table, err error) {
-	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted, bounds: h.Bounds}
+	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted, bounds: h.Bounds, pages: h.ErrorPages}
 	defer func() {
 		if cause := recover(); cause != nil {
 			t, err = nil, fmt.Errorf("make routes: %v", cause)
@@ -51,16 +52,31 @@ type link func(r *model.Route, next http.Handler) http.Handler
 
 // links are all of them, in the order in which requests come by.
 var links = []link{
+	limitTime,
+	setHSTS,
+	redirectHTTPS,
+	identify,
+	compress,
+	changeAnswer,
 	permit,
 	limitRate,
-	limitTime,
 	limitBody,
+	showPages,
+	redirect,
+	basicAuth,
+	forwardAuth,
+	changeRequest,
+	rewritePath,
+	replaceText,
 }
 
-// chain returns what serves the requests of a route: the links, and the pools at
-// their end.
+// chain returns what serves the requests of a route: the links, the mirror and the
+// pools at their end.
 func chain(r *model.Route, pool func(string) *Pool) http.Handler {
 	h := forward(r, pool)
+	if r.Mirror != nil {
+		h = mirror(r.Mirror, pool(r.Mirror.Pool), h)
+	}
 	for i := range links {
 		h = links[len(links)-1-i](r, h)
 	}
@@ -73,6 +89,9 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 	for i, s := range r.Pools {
 		pools[i] = pool(s.Pool)
 		total += s.Weight
+	}
+	if len(pools) == 0 {
+		return http.NotFoundHandler()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		x := exchangeOf(req.Context())
@@ -90,6 +109,7 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
+	w.pages = t.pages
 	switch r.Method {
 	case "PRI": // not the whole preface of HTTP/2
 		refuse(w, http.StatusBadRequest)
@@ -113,11 +133,12 @@ func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	fallback, pattern := t.mux.Handler(shadow(r, x.path))
 	routes, ok := t.routes[pattern]
 	if !ok {
-		fallback.ServeHTTP(w, r) // no such page, or method
+		refuse(w, statusOf(fallback, r, w.Header())) // no such page, or method
 		return
 	}
 	for _, route := range routes {
 		if route.takes(x) {
+			w.pages = route.ErrorPages
 			route.handler.ServeHTTP(w, x.in)
 			return
 		}
@@ -152,6 +173,10 @@ type exchange struct {
 	body     *body // nil if there is none
 	attempt  *attempt
 	answered atomic.Bool // its header is on its way to the client
+	// prepare and revise are what links have asked for: to change the request
+	// that is sent to backends, and the answer that is taken from one.
+	prepare []func(out *http.Request)
+	revise  []func(res *http.Response)
 }
 
 type exchangeKey struct{}

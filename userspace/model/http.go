@@ -15,6 +15,10 @@ type HTTP struct {
 	// Trusted are the networks of peers whose forwarding headers are kept.
 	Trusted []netip.Prefix
 	Bounds  Bounds
+	// TLS is nil where clients come without.
+	TLS *TLS
+	// ErrorPages are for requests that no route takes.
+	ErrorPages []ErrorPage
 }
 
 // A Route says where some requests go. All its conditions must hold.
@@ -32,6 +36,13 @@ type Route struct {
 	Access   Access
 	Rate     Rate  // of requests that take the route
 	MaxBody  int64 // bytes of a request's body; 0 is any number
+	// RedirectHTTPS is the port to which clients that come without TLS are sent.
+	// 0 is not at all.
+	RedirectHTTPS uint16
+	// HSTS is the value of Strict-Transport-Security in answers over TLS. "" is
+	// what the backend says.
+	HSTS string
+	Rules
 }
 
 // AnyValue is the value of a condition that asks only whether something is there.
@@ -40,6 +51,19 @@ const AnyValue = "*"
 // Conditional reports whether not every request that fits Match takes the route.
 func (r *Route) Conditional() bool {
 	return len(r.Clients)+len(r.Headers)+len(r.Query)+len(r.Cookies) > 0
+}
+
+// PoolNames returns the pools that the requests of the route go to, and copies of
+// them.
+func (r *Route) PoolNames() []string {
+	var all []string
+	for _, s := range r.Pools {
+		all = append(all, s.Pool)
+	}
+	if r.Mirror != nil {
+		all = append(all, r.Mirror.Pool)
+	}
+	return all
 }
 
 // A Share is a pool's part of the requests of a route.
@@ -63,6 +87,8 @@ type Pool struct {
 	Service
 	// HTTP2 says that requests are sent over HTTP/2, without TLS too.
 	HTTP2 bool
+	// TLS is how backends with [Origin.TLS] are spoken to.
+	TLS BackendTLS
 	// MaxRequests bounds the requests that each backend has at once. 0 is any
 	// number.
 	MaxRequests int

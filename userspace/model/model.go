@@ -155,10 +155,11 @@ const (
 	ForwardFullNAT Forward = "full-nat" // rewrite the source too, to one of this host's
 	ForwardProxy   Forward = "proxy"    // user space on purpose
 	ForwardHTTP    Forward = "http"     // user space, request by request
+	ForwardTLS     Forward = "tls"      // user space, by the name that a TLS client asks for
 )
 
 // UserSpace reports whether it is never XDP that forwards.
-func (f Forward) UserSpace() bool { return f == ForwardProxy || f == ForwardHTTP }
+func (f Forward) UserSpace() bool { return f == ForwardProxy || f == ForwardHTTP || f == ForwardTLS }
 
 // DownPolicy says what becomes of the TCP flows of a backend that goes down.
 type DownPolicy string
@@ -221,6 +222,8 @@ type Service struct {
 	Health      Check
 	// HTTP is of a service of ForwardHTTP only.
 	HTTP HTTP
+	// Names are of a service of ForwardTLS only, which has no Backends itself.
+	Names []NameRoute
 }
 
 // Defaults of a Service.

@@ -41,9 +41,16 @@ func faultOf(err error) fault {
 func (p *Proxy) connect(s *session) (done func(error), ok bool) {
 	client, listen := s.from, addrPort(s.client.LocalAddr())
 	var tried []netip.AddrPort
+	pick := p.Pick
+	s.first = p.First
+	if p.Route != nil {
+		if pick, s.first = p.Route(s.group.serving, s.client); pick == nil {
+			return nil, false
+		}
+	}
 	for s.group.run.Err() == nil {
 		before := p.closeCount()
-		addr, done, ok := p.Pick(client, listen, tried)
+		addr, done, ok := pick(client, listen, tried)
 		if !ok {
 			break
 		}

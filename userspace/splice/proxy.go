@@ -23,6 +23,12 @@ import (
 // DefaultDialTimeout is how long a backend may take to accept.
 const DefaultDialTimeout = 3 * time.Second
 
+// A Pick is what chooses backends; see [Proxy].
+type Pick = func(client, local netip.AddrPort, tried []netip.AddrPort) (addr netip.AddrPort, done func(err error), ok bool)
+
+// A First returns what a backend is sent before all that the client sends.
+type First = func(client, server netip.AddrPort) []byte
+
 // A Proxy joins connections of clients to connections of backends. Its fields
 // must not change once Serve runs. Any number of Serve calls may share it.
 type Proxy struct {
@@ -34,7 +40,12 @@ type Proxy struct {
 	// backend could not be reached, with nil when the connection is over or
 	// when something else than the backend was at fault. Both are called
 	// from many goroutines at once.
-	Pick func(client, local netip.AddrPort, tried []netip.AddrPort) (addr netip.AddrPort, done func(err error), ok bool)
+	Pick Pick
+	// Route, if not nil, finds what picks for a connection, and what its backend
+	// is sent first, instead of Pick and First. It may look at what the client
+	// has sent, but not take it, and wait for it until ctx is done. A Pick that
+	// is nil ends the search.
+	Route func(ctx context.Context, client *net.TCPConn) (Pick, First)
 	// Admit judges a client that has connected, from many goroutines at once.
 	// One that is not admitted gets a reset. nil admits all.
 	Admit func(client netip.Addr) model.Admission
@@ -43,8 +54,8 @@ type Proxy struct {
 	// as it also does where the addresses are not valid. Admit then judges the
 	// client. An error ends the connection.
 	Origin func(peer netip.Addr) (read func(c net.Conn) (client, server netip.AddrPort, err error))
-	// First, which may be nil, returns what a backend is sent before all else.
-	First func(client, server netip.AddrPort) []byte
+	// First may be nil.
+	First First
 	// DialTimeout bounds the wait for one backend to accept. 0 means
 	// [DefaultDialTimeout].
 	DialTimeout time.Duration
@@ -98,7 +109,7 @@ func keepAlive(_, _ string, c syscall.RawConn) error {
 func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	run, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	g := &group{run: run}
+	g := &group{serving: ctx, run: run}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	err := p.accept(ctx, l, g)
@@ -123,8 +134,9 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 
 // A group is what one call of Serve started.
 type group struct {
-	run   context.Context // done when the connections must end
-	conns sync.WaitGroup
+	serving context.Context // done when no connection is to begin
+	run     context.Context // done when the connections must end
+	conns   sync.WaitGroup
 }
 
 // How long accept waits while the host has nothing left to accept with.
@@ -224,6 +236,9 @@ func (p *Proxy) admits(s *session) bool {
 func (p *Proxy) CloseBackend(addr netip.AddrPort) int {
 	return p.cut(func(s *session) bool { return s.addr == addr })
 }
+
+// Cut resets every connection that has a backend.
+func (p *Proxy) Cut() { p.cut(func(*session) bool { return true }) }
 
 // cut ends the sessions that which names.
 func (p *Proxy) cut(which func(*session) bool) (n int) {
