@@ -20,10 +20,10 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "tls", "redirect-https", "backend-tls",
+	httpOnly = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "tls", "redirect-https", "backend-tls",
 		"max-header", "max-uri", "max-body", "max-connections", "rate-limit"}, ruleKeys...)
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
-	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject", "backend-tls"}
+	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "backend-tls"}
 )
 
 // httpFields adds the keys of a service with forward: http.
@@ -309,6 +309,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 		if p.Name, p.Zone = name, zone; zoned(&p.Service) {
 			p.ClientZones = state.ClientZones
 		}
+		stickyName(&p)
 		p.Listen, p.LastPort, p.Clients, p.AcceptProxy = netip.AddrPort{}, 0, model.Clients{}, model.AcceptProxy{}
 		state.Pools = append(state.Pools, p)
 	}
