@@ -125,6 +125,7 @@ func TestEveryFieldOfAServiceIsLookedAt(t *testing.T) {
 	aside := map[string]bool{
 		"Health": true, "SlowStart": true, "Drain": true, // the daemon's, which turns them into shares and backends
 		"HTTP":             true, // the HTTP proxy's
+		"Names":            true, // the TLS proxy's
 		"PassiveThreshold": true, // the same, of whom it has probed
 		"Known":            true, // of Keep's answer
 	}
