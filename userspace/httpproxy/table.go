@@ -20,6 +20,7 @@ type Table struct {
 	trusted []netip.Prefix
 	cache   Cache // may be nil
 	purgers []netip.Prefix
+	bounds  model.Bounds
 	pages   pages
 }
 
@@ -35,7 +36,7 @@ type route struct {
 func NewTable(h *model.HTTP, pool func(name string) *Pool, cache Cache) (t *Table, err error) {
 	t = &Table{
 		mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted,
-		cache: cache, purgers: h.Cache.Purge, pages: h.ErrorPages,
+		cache: cache, purgers: h.Cache.Purge, bounds: h.Bounds, pages: h.ErrorPages,
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -64,6 +65,9 @@ var links = []link{
 	identify,
 	compress,
 	changeAnswer,
+	permit,
+	limitRate,
+	limitBody,
 	showPages,
 	redirect,
 	basicAuth,
@@ -121,12 +125,26 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	w.pages = t.pages
-	if r.Method == http.MethodConnect {
+	switch r.Method {
+	case "PRI": // not the whole preface of HTTP/2
+		refuse(w, http.StatusBadRequest)
+		return
+	case http.MethodConnect:
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // what follows may be meant for somebody else
+		}
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
 		refuse(w, http.StatusMethodNotAllowed)
 		return
 	}
 	x := newExchange(w, r, t, p)
+	if t.bounds.MaxURI > 0 && len(r.RequestURI) > t.bounds.MaxURI {
+		refuse(w, http.StatusRequestURITooLong)
+		return
+	}
+	if !x.grants("", t.bounds.Rate) {
+		return
+	}
 	if r.Method == methodPurge && t.cache != nil && len(t.purgers) > 0 {
 		t.purge(w, x)
 		return

@@ -15,7 +15,8 @@ type HTTP struct {
 	// Trusted are the networks of peers whose forwarding headers are kept.
 	Trusted []netip.Prefix
 	// Cache is the zero value if no route asks for it.
-	Cache Cache
+	Cache  Cache
+	Bounds Bounds
 	// TLS is nil where clients come without.
 	TLS *TLS
 	// ErrorPages are for requests that no route takes.
@@ -35,7 +36,10 @@ type Route struct {
 	Pools    []Share
 	Timeouts HTTPTimeouts
 	// Cache says that answers are stored, as [HTTP.Cache] bounds it.
-	Cache bool
+	Cache   bool
+	Access  Access
+	Rate    Rate  // of requests that take the route
+	MaxBody int64 // bytes of a request's body; 0 is any number
 	// RedirectHTTPS is the port to which clients that come without TLS are sent.
 	// 0 is not at all.
 	RedirectHTTPS uint16
@@ -78,6 +82,7 @@ type HTTPTimeouts struct {
 	FirstByte time.Duration // from the end of a request to its answer's header
 	Request   time.Duration // of all of it, attempts and bodies included
 	Idle      time.Duration // without a byte of body in either direction
+	Body      time.Duration // from the header of a request to the end of its body
 }
 
 // A Pool is a set of backends that answer requests. Its Service has no Listen, and
