@@ -45,75 +45,78 @@ func (f *front) talk(requests ...string) (all []string) {
 	return all
 }
 
+// getOf returns a GET for a path.
+func getOf(path string, headers ...string) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: Example.com\r\nUser-Agent: test\r\n" + strings.Join(headers, "") + "\r\n"
+}
+
+// cachedBytes are what backends answer, one after the other, and what comes of it.
+var cachedBytes = []struct {
+	name     string
+	answers  []string
+	requests []string
+	want     []string // of the client
+	sent     []string // of the last request to a backend, without those that are always there
+}{
+	{
+		"a hit", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 2\r\n\r\nhi"},
+		[]string{getOf("/a%2Fb?c"), getOf("/a%2Fb?c"), "HEAD /a%2Fb?c HTTP/1.1\r\nHost: example.com\r\n\r\n"},
+		[]string{
+			"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 2\n\nhi",
+			"200 OK\nCache-Status: fairlead; hit; ttl=59\nContent-Length: 2\n\nhi",
+			"200 OK\nCache-Status: fairlead; hit; ttl=59\nContent-Length: 2\n\n",
+		},
+		nil,
+	},
+	{
+		"chunks", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n4\r\n you\r\n0\r\n\r\n"},
+		[]string{getOf("/"), getOf("/", "Range: bytes=1-\r\n")},
+		[]string{
+			"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\n\nhi you",
+			"206 Partial Content\nCache-Status: fairlead; hit; ttl=59\nContent-Length: 5\nContent-Range: bytes 1-5/6\n\ni you",
+		},
+		nil,
+	},
+	{
+		"another path is another", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1\r\n\r\n1", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2"},
+		[]string{getOf("/a%2fb"), getOf("/a%2Fb")},
+		[]string{"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 1\n\n1", "200 OK\nCache-Status: fairlead; fwd=uri-miss\nContent-Length: 1\n\n2"},
+		nil,
+	},
+	{
+		"validated", []string{"HTTP/1.1 200 OK\r\nCache-Control: no-cache\r\nEtag: \"a\"\r\nX-A: 1\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 304 Not Modified\r\nEtag: \"a\"\r\nX-A: 2\r\n\r\n"},
+		[]string{getOf("/"), getOf("/", "If-None-Match: \"z\"\r\n")},
+		[]string{
+			"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nEtag: \"a\"\nContent-Length: 5\nX-A: 1\n\nhello",
+			"200 OK\nCache-Status: fairlead; fwd=stale; fwd-status=304; ttl=0\nEtag: \"a\"\nContent-Length: 5\nX-A: 2\n\nhello",
+		},
+		[]string{"GET / HTTP/1.1", "Host: Example.com", "User-Agent: test", `If-None-Match: "a"`},
+	},
+	{
+		"no backend", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=1\r\nAge: 0\r\nLast-Modified: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 2\r\n\r\nhi", ""},
+		[]string{getOf("/"), getOf("/", "Cache-Control: max-age=0\r\n"), getOf("/b")},
+		[]string{
+			"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 2\n\nhi",
+			"200 OK\nCache-Status: fairlead; fwd=request; fwd-status=502; ttl=0\nContent-Length: 2\n\nhi",
+			"502 Bad Gateway\nCache-Status: fairlead; fwd=uri-miss\nContent-Length: 12\n\nBad Gateway\n",
+		},
+		nil,
+	},
+	{
+		"purged", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 2\r\n\r\nhi", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nho"},
+		[]string{getOf("/"), "PURGE / HTTP/1.1\r\nHost: example.com\r\n\r\n", "PURGE / HTTP/1.1\r\nHost: example.com\r\n\r\n", getOf("/")},
+		[]string{
+			"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 2\n\nhi",
+			"204 No Content\n\n",
+			"404 Not Found\nContent-Length: 10\n\nNot Found\n",
+			"200 OK\nCache-Status: fairlead; fwd=uri-miss\nContent-Length: 2\n\nho",
+		},
+		nil,
+	},
+}
+
 func TestCachedBytes(t *testing.T) {
-	get := func(path string, headers ...string) string {
-		return "GET " + path + " HTTP/1.1\r\nHost: Example.com\r\nUser-Agent: test\r\n" + strings.Join(headers, "") + "\r\n"
-	}
-	const head = "HTTP/1.1 200 OK\r\nCache-Control: no-cache\r\nEtag: \"a\"\r\n"
-	whole := head + "X-A: 1\r\nContent-Length: 5\r\n\r\nhello"
-	for _, row := range []struct {
-		name     string
-		answers  []string
-		requests []string
-		want     []string // of the client
-		sent     []string // of the last request to a backend, without those that are always there
-	}{
-		{
-			"a hit", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 2\r\n\r\nhi"},
-			[]string{get("/a%2Fb?c"), get("/a%2Fb?c"), "HEAD /a%2Fb?c HTTP/1.1\r\nHost: example.com\r\n\r\n"},
-			[]string{
-				"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 2\n\nhi",
-				"200 OK\nCache-Status: fairlead; hit; ttl=59\nContent-Length: 2\n\nhi",
-				"200 OK\nCache-Status: fairlead; hit; ttl=59\nContent-Length: 2\n\n",
-			},
-			nil,
-		},
-		{
-			"chunks", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n4\r\n you\r\n0\r\n\r\n"},
-			[]string{get("/"), get("/", "Range: bytes=1-\r\n")},
-			[]string{
-				"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\n\nhi you",
-				"206 Partial Content\nCache-Status: fairlead; hit; ttl=59\nContent-Length: 5\nContent-Range: bytes 1-5/6\n\ni you",
-			},
-			nil,
-		},
-		{
-			"another path is another", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1\r\n\r\n1", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2"},
-			[]string{get("/a%2fb"), get("/a%2Fb")},
-			[]string{"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 1\n\n1", "200 OK\nCache-Status: fairlead; fwd=uri-miss\nContent-Length: 1\n\n2"},
-			nil,
-		},
-		{
-			"validated", []string{whole, "HTTP/1.1 304 Not Modified\r\nEtag: \"a\"\r\nX-A: 2\r\n\r\n"},
-			[]string{get("/"), get("/", "If-None-Match: \"z\"\r\n")},
-			[]string{
-				"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nEtag: \"a\"\nContent-Length: 5\nX-A: 1\n\nhello",
-				"200 OK\nCache-Status: fairlead; fwd=stale; fwd-status=304; ttl=0\nEtag: \"a\"\nContent-Length: 5\nX-A: 2\n\nhello",
-			},
-			[]string{"GET / HTTP/1.1", "Host: Example.com", "User-Agent: test", `If-None-Match: "a"`},
-		},
-		{
-			"no backend", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=1\r\nAge: 0\r\nLast-Modified: Tue, 15 Nov 1994 08:12:31 GMT\r\nContent-Length: 2\r\n\r\nhi", ""},
-			[]string{get("/"), get("/", "Cache-Control: max-age=0\r\n"), get("/b")},
-			[]string{
-				"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 2\n\nhi",
-				"200 OK\nCache-Status: fairlead; fwd=request; fwd-status=502; ttl=0\nContent-Length: 2\n\nhi",
-				"502 Bad Gateway\nCache-Status: fairlead; fwd=uri-miss\nContent-Length: 12\n\nBad Gateway\n",
-			},
-			nil,
-		},
-		{
-			"purged", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 2\r\n\r\nhi", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nho"},
-			[]string{get("/"), "PURGE / HTTP/1.1\r\nHost: example.com\r\n\r\n", "PURGE / HTTP/1.1\r\nHost: example.com\r\n\r\n", get("/")},
-			[]string{
-				"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 2\n\nhi",
-				"204 No Content\n\n",
-				"404 Not Found\nContent-Length: 10\n\nNot Found\n",
-				"200 OK\nCache-Status: fairlead; fwd=uri-miss\nContent-Length: 2\n\nho",
-			},
-			nil,
-		},
-	} {
+	for _, row := range cachedBytes {
 		t.Run(row.name, func(t *testing.T) {
 			var n atomic.Int32
 			b := take(t, func(string, net.Conn) string { return row.answers[min(int(n.Add(1)), len(row.answers))-1] })
