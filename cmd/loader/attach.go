@@ -42,7 +42,7 @@ func runAttach(c *cli.Context, w world) error {
 		return command.Usagef("%s says xdp: off, so there is nothing to attach: change it, or use --mode", path)
 	}
 	r, err := w.attach(c.Context, &state, kernel.Options{
-		Dir:         c.String("pin-dir"),
+		Dir:         command.PinDir(c, &state.Agent),
 		Interfaces:  state.Interfaces,
 		Mode:        mode,
 		Force:       c.Bool("force"),

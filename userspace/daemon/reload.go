@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"fairlead/loader"
-	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
@@ -20,7 +19,11 @@ var errLeaving = errors.New("the agent ends")
 
 // reload puts the configuration's file in force. A bad one changes nothing.
 func (a *agent) reload(ctx context.Context) {
-	state, err := config.Load(a.opts.Config)
+	before := a.state
+	state, err := a.opts.read()
+	if err == nil {
+		err = a.checkMetrics(&state)
+	}
 	if err == nil {
 		a.drains.keep(&state, hadBy(a.state))
 		err = a.replace(ctx, newRoster(&state))
@@ -31,6 +34,9 @@ func (a *agent) reload(ctx context.Context) {
 		return
 	}
 	a.configError = ""
+	if state.Agent != before.Agent {
+		a.log.Warn("what agent says is for the next start", "config", a.opts.Config)
+	}
 	a.log.Info("configuration taken", "config", a.opts.Config, "services", len(state.Services))
 }
 

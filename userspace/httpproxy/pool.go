@@ -45,6 +45,7 @@ type backend struct {
 	active atomic.Int64 // requests
 	quick  pace
 	outs   outs
+	tally  tally
 }
 
 // NewPool returns a pool without backends. log may be nil.

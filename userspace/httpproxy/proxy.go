@@ -155,7 +155,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.running.Add(1)
 	defer p.running.Add(-1)
 	t := p.table.Load()
-	counted := &counted{ResponseWriter: w, counters: &p.counters}
+	counted := &counted{ResponseWriter: w, counters: &p.counters, began: time.Now()}
 	defer counted.end()
 	if t == nil {
 		refuse(counted, http.StatusServiceUnavailable)

@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // Stats are sums since the Proxy was made, except Active and Running.
@@ -16,6 +17,7 @@ type Stats struct {
 	Retries                       uint64    // attempts after the first of a request
 	NoBackend                     uint64    // requests without a backend, or none free
 	Tunnels                       uint64    // connections that changed their protocol
+	Times                         Times     // of answers, our own too
 }
 
 type counters struct {
@@ -23,6 +25,7 @@ type counters struct {
 
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
+	times           times
 }
 
 // Stats returns the counters as they stand. It may be called at any time.
@@ -31,6 +34,7 @@ func (p *Proxy) Stats() Stats {
 		Accepted: p.accepted.Load(), Denied: p.denied.Load(), SourceLimit: p.sourceLimit.Load(),
 		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
+		Times: p.times.load(),
 	}
 	for i := range p.answers {
 		s.Answers[i] = p.answers[i].Load()
@@ -42,13 +46,14 @@ func (p *Proxy) Stats() Stats {
 type counted struct {
 	http.ResponseWriter
 	counters *counters
+	began    time.Time
 	status   int
 	eager    bool // nothing waits for what follows
 }
 
 func (w *counted) WriteHeader(status int) {
 	if status >= 200 {
-		w.status = status
+		w.begin(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
 	w.flush()
@@ -56,11 +61,19 @@ func (w *counted) WriteHeader(status int) {
 
 func (w *counted) Write(b []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.begin(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.flush()
 	return n, err
+}
+
+// begin notes the status of the answer, and when there was one.
+func (w *counted) begin(status int) {
+	if w.status == 0 {
+		w.counters.times.add(time.Since(w.began))
+	}
+	w.status = status
 }
 
 func (w *counted) flush() {
