@@ -70,7 +70,6 @@ func told(s *model.State) string {
 }
 
 func TestQuickCommandLines(t *testing.T) {
-	t.Setenv("FAIRLEAD_METRICS", "")
 	for _, row := range []struct{ name, env, args, want, metrics string }{
 		{"TCP", "", "--port 8080 --servers 127.0.0.1:1,127.0.0.1:2", "0.0.0.0:8080 proxy 127.0.0.1:1 127.0.0.1:2", ""},
 		{"one dash", "", "-port 8080 -servers 127.0.0.1:1", "0.0.0.0:8080 proxy 127.0.0.1:1", ""},
