@@ -38,7 +38,7 @@ func TestAnotherModuleEmbedsTheBalancer(t *testing.T) {
 	listen := freePort(t)
 	for name, text := range map[string]string{
 		"main.go": string(program),
-		"go.mod":  fmt.Sprintf("module embed\n\ngo 1.26.0\n\nrequire fairlead v0.0.0\n\nreplace fairlead => %s\n", root),
+		"go.mod":  fmt.Sprintf("module example\n\ngo 1.26.0\n\nrequire fairlead v0.0.0\n\nreplace fairlead => %s\n", root),
 		"go.sum":  string(must(os.ReadFile("go.sum"))(t)),
 		"config.yaml": fmt.Sprintf("xdp: off\nagent: {run-dir: %s}\nservices: [{name: web, listen: %q, forward: http, backends: [{url: %q}]}]\n",
 			filepath.Join(dir, "run"), listen, backend.URL),
@@ -48,7 +48,7 @@ func TestAnotherModuleEmbedsTheBalancer(t *testing.T) {
 		}
 	}
 	build := exec.Command("go", "build", "-mod=mod", "-o", "embed", ".")
-	build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off", "CGO_ENABLED=0")
+	build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}

@@ -18,7 +18,7 @@ func TestTwoTiers(t *testing.T) {
 	second := s.BackendAddrs[:2]
 	var tier []*stage.Process
 	for i := range second {
-		args := []string{"FAIRLEAD_RUN_DIR=" + filepath.Join(s.Dir, fmt.Sprint("tier", i)), programs.Fairlead, "run", "-p", "8000"}
+		args := []string{"FAIRLEAD_RUN_DIR=" + filepath.Join(s.Dir, fmt.Sprint("tier", i)), programs.Fairlead, "run", "-p", "8000", "-prometheus-port", "9100"}
 		for _, server := range s.BackendAddrs {
 			args = append(args, "-b", fmt.Sprintf("http://%s:8080", server))
 		}
@@ -39,8 +39,8 @@ services:
 `, s.Links(), vip, second[0], second[1])
 	s.StartAgent()
 
-	answer, err := s.Get(0, web+"a//b%2Fc?q")
-	if err != nil || !strings.Contains(answer.Body, "GET /a//b%2Fc?q") {
+	answer, err := s.Get(0, web+"a/b%2Fc?q")
+	if err != nil || !strings.Contains(answer.Body, "GET /a/b%2Fc?q") {
 		t.Errorf("answer %+v, error %v", answer, err)
 	}
 	count, err := s.Spread(0, web, 60)

@@ -55,7 +55,7 @@ func (a *agent) openMetrics(ctx context.Context) error {
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.opts.Metrics)
 	if err != nil {
-		return fmt.Errorf("tell metrics: %w", err)
+		return fmt.Errorf("tell metrics: %w; choose another address with --metrics, or off", err)
 	}
 	a.metrics = l
 	return nil

@@ -108,7 +108,7 @@ func TestMetricsThatCannotBeTold(t *testing.T) {
 	dir := t.TempDir()
 	r := &running{t: t, opts: Options{Config: filepath.Join(dir, "f.yaml"), RunDir: filepath.Join(dir, "run"), Metrics: taken.Addr().String()}}
 	r.write("services: []\n")
-	want := "tell metrics: listen tcp " + taken.Addr().String() + ": bind: address already in use"
+	want := "tell metrics: listen tcp " + taken.Addr().String() + ": bind: address already in use; choose another address with --metrics, or off"
 	if err := Run(t.Context(), r.opts); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
