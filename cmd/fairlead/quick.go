@@ -157,22 +157,16 @@ func (o *choice) state(c *cli.Context, w world) (model.State, error) {
 	if o.quick == nil {
 		return command.StateOf(c, o.path, w.exists)
 	}
-	state, err := o.read()
-	if err != nil {
-		return state, err
-	}
-	return state, o.checkMetrics(c, &state)
-}
-
-// read returns the configuration of flags.
-func (o *choice) read() (model.State, error) {
 	o.quick.IPv6 = true
 	state, err := o.quick.State()
 	if err == nil && kernel.CheckIPv6(&state) != nil {
 		o.quick.IPv6 = false
-		return o.quick.State()
+		state, err = o.quick.State()
 	}
-	return state, err
+	if err != nil {
+		return state, err
+	}
+	return state, o.checkMetrics(c, &state)
 }
 
 // metrics returns where metrics are told by flag, variable and the kind of service;

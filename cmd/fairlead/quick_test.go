@@ -35,9 +35,9 @@ func runQuick(t *testing.T, env string, args ...string) (r *ran, code int, errOu
 		getenv: environment(env), config: configFile(t, goodConfig),
 		run: func(_ context.Context, o daemon.Options) error {
 			r = &ran{Options: o}
-			if o.Read != nil {
+			if o.Quick != nil {
 				var err error
-				r.state, err = o.Read()
+				r.state, err = o.Quick.State()
 				return err
 			}
 			return nil
@@ -101,14 +101,14 @@ func TestAFileIsReadWhereNothingElseSaysWhat(t *testing.T) {
 		{"only a port", "PORT=80", `msg="variable ignored" variable=PORT config=`},
 	} {
 		r, code, errOut := runQuick(t, row.env)
-		if code != 0 || r.Read != nil || filepath.Base(r.Config) != "f.yaml" || !strings.Contains(errOut, row.log) || row.log == "" && errOut != "" {
+		if code != 0 || r.Quick != nil || filepath.Base(r.Config) != "f.yaml" || !strings.Contains(errOut, row.log) || row.log == "" && errOut != "" {
 			t.Errorf("%s: status %d, %q; %s", row.name, code, r.Config, errOut)
 		}
 	}
 	path := configFile(t, goodConfig)
 	r, code, errOut := runQuick(t, "PORT=80 SERVERS=127.0.0.1:1", "--config", path)
 	for _, want := range []string{"variable=PORT config=" + path, "variable=SERVERS config=" + path} {
-		if code != 0 || r.Read != nil || r.Config != path || !strings.Contains(errOut, want) {
+		if code != 0 || r.Quick != nil || r.Config != path || !strings.Contains(errOut, want) {
 			t.Errorf("status %d, %q, want %s in\n%s", code, r.Config, want, errOut)
 		}
 	}

@@ -64,8 +64,9 @@ func runAgent(c *cli.Context, w world) error {
 	for _, name := range what.ignored {
 		log.Warn("variable ignored", "variable", name, "config", what.name())
 	}
-	o := daemon.Options{
+	err = w.run(c.Context, daemon.Options{
 		Config:       what.name(),
+		Quick:        what.quick,
 		PinDir:       command.PinDir(c, &state.Agent),
 		RunDir:       c.String("run-dir"),
 		Metrics:      what.metrics(c),
@@ -78,11 +79,7 @@ func runAgent(c *cli.Context, w world) error {
 		ProxyFlows:   int(c.Uint("proxy-flows")),
 		ProxySockets: int(c.Uint("proxy-sockets")),
 		Log:          log,
-	}
-	if what.quick != nil {
-		o.Read = what.read
-	}
-	err = w.run(c.Context, o)
+	})
 	if c.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // asked to end
 	}

@@ -33,9 +33,9 @@ import (
 // Options say how an agent runs.
 type Options struct {
 	Config string // path of the configuration
-	// Read returns the configuration in place of the file at Config, which is
-	// then what messages call it. nil reads the file.
-	Read func() (model.State, error)
+	// Quick is the configuration in place of a file, if there is none; Config is
+	// then what messages call it.
+	Quick *config.Quick
 	// PinDir, RunDir, where status.json goes, and Metrics, where Prometheus may
 	// ask, are what the configuration says if they are empty, and if it is
 	// silent too loader.DefaultDir, view.DefaultDir and "off".
@@ -93,8 +93,8 @@ func Run(ctx context.Context, o Options) error {
 
 // read returns the configuration.
 func (o *Options) read() (model.State, error) {
-	if o.Read != nil {
-		return o.Read()
+	if o.Quick != nil {
+		return o.Quick.State()
 	}
 	return config.Load(o.Config)
 }
