@@ -39,6 +39,8 @@ func quickFlags() []cli.Flag {
 	most := command.String("max-connections", "", "with -b: send each backend at most `N` requests at once")
 	most.Aliases = []string{"n"}
 	return []cli.Flag{
+		command.String("cacert", "", "with -b: TLS, with the chain of certificates in `FILE`, in PEM"),
+		command.String("privkey", "", "with --cacert: the key of the certificate is in `FILE`, in PEM"),
 		&cli.StringFlag{Name: "port", Aliases: []string{"p"}, Usage: "without a file: listen on `PORT` of all addresses; with -b 3000 if neither this nor the variable PORT says so"},
 		&cli.StringSliceFlag{Name: "servers", Usage: "without a file: forward TCP connections to `HOST:PORT,...`; or the variable SERVERS"},
 		backends, most,
@@ -127,12 +129,19 @@ func quickHTTP(c *cli.Context, w world) (choice, error) {
 	if n := c.String("max-connections"); n != "" {
 		q.Connections = config.Given{Text: n, From: "-n"}
 	}
+	if cert, key := c.String("cacert"), c.String("privkey"); cert != "" && key != "" {
+		q.Certificate, q.Key = config.Given{Text: cert, From: "--cacert"}, config.Given{Text: key, From: "--privkey"}
+	} else if cert != "" || key != "" {
+		return choice{}, command.Usagef("--cacert and --privkey belong together: name the files of both, the certificate and its key")
+	}
 	return choice{quick: q, ignored: setOf(w, "SERVERS")}, nil
 }
 
 func quickTCP(c *cli.Context, w world, servers []config.Given) (choice, error) {
-	if c.IsSet("max-connections") {
-		return choice{}, command.Usagef("-n is for HTTP: use it with -b, not with servers")
+	for _, f := range quickFlags() {
+		if name := f.Names()[0]; name != "port" && name != "servers" && c.IsSet(name) {
+			return choice{}, command.Usagef("%s is for HTTP: use it with -b, not with servers", typed(f))
+		}
 	}
 	q := &config.Quick{Port: portOf(c, w), Servers: servers}
 	if q.Port.Text == "" {

@@ -2,9 +2,9 @@
 //
 // It is strict. Whatever the file says that this version does not do is a
 // fault, every fault of a file is reported at once, and each says where it is
-// and what to do. It looks at nothing but the file, what that includes, and the
-// variables that it names: whether an interface or an address exists is for
-// others to find out.
+// and what to do. It looks at nothing but the file, what that includes, the
+// variables that it names, and its certificates: whether an interface or an
+// address exists is for others to find out.
 package config
 
 import (
@@ -56,21 +56,24 @@ type loadError struct{ err error }
 func (e loadError) Error() string   { return "read configuration: " + e.err.Error() }
 func (e loadError) Unwrap() []error { return []error{ErrInvalid, e.err} }
 
-// Load reads the file at path. Its errors are those of [Parse], and the cause
-// if the file cannot be read; all wrap [ErrInvalid].
+// Load reads the file at path, and the certificates that it names. Its errors are
+// those of [Parse], and the cause if a file cannot be read; all wrap [ErrInvalid].
 func Load(path string) (model.State, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return model.State{}, loadError{err}
 	}
-	return Parse(path, data)
+	return parse(path, data, true)
 }
 
 // Parse reads a configuration; name stands for its file in errors, and files
 // that it includes are looked for beside it. Every default is filled in. The
 // error joins one [Fault] for each mistake, in the order of the files.
-func Parse(name string, data []byte) (model.State, error) {
-	r := &reader{file: name, homes: map[*yaml.Node]string{}}
+// Certificates that the configuration names are not looked at.
+func Parse(name string, data []byte) (model.State, error) { return parse(name, data, false) }
+
+func parse(name string, data []byte, look bool) (model.State, error) {
+	r := &reader{file: name, look: look, homes: map[*yaml.Node]string{}}
 	var s model.State
 	if v, ok := r.open(name, data); ok {
 		s = r.state(v)

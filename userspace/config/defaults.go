@@ -11,7 +11,7 @@ import (
 
 // notDefault are keys of services and pools that cannot be the same for all of
 // them: they say which one it is, or need something that not all have.
-var notDefault = []string{"name", "listen", "protocol", "backends", "routes", "zone-threshold", "syn-cookies"}
+var notDefault = []string{"name", "listen", "protocol", "backends", "routes", "zone-threshold", "syn-cookies", "redirect-https"}
 
 // readDefaults lets services and pools have what the file at v says for all, and
 // finds what is wrong with it, whether or not somebody uses it.
@@ -63,10 +63,13 @@ func (r *reader) lacks(v value) map[string]bool {
 		forward = lookup(r.defaults.Node, "forward")
 	}
 	switch {
+	case forward != nil && forward.Value == string(model.ForwardTLS):
+		add(slices.Concat(httpOnly, packetsOnly, poolsOnly))
 	case forward == nil || forward.Value != string(model.ForwardHTTP):
 		add(httpOnly)
 	default:
 		add(packetsOnly)
+		lacks["tls"] = lookup(v.Node, "redirect-https") != nil
 		if lookup(v.Node, "routes") != nil {
 			add(poolsOnly)
 		}

@@ -153,7 +153,7 @@ func FuzzParse(f *testing.F) {
 		}
 		keys, names := map[model.Key]bool{}, map[string]bool{}
 		for _, x := range s.Groups() {
-			isPool, routes := !x.Listen.IsValid(), len(x.HTTP.Routes) > 0
+			isPool, routes := !x.Listen.IsValid(), len(x.HTTP.Routes)+len(x.Names) > 0
 			if keys[x.Key()] || names[x.Name] && !isPool {
 				t.Errorf("%s is there twice", x.Name)
 			}

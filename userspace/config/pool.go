@@ -26,6 +26,8 @@ type httpKeys struct {
 	timeouts model.HTTPTimeouts
 	http     model.HTTP
 	routes   value
+	redirect uint16  // port; of every route
+	hsts     string  // of every route
 	shares   []value // places of the names of pools, in the order of routes
 	named    bool    // it is not a service but a pool
 }
@@ -82,6 +84,7 @@ func (r *reader) namedFields(s *service, g *group) fields {
 func (r *reader) poolFields(known fields, h *httpKeys) {
 	h.pool = newPool()
 	p := &h.pool
+	known["backend-tls"] = func(v value) { r.backendTLS(v, &p.TLS) }
 	known["http2"] = func(v value) { r.boolean(v, &p.HTTP2) }
 	known["max-requests"] = func(v value) { r.number(v, &p.MaxRequests, 1, maxRequests) }
 	known["queue"] = func(v value) {

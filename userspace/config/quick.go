@@ -19,6 +19,9 @@ type Quick struct {
 	// Connections bounds the requests that each of Backends has at once; the
 	// zero value does not.
 	Connections Given
+	// Certificate is the file of the chain that clients are shown, and Key that
+	// of its key; with the zero values they come without TLS.
+	Certificate, Key Given
 	// IPv6 says that the host has it.
 	IPv6 bool
 }
@@ -29,7 +32,7 @@ const quickName = "quick"
 // State returns what a file would say. Its error joins one [Fault] for each
 // mistake.
 func (q *Quick) State() (model.State, error) {
-	r := &reader{homes: map[*yaml.Node]string{}}
+	r := &reader{look: true, homes: map[*yaml.Node]string{}}
 	if _, ok := r.port(value{Node: r.node(q.Port)}, q.Port.Text, q.Port.Text); !ok {
 		return model.State{}, r.err()
 	}
@@ -52,6 +55,10 @@ func (q *Quick) service(name, addr string) keys {
 	s := keys{"name", name, "listen", Given{addr + q.Port.Text, q.Port.From}}
 	if len(q.Servers) > 0 {
 		return append(s, "forward", string(model.ForwardProxy), "backends", backendsOf("address", q.Servers))
+	}
+	if q.Certificate != (Given{}) {
+		pair := from{q.Certificate.From + " and " + q.Key.From, keys{"cert", q.Certificate, "key", q.Key}}
+		s = append(s, "tls", keys{"certificates", []any{pair}})
 	}
 	return append(s, "forward", string(model.ForwardHTTP), "routes", []any{keys{"match", "/", "pool", quickName}})
 }
@@ -77,6 +84,12 @@ func backendsOf(key string, all []Given) (list []any) {
 // keys are those of a mapping, each before its value.
 type keys []any
 
+// A from is something and the flags that it is from.
+type from struct {
+	flags string
+	what  any
+}
+
 // node returns what a file would have for keys, lists, words and what is given.
 func (r *reader) node(x any) *yaml.Node {
 	n := &yaml.Node{}
@@ -92,6 +105,9 @@ func (r *reader) node(x any) *yaml.Node {
 	case []any:
 		n.Kind = yaml.SequenceNode
 		add(x)
+	case from:
+		n = r.node(x.what)
+		r.homes[n] = x.flags
 	case string:
 		n.Kind, n.Value = yaml.ScalarNode, x
 	case Given:

@@ -73,6 +73,8 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 			`--servers: "10.0.0.1:1" is a backend in --servers already: remove one of the two, or raise the weight of one`},
 		{"the service itself", Quick{Port: port, Servers: given("--servers", "127.0.0.1:80")}, `--servers: "127.0.0.1:80" is the service itself: use the address of a server`},
 		{"no URL", Quick{Port: port, Backends: given("-b", "127.0.0.1:80")}, `-b: "127.0.0.1:80" is not a URL: write it like http://10.0.0.1:8080 or https://10.0.0.1/prefix`},
+		{"no certificate", Quick{Port: port, Backends: given("-b", "http://127.0.0.1:81"), Certificate: Given{"/no/cert", "--cacert"}, Key: Given{"/no/key", "--privkey"}, IPv6: true},
+			`--cacert and --privkey: read certificate: open /no/cert: no such file or directory`},
 		{"no number", Quick{Port: port, Backends: given("-b", "http://127.0.0.1:81"), Connections: Given{"0", "-n"}}, `-n: "0" is not a number from 1 to 1000000`},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -20,9 +20,9 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject"}
+	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "tls", "redirect-https", "backend-tls"}
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
-	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject"}
+	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject", "backend-tls"}
 )
 
 // httpFields adds the keys of a service with forward: http.
@@ -30,6 +30,8 @@ func (r *reader) httpFields(known fields, h *httpKeys) {
 	h.timeouts = defaultTimeouts
 	known["routes"] = func(v value) { h.routes = v }
 	known["timeouts"] = func(v value) { r.httpTimeouts(v, &h.timeouts) }
+	known["tls"] = func(v value) { r.tls(v, h) }
+	known["redirect-https"] = func(v value) { r.redirectHTTPS(v, h) }
 	known["trusted-proxies"] = func(v value) {
 		r.list(v, func(v value) {
 			if p, ok := r.network(v); ok {
@@ -52,17 +54,20 @@ func (r *reader) httpTimeouts(v value, t *model.HTTPTimeouts) {
 func (r *reader) httpBelongs(v value, met map[string]value, s *service) {
 	_, hasBackends := met["backends"]
 	routes, hasRoutes := met["routes"]
-	refuse := func(keys []string, format string) {
-		for _, key := range keys {
-			if at, ok := met[key]; ok {
-				r.fault(at, "%s", format)
-			}
-		}
+	refuse := func(keys []string, text string) { r.refuseKeys(met, keys, text) }
+	if s.Forward == model.ForwardTLS {
+		r.namesBelong(v, met, s)
+		return
 	}
 	if s.Forward != model.ForwardHTTP {
 		r.require(v, met, "backends", noBackends)
 		refuse(httpOnly, "belongs to a service with forward: http: remove it, or set that")
 		return
+	}
+	h := &s.http
+	redirect, redirects := met["redirect-https"]
+	if redirects && h.http.TLS != nil {
+		r.fault(redirect, "does not belong to a service with tls: give it to the one that clients come to without")
 	}
 	refuse(packetsOnly, "does not belong to a service with forward: http: remove it")
 	if s.Protocol == model.UDP {
@@ -73,8 +78,16 @@ func (r *reader) httpBelongs(v value, met map[string]value, s *service) {
 		r.fault(routes, "stands beside backends: remove it to send all requests to these, or give them to a pool")
 	case hasRoutes:
 		refuse(poolsOnly, "belongs to the pools that the routes name: write it there")
-	case !hasBackends:
+	case !hasBackends && !redirects:
 		r.require(v, met, "backends", "is missing: list backends, or routes that name pools")
+	}
+}
+
+func (r *reader) refuseKeys(met map[string]value, keys []string, text string) {
+	for _, key := range keys {
+		if at, ok := met[key]; ok {
+			r.fault(at, "%s", text)
+		}
 	}
 }
 
@@ -86,7 +99,11 @@ func (r *reader) routes(s *service) {
 		return
 	}
 	if h.routes.Node == nil {
-		h.http.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: s.OwnPool(), Weight: 1}}, Timeouts: h.timeouts}}
+		own := h.newRoute()
+		if own.Match = "/"; len(s.Backends) > 0 {
+			own.Pools = []model.Share{{Pool: s.OwnPool(), Weight: 1}}
+		}
+		h.http.Routes = []model.Route{own}
 		return
 	}
 	var seen []place
@@ -94,6 +111,11 @@ func (r *reader) routes(s *service) {
 	if ok && len(h.routes.Content) == 0 {
 		r.fault(h.routes, "is empty: list at least one, such as - {match: /, pool: main}")
 	}
+}
+
+// newRoute returns one that does what the service says for all.
+func (h *httpKeys) newRoute() model.Route {
+	return model.Route{Timeouts: h.timeouts, RedirectHTTPS: h.redirect, HSTS: h.hsts}
 }
 
 // A place is where the file has a route.
@@ -104,7 +126,7 @@ type place struct {
 }
 
 func (r *reader) route(v value, h *httpKeys, seen *[]place) {
-	t := model.Route{Timeouts: h.timeouts}
+	t := h.newRoute()
 	var match value
 	before, shares := len(r.faults), len(h.shares)
 	met := r.object(v, fields{
@@ -264,20 +286,24 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 	}
 	for i := range services {
 		x := &services[i]
-		if x.Forward != model.ForwardHTTP {
+		if x.Forward != model.ForwardHTTP && x.Forward != model.ForwardTLS {
 			state.Services = append(state.Services, x.Service)
 			continue
 		}
 		for _, v := range x.http.shares {
-			if named[v.Value] == nil {
+			switch p := named[v.Value]; {
+			case p == nil:
 				r.fault(v, "%s is not a pool: %s", quote(v.Value), poolHint(v.Value, named))
+			case x.Forward == model.ForwardTLS && p.asksHTTP():
+				r.fault(v, "%s has keys or URLs that are about requests, which a service with forward: tls does not see: use a pool of addresses without them", quote(v.Value))
 			}
 		}
-		if x.http.routes.Node == nil {
+		if x.Forward == model.ForwardHTTP && x.http.routes.Node == nil && len(x.Backends) > 0 {
 			add(x, x.OwnPool())
 		}
-		s := newService(model.ForwardHTTP).Service
-		s.Name, s.Listen, s.LastPort, s.Clients, s.Zone, s.HTTP = x.Name, x.Listen, x.LastPort, x.Clients, zone, x.http.http
+		s := newService(x.Forward).Service
+		s.Name, s.Listen, s.LastPort, s.Clients, s.Zone = x.Name, x.Listen, x.LastPort, x.Clients, zone
+		s.HTTP, s.Names = x.http.http, x.Names
 		state.Services = append(state.Services, s)
 	}
 	slices.SortStableFunc(state.Pools, func(a, b model.Pool) int { return cmp.Compare(a.Name, b.Name) })

@@ -56,6 +56,7 @@ func (r *reader) service(v value) service {
 	r.families(&s)
 	r.cookiesBelong(met, &s)
 	r.routes(&s)
+	r.nameRoutes(&s)
 	return s
 }
 
@@ -68,7 +69,7 @@ func (r *reader) serviceFields(s *service, g *group) fields {
 			enum(r, v, &s.Protocol, []model.Protocol{model.TCP, model.UDP})
 		},
 		"forward": func(v value) {
-			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy, model.ForwardHTTP},
+			enum(r, v, &s.Forward, []model.Forward{model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy, model.ForwardHTTP, model.ForwardTLS},
 				"dsr", "ipip", "gue")
 		},
 		"affinity": func(v value) { g.affinity = v },

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fairlead/loader"
+	"fairlead/userspace/certs"
 	"fairlead/userspace/health"
 	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
@@ -51,11 +52,17 @@ type agent struct {
 	suspects *suspects
 	fronts   map[model.Key]*front
 	pools    map[string]*pool
-	retried  time.Time // when fronts last tried to listen
-	standby  *standby
-	holder   holder
-	limits   limits
-	metrics  net.Listener // nil if nobody may ask
+	safe     *safe
+	files    *certs.Watcher // of safe
+	// certError says why files of safe are not what they were read for last,
+	// expiryTold when certificates that expire soon were last named.
+	certError  string
+	expiryTold time.Time
+	retried    time.Time // when fronts last tried to listen
+	standby    *standby
+	holder     holder
+	limits     limits
+	metrics    net.Listener // nil if nobody may ask
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -82,10 +89,11 @@ const retryAfter = 5 * time.Second
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
-		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{},
+		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
+	a.files = certs.NewWatcher(func(ctx context.Context) { a.send(ctx, a.rereadFiles) }, o.Log)
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
 	return a
 }
@@ -212,6 +220,7 @@ func (a *agent) tick(ctx context.Context) {
 	a.suspect()
 	a.reshare()
 	a.endDrains(ctx)
+	a.tellExpiry(time.Now())
 }
 
 // followFullNAT lets full-NAT services go back to XDP when nothing stands

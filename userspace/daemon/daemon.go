@@ -84,6 +84,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	o.complete(&state.Agent)
 	a := newAgent(o, &state)
+	if a.safe, err = openSafe(&state, nil); err != nil {
+		return err
+	}
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
@@ -118,7 +121,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.collect, a.serveMetrics,
+		a.loop, a.beatOn, a.watchHost, a.files.Run, a.collect, a.serveMetrics,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -283,9 +286,10 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.httpPool, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, log: a.log,
 	}
 	a.keepPools()
+	a.watchFiles()
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		if a.fronts[s.Key()] != nil {

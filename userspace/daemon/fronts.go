@@ -12,7 +12,7 @@ import (
 
 	"fairlead/userspace/access"
 	"fairlead/userspace/balance"
-	"fairlead/userspace/httpproxy"
+	"fairlead/userspace/certs"
 	"fairlead/userspace/model"
 	"fairlead/userspace/splice"
 	"fairlead/userspace/udpproxy"
@@ -29,7 +29,9 @@ type front struct {
 	tcp  *splice.Proxy
 	udp  *udpproxy.Proxy
 	http *frontHTTP
-	log  *slog.Logger
+	// names are whom the TCP proxy of a TLS service asks; nil for all others.
+	names *frontNames
+	log   *slog.Logger
 
 	ctx     context.Context // of what runs
 	stop    context.CancelCauseFunc
@@ -118,8 +120,10 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	case s.Protocol == model.UDP:
 		f.udp = &udpproxy.Proxy{Pick: pick, Admit: admit, Idle: o.udpIdle, Room: o.limits.flows, OnFlow: o.onFlow, Log: o.log}
 	case s.Forward == model.ForwardHTTP:
-		f.http = &frontHTTP{proxy: &httpproxy.Proxy{Admit: admit, Grace: o.grace, Log: o.log}, pool: o.pool, log: o.log}
-		f.http.use(s)
+		f.http = newFrontHTTP(s, &o, admit)
+	case s.Forward == model.ForwardTLS:
+		f.names = newFrontNames(s, &o)
+		f.tcp = &splice.Proxy{Route: f.names.route, Admit: admit, Grace: o.grace, Log: o.log}
 	default:
 		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Grace: o.grace, Log: o.log}
 	}
@@ -136,7 +140,8 @@ type frontOptions struct {
 	onFlow  func(client, local netip.AddrPort, open bool)
 	// onFailure is told of backends that could not be reached, from any goroutine.
 	onFailure func(member, error)
-	pool      func(name string) *httpproxy.Pool
+	pool      func(name string) *pool
+	sets      func(model.Key) *certs.Set
 	log       *slog.Logger
 }
 
@@ -148,6 +153,10 @@ func (f *front) update(s *model.Service, j judgement) {
 	f.table.Store(t)
 	if f.http != nil {
 		f.http.use(s) // its backends are the pools' concern
+		return
+	}
+	if f.names != nil {
+		f.names.use(s) // the same
 		return
 	}
 	if now := t.duties[0].Serving; now != old.duties[0].Serving {
@@ -192,8 +201,12 @@ func (f *front) remove() {
 	none.Backends = nil
 	f.table.Store(newTable(&none, judgement{}, f.table.Load())) // what is only being connected finds nobody
 	f.stop(errServiceGone)
-	if f.http != nil {
+	switch {
+	case f.http != nil:
 		f.http.proxy.Cut()
+	case f.names != nil:
+		f.names.end()
+		f.tcp.Cut()
 	}
 	for _, b := range s.Backends {
 		f.closeBackend(b)

@@ -1,8 +1,12 @@
 package daemon
 
 import (
+	"crypto/tls"
 	"log/slog"
+	"net/netip"
+	"sync/atomic"
 
+	"fairlead/userspace/certs"
 	"fairlead/userspace/httpproxy"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
@@ -11,23 +15,42 @@ import (
 // A frontHTTP is what a front of an HTTP service has.
 type frontHTTP struct {
 	proxy *httpproxy.Proxy
-	pool  func(name string) *httpproxy.Pool
+	pool  func(name string) *pool
 	log   *slog.Logger
+	// shown are the certificates of the service, nil if it is one without TLS.
+	shown atomic.Pointer[certs.Set]
+	sets  func(model.Key) *certs.Set
+}
+
+// newFrontHTTP returns one that serves s.
+func newFrontHTTP(s *model.Service, o *frontOptions, admit func(netip.Addr) model.Admission) *frontHTTP {
+	h := &frontHTTP{proxy: &httpproxy.Proxy{Admit: admit, Grace: o.grace, Log: o.log}, pool: o.pool, sets: o.sets, log: o.log}
+	if s.HTTP.TLS != nil {
+		h.proxy.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return h.shown.Load().Config(), nil
+		}}
+	}
+	h.use(s)
+	return h
 }
 
 // use makes the routes of s decide where requests go from now on.
 func (h *frontHTTP) use(s *model.Service) {
-	t, err := httpproxy.NewTable(&s.HTTP, h.pool)
+	t, err := httpproxy.NewTable(&s.HTTP, func(name string) *httpproxy.Pool { return h.pool(name).http })
 	if err != nil { // not of a configuration that was read
 		h.log.Error("make routes", "service", s.Name, "err", err)
 		return
 	}
 	h.proxy.Use(t)
+	h.shown.Store(h.sets(s.Key()))
 }
 
 // serves reports whether the front is of the kind that a service asks for.
 func (f *front) serves(s *model.Service) bool {
-	return (f.http != nil) == (s.Forward == model.ForwardHTTP)
+	if f.http != nil {
+		return s.Forward == model.ForwardHTTP && (f.http.proxy.TLS != nil) == (s.HTTP.TLS != nil)
+	}
+	return s.Forward != model.ForwardHTTP && (f.names != nil) == (s.Forward == model.ForwardTLS)
 }
 
 func (h *frontHTTP) count(p *view.HTTP) {

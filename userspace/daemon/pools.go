@@ -2,9 +2,9 @@ package daemon
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
-	"fairlead/userspace/balance"
 	"fairlead/userspace/httpproxy"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
@@ -13,8 +13,10 @@ import (
 // A pool is a set of backends that HTTP services send requests to. It belongs to
 // the goroutine of loop.
 type pool struct {
-	http    *httpproxy.Pool
-	chooser *balance.Chooser // nil at first
+	http *httpproxy.Pool
+	// tcp is what connections to the pool go by, and has the chooser of both; nil
+	// at first.
+	tcp     atomic.Pointer[table]
 	serving model.Serving
 }
 
@@ -32,15 +34,17 @@ func (a *agent) keepPools() {
 // updatePool gives a pool what is known of its backends by now.
 func (a *agent) updatePool(conf *model.Pool) {
 	p, j := a.pools[conf.Name], a.judge(&conf.Service)
-	duties := balance.DutiesOf(&conf.Service, j.down, j.shares)
-	if now := duties[0].Serving; now != p.serving {
-		if p.chooser != nil {
+	old := p.tcp.Load()
+	t := newTable(&conf.Service, j, old)
+	if now := t.duties[0].Serving; now != p.serving {
+		if old != nil {
 			a.log.Info("other backends serve", "pool", conf.Name, "serving", now)
 		}
 		p.serving = now
 	}
-	p.chooser = balance.NewChooser(&conf.Service, duties, p.chooser)
-	p.http.Update(conf, p.chooser)
+	p.tcp.Store(t)
+	p.http.UseTLS(a.safe.clients[conf.Name])
+	p.http.Update(conf, t.chooser)
 }
 
 // dropPools forgets those that the state in force does not name any more. Requests
@@ -54,8 +58,8 @@ func (a *agent) dropPools() {
 	}
 }
 
-// httpPool returns a pool of the state in force by its name.
-func (a *agent) httpPool(name string) *httpproxy.Pool { return a.pools[name].http }
+// pool returns one of the state in force by its name.
+func (a *agent) pool(name string) *pool { return a.pools[name] }
 
 // requestTimes returns how long the backends of a pool take until they answer;
 // those that have had no request go by their probes.
@@ -76,25 +80,37 @@ func (a *agent) requestTimes(name string, probes []time.Duration) []time.Duratio
 // each once.
 func (a *agent) poolViews(s *model.Service) []view.Backend {
 	all, seen := []view.Backend{}, map[string]bool{}
-	for _, route := range s.HTTP.Routes {
-		for _, share := range route.Pools {
-			p := a.pools[share.Pool]
-			if seen[share.Pool] || p == nil {
-				continue
-			}
-			seen[share.Pool] = true
-			i := slices.IndexFunc(a.state.Pools, func(conf model.Pool) bool { return conf.Name == share.Pool })
-			conf := &a.state.Pools[i]
-			backends, _ := a.backendViews(&conf.Service)
-			ejected := p.http.Ejected()
-			for b := range backends {
-				backends[b].Pool, backends[b].Flows = conf.GivenName(), p.chooser.Flows(b)
-				if !ejected[b].IsZero() {
-					backends[b].Ejected = &ejected[b]
-				}
-			}
-			all = append(all, backends...)
+	for _, name := range poolsOf(s) {
+		p := a.pools[name]
+		if seen[name] || p == nil {
+			continue
 		}
+		seen[name] = true
+		i := slices.IndexFunc(a.state.Pools, func(conf model.Pool) bool { return conf.Name == name })
+		conf := &a.state.Pools[i]
+		backends, _ := a.backendViews(&conf.Service)
+		ejected := p.http.Ejected()
+		for b := range backends {
+			backends[b].Pool, backends[b].Flows = conf.GivenName(), p.tcp.Load().chooser.Flows(b)
+			if !ejected[b].IsZero() {
+				backends[b].Ejected = &ejected[b]
+			}
+		}
+		all = append(all, backends...)
 	}
 	return all
+}
+
+// poolsOf returns the names of the pools that a service sends to, some perhaps
+// more than once.
+func poolsOf(s *model.Service) (names []string) {
+	for _, r := range s.Names {
+		names = append(names, r.Pool)
+	}
+	for _, r := range s.HTTP.Routes {
+		for _, share := range r.Pools {
+			names = append(names, share.Pool)
+		}
+	}
+	return names
 }

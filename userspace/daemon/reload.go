@@ -56,6 +56,10 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 			return err
 		}
 	}
+	fresh, err := openSafe(r.state, nil)
+	if err != nil {
+		return err
+	}
 	// Health first: what is known to be down gets nothing because its check changes.
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown))
 	isDown := r.look(a.checker)
@@ -71,7 +75,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 		}
 	}
 	old := a.state
-	a.state, a.roster, a.isDown = r.state, r, isDown
+	a.state, a.roster, a.isDown, a.safe = r.state, r, isDown, fresh
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
 	if a.lock != nil {

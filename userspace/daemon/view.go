@@ -30,7 +30,7 @@ func (a *agent) publish() {
 
 func (a *agent) view() view.View {
 	v := view.View{
-		Started: a.started, Config: a.opts.Config, ConfigError: a.configError,
+		Started: a.started, Config: a.opts.Config, ConfigError: a.configError, CertificateError: a.certError,
 		XDP: view.XDP{Mode: a.mode(a.state), Reason: a.noXDP, Interfaces: a.interfaceViews()}, Services: []view.Service{},
 	}
 	if a.kernel != nil {
@@ -82,7 +82,8 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 	if f := a.fronts[s.Key()]; f != nil {
 		v.Standby, v.StandbyReason = f.missing() == "", f.missing()
 	}
-	if s.Forward == model.ForwardHTTP {
+	v.Certificates = a.certificateViews(s)
+	if s.Forward == model.ForwardHTTP || s.Forward == model.ForwardTLS {
 		v.Backends = a.poolViews(s)
 		return v
 	}
@@ -126,8 +127,11 @@ func (a *agent) backendViews(s *model.Service) (all []view.Backend, duties balan
 
 // rung returns what serves the i-th service, and why nothing higher does.
 func (a *agent) rung(i int) (view.Rung, string) {
-	if a.state.Services[i].Forward == model.ForwardHTTP {
+	switch a.state.Services[i].Forward {
+	case model.ForwardHTTP:
 		return view.RungHTTP, ""
+	case model.ForwardTLS:
+		return view.RungTLS, ""
 	}
 	if a.kernel == nil {
 		return view.RungProxy, cmp.Or(a.noXDP, "xdp: off")

@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -17,17 +18,18 @@ type carriers struct {
 	upgrade *http.Transport
 }
 
-func newCarriers(http2 bool) *carriers {
-	c := &carriers{usual: newTransport(http2)}
+// newCarriers returns those that speak TLS as secure says, which may be nil.
+func newCarriers(http2 bool, secure *tls.Config) *carriers {
+	c := &carriers{usual: newTransport(http2, secure)}
 	c.upgrade = c.usual
 	if http2 {
-		c.upgrade = newTransport(false)
+		c.upgrade = newTransport(false, secure)
 	}
 	return c
 }
 
 // newTransport returns one that changes nothing of what it carries.
-func newTransport(http2 bool) *http.Transport {
+func newTransport(http2 bool, secure *tls.Config) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(!http2)
 	protocols.SetHTTP2(http2)
@@ -40,6 +42,7 @@ func newTransport(http2 bool) *http.Transport {
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
 		Protocols:              &protocols,
+		TLSClientConfig:        secure.Clone(),
 	}
 }
 

@@ -60,12 +60,18 @@ func update(p *Pool, conf *model.Pool, down ...bool) {
 // serve opens a front whose routes lead to these pools.
 func serve(t *testing.T, h *model.HTTP, pools map[string]*model.Pool) *front {
 	t.Helper()
+	return serveWith(t, &Proxy{}, h, pools)
+}
+
+// serveWith is serve with a proxy that is more than its zero value.
+func serveWith(t *testing.T, p *Proxy, h *model.HTTP, pools map[string]*model.Pool) *front {
+	t.Helper()
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	f := &front{Proxy: &Proxy{}, t: t, addr: l.Addr().String(), pools: map[string]*Pool{}, stop: stop, ended: make(chan error, 1)}
+	f := &front{Proxy: p, t: t, addr: l.Addr().String(), pools: map[string]*Pool{}, stop: stop, ended: make(chan error, 1)}
 	for name, conf := range pools {
 		f.pools[name] = NewPool(nil)
 		update(f.pools[name], conf)

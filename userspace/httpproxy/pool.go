@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -29,6 +30,7 @@ type Pool struct {
 	spare budget
 
 	updating sync.Mutex
+	tls      *tls.Config // of backends; nil is the usual
 }
 
 // A set is who a pool consists of. It does not change.
@@ -54,7 +56,7 @@ func NewPool(log *slog.Logger) *Pool {
 		log = slog.New(slog.DiscardHandler)
 	}
 	p := &Pool{log: log}
-	p.set.Store(&set{carriers: newCarriers(false)})
+	p.set.Store(&set{carriers: newCarriers(false, nil)})
 	return p
 }
 
@@ -66,7 +68,7 @@ func (p *Pool) Update(conf *model.Pool, chooser Chooser) {
 	old := p.set.Load()
 	s := &set{conf: *conf, chooser: chooser, carriers: old.carriers, backends: make([]*backend, len(conf.Backends))}
 	if conf.HTTP2 != old.conf.HTTP2 {
-		s.carriers = newCarriers(conf.HTTP2)
+		s.carriers = newCarriers(conf.HTTP2, p.tls)
 	}
 	for i, b := range conf.Backends {
 		at := slices.IndexFunc(old.backends, func(o *backend) bool { return o.Address == b.Address && o.Origin == b.Origin })
@@ -81,6 +83,22 @@ func (p *Pool) Update(conf *model.Pool, chooser Chooser) {
 		old.carriers.close()
 	}
 	p.queue.wakeAll() // somebody may have come up
+}
+
+// UseTLS makes c how backends with TLS are spoken to; nil is with what this host
+// trusts. Requests that run go on.
+func (p *Pool) UseTLS(c *tls.Config) {
+	p.updating.Lock()
+	defer p.updating.Unlock()
+	if p.tls == c {
+		return
+	}
+	p.tls = c
+	old := p.set.Load()
+	s := *old
+	s.carriers = newCarriers(s.conf.HTTP2, c)
+	p.set.Store(&s)
+	old.carriers.close()
 }
 
 // Close closes the connections to backends that no request uses.

@@ -9,6 +9,7 @@ package httpproxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -38,6 +39,9 @@ type Proxy struct {
 	// Grace is how long requests may go on after the end of Serve was asked
 	// for. 0 breaks them off at once.
 	Grace time.Duration
+	// TLS is how clients are spoken to; nil is without. It says nothing of
+	// protocols: clients get HTTP/2 or HTTP/1.1 as they ask.
+	TLS *tls.Config
 	// Log may be nil.
 	Log *slog.Logger
 
@@ -61,7 +65,7 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	var open sync.WaitGroup // connections, and requests while they have one
 	server := p.server(run, &open)
 	broke := make(chan error, 1)
-	go func() { broke <- server.Serve(&admitting{l, p}) }()
+	go func() { broke <- p.accept(server, &admitting{l, p}) }()
 	var err error
 	select {
 	case <-ctx.Done():
@@ -80,6 +84,14 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	}
 	open.Wait()
 	return err
+}
+
+// accept serves what l accepts until the server is closed.
+func (p *Proxy) accept(server *http.Server, l net.Listener) error {
+	if p.TLS == nil {
+		return server.Serve(l)
+	}
+	return server.ServeTLS(l, "", "")
 }
 
 // awaitGroup waits for g until ctx is done.
@@ -125,8 +137,10 @@ func (p *Proxy) cutLater(cut *context.CancelFunc) func() {
 func (p *Proxy) server(run context.Context, open *sync.WaitGroup) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(p.TLS != nil)
+	protocols.SetUnencryptedHTTP2(p.TLS == nil)
 	return &http.Server{
+		TLSConfig: p.TLS,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			open.Add(1)
 			defer open.Done()

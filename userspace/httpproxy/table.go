@@ -51,6 +51,8 @@ type link func(r *model.Route, next http.Handler) http.Handler
 // links are all of them, in the order in which requests come by.
 var links = []link{
 	limitTime,
+	setHSTS,
+	redirectHTTPS,
 }
 
 // chain returns what serves the requests of a route: the links, and the pools at
@@ -69,6 +71,9 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 	for i, s := range r.Pools {
 		pools[i] = pool(s.Pool)
 		total += s.Weight
+	}
+	if len(pools) == 0 {
+		return http.NotFoundHandler()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		x := exchangeOf(req.Context())

@@ -14,6 +14,8 @@ type HTTP struct {
 	Routes []Route
 	// Trusted are the networks of peers whose forwarding headers are kept.
 	Trusted []netip.Prefix
+	// TLS is nil where clients come without.
+	TLS *TLS
 }
 
 // A Route says where some requests go. All its conditions must hold.
@@ -28,6 +30,12 @@ type Route struct {
 	// Pools share the requests by their weights.
 	Pools    []Share
 	Timeouts HTTPTimeouts
+	// RedirectHTTPS is the port to which clients that come without TLS are sent.
+	// 0 is not at all.
+	RedirectHTTPS uint16
+	// HSTS is the value of Strict-Transport-Security in answers over TLS. "" is
+	// what the backend says.
+	HSTS string
 }
 
 // AnyValue is the value of a condition that asks only whether something is there.
@@ -58,6 +66,8 @@ type Pool struct {
 	Service
 	// HTTP2 says that requests are sent over HTTP/2, without TLS too.
 	HTTP2 bool
+	// TLS is how backends with [Origin.TLS] are spoken to.
+	TLS BackendTLS
 	// MaxRequests bounds the requests that each backend has at once. 0 is any
 	// number.
 	MaxRequests int

@@ -167,10 +167,11 @@ const (
 	ForwardFullNAT Forward = "full-nat" // rewrite the source too, to one of this host's
 	ForwardProxy   Forward = "proxy"    // user space on purpose
 	ForwardHTTP    Forward = "http"     // user space, request by request
+	ForwardTLS     Forward = "tls"      // user space, by the name that a TLS client asks for
 )
 
 // UserSpace reports whether XDP never forwards it.
-func (f Forward) UserSpace() bool { return f == ForwardProxy || f == ForwardHTTP }
+func (f Forward) UserSpace() bool { return f == ForwardProxy || f == ForwardHTTP || f == ForwardTLS }
 
 // DownPolicy says what becomes of the TCP flows of a backend that goes down.
 type DownPolicy string
@@ -230,6 +231,8 @@ type Service struct {
 	Health      Check
 	// HTTP is of a service of ForwardHTTP only.
 	HTTP HTTP
+	// Names are of a service of ForwardTLS only, which has no Backends itself.
+	Names []NameRoute
 }
 
 // Defaults of a Service.

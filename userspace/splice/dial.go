@@ -42,9 +42,15 @@ func (p *Proxy) connect(s *session) (done func(error), ok bool) {
 	client := addrPort(s.client.RemoteAddr())
 	listen := addrPort(s.client.LocalAddr())
 	var tried []netip.AddrPort
+	pick := p.Pick
+	if p.Route != nil {
+		if pick = p.Route(s.group.serving, s.client); pick == nil {
+			return nil, false
+		}
+	}
 	for s.group.run.Err() == nil {
 		before := p.closeCount()
-		addr, done, ok := p.Pick(client, listen, tried)
+		addr, done, ok := pick(client, listen, tried)
 		if !ok {
 			break
 		}

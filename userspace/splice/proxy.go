@@ -23,6 +23,9 @@ import (
 // DefaultDialTimeout is how long a backend may take to accept.
 const DefaultDialTimeout = 3 * time.Second
 
+// A Pick is what chooses backends; see [Proxy].
+type Pick = func(client, local netip.AddrPort, tried []netip.AddrPort) (addr netip.AddrPort, done func(err error), ok bool)
+
 // A Proxy joins connections of clients to connections of backends. Its fields
 // must not change once Serve runs. Any number of Serve calls may share it.
 type Proxy struct {
@@ -34,7 +37,11 @@ type Proxy struct {
 	// backend could not be reached, with nil when the connection is over or
 	// when something else than the backend was at fault. Both are called
 	// from many goroutines at once.
-	Pick func(client, local netip.AddrPort, tried []netip.AddrPort) (addr netip.AddrPort, done func(err error), ok bool)
+	Pick Pick
+	// Route, if not nil, finds what picks for a connection, instead of Pick. It
+	// may look at what the client has sent, but not take it, and wait for it
+	// until ctx is done. nil ends the search.
+	Route func(ctx context.Context, client *net.TCPConn) Pick
 	// Admit judges a client that has connected, from many goroutines at once.
 	// One that is not admitted gets a reset. nil admits all.
 	Admit func(client netip.Addr) model.Admission
@@ -91,7 +98,7 @@ func keepAlive(_, _ string, c syscall.RawConn) error {
 func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	run, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	g := &group{run: run}
+	g := &group{serving: ctx, run: run}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	err := p.accept(ctx, l, g)
@@ -116,8 +123,9 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 
 // A group is what one call of Serve started.
 type group struct {
-	run   context.Context // done when the connections must end
-	conns sync.WaitGroup
+	serving context.Context // done when no connection is to begin
+	run     context.Context // done when the connections must end
+	conns   sync.WaitGroup
 }
 
 // How long accept waits while the host has nothing left to accept with.
@@ -185,6 +193,9 @@ func (p *Proxy) admits(c *net.TCPConn) bool {
 func (p *Proxy) CloseBackend(addr netip.AddrPort) int {
 	return p.cut(func(s *session) bool { return s.addr == addr })
 }
+
+// Cut resets every connection that has a backend.
+func (p *Proxy) Cut() { p.cut(func(*session) bool { return true }) }
 
 // cut ends the sessions that which names.
 func (p *Proxy) cut(which func(*session) bool) (n int) {

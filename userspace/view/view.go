@@ -27,6 +27,9 @@ type View struct {
 	// a newer one was refused, "" if none was.
 	Config      string `json:"config"`
 	ConfigError string `json:"config_error"`
+	// CertificateError says why files of certificates are not what is used, "" if
+	// they are.
+	CertificateError string `json:"certificate_error,omitempty"`
 	// PinDir is where the agent's kernel part is pinned, "" if it has none.
 	PinDir   string    `json:"pin_dir"`
 	XDP      XDP       `json:"xdp"`
@@ -63,6 +66,7 @@ const (
 	RungGeneric Rung = "xdp-generic"
 	RungProxy   Rung = "proxy"
 	RungHTTP    Rung = "proxy (http)" // where the configuration asks for it
+	RungTLS     Rung = "proxy (tls)"  // the same
 )
 
 // A Service is one service and who serves it.
@@ -84,6 +88,16 @@ type Service struct {
 	// ClientZones are the same for clients of zones, by name.
 	ClientZones map[string]model.Serving `json:"client_zones,omitempty"`
 	Backends    []Backend                `json:"backends"`
+	// Certificates are those that clients are shown, if any.
+	Certificates []Certificate `json:"certificates,omitempty"`
+}
+
+// A Certificate is one that a service shows to its clients.
+type Certificate struct {
+	File     string    `json:"file"`
+	Names    []string  `json:"names"`
+	Issuer   string    `json:"issuer"`
+	NotAfter time.Time `json:"not_after"`
 }
 
 // A Backend is one backend of a service and its health.

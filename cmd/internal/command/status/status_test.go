@@ -53,7 +53,7 @@ func inKernel() *kernel.View {
 func agentView() view.View {
 	return view.View{
 		Started: now.Add(-time.Hour), Written: now.Add(-400 * time.Millisecond),
-		Config: "/etc/fairlead.yaml", ConfigError: "line 3\nline 4", PinDir: "/sys/fs/bpf/fairlead",
+		Config: "/etc/fairlead.yaml", ConfigError: "line 3\nline 4", CertificateError: "read key: none", PinDir: "/sys/fs/bpf/fairlead",
 		Fragments: view.Fragments{Taken: 10, GivenBack: 4, TimedOut: 3, NoRoom: 2, Failed: 1},
 		XDP: view.XDP{Mode: "auto", Interfaces: []view.Interface{
 			{Name: "eth0", Mode: "native"}, {Name: "eth2", Reason: "no such interface"},
@@ -89,6 +89,10 @@ func agentView() view.View {
 			{
 				Name: "dns", Listen: "203.0.113.10:53", Protocol: "udp", Forward: "dnat", Rung: view.RungProxy, Reason: "backend 10.3.0.2:53: eth7 is not attached",
 				StandbyReason: "this host listens there itself", Serving: model.ServingBackups,
+				Certificates: []view.Certificate{
+					{File: "/etc/fairlead/site.pem", Names: []string{"example.com", "*.example.com"}, Issuer: "Example CA", NotAfter: now.Add(90 * 24 * time.Hour)},
+					{File: "/etc/fairlead/old.pem", Names: []string{"192.0.2.1"}, Issuer: "Example CA", NotAfter: now.Add(-time.Hour)},
+				},
 				Backends: []view.Backend{{Address: "10.3.0.2:53", Up: true}, {Address: "10.3.0.3:53", Weight: 1, Share: 100, Backup: true, Serves: true, Up: true}},
 			},
 		},

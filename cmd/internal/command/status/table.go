@@ -26,6 +26,7 @@ func (s *Status) Write(w io.Writer) error {
 		{[]string{"INTERFACE", "MODE", "PROGRAM", "REASON"}, s.interfaces()},
 		{[]string{"SERVICE", "LISTEN", "PROTOCOL", "FORWARD", "RUNG", "STANDBY", "REASON"}, s.serviceRows()},
 		{[]string{"SERVICE", "BACKEND", "WEIGHT", "FLOWS", "HEALTH", "SINCE", "LAST ERROR"}, s.backendRows()},
+		{[]string{"SERVICE", "CERTIFICATE", "NAMES", "EXPIRES"}, s.certificateRows()},
 		{[]string{"MAP", "ENTRIES", "MEMORY"}, s.memory()},
 	} {
 		if len(t.rows) == 0 {
@@ -61,6 +62,9 @@ func (s *Status) writeHead(w io.Writer) error {
 		fmt.Fprintf(&b, "config    %s\n", s.Agent.Config)
 		if s.Agent.ConfigError != "" {
 			fmt.Fprintf(&b, "          a newer one was refused: %s\n", oneLine(s.Agent.ConfigError))
+		}
+		if s.Agent.CertificateError != "" {
+			fmt.Fprintf(&b, "          a newer certificate was refused: %s\n", oneLine(s.Agent.CertificateError))
 		}
 		if s.Agent.XDP.Reason != "" {
 			fmt.Fprintf(&b, "xdp       %s: %s\n", s.Agent.XDP.Mode, oneLine(s.Agent.XDP.Reason))
@@ -172,6 +176,24 @@ func (s *Status) backendRows() (rows [][]string) {
 		}
 	}
 	return rows
+}
+
+func (s *Status) certificateRows() (rows [][]string) {
+	for i := range s.Services {
+		for _, c := range s.Services[i].Certificates {
+			rows = append(rows, []string{s.Services[i].Name, c.File, strings.Join(c.Names, " "), s.expiry(c.NotAfter)})
+		}
+	}
+	return rows
+}
+
+// expiry says when something ends, and how far off that is.
+func (s *Status) expiry(t time.Time) string {
+	day, left := t.In(s.now.Location()).Format(time.DateOnly), int(t.Sub(s.now).Hours()/24)
+	if !t.After(s.now) {
+		return day + ", expired"
+	}
+	return fmt.Sprintf("%s, in %d days", day, left)
 }
 
 // weightWord says how much of its weight a backend has, if that is not all.

@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync/atomic"
+
+	"fairlead/userspace/model"
+	"fairlead/userspace/sni"
+	"fairlead/userspace/splice"
+)
+
+// A frontNames is what a front of a TLS service has.
+type frontNames struct {
+	routes    atomic.Pointer[sni.Routes[*pool]]
+	pool      func(name string) *pool
+	onFailure func(member, error)
+	log       *slog.Logger
+}
+
+func newFrontNames(s *model.Service, o *frontOptions) *frontNames {
+	n := &frontNames{pool: o.pool, onFailure: o.onFailure, log: o.log}
+	n.use(s)
+	return n
+}
+
+// use makes the names of s decide where connections go from now on.
+func (n *frontNames) use(s *model.Service) {
+	routes := sni.Routes[*pool]{}
+	for _, r := range s.Names {
+		routes[r.Name] = n.pool(r.Pool)
+	}
+	n.routes.Store(&routes)
+}
+
+// end lets no connection have a backend any more.
+func (n *frontNames) end() { n.routes.Store(nil) }
+
+// route returns what picks for a client, by the name that it asks for.
+func (n *frontNames) route(ctx context.Context, client *net.TCPConn) splice.Pick {
+	name, err := sni.Peek(ctx, client)
+	if err != nil {
+		n.log.Debug("no server name", "client", client.RemoteAddr(), "err", err)
+		return nil
+	}
+	routes := n.routes.Load()
+	if routes == nil {
+		return nil
+	}
+	p, ok := routes.Find(name)
+	if !ok {
+		n.log.Debug("no route", "client", client.RemoteAddr(), "name", name)
+		return nil
+	}
+	return func(from, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
+		if n.routes.Load() == nil {
+			return netip.AddrPort{}, nil, false
+		}
+		return p.tcp.Load().pick(from, local, tried, n.onFailure)
+	}
+}

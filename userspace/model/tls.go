@@ -1,0 +1,47 @@
+package model
+
+// TLS says how a service shows who it is. Files are named by absolute paths.
+type TLS struct {
+	// Certificates are chosen by the name that a client asks for. The first is
+	// for all names that none of them has, and for clients that name none.
+	Certificates []Certificate
+	// MinVersion is one of [crypto/tls].
+	MinVersion uint16
+	// ClientCA names the file of the authorities of clients' certificates.
+	ClientCA   string
+	ClientAuth ClientAuth
+}
+
+// A Certificate names the files of a chain of certificates and of its key.
+type Certificate struct{ Cert, Key string }
+
+// ClientAuth says whether clients have to show a certificate.
+type ClientAuth string
+
+// The ways to ask clients. Those that have one must have one of [TLS.ClientCA].
+const (
+	ClientNone     ClientAuth = ""
+	ClientOptional ClientAuth = "optional"
+	ClientRequired ClientAuth = "required"
+)
+
+// BackendTLS says how backends show who they are. The zero value is a certificate
+// for the address, by an authority that this host trusts.
+type BackendTLS struct {
+	// CA names the file of the authorities that count instead of the host's.
+	CA string
+	// ServerName is asked for, and what the certificate must be for, instead of
+	// the address.
+	ServerName string
+	// Certificate is what backends are shown if they ask.
+	Certificate Certificate
+	// SkipVerify accepts any certificate.
+	SkipVerify bool
+}
+
+// A NameRoute says which pool serves the connections to some names.
+type NameRoute struct {
+	// Name is in lower case: example.com, *.example.com for all names below it,
+	// or * for all others and for clients that name none.
+	Name, Pool string
+}
