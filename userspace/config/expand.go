@@ -40,27 +40,26 @@ func (r *reader) expand(v value) {
 	}
 }
 
-// variables returns text with the variables that it names, and $ for $$.
+// variables returns text with the variables that it names. Before a { two $ stand
+// for one; elsewhere a $ is itself.
 func (r *reader) variables(v value, text string) string {
 	var b strings.Builder
 	for {
-		i := strings.IndexByte(text, '$')
+		i := strings.IndexByte(text, '{')
 		if i < 0 {
 			b.WriteString(text)
 			return b.String()
 		}
-		b.WriteString(text[:i])
-		switch text = text[i+1:]; {
-		case strings.HasPrefix(text, "$"):
-			b.WriteByte('$')
-			text = text[1:]
-		case strings.HasPrefix(text, "{"):
-			name, rest, closed := strings.Cut(text[1:], "}")
-			b.WriteString(r.variable(v, name, closed))
-			text = rest
-		default:
-			b.WriteByte('$')
+		plain := strings.TrimRight(text[:i], "$")
+		dollars := i - len(plain)
+		b.WriteString(plain + strings.Repeat("$", dollars/2))
+		if text = text[i+1:]; dollars%2 == 0 {
+			b.WriteByte('{')
+			continue
 		}
+		name, rest, closed := strings.Cut(text, "}")
+		b.WriteString(r.variable(v, name, closed))
+		text = rest
 	}
 }
 
@@ -70,6 +69,9 @@ func (r *reader) variable(v value, name string, closed bool) string {
 	if !closed {
 		r.fault(v, "%s is not closed: write it like ${NAME}, or $${ for the text itself", quote("${"+name))
 		return ""
+	}
+	if _, err := strconv.Atoi(name); err == nil {
+		return shown // a group of a regular expression
 	}
 	if !variableSyntax.MatchString(name) {
 		r.fault(v, "%s names no variable: write it like ${NAME}, or $%s for the text itself", quote(shown), shown)

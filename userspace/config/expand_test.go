@@ -16,8 +16,9 @@ func TestVariablesAndFilesAreValues(t *testing.T) {
 	t.Setenv("LIKE", "${HOST} file:x")
 	for _, row := range []struct{ name, value, want string }{
 		{"a variable", "x${HOST}y${HOST}", "x10.0.0.7y10.0.0.7"},
-		{"escaped", "$${HOST} $$ $$$$", "${HOST} $ $$"},
-		{"no variable", "$HOST $ {} $1 5$", "$HOST $ {} $1 5$"},
+		{"escaped", "$${HOST} $$$${HOST}", "${HOST} $${HOST}"},
+		{"escaped once, then a variable", "$$${HOST}", "$10.0.0.7"},
+		{"no variable", "$HOST $ {} $1 ${1} 5$ $$ {$}", "$HOST $ {} $1 ${1} 5$ $$ {$}"},
 		{"what a variable holds is not looked at", "${LIKE}", "${HOST} file:x"},
 		{"empty, in a text", "a${EMPTY}b", "ab"},
 		{"a file", "file:secret", " s3 cret"},
@@ -48,7 +49,7 @@ func TestFaultsOfVariables(t *testing.T) {
 	for _, row := range []struct{ name, value, want string }{
 		{"unset", "a${NO_SUCH}", "the variable NO_SUCH is not set: set it in the environment, or write $${NO_SUCH} for the text itself"},
 		{"not closed", "a${SECRET", `"${SECRET" is not closed: write it like ${NAME}, or $${ for the text itself`},
-		{"no name", "${1}", `"${1}" names no variable: write it like ${NAME}, or $${1} for the text itself`},
+		{"no name", "${a-b}", `"${a-b}" names no variable: write it like ${NAME}, or $${a-b} for the text itself`},
 		{"a secret", "${SECRET}", `"${SECRET}" is not a time`},
 		{"a part of one", "x${SECRET}", `is not a time`},
 		{"one with odd characters", "${QUOTED}", `"${QUOTED}" is not a time`},

@@ -25,6 +25,7 @@ type httpKeys struct {
 	pool     model.Pool // without its Service
 	timeouts model.HTTPTimeouts
 	http     model.HTTP
+	rules    model.Rules // of routes that do not say otherwise
 	routes   value
 	redirect uint16  // port; of every route
 	hsts     string  // of every route
