@@ -33,7 +33,7 @@ func (r *reader) expand(v value) {
 		}
 	case yaml.ScalarNode:
 		if path, ok := strings.CutPrefix(v.Value, "file:"); ok {
-			r.content(v, r.variables(v, path))
+			r.secretFile(v, r.variables(v, path))
 			return
 		}
 		v.Value = r.variables(v, v.Value)
@@ -86,8 +86,8 @@ func (r *reader) variable(v value, name string, closed bool) string {
 	return text
 }
 
-// content makes v what a file holds, without the line breaks at its end.
-func (r *reader) content(v value, name string) {
+// secretFile makes v what a file holds, without the line breaks at its end.
+func (r *reader) secretFile(v value, name string) {
 	f, err := os.Open(r.beside(name))
 	if err != nil {
 		r.fault(v, "cannot be read: %v", err)
