@@ -20,9 +20,9 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly    = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "tls", "redirect-https", "backend-tls"}, ruleKeys...)
+	httpOnly    = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "tls", "redirect-https", "backend-tls"}, ruleKeys...)
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
-	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject", "backend-tls"}
+	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "backend-tls"}
 )
 
 // httpFields adds the keys of a service with forward: http.
@@ -298,6 +298,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 		if p.Name, p.Zone = name, zone; zoned(&p.Service) {
 			p.ClientZones = state.ClientZones
 		}
+		stickyName(&p)
 		p.Listen, p.LastPort, p.Clients = netip.AddrPort{}, 0, model.Clients{}
 		state.Pools = append(state.Pools, p)
 	}

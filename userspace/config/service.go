@@ -111,8 +111,15 @@ func (r *reader) group(met map[string]value, s *service, g *group) {
 	if at, ok := met["zone-threshold"]; ok && !zoned(&s.Service) {
 		r.fault(at, "no backend of the service has a zone: give them zones, or remove it")
 	}
+	if _, ok := met["drain"]; !ok && s.Named() && s.Forward != model.ForwardHTTP {
+		s.Drain = namesDrain
+	}
+	r.secureNames(s)
 	s.Health = r.health(g.health, s)
 	r.choice(g.balance, g.affinity, s)
+	if at, ok := met["load-feedback"]; ok && s.Balance.Method.Hashes() {
+		r.fault(at, "does not go with %s, where clients would move with the weights: remove it, or use another method", s.Balance.Method)
+	}
 }
 
 func (r *reader) name(v value, s *service) {
@@ -165,17 +172,18 @@ func (r *reader) listen(v value, s *service) {
 }
 
 func (r *reader) backends(v value, s *service) {
-	seen, before := map[netip.AddrPort]value{}, len(r.faults)
+	seen, before := map[model.Backend]value{}, len(r.faults) // by their addresses
 	ok := r.list(v, func(v value) {
 		b, at := r.backend(v, s)
 		if at.Node == nil {
 			return
 		}
-		if by, ok := seen[b.Address]; ok {
+		same := model.Backend{Address: b.Address, Name: b.Name}
+		if by, ok := seen[same]; ok {
 			r.fault(at, "%s is a backend in %s already: remove one of the two, or raise the weight of one", quote(at.Value), r.place(by, at))
 			return
 		}
-		seen[b.Address] = at
+		seen[same] = at
 		s.Backends = append(s.Backends, b)
 		s.backends = append(s.backends, at)
 	})
@@ -195,8 +203,12 @@ func (r *reader) backend(v value, s *service) (model.Backend, value) {
 	before := len(r.faults)
 	met := r.object(v, fields{
 		"address": func(v value) {
-			var ok bool
-			if b.Address, ok = r.backendAddr(v, s); ok {
+			if r.backendAddr(v, s, &b) {
+				at = v
+			}
+		},
+		"srv": func(v value) {
+			if r.srv(v, &b) {
 				at = v
 			}
 		},
@@ -209,39 +221,56 @@ func (r *reader) backend(v value, s *service) (model.Backend, value) {
 		"backup": func(v value) { r.boolean(v, &b.Backup) },
 		"zone":   func(v value) { r.word(v, &b.Zone) },
 	})
-	url, has := met["url"]
-	switch _, both := met["address"]; {
-	case has && both:
-		r.fault(url, "stands beside an address: remove one of the two")
-	case !has && (len(met) > 0 || len(r.faults) == before):
+	first := ""
+	for _, key := range []string{"address", "url", "srv"} {
+		place, ok := met[key]
+		switch {
+		case ok && first != "":
+			r.fault(place, "stands beside %s: remove one of the two", first)
+		case ok:
+			first = key
+		}
+	}
+	if first == "" && (len(met) > 0 || len(r.faults) == before) {
 		r.require(v, met, "address", "is missing: give an address and port, such as 10.0.0.1:8080")
+	}
+	for _, key := range []string{"weight", "backup"} {
+		if place, ok := met[key]; ok && first == "srv" {
+			r.fault(place, "does not go with srv, whose records say it: remove it")
+		}
 	}
 	return b, at
 }
 
-// backendAddr reads an address with a port, which only a service with a range
-// of ports may leave out.
-func (r *reader) backendAddr(v value, s *service) (netip.AddrPort, bool) {
+// backendAddr reads an address, or name, with a port, which only a service with a
+// range of ports may leave out.
+func (r *reader) backendAddr(v value, s *service, b *model.Backend) bool {
 	text, ok := r.text(v)
 	if !ok {
-		return netip.AddrPort{}, false
+		return false
 	}
 	host, portText, hasPort := cutPort(text)
-	addr, ok := r.addr(v, text, host)
-	switch {
-	case !ok:
-		return netip.AddrPort{}, false
-	case addr.IsUnspecified():
-		r.fault(v, "%s is no server's address: use the address that the backend has", quote(text))
-		return netip.AddrPort{}, false
-	case hasPort:
-		port, ok := r.port(v, text, portText)
-		return netip.AddrPortFrom(addr, port), ok
-	case s.Forward == model.ForwardHTTP || s.listen.Node != nil && s.Listen.Port() == s.LastPort:
-		r.fault(v, "%s has no port: write it like %s:8080; only a service with a range of ports may leave it out", quote(text), textOf(addr))
-		return netip.AddrPort{}, false
+	var addr netip.Addr
+	if hostName(host) {
+		b.Name.Host = nameOf(host)
+	} else if addr, ok = r.addr(v, text, host); !ok {
+		return false
 	}
-	return netip.AddrPortFrom(addr, 0), true
+	var port uint16
+	switch {
+	case addr.IsValid() && addr.IsUnspecified():
+		r.fault(v, "%s is no server's address: use the address that the backend has", quote(text))
+		return false
+	case hasPort:
+		if port, ok = r.port(v, text, portText); !ok {
+			return false
+		}
+	case s.Forward == model.ForwardHTTP || s.listen.Node != nil && s.Listen.Port() == s.LastPort:
+		r.fault(v, "%s has no port: write it like %s:8080; only a service with a range of ports may leave it out", quote(text), textOf(addr, host))
+		return false
+	}
+	b.Address = netip.AddrPortFrom(addr, port)
+	return true
 }
 
 // reach finds addresses that packets cannot be sent to or from.

@@ -20,7 +20,7 @@ func (r *reader) state(v value) model.State {
 	s := model.State{
 		XDP: model.XDPAuto, Addresses: model.AddressesAdd, OnAgentLoss: model.LossKeep,
 		FlowTable: model.DefaultFlowTable, ReplyLimit: model.DefaultReplyLimit,
-		Timeouts: model.Timeouts{}.WithDefaults(), FullNAT: model.FullNAT{}.WithDefaults(),
+		Timeouts: model.Timeouts{}.WithDefaults(), FullNAT: model.FullNAT{}.WithDefaults(), Resolver: model.Resolver{}.WithDefaults(),
 	}
 	var services []service
 	pools := map[string]*service{}
@@ -36,7 +36,7 @@ func (r *reader) state(v value) model.State {
 		"services": groups["services"], "pools": groups["pools"],
 		"defaults":   func(value) {}, // read before all
 		"include":    func(v value) { r.include(v, groups) },
-		"agent":      func(v value) { r.agent(v, &s.Agent) },
+		"agent":      func(v value) { r.process(v, &s.Agent) },
 		"interfaces": func(v value) { s.Interfaces = r.interfaces(v) },
 		"xdp": func(v value) {
 			enum(r, v, &s.XDP, []model.XDPMode{model.XDPAuto, model.XDPNative, model.XDPGeneric, model.XDPOff})
@@ -50,6 +50,7 @@ func (r *reader) state(v value) model.State {
 		"flow-table":   func(v value) { r.number(v, &s.FlowTable, minFlows, maxFlows) },
 		"reply-limit":  func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
 		"timeouts":     func(v value) { r.timeouts(v, &s.Timeouts) },
+		"resolver":     func(v value) { r.resolver(v, &s.Resolver) },
 		"full-nat":     func(v value) { r.fullNAT(v, &s.FullNAT) },
 		"zone":         func(v value) { r.word(v, &zone) },
 		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },

@@ -84,6 +84,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	o.complete(&state.Agent)
 	a := newAgent(o, &state)
+	a.prepareNames(ctx, &state)
+	a.state = a.names.Expand(&state)
+	a.roster = newRoster(a.state)
 	if a.safe, err = openSafe(&state, nil); err != nil {
 		return err
 	}
@@ -121,7 +124,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.files.Run, a.collect, a.serveMetrics,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.files.Run, a.collect, a.serveMetrics,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -134,7 +137,8 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 			case <-ctx.Done():
 				return nil
 			case <-hup:
-				a.send(ctx, func() { a.reload(inner) })
+				state, err := a.load(inner)
+				a.send(ctx, func() { a.reload(inner, state, err) })
 			}
 		}
 	})
@@ -157,7 +161,7 @@ func (a *agent) start(ctx context.Context) error {
 			return err
 		}
 		a.warnOfPins()
-		a.checker.Set(a.roster.targets, nil)
+		a.checker.Set(a.roster.targets, a.roster.adopt(nil, a.readKnown()))
 		a.isDown = a.roster.look(a.checker)
 		return a.startProxies(ctx)
 	}
@@ -181,7 +185,7 @@ func (a *agent) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.checker.Set(a.roster.targets, a.roster.adopt(known))
+	a.checker.Set(a.roster.targets, a.roster.adopt(known, a.readKnown()))
 	a.isDown = a.roster.look(a.checker)
 	a.warn()
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {

@@ -105,11 +105,12 @@ func (a *agent) look() *metrics.Snapshot {
 
 // measurePool returns what is known of the backends of a pool.
 func (a *agent) measurePool(conf *model.Pool) (all []metrics.Backend) {
-	stats := a.pools[conf.Name].http.Stats()
+	p := a.pools[conf.Name]
+	stats, chooser := p.http.Stats(), p.tcp.Load().chooser
 	backends, _ := a.backendViews(&conf.Service)
 	for b := range backends {
 		m, s := measured(&backends[b], conf.OwnerName(), conf.GivenName()), &stats[b]
-		m.HTTP, m.Active, m.Failures = true, s.Running, s.Failures
+		m.HTTP, m.Active, m.Failures = true, int64(chooser.Flows(b)), s.Failures
 		m.Requests = requests(s.Attempts, s.Answers, s.Times)
 		all = append(all, m)
 	}

@@ -17,16 +17,16 @@ var errRestart = errors.New("xdp: off and on are chosen at the start: restart th
 // errLeaving says that it is too late for another configuration.
 var errLeaving = errors.New("the agent ends")
 
-// reload puts the configuration's file in force. A bad one changes nothing.
-func (a *agent) reload(ctx context.Context) {
-	before := a.state
-	state, err := a.opts.read()
+// reload puts a configuration that was read in force. A bad one, of which err
+// tells, changes nothing.
+func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 	if err == nil {
-		err = a.checkMetrics(&state)
+		err = a.checkMetrics(given)
 	}
 	if err == nil {
-		a.drains.keep(&state, hadBy(a.state))
-		err = a.replace(ctx, newRoster(&state))
+		state := a.names.Expand(given)
+		a.drains.keep(state, hadBy(a.state))
+		err = a.replace(ctx, newRoster(state), map[string]bool{}) // whoever reloads wants all interfaces
 	}
 	if err != nil {
 		a.configError = err.Error()
@@ -34,14 +34,16 @@ func (a *agent) reload(ctx context.Context) {
 		return
 	}
 	a.configError = ""
-	if state.Agent != before.Agent {
+	if given.Agent != a.given.Load().Agent {
 		a.log.Warn("what agent says is for the next start", "config", a.opts.Config)
 	}
-	a.log.Info("configuration taken", "config", a.opts.Config, "services", len(state.Services))
+	a.adoptState(given)
+	a.log.Info("configuration taken", "config", a.opts.Config, "services", len(given.Services))
 }
 
-// replace puts another state in force. An error changes nothing.
-func (a *agent) replace(ctx context.Context, r *roster) error {
+// replace puts another state in force, without the interfaces that stay out. An
+// error changes nothing.
+func (a *agent) replace(ctx context.Context, r *roster, stayOut map[string]bool) error {
 	if a.leaving {
 		return errLeaving
 	}
@@ -65,7 +67,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 	isDown := r.look(a.checker)
 	a.shares.arrive(r.state, a.state)
 	out := a.out
-	a.out = map[string]bool{} // whoever reloads wants all of them
+	a.out = stayOut
 	if a.lock != nil {
 		if err := a.replaceKernel(ctx, r, isDown); err != nil {
 			a.out = out

@@ -44,8 +44,12 @@ func rewrite(r *httputil.ProxyRequest) {
 // modify sees every answer before the client does.
 func modify(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
+	x.w.cookie = x.newCookie()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		defer x.attempt.end()
+		if x.w.cookie != "" {
+			res.Header.Add("Set-Cookie", x.w.cookie)
+		}
 		return x.tunnel(res)
 	}
 	for _, change := range slices.Backward(x.revise) {

@@ -50,13 +50,17 @@ type counted struct {
 	counters *counters
 	began    time.Time
 	status   int
-	eager    bool  // nothing waits for what follows
-	pages    pages // of the route, or of the table
+	eager    bool   // nothing waits for what follows
+	pages    pages  // of the route, or of the table
+	cookie   string // to set; past what keeps answers for others
 }
 
 func (w *counted) WriteHeader(status int) {
 	if status >= 200 {
 		w.begin(status)
+		if w.cookie != "" {
+			w.Header().Add("Set-Cookie", w.cookie)
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 	w.flush()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"fairlead/userspace/model"
@@ -99,6 +100,11 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 				break
 			}
 		}
+		if len(pools) > 1 {
+			if at := slices.IndexFunc(pools, func(p *Pool) bool { return p.holds(x) }); at >= 0 {
+				x.pool = pools[at]
+			}
+		}
 		relay.ServeHTTP(w, req)
 	})
 }
@@ -152,6 +158,7 @@ type exchange struct {
 	client   netip.Addr // the peer, or who a trusted peer says that it forwards for
 	timeouts *model.HTTPTimeouts
 	pool     *Pool
+	stay     stay
 	body     *body // nil if there is none
 	attempt  *attempt
 	answered atomic.Bool // its header is on its way to the client

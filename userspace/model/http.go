@@ -90,7 +90,21 @@ type Pool struct {
 	Queue       Queue
 	Retry       Retry
 	Eject       Eject
+	Sticky      Sticky
+	Load        LoadFeedback
 }
+
+// LoadFeedback says how backends tell how much they have to do.
+type LoadFeedback struct {
+	// Header of their answers tells it: [ORCAHeader] as ORCA has it, any other
+	// as a number. "" is not at all.
+	Header string
+	// Expiry is how long a report counts.
+	Expiry time.Duration
+}
+
+// ORCAHeader is that of Open Request Cost Aggregation.
+const ORCAHeader = "endpoint-load-metrics"
 
 // ownPool begins the names of pools that the configuration does not name.
 const ownPool = "service/"

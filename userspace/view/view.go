@@ -103,7 +103,10 @@ type Certificate struct {
 // A Backend is one backend of a service and its health.
 type Backend struct {
 	Address string `json:"address"` // address:port; port * is the client's
-	Weight  int    `json:"weight"`
+	// Name is the host, or service of DNS, that Address is one of; "" if the
+	// configuration has the address.
+	Name   string `json:"name,omitempty"`
+	Weight int    `json:"weight"`
 	// Share is how much of its weight the backend has by now, in percent: less
 	// than 100 while it starts slowly, or where others answer sooner.
 	Share int `json:"share_percent"`

@@ -10,8 +10,8 @@ import (
 	"fairlead/userspace/model"
 )
 
-// agent reads how the agent's process runs.
-func (r *reader) agent(v value, a *model.Agent) {
+// process reads how the agent's process runs.
+func (r *reader) process(v value, a *model.Agent) {
 	path := func(p *string) func(value) {
 		return func(v value) {
 			s, ok := r.text(v)
