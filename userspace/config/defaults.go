@@ -75,7 +75,7 @@ func (r *reader) lacks(v value) map[string]bool {
 		}
 	}
 	if p := lookup(v.Node, "protocol"); p != nil && p.Value == string(model.UDP) {
-		lacks["health"] = true // it needs a type, which is that of TCP services
+		add([]string{"health", "accept-proxy", "send-proxy"}) // which are of TCP services
 	}
 	return lacks
 }
