@@ -44,6 +44,7 @@ func quickFlags() []cli.Flag {
 		&cli.StringFlag{Name: "port", Aliases: []string{"p"}, Usage: "without a file: listen on `PORT` of all addresses; with -b 3000 if neither this nor the variable PORT says so"},
 		&cli.StringSliceFlag{Name: "servers", Usage: "without a file: forward TCP connections to `HOST:PORT,...`; or the variable SERVERS"},
 		backends, most,
+		command.Bool("cache", "with -b: store answers, within the bounds that cache: true has"),
 	}
 }
 
@@ -134,6 +135,7 @@ func quickHTTP(c *cli.Context, w world) (choice, error) {
 	} else if cert != "" || key != "" {
 		return choice{}, command.Usagef("--cacert and --privkey belong together: name the files of both, the certificate and its key")
 	}
+	q.Cache = c.Bool("cache")
 	return choice{quick: q, ignored: setOf(w, "SERVERS")}, nil
 }
 

@@ -132,6 +132,8 @@ func TestWrongQuickCommandLines(t *testing.T) {
 		{"", "-b http://127.0.0.1:1 -cacert f", "--cacert and --privkey belong together: name the files of both, the certificate and its key"},
 		{"", "-b http://127.0.0.1:1 -privkey f", "--cacert and --privkey belong together"},
 		{"", "-b http://127.0.0.1:1 -cacert /no/f -privkey /no/g", "--cacert and --privkey: "},
+		{"", "-cache --config FILE", "--cache and --config"},
+		{"", "-cache --port 80 --servers 127.0.0.1:1", "--cache is for HTTP: use it with -b, not with servers"},
 		{"", "-cacert f --config FILE", "--cacert and --config"},
 		{"", "-privkey f --port 80 --servers 127.0.0.1:1", "--privkey is for HTTP: use it with -b, not with servers"},
 		{"", "--port x --servers 127.0.0.1:1", `--port: "x" is not a port: use a number from 1 to 65535`},

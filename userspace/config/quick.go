@@ -22,6 +22,8 @@ type Quick struct {
 	// Certificate is the file of the chain that clients are shown, and Key that
 	// of its key; with the zero values they come without TLS.
 	Certificate, Key Given
+	// Cache says that answers are stored, within the bounds of [model.DefaultCache].
+	Cache bool
 	// IPv6 says that the host has it.
 	IPv6 bool
 }
@@ -59,6 +61,9 @@ func (q *Quick) service(name, addr string) keys {
 	if q.Certificate != (Given{}) {
 		pair := from{q.Certificate.From + " and " + q.Key.From, keys{"cert", q.Certificate, "key", q.Key}}
 		s = append(s, "tls", keys{"certificates", []any{pair}})
+	}
+	if q.Cache {
+		s = append(s, "cache", "true")
 	}
 	return append(s, "forward", string(model.ForwardHTTP), "routes", []any{keys{"match", "/", "pool", quickName}})
 }

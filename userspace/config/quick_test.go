@@ -29,12 +29,12 @@ services:
   - {name: quick, listen: "0.0.0.0:8080", forward: proxy, backends: [{address: "10.0.0.1:1"}, {address: "10.0.0.2:2"}]}
 `},
 		{"HTTP of both families", Quick{
-			Port: Given{"80", "--port"}, Backends: given("-b", "http://127.0.0.1:2702", "https://10.0.0.2/x"), Connections: Given{"7", "-n"}, IPv6: true,
+			Port: Given{"80", "--port"}, Backends: given("-b", "http://127.0.0.1:2702", "https://10.0.0.2/x"), Connections: Given{"7", "-n"}, Cache: true, IPv6: true,
 		}, `
 xdp: off
 services:
-  - {name: quick, listen: "0.0.0.0:80", forward: http, routes: [{match: /, pool: quick}]}
-  - {name: quick-ipv6, listen: "[::]:80", forward: http, routes: [{match: /, pool: quick}]}
+  - {name: quick, listen: "0.0.0.0:80", forward: http, cache: true, routes: [{match: /, pool: quick}]}
+  - {name: quick-ipv6, listen: "[::]:80", forward: http, cache: true, routes: [{match: /, pool: quick}]}
 pools:
   quick:
     backends: [{url: "http://127.0.0.1:2702"}, {url: "https://10.0.0.2/x"}]
