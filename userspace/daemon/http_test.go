@@ -174,6 +174,47 @@ func TestAgentServesHTTP(t *testing.T) {
 	r.await("the first is up", func(v view.View) bool { return v.Services[0].Backends[1].Up })
 }
 
+func TestAgentFollowsRulesOfRoutes(t *testing.T) {
+	main, _ := page(t, "main")
+	copies, _ := page(t, "copies")
+	file := filepath.Join(t.TempDir(), "none.html")
+	config := func() string {
+		return fmt.Sprintf(`services:
+  - name: web
+    listen: %s
+    forward: http
+    routes: [{match: /a/, pool: main, rewrite: {prefix: /a, to: /b}, mirror: {pool: copies}}]
+    error-pages: [{status: 404, file: %s}]
+pools:
+  main: {backends: [{address: %q}], %s}
+  copies: {backends: [{address: %q}], %s}
+`, site, file, main, quickHealth, copies, quickHealth)
+	}
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("<p>one")
+	r := runAgent(t, config())
+	if _, body := fetch(t, "/a/x"); body != "main /b/x" {
+		t.Errorf("answer %q", body)
+	}
+	v := r.await("the copy counts", func(v view.View) bool { return v.Proxy.HTTP.Mirrored == 1 })
+	if b := v.Services[0].Backends; len(b) != 2 || b[1].Pool != "copies" || v.Proxy.HTTP.MirrorDrops != 0 {
+		t.Errorf("backends %+v", b)
+	}
+	if status, body := fetch(t, "/x"); status != 404 || body != "<p>one" {
+		t.Errorf("%d %q without a route", status, body)
+	}
+	write("<p>two")
+	r.reload(config())
+	r.await("the page is another one", func(view.View) bool {
+		_, body := fetch(t, "/x")
+		return body == "<p>two"
+	})
+}
+
 func TestAgentReloadsHTTP(t *testing.T) {
 	a, _ := page(t, "a")
 	b, _ := page(t, "b")

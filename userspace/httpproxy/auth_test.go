@@ -72,9 +72,9 @@ func TestRememberedPasswordsAreBounded(t *testing.T) {
 func TestForwardAuthentication(t *testing.T) {
 	t.Cleanup(judges.CloseIdleConnections)
 	const (
-		request = "POST /a%2Fb?c=d HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\nConnection: X-Hop\r\n" +
+		request = "POST /a%2Fb?c=d HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\nConnection: X-Hop, Remote-User\r\n" +
 			"Cookie: c\r\nIf-None-Match: \"a\"\r\nRange: bytes=0-1\r\nRemote_User: root\r\nRemote-User: root\r\nX-Forwarded-Uri: /\r\nX-Hop: 1\r\n"
-		headOfJudge = "GET /check?x HTTP/1.1\r\nHost: %s\r\nCookie: c\r\nForwarded: for=127.0.0.1;host=\"example.com\";proto=http\r\nRemote-User: root\r\nRemote_user: root\r\n" +
+		headOfJudge = "GET /check?x HTTP/1.1\r\nHost: %s\r\nCookie: c\r\nForwarded: for=127.0.0.1;host=\"example.com\";proto=http\r\nRemote_user: root\r\n" +
 			"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: example.com\r\nX-Forwarded-Method: POST\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Uri: /a%%2Fb?c=d\r\n\r\n"
 		sent    = "POST /a%2Fb?c=d HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\nCookie: c\r\nIf-None-Match: \"a\"\r\nRange: bytes=0-1\r\n"
 		late    = "HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 16\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n\r\nGateway Timeout\n"
@@ -126,6 +126,7 @@ func TestRequestIdentifiers(t *testing.T) {
 	for _, row := range []struct{ name, header, want string }{
 		{"none", "", ""},
 		{"a client's", "X-Request-Id: abc\r\n", ""},
+		{"one that is to end here", "Connection: X-Request-Id\r\nX-Request-Id: a\r\n", "a"},
 		{"with another sign", "X_Request_Id: abc\r\n", ""},
 		{"a peer's", "X-Request-Id: a-B_0.~+/=:@\r\n", "a-B_0.~+/=:@"},
 		{"one that could not stand in a log", "X-Request-Id: a\"b\r\n", ""},

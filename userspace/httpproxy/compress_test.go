@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -118,37 +120,73 @@ func TestPreferredEncodings(t *testing.T) {
 // TestCompressedPartsComeAsTheyAreSent reads each part of a body before the next
 // one is sent.
 func TestCompressedPartsComeAsTheyAreSent(t *testing.T) {
-	for _, name := range compressing.Compress.Encodings {
-		goOn := make(chan struct{})
-		b := take(t, func(_ string, c net.Conn) string {
-			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n")
-			for _, part := range []string{"one\n", "two\n", "end\n"} {
-				fmt.Fprintf(c, "4\r\n%s\r\n", part)
-				<-goOn
-			}
-			return "0\r\n\r\n"
-		})
-		h := everything(usual)
-		h.Routes[0].Rules = compressing
-		f := serve(t, h, map[string]*model.Pool{"main": poolOf(b.addr())})
+	goOn := make(chan struct{})
+	b := take(t, func(_ string, c net.Conn) string {
+		fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n")
+		for _, part := range []string{"one\n", "two\n", "end\n"} {
+			fmt.Fprintf(c, "4\r\n%s\r\n", part)
+			<-goOn
+		}
+		return "0\r\n\r\n"
+	})
+	h := everything(usual)
+	h.Routes[0].Rules = compressing
+	f := serve(t, h, map[string]*model.Pool{"main": poolOf(b.addr())})
+	check := func(client *http.Client, name string) {
 		r, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+f.addr, nil)
 		r.Header.Set("Accept-Encoding", name)
-		res, err := http.DefaultClient.Do(r)
+		res, err := client.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
 		plain, err := decodings[res.Header.Get("Content-Encoding")](res.Body)
 		if err != nil || res.Header.Get("Content-Encoding") != name {
-			t.Fatalf("%s: encoding %q, error %v", name, res.Header.Get("Content-Encoding"), err)
+			t.Fatalf("%s %s: encoding %q, error %v", res.Proto, name, res.Header.Get("Content-Encoding"), err)
 		}
 		lines := bufio.NewReader(plain)
 		for _, want := range []string{"one\n", "two\n", "end\n", ""} {
 			if got, err := lines.ReadString('\n'); got != want || err != nil && want != "" {
-				t.Fatalf("%s: %q, want %q, error %v", name, got, want, err)
+				t.Fatalf("%s %s: %q, want %q, error %v", res.Proto, name, got, want, err)
 			}
 			if want != "" {
 				goOn <- struct{}{}
+			}
+		}
+	}
+	for _, name := range compressing.Compress.Encodings {
+		check(http.DefaultClient, name)
+		check(plaintext2(t), name)
+	}
+}
+
+// TestCurlReadsWhatIsCompressed has libraries of others decode large and empty
+// answers.
+func TestCurlReadsWhatIsCompressed(t *testing.T) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		if os.Getenv("FAIRLEAD_TEST_ROOT") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	large := strings.Repeat("a line of text, and another number: 1234567\n", 40_000)
+	h := everything(usual)
+	h.Routes[0].Rules = compressing
+	f := serve(t, h, map[string]*model.Pool{"main": poolOf(handle(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		if r.URL.Path == "/large" {
+			_, _ = io.WriteString(w, large)
+		} else {
+			_ = http.NewResponseController(w).Flush()
+		}
+	}))})
+	for _, name := range compressing.Compress.Encodings {
+		for path, want := range map[string]string{"/large": large, "/empty": ""} {
+			got, err := exec.CommandContext(t.Context(), curl, "-s", "-S", "--compressed", "-H", "Accept-Encoding: "+name,
+				"-w", "%header{content-encoding}", "http://"+f.addr+path).Output()
+			if err != nil || string(got) != want+name {
+				t.Errorf("%s %s: %d bytes, want %d, error %v", name, path, len(got), len(want)+len(name), err)
 			}
 		}
 	}

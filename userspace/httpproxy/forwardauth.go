@@ -30,10 +30,7 @@ func forwardAuth(r *model.Route, next http.Handler) http.Handler {
 		switch x := exchangeOf(req.Context()); {
 		case err == nil && res.StatusCode/100 == 2:
 			for _, name := range rule.Headers {
-				dropAlike(req.Header, name)
-				for _, v := range res.Header.Values(name) {
-					req.Header.Add(name, v)
-				}
+				x.say(req, name, res.Header.Values(name))
 			}
 			next.ServeHTTP(w, req)
 		case err == nil:

@@ -13,10 +13,12 @@ import (
 	"google.golang.org/grpc/reflection"
 	reflectpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+
+	"fairlead/userspace/model"
 )
 
-// dialGRPC opens a client of a gRPC server behind a front.
-func dialGRPC(t *testing.T) (*front, *grpc.ClientConn, *health.Server) {
+// dialGRPC opens a client of a gRPC server behind a front whose route has rules.
+func dialGRPC(t *testing.T, rules model.Rules) (*front, *grpc.ClientConn, *health.Server) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -35,7 +37,9 @@ func dialGRPC(t *testing.T) (*front, *grpc.ClientConn, *health.Server) {
 	})
 	p := poolOf(l.Addr().String())
 	p.HTTP2 = true
-	f := one(t, p)
+	h := everything(usual)
+	h.Routes[0].Rules = rules
+	f := serve(t, h, map[string]*model.Pool{"main": p})
 	conn, err := grpc.NewClient("passthrough:///"+f.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -44,8 +48,13 @@ func dialGRPC(t *testing.T) (*front, *grpc.ClientConn, *health.Server) {
 	return f, conn, states
 }
 
-func TestCallsOfGRPC(t *testing.T) {
-	f, conn, states := dialGRPC(t)
+func TestCallsOfGRPC(t *testing.T) { checkCalls(t, model.Rules{}) }
+
+func TestRulesLeaveCallsOfGRPCAlone(t *testing.T) { checkCalls(t, everyRule()) }
+
+func checkCalls(t *testing.T, rules model.Rules) {
+	t.Helper()
+	f, conn, states := dialGRPC(t, rules)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	client := healthpb.NewHealthClient(conn)
@@ -73,7 +82,7 @@ func TestCallsOfGRPC(t *testing.T) {
 }
 
 func TestStreamsOfGRPC(t *testing.T) {
-	_, conn, states := dialGRPC(t)
+	_, conn, states := dialGRPC(t, everyRule())
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	watch, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{Service: "a"})

@@ -61,6 +61,19 @@ func change(rules *model.HeaderRules, h http.Header) {
 	}
 }
 
+// say gives a request a header of ours, in place of what the client says, to which
+// it cannot put an end by Connection either.
+func (x *exchange) say(req *http.Request, name string, values []string) {
+	set := func(r *http.Request) {
+		dropAlike(r.Header, name)
+		for _, v := range values {
+			r.Header.Add(name, v)
+		}
+	}
+	set(req)
+	x.prepare = append(x.prepare, set)
+}
+
 // dropAlike drops a header, written with _ in place of - too, which is the same to
 // many a backend.
 func dropAlike(h http.Header, header string) {

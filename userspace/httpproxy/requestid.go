@@ -15,12 +15,11 @@ func identify(r *model.Route, next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		id := req.Header.Get(rule.Header)
-		if !exchangeOf(req.Context()).trusted || !identifier.MatchString(id) {
+		x, id := exchangeOf(req.Context()), req.Header.Get(rule.Header)
+		if !x.trusted || !identifier.MatchString(id) {
 			id = rand.Text()
 		}
-		dropAlike(req.Header, rule.Header)
-		req.Header.Set(rule.Header, id)
+		x.say(req, rule.Header, []string{id})
 		if rule.Answer {
 			h := w.Header()
 			w = &tap{ResponseWriter: w, begin: func(int) sink {

@@ -74,35 +74,42 @@ func redirect(r *model.Route, next http.Handler) http.Handler {
 		return next
 	}
 	re := regexp.MustCompile(rule.Regexp)
+	needsHost := strings.Contains(rule.To, "$host") || strings.Contains(rule.To, "${host}")
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		path := tidy(exchangeOf(req.Context()).path)
-		match := re.FindStringSubmatch(path)
-		if match == nil {
+		match := re.FindStringSubmatchIndex(path)
+		switch {
+		case match == nil:
 			next.ServeHTTP(w, req)
-			return
+		case needsHost && req.Host == "":
+			refuse(w, http.StatusBadRequest)
+		default:
+			w.Header().Set("Location", sendable(locationOf(rule.To, path, req, re, match)))
+			w.Header()["Content-Type"] = nil
+			w.WriteHeader(rule.Status)
 		}
-		to := reference.ReplaceAllStringFunc(rule.To, func(ref string) string {
-			switch name := strings.Trim(ref[1:], "{}"); name {
-			case "$":
-				return "$"
-			case "path":
-				return path
-			case "host":
-				return bracketed(hostOf(req.Host))
-			default:
-				return string(re.ExpandString(nil, ref, path, re.FindStringSubmatchIndex(path)))
-			}
-		})
-		if !strings.Contains(rule.To, "://") {
-			to = "/" + strings.TrimLeft(to, "/") // never to another host
-		}
-		if u := req.URL; !strings.Contains(rule.To, "?") && (u.RawQuery != "" || u.ForceQuery) {
-			to += "?" + u.RawQuery
-		}
-		w.Header().Set("Location", sendable(to))
-		w.Header()["Content-Type"] = nil
-		w.WriteHeader(rule.Status)
 	})
+}
+
+// locationOf returns the location for a request whose path an expression matches
+// so.
+func locationOf(to, path string, req *http.Request, re *regexp.Regexp, match []int) string {
+	at := reference.ReplaceAllStringFunc(to, func(ref string) string {
+		switch strings.Trim(ref[1:], "{}") {
+		case "path":
+			return path
+		case "host":
+			return bracketed(hostOf(req.Host))
+		}
+		return string(re.ExpandString(nil, ref, path, match))
+	})
+	if !strings.Contains(to, "://") {
+		at = "/" + strings.TrimLeft(at, "/") // never to another host
+	}
+	if u := req.URL; !strings.Contains(to, "?") && (u.RawQuery != "" || u.ForceQuery) {
+		at += "?" + u.RawQuery
+	}
+	return at
 }
 
 // bracketed returns a host as URLs have it.

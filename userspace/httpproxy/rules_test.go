@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"regexp"
@@ -191,6 +192,46 @@ func TestRedirects(t *testing.T) {
 				t.Errorf("client got %q, want %q; backend got %q", got, want, sent)
 			}
 		})
+	}
+}
+
+func TestARedirectToTheHostAskedForNeedsOne(t *testing.T) {
+	f, b := ruled(t, model.Rules{Redirect: &model.Redirect{Status: 302, To: "https://$host$path"}}, okay)
+	if sent, got := f.pass(b, "GET / HTTP/1.0\r\n"); sent != "" || !strings.HasPrefix(got, "HTTP/1.0 400 ") {
+		t.Errorf("client got %q, backend %q", got, sent)
+	}
+	if _, got := f.pass(b, "GET / HTTP/1.1\r\nHost: [::1]:80\r\n"); !strings.Contains(got, "Location: https://[::1]/\r\n") {
+		t.Errorf("client got %q", got)
+	}
+}
+
+// everyRule changes all that there is to be changed.
+func everyRule() model.Rules {
+	types := []string{"text/*", "application/json"}
+	return model.Rules{
+		RequestHeaders: model.HeaderRules{Set: headersOf("X-A", "1")}, ResponseHeaders: model.HeaderRules{Set: headersOf("X-A", "1")},
+		Rewrite: &model.Rewrite{Prefix: "/", To: "/"}, RequestID: &model.RequestID{Header: "X-Request-Id", Answer: true},
+		ErrorPages: []model.ErrorPage{{Low: 400, High: 599, Type: "a/b", Body: "no", Backends: true}},
+		Compress:   &model.Compress{Types: types, Encodings: []string{"gzip"}},
+		Replace:    &model.Replace{Types: types, Texts: []model.Replacement{{Find: "a", With: "b"}}},
+		Mirror:     &model.Mirror{Pool: "main", Percent: 100, MaxBody: 1 << 10, Most: 1},
+	}
+}
+
+func TestRulesLeaveChangedProtocolsAlone(t *testing.T) {
+	b := take(t, func(_ string, c net.Conn) string {
+		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nContent-Type: text/html\r\nUpgrade: x\r\n\r\na banana")
+		return ""
+	})
+	h := everything(usual)
+	h.Routes[0].Rules = everyRule()
+	f := serve(t, h, map[string]*model.Pool{"main": poolOf(b.addr())})
+	_, got := f.pass(b, ask+"Upgrade: x\r\nConnection: Upgrade\r\nAccept-Encoding: gzip\r\n")
+	if want := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nContent-Type: text/html\r\nUpgrade: x\r\n\r\na banana"; got != want {
+		t.Errorf("client got %q, want %q", got, want)
+	}
+	if len(b.seen()) != 1 {
+		t.Errorf("%d requests", len(b.seen()))
 	}
 }
 

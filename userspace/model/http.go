@@ -131,6 +131,16 @@ func (p *Pool) GivenName() string {
 	return p.Name
 }
 
+// OwnerName returns the name of the service whose own the pool is, "" if it is
+// none's.
+func (p *Pool) OwnerName() string {
+	owner, _ := strings.CutPrefix(p.Name, ownPool)
+	if owner == p.Name {
+		return ""
+	}
+	return owner
+}
+
 // A Queue holds requests while every backend that could take one has as many as
 // it may.
 type Queue struct {
