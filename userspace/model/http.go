@@ -122,6 +122,10 @@ func (p *Pool) GivenName() string {
 	return p.Name
 }
 
+// ShownName returns the name that the configuration has: of the service, or pool,
+// or of the service whose own pool it is.
+func (s *Service) ShownName() string { return strings.TrimPrefix(s.Name, ownPool) }
+
 // A Queue holds requests while every backend that could take one has as many as
 // it may.
 type Queue struct {
