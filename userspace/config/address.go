@@ -110,7 +110,7 @@ func (r *reader) families(s *service) {
 		have, want := family(b.Address.Addr()), family(s.Listen.Addr())
 		first = cmp.Or(first, have)
 		switch {
-		case s.Forward.UserSpace(), have == "": // a name is looked up for what fits
+		case s.UserSpace(), have == "": // a name is looked up for what fits
 		case have != want && s.Forward != model.ForwardFullNAT:
 			r.fault(s.backends[i], "%s is %s, but the service listens on %s: set forward: full-nat or proxy, as no backend can see a client of another family, or use its %s address",
 				quote(s.backends[i].Value), have, want, want)

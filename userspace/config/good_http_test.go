@@ -36,6 +36,7 @@ func TestServicesOfHTTPAndTheirPools(t *testing.T) {
 	service := func(name, listen string, h model.HTTP) model.Service {
 		s := poolOf(name).Service
 		s.Health, s.HTTP = model.Check{}, h
+		s.HTTP.Bounds = model.Bounds{MaxHeader: 64 << 10, HeaderTimeout: 10 * time.Second, KeepAlive: 2 * time.Minute}
 		s.Listen = netip.MustParseAddrPort(listen)
 		s.LastPort = s.Listen.Port()
 		return s

@@ -46,6 +46,9 @@ func TestServicesOfTLS(t *testing.T) {
 	shared.Zone, ownPool.Zone = "", ""
 	ownPool.Backends[0].Origin.TLS = true
 	ownPool.TLS = model.BackendTLS{CA: own.Cert, ServerName: "app", Certificate: own}
+	for _, s := range []*model.Service{&secure, &plain, &both} {
+		fillBounds(&s.HTTP.Bounds)
+	}
 	want := got
 	want.Services, want.Pools = []model.Service{secure, plain, both, names}, []model.Pool{shared, ownPool}
 	check(t, "testdata/tls.yaml", want)

@@ -28,6 +28,7 @@ const (
 type httpKeys struct {
 	pool     model.Pool // without its Service
 	timeouts model.HTTPTimeouts
+	maxBody  int64 // of routes that do not say otherwise
 	http     model.HTTP
 	rules    model.Rules // of routes that do not say otherwise
 	routes   value

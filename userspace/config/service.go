@@ -60,8 +60,9 @@ func (r *reader) service(v value) service {
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
-		"clients":     func(v value) { clients = v },
-		"syn-cookies": func(v value) { r.cookies(v, &s.CookieAbove) },
+		"clients":      func(v value) { clients = v },
+		"syn-cookies":  func(v value) { r.cookies(v, &s.CookieAbove) },
+		"accept-proxy": func(v value) { r.acceptProxy(v, &s) },
 	}
 	r.groupFields(known, &s, &g)
 	r.httpFields(known, &s.http)
@@ -78,6 +79,7 @@ func (r *reader) service(v value) service {
 	}
 	r.group(met, &s, &g)
 	r.families(&s)
+	r.acceptBelongs(met, &s)
 	r.cookiesBelong(met, &s)
 	r.routes(&s)
 	r.nameRoutes(&s)
@@ -96,6 +98,7 @@ func (r *reader) groupFields(known fields, s *service, g *group) {
 	known["zone-threshold"] = func(v value) { r.number(v, &s.ZoneThreshold, 1, 100) }
 	known["backends"] = func(v value) { g.backends = v }
 	known["health"] = func(v value) { g.health = v }
+	known["send-proxy"] = func(v value) { enum(r, v, &s.SendProxy, []model.ProxyVersion{model.ProxyV1, model.ProxyV2}) }
 }
 
 // group reads what g holds into s.
@@ -111,6 +114,7 @@ func (r *reader) group(met map[string]value, s *service, g *group) {
 	}
 	r.secureNames(s)
 	s.Health = r.health(g.health, s)
+	r.sendBelongs(met, s)
 	r.choice(g.balance, g.affinity, s)
 	if at, ok := met["load-feedback"]; ok && s.Balance.Method.Hashes() {
 		r.fault(at, "does not go with %s, where clients would move with the weights: remove it, or use another method", s.Balance.Method)
@@ -287,7 +291,7 @@ func (r *reader) reach(s *service, xdp model.XDPMode) {
 		switch {
 		case same && (port == 0 || s.Listen.Port() <= port && port <= s.LastPort):
 			r.fault(s.backends[i], "%s is the service itself: use the address of a server", quote(s.backends[i].Value))
-		case addr.IsLoopback() && xdp != model.XDPOff && !s.Forward.UserSpace():
+		case addr.IsLoopback() && xdp != model.XDPOff && !s.UserSpace():
 			r.fault(s.backends[i], "%s cannot be reached by XDP: use another address, set forward: proxy for the service, or xdp: off", quote(s.backends[i].Value))
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"fairlead/userspace/httpproxy"
 	"fairlead/userspace/model"
+	"fairlead/userspace/origin"
 	"fairlead/userspace/view"
 )
 
@@ -25,6 +26,7 @@ func (a *agent) keepPools() {
 		conf := &a.state.Pools[i]
 		if a.pools[conf.Name] == nil {
 			a.pools[conf.Name] = &pool{http: httpproxy.NewPool(a.log)}
+			a.pools[conf.Name].http.First = origin.Header
 		}
 		a.updatePool(conf)
 	}

@@ -180,6 +180,7 @@ func (f *front) count(p *view.Proxy) {
 	p.TCP.ToClients += s.ToClients
 	p.TCP.Denied += s.Denied
 	p.TCP.SourceLimit += s.SourceLimit
+	p.TCP.Unannounced += s.Unannounced
 	p.TCP.NoBackend += s.NoBackend
 	p.TCP.Retries += s.Retries
 	p.TCP.Resets += s.Resets

@@ -29,6 +29,10 @@ type Chooser interface {
 // A Pool is a set of backends and what is known of them from the requests that
 // they had. It is safe for concurrent use.
 type Pool struct {
+	// First returns what a backend is sent first where the pool has SendProxy;
+	// nil if no pool has. It must not change after the first Update.
+	First func(v model.ProxyVersion, client, server netip.AddrPort) []byte
+
 	log   *slog.Logger
 	set   atomic.Pointer[set]
 	queue queue
@@ -73,7 +77,7 @@ func NewPool(log *slog.Logger) *Pool {
 		log = slog.New(slog.DiscardHandler)
 	}
 	p := &Pool{log: log}
-	p.set.Store(&set{carriers: newCarriers(false, nil)})
+	p.set.Store(&set{carriers: newCarriers(false, nil, nil)})
 	return p
 }
 
@@ -84,8 +88,8 @@ func (p *Pool) Update(conf *model.Pool, chooser Chooser) {
 	defer p.updating.Unlock()
 	old := p.set.Load()
 	s := &set{conf: *conf, chooser: chooser, carriers: old.carriers, backends: make([]*backend, len(conf.Backends))}
-	if conf.HTTP2 != old.conf.HTTP2 {
-		s.carriers = newCarriers(conf.HTTP2, p.tls)
+	if conf.HTTP2 != old.conf.HTTP2 || conf.SendProxy != old.conf.SendProxy {
+		s.carriers = newCarriers(conf.HTTP2, p.tls, p.first(conf.SendProxy))
 	}
 	for i, b := range conf.Backends {
 		at := slices.IndexFunc(old.backends, func(o *backend) bool { return o.Address == b.Address && o.Origin == b.Origin })
@@ -114,9 +118,17 @@ func (p *Pool) UseTLS(c *tls.Config) {
 	p.tls = c
 	old := p.set.Load()
 	s := *old
-	s.carriers = newCarriers(s.conf.HTTP2, c)
+	s.carriers = newCarriers(s.conf.HTTP2, c, p.first(s.conf.SendProxy))
 	p.set.Store(&s)
 	old.carriers.close()
+}
+
+// first returns what tells backends whom a connection is of, nil if nothing shall.
+func (p *Pool) first(v model.ProxyVersion) func(client, server netip.AddrPort) []byte {
+	if v == "" {
+		return nil
+	}
+	return func(client, server netip.AddrPort) []byte { return p.First(v, client, server) }
 }
 
 // Close closes the connections to backends that no request uses.

@@ -162,7 +162,7 @@ const (
 	ForwardTLS     Forward = "tls"      // user space, by the name that a TLS client asks for
 )
 
-// UserSpace reports whether XDP never forwards it.
+// UserSpace reports whether it is never XDP that forwards.
 func (f Forward) UserSpace() bool { return f == ForwardProxy || f == ForwardHTTP || f == ForwardTLS }
 
 // DownPolicy says what becomes of the TCP flows of a backend that goes down.
@@ -219,6 +219,9 @@ type Service struct {
 	// with SYN cookies and leaves who brings one back to the proxy. 0 is never.
 	// Only a TCP service with one port, that XDP may forward, may have it.
 	CookieAbove int
+	// AcceptProxy and SendProxy are of a TCP service; SendProxy of a pool, too.
+	AcceptProxy AcceptProxy
+	SendProxy   ProxyVersion
 	Backends    []Backend
 	Health      Check
 	// HTTP is of a service of ForwardHTTP only.
@@ -246,7 +249,7 @@ func (s *Service) ListenText() string {
 // Mixed says that packets are translated between IPv6 and IPv4: backends are not
 // of the family of Listen. A proxy's backends may be of any.
 func (s *Service) Mixed() bool {
-	return !s.Forward.UserSpace() && slices.ContainsFunc(s.Backends, func(b Backend) bool {
+	return !s.UserSpace() && slices.ContainsFunc(s.Backends, func(b Backend) bool {
 		return b.Address.Addr().Is4() != s.Listen.Addr().Is4()
 	})
 }
@@ -323,6 +326,8 @@ type Check struct {
 	Fall     int           // failures in a row until it is down
 	// Port is probed instead of the backend's. 0 means the backend's.
 	Port uint16
+	// SendProxy is what a probe over TCP begins with.
+	SendProxy ProxyVersion
 	// Jitter bounds the random time by which each probe comes later than Interval
 	// has it. It is no longer than half of that.
 	Jitter time.Duration

@@ -163,7 +163,7 @@ func kinds(s *model.Service) []dnsmessage.Type {
 		}
 	}
 	switch {
-	case s.Forward.UserSpace():
+	case s.UserSpace():
 		return []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA}
 	case family.Is4():
 		return []dnsmessage.Type{dnsmessage.TypeA}
@@ -298,7 +298,7 @@ func fits(state *model.State, s *model.Service, a netip.AddrPort) bool {
 	switch {
 	case addr.IsUnspecified(), addr.IsMulticast(), addr.Is6() && addr.IsLinkLocalUnicast(), addr == broadcast, addr.Is4() && addr.As4()[0] == 0:
 		return false
-	case addr.IsLoopback() && state.XDP != model.XDPOff && !s.Forward.UserSpace():
+	case addr.IsLoopback() && state.XDP != model.XDPOff && !s.UserSpace():
 		return false
 	case addr == listen || listen.IsValid() && listen.IsUnspecified() && addr.IsLoopback():
 		return port != 0 && (port < s.Listen.Port() || port > s.LastPort) // else it is the service itself

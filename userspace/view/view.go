@@ -172,6 +172,7 @@ type TCP struct {
 	ToClients    uint64 `json:"to_clients_bytes"`
 	Denied       uint64 `json:"denied"`       // by the lists of clients
 	SourceLimit  uint64 `json:"source_limit"` // more than their network may open
+	Unannounced  uint64 `json:"unannounced"`  // without the PROXY header that they owe
 	NoBackend    uint64 `json:"no_backend"`
 	Retries      uint64 `json:"retries"`
 	Resets       uint64 `json:"resets"`
@@ -192,7 +193,10 @@ type HTTP struct {
 	Broken      uint64  `json:"broken"` // answers that were broken off
 	NoBackend   uint64  `json:"no_backend"`
 	Retries     uint64  `json:"retries"`
-	Tunnels     uint64  `json:"tunnels"` // connections that changed their protocol
+	Tunnels     uint64  `json:"tunnels"`      // connections that changed their protocol
+	RateLimited uint64  `json:"rate_limited"` // requests of clients that made too many
+	Malformed   uint64  `json:"malformed"`    // connections that ended at what is no HTTP
+	Unannounced uint64  `json:"unannounced"`  // connections without the PROXY header that they owe
 	// Mirrored are copies of requests that were sent, MirrorDrops those that
 	// could not be.
 	Mirrored    uint64 `json:"mirrored"`
