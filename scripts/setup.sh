@@ -17,7 +17,7 @@ packages() {
 	case $1 in
 	build) ;; # nothing but Go
 	generate) echo clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev git ;;
-	test) echo curl wrk iperf3 bind9-dnsutils haproxy nginx nftables tcpdump iproute2 ethtool procps debian-archive-keyring ;;
+	test) echo curl openssl wrk iperf3 bind9-dnsutils haproxy nginx nftables tcpdump iproute2 ethtool procps debian-archive-keyring ;;
 	kernels) echo qemu-system-x86 busybox-static cpio gzip xz-utils zstd kmod debian-archive-keyring ;;
 	lint) echo shellcheck clang-format-19 ruby ;;
 	*) die "unknown group $1: want build, generate, test, kernels or lint" ;;
@@ -71,6 +71,11 @@ quietly() {
 policy=/usr/sbin/policy-rc.d
 own_policy=
 
+# fetch_tools leaves in the cache what the named groups need and no package has.
+fetch_tools() {
+	case " $* " in *" test "*) "$(dirname "$0")/cachetests-fetch.sh" >/dev/null ;; esac
+}
+
 # hold_services keeps maintainer scripts from starting daemons. A policy that
 # the machine has already is its administrator's and stays.
 hold_services() {
@@ -117,6 +122,8 @@ want=()
 for group in "$@"; do
 	[ "$group" != build ] || check_go
 	[ "$group" != test ] || check_root
+	# A Node that is not Debian's brings its npm along, and conflicts with Debian's.
+	[ "$group" != test ] || command -v npm >/dev/null || want+=(nodejs npm)
 	list=$(packages "$group")
 	read -ra list <<<"$list"
 	want+=("${list[@]}")
@@ -126,7 +133,10 @@ for package in "${want[@]}"; do
 	case " ${missing[*]} " in *" $package "*) continue ;; esac
 	is_installed "$package" || missing+=("$package")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+if [ ${#missing[@]} -eq 0 ]; then
+	fetch_tools "$@"
+	exit
+fi
 
 command -v apt-get >/dev/null || die "no apt-get here: install by hand what provides ${missing[*]}"
 if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
@@ -139,3 +149,4 @@ echo "setup: installing ${missing[*]}"
 hold_services
 install -y "${missing[@]}"
 disable_services "${missing[@]}"
+fetch_tools "$@"

@@ -22,6 +22,8 @@ import (
 type world struct {
 	out, errOut io.Writer
 	now         func() time.Time
+	getenv      func(name string) string
+	config      string                 // read when nothing else says what to balance
 	exists      func(name string) bool // an interface
 	run         func(ctx context.Context, o daemon.Options) error
 	status      func(dir string) (*kernel.View, error)
@@ -38,7 +40,7 @@ func newApp(w world) *cli.App {
 
 func main() {
 	os.Exit(command.Main(newApp(world{
-		out: os.Stdout, errOut: os.Stderr, now: time.Now, exists: command.HasInterface,
+		out: os.Stdout, errOut: os.Stderr, now: time.Now, getenv: os.Getenv, config: defaultConfig, exists: command.HasInterface,
 		run: daemon.Run, status: kernel.Status, look: look, plan: kernel.Foresee,
 	})))
 }

@@ -39,7 +39,7 @@ func plan(c *cli.Context, w world) error {
 	if state.XDP == model.XDPOff {
 		return command.Usagef("%s: xdp is off: nothing of this configuration is in the kernel", path)
 	}
-	shares, err := toldShares(c.String("run-dir"))
+	shares, err := toldShares(cmp.Or(c.String("run-dir"), state.Agent.RunDir))
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func plan(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	p, err := w.plan(c.Context, c.String("pin-dir"), found, shares)
+	p, err := w.plan(c.Context, command.PinDir(c, &state.Agent), found, shares)
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,9 @@ func runCommand(w world) *cli.Command {
 		Name:  "run",
 		Usage: "run the agent",
 		Description: "SIGHUP reads the configuration again. SIGTERM ends the agent and leaves the kernel\n" +
-			"forwarding; a second one ends it at once.",
-		Flags: []cli.Flag{
+			"forwarding; a second one ends it at once. Without --config, --servers and -b the\n" +
+			"configuration is " + defaultConfig + ".",
+		Flags: append(quickFlags(),
 			command.ConfigFlag(),
 			command.InterfaceFlag("attach `NAME`, which may be repeated, instead of the configuration's interfaces"),
 			command.ModeFlag(),
@@ -35,23 +36,40 @@ func runCommand(w world) *cli.Command {
 			boundFlag("proxy-sockets", "let the proxies open `N` sockets for ranges of ports, beyond one for each service"),
 			command.PinDirFlag(),
 			command.RunDirFlag(),
-			command.Choice("log-format", "text", "write the log, on standard error, as `FORMAT`: text or json", "text", "json"),
+			metricsFlag(),
+			command.String("logging-file", "", "write the log to `FILE`, at its end, in place of standard error"),
+			command.Choice("log-format", "text", "write the log as `FORMAT`: text or json", "text", "json"),
 			command.Choice("log-level", "info", "log what is at least `LEVEL`: debug, info, warn or error", "debug", "info", "warn", "error"),
-		},
+		),
 		Action: func(c *cli.Context) error { return runAgent(c, w) },
 	}
 }
 
 func runAgent(c *cli.Context, w world) error {
 	// The agent reads it again. Faults are shown before anything is begun.
-	path, _, err := command.State(c, w.exists)
+	what, err := chosen(c, w)
 	if err != nil {
 		return err
 	}
+	state, err := what.state(c, w)
+	if err != nil {
+		return err
+	}
+	out, done, err := openLog(c, &state.Agent, w.errOut)
+	if err != nil {
+		return err
+	}
+	defer done()
+	log := newLog(out, c.String("log-format"), levels[c.String("log-level")])
+	for _, name := range what.ignored {
+		log.Warn("variable ignored", "variable", name, "config", what.name())
+	}
 	err = w.run(c.Context, daemon.Options{
-		Config:       path,
-		PinDir:       c.String("pin-dir"),
+		Config:       what.name(),
+		Quick:        what.quick,
+		PinDir:       command.PinDir(c, &state.Agent),
 		RunDir:       c.String("run-dir"),
+		Metrics:      what.metrics(c),
 		Interfaces:   command.Interfaces(c),
 		Mode:         command.Mode(c),
 		Force:        c.Bool("force"),
@@ -60,7 +78,7 @@ func runAgent(c *cli.Context, w world) error {
 		Grace:        c.Duration("grace"),
 		ProxyFlows:   int(c.Uint("proxy-flows")),
 		ProxySockets: int(c.Uint("proxy-sockets")),
-		Log:          newLog(w.errOut, c.String("log-format"), levels[c.String("log-level")]),
+		Log:          log,
 	})
 	if c.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // asked to end

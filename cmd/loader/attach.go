@@ -47,7 +47,7 @@ func runAttach(c *cli.Context, w world) error {
 		return err
 	}
 	r, err := w.attach(c.Context, found, kernel.Options{
-		Dir:         c.String("pin-dir"),
+		Dir:         command.PinDir(c, &state.Agent),
 		Interfaces:  state.Interfaces,
 		Mode:        mode,
 		Force:       c.Bool("force"),

@@ -2,9 +2,9 @@
 //
 // It is strict. Whatever the file says that this version does not do is a
 // fault, every fault of a file is reported at once, and each says where it is
-// and what to do. It looks at nothing but the file, and at the certificates that
-// the file names: whether an interface or an address exists is for others to find
-// out.
+// and what to do. It looks at nothing but the file, what that includes, the
+// variables that it names, and its certificates: whether an interface or an
+// address exists is for others to find out.
 package config
 
 import (
@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+
+	"go.yaml.in/yaml/v3"
 
 	"fairlead/userspace/model"
 )
@@ -24,6 +26,7 @@ var ErrInvalid = errors.New("invalid configuration")
 
 // A Fault is one mistake in a configuration file. It wraps [ErrInvalid].
 type Fault struct {
+	// File is the file, or the flag or variable, which has no line.
 	File         string
 	Line, Column int // from 1; the column counts characters
 	// Field is the path of keys to the mistake, such as
@@ -33,8 +36,11 @@ type Fault struct {
 	Text string
 }
 
-// Error returns "file:line:column: field: text" in one line.
+// Error returns "file:line:column: field: text", or "flag: text", in one line.
 func (f Fault) Error() string {
+	if f.Line == 0 {
+		return f.File + ": " + f.Text
+	}
 	if f.Field == "" {
 		return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text)
 	}
@@ -60,32 +66,64 @@ func Load(path string) (model.State, error) {
 	return parse(path, data, true)
 }
 
-// Parse reads a configuration; name stands for its file in errors. Every
-// default is filled in. The error joins one [Fault] for each mistake, in the
-// order of the file. The files that the configuration names are not looked at.
+// Parse reads a configuration; name stands for its file in errors, and files
+// that it includes are looked for beside it. Every default is filled in. The
+// error joins one [Fault] for each mistake, in the order of the files.
+// Certificates that the configuration names are not looked at.
 func Parse(name string, data []byte) (model.State, error) { return parse(name, data, false) }
 
 func parse(name string, data []byte, look bool) (model.State, error) {
-	root, fault := parseYAML(name, data)
-	if fault != nil {
-		return model.State{}, *fault
-	}
-	r := &reader{file: name, look: look}
-	v := value{Node: root}
-	r.refuse(v)
+	r := &reader{file: name, look: look, homes: map[*yaml.Node]string{}}
 	var s model.State
-	if len(r.faults) == 0 {
+	if v, ok := r.open(name, data); ok {
 		s = r.state(v)
 	}
-	if len(r.faults) == 0 {
-		return s, nil
+	if err := r.err(); err != nil {
+		return model.State{}, err
 	}
+	return s, nil
+}
+
+// open returns the top of a file whose variables have their values.
+func (r *reader) open(name string, data []byte) (v value, ok bool) {
+	r.files = append(r.files, name)
+	root, fault := parseYAML(name, data)
+	if fault != nil {
+		r.faults = append(r.faults, *fault)
+		return v, false
+	}
+	if v = (value{Node: root}); name != r.file {
+		r.settle(root, name)
+	}
+	before := len(r.faults)
+	if r.refuse(v); len(r.faults) == before {
+		r.expand(v)
+	}
+	return v, len(r.faults) == before
+}
+
+// settle notes where a node and all below it come from.
+func (r *reader) settle(n *yaml.Node, home string) {
+	r.homes[n] = home
+	for _, c := range n.Content {
+		r.settle(c, home)
+	}
+}
+
+// err returns the faults, each mistake once: what is wrong with a default is so
+// wherever it is used.
+func (r *reader) err() error {
 	slices.SortStableFunc(r.faults, func(a, b Fault) int {
-		return cmp.Or(a.Line-b.Line, a.Column-b.Column)
+		return cmp.Or(slices.Index(r.files, a.File)-slices.Index(r.files, b.File), a.Line-b.Line, a.Column-b.Column)
 	})
-	errs := make([]error, len(r.faults))
-	for i, f := range r.faults {
-		errs[i] = f
+	var errs []error
+	seen := map[Fault]bool{}
+	for _, f := range r.faults {
+		mistake := f
+		if mistake.Field = ""; !seen[mistake] {
+			seen[mistake] = true
+			errs = append(errs, f)
+		}
 	}
-	return model.State{}, errors.Join(errs...)
+	return errors.Join(errs...)
 }

@@ -36,6 +36,7 @@ type httpKeys struct {
 	hsts     string  // of every route
 	shares   []value // places of the names of pools, in the order of routes
 	named    bool    // it is not a service but a pool
+	cached   bool    // routes that say nothing store answers
 }
 
 // newPool returns what a pool is that says nothing but its backends.
@@ -46,17 +47,19 @@ func newPool() model.Pool {
 	}
 }
 
-// pools reads the named pools.
-func (r *reader) pools(v value) map[string]*service {
-	all := map[string]*service{}
+// pools reads named pools into all.
+func (r *reader) pools(v value, all map[string]*service) {
 	r.each(v, func(key, v value) {
+		if by := all[key.Value]; by != nil {
+			r.fault(key, "the pool stands in %s already: use another name", r.place(by.name, key))
+			return
+		}
 		if !nameSyntax.MatchString(key.Value) {
 			r.fault(key, "%s is not a name: use 1 to 63 of a-z, 0-9 and -, a - only inside", quote(key.Value))
 			return
 		}
 		all[key.Value] = r.pool(key, v)
 	})
-	return all
 }
 
 // pool reads one named pool.
@@ -64,11 +67,9 @@ func (r *reader) pool(key, v value) *service {
 	s := newService(model.ForwardHTTP)
 	s.Name, s.name, s.http.named = key.Value, key, true
 	before := len(r.faults)
-	known := fields{}
 	var g group
-	r.groupFields(known, &s, &g)
-	r.poolFields(known, &s.http)
-	met := r.object(v, known)
+	v = r.withDefaults(v, r.poolLacks())
+	met := r.object(v, r.namedFields(&s, &g))
 	if len(met) == 0 && len(r.faults) > before {
 		return &s
 	}
@@ -76,6 +77,14 @@ func (r *reader) pool(key, v value) *service {
 	r.group(met, &s, &g)
 	s.SourcePrefix = 0
 	return &s
+}
+
+// namedFields are the keys of a named pool.
+func (r *reader) namedFields(s *service, g *group) fields {
+	known := fields{}
+	r.groupFields(known, s, g)
+	r.poolFields(known, &s.http)
+	return known
 }
 
 // poolFields adds the keys of pools that other groups of backends have not.

@@ -47,13 +47,45 @@ func quote(s string) string {
 // A reader turns values into Go types and collects what is wrong with them.
 // Its methods report false for a value that they have found at fault.
 type reader struct {
-	file   string
-	look   bool // at the files that the configuration names
-	faults []Fault
+	file string // the main one
+	look bool   // at certificates that the configuration names
+	// homes are the files of nodes that are not of the main one, or the flags
+	// that they come from; files are the former, in the order of reading.
+	homes    map[*yaml.Node]string
+	files    []string
+	defaults value // without a node if there are none
+	secrets  []secret
+	faults   []Fault
 }
 
 func (r *reader) fault(v value, format string, args ...any) {
-	r.faults = append(r.faults, Fault{r.file, v.Line, v.Column, v.path, fmt.Sprintf(format, args...)})
+	for i := range args {
+		args[i] = r.mask(args[i])
+	}
+	f := Fault{r.home(v), v.Line, v.Column, v.path, fmt.Sprintf(format, args...)}
+	if f.Line == 0 {
+		f.Field = "" // a flag says what it is
+	}
+	r.faults = append(r.faults, f)
+}
+
+// home returns the file, or flag, that a value is from.
+func (r *reader) home(v value) string {
+	if h, ok := r.homes[v.Node]; ok {
+		return h
+	}
+	return r.file
+}
+
+// place says where a value stands to somebody who looks at another one.
+func (r *reader) place(v, from value) string {
+	switch home := r.home(v); {
+	case v.Line == 0:
+		return home
+	case home != r.home(from):
+		return fmt.Sprintf("line %d of %s", v.Line, home)
+	}
+	return fmt.Sprintf("line %d", v.Line)
 }
 
 // refuse finds the parts of YAML that have no place in a configuration.

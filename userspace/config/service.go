@@ -40,11 +40,32 @@ func newService(f model.Forward) service {
 func (r *reader) service(v value) service {
 	s := newService(model.ForwardDNAT)
 	before := len(r.faults)
-	var clients value
 	var g group
+	v = r.withDefaults(v, r.lacks(v))
+	met := r.object(v, r.serviceFields(&s, &g))
+	if len(met) == 0 && len(r.faults) > before {
+		return s // not a group of keys, or nothing in it that is known
+	}
+	r.require(v, met, "name", "is missing: give one of a-z, 0-9 and -")
+	r.require(v, met, "listen", "is missing: give an address and port, such as 203.0.113.10:80")
+	r.httpBelongs(v, met, &s)
+	if g.clients.Node != nil {
+		r.clients(g.clients, &s)
+	}
+	r.group(met, &s, &g)
+	r.families(&s)
+	r.acceptBelongs(met, &s)
+	r.cookiesBelong(met, &s)
+	r.routes(&s)
+	r.nameRoutes(&s)
+	return s
+}
+
+// serviceFields are the keys of a service.
+func (r *reader) serviceFields(s *service, g *group) fields {
 	known := fields{
-		"name":   func(v value) { r.name(v, &s) },
-		"listen": func(v value) { r.listen(v, &s) },
+		"name":   func(v value) { r.name(v, s) },
+		"listen": func(v value) { r.listen(v, s) },
 		"protocol": func(v value) {
 			enum(r, v, &s.Protocol, []model.Protocol{model.TCP, model.UDP})
 		},
@@ -60,35 +81,19 @@ func (r *reader) service(v value) service {
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
-		"clients":      func(v value) { clients = v },
+		"clients":      func(v value) { g.clients = v },
 		"syn-cookies":  func(v value) { r.cookies(v, &s.CookieAbove) },
-		"accept-proxy": func(v value) { r.acceptProxy(v, &s) },
+		"accept-proxy": func(v value) { r.acceptProxy(v, s) },
 	}
-	r.groupFields(known, &s, &g)
+	r.groupFields(known, s, g)
 	r.httpFields(known, &s.http)
 	r.poolFields(known, &s.http)
-	met := r.object(v, known)
-	if len(met) == 0 && len(r.faults) > before {
-		return s // not a group of keys, or nothing in it that is known
-	}
-	r.require(v, met, "name", "is missing: give one of a-z, 0-9 and -")
-	r.require(v, met, "listen", "is missing: give an address and port, such as 203.0.113.10:80")
-	r.httpBelongs(v, met, &s)
-	if clients.Node != nil {
-		r.clients(clients, &s)
-	}
-	r.group(met, &s, &g)
-	r.families(&s)
-	r.acceptBelongs(met, &s)
-	r.cookiesBelong(met, &s)
-	r.routes(&s)
-	r.nameRoutes(&s)
-	return s
+	return known
 }
 
 // A group holds what is said of some backends and can only be read when all of
 // it is known; values have no node if they are not there.
-type group struct{ balance, affinity, backends, health value }
+type group struct{ balance, affinity, backends, clients, health value }
 
 // groupFields adds the keys that services and pools have in common.
 func (r *reader) groupFields(known fields, s *service, g *group) {
@@ -171,18 +176,18 @@ func (r *reader) listen(v value, s *service) {
 }
 
 func (r *reader) backends(v value, s *service) {
-	lines, before := map[model.Backend]int{}, len(r.faults) // of their addresses
+	seen, before := map[model.Backend]value{}, len(r.faults) // by their addresses
 	ok := r.list(v, func(v value) {
 		b, at := r.backend(v, s)
 		if at.Node == nil {
 			return
 		}
 		same := model.Backend{Address: b.Address, Name: b.Name}
-		if line, ok := lines[same]; ok {
-			r.fault(at, "%s is a backend in line %d already: remove one of the two, or raise the weight of one", quote(at.Value), line)
+		if by, ok := seen[same]; ok {
+			r.fault(at, "%s is a backend in %s already: remove one of the two, or raise the weight of one", quote(at.Value), r.place(by, at))
 			return
 		}
-		lines[same] = at.Line
+		seen[same] = at
 		s.Backends = append(s.Backends, b)
 		s.backends = append(s.backends, at)
 	})
@@ -298,20 +303,20 @@ func (r *reader) reach(s *service, xdp model.XDPMode) {
 }
 
 // distinct finds names and ports that an earlier service has.
-func (r *reader) distinct(s *service, taken ports, names map[string]int) {
+func (r *reader) distinct(s *service, taken ports, names map[string]value) {
 	if s.name.Node != nil {
-		if line, ok := names[s.Name]; ok {
-			r.fault(s.name, "%s is the name of the service in line %d already: use another", quote(s.Name), line)
+		if by, ok := names[s.Name]; ok {
+			r.fault(s.name, "%s is the name of the service in %s already: use another", quote(s.Name), r.place(by, s.name))
 		} else {
-			names[s.Name] = s.name.Line
+			names[s.Name] = s.name
 		}
 	}
 	if s.listen.Node == nil {
 		return
 	}
 	if by, ok := taken.take(s); !ok {
-		r.fault(s.listen, "%s/%s is taken by service %s in line %d already: use another address or port, or make one service of the two",
-			s.listen.Value, s.Protocol, quote(by.Name), by.listen.Line)
+		r.fault(s.listen, "%s/%s is taken by service %s in %s already: use another address or port, or make one service of the two",
+			s.listen.Value, s.Protocol, quote(by.Name), r.place(by.listen, s.listen))
 	}
 }
 

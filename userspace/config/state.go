@@ -23,9 +23,20 @@ func (r *reader) state(v value) model.State {
 		Timeouts: model.Timeouts{}.WithDefaults(), FullNAT: model.FullNAT{}.WithDefaults(), Resolver: model.Resolver{}.WithDefaults(),
 	}
 	var services []service
-	var pools map[string]*service
+	pools := map[string]*service{}
 	var zone string
+	r.readDefaults(v)
+	groups := fields{
+		"services": func(v value) {
+			r.list(v, func(v value) { services = append(services, r.service(v)) })
+		},
+		"pools": func(v value) { r.pools(v, pools) },
+	}
 	met := r.object(v, fields{
+		"services": groups["services"], "pools": groups["pools"],
+		"defaults":   func(value) {}, // read before all
+		"include":    func(v value) { r.include(v, groups) },
+		"agent":      func(v value) { r.process(v, &s.Agent) },
 		"interfaces": func(v value) { s.Interfaces = r.interfaces(v) },
 		"xdp": func(v value) {
 			enum(r, v, &s.XDP, []model.XDPMode{model.XDPAuto, model.XDPNative, model.XDPGeneric, model.XDPOff})
@@ -44,15 +55,12 @@ func (r *reader) state(v value) model.State {
 		"full-nat":     func(v value) { r.fullNAT(v, &s.FullNAT) },
 		"zone":         func(v value) { r.word(v, &zone) },
 		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },
-		"services": func(v value) {
-			r.list(v, func(v value) { services = append(services, r.service(v)) })
-		},
-		"pools": func(v value) { pools = r.pools(v) },
 	})
-	if _, ok := met["services"]; !ok && len(r.faults) == 0 {
+	_, includes := met["include"]
+	if _, ok := met["services"]; !ok && !includes && len(r.faults) == 0 {
 		r.fault(v.at("services", v.Node), "is missing: list the services, or write [] for none")
 	}
-	taken, names := ports{}, map[string]int{}
+	taken, names := ports{}, map[string]value{}
 	for i := range services {
 		x := &services[i]
 		r.reach(x, s.XDP)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -69,6 +70,7 @@ type agent struct {
 	standby    *standby
 	holder     holder
 	limits     limits
+	metrics    net.Listener // nil if nobody may ask
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -301,6 +303,9 @@ func (a *agent) hostChanged(ctx context.Context) {
 func (a *agent) close() error {
 	var errs []error
 	a.pulse.Store(nil)
+	if a.metrics != nil {
+		a.metrics.Close() // again, if it has served
+	}
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())
 	}

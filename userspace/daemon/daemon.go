@@ -8,6 +8,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,8 +33,14 @@ import (
 // Options say how an agent runs.
 type Options struct {
 	Config string // path of the configuration
-	PinDir string // "" means loader.DefaultDir
-	RunDir string // where status.json goes; "" means view.DefaultDir
+	// Quick is the configuration in place of a file, if there is none; Config is
+	// then what messages call it.
+	Quick *config.Quick
+	// PinDir, RunDir, where status.json goes, and Metrics, where Prometheus may
+	// ask, are what the configuration says if they are empty, and if it is
+	// silent too loader.DefaultDir, view.DefaultDir and "off".
+	PinDir, RunDir string
+	Metrics        string // as in model.Agent
 	// Interfaces and Mode win over the configuration's, if any.
 	Interfaces []string
 	Mode       model.XDPMode
@@ -55,7 +62,7 @@ type Options struct {
 	// ports, beyond one for each service. 0 means 16384, but no more than a
 	// quarter of the process's descriptors.
 	ProxySockets int
-	Log          *slog.Logger
+	Log          *slog.Logger // nil discards
 }
 
 // collectEvery is how often the flow table is searched for what has expired.
@@ -71,13 +78,11 @@ func Run(ctx context.Context, o Options) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	state, err := config.Load(o.Config)
+	state, err := o.read()
 	if err != nil {
 		return err
 	}
-	if o.RunDir == "" {
-		o.RunDir = view.DefaultDir()
-	}
+	o.complete(&state.Agent)
 	a := newAgent(o, &state)
 	a.prepareNames(ctx, &state)
 	a.state = a.names.Expand(&state)
@@ -92,6 +97,24 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(a.serve(ctx, hup), a.finish(true))
 }
 
+// read returns the configuration.
+func (o *Options) read() (model.State, error) {
+	if o.Quick != nil {
+		return o.Quick.State()
+	}
+	return config.Load(o.Config)
+}
+
+// complete fills in what the configuration says of the process.
+func (o *Options) complete(conf *model.Agent) {
+	o.PinDir = cmp.Or(o.PinDir, conf.PinDir, loader.DefaultDir)
+	o.RunDir = cmp.Or(o.RunDir, conf.RunDir, view.DefaultDir())
+	o.Metrics = cmp.Or(o.Metrics, conf.Metrics, metricsOff)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
 // serve runs what an agent consists of until ctx is done, and until XDP is
 // taken out then if that was asked for.
 func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
@@ -101,7 +124,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -130,7 +153,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := kernel.CheckIPv6(a.state); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx)); err != nil {
 		return err
 	}
 	if a.mode(a.state) == model.XDPOff {

@@ -21,6 +21,9 @@ var errLeaving = errors.New("the agent ends")
 // tells, changes nothing.
 func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 	if err == nil {
+		err = a.checkMetrics(given)
+	}
+	if err == nil {
 		state := a.names.Expand(given)
 		a.drains.keep(state, hadBy(a.state))
 		err = a.replace(ctx, newRoster(state), map[string]bool{}) // whoever reloads wants all interfaces
@@ -31,6 +34,9 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 		return
 	}
 	a.configError = ""
+	if given.Agent != a.given.Load().Agent {
+		a.log.Warn("what agent says is for the next start", "config", a.opts.Config)
+	}
 	a.adoptState(given)
 	a.log.Info("configuration taken", "config", a.opts.Config, "services", len(given.Services))
 }

@@ -5,14 +5,13 @@ import (
 	"slices"
 	"time"
 
-	"fairlead/userspace/config"
 	"fairlead/userspace/model"
 )
 
 // load reads the configuration and looks up the names in it that are not known
 // yet. It may take a while, and is not for the goroutine of loop.
 func (a *agent) load(ctx context.Context) (*model.State, error) {
-	state, err := config.Load(a.opts.Config)
+	state, err := a.opts.read()
 	if err != nil {
 		return nil, err
 	}

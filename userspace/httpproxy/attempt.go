@@ -67,6 +67,7 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 func (a *attempt) do(req *http.Request) (*http.Response, error) {
 	a.ctx, a.stop = context.WithCancelCause(req.Context())
 	a.watch.call(a.timeUp)
+	a.turn.backend.tally.attempts.Add(1)
 	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace()))
 	if out.URL = a.turn.backend.address(a.x.path, a.x.in.URL); out.URL == nil {
 		a.end()
@@ -147,12 +148,16 @@ func (a *attempt) end() {
 // judge lets the pool know how the backend has served. What the client or this
 // host is to blame for says nothing about it.
 func (a *attempt) judge(req *http.Request, res *http.Response, err error) {
+	took := time.Since(a.began)
+	if err == nil {
+		a.turn.backend.tally.answer(res.StatusCode, took)
+	}
 	clients := req.Context().Err() != nil || a.x.body != nil && a.x.body.broken.Load()
 	switch {
 	case err == nil && slices.Contains(a.turn.set.conf.Retry.Statuses, res.StatusCode):
 		err = fmt.Errorf("status %d", res.StatusCode)
 	case err == nil && res.StatusCode < 500: // who fails is not to look quick
-		a.turn.backend.quick.add(time.Since(a.began))
+		a.turn.backend.quick.add(took)
 	case err == nil:
 	case clients || errors.Is(err, errIdle) || isLocal(err):
 		return

@@ -76,6 +76,7 @@ func (p *Pool) judge(t *turn, failure error) {
 		t.backend.outs.succeed()
 		return
 	}
+	t.backend.tally.failures.Add(1)
 	p.updating.Lock()
 	defer p.updating.Unlock()
 	now, conf := time.Now(), &t.set.conf

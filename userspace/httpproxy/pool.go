@@ -60,6 +60,7 @@ type backend struct {
 	quick  pace
 	load   load
 	outs   outs
+	tally  tally
 }
 
 // identity is what makes a backend another one.

@@ -155,7 +155,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 && slices.ContainsFunc(r.Header["Upgrade"], changes) {
 		w.Header().Set("Connection", "close") // nobody guards what follows, if it does not change
 	}
-	counted := &counted{ResponseWriter: w, counters: &p.counters}
+	counted := &counted{ResponseWriter: w, counters: &p.counters, began: time.Now()}
 	defer counted.end()
 	if t == nil {
 		refuse(counted, http.StatusServiceUnavailable)

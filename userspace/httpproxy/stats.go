@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // Stats are sums since the Proxy was made, except Active and Running.
@@ -16,6 +17,7 @@ type Stats struct {
 	Retries                       uint64    // attempts after the first of a request
 	NoBackend                     uint64    // requests without a backend, or none free
 	Tunnels                       uint64    // connections that changed their protocol
+	Times                         Times     // of answers, our own too
 	RateLimited                   uint64    // requests of clients that made too many
 	Malformed                     uint64    // connections that ended at what is no HTTP
 	Unannounced                   uint64    // connections that did not say whom they are of
@@ -28,6 +30,7 @@ type counters struct {
 
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
+	times           times
 }
 
 // Stats returns the counters as they stand. It may be called at any time.
@@ -36,6 +39,7 @@ func (p *Proxy) Stats() Stats {
 		Accepted: p.accepted.Load(), Denied: p.denied.Load(), SourceLimit: p.sourceLimit.Load(),
 		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
+		Times:       p.times.load(),
 		RateLimited: p.rateLimited.Load(), Malformed: p.malformed.Load(), Unannounced: p.unannounced.Load(),
 		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(),
 	}
@@ -49,6 +53,7 @@ func (p *Proxy) Stats() Stats {
 type counted struct {
 	http.ResponseWriter
 	counters *counters
+	began    time.Time
 	status   int
 	eager    bool   // nothing waits for what follows
 	pages    pages  // of the route, or of the table
@@ -57,7 +62,7 @@ type counted struct {
 
 func (w *counted) WriteHeader(status int) {
 	if status >= 200 {
-		w.status = status
+		w.begin(status)
 		if w.cookie != "" {
 			w.Header().Add("Set-Cookie", w.cookie)
 		}
@@ -68,11 +73,19 @@ func (w *counted) WriteHeader(status int) {
 
 func (w *counted) Write(b []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.begin(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.flush()
 	return n, err
+}
+
+// begin notes the status of the answer, and when there was one.
+func (w *counted) begin(status int) {
+	if w.status == 0 {
+		w.counters.times.add(time.Since(w.began))
+	}
+	w.status = status
 }
 
 func (w *counted) flush() {

@@ -41,6 +41,18 @@ type State struct {
 	// Pools are those that routes of HTTP services name, and the own ones of
 	// services that list backends instead. No two have the same Name.
 	Pools []Pool
+	// Agent is about the process, not about what it balances.
+	Agent Agent `json:"-"`
+}
+
+// An Agent says how the agent's process runs, as far as its flags and environment
+// do not. Empty fields say nothing.
+type Agent struct {
+	LogFile        string // path
+	PinDir, RunDir string
+	// Metrics is where Prometheus may ask: "address:port", ":port" of all
+	// addresses, or "off".
+	Metrics string
 }
 
 // Defaults of a State.

@@ -53,6 +53,15 @@ func PinDirFlag() cli.Flag {
 	return String("pin-dir", loader.DefaultDir, "maps, program and links are pinned in `DIR` of a BPF file system")
 }
 
+// PinDir returns the value of [PinDirFlag], or what the configuration says where
+// neither the flag nor its variable is set.
+func PinDir(c *cli.Context, conf *model.Agent) string {
+	if conf.PinDir != "" && !c.IsSet("pin-dir") {
+		return conf.PinDir
+	}
+	return c.String("pin-dir")
+}
+
 // RunDirFlag says where the agent publishes its view; "" means the default,
 // view.DefaultDir.
 func RunDirFlag() cli.Flag {

@@ -23,15 +23,22 @@ func State(c *cli.Context, exists func(name string) bool) (path string, state mo
 	if path == "" {
 		return "", state, Usagef("--config is missing: name the configuration file; try %s --help", c.Command.HelpName)
 	}
-	if state, err = config.Load(path); err != nil {
-		return path, state, err
+	state, err = StateOf(c, path, exists)
+	return path, state, err
+}
+
+// StateOf is [State] of another file.
+func StateOf(c *cli.Context, path string, exists func(name string) bool) (model.State, error) {
+	state, err := config.Load(path)
+	if err != nil {
+		return state, err
 	}
 	given := Interfaces(c)
 	if len(given) > 0 {
 		state.Interfaces = given
 	}
 	if cmp.Or(Mode(c), state.XDP) == model.XDPOff {
-		return path, state, nil
+		return state, nil
 	}
 	var faults []error
 	for i, name := range state.Interfaces {
@@ -43,7 +50,7 @@ func State(c *cli.Context, exists func(name string) bool) (path string, state mo
 			faults = append(faults, interfaceFault(path, i, name))
 		}
 	}
-	return path, state, errors.Join(faults...)
+	return state, errors.Join(faults...)
 }
 
 // HasInterface reports whether this host has an interface.

@@ -1,0 +1,102 @@
+package fairlead_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"fairlead"
+)
+
+// A program that embeds the balancer.
+func ExampleRun() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := fairlead.Run(ctx, "config.yaml"); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// TestAnotherModuleEmbedsTheBalancer builds testdata/embed as a module of its own,
+// without the network, and sends it a request.
+func TestAnotherModuleEmbedsTheBalancer(t *testing.T) {
+	dir, root := t.TempDir(), must(os.Getwd())(t)
+	program := must(os.ReadFile("testdata/embed/main.go"))(t)
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path) }))
+	defer backend.Close()
+	listen := freePort(t)
+	for name, text := range map[string]string{
+		"main.go": string(program),
+		"go.mod":  fmt.Sprintf("module example\n\ngo 1.26.0\n\nrequire fairlead v0.0.0\n\nreplace fairlead => %s\n", root),
+		"go.sum":  string(must(os.ReadFile("go.sum"))(t)),
+		"config.yaml": fmt.Sprintf("xdp: off\nagent: {run-dir: %s}\nservices: [{name: web, listen: %q, forward: http, backends: [{url: %q}]}]\n",
+			filepath.Join(dir, "run"), listen, backend.URL),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build := exec.Command("go", "build", "-mod=mod", "-o", "embed", ".")
+	build.Dir, build.Env = dir, append(os.Environ(), "GOPROXY=off", "GOWORK=off")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	run := exec.Command("./embed")
+	run.Dir, run.Stderr = dir, t.Output()
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if body := await(t, "http://"+listen+"/path"); body != "/path" {
+		t.Errorf("answer %q", body)
+	}
+	if err := run.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if err := run.Wait(); err != nil {
+		t.Errorf("the program ended with %v", err)
+	}
+}
+
+// await asks for a page until there is one.
+func await(t *testing.T, url string) string {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		res, err := http.Get(url)
+		if err == nil {
+			defer res.Body.Close()
+			return string(must(io.ReadAll(res.Body))(t))
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// freePort returns an address of loopback where nobody listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l := must(net.Listen("tcp4", "127.0.0.1:0"))(t)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}

@@ -1,0 +1,140 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"fairlead/userspace/model"
+	"fairlead/userspace/view"
+)
+
+// freeAddr returns an address of loopback where nobody listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// awaitMetrics waits until metrics have all these lines.
+func awaitMetrics(t *testing.T, addr string, want ...string) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		res, err := client.Get("http://" + addr + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		missing := ""
+		for _, line := range want {
+			if !strings.Contains(string(body), "\n"+line+"\n") {
+				missing = line
+			}
+		}
+		if missing == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no %q in\n%s", missing, body)
+		}
+	}
+}
+
+func TestAgentTellsMetrics(t *testing.T) {
+	images, _ := page(t, "images")
+	first, sick := page(t, "first")
+	second, _ := page(t, "second")
+	addr := freeAddr(t)
+	conf := "agent: {metrics: '" + addr + "'}\n" + routed(images, first, second)
+	r := runAgent(t, conf)
+	for range 4 {
+		fetch(t, "/x")
+	}
+	fetch(t, "/images/x")
+	of := func(name, pool, backend string) string {
+		return fmt.Sprintf(`fairlead_%s{backend=%q,pool=%q,service=""}`, name, backend, pool)
+	}
+	awaitMetrics(t, addr,
+		"fairlead_config_last_reload_successful 1",
+		`fairlead_http_requests_total{protocol="http",service="web"} 5`,
+		`fairlead_http_responses_total{code="2xx",protocol="http",service="web"} 5`,
+		`fairlead_http_request_duration_seconds_count{protocol="http",service="web"} 5`,
+		`fairlead_connections_total{protocol="http",service="web"} 5`,
+		of("backend_http_requests_total", "images", images)+" 1",
+		of("backend_http_request_duration_seconds_count", "main", first)+" 2",
+		of("backend_http_requests_total", "main", second)+" 2",
+		of("backend_up", "main", first)+" 1",
+	)
+	sick.Store(true)
+	awaitMetrics(t, addr, of("backend_up", "main", first)+" 0", of("backend_serves", "main", first)+" 0")
+	r.reload("xdp: maybe\n")
+	awaitMetrics(t, addr, "fairlead_config_last_reload_successful 0")
+	r.reload(strings.Replace(conf, site, addr, 1)) // where metrics are told
+	v := r.await("the clash", func(v view.View) bool { return strings.Contains(v.ConfigError, "metrics") })
+	if want := fmt.Sprintf(`invalid configuration: %s: service "web" listens on %s and metrics on %s: change listen or metrics`, r.opts.Config, addr, addr); v.ConfigError != want {
+		t.Errorf("%s\nwant %s", v.ConfigError, want)
+	}
+	r.reload(fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}]}, {name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}]\n",
+		site, first, freeAddr(t), second))
+	awaitMetrics(t, addr,
+		"fairlead_config_last_reload_successful 1",
+		fmt.Sprintf(`fairlead_backend_http_requests_total{backend=%q,pool="",service="web"} 0`, first),
+		fmt.Sprintf(`fairlead_backend_connections{backend=%q,pool="",service="plain"} 0`, second),
+		`fairlead_connections{protocol="tcp",service="plain"} 0`,
+	)
+}
+
+func TestMetricsThatCannotBeTold(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	r := &running{t: t, opts: Options{Config: filepath.Join(dir, "f.yaml"), RunDir: filepath.Join(dir, "run"), Metrics: taken.Addr().String()}}
+	r.write("services: []\n")
+	want := "tell metrics: listen tcp " + taken.Addr().String() + ": bind: address already in use; choose another address with --metrics, or off"
+	if err := Run(t.Context(), r.opts); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+func TestClashes(t *testing.T) {
+	for _, row := range []struct {
+		metrics, listen string
+		last            uint16
+		protocol        model.Protocol
+		want            bool
+	}{
+		{"off", "0.0.0.0:80", 80, model.TCP, false},
+		{"", "0.0.0.0:80", 80, model.TCP, false},
+		{":80", "127.0.0.1:80", 80, model.TCP, true},
+		{":80", "127.0.0.1:80", 80, model.UDP, false},
+		{":81", "127.0.0.1:80", 80, model.TCP, false},
+		{":85", "[::1]:80", 90, model.TCP, true},
+		{"127.0.0.1:80", "0.0.0.0:80", 80, model.TCP, true},
+		{"0.0.0.0:80", "10.0.0.1:80", 80, model.TCP, true},
+		{"127.0.0.1:80", "127.0.0.1:80", 80, model.TCP, true},
+		{"127.0.0.1:80", "127.0.0.2:80", 80, model.TCP, false},
+	} {
+		s := &model.Service{Listen: netip.MustParseAddrPort(row.listen), LastPort: row.last, Protocol: row.protocol}
+		if got := Clashes(row.metrics, s); got != row.want {
+			t.Errorf("%s and %s %s-%d: %v", row.metrics, row.protocol, row.listen, row.last, got)
+		}
+	}
+}
