@@ -45,6 +45,47 @@ func TestChecksGetTheirDefaults(t *testing.T) {
 		{"a range of statuses", tcpService, "{type: http, status: 200-404}", with(func(c *model.Check) {
 			c.Type, c.Path, c.Statuses = model.CheckHTTP, "/", []model.StatusRange{{Min: 200, Max: 404}}
 		})},
+		{"UDP", udpService, `{type: udp, send: "ping\n", expect: pong}`, with(func(c *model.Check) {
+			c.Type, c.Send, c.Expect = model.CheckUDP, "ping\n", "pong"
+		})},
+		{"DNS", udpService, "{type: dns}", with(func(c *model.Check) { c.Type, c.Query = model.CheckDNS, "." })},
+		{"gRPC", tcpService, "{type: grpc, service: a.B, host: h}", with(func(c *model.Check) {
+			c.Type, c.Service, c.Host = model.CheckGRPC, "a.B", "h"
+		})},
+		{"exec", tcpService, `{type: exec, command: [/bin/test, "", x]}`, with(func(c *model.Check) {
+			c.Type, c.Command = model.CheckExec, []string{"/bin/test", "", "x"}
+		})},
+	} {
+		t.Run(row.name, func(t *testing.T) { wantCheck(t, row.service, row.health, row.want) })
+	}
+}
+
+// wantCheck reads the check of a service.
+func wantCheck(t *testing.T, service, health string, want model.Check) {
+	t.Helper()
+	if health != "" {
+		service += "health: " + health
+	}
+	s, err := Parse("f", []byte(serviceFile(service)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, s.Services[0].Health); diff != "" {
+		t.Errorf("check (-want +got):\n%s", diff)
+	}
+}
+
+func TestRhythmAndAgentsOfChecks(t *testing.T) {
+	tcp := model.Check{Type: model.CheckTCP, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3}
+	with := func(edit func(*model.Check)) model.Check {
+		c := tcp
+		edit(&c)
+		return c
+	}
+	for _, row := range []struct {
+		name, service, health string
+		want                  model.Check
+	}{
 		{"several statuses, another method", tcpService, "{type: http, status: [200-299, 404], method: HEAD}", with(func(c *model.Check) {
 			c.Type, c.Path, c.Method, c.Statuses = model.CheckHTTP, "/", "HEAD", []model.StatusRange{{Min: 200, Max: 299}, {Min: 404, Max: 404}}
 		})},
@@ -57,30 +98,8 @@ func TestChecksGetTheirDefaults(t *testing.T) {
 		{"an agent in full", tcpService, `{agent: {port: 9000, interval: 3s, timeout: 500ms, send: "web\n"}}`, with(func(c *model.Check) {
 			c.Agent = model.AgentCheck{Port: 9000, Interval: 3 * time.Second, Timeout: 500 * time.Millisecond, Send: "web\n"}
 		})},
-		{"UDP", udpService, `{type: udp, send: "ping\n", expect: pong}`, with(func(c *model.Check) {
-			c.Type, c.Send, c.Expect = model.CheckUDP, "ping\n", "pong"
-		})},
-		{"DNS", udpService, "{type: dns}", with(func(c *model.Check) { c.Type, c.Query = model.CheckDNS, "." })},
-		{"gRPC", tcpService, "{type: grpc, service: a.B, host: h}", with(func(c *model.Check) {
-			c.Type, c.Service, c.Host = model.CheckGRPC, "a.B", "h"
-		})},
-		{"exec", tcpService, `{type: exec, command: [/bin/test, "", x]}`, with(func(c *model.Check) {
-			c.Type, c.Command = model.CheckExec, []string{"/bin/test", "", "x"}
-		})},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			text := row.service
-			if row.health != "" {
-				text += "health: " + row.health
-			}
-			s, err := Parse("f", []byte(serviceFile(text)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(row.want, s.Services[0].Health); diff != "" {
-				t.Errorf("check (-want +got):\n%s", diff)
-			}
-		})
+		t.Run(row.name, func(t *testing.T) { wantCheck(t, row.service, row.health, row.want) })
 	}
 }
 

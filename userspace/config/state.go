@@ -50,6 +50,7 @@ func (r *reader) state(v value) model.State {
 		"flow-table":   func(v value) { r.number(v, &s.FlowTable, minFlows, maxFlows) },
 		"reply-limit":  func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
 		"timeouts":     func(v value) { r.timeouts(v, &s.Timeouts) },
+		"notify":       func(v value) { s.Notify = r.notify(v) },
 		"resolver":     func(v value) { r.resolver(v, &s.Resolver) },
 		"full-nat":     func(v value) { r.fullNAT(v, &s.FullNAT) },
 		"zone":         func(v value) { r.word(v, &zone) },

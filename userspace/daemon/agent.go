@@ -19,6 +19,7 @@ import (
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/names"
+	"fairlead/userspace/notify"
 )
 
 // An agent is the state of a run. Everything in it belongs to the goroutine of
@@ -56,7 +57,9 @@ type agent struct {
 	suspects *suspects
 	fronts   map[model.Key]*front
 	pools    map[string]*pool
-	ownKey   string // of sticky cookies; "" until it is needed
+	notices  *notify.Notifier
+	served   map[model.Key]model.Serving // when noticeServing last looked
+	ownKey   string                      // of sticky cookies; "" until it is needed
 	safe     *safe
 	files    *certs.Watcher // of safe
 	// certError says why files of safe are not what they were read for last,
@@ -93,12 +96,13 @@ const retryAfter = 5 * time.Second
 
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
-		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), renamed: make(chan struct{}, 1),
+		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
 	a.given.Store(state)
+	a.notices.Use(state.Notify)
 	a.files = certs.NewWatcher(func(ctx context.Context) { a.send(ctx, a.rereadFiles) }, o.Log)
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
 	return a
@@ -109,6 +113,7 @@ func (a *agent) loop(ctx context.Context) {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
 	a.publish()
+	a.noticeServing() // what changes from now on
 	for {
 		select {
 		case <-ctx.Done():
@@ -172,6 +177,9 @@ func (a *agent) applyHealth(keys map[string]bool) {
 		if delete(a.isDown, key); isDown(a.checker, key) {
 			a.isDown[key] = true
 		}
+		if was != a.isDown[key] {
+			a.noticeHealth(key)
+		}
 		for _, i := range a.roster.services[key] {
 			seen[i] = true
 			if was && !a.isDown[key] {
@@ -228,6 +236,7 @@ func (a *agent) tick(ctx context.Context) {
 	a.reshare()
 	a.endDrains(ctx)
 	a.tellExpiry(time.Now())
+	a.noticeServing()
 }
 
 // followFullNAT lets full-NAT services go back to XDP when nothing stands

@@ -27,10 +27,11 @@ func (a *agent) prepareNames(ctx context.Context, state *model.State) {
 	}
 }
 
-// adoptState makes a state, whose names are looked up, the one that backends are
-// named by from now on.
+// adoptState makes a state, whose names are looked up, the one that names backends,
+// and those who are told of changes, from now on.
 func (a *agent) adoptState(state *model.State) {
 	a.given.Store(state)
+	a.notices.Use(state.Notify)
 	select {
 	case a.renamed <- struct{}{}:
 	default: // it is said already

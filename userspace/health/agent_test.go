@@ -46,18 +46,20 @@ func TestWordsOfAgents(t *testing.T) {
 	}
 }
 
-func TestAgentsAreHeard(t *testing.T) {
+// A talker is the agent of a backend.
+type talker struct {
+	net.Listener
+	mu           sync.Mutex
+	words, asked string
+}
+
+func newTalker(t *testing.T) *talker {
+	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var mu sync.Mutex
-	words, asked := "50%\n", ""
-	say := func(text string) {
-		mu.Lock()
-		defer mu.Unlock()
-		words = text
-	}
+	a := &talker{Listener: l}
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -66,27 +68,44 @@ func TestAgentsAreHeard(t *testing.T) {
 				return
 			}
 			b := make([]byte, 3)
-			_, _ = io.ReadFull(c, b) // what it lacks is seen below
-			mu.Lock()
-			asked = string(b)
-			fmt.Fprint(c, words)
-			mu.Unlock()
+			_, _ = io.ReadFull(c, b) // what it lacks is seen by who asks for it
+			a.mu.Lock()
+			a.asked = string(b)
+			fmt.Fprint(c, a.words)
+			a.mu.Unlock()
 			c.Close()
 		}
 	})
-	port := netip.MustParseAddrPort(l.Addr().String()).Port()
+	t.Cleanup(func() {
+		l.Close()
+		running.Wait()
+	})
+	return a
+}
+
+// say makes words what the agent says from now on.
+func (a *talker) say(words string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.words = words
+}
+
+func TestAgentsAreHeard(t *testing.T) {
+	a := newTalker(t)
+	a.say("50%\n")
+	port := netip.MustParseAddrPort(a.Addr().String()).Port()
 	check := model.Check{Type: model.CheckTCP, Interval: time.Hour, Agent: model.AgentCheck{Port: port, Interval: 10 * time.Millisecond, Timeout: 10 * time.Second, Send: "hi\n"}}
-	k := Target{Address: netip.MustParseAddrPort(l.Addr().String()), Check: check}
+	k := Target{Address: netip.MustParseAddrPort(a.Addr().String()), Check: check}
 	heard := make(chan Word, 100)
 	c := New(slog.New(slog.DiscardHandler), func(_ Target, s Status) { heard <- s.Word })
 	c.Set([]Target{k}, nil)
 	ctx, stop := context.WithCancel(t.Context())
-	running.Go(func() { _ = c.Run(ctx) })
-	t.Cleanup(func() {
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	defer func() {
 		stop()
-		l.Close()
-		running.Wait()
-	})
+		<-ended
+	}()
 	await := func(want Word) {
 		t.Helper()
 		for end := time.After(20 * time.Second); ; {
@@ -102,15 +121,15 @@ func TestAgentsAreHeard(t *testing.T) {
 		}
 	}
 	await(Word{Weight: 50})
-	say("down\n")
+	a.say("down\n")
 	await(Word{Down: true, Weight: 50})
-	say("") // which says nothing
-	say("nonsense\n")
-	say("up drain 20%") // without an end of line
+	a.say("") // which says nothing
+	a.say("nonsense\n")
+	a.say("up drain 20%") // without an end of line
 	await(Word{Drain: true, Weight: 20})
-	mu.Lock()
-	defer mu.Unlock()
-	if asked != "hi\n" {
-		t.Errorf("asked with %q", asked)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.asked != "hi\n" {
+		t.Errorf("asked with %q", a.asked)
 	}
 }

@@ -131,6 +131,10 @@ func (p *Pool) GivenName() string {
 	return p.Name
 }
 
+// ShownName returns the name that the configuration has: of the service, or pool,
+// or of the service whose own pool it is.
+func (s *Service) ShownName() string { return strings.TrimPrefix(s.Name, ownPool) }
+
 // OwnerName returns the name of the service whose own the pool is, "" if it is
 // none's.
 func (p *Pool) OwnerName() string {

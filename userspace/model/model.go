@@ -33,6 +33,8 @@ type State struct {
 	FullNAT    FullNAT
 	// Resolver says how names of backends are looked up.
 	Resolver Resolver
+	// Notify are those who are told of changes.
+	Notify []Notify
 	// ClientZones are those of the clients of all services.
 	ClientZones *ClientZones
 	Services    []Service
