@@ -26,6 +26,7 @@ type httpKeys struct {
 	timeouts model.HTTPTimeouts
 	http     model.HTTP
 	routes   value
+	acme     value   // names whose certificates come over ACME
 	redirect uint16  // port; of every route
 	hsts     string  // of every route
 	shares   []value // places of the names of pools, in the order of routes

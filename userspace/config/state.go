@@ -25,6 +25,7 @@ func (r *reader) state(v value) model.State {
 	var services []service
 	var pools map[string]*service
 	var zone string
+	var acme *model.ACME
 	met := r.object(v, fields{
 		"interfaces": func(v value) { s.Interfaces = r.interfaces(v) },
 		"xdp": func(v value) {
@@ -45,6 +46,7 @@ func (r *reader) state(v value) model.State {
 		"services": func(v value) {
 			r.list(v, func(v value) { services = append(services, r.service(v)) })
 		},
+		"acme":  func(v value) { acme = r.acme(v) },
 		"pools": func(v value) { pools = r.pools(v) },
 	})
 	if _, ok := met["services"]; !ok && len(r.faults) == 0 {
@@ -59,6 +61,7 @@ func (r *reader) state(v value) model.State {
 			x.ClientZones = s.ClientZones
 		}
 	}
+	r.linkACME(&s, services, acme)
 	r.linkPools(&s, services, pools, zone)
 	return s
 }

@@ -26,6 +26,7 @@ func (r *reader) tls(v value, h *httpKeys) {
 	before := len(r.faults)
 	met := r.object(v, fields{
 		"certificates": func(v value) { t.Certificates = r.certificates(v) },
+		"acme":         func(v value) { t.ACME = r.acmeNames(v, h) },
 		"min-version":  func(v value) { r.tlsVersion(v, &t.MinVersion) },
 		"client-ca": func(v value) {
 			if r.filePath(v, &t.ClientCA) {
@@ -41,7 +42,9 @@ func (r *reader) tls(v value, h *httpKeys) {
 	if len(met) == 0 && len(r.faults) > before {
 		return
 	}
-	r.require(v, met, "certificates", "is missing: list at least one, such as - {cert: /etc/fairlead/site.pem, key: /etc/fairlead/site.key}")
+	if _, ok := met["acme"]; !ok {
+		r.require(v, met, "certificates", "is missing: list at least one, such as - {cert: /etc/fairlead/site.pem, key: /etc/fairlead/site.key}")
+	}
 	auth, hasAuth := met["client-auth"]
 	switch _, hasCA := met["client-ca"]; {
 	case hasAuth && !hasCA:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fairlead/loader"
+	"fairlead/userspace/acme"
 	"fairlead/userspace/certs"
 	"fairlead/userspace/health"
 	"fairlead/userspace/host"
@@ -53,6 +54,7 @@ type agent struct {
 	pools    map[string]*pool
 	safe     *safe
 	files    *certs.Watcher // of safe
+	issuer   atomic.Pointer[acme.Manager]
 	// certError says why files of safe are not what they were read for last,
 	// expiryTold when certificates that expire soon were last named.
 	certError  string
@@ -285,6 +287,9 @@ func (a *agent) hostChanged(ctx context.Context) {
 func (a *agent) close() error {
 	var errs []error
 	a.pulse.Store(nil)
+	if m := a.issuer.Load(); m != nil {
+		m.Close()
+	}
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())
 	}

@@ -79,7 +79,7 @@ func Run(ctx context.Context, o Options) error {
 		o.RunDir = view.DefaultDir()
 	}
 	a := newAgent(o, &state)
-	if a.safe, err = openSafe(&state, nil); err != nil {
+	if err := a.openFirstSafe(); err != nil {
 		return err
 	}
 	if err := a.start(ctx); err != nil {
@@ -263,10 +263,10 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
 	}
 	a.keepPools()
-	a.watchFiles()
+	a.useSafe()
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		if a.fronts[s.Key()] != nil {

@@ -50,7 +50,12 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 			return err
 		}
 	}
-	fresh, err := openSafe(r.state, nil)
+	issuer, err := a.openIssuer(r.state)
+	if err != nil {
+		return err
+	}
+	defer a.closeIssuers(a.issuer.Load(), issuer)
+	fresh, err := openSafe(r.state, nil, issuer)
 	if err != nil {
 		return err
 	}
@@ -70,6 +75,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 	}
 	old := a.state
 	a.state, a.roster, a.isDown, a.safe = r.state, r, isDown, fresh
+	a.issuer.Store(issuer)
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
 	if a.lock != nil {

@@ -33,7 +33,9 @@ type State struct {
 	FullNAT    FullNAT
 	// ClientZones are those of the clients of all services.
 	ClientZones *ClientZones
-	Services    []Service
+	// ACME is nil if no service needs it.
+	ACME     *ACME
+	Services []Service
 	// Pools are those that routes of HTTP services name, and the own ones of
 	// services that list backends instead. No two have the same Name.
 	Pools []Pool

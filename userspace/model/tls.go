@@ -3,8 +3,11 @@ package model
 // TLS says how a service shows who it is. Files are named by absolute paths.
 type TLS struct {
 	// Certificates are chosen by the name that a client asks for. The first is
-	// for all names that none of them has, and for clients that name none.
+	// for all names that none of them has, and for clients that name none. There
+	// may be none if there is ACME.
 	Certificates []Certificate
+	// ACME are names whose certificates come from [State.ACME].
+	ACME []string
 	// MinVersion is one of [crypto/tls].
 	MinVersion uint16
 	// ClientCA names the file of the authorities of clients' certificates.
@@ -45,3 +48,24 @@ type NameRoute struct {
 	// or * for all others and for clients that name none.
 	Name, Pool string
 }
+
+// ACME says who gives certificates to services that only name what they are for.
+type ACME struct {
+	Directory string // URL
+	Email     string // may be empty
+	// CA names the file of the authorities that the directory's own certificate
+	// may be by; "" are those of this host.
+	CA string
+	// Storage is the directory of keys and certificates.
+	Storage    string
+	Challenges []Challenge
+}
+
+// A Challenge is a way to show the authority whose a name is.
+type Challenge string
+
+// The challenges.
+const (
+	ChallengeHTTP Challenge = "http-01"     // over a service on port 80
+	ChallengeALPN Challenge = "tls-alpn-01" // over a service with TLS on port 443
+)
