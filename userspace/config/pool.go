@@ -25,6 +25,7 @@ type httpKeys struct {
 	pool     model.Pool // without its Service
 	timeouts model.HTTPTimeouts
 	http     model.HTTP
+	rules    model.Rules // of routes that do not say otherwise
 	routes   value
 	acme     value   // names whose certificates come over ACME
 	redirect uint16  // port; of every route

@@ -20,7 +20,7 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly    = []string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "tls", "redirect-https", "backend-tls"}
+	httpOnly    = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "tls", "redirect-https", "backend-tls"}, ruleKeys...)
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
 	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject", "backend-tls"}
 )
@@ -30,6 +30,7 @@ func (r *reader) httpFields(known fields, h *httpKeys) {
 	h.timeouts = defaultTimeouts
 	known["routes"] = func(v value) { h.routes = v }
 	known["timeouts"] = func(v value) { r.httpTimeouts(v, &h.timeouts) }
+	r.ruleFields(known, h, &h.rules)
 	known["tls"] = func(v value) { r.tls(v, h) }
 	known["redirect-https"] = func(v value) { r.redirectHTTPS(v, h) }
 	known["trusted-proxies"] = func(v value) {
@@ -98,6 +99,7 @@ func (r *reader) routes(s *service) {
 	if s.Forward != model.ForwardHTTP {
 		return
 	}
+	h.http.ErrorPages = h.rules.ErrorPages
 	if h.routes.Node == nil {
 		own := h.newRoute()
 		if own.Match = "/"; len(s.Backends) > 0 {
@@ -115,7 +117,7 @@ func (r *reader) routes(s *service) {
 
 // newRoute returns one that does what the service says for all.
 func (h *httpKeys) newRoute() model.Route {
-	return model.Route{Timeouts: h.timeouts, RedirectHTTPS: h.redirect, HSTS: h.hsts}
+	return model.Route{Timeouts: h.timeouts, Rules: h.rules, RedirectHTTPS: h.redirect, HSTS: h.hsts}
 }
 
 // A place is where the file has a route.
@@ -129,7 +131,7 @@ func (r *reader) route(v value, h *httpKeys, seen *[]place) {
 	t := h.newRoute()
 	var match value
 	before, shares := len(r.faults), len(h.shares)
-	met := r.object(v, fields{
+	known := fields{
 		"match": func(v value) {
 			if text, ok := r.text(v); ok {
 				match, t.Match = v, strings.Join(strings.Fields(text), " ")
@@ -147,23 +149,41 @@ func (r *reader) route(v value, h *httpKeys, seen *[]place) {
 		"query":    func(v value) { t.Query = r.conditions(v, false) },
 		"cookies":  func(v value) { t.Cookies = r.conditions(v, true) },
 		"timeouts": func(v value) { r.httpTimeouts(v, &t.Timeouts) },
-	})
+		"redirect": func(v value) { t.Redirect = r.redirect(v) },
+	}
+	r.ruleFields(known, h, &t.Rules)
+	met := r.object(v, known)
 	if len(met) == 0 && len(r.faults) > before {
 		return
 	}
 	r.require(v, met, "match", "is missing: give a pattern, such as /images/ or GET example.com/")
-	split, hasSplit := met["split"]
-	if _, ok := met["pool"]; ok && hasSplit {
-		r.fault(split, "stands beside a pool: remove one of the two")
+	if !r.hasPool(v, met, &t) {
 		h.shares = h.shares[:shares]
 		return
-	} else if !ok && !hasSplit {
-		r.require(v, met, "pool", "is missing: name one of the pools")
 	}
 	if match.Node != nil && r.pattern(match, t.Match) && r.unlike(match, &t, *seen) {
 		*seen = append(*seen, place{t.Match, match.Line, !t.Conditional()})
 	}
 	h.http.Routes = append(h.http.Routes, t)
+}
+
+// hasPool reports whether a route says once where its requests go, or need not.
+func (r *reader) hasPool(v value, met map[string]value, t *model.Route) bool {
+	_, hasPool := met["pool"]
+	split, hasSplit := met["split"]
+	redirect, redirects := met["redirect"]
+	switch {
+	case hasPool && hasSplit:
+		r.fault(split, "stands beside a pool: remove one of the two")
+		return false
+	case redirects && (t.Redirect == nil || t.Redirect.Regexp == ""):
+		if hasPool || hasSplit {
+			r.fault(redirect, "answers every request, so that none gets to a pool: remove the pool, or give it a regexp")
+		}
+	case !hasPool && !hasSplit:
+		r.require(v, met, "pool", "is missing: name one of the pools")
+	}
+	return true
 }
 
 // split reads the weights of pools.

@@ -65,6 +65,8 @@ func (h *frontHTTP) count(p *view.HTTP) {
 	p.NoBackend += s.NoBackend
 	p.Retries += s.Retries
 	p.Tunnels += s.Tunnels
+	p.Mirrored += s.Mirrored
+	p.MirrorDrops += s.MirrorDrops
 	p.Answers.Good += s.Answers[0]
 	p.Answers.Elsewhere += s.Answers[1]
 	p.Answers.Clients += s.Answers[2]

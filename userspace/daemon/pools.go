@@ -107,10 +107,8 @@ func poolsOf(s *model.Service) (names []string) {
 	for _, r := range s.Names {
 		names = append(names, r.Pool)
 	}
-	for _, r := range s.HTTP.Routes {
-		for _, share := range r.Pools {
-			names = append(names, share.Pool)
-		}
+	for i := range s.HTTP.Routes {
+		names = append(names, s.HTTP.Routes[i].PoolNames()...)
 	}
 	return names
 }

@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -40,14 +41,20 @@ func locate(u *url.URL, p string) bool {
 // bytes that ought to be escaped. What is escaped without need stays so, but for
 // dots.
 func shadow(r *http.Request, p string) *http.Request {
-	if !isClean(p) {
-		p = clean(escape(p))
-	}
+	p = tidy(p)
 	plain, err := url.PathUnescape(p)
 	if err != nil {
 		plain = p
 	}
 	return &http.Request{Method: r.Method, Host: hostOf(r.Host), URL: &url.URL{Path: plain, RawPath: p}}
+}
+
+// tidy returns a path as patterns see it.
+func tidy(p string) string {
+	if isClean(p) {
+		return p
+	}
+	return clean(escape(p))
 }
 
 // hostOf returns a host as patterns have it.
@@ -77,7 +84,6 @@ func inPath(c byte) bool {
 
 // escape escapes what must be and puts dots in place of escaped ones.
 func escape(p string) string {
-	const digits = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := 0; i < len(p); i++ {
 		switch c := p[i]; {
@@ -87,7 +93,7 @@ func escape(p string) string {
 		case inPath(c):
 			b.WriteByte(c)
 		default:
-			b.Write([]byte{'%', digits[c>>4], digits[c&15]})
+			fmt.Fprintf(&b, "%%%02X", c)
 		}
 	}
 	return b.String()

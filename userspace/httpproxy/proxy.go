@@ -70,7 +70,8 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	defer cut()
 	defer p.cutLater(&cut)()
 	var open sync.WaitGroup // connections, and requests while they have one
-	server := p.server(run, &open)
+	beside := &beside{ctx: run}
+	server := p.server(context.WithValue(run, besideKey{}, beside), &open)
 	broke := make(chan error, 1)
 	go func() { broke <- p.accept(server, &admitting{l, p}) }()
 	var err error
@@ -90,6 +91,7 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 		<-broke
 	}
 	open.Wait()
+	beside.running.Wait()
 	return err
 }
 
@@ -193,11 +195,6 @@ func (p *Proxy) log() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return p.Log
-}
-
-// refuse answers with a status of ours.
-func refuse(w http.ResponseWriter, status int) {
-	http.Error(w, http.StatusText(status), status)
 }
 
 // An admitting listener resets clients that are not admitted.

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 
@@ -33,7 +34,11 @@ func rewrite(r *httputil.ProxyRequest) {
 			r.Out.Header.Del(name)
 		}
 	}
-	setForwarded(exchangeOf(r.In.Context()), r.Out.Header)
+	x := exchangeOf(r.In.Context())
+	setForwarded(x, r.Out.Header)
+	for _, change := range x.prepare {
+		change(r.Out)
+	}
 }
 
 // modify sees every answer before the client does.
@@ -42,6 +47,9 @@ func modify(res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		defer x.attempt.end()
 		return x.tunnel(res)
+	}
+	for _, change := range slices.Backward(x.revise) {
+		change(res)
 	}
 	if _, ok := res.Header["Content-Type"]; !ok {
 		x.w.Header()["Content-Type"] = nil // or the server would guess one

@@ -16,10 +16,11 @@ type Stats struct {
 	Retries                       uint64    // attempts after the first of a request
 	NoBackend                     uint64    // requests without a backend, or none free
 	Tunnels                       uint64    // connections that changed their protocol
+	Mirrored, MirrorDrops         uint64    // copies of requests that were sent, and that could not be
 }
 
 type counters struct {
-	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels atomic.Uint64
+	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels, mirrored, mirrorDrops atomic.Uint64
 
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
@@ -31,6 +32,7 @@ func (p *Proxy) Stats() Stats {
 		Accepted: p.accepted.Load(), Denied: p.denied.Load(), SourceLimit: p.sourceLimit.Load(),
 		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
+		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(),
 	}
 	for i := range p.answers {
 		s.Answers[i] = p.answers[i].Load()
@@ -43,7 +45,8 @@ type counted struct {
 	http.ResponseWriter
 	counters *counters
 	status   int
-	eager    bool // nothing waits for what follows
+	eager    bool  // nothing waits for what follows
+	pages    pages // of the route, or of the table
 }
 
 func (w *counted) WriteHeader(status int) {

@@ -17,6 +17,7 @@ type Table struct {
 	mux     *http.ServeMux // asked for patterns only
 	routes  map[string][]*route
 	trusted []netip.Prefix
+	pages   pages
 }
 
 // A route is a model.Route and what serves its requests.
@@ -28,7 +29,7 @@ type route struct {
 // NewTable returns the table of a service whose routes name what pool returns,
 // never nil. An error means that two patterns conflict or that one is none.
 func NewTable(h *model.HTTP, pool func(name string) *Pool) (t *Table, err error) {
-	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted}
+	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted, pages: h.ErrorPages}
 	defer func() {
 		if cause := recover(); cause != nil {
 			t, err = nil, fmt.Errorf("make routes: %v", cause)
@@ -53,12 +54,25 @@ var links = []link{
 	limitTime,
 	setHSTS,
 	redirectHTTPS,
+	identify,
+	compress,
+	changeAnswer,
+	showPages,
+	redirect,
+	basicAuth,
+	forwardAuth,
+	changeRequest,
+	rewritePath,
+	replaceText,
 }
 
-// chain returns what serves the requests of a route: the links, and the pools at
-// their end.
+// chain returns what serves the requests of a route: the links, the mirror and the
+// pools at their end.
 func chain(r *model.Route, pool func(string) *Pool) http.Handler {
 	h := forward(r, pool)
+	if r.Mirror != nil {
+		h = mirror(r.Mirror, pool(r.Mirror.Pool), h)
+	}
 	for i := range links {
 		h = links[len(links)-1-i](r, h)
 	}
@@ -91,6 +105,7 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
+	w.pages = t.pages
 	if r.Method == http.MethodConnect {
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
 		refuse(w, http.StatusMethodNotAllowed)
@@ -100,11 +115,12 @@ func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	fallback, pattern := t.mux.Handler(shadow(r, x.path))
 	routes, ok := t.routes[pattern]
 	if !ok {
-		fallback.ServeHTTP(w, r) // no such page, or method
+		refuse(w, statusOf(fallback, r, w.Header())) // no such page, or method
 		return
 	}
 	for _, route := range routes {
 		if route.takes(x) {
+			w.pages = route.ErrorPages
 			route.handler.ServeHTTP(w, x.in)
 			return
 		}
@@ -139,6 +155,10 @@ type exchange struct {
 	body     *body // nil if there is none
 	attempt  *attempt
 	answered atomic.Bool // its header is on its way to the client
+	// prepare and revise are what links have asked for: to change the request
+	// that is sent to backends, and the answer that is taken from one.
+	prepare []func(out *http.Request)
+	revise  []func(res *http.Response)
 }
 
 type exchangeKey struct{}

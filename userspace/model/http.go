@@ -16,6 +16,8 @@ type HTTP struct {
 	Trusted []netip.Prefix
 	// TLS is nil where clients come without.
 	TLS *TLS
+	// ErrorPages are for requests that no route takes.
+	ErrorPages []ErrorPage
 }
 
 // A Route says where some requests go. All its conditions must hold.
@@ -36,6 +38,7 @@ type Route struct {
 	// HSTS is the value of Strict-Transport-Security in answers over TLS. "" is
 	// what the backend says.
 	HSTS string
+	Rules
 }
 
 // AnyValue is the value of a condition that asks only whether something is there.
@@ -44,6 +47,19 @@ const AnyValue = "*"
 // Conditional reports whether not every request that fits Match takes the route.
 func (r *Route) Conditional() bool {
 	return len(r.Clients)+len(r.Headers)+len(r.Query)+len(r.Cookies) > 0
+}
+
+// PoolNames returns the pools that the requests of the route go to, and copies of
+// them.
+func (r *Route) PoolNames() []string {
+	var all []string
+	for _, s := range r.Pools {
+		all = append(all, s.Pool)
+	}
+	if r.Mirror != nil {
+		all = append(all, r.Mirror.Pool)
+	}
+	return all
 }
 
 // A Share is a pool's part of the requests of a route.

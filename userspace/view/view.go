@@ -191,6 +191,10 @@ type HTTP struct {
 	NoBackend   uint64  `json:"no_backend"`
 	Retries     uint64  `json:"retries"`
 	Tunnels     uint64  `json:"tunnels"` // connections that changed their protocol
+	// Mirrored are copies of requests that were sent, MirrorDrops those that
+	// could not be.
+	Mirrored    uint64 `json:"mirrored"`
+	MirrorDrops uint64 `json:"mirror_drops"`
 }
 
 // Answers count by their status.
