@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -30,19 +31,38 @@ type Issued interface {
 	Leaf(name string) *x509.Certificate
 }
 
+// Sources are where certificates come from that are in no file. A nil one is for
+// configurations without.
+type Sources struct {
+	Issued Issued
+	// Secret returns the chain and the key of a secret, as PEM.
+	Secret func(path string) (chain, key []byte, err error)
+}
+
+// get returns what c names.
+func (s *Sources) get(c model.Certificate) (*tls.Certificate, error) {
+	if c.Vault == "" {
+		return Read(c)
+	}
+	chain, key, err := s.Secret(c.Vault)
+	if err != nil {
+		return nil, err
+	}
+	return join(chain, key, model.Certificate{Cert: c.Vault, Key: c.Vault})
+}
+
 // ALPN is what the authority asks for to see whose a name is (RFC 8737).
 const ALPN = "acme-tls/1"
 
 // Load reads the files that conf names. Where one of them is bad and old, which
 // may be nil, has it, that of old stays: there is a Set then, and the error says
-// what is wrong. Without it there is none. issued has the certificates of
-// conf.ACME.
-func Load(conf *model.TLS, old *Set, issued Issued) (*Set, error) {
-	s := &Set{conf: *conf, issued: issued, pairs: make([]*tls.Certificate, len(conf.Certificates)), names: map[string][]*tls.Certificate{}}
+// what is wrong. Without it there is none.
+func Load(conf *model.TLS, old *Set, from Sources) (*Set, error) {
+	s := &Set{conf: *conf, issued: from.Issued, pairs: make([]*tls.Certificate, len(conf.Certificates)), names: map[string][]*tls.Certificate{}}
 	whole := true
 	var errs []error
 	for i, c := range conf.Certificates {
-		pair, err := Read(c)
+		pair, err := from.get(c)
 		if err != nil {
 			errs = append(errs, err)
 			pair = old.pair(c)
@@ -150,7 +170,8 @@ func (s *Set) For(hello *tls.ClientHelloInfo) *tls.Config {
 func (s *Set) Certificates() []Info {
 	var all []Info
 	for i, pair := range s.pairs {
-		all = append(all, infoOf(s.conf.Certificates[i].Cert, pair.Leaf))
+		c := s.conf.Certificates[i]
+		all = append(all, infoOf(cmp.Or(c.Cert, c.Vault), pair.Leaf))
 	}
 	for _, name := range s.conf.ACME {
 		if leaf := s.issued.Leaf(name); leaf != nil {

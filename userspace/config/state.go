@@ -26,6 +26,7 @@ func (r *reader) state(v value) model.State {
 	var pools map[string]*service
 	var zone string
 	var acme *model.ACME
+	var vault *model.Vault
 	met := r.object(v, fields{
 		"interfaces": func(v value) { s.Interfaces = r.interfaces(v) },
 		"xdp": func(v value) {
@@ -46,6 +47,7 @@ func (r *reader) state(v value) model.State {
 		"services": func(v value) {
 			r.list(v, func(v value) { services = append(services, r.service(v)) })
 		},
+		"vault": func(v value) { vault = r.vault(v) },
 		"acme":  func(v value) { acme = r.acme(v) },
 		"pools": func(v value) { pools = r.pools(v) },
 	})
@@ -62,6 +64,7 @@ func (r *reader) state(v value) model.State {
 		}
 	}
 	r.linkACME(&s, services, acme)
+	r.linkVault(&s, services, vault)
 	r.linkPools(&s, services, pools, zone)
 	return s
 }

@@ -55,6 +55,7 @@ type agent struct {
 	safe     *safe
 	files    *certs.Watcher // of safe
 	issuer   atomic.Pointer[acme.Manager]
+	vault    *secrets // nil if no service needs it
 	// certError says why files of safe are not what they were read for last,
 	// expiryTold when certificates that expire soon were last named.
 	certError  string
@@ -290,6 +291,7 @@ func (a *agent) close() error {
 	if m := a.issuer.Load(); m != nil {
 		m.Close()
 	}
+	a.vault.close()
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())
 	}

@@ -35,11 +35,16 @@ func (a *agent) openFirstSafe() error {
 	if err != nil {
 		return err
 	}
-	if a.safe, err = openSafe(a.state, nil, issuer); err != nil {
+	vault, err := openSecrets(a.state)
+	if err == nil {
+		a.safe, err = openSafe(a.state, nil, sourcesOf(issuer, vault))
+	}
+	if err != nil {
 		a.closeIssuers(issuer, nil)
 		return err
 	}
 	a.issuer.Store(issuer)
+	a.keepSecrets(vault)
 	return nil
 }
 

@@ -55,7 +55,11 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 		return err
 	}
 	defer a.closeIssuers(a.issuer.Load(), issuer)
-	fresh, err := openSafe(r.state, nil, issuer)
+	vault, err := openSecrets(r.state)
+	if err != nil {
+		return err
+	}
+	fresh, err := openSafe(r.state, nil, sourcesOf(issuer, vault))
 	if err != nil {
 		return err
 	}
@@ -76,6 +80,7 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 	old := a.state
 	a.state, a.roster, a.isDown, a.safe = r.state, r, isDown, fresh
 	a.issuer.Store(issuer)
+	a.keepSecrets(vault)
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
 	if a.lock != nil {

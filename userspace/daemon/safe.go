@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"fairlead/userspace/acme"
 	"fairlead/userspace/certs"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
@@ -27,8 +26,8 @@ type safe struct {
 
 // openSafe reads the files of a state. Where one is bad, that of old stays, which
 // may be nil; if it has none, there is no safe but an error. Each error names its
-// service or pool. issuer has the certificates of ACME.
-func openSafe(state *model.State, old *safe, issuer *acme.Manager) (*safe, error) {
+// service or pool.
+func openSafe(state *model.State, old *safe, from certs.Sources) (*safe, error) {
 	if old == nil {
 		old = &safe{}
 	}
@@ -40,7 +39,7 @@ func openSafe(state *model.State, old *safe, issuer *acme.Manager) (*safe, error
 		if x.HTTP.TLS == nil {
 			continue
 		}
-		set, err := certs.Load(x.HTTP.TLS, old.sets[x.Key()], issuer)
+		set, err := certs.Load(x.HTTP.TLS, old.sets[x.Key()], from)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("service %s: %w", x.Name, err))
 		}
@@ -96,7 +95,7 @@ func (a *agent) useSafe() {
 
 // rereadFiles takes over what has changed in the files of the safe.
 func (a *agent) rereadFiles() {
-	fresh, err := openSafe(a.state, a.safe, a.issuer.Load())
+	fresh, err := openSafe(a.state, a.safe, sourcesOf(a.issuer.Load(), a.vault))
 	a.certError = ""
 	if err != nil {
 		a.certError = err.Error()

@@ -33,8 +33,9 @@ type State struct {
 	FullNAT    FullNAT
 	// ClientZones are those of the clients of all services.
 	ClientZones *ClientZones
-	// ACME is nil if no service needs it.
+	// ACME and Vault are nil if no service needs them.
 	ACME     *ACME
+	Vault    *Vault
 	Services []Service
 	// Pools are those that routes of HTTP services name, and the own ones of
 	// services that list backends instead. No two have the same Name.

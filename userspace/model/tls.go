@@ -1,5 +1,7 @@
 package model
 
+import "time"
+
 // TLS says how a service shows who it is. Files are named by absolute paths.
 type TLS struct {
 	// Certificates are chosen by the name that a client asks for. The first is
@@ -15,8 +17,9 @@ type TLS struct {
 	ClientAuth ClientAuth
 }
 
-// A Certificate names the files of a chain of certificates and of its key.
-type Certificate struct{ Cert, Key string }
+// A Certificate names the files of a chain of certificates and of its key, or the
+// secret of [State.Vault] that has both, as mount/path.
+type Certificate struct{ Cert, Key, Vault string }
 
 // ClientAuth says whether clients have to show a certificate.
 type ClientAuth string
@@ -69,3 +72,12 @@ const (
 	ChallengeHTTP Challenge = "http-01"     // over a service on port 80
 	ChallengeALPN Challenge = "tls-alpn-01" // over a service with TLS on port 443
 )
+
+// Vault says where secrets are.
+type Vault struct {
+	Address   string // URL, without a slash at its end
+	TokenFile string // "": VAULT_TOKEN in the environment
+	CA        string // file of the authorities of the server; "" are those of this host
+	Namespace string
+	Refresh   time.Duration // how often secrets are read again
+}
