@@ -17,7 +17,7 @@ packages() {
 	case $1 in
 	build) ;; # nothing but Go
 	generate) echo clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev git ;;
-	test) echo curl wrk iperf3 bind9-dnsutils haproxy nftables tcpdump iproute2 ethtool procps debian-archive-keyring ;;
+	test) echo curl wrk iperf3 bind9-dnsutils haproxy nginx nftables tcpdump iproute2 ethtool procps debian-archive-keyring ;;
 	kernels) echo qemu-system-x86 busybox-static cpio gzip xz-utils zstd kmod debian-archive-keyring ;;
 	lint) echo shellcheck clang-format-19 ruby ;;
 	*) die "unknown group $1: want build, generate, test, kernels or lint" ;;
@@ -99,7 +99,7 @@ is_installed() {
 disable_services() {
 	local unit
 	[ -d /run/systemd/system ] || return 0
-	for unit in haproxy nftables; do
+	for unit in haproxy nginx nftables; do
 		case " $* " in *" $unit "*) as_root systemctl --quiet disable --now "$unit" >>"$log" 2>&1 || true ;; esac
 	done
 }

@@ -10,6 +10,7 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/names"
 )
 
 func checkCommand(w world) *cli.Command {
@@ -29,9 +30,13 @@ func check(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	lines, err := w.look(&state)
+	found, missing := names.Lookup(c.Context, &state)
+	lines, err := w.look(found)
 	if err != nil {
 		lines = append(lines, fmt.Sprintf("cannot look at this host: %v", err))
+	}
+	if missing != nil {
+		lines = append(lines, strings.Split(missing.Error(), "\n")...)
 	}
 	for _, text := range lines {
 		fmt.Fprintln(w.errOut, "fairlead: warning:", text)

@@ -12,6 +12,7 @@ import (
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/names"
 )
 
 func planCommand(w world) *cli.Command {
@@ -42,7 +43,11 @@ func plan(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	p, err := w.plan(c.Context, c.String("pin-dir"), &state, shares)
+	found, err := names.Lookup(c.Context, &state)
+	if err != nil {
+		return err
+	}
+	p, err := w.plan(c.Context, c.String("pin-dir"), found, shares)
 	if err != nil {
 		return err
 	}

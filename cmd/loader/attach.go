@@ -11,6 +11,7 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/names"
 )
 
 func attachCommand(w world) *cli.Command {
@@ -41,7 +42,11 @@ func runAttach(c *cli.Context, w world) error {
 	if state.XDP == model.XDPOff && mode == "" {
 		return command.Usagef("%s says xdp: off, so there is nothing to attach: change it, or use --mode", path)
 	}
-	r, err := w.attach(c.Context, &state, kernel.Options{
+	found, err := names.Lookup(c.Context, &state)
+	if err != nil {
+		return err
+	}
+	r, err := w.attach(c.Context, found, kernel.Options{
 		Dir:         c.String("pin-dir"),
 		Interfaces:  state.Interfaces,
 		Mode:        mode,
@@ -54,10 +59,10 @@ func runAttach(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	for _, text := range append(doubts(w, state, &r), changes(&r)...) {
+	for _, text := range append(doubts(w, *found, &r), changes(&r)...) {
 		warn(w.errOut, text)
 	}
-	return writeReport(w.out, &state, &r)
+	return writeReport(w.out, found, &r)
 }
 
 func warn(errOut io.Writer, text string) { fmt.Fprintln(errOut, "loader: warning:", text) }

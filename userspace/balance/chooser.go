@@ -16,6 +16,7 @@ import (
 type Chooser struct {
 	service *model.Service
 	weights []int
+	down    []bool
 	pools   []pool          // for clients of no zone, then of each of the service's
 	loads   []*atomic.Int64 // flows by backend
 	memory
@@ -44,7 +45,7 @@ type memory struct {
 // Its tables are made when they are first needed.
 func NewChooser(s *model.Service, duties Duties, old *Chooser) *Chooser {
 	c := &Chooser{
-		service: s, weights: make([]int, len(s.Backends)), loads: make([]*atomic.Int64, len(s.Backends)),
+		service: s, weights: make([]int, len(s.Backends)), down: make([]bool, len(s.Backends)), loads: make([]*atomic.Int64, len(s.Backends)),
 		memory: memory{
 			turns: map[string]*atomic.Uint64{}, stay: newAffinity(), counts: map[netip.AddrPort]*atomic.Int64{}, counting: new(sync.Mutex),
 		},
@@ -61,7 +62,7 @@ func NewChooser(s *model.Service, duties Duties, old *Chooser) *Chooser {
 		c.addPool(zone, duties[k].Weights, old)
 	}
 	for i, b := range s.Backends {
-		c.weights[i] = duties.Weight(i)
+		c.weights[i], c.down[i] = duties.Weight(i), duties.Down(i)
 		if old != nil {
 			c.loads[i] = old.counts[b.Address]
 		}
@@ -107,9 +108,26 @@ func (c *Chooser) Choose(client, local netip.AddrPort, skip func(i uint32) bool)
 	if c.service.Affinity > 0 {
 		c.stay.put(network(c.service, client.Addr().Unmap()), c.service.Backends[i].Address, time.Now())
 	}
+	return i, c.count(i), true
+}
+
+// Weight returns what the i-th backend weighs by now; 0 is no new flow.
+func (c *Chooser) Weight(i uint32) int { return c.weights[i] }
+
+// Keep gives the i-th backend a flow as Choose does, whatever it weighs, unless it
+// is down.
+func (c *Chooser) Keep(i uint32) (done func(), ok bool) {
+	if c.down[i] {
+		return nil, false
+	}
+	return c.count(i), true
+}
+
+// count counts a flow of the i-th backend until what it returns is called.
+func (c *Chooser) count(i uint32) (done func()) {
 	load := c.loads[i]
 	load.Add(1)
-	return i, func() { load.Add(-1) }, true
+	return func() { load.Add(-1) }
 }
 
 // stayed returns the backend that the network of a client has had lately.

@@ -222,7 +222,7 @@ func TestClientsComeBackToTheirBackend(t *testing.T) {
 		}
 		weights := Weights(s.Backends, nil)
 		weights[first] = 0
-		c = NewChooser(s, Duties{{Weights: weights}}, c)
+		c = NewChooser(s, Duties{{Weights: weights, Down: make([]bool, len(s.Backends))}}, c)
 		second := choose("198.51.100.1:1000")
 		if second == first {
 			t.Error("a drained backend gets a flow")
@@ -240,7 +240,7 @@ func TestAChooserGoesOnWhereTheLastStood(t *testing.T) {
 	s := serviceOf(model.Balance{}, 1, 1, 1)
 	c := chooserOf(s)
 	_, done, _ := c.Choose(clientOf(0), virtual, nil)
-	c = NewChooser(s, Duties{{Weights: []int{1, 1, 1}}}, c)
+	c = NewChooser(s, Duties{{Weights: []int{1, 1, 1}, Down: make([]bool, 3)}}, c)
 	if got := c.Flows(0); got != 1 {
 		t.Errorf("backend 0 has %d flows, want 1", got)
 	}

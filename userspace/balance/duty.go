@@ -91,7 +91,7 @@ func (d *Duty) choose(s *model.Service, zone string) func(*model.Backend) bool {
 // are up.
 func (d *Duty) count(s *model.Service, kind func(*model.Backend) bool) (up, all int) {
 	for i := range s.Backends {
-		if b := &s.Backends[i]; b.Weight > 0 && kind(b) {
+		if b := &s.Backends[i]; d.Weights[i] > 0 && kind(b) {
 			all++
 			if !d.Down[i] {
 				up++

@@ -44,6 +44,36 @@ func Quickness(times []time.Duration) []int {
 	return shares
 }
 
+// Even returns shares, from a tenth to 1, that even out loads more than these do:
+// who has more than the mean gets less. A backend whose load is negative has not
+// said it, and gets a whole share. Called again and again, as loads follow, it
+// comes to shares with which all loads are the same: these are as the capacities.
+func Even(shares, loads []float64) []float64 {
+	const idle, step, floor = 0.01, 4, float64(least) / Whole
+	mean, known := 0.0, 0.0
+	for _, l := range loads {
+		if l >= 0 {
+			mean, known = mean+max(idle, l), known+1
+		}
+	}
+	mean /= max(1, known)
+	even, top := make([]float64, len(loads)), 0.0
+	for i, l := range loads {
+		if l >= 0 {
+			even[i] = shares[i] * math.Sqrt(min(step, max(1.0/step, mean/max(idle, l)))) // half of the way: loads lag behind
+			top = max(top, even[i])
+		}
+	}
+	for i, l := range loads {
+		if l < 0 {
+			even[i] = 1
+		} else {
+			even[i] = max(floor, even[i]/top)
+		}
+	}
+	return even
+}
+
 // Product returns the share of a share.
 func Product(a, b int) int { return max(1, (a*b+Whole/2)/Whole) }
 

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -81,6 +82,48 @@ func TestMostSlotsIsEnough(t *testing.T) {
 			if n := len(Slots(s, Weights(s.Backends, []int{share, 1, 19, Whole}))); n > most {
 				t.Errorf("%s: %d slots, at most %d were expected", m, n, most)
 			}
+		}
+	}
+}
+
+func TestEvenSharesFollowLoads(t *testing.T) {
+	for _, row := range []struct {
+		name          string
+		shares, loads []float64
+		want          []float64
+	}{
+		{"as loaded as each other", []float64{1, 0.5}, []float64{0.4, 0.4}, []float64{1, 0.5}},
+		{"four times as loaded", []float64{1, 1}, []float64{0.2, 0.8}, []float64{1, 0.5}},
+		{"nobody starves", []float64{1, 0.1}, []float64{0.1, 1}, []float64{1, 0.1}},
+		{"who says nothing has a whole share", []float64{0.5, 0.5, 0.5}, []float64{-1, 0.2, 0.8}, []float64{1, 1, 0.5}},
+		{"nobody says anything", []float64{0.5, 1}, []float64{-1, -1}, []float64{1, 1}},
+		{"idle ones are alike", []float64{1, 1}, []float64{0, 0.005}, []float64{1, 1}},
+		{"one alone", []float64{0.3}, []float64{2}, []float64{1}},
+	} {
+		got := Even(row.shares, row.loads)
+		for i := range row.want {
+			if math.Abs(got[i]-row.want[i]) > 1e-9 {
+				t.Errorf("%s: %v, want %v", row.name, got, row.want)
+				break
+			}
+		}
+	}
+}
+
+// Loads that follow the shares come to be the same, whatever backends can do.
+func TestEvenSharesComeToBeAsCapacities(t *testing.T) {
+	capacities := []float64{100, 300, 50}
+	shares, loads := []float64{1, 1, 1}, []float64{0, 0, 0}
+	for range 30 {
+		total := shares[0] + shares[1] + shares[2]
+		for i, c := range capacities {
+			loads[i] += 0.63 * (200*shares[i]/total/c - loads[i]) // a second of settling
+		}
+		shares = Even(shares, loads)
+	}
+	for i, l := range loads {
+		if math.Abs(l-200.0/450) > 0.02 {
+			t.Errorf("backend %d has a load of %.3f with a share of %.2f, want %.3f", i, l, shares[i], 200.0/450)
 		}
 	}
 }

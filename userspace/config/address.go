@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -104,10 +105,12 @@ func (r *reader) families(s *service) {
 	if s.listen.Node == nil {
 		return
 	}
+	first := ""
 	for i, b := range s.Backends {
-		have, want, first := family(b.Address.Addr()), family(s.Listen.Addr()), family(s.Backends[0].Address.Addr())
+		have, want := family(b.Address.Addr()), family(s.Listen.Addr())
+		first = cmp.Or(first, have)
 		switch {
-		case s.Forward.UserSpace():
+		case s.UserSpace(), have == "": // a name is looked up for what fits
 		case have != want && s.Forward != model.ForwardFullNAT:
 			r.fault(s.backends[i], "%s is %s, but the service listens on %s: set forward: full-nat or proxy, as no backend can see a client of another family, or use its %s address",
 				quote(s.backends[i].Value), have, want, want)
@@ -118,10 +121,11 @@ func (r *reader) families(s *service) {
 	}
 }
 
-// textOf returns an address as it stands before a port.
-func textOf(a netip.Addr) string {
+// textOf returns an address, or the name if there is none, as it stands before a
+// port.
+func textOf(a netip.Addr, name string) string {
 	if a.Is6() {
 		return fmt.Sprintf("[%s]", a)
 	}
-	return a.String()
+	return name
 }

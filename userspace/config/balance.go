@@ -91,7 +91,7 @@ func (r *reader) balance(v value, s *service) (prefix value) {
 // table.
 func (r *reader) fits(v value, s *service) {
 	b := &s.Balance
-	if b.Method == model.ResponseTime && s.Health.Type == model.CheckNone {
+	if b.Method == model.ResponseTime && s.Health.Type == model.CheckNone && s.Forward != model.ForwardHTTP {
 		r.fault(v, "goes by how long probes take, but the service has no check: give it one under health, or use another method")
 	}
 	if !b.Method.Hashes() {

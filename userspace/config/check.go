@@ -1,10 +1,10 @@
 package config
 
 import (
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +32,7 @@ var checkTypes = []model.CheckType{
 // checkKeys names the types of check that each key belongs to. Every type but
 // none has the keys that are not listed.
 var checkKeys = map[string][]model.CheckType{
+	"method":      {model.CheckHTTP, model.CheckHTTPS},
 	"path":        {model.CheckHTTP, model.CheckHTTPS},
 	"host":        {model.CheckHTTP, model.CheckHTTPS, model.CheckGRPC},
 	"headers":     {model.CheckHTTP, model.CheckHTTPS},
@@ -76,16 +77,13 @@ func (r *reader) health(v value, s *service) model.Check {
 
 // checkFields reads the keys of every type of check.
 func (r *reader) checkFields(c *model.Check) fields {
-	return fields{
+	known := fields{
 		"type": func(v value) {
 			if !enum(r, v, &c.Type, checkTypes) {
 				c.Type = ""
 			}
 		},
-		"interval": func(v value) { r.duration(v, &c.Interval, minInterval, maxInterval) },
-		"timeout":  func(v value) { r.duration(v, &c.Timeout, minInterval, maxInterval) },
-		"rise":     func(v value) { r.number(v, &c.Rise, 1, maxCount) },
-		"fall":     func(v value) { r.number(v, &c.Fall, 1, maxCount) },
+		"method": func(v value) { r.method(v, &c.Method) },
 		"port": func(v value) {
 			if s, ok := r.text(v); ok {
 				c.Port, _ = r.port(v, s, s)
@@ -94,7 +92,7 @@ func (r *reader) checkFields(c *model.Check) fields {
 		"path":        func(v value) { r.path(v, &c.Path) },
 		"host":        func(v value) { r.host(v, &c.Host) },
 		"headers":     func(v value) { c.Headers = r.headers(v) },
-		"status":      func(v value) { r.status(v, c) },
+		"status":      func(v value) { r.healthy(v, &c.Statuses) },
 		"expect":      func(v value) { r.set(v, &c.Expect) },
 		"send":        func(v value) { r.set(v, &c.Send) },
 		"skip-verify": func(v value) { r.boolean(v, &c.SkipVerify) },
@@ -102,6 +100,8 @@ func (r *reader) checkFields(c *model.Check) fields {
 		"service":     func(v value) { r.set(v, &c.Service) },
 		"command":     func(v value) { c.Command = r.command(v) },
 	}
+	r.rhythmFields(known, c)
+	return known
 }
 
 // belong finds keys that mean nothing to a check of type t.
@@ -118,33 +118,6 @@ func (r *reader) belong(v value, met map[string]value, t model.CheckType) {
 	}
 }
 
-// rhythm fills in and checks how often and how long a probe runs.
-func (r *reader) rhythm(met map[string]value, c *model.Check) {
-	interval, hasInterval := met["interval"]
-	if c.Rise == 0 {
-		c.Rise = defaultRise
-	}
-	if c.Fall == 0 {
-		c.Fall = defaultFall
-	}
-	if c.Interval == 0 {
-		if hasInterval {
-			return // a fault already
-		}
-		c.Interval = defaultInterval
-	}
-	if c.Timeout == 0 {
-		c.Timeout = min(defaultTimeout, c.Interval)
-	}
-	switch {
-	case c.Interval >= c.Timeout:
-	case hasInterval:
-		r.fault(interval, "%s is shorter than the timeout of %s: raise the interval or lower the timeout", span(c.Interval), span(c.Timeout))
-	default:
-		r.fault(met["timeout"], "%s is longer than the interval, %s by default: lower the timeout or set interval", span(c.Timeout), span(c.Interval))
-	}
-}
-
 // probe fills in and checks what a probe says, by the type of the check.
 func (r *reader) probe(v value, met map[string]value, c *model.Check, s *service) {
 	switch c.Type {
@@ -152,8 +125,11 @@ func (r *reader) probe(v value, met map[string]value, c *model.Check, s *service
 		if c.Path == "" {
 			c.Path = "/"
 		}
-		if c.StatusMin == 0 {
-			c.StatusMin, c.StatusMax = 200, 399
+		if len(c.Statuses) == 0 {
+			c.Statuses = []model.StatusRange{{Min: 200, Max: 399}}
+		}
+		if at, ok := met["expect"]; ok && c.Method == http.MethodHead {
+			r.fault(at, "does not go with method: HEAD, which has no body: remove one of the two")
 		}
 	case model.CheckDNS:
 		if c.Query == "" {
@@ -168,10 +144,11 @@ func (r *reader) probe(v value, met map[string]value, c *model.Check, s *service
 		return
 	}
 	for i, b := range s.Backends {
-		if b.Address.Port() != 0 {
+		hasPort := func(b model.Backend) bool { return b.Address.Port() != 0 || b.Name.SRV }
+		if hasPort(b) {
 			continue
 		}
-		if slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Address.Port() != 0 }) {
+		if slices.ContainsFunc(s.Backends, hasPort) {
 			r.fault(s.backends[i], "%s has no port to check while other backends have: give it one, or set health.port", quote(s.backends[i].Value))
 			return
 		}
@@ -222,25 +199,6 @@ func (r *reader) headers(v value) (headers []model.Header) {
 		}
 	})
 	return headers
-}
-
-var statusSyntax = regexp.MustCompile(`^([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?$`)
-
-func (r *reader) status(v value, c *model.Check) {
-	s, ok := r.text(v)
-	if !ok {
-		return
-	}
-	m := statusSyntax.FindStringSubmatch(s)
-	if m == nil || m[2] != "" && m[2] < m[1] {
-		r.fault(v, "%s is neither a status nor a range: write it like 204 or 200-399", quote(s))
-		return
-	}
-	c.StatusMin, _ = strconv.Atoi(m[1]) // digits by the expression
-	c.StatusMax = c.StatusMin
-	if m[2] != "" {
-		c.StatusMax, _ = strconv.Atoi(m[2])
-	}
 }
 
 var label = regexp.MustCompile(`^[A-Za-z0-9_-]{1,63}$`)

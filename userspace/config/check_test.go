@@ -34,16 +34,28 @@ func TestChecksGetTheirDefaults(t *testing.T) {
 			c.Interval, c.Timeout = 100*time.Millisecond, 100*time.Millisecond
 		})},
 		{"HTTP", tcpService, "{type: http}", with(func(c *model.Check) {
-			c.Type, c.Path, c.StatusMin, c.StatusMax = model.CheckHTTP, "/", 200, 399
+			c.Type, c.Path, c.Statuses = model.CheckHTTP, "/", []model.StatusRange{{Min: 200, Max: 399}}
 		})},
 		{"HTTPS in full", tcpService, `{type: https, port: 8443, path: "/a?b=c", host: example.com, headers: {X-B: "1", X-A: two},
       status: 204, expect: ok, skip-verify: true, interval: 5s, timeout: 3s, rise: 1, fall: 1}`, model.Check{
 			Type: model.CheckHTTPS, Interval: 5 * time.Second, Timeout: 3 * time.Second, Rise: 1, Fall: 1,
 			Port: 8443, Path: "/a?b=c", Host: "example.com", Headers: []model.Header{{Name: "X-B", Value: "1"}, {Name: "X-A", Value: "two"}},
-			StatusMin: 204, StatusMax: 204, Expect: "ok", SkipVerify: true,
+			Statuses: []model.StatusRange{{Min: 204, Max: 204}}, Expect: "ok", SkipVerify: true,
 		}},
 		{"a range of statuses", tcpService, "{type: http, status: 200-404}", with(func(c *model.Check) {
-			c.Type, c.Path, c.StatusMin, c.StatusMax = model.CheckHTTP, "/", 200, 404
+			c.Type, c.Path, c.Statuses = model.CheckHTTP, "/", []model.StatusRange{{Min: 200, Max: 404}}
+		})},
+		{"several statuses, another method", tcpService, "{type: http, status: [200-299, 404], method: HEAD}", with(func(c *model.Check) {
+			c.Type, c.Path, c.Method, c.Statuses = model.CheckHTTP, "/", "HEAD", []model.StatusRange{{Min: 200, Max: 299}, {Min: 404, Max: 404}}
+		})},
+		{"when it probes", tcpService, "{fast-interval: 500ms, jitter: 1s, initial: last-known}", with(func(c *model.Check) {
+			c.FastInterval, c.Jitter, c.Initial = 500*time.Millisecond, time.Second, model.InitialLast
+		})},
+		{"an agent", tcpService, `{agent: {port: 9000}}`, with(func(c *model.Check) {
+			c.Agent = model.AgentCheck{Port: 9000, Interval: 2 * time.Second, Timeout: time.Second}
+		})},
+		{"an agent in full", tcpService, `{agent: {port: 9000, interval: 3s, timeout: 500ms, send: "web\n"}}`, with(func(c *model.Check) {
+			c.Agent = model.AgentCheck{Port: 9000, Interval: 3 * time.Second, Timeout: 500 * time.Millisecond, Send: "web\n"}
 		})},
 		{"UDP", udpService, `{type: udp, send: "ping\n", expect: pong}`, with(func(c *model.Check) {
 			c.Type, c.Send, c.Expect = model.CheckUDP, "ping\n", "pong"

@@ -145,7 +145,7 @@ func TestRulesForAddresses(t *testing.T) {
 		{"open range", "203.0.113.10:80-", "10.0.0.1:80", "", "has no port"},
 		{"no port", "203.0.113.10", "10.0.0.1:80", "", "has no port"},
 		{"no address", ":80", "10.0.0.1:80", "", notIP},
-		{"host name", "203.0.113.10:80", "example.com:80", "", notIP},
+		{"no name either", "203.0.113.10:80", "exa mple.com:80", "", notIP},
 		{"multicast", "224.0.0.1:80", "10.0.0.1:80", "", "is a multicast address"},
 		{"multicast backend", "203.0.113.10:80", "239.1.1.1:80", "", "is a multicast address"},
 		{"broadcast", "255.255.255.255:80", "10.0.0.1:80", "", "is the broadcast address"},

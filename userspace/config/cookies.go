@@ -25,6 +25,8 @@ func (r *reader) cookiesBelong(met map[string]value, s *service) {
 		r.fault(v, "does not belong to a UDP service: remove it")
 	case s.Forward.UserSpace():
 		r.fault(v, "does not belong to a service with forward: %s, whose SYNs are the kernel's: remove it", s.Forward)
+	case s.UserSpace():
+		r.fault(v, "does not belong to a service with %s, which the proxy serves: remove it", s.ByProxyProtocol())
 	case s.listen.Node != nil && s.Listen.Port() != s.LastPort:
 		r.fault(v, "does not belong to a service with a range of ports: remove it, or make services of one port each")
 	}

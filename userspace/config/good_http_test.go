@@ -36,6 +36,7 @@ func TestServicesOfHTTPAndTheirPools(t *testing.T) {
 	service := func(name, listen string, h model.HTTP) model.Service {
 		s := poolOf(name).Service
 		s.Health, s.HTTP = model.Check{}, h
+		s.HTTP.Bounds = model.Bounds{MaxHeader: 64 << 10, HeaderTimeout: 10 * time.Second, KeepAlive: 2 * time.Minute}
 		s.Listen = netip.MustParseAddrPort(listen)
 		s.LastPort = s.Listen.Port()
 		return s
@@ -70,7 +71,7 @@ func TestServicesOfHTTPAndTheirPools(t *testing.T) {
 	ownPool := poolOf("service/own", backend("10.0.0.1:80", 1), backend("[2001:db8::1]:443", 3))
 	ownPool.Backends[1].Origin = model.Origin{TLS: true, Prefix: "/app"}
 	ownPool.Balance.Method = model.LeastConnections
-	ownPool.Health.Type, ownPool.Health.Path, ownPool.Health.StatusMin, ownPool.Health.StatusMax = model.CheckHTTP, "/health", 200, 399
+	ownPool.Health.Type, ownPool.Health.Path, ownPool.Health.Statuses = model.CheckHTTP, "/health", []model.StatusRange{{Min: 200, Max: 399}}
 	ownPool.HTTP2, ownPool.MaxRequests = true, 100
 	ownPool.Queue = model.Queue{Size: 10, Timeout: time.Second}
 	ownPool.Retry = model.Retry{Attempts: 1, Statuses: []int{502, 503}, Budget: 10}

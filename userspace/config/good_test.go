@@ -40,7 +40,7 @@ func TestASmallFileGetsEveryDefault(t *testing.T) {
 			TCPNew: 30 * time.Second, TCPEstablished: 2 * time.Hour, TCPFin: time.Minute,
 			UDPNew: 30 * time.Second, UDPEstablished: 3 * time.Minute,
 		},
-		FullNAT: model.FullNAT{First: 10000, Last: 29999},
+		FullNAT: model.FullNAT{First: 10000, Last: 29999}, Resolver: model.Resolver{}.WithDefaults(),
 		Services: []model.Service{{
 			Name: "web", Listen: netip.MustParseAddrPort("203.0.113.10:80"), LastPort: 80,
 			Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset, PanicThreshold: 50, ZoneThreshold: 50, PassiveThreshold: 1,
@@ -62,6 +62,7 @@ func TestAFileThatSaysEverything(t *testing.T) {
 		FullNAT: model.FullNAT{
 			Addresses: []netip.Addr{netip.MustParseAddr("10.2.1.1"), netip.MustParseAddr("10.2.1.3")}, First: 1024, Last: 65535,
 		},
+		Resolver: model.Resolver{}.WithDefaults(),
 		Services: []model.Service{
 			{
 				Name: "media-1", Listen: netip.MustParseAddrPort("203.0.113.10:8000"), LastPort: 8100,
@@ -75,7 +76,7 @@ func TestAFileThatSaysEverything(t *testing.T) {
 				Health: model.Check{
 					Type: model.CheckHTTP, Interval: 500 * time.Millisecond, Timeout: 250 * time.Millisecond, Rise: 1, Fall: 5,
 					Port: 9000, Path: "/health", Host: "media.example", Headers: []model.Header{{Name: "X-Check", Value: "1"}},
-					StatusMin: 200, StatusMax: 204, Expect: "ok",
+					Statuses: []model.StatusRange{{Min: 200, Max: 204}}, Expect: "ok",
 				},
 			},
 			{

@@ -47,6 +47,9 @@ func TestServicesOfTLS(t *testing.T) {
 	shared.Zone, ownPool.Zone = "", ""
 	ownPool.Backends[0].Origin.TLS = true
 	ownPool.TLS = model.BackendTLS{CA: own.Cert, ServerName: "app", Certificate: own}
+	for _, s := range []*model.Service{&secure, &plain, &both} {
+		fillBounds(&s.HTTP.Bounds)
+	}
 	want := got
 	want.Vault = &model.Vault{
 		Address: "https://vault.example:8200", TokenFile: "testdata/token", CA: own.Cert, Namespace: "team", Refresh: 5 * time.Minute,

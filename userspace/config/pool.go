@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"fairlead/userspace/model"
 )
 
@@ -17,6 +19,8 @@ const (
 	maxAttempts  = 10
 	maxFailures  = 1000
 	defaultQueue = time.Second // that a request waits
+	minExpiry    = time.Second
+	usualExpiry  = 10 * time.Second // of what backends say
 	minTime      = 10 * time.Millisecond
 )
 
@@ -24,6 +28,7 @@ const (
 type httpKeys struct {
 	pool     model.Pool // without its Service
 	timeouts model.HTTPTimeouts
+	maxBody  int64 // of routes that do not say otherwise
 	http     model.HTTP
 	rules    model.Rules // of routes that do not say otherwise
 	routes   value
@@ -98,6 +103,8 @@ func (r *reader) poolFields(known fields, h *httpKeys) {
 		})
 	}
 	known["eject"] = func(v value) { r.eject(v, &p.Eject) }
+	known["load-feedback"] = func(v value) { r.feedback(v, &p.Load) }
+	known["sticky"] = func(v value) { r.sticky(v, &p.Sticky) }
 }
 
 func (r *reader) eject(v value, e *model.Eject) {
@@ -115,6 +122,20 @@ func (r *reader) eject(v value, e *model.Eject) {
 		return
 	}
 	e.Most = e.Time
+}
+
+// feedback reads how backends tell their load.
+func (r *reader) feedback(v value, f *model.LoadFeedback) {
+	f.Expiry = usualExpiry
+	met := r.object(v, fields{
+		"header": func(v value) {
+			if r.set(v, &f.Header); f.Header != "" && !httpguts.ValidHeaderFieldName(f.Header) {
+				r.fault(v, "%s is not a header name: use letters, digits and -", quote(f.Header))
+			}
+		},
+		"expiry": func(v value) { r.duration(v, &f.Expiry, minExpiry, maxInterval) },
+	})
+	r.require(v, met, "header", "is missing: give "+model.ORCAHeader+", or a header with a number such as X-Load")
 }
 
 // statuses reads those of answers that are as good as none.
@@ -151,15 +172,17 @@ func (r *reader) origin(v value, s *service, b *model.Backend) bool {
 		return false
 	}
 	addr, err := netip.ParseAddr(u.Hostname())
-	if err != nil {
-		r.fault(v, "%s has a host name, which is not supported by this version: use the address", quote(text))
+	switch named := err != nil && hostName(u.Hostname()); {
+	case named:
+		b.Name.Host = nameOf(u.Hostname())
+	case err != nil:
+		r.fault(v, "%s has neither an address nor a name: write it like http://10.0.0.1:8080 or http://app.example.com", quote(text))
 		return false
-	}
-	if why := unfit(addr); why != "" || addr.IsUnspecified() {
-		if why == "" {
-			why = "is no server's address: use the address that the backend has"
-		}
-		r.fault(v, "%s %s", quote(text), why)
+	case addr.IsUnspecified():
+		r.fault(v, "%s is no server's address: use the address that the backend has", quote(text))
+		return false
+	case unfit(addr) != "":
+		r.fault(v, "%s %s", quote(text), unfit(addr))
 		return false
 	}
 	port := uint16(80)

@@ -20,16 +20,18 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly    = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "tls", "redirect-https", "backend-tls"}, ruleKeys...)
+	httpOnly = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "tls", "redirect-https", "backend-tls",
+		"max-header", "max-uri", "max-body", "max-connections", "rate-limit"}, ruleKeys...)
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
-	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "http2", "max-requests", "queue", "retry", "eject", "backend-tls"}
+	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "backend-tls"}
 )
 
 // httpFields adds the keys of a service with forward: http.
 func (r *reader) httpFields(known fields, h *httpKeys) {
 	h.timeouts = defaultTimeouts
 	known["routes"] = func(v value) { h.routes = v }
-	known["timeouts"] = func(v value) { r.httpTimeouts(v, &h.timeouts) }
+	known["timeouts"] = func(v value) { r.clientTimeouts(v, h) }
+	r.boundsFields(known, h)
 	r.ruleFields(known, h, &h.rules)
 	known["tls"] = func(v value) { r.tls(v, h) }
 	known["redirect-https"] = func(v value) { r.redirectHTTPS(v, h) }
@@ -42,13 +44,17 @@ func (r *reader) httpFields(known fields, h *httpKeys) {
 	}
 }
 
-func (r *reader) httpTimeouts(v value, t *model.HTTPTimeouts) {
-	read := func(p *time.Duration) func(value) {
-		return func(v value) { r.duration(v, p, minTime, maxTimeout) }
+// timeoutFields are those that routes have, too.
+func (r *reader) timeoutFields(t *model.HTTPTimeouts) fields {
+	return fields{
+		"connect": r.time(&t.Connect), "first-byte": r.time(&t.FirstByte), "request": r.time(&t.Request),
+		"idle": r.time(&t.Idle), "body": r.time(&t.Body),
 	}
-	r.object(v, fields{
-		"connect": read(&t.Connect), "first-byte": read(&t.FirstByte), "request": read(&t.Request), "idle": read(&t.Idle),
-	})
+}
+
+// time returns what reads a time-out into p.
+func (r *reader) time(p *time.Duration) func(value) {
+	return func(v value) { r.duration(v, p, minTime, maxTimeout) }
 }
 
 // httpBelongs finds keys that do not go with how the service forwards.
@@ -100,6 +106,7 @@ func (r *reader) routes(s *service) {
 		return
 	}
 	h.http.ErrorPages = h.rules.ErrorPages
+	fillBounds(&h.http.Bounds)
 	if h.routes.Node == nil {
 		own := h.newRoute()
 		if own.Match = "/"; len(s.Backends) > 0 {
@@ -117,7 +124,7 @@ func (r *reader) routes(s *service) {
 
 // newRoute returns one that does what the service says for all.
 func (h *httpKeys) newRoute() model.Route {
-	return model.Route{Timeouts: h.timeouts, Rules: h.rules, RedirectHTTPS: h.redirect, HSTS: h.hsts}
+	return model.Route{Timeouts: h.timeouts, MaxBody: h.maxBody, Rules: h.rules, RedirectHTTPS: h.redirect, HSTS: h.hsts}
 }
 
 // A place is where the file has a route.
@@ -148,8 +155,12 @@ func (r *reader) route(v value, h *httpKeys, seen *[]place) {
 		"headers":  func(v value) { t.Headers = r.conditions(v, true) },
 		"query":    func(v value) { t.Query = r.conditions(v, false) },
 		"cookies":  func(v value) { t.Cookies = r.conditions(v, true) },
-		"timeouts": func(v value) { r.httpTimeouts(v, &t.Timeouts) },
+		"timeouts": func(v value) { r.object(v, r.timeoutFields(&t.Timeouts)) },
 		"redirect": func(v value) { t.Redirect = r.redirect(v) },
+
+		"access":     func(v value) { r.access(v, &t.Access) },
+		"rate-limit": func(v value) { r.rate(v, &t.Rate) },
+		"max-body":   func(v value) { r.size(v, &t.MaxBody, 1, maxBodySize) },
 	}
 	r.ruleFields(known, h, &t.Rules)
 	met := r.object(v, known)
@@ -298,7 +309,8 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 		if p.Name, p.Zone = name, zone; zoned(&p.Service) {
 			p.ClientZones = state.ClientZones
 		}
-		p.Listen, p.LastPort, p.Clients = netip.AddrPort{}, 0, model.Clients{}
+		stickyName(&p)
+		p.Listen, p.LastPort, p.Clients, p.AcceptProxy = netip.AddrPort{}, 0, model.Clients{}, model.AcceptProxy{}
 		state.Pools = append(state.Pools, p)
 	}
 	for _, name := range slices.Sorted(maps.Keys(named)) {
@@ -323,7 +335,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 		}
 		s := newService(x.Forward).Service
 		s.Name, s.Listen, s.LastPort, s.Clients, s.Zone = x.Name, x.Listen, x.LastPort, x.Clients, zone
-		s.HTTP, s.Names = x.http.http, x.Names
+		s.HTTP, s.Names, s.AcceptProxy = x.http.http, x.Names, x.AcceptProxy
 		state.Services = append(state.Services, s)
 	}
 	slices.SortStableFunc(state.Pools, func(a, b model.Pool) int { return cmp.Compare(a.Name, b.Name) })

@@ -60,8 +60,9 @@ func (r *reader) service(v value) service {
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},
-		"clients":     func(v value) { clients = v },
-		"syn-cookies": func(v value) { r.cookies(v, &s.CookieAbove) },
+		"clients":      func(v value) { clients = v },
+		"syn-cookies":  func(v value) { r.cookies(v, &s.CookieAbove) },
+		"accept-proxy": func(v value) { r.acceptProxy(v, &s) },
 	}
 	r.groupFields(known, &s, &g)
 	r.httpFields(known, &s.http)
@@ -78,6 +79,7 @@ func (r *reader) service(v value) service {
 	}
 	r.group(met, &s, &g)
 	r.families(&s)
+	r.acceptBelongs(met, &s)
 	r.cookiesBelong(met, &s)
 	r.routes(&s)
 	r.nameRoutes(&s)
@@ -96,6 +98,7 @@ func (r *reader) groupFields(known fields, s *service, g *group) {
 	known["zone-threshold"] = func(v value) { r.number(v, &s.ZoneThreshold, 1, 100) }
 	known["backends"] = func(v value) { g.backends = v }
 	known["health"] = func(v value) { g.health = v }
+	known["send-proxy"] = func(v value) { enum(r, v, &s.SendProxy, []model.ProxyVersion{model.ProxyV1, model.ProxyV2}) }
 }
 
 // group reads what g holds into s.
@@ -106,8 +109,16 @@ func (r *reader) group(met map[string]value, s *service, g *group) {
 	if at, ok := met["zone-threshold"]; ok && !zoned(&s.Service) {
 		r.fault(at, "no backend of the service has a zone: give them zones, or remove it")
 	}
+	if _, ok := met["drain"]; !ok && s.Named() && s.Forward != model.ForwardHTTP {
+		s.Drain = namesDrain
+	}
+	r.secureNames(s)
 	s.Health = r.health(g.health, s)
+	r.sendBelongs(met, s)
 	r.choice(g.balance, g.affinity, s)
+	if at, ok := met["load-feedback"]; ok && s.Balance.Method.Hashes() {
+		r.fault(at, "does not go with %s, where clients would move with the weights: remove it, or use another method", s.Balance.Method)
+	}
 }
 
 func (r *reader) name(v value, s *service) {
@@ -160,17 +171,18 @@ func (r *reader) listen(v value, s *service) {
 }
 
 func (r *reader) backends(v value, s *service) {
-	lines, before := map[netip.AddrPort]int{}, len(r.faults)
+	lines, before := map[model.Backend]int{}, len(r.faults) // of their addresses
 	ok := r.list(v, func(v value) {
 		b, at := r.backend(v, s)
 		if at.Node == nil {
 			return
 		}
-		if line, ok := lines[b.Address]; ok {
+		same := model.Backend{Address: b.Address, Name: b.Name}
+		if line, ok := lines[same]; ok {
 			r.fault(at, "%s is a backend in line %d already: remove one of the two, or raise the weight of one", quote(at.Value), line)
 			return
 		}
-		lines[b.Address] = at.Line
+		lines[same] = at.Line
 		s.Backends = append(s.Backends, b)
 		s.backends = append(s.backends, at)
 	})
@@ -190,8 +202,12 @@ func (r *reader) backend(v value, s *service) (model.Backend, value) {
 	before := len(r.faults)
 	met := r.object(v, fields{
 		"address": func(v value) {
-			var ok bool
-			if b.Address, ok = r.backendAddr(v, s); ok {
+			if r.backendAddr(v, s, &b) {
+				at = v
+			}
+		},
+		"srv": func(v value) {
+			if r.srv(v, &b) {
 				at = v
 			}
 		},
@@ -204,39 +220,56 @@ func (r *reader) backend(v value, s *service) (model.Backend, value) {
 		"backup": func(v value) { r.boolean(v, &b.Backup) },
 		"zone":   func(v value) { r.word(v, &b.Zone) },
 	})
-	url, has := met["url"]
-	switch _, both := met["address"]; {
-	case has && both:
-		r.fault(url, "stands beside an address: remove one of the two")
-	case !has && (len(met) > 0 || len(r.faults) == before):
+	first := ""
+	for _, key := range []string{"address", "url", "srv"} {
+		place, ok := met[key]
+		switch {
+		case ok && first != "":
+			r.fault(place, "stands beside %s: remove one of the two", first)
+		case ok:
+			first = key
+		}
+	}
+	if first == "" && (len(met) > 0 || len(r.faults) == before) {
 		r.require(v, met, "address", "is missing: give an address and port, such as 10.0.0.1:8080")
+	}
+	for _, key := range []string{"weight", "backup"} {
+		if place, ok := met[key]; ok && first == "srv" {
+			r.fault(place, "does not go with srv, whose records say it: remove it")
+		}
 	}
 	return b, at
 }
 
-// backendAddr reads an address with a port, which only a service with a range
-// of ports may leave out.
-func (r *reader) backendAddr(v value, s *service) (netip.AddrPort, bool) {
+// backendAddr reads an address, or name, with a port, which only a service with a
+// range of ports may leave out.
+func (r *reader) backendAddr(v value, s *service, b *model.Backend) bool {
 	text, ok := r.text(v)
 	if !ok {
-		return netip.AddrPort{}, false
+		return false
 	}
 	host, portText, hasPort := cutPort(text)
-	addr, ok := r.addr(v, text, host)
-	switch {
-	case !ok:
-		return netip.AddrPort{}, false
-	case addr.IsUnspecified():
-		r.fault(v, "%s is no server's address: use the address that the backend has", quote(text))
-		return netip.AddrPort{}, false
-	case hasPort:
-		port, ok := r.port(v, text, portText)
-		return netip.AddrPortFrom(addr, port), ok
-	case s.Forward == model.ForwardHTTP || s.listen.Node != nil && s.Listen.Port() == s.LastPort:
-		r.fault(v, "%s has no port: write it like %s:8080; only a service with a range of ports may leave it out", quote(text), textOf(addr))
-		return netip.AddrPort{}, false
+	var addr netip.Addr
+	if hostName(host) {
+		b.Name.Host = nameOf(host)
+	} else if addr, ok = r.addr(v, text, host); !ok {
+		return false
 	}
-	return netip.AddrPortFrom(addr, 0), true
+	var port uint16
+	switch {
+	case addr.IsValid() && addr.IsUnspecified():
+		r.fault(v, "%s is no server's address: use the address that the backend has", quote(text))
+		return false
+	case hasPort:
+		if port, ok = r.port(v, text, portText); !ok {
+			return false
+		}
+	case s.Forward == model.ForwardHTTP || s.listen.Node != nil && s.Listen.Port() == s.LastPort:
+		r.fault(v, "%s has no port: write it like %s:8080; only a service with a range of ports may leave it out", quote(text), textOf(addr, host))
+		return false
+	}
+	b.Address = netip.AddrPortFrom(addr, port)
+	return true
 }
 
 // reach finds addresses that packets cannot be sent to or from.
@@ -258,7 +291,7 @@ func (r *reader) reach(s *service, xdp model.XDPMode) {
 		switch {
 		case same && (port == 0 || s.Listen.Port() <= port && port <= s.LastPort):
 			r.fault(s.backends[i], "%s is the service itself: use the address of a server", quote(s.backends[i].Value))
-		case addr.IsLoopback() && xdp != model.XDPOff && !s.Forward.UserSpace():
+		case addr.IsLoopback() && xdp != model.XDPOff && !s.UserSpace():
 			r.fault(s.backends[i], "%s cannot be reached by XDP: use another address, set forward: proxy for the service, or xdp: off", quote(s.backends[i].Value))
 		}
 	}

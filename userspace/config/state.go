@@ -20,7 +20,7 @@ func (r *reader) state(v value) model.State {
 	s := model.State{
 		XDP: model.XDPAuto, Addresses: model.AddressesAdd, OnAgentLoss: model.LossKeep,
 		FlowTable: model.DefaultFlowTable, ReplyLimit: model.DefaultReplyLimit,
-		Timeouts: model.Timeouts{}.WithDefaults(), FullNAT: model.FullNAT{}.WithDefaults(),
+		Timeouts: model.Timeouts{}.WithDefaults(), FullNAT: model.FullNAT{}.WithDefaults(), Resolver: model.Resolver{}.WithDefaults(),
 	}
 	var services []service
 	var pools map[string]*service
@@ -41,6 +41,7 @@ func (r *reader) state(v value) model.State {
 		"flow-table":   func(v value) { r.number(v, &s.FlowTable, minFlows, maxFlows) },
 		"reply-limit":  func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
 		"timeouts":     func(v value) { r.timeouts(v, &s.Timeouts) },
+		"resolver":     func(v value) { r.resolver(v, &s.Resolver) },
 		"full-nat":     func(v value) { r.fullNAT(v, &s.FullNAT) },
 		"zone":         func(v value) { r.word(v, &zone) },
 		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },

@@ -18,6 +18,7 @@ import (
 	"fairlead/userspace/host"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/names"
 )
 
 // An agent is the state of a run. Everything in it belongs to the goroutine of
@@ -29,7 +30,10 @@ type agent struct {
 
 	state       *model.State
 	roster      *roster // of state
-	configError string  // why the configuration's newest version is not in force
+	names       *names.Resolver
+	given       atomic.Pointer[model.State] // the configuration in force, before names are looked up
+	renamed     chan struct{}               // holds one element after another was given
+	configError string                      // why the configuration's newest version is not in force
 
 	kernel *kernel.Kernel // nil while XDP does not run
 	pins   fs.FileInfo    // the pin directory of kernel
@@ -52,6 +56,7 @@ type agent struct {
 	suspects *suspects
 	fronts   map[model.Key]*front
 	pools    map[string]*pool
+	ownKey   string // of sticky cookies; "" until it is needed
 	safe     *safe
 	files    *certs.Watcher // of safe
 	issuer   atomic.Pointer[acme.Manager]
@@ -89,11 +94,12 @@ const retryAfter = 5 * time.Second
 
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
-		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state),
+		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
+	a.given.Store(state)
 	a.files = certs.NewWatcher(func(ctx context.Context) { a.send(ctx, a.rereadFiles) }, o.Log)
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
 	return a
@@ -175,6 +181,7 @@ func (a *agent) applyHealth(keys map[string]bool) {
 		}
 	}
 	a.tell(slices.Sorted(maps.Keys(seen)))
+	a.keepKnown()
 }
 
 // rejoin lets the backends of a service start that a check calls up again.

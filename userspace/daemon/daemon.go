@@ -79,9 +79,14 @@ func Run(ctx context.Context, o Options) error {
 		o.RunDir = view.DefaultDir()
 	}
 	a := newAgent(o, &state)
-	if err := a.openFirstSafe(); err != nil {
+	a.prepareNames(ctx, &state)
+	a.state = a.names.Expand(&state)
+	a.roster = newRoster(a.state)
+	t, err := a.openTrove(a.state)
+	if err != nil {
 		return err
 	}
+	a.useTrove(t)
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
@@ -98,7 +103,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.files.Run, a.collect,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.files.Run, a.collect,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -111,7 +116,8 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 			case <-ctx.Done():
 				return nil
 			case <-hup:
-				a.send(ctx, func() { a.reload(inner) })
+				state, err := a.load(inner)
+				a.send(ctx, func() { a.reload(inner, state, err) })
 			}
 		}
 	})
@@ -134,7 +140,7 @@ func (a *agent) start(ctx context.Context) error {
 			return err
 		}
 		a.warnOfPins()
-		a.checker.Set(a.roster.targets, nil)
+		a.checker.Set(a.roster.targets, a.roster.adopt(nil, a.readKnown()))
 		a.isDown = a.roster.look(a.checker)
 		return a.startProxies(ctx)
 	}
@@ -158,7 +164,7 @@ func (a *agent) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.checker.Set(a.roster.targets, a.roster.adopt(known))
+	a.checker.Set(a.roster.targets, a.roster.adopt(known, a.readKnown()))
 	a.isDown = a.roster.look(a.checker)
 	a.warn()
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {

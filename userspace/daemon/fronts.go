@@ -116,17 +116,19 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 		return f.table.Load().pick(client, local, tried, o.onFailure)
 	}
 	admit := func(client netip.Addr) model.Admission { return f.table.Load().guard.Admit(client, time.Now()) }
+	first := func(client, server netip.AddrPort) []byte { return f.table.Load().first(client, server) }
 	f.ctx, f.stop = context.WithCancelCause(ctx)
 	switch {
 	case s.Protocol == model.UDP:
 		f.udp = &udpproxy.Proxy{Pick: pick, Admit: admit, Idle: o.udpIdle, Room: o.limits.flows, OnFlow: o.onFlow, Log: o.log}
 	case s.Forward == model.ForwardHTTP:
 		f.http = newFrontHTTP(s, &o, admit)
+		f.http.proxy.Origin = f.origin
 	case s.Forward == model.ForwardTLS:
 		f.names = newFrontNames(s, &o)
-		f.tcp = &splice.Proxy{Route: f.names.route, Admit: admit, Grace: o.grace, Log: o.log}
+		f.tcp = &splice.Proxy{Route: f.names.route, Admit: admit, Origin: f.origin, Grace: o.grace, Log: o.log}
 	default:
-		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Grace: o.grace, Log: o.log}
+		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Origin: f.origin, First: first, Grace: o.grace, Log: o.log}
 	}
 	f.move(s)
 	f.listen(ctx)

@@ -65,6 +65,9 @@ func (h *frontHTTP) count(p *view.HTTP) {
 	p.NoBackend += s.NoBackend
 	p.Retries += s.Retries
 	p.Tunnels += s.Tunnels
+	p.RateLimited += s.RateLimited
+	p.Malformed += s.Malformed
+	p.Unannounced += s.Unannounced
 	p.Mirrored += s.Mirrored
 	p.MirrorDrops += s.MirrorDrops
 	p.Answers.Good += s.Answers[0]

@@ -37,17 +37,25 @@ func runAgent(t *testing.T, config string) *running {
 		Grace: 20 * time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}}
 	r.write(config)
-	ctx, stop := context.WithCancel(t.Context())
+	r.start()
+	t.Cleanup(r.end)
+	return r
+}
+
+func (r *running) start() {
+	r.t.Helper()
+	ctx, stop := context.WithCancel(context.WithoutCancel(r.t.Context()))
 	r.stop = stop
 	go func() { r.ended <- Run(ctx, r.opts) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-r.ended; err != nil {
-			t.Error(err)
-		}
-	})
 	r.await("the agent serves", func(v view.View) bool { return true })
-	return r
+}
+
+// end stops the agent and waits for it.
+func (r *running) end() {
+	r.stop()
+	if err := <-r.ended; err != nil {
+		r.t.Error(err)
+	}
 }
 
 func (r *running) write(config string) {
@@ -104,15 +112,20 @@ func fetch(t *testing.T, path string) (status int, body string) {
 // is sick.
 func page(t *testing.T, name string) (addr string, sick *atomic.Bool) {
 	sick = new(atomic.Bool)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return httpServer(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" && sick.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprint(w, name, " ", r.RequestURI)
-	}))
+	}), sick
+}
+
+// httpServer opens a backend and returns its address.
+func httpServer(t *testing.T, h http.HandlerFunc) string {
+	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	return s.Listener.Addr().String(), sick
+	return s.Listener.Addr().String()
 }
 
 const quickHealth = "health: {type: http, path: /health, status: 200, interval: 50ms, timeout: 50ms, rise: 1, fall: 1}"

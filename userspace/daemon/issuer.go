@@ -20,34 +20,6 @@ func (a *agent) openIssuer(state *model.State) (*acme.Manager, error) {
 	return acme.Open(state.ACME, a.log)
 }
 
-// closeIssuers closes those of two that are not in force.
-func (a *agent) closeIssuers(one, other *acme.Manager) {
-	for _, m := range []*acme.Manager{one, other} {
-		if m != nil && m != a.issuer.Load() {
-			m.Close()
-		}
-	}
-}
-
-// openFirstSafe reads the files of the state that the agent begins with.
-func (a *agent) openFirstSafe() error {
-	issuer, err := a.openIssuer(a.state)
-	if err != nil {
-		return err
-	}
-	vault, err := openSecrets(a.state)
-	if err == nil {
-		a.safe, err = openSafe(a.state, nil, sourcesOf(issuer, vault))
-	}
-	if err != nil {
-		a.closeIssuers(issuer, nil)
-		return err
-	}
-	a.issuer.Store(issuer)
-	a.keepSecrets(vault)
-	return nil
-}
-
 // challenge answers what the authority asks, from any goroutine.
 func (a *agent) challenge(w http.ResponseWriter, r *http.Request) bool {
 	m := a.issuer.Load()

@@ -36,7 +36,7 @@ func (a *agent) attachKernel(ctx context.Context, r *roster, isDown map[string]b
 	k, report, err := kernel.Attach(ctx, r.state, kernel.Options{
 		Dir: a.opts.PinDir, Interfaces: a.wanted(r.state), Mode: a.mode(r.state),
 		Force: a.opts.Force, SetSysctl: a.opts.SetSysctl, Config: a.opts.Config, Agent: true,
-		Down: r.down(isDown), Shares: a.shares.of, Standby: a.listens, Added: a.added, Before: a.standby.use,
+		Down: r.down(isDown), Shares: a.sharesOf, Standby: a.listens, Added: a.added, Before: a.standby.use,
 		Warn: func(text string) { a.log.Warn("this may not work", "warning", text) },
 	})
 	if err != nil {

@@ -38,26 +38,28 @@ func (n *frontNames) use(s *model.Service) {
 // end lets no connection have a backend any more.
 func (n *frontNames) end() { n.routes.Store(nil) }
 
-// route returns what picks for a client, by the name that it asks for.
-func (n *frontNames) route(ctx context.Context, client *net.TCPConn) splice.Pick {
+// route returns what picks for a client, by the name that it asks for, and what its
+// backend is sent first.
+func (n *frontNames) route(ctx context.Context, client *net.TCPConn) (splice.Pick, splice.First) {
 	name, err := sni.Peek(ctx, client)
 	if err != nil {
 		n.log.Debug("no server name", "client", client.RemoteAddr(), "err", err)
-		return nil
+		return nil, nil
 	}
 	routes := n.routes.Load()
 	if routes == nil {
-		return nil
+		return nil, nil
 	}
 	p, ok := routes.Find(name)
 	if !ok {
 		n.log.Debug("no route", "client", client.RemoteAddr(), "name", name)
-		return nil
+		return nil, nil
 	}
+	first := func(from, to netip.AddrPort) []byte { return announcement(p.tcp.Load().service.SendProxy, from, to) }
 	return func(from, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
 		if n.routes.Load() == nil {
 			return netip.AddrPort{}, nil, false
 		}
 		return p.tcp.Load().pick(from, local, tried, n.onFailure)
-	}
+	}, first
 }

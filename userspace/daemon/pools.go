@@ -3,10 +3,10 @@ package daemon
 import (
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"fairlead/userspace/httpproxy"
 	"fairlead/userspace/model"
+	"fairlead/userspace/origin"
 	"fairlead/userspace/view"
 )
 
@@ -26,6 +26,7 @@ func (a *agent) keepPools() {
 		conf := &a.state.Pools[i]
 		if a.pools[conf.Name] == nil {
 			a.pools[conf.Name] = &pool{http: httpproxy.NewPool(a.log)}
+			a.pools[conf.Name].http.First = origin.Header
 		}
 		a.updatePool(conf)
 	}
@@ -44,7 +45,9 @@ func (a *agent) updatePool(conf *model.Pool) {
 	}
 	p.tcp.Store(t)
 	p.http.UseTLS(a.safe.clients[conf.Name])
-	p.http.Update(conf, t.chooser)
+	signed := *conf
+	signed.Sticky.Key = a.stickyKey(&conf.Sticky)
+	p.http.Update(&signed, t.chooser)
 }
 
 // dropPools forgets those that the state in force does not name any more. Requests
@@ -60,21 +63,6 @@ func (a *agent) dropPools() {
 
 // pool returns one of the state in force by its name.
 func (a *agent) pool(name string) *pool { return a.pools[name] }
-
-// requestTimes returns how long the backends of a pool take until they answer;
-// those that have had no request go by their probes.
-func (a *agent) requestTimes(name string, probes []time.Duration) []time.Duration {
-	p := a.pools[name]
-	if p == nil {
-		return probes
-	}
-	for i, t := range p.http.Responses() {
-		if i < len(probes) && t > 0 && probes[i] > 0 {
-			probes[i] = t
-		}
-	}
-	return probes
-}
 
 // poolViews returns the backends of the pools that a service sends requests to,
 // each once.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"fairlead/loader"
-	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
@@ -18,12 +17,13 @@ var errRestart = errors.New("xdp: off and on are chosen at the start: restart th
 // errLeaving says that it is too late for another configuration.
 var errLeaving = errors.New("the agent ends")
 
-// reload puts the configuration's file in force. A bad one changes nothing.
-func (a *agent) reload(ctx context.Context) {
-	state, err := config.Load(a.opts.Config)
+// reload puts a configuration that was read in force. A bad one, of which err
+// tells, changes nothing.
+func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 	if err == nil {
-		a.drains.keep(&state, hadBy(a.state))
-		err = a.replace(ctx, newRoster(&state))
+		state := a.names.Expand(given)
+		a.drains.keep(state, hadBy(a.state))
+		err = a.replaceWith(ctx, newRoster(state))
 	}
 	if err != nil {
 		a.configError = err.Error()
@@ -31,11 +31,26 @@ func (a *agent) reload(ctx context.Context) {
 		return
 	}
 	a.configError = ""
-	a.log.Info("configuration taken", "config", a.opts.Config, "services", len(state.Services))
+	a.adoptState(given)
+	a.log.Info("configuration taken", "config", a.opts.Config, "services", len(given.Services))
 }
 
-// replace puts another state in force. An error changes nothing.
-func (a *agent) replace(ctx context.Context, r *roster) error {
+// replaceWith puts another state in force, for which it reads files and secrets. An
+// error changes nothing.
+func (a *agent) replaceWith(ctx context.Context, r *roster) error {
+	t, err := a.openTrove(r.state)
+	if err != nil {
+		return err
+	}
+	if err = a.replace(ctx, r, t, map[string]bool{}); err != nil { // whoever reloads wants all interfaces
+		a.dropTrove(t)
+	}
+	return err
+}
+
+// replace puts another state in force, with its certificates and without the
+// interfaces that stay out. An error changes nothing.
+func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[string]bool) error {
 	if a.leaving {
 		return errLeaving
 	}
@@ -50,25 +65,12 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 			return err
 		}
 	}
-	issuer, err := a.openIssuer(r.state)
-	if err != nil {
-		return err
-	}
-	defer a.closeIssuers(a.issuer.Load(), issuer)
-	vault, err := openSecrets(r.state)
-	if err != nil {
-		return err
-	}
-	fresh, err := openSafe(r.state, nil, sourcesOf(issuer, vault))
-	if err != nil {
-		return err
-	}
 	// Health first: what is known to be down gets nothing because its check changes.
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown))
 	isDown := r.look(a.checker)
 	a.shares.arrive(r.state, a.state)
 	out := a.out
-	a.out = map[string]bool{} // whoever reloads wants all of them
+	a.out = stayOut
 	if a.lock != nil {
 		if err := a.replaceKernel(ctx, r, isDown); err != nil {
 			a.out = out
@@ -78,9 +80,8 @@ func (a *agent) replace(ctx context.Context, r *roster) error {
 		}
 	}
 	old := a.state
-	a.state, a.roster, a.isDown, a.safe = r.state, r, isDown, fresh
-	a.issuer.Store(issuer)
-	a.keepSecrets(vault)
+	a.state, a.roster, a.isDown = r.state, r, isDown
+	a.useTrove(t)
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
 	if a.lock != nil {

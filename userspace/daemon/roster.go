@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 
 	"fairlead/userspace/datapath"
@@ -46,13 +47,13 @@ func target(s *model.Service, backend int) health.Target {
 
 // inherit returns what old knew of targets of r, given the keys of the checks
 // that say down: a backend that another check of its service calls down stays
-// so until its first result.
+// so until its first result. New backends are as their check has it.
 func (r *roster) inherit(old *roster, isDown map[string]bool) func(health.Target) (up, known bool) {
 	before := map[model.Key]*model.Service{}
 	for _, s := range old.groups {
 		before[s.Key()] = s
 	}
-	down := map[string]bool{}
+	down, stays := map[string]bool{}, map[string]bool{}
 	for _, s := range r.groups {
 		was := before[s.Key()]
 		if was == nil {
@@ -68,9 +69,15 @@ func (r *roster) inherit(old *roster, isDown map[string]bool) func(health.Target
 			if dead[s.Backends[b].Address] {
 				down[key] = true
 			}
+			if slices.ContainsFunc(was.Backends, func(o model.Backend) bool { return o.Address == s.Backends[b].Address }) {
+				stays[key] = true
+			}
 		}
 	}
-	return func(t health.Target) (up, known bool) { return !down[t.Key()], false }
+	return func(t health.Target) (up, known bool) {
+		key := t.Key()
+		return !down[key] && (stays[key] || t.Check.Initial != model.InitialDown), false
+	}
 }
 
 // look returns the keys of the checks that say down now.
@@ -86,7 +93,7 @@ func (r *roster) look(c *health.Checker) map[string]bool {
 
 func isDown(c *health.Checker, key string) bool {
 	status, ok := c.StatusOf(key)
-	return ok && !status.Up
+	return ok && !status.Serves()
 }
 
 // down returns which backends of a service of r are down, by index, given the
@@ -101,8 +108,10 @@ func (r *roster) down(keys map[string]bool) func(*model.Service) []bool {
 	}
 }
 
-// adopt returns what a former agent knew of a target's health.
-func (r *roster) adopt(known [][]datapath.Health) func(health.Target) (up, ok bool) {
+// adopt returns what a target counts as when an agent starts, as its check has it:
+// by what the kernel knows of health from a former agent, and by what that one has
+// kept of its checks.
+func (r *roster) adopt(known [][]datapath.Health, kept lastKnown) func(health.Target) (up, ok bool) {
 	byKey := map[string]datapath.Health{}
 	for i := range known {
 		for b, h := range known[i] {
@@ -112,7 +121,18 @@ func (r *roster) adopt(known [][]datapath.Health) func(health.Target) (up, ok bo
 		}
 	}
 	return func(t health.Target) (up, ok bool) {
-		h := byKey[t.Key()]
+		key := t.Key()
+		h := byKey[key]
+		switch t.Check.Initial {
+		case model.InitialUp:
+			return true, false
+		case model.InitialDown:
+			return false, false
+		case model.InitialLast:
+			if up, ok := kept[digestOf(key)]; ok && h == datapath.HealthUnknown {
+				return up, true
+			}
+		}
 		return h != datapath.HealthDown, h != datapath.HealthUnknown
 	}
 }

@@ -47,7 +47,7 @@ func TestHealthIsAdoptedFromWhoeverKnowsIt(t *testing.T) {
 	adopt := r.adopt([][]datapath.Health{
 		{datapath.HealthDown, datapath.HealthUp, datapath.HealthUnknown},
 		{datapath.HealthUnknown, datapath.HealthUnknown, datapath.HealthUnknown},
-	})
+	}, nil)
 	for i, want := range []struct{ up, known bool }{{false, true}, {true, true}, {true, false}} {
 		if up, known := adopt(r.targets[i]); up != want.up || known != want.known {
 			t.Errorf("backend %d: up %t, known %t, want %+v", i, up, known, want)
@@ -58,6 +58,53 @@ func TestHealthIsAdoptedFromWhoeverKnowsIt(t *testing.T) {
 	for i := range r.state.Services {
 		if diff := cmp.Diff([]bool{true, false, false}, r.down(r.look(c))(&r.state.Services[i])); diff != "" {
 			t.Errorf("down (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestACheckSaysWhatABackendIsAtFirst(t *testing.T) {
+	for _, row := range []struct {
+		initial   model.Initial
+		kernel    datapath.Health
+		kept      lastKnown // for "", the key
+		up, known bool
+	}{
+		{model.InitialUsual, datapath.HealthUnknown, lastKnown{"": false}, true, false},
+		{model.InitialUsual, datapath.HealthDown, nil, false, true},
+		{model.InitialUp, datapath.HealthDown, lastKnown{"": false}, true, false},
+		{model.InitialDown, datapath.HealthUp, lastKnown{"": true}, false, false},
+		{model.InitialLast, datapath.HealthUnknown, lastKnown{"": false}, false, true},
+		{model.InitialLast, datapath.HealthUnknown, lastKnown{"": true}, true, true},
+		{model.InitialLast, datapath.HealthUnknown, nil, true, false},
+		{model.InitialLast, datapath.HealthUp, lastKnown{"": false}, true, true},
+	} {
+		state := stateOf(1, "10.0.0.1:80")
+		state.Services[0].Health.Initial = row.initial
+		r := newRoster(state)
+		kept := lastKnown{}
+		for _, up := range row.kept {
+			kept[digestOf(r.targets[0].Key())] = up
+		}
+		up, known := r.adopt([][]datapath.Health{{row.kernel}}, kept)(r.targets[0])
+		if up != row.up || known != row.known {
+			t.Errorf("%q, %v in the kernel, kept %v: up %t, known %t", row.initial, row.kernel, row.kept, up, known)
+		}
+	}
+}
+
+func TestOnlyNewBackendsAreDownAtFirst(t *testing.T) {
+	old := newRoster(stateOf(1, "10.0.0.1:80"))
+	state := stateOf(2, "10.0.0.1:80", "10.0.0.2:80")
+	for i := range state.Services {
+		state.Services[i].Health.Initial = model.InitialDown
+		state.Services[i].Health.Fall = 7 + i
+	}
+	r := newRoster(state)
+	c := health.New(slog.New(slog.DiscardHandler), nil)
+	c.Set(r.targets, r.inherit(old, nil))
+	for i, want := range [][]bool{{false, true}, {true, true}} {
+		if diff := cmp.Diff(want, r.down(r.look(c))(&state.Services[i])); diff != "" {
+			t.Errorf("service %d: down (-want +got):\n%s", i, diff)
 		}
 	}
 }

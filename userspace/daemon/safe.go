@@ -95,7 +95,8 @@ func (a *agent) useSafe() {
 
 // rereadFiles takes over what has changed in the files of the safe.
 func (a *agent) rereadFiles() {
-	fresh, err := openSafe(a.state, a.safe, sourcesOf(a.issuer.Load(), a.vault))
+	t := a.trove()
+	fresh, err := openSafe(a.state, a.safe, t.sources())
 	a.certError = ""
 	if err != nil {
 		a.certError = err.Error()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 
-	"fairlead/userspace/acme"
-	"fairlead/userspace/certs"
 	"fairlead/userspace/model"
 	"fairlead/userspace/vault"
 )
@@ -42,11 +40,10 @@ func openSecrets(state *model.State) (*secrets, error) {
 	return &secrets{store: store}, nil
 }
 
-// keepSecrets puts x in place of the secrets that there are, and has them read
-// again from time to time.
-func (a *agent) keepSecrets(x *secrets) {
-	a.vault.close()
-	if a.vault = x; x == nil {
+// keepSecrets has the secrets in force read again from time to time.
+func (a *agent) keepSecrets() {
+	x := a.vault
+	if x == nil {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -62,13 +59,4 @@ func (x *secrets) close() {
 		x.stop()
 		x.running.Wait()
 	}
-}
-
-// sourcesOf returns where certificates come from that are in no file.
-func sourcesOf(issuer *acme.Manager, x *secrets) certs.Sources {
-	from := certs.Sources{Issued: issuer}
-	if x != nil {
-		from.Secret = x.store.Secret
-	}
-	return from
 }

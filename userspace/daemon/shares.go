@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -29,11 +30,12 @@ func memberOf(s *model.Service, backend netip.AddrPort) member {
 type shares struct {
 	joined map[member]time.Time // who starts slowly, since when
 	quick  map[member]int       // of services that go by the response time
+	loads  map[member]float64   // from 0 to 1; of pools that go by what backends say
 	now    map[model.Key][]int  // as last told; absent: whole ones
 }
 
 func newShares() *shares {
-	return &shares{joined: map[member]time.Time{}, quick: map[member]int{}, now: map[model.Key][]int{}}
+	return &shares{joined: map[member]time.Time{}, quick: map[member]int{}, loads: map[member]float64{}, now: map[model.Key][]int{}}
 }
 
 // join lets a backend of a service start, slowly if the service has it so.
@@ -79,10 +81,33 @@ func (x *shares) measure(s *model.Service, times []time.Duration) {
 	}
 }
 
+// weigh takes over what the backends of pools say of their loads: loads returns it
+// for a pool. It is called once a second.
+func (x *shares) weigh(pools []model.Pool, loads func(pool string) []float64) {
+	fresh := map[member]float64{}
+	for i := range pools {
+		s := &pools[i].Service
+		if pools[i].Load.Header == "" {
+			continue
+		}
+		had := make([]float64, len(s.Backends))
+		for b := range had {
+			had[b] = 1
+			if share, ok := x.loads[memberOf(s, s.Backends[b].Address)]; ok {
+				had[b] = share
+			}
+		}
+		for b, share := range balance.Even(had, loads(s.Name)) {
+			fresh[memberOf(s, s.Backends[b].Address)] = share
+		}
+	}
+	x.loads = fresh
+}
+
 // of returns the shares of the backends of a service by now, nil if all are
 // whole.
 func (x *shares) of(s *model.Service) []int {
-	if s.SlowStart == 0 && s.Balance.Method != model.ResponseTime {
+	if !x.vary(s) {
 		return nil
 	}
 	list, whole := make([]int, len(s.Backends)), true
@@ -95,12 +120,27 @@ func (x *shares) of(s *model.Service) []int {
 		if quick, ok := x.quick[m]; ok && s.Balance.Method == model.ResponseTime {
 			list[i] = balance.Product(list[i], quick)
 		}
+		if load, ok := x.loads[m]; ok {
+			list[i] = balance.Product(list[i], int(math.Round(balance.Whole*load)))
+		}
 		whole = whole && list[i] == balance.Whole
 	}
 	if whole {
 		return nil
 	}
 	return list
+}
+
+// vary reports whether the backends of a service may have other shares than whole
+// ones.
+func (x *shares) vary(s *model.Service) bool {
+	if s.SlowStart > 0 || s.Balance.Method == model.ResponseTime {
+		return true
+	}
+	return slices.ContainsFunc(s.Backends, func(b model.Backend) bool {
+		_, ok := x.loads[memberOf(s, b.Address)]
+		return ok
+	})
 }
 
 // turned reports whether the shares of a service are others than at the last
@@ -119,7 +159,7 @@ func (x *shares) turned(s *model.Service) bool {
 func (x *shares) forget(state *model.State) {
 	there := map[member]time.Duration{}
 	for _, s := range state.Groups() {
-		if s.SlowStart == 0 && s.Balance.Method != model.ResponseTime {
+		if !x.vary(s) {
 			delete(x.now, s.Key())
 			continue
 		}
@@ -141,6 +181,7 @@ func (x *shares) forget(state *model.State) {
 
 // reshare lets proxies and kernel have the shares of now.
 func (a *agent) reshare() {
+	a.shares.weigh(a.state.Pools, func(name string) []float64 { return a.pools[name].http.Loads() })
 	var turned []int
 	for i, s := range a.roster.groups {
 		if s.Balance.Method == model.ResponseTime {
@@ -154,20 +195,47 @@ func (a *agent) reshare() {
 	a.shares.forget(a.state)
 }
 
-// responses returns how long the probes of a service's backends take, 0 for who
-// is down or was not probed yet.
+// responses returns how long a service's backends take to answer: to the requests
+// of a pool, else to probes; 0 for who is down or did neither yet.
 func (a *agent) responses(s *model.Service) []time.Duration {
 	times := make([]time.Duration, len(s.Backends))
+	var requests []time.Duration
+	if p := a.pools[s.Name]; p != nil && s.Forward == model.ForwardHTTP {
+		requests = p.http.Responses()
+	}
 	for i, key := range a.roster.checks[s.Key()] {
 		var status health.Status
-		if status, _ = a.checker.StatusOf(key); status.Up {
-			times[i] = status.Response
+		if status, _ = a.checker.StatusOf(key); !status.Up {
+			continue
+		}
+		if times[i] = status.Response; i < len(requests) && requests[i] > 0 {
+			times[i] = requests[i]
 		}
 	}
-	if s.Forward == model.ForwardHTTP {
-		return a.requestTimes(s.Name, times)
-	}
 	return times
+}
+
+// sharesOf returns the shares of the backends of a service by now: those of shares,
+// and what the backends' own agents say; nil if all are whole.
+func (a *agent) sharesOf(s *model.Service) []int {
+	list := a.shares.of(s)
+	if s.Health.Agent.Port == 0 {
+		return list
+	}
+	if list == nil {
+		list = slices.Repeat([]int{balance.Whole}, len(s.Backends))
+	}
+	for i, key := range a.roster.checks[s.Key()] {
+		status, ok := a.checker.StatusOf(key)
+		switch percent := status.Word.Share(); {
+		case !ok:
+		case percent == 0:
+			list[i] = 0
+		default:
+			list[i] = balance.Product(list[i], max(1, percent*balance.Whole/100))
+		}
+	}
+	return list
 }
 
 // tell lets proxies and kernel have what is known now of some services and pools,
@@ -194,4 +262,4 @@ func (a *agent) tell(groups []int) {
 }
 
 // judge returns what is known now of a service of the state in force.
-func (a *agent) judge(s *model.Service) judgement { return judgement{a.down(s), a.shares.of(s)} }
+func (a *agent) judge(s *model.Service) judgement { return judgement{a.down(s), a.sharesOf(s)} }

@@ -103,12 +103,12 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 func (a *agent) backendViews(s *model.Service) (all []view.Backend, duties balance.Duties) {
 	all = []view.Backend{}
 	keys := a.roster.checks[s.Key()]
-	shares := a.shares.of(s)
+	shares := a.sharesOf(s)
 	duties = balance.DutiesOf(s, a.down(s), shares)
 	for b := range s.Backends {
 		st, _ := a.checker.StatusOf(keys[b])
 		x := view.Backend{
-			Address: s.Backends[b].String(), Weight: s.Backends[b].Weight, Share: 100,
+			Address: s.Backends[b].String(), Name: s.Backends[b].Name.Host, Weight: s.Backends[b].Weight, Share: 100,
 			Backup: s.Backends[b].Backup, Zone: s.Backends[b].Zone, Serves: duties.Weight(b) > 0,
 			Up: !a.isDown[keys[b]], Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
 			Suspect: a.suspects.view(memberOf(s, s.Backends[b].Address)),
@@ -180,6 +180,7 @@ func (f *front) count(p *view.Proxy) {
 	p.TCP.ToClients += s.ToClients
 	p.TCP.Denied += s.Denied
 	p.TCP.SourceLimit += s.SourceLimit
+	p.TCP.Unannounced += s.Unannounced
 	p.TCP.NoBackend += s.NoBackend
 	p.TCP.Retries += s.Retries
 	p.TCP.Resets += s.Resets

@@ -144,7 +144,7 @@ func (s *Service) addUsesOf(some, uses map[netip.Addr]uint32) {
 
 func (s *Service) eachUse(yield func(netip.Addr, uint32)) {
 	yield(s.key(s.Listen.Addr()), uint32(loader.LBAddressUseADDRESS_SERVICE))
-	if s.Forward.UserSpace() {
+	if s.UserSpace() {
 		return
 	}
 	for _, b := range s.Backends {

@@ -25,7 +25,8 @@ func (s *Service) outside(t *Service) bool {
 
 // inside is the same of all else that the maps hold of a service.
 func (s *Service) inside(t *Service) bool {
-	return s.Name == t.Name && s.Forward == t.Forward && s.OnDown == t.OnDown && s.Balance == t.Balance &&
+	return s.Name == t.Name && s.Forward == t.Forward && s.UserSpace() == t.UserSpace() &&
+		s.OnDown == t.OnDown && s.Balance == t.Balance &&
 		s.SourcePrefix == t.SourcePrefix && s.Affinity == t.Affinity && s.CookieAbove == t.CookieAbove &&
 		s.Zone == t.Zone && s.ZoneThreshold == t.ZoneThreshold && s.PanicThreshold == t.PanicThreshold &&
 		s.Proxy == t.Proxy && s.Local == t.Local && s.Standby == t.Standby &&

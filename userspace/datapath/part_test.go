@@ -125,6 +125,7 @@ func TestEveryFieldOfAServiceIsLookedAt(t *testing.T) {
 	aside := map[string]bool{
 		"Health": true, "SlowStart": true, "Drain": true, // the daemon's, which turns them into shares and backends
 		"HTTP":             true, // the HTTP proxy's
+		"Names":            true, // the TLS proxy's
 		"PassiveThreshold": true, // the same, of whom it has probed
 		"Known":            true, // of Keep's answer
 	}
@@ -160,6 +161,8 @@ func alter(t *testing.T, name string, v reflect.Value) {
 		*x = someZones[1]
 	case *model.Clients:
 		x.Limit.Rate++
+	case *model.AcceptProxy:
+		x.From = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	case *[]model.Backend:
 		(*x)[1].Weight++
 	case *[]bool:

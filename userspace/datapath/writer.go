@@ -116,7 +116,7 @@ func (w *Writer) Keep(state *model.State) *Want {
 	p := newPlanner(w.rows)
 	p.index()
 	for i := range state.Services {
-		s := Service{Service: state.Services[i], Proxy: state.Services[i].Forward.UserSpace()}
+		s := Service{Service: state.Services[i], Proxy: state.Services[i].UserSpace()}
 		s.Down = make([]bool, len(s.Backends))
 		if id, known := p.find(&s); known {
 			s.Known = true

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type check struct {
 	status  Status
 	removed bool
 	cancel  context.CancelFunc
+	said    string    // why its agent's last answer does not count
 	suspect bool      // probes that fail are repeated soon
 	hurried time.Time // when it was last probed out of turn for that
 }
@@ -43,7 +45,7 @@ func (k *check) haste() time.Duration {
 
 func newCheck(t Target, initial func(Target) (up, known bool)) *check {
 	k := &check{given: t, target: t.normal(), trigger: make(chan struct{}, 1)}
-	k.status = Status{Up: true, Since: time.Now()}
+	k.status = Status{Up: true, Since: time.Now(), Word: free}
 	if k.target.Check.Type == model.CheckNone {
 		k.status.Known = true
 	} else if initial != nil {
@@ -67,7 +69,7 @@ func place(n uint64) float64 {
 
 // loop calls try whenever a probe is due or triggered, until ctx is done; and
 // again, so long after it began, if it asks for that and the next is not due
-// before.
+// before. Each call may be later by the check's jitter, which does not add up.
 //
 // Probes are an interval apart from start to start, so that time taken by a
 // probe never adds up. One that lasts until the next is due delays it; the one
@@ -103,8 +105,16 @@ func (k *check) loop(ctx context.Context, try func() (again time.Duration)) {
 		if early = again > 0 && begun.Add(again).Before(due); early {
 			next = begun.Add(again)
 		}
-		timer.Reset(time.Until(next))
+		timer.Reset(time.Until(next) + jitter(k.target.Check.Jitter))
 	}
+}
+
+// jitter returns a random time of at most most.
+func jitter(most time.Duration) time.Duration {
+	if most == 0 {
+		return 0
+	}
+	return rand.N(most + 1)
 }
 
 // schedule says after what time a check in that place has its first probe, and

@@ -31,7 +31,7 @@ type Checker struct {
 
 // New returns a Checker that has no targets and does not run.
 //
-// It calls changed, unless that is nil, whenever Up or Known of a status
+// It calls changed, unless that is nil, whenever Up, Known or Word of a status
 // changes: in order for one target, at once for several. It is not called for
 // a target that Set has removed, nor after Run has returned. Set waits for the
 // calls for the targets that it removes; so changed may call Status and
@@ -130,6 +130,9 @@ func (c *Checker) start(k *check) {
 		defer cancel()
 		k.loop(ctx, func() (again time.Duration) { return c.try(ctx, k) })
 	})
+	if k.target.Check.Agent.Port != 0 {
+		c.running.Go(func() { c.follow(ctx, k) })
+	}
 }
 
 // try probes once and reports. It returns after what time to probe again sooner
@@ -153,8 +156,11 @@ func (c *Checker) try(ctx context.Context, k *check) (again time.Duration) {
 	k.status.count(k.target.Check, start, err)
 	after, removed := k.status, k.removed
 	k.suspect = k.suspect && err != nil && after.Up
-	if k.suspect {
+	switch {
+	case k.suspect:
 		again = k.haste()
+	case after.turning():
+		again = k.target.Check.FastInterval
 	}
 	c.mu.Unlock()
 	if !removed && (before.Up != after.Up || before.Known != after.Known) {

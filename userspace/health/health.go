@@ -8,6 +8,7 @@ package health
 import (
 	"cmp"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -41,8 +42,18 @@ func (t Target) normal() Target {
 	c.Timeout = min(cmp.Or(max(c.Timeout, 0), time.Second), c.Interval)
 	c.Rise = max(c.Rise, 1)
 	c.Fall = max(c.Fall, 1)
-	c.StatusMin = cmp.Or(c.StatusMin, 200)
-	c.StatusMax = cmp.Or(c.StatusMax, 399)
+	if len(c.Statuses) == 0 {
+		c.Statuses = []model.StatusRange{{Min: 200, Max: 399}}
+	}
+	c.Method = cmp.Or(c.Method, http.MethodGet)
+	c.Jitter = min(c.Jitter, c.Interval/2)
+	c.FastInterval = cmp.Or(c.FastInterval, c.Interval)
+	if c.Agent.Port == 0 {
+		c.Agent = model.AgentCheck{}
+	} else {
+		c.Agent.Interval = cmp.Or(max(c.Agent.Interval, 0), c.Interval)
+		c.Agent.Timeout = cmp.Or(max(c.Agent.Timeout, 0), time.Second)
+	}
 	c.Path = cmp.Or(c.Path, "/")
 	c.Query = cmp.Or(c.Query, ".")
 	if len(c.Headers) == 0 {
@@ -76,7 +87,16 @@ type Status struct {
 	Rise, Fall int
 	// Successes and Failures count all results.
 	Successes, Failures uint64
+	// Word is the target's own, beside its probes; Weight is 100 if it has said
+	// nothing.
+	Word Word
 }
+
+// Serves reports whether the target may serve, by probes and by its own word.
+func (s *Status) Serves() bool { return s.Up && !s.Word.Out() }
+
+// turning reports whether the last results go against what the target counts as.
+func (s *Status) turning() bool { return s.Known && (s.Up && s.Fall > 0 || !s.Up && s.Rise > 0) }
 
 // count adds the result of one probe and judges.
 func (s *Status) count(check model.Check, start time.Time, err error) {

@@ -25,7 +25,7 @@ func TestKey(t *testing.T) {
 		same  bool
 	}{
 		{"a copy is the same", base, true},
-		{"a default that is spelt out is the same", with(func(o *Target) { o.Check.Path, o.Check.StatusMax = "/", 399 }), true},
+		{"a default that is spelt out is the same", with(func(o *Target) { o.Check.Path, o.Check.Statuses = "/", []model.StatusRange{{Min: 200, Max: 399}} }), true},
 		{"an empty command is the same as none", with(func(o *Target) { o.Check.Command = []string{} }), true},
 		{"the backend's port as the check's is the same", with(func(o *Target) { o.Check.Port = 80 }), true},
 		{"a mapped address is the same", with(func(o *Target) { o.Address = netip.MustParseAddrPort("[::ffff:10.0.0.1]:80") }), true},

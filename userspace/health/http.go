@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -53,7 +54,7 @@ func probeHTTP(ctx context.Context, t Target) error {
 	if _, err := conn.Write(request); err != nil {
 		return fmt.Errorf("send request: %w", err)
 	}
-	answer, err := readAnswer(conn)
+	answer, err := readAnswer(conn, t.Check.Method)
 	if err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}
@@ -76,8 +77,8 @@ func tlsConfig(t Target) *tls.Config {
 // httpRequest returns the bytes to send. Headers of the check keep their order
 // and take the place of those that are sent without it.
 func httpRequest(t Target) ([]byte, error) {
-	if !plain(t.Check.Path) || !plain(t.Check.Host) {
-		return nil, fmt.Errorf("make request: bad path %q or host %q", t.Check.Path, t.Check.Host)
+	if !plain(t.Check.Path) || !plain(t.Check.Host) || !plain(t.Check.Method) {
+		return nil, fmt.Errorf("make request: bad path %q, host %q or method %q", t.Check.Path, t.Check.Host, t.Check.Method)
 	}
 	headers := []model.Header{
 		{Name: "Host", Value: cmp.Or(t.Check.Host, defaultHost(t))},
@@ -92,7 +93,7 @@ func httpRequest(t Target) ([]byte, error) {
 		}
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\n", t.Check.Path)
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", cmp.Or(t.Check.Method, http.MethodGet), t.Check.Path)
 	for _, h := range append(kept, t.Check.Headers...) {
 		if !httpguts.ValidHeaderFieldName(h.Name) || !httpguts.ValidHeaderFieldValue(h.Value) {
 			return nil, fmt.Errorf("make request: bad header %q: %q", h.Name, h.Value)
@@ -129,11 +130,11 @@ func has(headers []model.Header, name string) bool {
 }
 
 // readAnswer reads the head of the final answer.
-func readAnswer(conn net.Conn) (*http.Response, error) {
+func readAnswer(conn net.Conn, method string) (*http.Response, error) {
 	limited := &io.LimitedReader{R: conn, N: maxHead}
 	r := bufio.NewReader(limited)
 	for {
-		answer, err := http.ReadResponse(r, &http.Request{Method: http.MethodGet})
+		answer, err := http.ReadResponse(r, &http.Request{Method: method})
 		if err != nil && limited.N == 0 {
 			err = errors.New("header too long")
 		}
@@ -150,8 +151,8 @@ func readAnswer(conn net.Conn) (*http.Response, error) {
 // judge decides whether the answer is that of a healthy backend.
 func judge(c model.Check, answer *http.Response) error {
 	var bad error
-	if answer.StatusCode < c.StatusMin || answer.StatusCode > c.StatusMax {
-		bad = fmt.Errorf("status %d is not in %d to %d", answer.StatusCode, c.StatusMin, c.StatusMax)
+	if !slices.ContainsFunc(c.Statuses, func(r model.StatusRange) bool { return r.Min <= answer.StatusCode && answer.StatusCode <= r.Max }) {
+		bad = fmt.Errorf("status %d is not in %s", answer.StatusCode, ranges(c.Statuses))
 	}
 	if bad == nil && c.Expect == "" {
 		return nil
@@ -167,6 +168,17 @@ func judge(c model.Check, answer *http.Response) error {
 		return fmt.Errorf("read body: %w", err)
 	}
 	return fmt.Errorf("body lacks %s", quote([]byte(c.Expect)))
+}
+
+// ranges returns some statuses as text.
+func ranges(all []model.StatusRange) string {
+	words := make([]string, len(all))
+	for i, r := range all {
+		if words[i] = fmt.Sprintf("%d to %d", r.Min, r.Max); r.Min == r.Max {
+			words[i] = fmt.Sprint(r.Min)
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // saysHealthy reports whether body is JSON like {"state": "healthy"}.

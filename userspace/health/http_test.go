@@ -52,11 +52,15 @@ func TestProbeHTTP(t *testing.T) {
 	}{
 		{"200", model.Check{Path: "/status/200"}, ""},
 		{"204 has no body", model.Check{Path: "/status/204"}, ""},
-		{"a redirect is not followed", model.Check{Path: "/status/302", StatusMin: 302, StatusMax: 302}, ""},
+		{"a redirect is not followed", model.Check{Path: "/status/302", Statuses: []model.StatusRange{{Min: 302, Max: 302}}}, ""},
 		{"400 is not", model.Check{Path: "/status/400"}, "status 400 is not in 200 to 399"},
 		{"the path is / by default", model.Check{}, "status 404"},
-		{"a range of its own", model.Check{Path: "/status/503", StatusMin: 500, StatusMax: 599}, ""},
-		{"below its own range", model.Check{Path: "/status/200", StatusMin: 500, StatusMax: 599}, "status 200"},
+		{"a range of its own", model.Check{Path: "/status/503", Statuses: []model.StatusRange{{Min: 500, Max: 599}}}, ""},
+		{"below its own range", model.Check{Path: "/status/200", Statuses: []model.StatusRange{{Min: 500, Max: 599}}}, "status 200"},
+		{"one of several", model.Check{Path: "/status/404", Statuses: []model.StatusRange{{Min: 200, Max: 299}, {Min: 404, Max: 404}}}, ""},
+		{"none of several", model.Check{Path: "/status/403", Statuses: []model.StatusRange{{Min: 200, Max: 299}, {Min: 404, Max: 404}}}, "status 403 is not in 200 to 299, 404"},
+		{"an answer to HEAD has no body", model.Check{Method: "HEAD", Path: "/status/200?body=x"}, ""},
+		{"a method with a line break", model.Check{Method: "GET\r\n"}, "or method \"GET"},
 		{"the expected text", model.Check{Path: "/status/200?body=all+is+well", Expect: "is well"}, ""},
 		{"another text", model.Check{Path: "/status/200?body=alas", Expect: "well"}, "body lacks"},
 		{"the expected text does not mend the status", model.Check{Path: "/status/500?body=well", Expect: "well"}, "status 500"},
@@ -90,6 +94,17 @@ func TestHTTPRequest(t *testing.T) {
 	}
 	want := "GET /a?b=c HTTP/1.1\r\nHost: www.example.com:81\r\nAccept: */*\r\nConnection: close\r\n" +
 		"X-B: 2\r\nuser-agent: me\r\nX-A: 1\r\nX-B: 3\r\n\r\n"
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("request (-want +got):\n%s", diff)
+	}
+}
+
+func TestMethodOfARequest(t *testing.T) {
+	got, err := httpRequest(target(1, model.Check{Type: model.CheckHTTP, Method: "OPTIONS", Path: "/a"}).normal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "OPTIONS /a HTTP/1.1\r\nHost: 10.0.0.1\r\nUser-Agent: fairlead-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("request (-want +got):\n%s", diff)
 	}

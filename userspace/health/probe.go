@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"syscall"
@@ -106,7 +107,16 @@ func exchange(ctx context.Context, t Target, request []byte, judge func([]byte) 
 // dial connects to the backend, past every proxy.
 func dial(ctx context.Context, network string, t Target) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
-	return d.DialContext(ctx, network, t.Address.String())
+	c, err := d.DialContext(ctx, network, t.Address.String())
+	first := t.Check.SendProxy.OwnHeader()
+	if err != nil || first == "" {
+		return c, err
+	}
+	if _, err := io.WriteString(c, first); err != nil { // it is too short to wait
+		c.Close()
+		return nil, fmt.Errorf("send PROXY header: %w", err)
+	}
+	return c, nil
 }
 
 // interrupt makes what uses conn fail once ctx is done. The function that it

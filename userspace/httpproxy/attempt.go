@@ -93,8 +93,10 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 		a.end()
 		return nil, err
 	}
+	a.turn.hear(res.Header)
+	a.turn.hear(res.Trailer)
 	if res.StatusCode != http.StatusSwitchingProtocols {
-		res.Body = &answer{res.Body, a}
+		res.Body = &answer{res.Body, a, res}
 	}
 	return res, nil
 }
@@ -149,8 +151,9 @@ func (a *attempt) judge(req *http.Request, res *http.Response, err error) {
 	switch {
 	case err == nil && slices.Contains(a.turn.set.conf.Retry.Statuses, res.StatusCode):
 		err = fmt.Errorf("status %d", res.StatusCode)
-	case err == nil:
+	case err == nil && res.StatusCode < 500: // who fails is not to look quick
 		a.turn.backend.quick.add(time.Since(a.began))
+	case err == nil:
 	case clients || errors.Is(err, errIdle) || isLocal(err):
 		return
 	}
@@ -204,11 +207,15 @@ func idempotent(method string) bool {
 type answer struct {
 	io.ReadCloser
 	attempt *attempt
+	of      *http.Response
 }
 
 func (b *answer) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.attempt.touch()
+	if err == io.EOF {
+		b.attempt.turn.hear(b.of.Trailer)
+	}
 	return n, err
 }
 

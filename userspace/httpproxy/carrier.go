@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 )
@@ -18,14 +19,36 @@ type carriers struct {
 	upgrade *http.Transport
 }
 
-// newCarriers returns those that speak TLS as secure says, which may be nil.
-func newCarriers(http2 bool, secure *tls.Config) *carriers {
+// newCarriers returns those that speak TLS as secure says, which may be nil. first,
+// which may be nil, returns what a connection begins with that is for the requests of
+// one client alone.
+func newCarriers(http2 bool, secure *tls.Config, first func(client, server netip.AddrPort) []byte) *carriers {
 	c := &carriers{usual: newTransport(http2, secure)}
+	if first != nil {
+		c.usual.DialContext = announce(first)
+		c.usual.DisableKeepAlives = true // nor does a request get a connection that was made for another one
+	}
 	c.upgrade = c.usual
 	if http2 {
 		c.upgrade = newTransport(false, secure)
 	}
 	return c
+}
+
+// announce returns a dial that tells the backend first whom the connection is of.
+func announce(first func(client, server netip.AddrPort) []byte) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		x := exchangeOf(ctx)
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := c.Write(first(x.peer, x.local)); err != nil { // it is too short to wait
+			c.Close()
+			return nil, err
+		}
+		return c, nil
+	}
 }
 
 // newTransport returns one that changes nothing of what it carries.

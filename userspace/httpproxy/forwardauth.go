@@ -16,7 +16,7 @@ const maxVerdict = 1 << 20
 
 // judges is how those are asked who judge requests.
 var judges = &http.Transport{
-	DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: idleTimeout, MaxResponseHeaderBytes: maxHeader,
+	DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: model.DefaultKeepAlive, MaxResponseHeaderBytes: model.DefaultMaxHeader,
 }
 
 // forwardAuth lets requests pass that somebody else lets pass.

@@ -66,16 +66,23 @@ func serve(t *testing.T, h *model.HTTP, pools map[string]*model.Pool) *front {
 // serveWith is serve with a proxy that is more than its zero value.
 func serveWith(t *testing.T, p *Proxy, h *model.HTTP, pools map[string]*model.Pool) *front {
 	t.Helper()
+	made := map[string]*Pool{}
+	for name, conf := range pools {
+		made[name] = NewPool(nil)
+		update(made[name], conf)
+	}
+	return start(t, p, made, h)
+}
+
+// start has a proxy serve.
+func start(t *testing.T, p *Proxy, pools map[string]*Pool, h *model.HTTP) *front {
+	t.Helper()
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	f := &front{Proxy: p, t: t, addr: l.Addr().String(), pools: map[string]*Pool{}, stop: stop, ended: make(chan error, 1)}
-	for name, conf := range pools {
-		f.pools[name] = NewPool(nil)
-		update(f.pools[name], conf)
-	}
+	f := &front{Proxy: p, t: t, addr: l.Addr().String(), pools: pools, stop: stop, ended: make(chan error, 1)}
 	f.route(h)
 	go func() { f.ended <- f.Serve(ctx, l) }()
 	t.Cleanup(func() {

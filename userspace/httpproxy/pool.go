@@ -17,17 +17,27 @@ import (
 // A Chooser chooses the backend for a request of client to local, by its index,
 // that skip does not want skipped; ok is false if there is none. done is called
 // once, when the request is over.
+//
+// Keep gives the i-th backend a request in the same way, whatever it weighs, unless
+// it is down. Weight says what it weighs; 0 is nothing new.
 type Chooser interface {
 	Choose(client, local netip.AddrPort, skip func(i uint32) bool) (i uint32, done func(), ok bool)
+	Keep(i uint32) (done func(), ok bool)
+	Weight(i uint32) int
 }
 
 // A Pool is a set of backends and what is known of them from the requests that
 // they had. It is safe for concurrent use.
 type Pool struct {
+	// First returns what a backend is sent first where the pool has SendProxy;
+	// nil if no pool has. It must not change after the first Update.
+	First func(v model.ProxyVersion, client, server netip.AddrPort) []byte
+
 	log   *slog.Logger
 	set   atomic.Pointer[set]
 	queue queue
 	spare budget
+	stays stays
 
 	updating sync.Mutex
 	tls      *tls.Config // of backends; nil is the usual
@@ -37,6 +47,7 @@ type Pool struct {
 type set struct {
 	conf     model.Pool
 	backends []*backend // by index of conf.Backends
+	seal     *seal      // of cookies; nil without
 	chooser  Chooser
 	carriers *carriers
 }
@@ -44,9 +55,20 @@ type set struct {
 // A backend is one of a pool, for as long as the pool has it.
 type backend struct {
 	model.Backend
+	key    uint64       // by which clients find it; see set.first
 	active atomic.Int64 // requests
 	quick  pace
+	load   load
 	outs   outs
+}
+
+// identity is what makes a backend another one.
+func identity(b model.Backend) string {
+	text := b.Address.String() + b.Origin.Prefix
+	if b.Origin.TLS {
+		text = "https://" + text
+	}
+	return text
 }
 
 // NewPool returns a pool without backends. log may be nil.
@@ -55,7 +77,7 @@ func NewPool(log *slog.Logger) *Pool {
 		log = slog.New(slog.DiscardHandler)
 	}
 	p := &Pool{log: log}
-	p.set.Store(&set{carriers: newCarriers(false, nil)})
+	p.set.Store(&set{carriers: newCarriers(false, nil, nil)})
 	return p
 }
 
@@ -66,17 +88,18 @@ func (p *Pool) Update(conf *model.Pool, chooser Chooser) {
 	defer p.updating.Unlock()
 	old := p.set.Load()
 	s := &set{conf: *conf, chooser: chooser, carriers: old.carriers, backends: make([]*backend, len(conf.Backends))}
-	if conf.HTTP2 != old.conf.HTTP2 {
-		s.carriers = newCarriers(conf.HTTP2, p.tls)
+	if conf.HTTP2 != old.conf.HTTP2 || conf.SendProxy != old.conf.SendProxy {
+		s.carriers = newCarriers(conf.HTTP2, p.tls, p.first(conf.SendProxy))
 	}
 	for i, b := range conf.Backends {
 		at := slices.IndexFunc(old.backends, func(o *backend) bool { return o.Address == b.Address && o.Origin == b.Origin })
 		if at >= 0 {
 			s.backends[i] = old.backends[at]
 		} else {
-			s.backends[i] = &backend{Backend: b}
+			s.backends[i] = &backend{Backend: b, key: keyOf(identity(b))}
 		}
 	}
+	s.seal = newSeal(&s.conf)
 	p.set.Store(s)
 	if s.carriers != old.carriers {
 		old.carriers.close()
@@ -95,9 +118,17 @@ func (p *Pool) UseTLS(c *tls.Config) {
 	p.tls = c
 	old := p.set.Load()
 	s := *old
-	s.carriers = newCarriers(s.conf.HTTP2, c)
+	s.carriers = newCarriers(s.conf.HTTP2, c, p.first(s.conf.SendProxy))
 	p.set.Store(&s)
 	old.carriers.close()
+}
+
+// first returns what tells backends whom a connection is of, nil if nothing shall.
+func (p *Pool) first(v model.ProxyVersion) func(client, server netip.AddrPort) []byte {
+	if v == "" {
+		return nil
+	}
+	return func(client, server netip.AddrPort) []byte { return p.First(v, client, server) }
 }
 
 // Close closes the connections to backends that no request uses.
@@ -163,6 +194,9 @@ func (p *Pool) try(x *exchange, tried []*backend) (*turn, error) {
 		return nil, errNoBackend
 	}
 	now, most := time.Now(), int64(s.conf.MaxRequests)
+	if len(tried) == 0 {
+		x.stay = p.stay(s, x)
+	}
 	var busy, out, mercy bool
 	skip := func(i uint32) bool {
 		b := s.backends[i]
@@ -174,14 +208,16 @@ func (p *Pool) try(x *exchange, tried []*backend) (*turn, error) {
 			return true
 		case most > 0 && b.active.Load() >= most:
 			busy = true
+			x.stay.full = x.stay.full || b == x.stay.backend
 			return true
 		}
 		return false
 	}
 	for {
-		i, done, ok := s.chooser.Choose(netip.AddrPortFrom(x.client, x.peer.Port()), x.local, skip)
+		i, done, ok := s.choose(x, skip)
 		switch {
 		case ok && (s.backends[i].active.Add(1) <= most || most == 0):
+			p.stays.note(&s.conf.Sticky, &x.stay, s.backends[i], now)
 			return &turn{p, s, s.backends[i], done}, nil
 		case ok: // another request was quicker
 			s.backends[i].active.Add(-1)

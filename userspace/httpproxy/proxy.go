@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,13 +24,8 @@ import (
 	"fairlead/userspace/model"
 )
 
-// What a client may take its time for, and how large its headers may be.
-const (
-	headerTimeout = 10 * time.Second // from a request's first byte to its last of the header
-	idleTimeout   = 2 * time.Minute  // between two requests
-	maxHeader     = 64 << 10
-	maxFrame      = 16 << 10 // of HTTP/2: more than the least is refused as h2spec wants it
-)
+// maxFrame is of HTTP/2: more than the least is refused as h2spec wants it.
+const maxFrame = 16 << 10
 
 // challengePath begins what an authority asks for over HTTP (RFC 8555, section 8.3).
 const challengePath = "/.well-known/acme-challenge/"
@@ -40,6 +36,11 @@ type Proxy struct {
 	// Admit judges a client that has connected, from many goroutines at once.
 	// One that is not admitted gets a reset. nil admits all.
 	Admit func(client netip.Addr) model.Admission
+	// Origin, which may be nil, returns what reads from a connection of a peer
+	// whom it is of and where that went to; nil if the peer speaks for itself,
+	// as it also does where the addresses are not valid. Admit then judges the
+	// client. An error ends the connection.
+	Origin func(peer netip.Addr) (read func(c net.Conn) (client, server netip.AddrPort, err error))
 	// Grace is how long requests may go on after the end of Serve was asked
 	// for. 0 breaks them off at once.
 	Grace time.Duration
@@ -54,8 +55,10 @@ type Proxy struct {
 
 	table atomic.Pointer[Table]
 	counters
-	mu   sync.Mutex
-	cuts map[*context.CancelFunc]struct{} // of Serve calls that run
+	meters meters
+	crowd  crowd
+	mu     sync.Mutex
+	cuts   map[*context.CancelFunc]struct{} // of Serve calls that run
 }
 
 // Use makes t decide where requests go from now on. Those that run go on by the
@@ -69,38 +72,19 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	run, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	defer p.cutLater(&cut)()
-	var open sync.WaitGroup // connections, and requests while they have one
+	var open sync.WaitGroup
 	beside := &beside{ctx: run}
-	server := p.server(context.WithValue(run, besideKey{}, beside), &open)
-	broke := make(chan error, 1)
-	go func() { broke <- p.accept(server, &admitting{l, p}) }()
-	var err error
-	select {
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case err = <-broke:
-	}
+	in := &intake{proxy: p, run: context.WithValue(run, besideKey{}, beside), open: &open, servers: map[terms]*server{}}
+	err := in.accept(ctx, l)
 	grace, cancel := context.WithTimeout(run, p.Grace)
 	defer cancel()
-	if server.Shutdown(grace) == nil {
+	if in.shutdown(grace); grace.Err() == nil {
 		awaitGroup(grace, &open) // connections that speak another protocol by now
 	}
 	cut()
-	server.Close()
-	if ctx.Err() != nil {
-		<-broke
-	}
-	open.Wait()
+	in.close()
 	beside.running.Wait()
 	return err
-}
-
-// accept serves what l accepts until the server is closed.
-func (p *Proxy) accept(server *http.Server, l net.Listener) error {
-	if p.TLS == nil {
-		return server.Serve(l)
-	}
-	return server.ServeTLS(l, "", "")
 }
 
 // awaitGroup waits for g until ctx is done.
@@ -141,34 +125,31 @@ func (p *Proxy) cutLater(cut *context.CancelFunc) func() {
 	}
 }
 
-// server returns one whose requests end when run does. It counts in open, never
+// prepare makes s a server whose requests end when run does. It counts in open, never
 // from zero once Serve has returned: a request begins while its connection counts.
-func (p *Proxy) server(run context.Context, open *sync.WaitGroup) *http.Server {
+func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGroup, t terms) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(p.TLS != nil)
 	protocols.SetUnencryptedHTTP2(p.TLS == nil)
-	return &http.Server{
-		TLSConfig: p.TLS,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.Protocols, s.HTTP2 = &protocols, &http.HTTP2Config{MaxReadFrameSize: maxFrame}
+	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = t.headerTimeout, t.keepAlive, t.maxHeader
+	s.ErrorLog = slog.NewLogLogger(p.log().Handler(), slog.LevelDebug)
+	s.BaseContext = func(net.Listener) context.Context { return run }
+	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		open.Add(1)
+		defer open.Done()
+		p.serve(w, r)
+	})
+	s.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
 			open.Add(1)
-			defer open.Done()
-			p.serve(w, r)
-		}),
-		BaseContext: func(net.Listener) context.Context { return run },
-		ConnState: func(_ net.Conn, s http.ConnState) {
-			switch s {
-			case http.StateNew:
-				open.Add(1)
-				p.active.Add(1)
-			case http.StateClosed, http.StateHijacked:
-				open.Done()
-				p.active.Add(-1)
-			}
-		},
-		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		Protocols: &protocols, HTTP2: &http.HTTP2Config{MaxReadFrameSize: maxFrame},
-		ErrorLog: slog.NewLogLogger(p.log().Handler(), slog.LevelDebug),
+			p.active.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Done()
+			p.active.Add(-1)
+		}
 	}
 }
 
@@ -178,6 +159,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.running.Add(1)
 	defer p.running.Add(-1)
 	t := p.table.Load()
+	if r.ProtoMajor == 1 && slices.ContainsFunc(r.Header["Upgrade"], changes) {
+		w.Header().Set("Connection", "close") // nobody guards what follows, if it does not change
+	}
 	counted := &counted{ResponseWriter: w, counters: &p.counters}
 	defer counted.end()
 	if p.Challenge != nil && strings.HasPrefix(r.URL.Path, challengePath) && p.Challenge(counted, r) {
@@ -197,52 +181,6 @@ func (p *Proxy) log() *slog.Logger {
 	return p.Log
 }
 
-// An admitting listener resets clients that are not admitted.
-type admitting struct {
-	*net.TCPListener
-	proxy *Proxy
-}
-
-func (l *admitting) Accept() (net.Conn, error) {
-	for {
-		c, err := l.AcceptTCP()
-		if err != nil {
-			return nil, err
-		}
-		if l.proxy.admits(c) {
-			return c, nil
-		}
-		_ = c.SetLinger(0)
-		c.Close()
-	}
-}
-
-// admits reports whether the client of c may stay.
-func (p *Proxy) admits(c *net.TCPConn) bool {
-	p.accepted.Add(1)
-	if p.Admit == nil {
-		return true
-	}
-	switch p.Admit(addrPort(c.RemoteAddr().String()).Addr()) {
-	case model.Denied:
-		p.denied.Add(1)
-	case model.Limited:
-		p.sourceLimit.Add(1)
-	default:
-		return true
-	}
-	return false
-}
-
-// addrPort returns an address of a socket, as IPv4 if it is that.
-func addrPort(s string) netip.AddrPort {
-	a, err := netip.ParseAddrPort(s)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
-}
-
 // Errors that end a request before it is answered.
 var (
 	errNoBackend   = errors.New("no backend is up")
@@ -254,4 +192,6 @@ var (
 	errTunnelled   = errors.New("connection has changed its protocol") // no error
 	errOvertaken   = errors.New("another attempt has begun")
 	errPath        = errors.New("path cannot be sent as it is")
+	errBodyLarge   = errors.New("body is larger than it may be")
+	errBodyLate    = errors.New("body does not come in time")
 )

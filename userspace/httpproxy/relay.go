@@ -44,8 +44,12 @@ func rewrite(r *httputil.ProxyRequest) {
 // modify sees every answer before the client does.
 func modify(res *http.Response) error {
 	x := exchangeOf(res.Request.Context())
+	x.w.cookie = x.newCookie()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		defer x.attempt.end()
+		if x.w.cookie != "" {
+			res.Header.Add("Set-Cookie", x.w.cookie)
+		}
 		return x.tunnel(res)
 	}
 	for _, change := range slices.Backward(x.revise) {
@@ -74,7 +78,16 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 		refuse(w, http.StatusServiceUnavailable)
 	case errors.Is(err, errConnectLate), errors.Is(err, errAnswerLate), errors.Is(err, errRequestLate), errors.Is(err, errIdle):
 		refuse(w, http.StatusGatewayTimeout)
+	case errors.Is(err, errBodyLate):
+		refuse(w, http.StatusRequestTimeout)
+	case errors.Is(err, errBodyLarge):
+		refuse(w, http.StatusRequestEntityTooLarge)
 	case errors.Is(err, errPath):
+		refuse(w, http.StatusBadRequest)
+	case r.Context().Err() == nil && x.body != nil && x.body.broken.Load():
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // nobody knows where the next request begins
+		}
 		refuse(w, http.StatusBadRequest)
 	case r.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // the client is gone

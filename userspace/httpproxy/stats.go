@@ -16,11 +16,15 @@ type Stats struct {
 	Retries                       uint64    // attempts after the first of a request
 	NoBackend                     uint64    // requests without a backend, or none free
 	Tunnels                       uint64    // connections that changed their protocol
+	RateLimited                   uint64    // requests of clients that made too many
+	Malformed                     uint64    // connections that ended at what is no HTTP
+	Unannounced                   uint64    // connections that did not say whom they are of
 	Mirrored, MirrorDrops         uint64    // copies of requests that were sent, and that could not be
 }
 
 type counters struct {
-	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels, mirrored, mirrorDrops atomic.Uint64
+	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels,
+	rateLimited, malformed, unannounced, mirrored, mirrorDrops atomic.Uint64
 
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
@@ -32,6 +36,7 @@ func (p *Proxy) Stats() Stats {
 		Accepted: p.accepted.Load(), Denied: p.denied.Load(), SourceLimit: p.sourceLimit.Load(),
 		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
+		RateLimited: p.rateLimited.Load(), Malformed: p.malformed.Load(), Unannounced: p.unannounced.Load(),
 		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(),
 	}
 	for i := range p.answers {
@@ -45,13 +50,17 @@ type counted struct {
 	http.ResponseWriter
 	counters *counters
 	status   int
-	eager    bool  // nothing waits for what follows
-	pages    pages // of the route, or of the table
+	eager    bool   // nothing waits for what follows
+	pages    pages  // of the route, or of the table
+	cookie   string // to set; past what keeps answers for others
 }
 
 func (w *counted) WriteHeader(status int) {
 	if status >= 200 {
 		w.status = status
+		if w.cookie != "" {
+			w.Header().Add("Set-Cookie", w.cookie)
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 	w.flush()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"fairlead/userspace/model"
@@ -17,6 +18,7 @@ type Table struct {
 	mux     *http.ServeMux // asked for patterns only
 	routes  map[string][]*route
 	trusted []netip.Prefix
+	bounds  model.Bounds
 	pages   pages
 }
 
@@ -29,7 +31,7 @@ type route struct {
 // NewTable returns the table of a service whose routes name what pool returns,
 // never nil. An error means that two patterns conflict or that one is none.
 func NewTable(h *model.HTTP, pool func(name string) *Pool) (t *Table, err error) {
-	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted, pages: h.ErrorPages}
+	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted, bounds: h.Bounds, pages: h.ErrorPages}
 	defer func() {
 		if cause := recover(); cause != nil {
 			t, err = nil, fmt.Errorf("make routes: %v", cause)
@@ -57,6 +59,9 @@ var links = []link{
 	identify,
 	compress,
 	changeAnswer,
+	permit,
+	limitRate,
+	limitBody,
 	showPages,
 	redirect,
 	basicAuth,
@@ -99,6 +104,11 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 				break
 			}
 		}
+		if len(pools) > 1 {
+			if at := slices.IndexFunc(pools, func(p *Pool) bool { return p.holds(x) }); at >= 0 {
+				x.pool = pools[at]
+			}
+		}
 		relay.ServeHTTP(w, req)
 	})
 }
@@ -106,12 +116,26 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	w.pages = t.pages
-	if r.Method == http.MethodConnect {
+	switch r.Method {
+	case "PRI": // not the whole preface of HTTP/2
+		refuse(w, http.StatusBadRequest)
+		return
+	case http.MethodConnect:
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // what follows may be meant for somebody else
+		}
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
 		refuse(w, http.StatusMethodNotAllowed)
 		return
 	}
 	x := newExchange(w, r, t, p)
+	if t.bounds.MaxURI > 0 && len(r.RequestURI) > t.bounds.MaxURI {
+		refuse(w, http.StatusRequestURITooLong)
+		return
+	}
+	if !x.grants("", t.bounds.Rate) {
+		return
+	}
 	fallback, pattern := t.mux.Handler(shadow(r, x.path))
 	routes, ok := t.routes[pattern]
 	if !ok {
@@ -152,6 +176,7 @@ type exchange struct {
 	client   netip.Addr // the peer, or who a trusted peer says that it forwards for
 	timeouts *model.HTTPTimeouts
 	pool     *Pool
+	stay     stay
 	body     *body // nil if there is none
 	attempt  *attempt
 	answered atomic.Bool // its header is on its way to the client

@@ -19,8 +19,8 @@ import (
 )
 
 // Digest names the contents of a state, equal for equal ones, but for what the
-// configuration does not say, backends that leave, and what the command line may
-// replace: interfaces and mode.
+// configuration does not say, backends that leave and addresses of names, and what
+// the command line may replace: interfaces and mode.
 func Digest(state *model.State) string {
 	s := *state
 	s.Interfaces, s.XDP = nil, ""
@@ -28,6 +28,12 @@ func Digest(state *model.State) string {
 	for i := range s.Services {
 		backends := &s.Services[i].Backends
 		*backends = slices.DeleteFunc(slices.Clone(*backends), func(b model.Backend) bool { return b.Leaving })
+		for b, x := range *backends {
+			if x.Name.Host != "" {
+				(*backends)[b] = model.Backend{Name: x.Name}
+			}
+		}
+		*backends = slices.Compact(*backends)
 	}
 	b, err := json.Marshal(s)
 	if err != nil {

@@ -89,6 +89,9 @@ func (k *Kernel) rung(ways *host.Routes, s *model.Service, unusable map[string]s
 	if s.Forward.UserSpace() {
 		return Rung{true, "forward: " + string(s.Forward)}, nil
 	}
+	if key := s.ByProxyProtocol(); key != "" {
+		return Rung{true, key + ": the PROXY protocol is not the kernel's"}, nil
+	}
 	if why := k.nat.about(s, sources); why != "" {
 		return Rung{k.opts.Agent, "full-nat: " + why}, nil
 	}

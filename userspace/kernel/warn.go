@@ -101,7 +101,7 @@ func routeWarnings(state *model.State, interfaces []string) ([]string, error) {
 	var ways host.Routes
 	for i := range state.Services {
 		s := &state.Services[i]
-		if s.Forward.UserSpace() {
+		if s.UserSpace() {
 			continue
 		}
 		for _, b := range s.Backends {

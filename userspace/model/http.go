@@ -14,6 +14,7 @@ type HTTP struct {
 	Routes []Route
 	// Trusted are the networks of peers whose forwarding headers are kept.
 	Trusted []netip.Prefix
+	Bounds  Bounds
 	// TLS is nil where clients come without.
 	TLS *TLS
 	// ErrorPages are for requests that no route takes.
@@ -32,6 +33,9 @@ type Route struct {
 	// Pools share the requests by their weights.
 	Pools    []Share
 	Timeouts HTTPTimeouts
+	Access   Access
+	Rate     Rate  // of requests that take the route
+	MaxBody  int64 // bytes of a request's body; 0 is any number
 	// RedirectHTTPS is the port to which clients that come without TLS are sent.
 	// 0 is not at all.
 	RedirectHTTPS uint16
@@ -74,6 +78,7 @@ type HTTPTimeouts struct {
 	FirstByte time.Duration // from the end of a request to its answer's header
 	Request   time.Duration // of all of it, attempts and bodies included
 	Idle      time.Duration // without a byte of body in either direction
+	Body      time.Duration // from the header of a request to the end of its body
 }
 
 // A Pool is a set of backends that answer requests. Its Service has no Listen, and
@@ -90,7 +95,21 @@ type Pool struct {
 	Queue       Queue
 	Retry       Retry
 	Eject       Eject
+	Sticky      Sticky
+	Load        LoadFeedback
 }
+
+// LoadFeedback says how backends tell how much they have to do.
+type LoadFeedback struct {
+	// Header of their answers tells it: [ORCAHeader] as ORCA has it, any other
+	// as a number. "" is not at all.
+	Header string
+	// Expiry is how long a report counts.
+	Expiry time.Duration
+}
+
+// ORCAHeader is that of Open Request Cost Aggregation.
+const ORCAHeader = "endpoint-load-metrics"
 
 // ownPool begins the names of pools that the configuration does not name.
 const ownPool = "service/"

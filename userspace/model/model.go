@@ -31,6 +31,8 @@ type State struct {
 	ReplyLimit int
 	Timeouts   Timeouts
 	FullNAT    FullNAT
+	// Resolver says how names of backends are looked up.
+	Resolver Resolver
 	// ClientZones are those of the clients of all services.
 	ClientZones *ClientZones
 	// ACME and Vault are nil if no service needs them.
@@ -161,7 +163,7 @@ const (
 	ForwardTLS     Forward = "tls"      // user space, by the name that a TLS client asks for
 )
 
-// UserSpace reports whether XDP never forwards it.
+// UserSpace reports whether it is never XDP that forwards.
 func (f Forward) UserSpace() bool { return f == ForwardProxy || f == ForwardHTTP || f == ForwardTLS }
 
 // DownPolicy says what becomes of the TCP flows of a backend that goes down.
@@ -218,6 +220,9 @@ type Service struct {
 	// with SYN cookies and leaves who brings one back to the proxy. 0 is never.
 	// Only a TCP service with one port, that XDP may forward, may have it.
 	CookieAbove int
+	// AcceptProxy and SendProxy are of a TCP service; SendProxy of a pool, too.
+	AcceptProxy AcceptProxy
+	SendProxy   ProxyVersion
 	Backends    []Backend
 	Health      Check
 	// HTTP is of a service of ForwardHTTP only.
@@ -245,7 +250,7 @@ func (s *Service) ListenText() string {
 // Mixed says that packets are translated between IPv6 and IPv4: backends are not
 // of the family of Listen. A proxy's backends may be of any.
 func (s *Service) Mixed() bool {
-	return !s.Forward.UserSpace() && slices.ContainsFunc(s.Backends, func(b Backend) bool {
+	return !s.UserSpace() && slices.ContainsFunc(s.Backends, func(b Backend) bool {
 		return b.Address.Addr().Is4() != s.Listen.Addr().Is4()
 	})
 }
@@ -272,6 +277,10 @@ type Backend struct {
 	// Address is where the server listens. Port 0 means the port that the
 	// client asked for; only services with a port range may have that.
 	Address netip.AddrPort
+	// Name is what the configuration has in place of an IP address. In a State
+	// that it was read into Address has no more than a port then; where names
+	// are looked up, one such backend gives way to some with addresses.
+	Name Name
 	// Weight is the backend's share of new flows, 0 (drain) to 1000.
 	Weight int
 	// Backup says that the backend serves only while no other backend of the
@@ -318,14 +327,25 @@ type Check struct {
 	Fall     int           // failures in a row until it is down
 	// Port is probed instead of the backend's. 0 means the backend's.
 	Port uint16
+	// SendProxy is what a probe over TCP begins with.
+	SendProxy ProxyVersion
+	// Jitter bounds the random time by which each probe comes later than Interval
+	// has it. It is no longer than half of that.
+	Jitter time.Duration
+	// FastInterval is Interval while results go against what is known, until they
+	// have changed it or not. 0 means Interval.
+	FastInterval time.Duration
+	Initial      Initial
+	Agent        AgentCheck
+	// Method is what HTTP asks with, default "GET".
+	Method string
 	// Path is what HTTP asks for, default "/".
 	Path string
 	// Host is the Host header, TLS server name or gRPC authority.
 	Host    string
 	Headers []Header // of the HTTP request, in order
-	// StatusMin and StatusMax bound the HTTP status codes that count as
-	// healthy, 200 to 399 by default.
-	StatusMin, StatusMax int
+	// Statuses are the HTTP status codes that count as healthy; none: 200 to 399.
+	Statuses []StatusRange
 	// Expect must be part of the body (HTTP) or of the answer (UDP).
 	Expect string
 	// Send is the payload of a UDP probe.
@@ -340,6 +360,28 @@ type Check struct {
 	// backend in FAIRLEAD_ADDRESS and FAIRLEAD_PORT; status 0 is healthy.
 	Command []string
 }
+
+// Initial says what a backend counts as before its first probe.
+type Initial string
+
+// What backends count as at first.
+const (
+	InitialUsual Initial = ""           // up, but as the kernel has it from a former agent
+	InitialUp    Initial = "up"         // whatever was known
+	InitialDown  Initial = "down"       // new ones, until a probe succeeds
+	InitialLast  Initial = "last-known" // as a former agent had it, in the kernel or not
+)
+
+// An AgentCheck says where a backend's own agent tells how it is: whether it is up
+// and how much it may have, as for agent-check of HAProxy. A Port of 0 is none.
+type AgentCheck struct {
+	Port              uint16
+	Interval, Timeout time.Duration
+	Send              string // before an answer is read
+}
+
+// A StatusRange is the HTTP status codes from Min to Max.
+type StatusRange struct{ Min, Max int }
 
 // A Header is one line of an HTTP header.
 type Header struct{ Name, Value string }

@@ -39,12 +39,12 @@ func faultOf(err error) fault {
 // connect joins s to a backend that accepts. It returns false if there is
 // none, and then has told every done that it got.
 func (p *Proxy) connect(s *session) (done func(error), ok bool) {
-	client := addrPort(s.client.RemoteAddr())
-	listen := addrPort(s.client.LocalAddr())
+	client, listen := s.from, addrPort(s.client.LocalAddr())
 	var tried []netip.AddrPort
 	pick := p.Pick
+	s.first = p.First
 	if p.Route != nil {
-		if pick = p.Route(s.group.serving, s.client); pick == nil {
+		if pick, s.first = p.Route(s.group.serving, s.client); pick == nil {
 			return nil, false
 		}
 	}

@@ -26,6 +26,9 @@ const DefaultDialTimeout = 3 * time.Second
 // A Pick is what chooses backends; see [Proxy].
 type Pick = func(client, local netip.AddrPort, tried []netip.AddrPort) (addr netip.AddrPort, done func(err error), ok bool)
 
+// A First returns what a backend is sent before all that the client sends.
+type First = func(client, server netip.AddrPort) []byte
+
 // A Proxy joins connections of clients to connections of backends. Its fields
 // must not change once Serve runs. Any number of Serve calls may share it.
 type Proxy struct {
@@ -38,13 +41,21 @@ type Proxy struct {
 	// when something else than the backend was at fault. Both are called
 	// from many goroutines at once.
 	Pick Pick
-	// Route, if not nil, finds what picks for a connection, instead of Pick. It
-	// may look at what the client has sent, but not take it, and wait for it
-	// until ctx is done. nil ends the search.
-	Route func(ctx context.Context, client *net.TCPConn) Pick
+	// Route, if not nil, finds what picks for a connection, and what its backend
+	// is sent first, instead of Pick and First. It may look at what the client
+	// has sent, but not take it, and wait for it until ctx is done. A Pick that
+	// is nil ends the search.
+	Route func(ctx context.Context, client *net.TCPConn) (Pick, First)
 	// Admit judges a client that has connected, from many goroutines at once.
 	// One that is not admitted gets a reset. nil admits all.
 	Admit func(client netip.Addr) model.Admission
+	// Origin, which may be nil, returns what reads from a connection of a peer
+	// whom it is of and where that went to; nil if the peer speaks for itself,
+	// as it also does where the addresses are not valid. Admit then judges the
+	// client. An error ends the connection.
+	Origin func(peer netip.Addr) (read func(c net.Conn) (client, server netip.AddrPort, err error))
+	// First may be nil.
+	First First
 	// DialTimeout bounds the wait for one backend to accept. 0 means
 	// [DefaultDialTimeout].
 	DialTimeout time.Duration
@@ -163,19 +174,51 @@ func (p *Proxy) accept(ctx context.Context, l *net.TCPListener, g *group) error 
 			p.log().Info("accepting again", "listen", l.Addr())
 			backoff = 0
 		}
-		if p.admits(c) {
-			g.conns.Go(func() { p.handle(g, c) })
-		}
+		p.welcome(g, c)
 	}
 }
 
-// admits reports whether the client of c may stay, and resets c if not.
-func (p *Proxy) admits(c *net.TCPConn) bool {
+// welcome has c served, if its client may stay.
+func (p *Proxy) welcome(g *group, c *net.TCPConn) {
 	p.accepted.Add(1)
+	s := &session{group: g, client: c, from: addrPort(c.RemoteAddr()), to: addrPort(c.LocalAddr())}
+	if p.Origin != nil {
+		if read := p.Origin(s.from.Addr()); read != nil {
+			g.conns.Go(func() {
+				if p.learn(s, read) && p.admits(s) {
+					p.handle(s)
+				}
+			})
+			return
+		}
+	}
+	if p.admits(s) {
+		g.conns.Go(func() { p.handle(s) })
+	}
+}
+
+// learn finds out whose connection a session's is, and resets it if it cannot.
+func (p *Proxy) learn(s *session, read func(net.Conn) (client, server netip.AddrPort, err error)) bool {
+	defer context.AfterFunc(s.group.run, func() { _ = s.client.SetDeadline(time.Unix(1, 0)) })()
+	client, server, err := read(s.client)
+	if err != nil {
+		p.log().Debug("client refused", "peer", s.from, "err", err)
+		p.unannounced.Add(1)
+		reset(s.client)
+		return false
+	}
+	if client.IsValid() && server.IsValid() {
+		s.from, s.to = client, server
+	}
+	return true
+}
+
+// admits reports whether the client of s may stay, and resets it if not.
+func (p *Proxy) admits(s *session) bool {
 	if p.Admit == nil {
 		return true
 	}
-	switch p.Admit(addrPort(c.RemoteAddr()).Addr()) {
+	switch p.Admit(s.from.Addr()) {
 	case model.Denied:
 		p.denied.Add(1)
 	case model.Limited:
@@ -183,7 +226,7 @@ func (p *Proxy) admits(c *net.TCPConn) bool {
 	default:
 		return true
 	}
-	reset(c)
+	reset(s.client)
 	return false
 }
 

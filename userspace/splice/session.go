@@ -12,8 +12,10 @@ import (
 // A session is one client's connection and, once it is made, the one to the
 // backend.
 type session struct {
-	group  *group
-	client *net.TCPConn
+	group    *group
+	client   *net.TCPConn
+	from, to netip.AddrPort // the client, and where it went to
+	first    First
 
 	// Guarded by Proxy.mu.
 	addr   netip.AddrPort
@@ -28,15 +30,19 @@ type session struct {
 }
 
 // handle serves one client to the end.
-func (p *Proxy) handle(g *group, client *net.TCPConn) {
+func (p *Proxy) handle(s *session) {
 	p.active.Add(1)
 	defer p.active.Add(-1)
-	s := &session{group: g, client: client}
 	done, ok := p.connect(s)
 	if !ok {
-		reset(client)
+		reset(s.client)
 		p.forget(s)
 		return
+	}
+	if s.first != nil {
+		if b := s.first(s.from, s.to); len(b) > 0 { // too short to wait
+			_, _ = s.backend.Write(b) // a backend that is gone is found below
+		}
 	}
 	var up sync.WaitGroup
 	up.Go(func() { p.forward(s, s.backend, s.client, &p.toBackends) })

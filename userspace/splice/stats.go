@@ -9,6 +9,7 @@ type Stats struct {
 	// ToBackends and ToClients are bytes that were handed to the kernel.
 	ToBackends, ToClients uint64
 	Denied, SourceLimit   uint64 // clients reset because Admit denied or limited them
+	Unannounced           uint64 // clients reset because they did not say whom they are of
 	NoBackend             uint64 // clients reset because Pick had no (more) backend
 	Retries               uint64 // dials after the first of a connection
 	Resets                uint64 // resets by one side that were passed on to the other
@@ -28,6 +29,7 @@ type DialErrors struct {
 type counters struct {
 	accepted, denied, sourceLimit, toBackends, toClients atomic.Uint64
 	noBackend, retries, resets, cuts, acceptErrors       atomic.Uint64
+	unannounced                                          atomic.Uint64
 
 	active     atomic.Int64
 	dialErrors [faults]atomic.Uint64
@@ -42,6 +44,7 @@ func (p *Proxy) Stats() Stats {
 		ToClients:    p.toClients.Load(),
 		Denied:       p.denied.Load(),
 		SourceLimit:  p.sourceLimit.Load(),
+		Unannounced:  p.unannounced.Load(),
 		NoBackend:    p.noBackend.Load(),
 		Retries:      p.retries.Load(),
 		Resets:       p.resets.Load(),

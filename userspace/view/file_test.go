@@ -34,7 +34,7 @@ func sample() View {
 			},
 		}},
 		Proxy: Proxy{
-			TCP: TCP{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
+			TCP: TCP{1, 2, 3, 4, 5, 6, 13, 7, 8, 9, 10, 11, 12},
 			UDP: UDP{1, 2, 3, 4, 5, 6, 7, 8, 9, 10},
 
 			RangeSockets: 9, MaxRangeSockets: 10,

@@ -104,7 +104,10 @@ type Certificate struct {
 // A Backend is one backend of a service and its health.
 type Backend struct {
 	Address string `json:"address"` // address:port; port * is the client's
-	Weight  int    `json:"weight"`
+	// Name is the host, or service of DNS, that Address is one of; "" if the
+	// configuration has the address.
+	Name   string `json:"name,omitempty"`
+	Weight int    `json:"weight"`
 	// Share is how much of its weight the backend has by now, in percent: less
 	// than 100 while it starts slowly, or where others answer sooner.
 	Share int `json:"share_percent"`
@@ -170,6 +173,7 @@ type TCP struct {
 	ToClients    uint64 `json:"to_clients_bytes"`
 	Denied       uint64 `json:"denied"`       // by the lists of clients
 	SourceLimit  uint64 `json:"source_limit"` // more than their network may open
+	Unannounced  uint64 `json:"unannounced"`  // without the PROXY header that they owe
 	NoBackend    uint64 `json:"no_backend"`
 	Retries      uint64 `json:"retries"`
 	Resets       uint64 `json:"resets"`
@@ -190,7 +194,10 @@ type HTTP struct {
 	Broken      uint64  `json:"broken"` // answers that were broken off
 	NoBackend   uint64  `json:"no_backend"`
 	Retries     uint64  `json:"retries"`
-	Tunnels     uint64  `json:"tunnels"` // connections that changed their protocol
+	Tunnels     uint64  `json:"tunnels"`      // connections that changed their protocol
+	RateLimited uint64  `json:"rate_limited"` // requests of clients that made too many
+	Malformed   uint64  `json:"malformed"`    // connections that ended at what is no HTTP
+	Unannounced uint64  `json:"unannounced"`  // connections without the PROXY header that they owe
 	// Mirrored are copies of requests that were sent, MirrorDrops those that
 	// could not be.
 	Mirrored    uint64 `json:"mirrored"`

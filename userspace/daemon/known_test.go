@@ -1,0 +1,87 @@
+package daemon
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"fairlead/userspace/view"
+)
+
+// tells opens an agent that says what words holds.
+func tells(t *testing.T, words *atomic.Value) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintln(c, words.Load())
+			c.Close()
+		}
+	}()
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
+
+func TestAgentsOfBackendsAreHeard(t *testing.T) {
+	var words atomic.Value
+	words.Store("up 50%")
+	a, _ := page(t, "a")
+	r := runAgent(t, fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, panic-threshold: 0, backends: [{address: %q}], health: {type: tcp, agent: {port: %d, interval: 50ms, timeout: 20s}}}]\n",
+		site, a, tells(t, &words)))
+	await := func(up bool, share int) {
+		t.Helper()
+		r.await(fmt.Sprintf("%t with %d %%", up, share), func(v view.View) bool {
+			b := v.Services[0].Backends[0]
+			return b.Up == up && b.Share == share
+		})
+	}
+	await(true, 50)
+	words.Store("down # for a while")
+	await(false, 50)
+	if status, _ := fetch(t, "/"); status != 503 {
+		t.Errorf("status %d of a backend that says that it is down", status)
+	}
+	words.Store("up drain")
+	await(true, 0)
+	if status, _ := fetch(t, "/"); status != 503 {
+		t.Errorf("status %d of a backend that drains", status)
+	}
+	words.Store("ready 100%")
+	await(true, 100)
+	if status, _ := fetch(t, "/"); status != 200 {
+		t.Errorf("status %d of a backend that is ready", status)
+	}
+}
+
+func TestAnAgentKnowsWhatTheLastOneKnew(t *testing.T) {
+	config := func(initial string) string {
+		return fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: '127.0.0.1:1'}], health: {type: tcp, interval: 1h, initial: %s}}]\n", site, initial)
+	}
+	r := runAgent(t, config("last-known"))
+	r.await("nobody is there", func(v view.View) bool { return !v.Services[0].Backends[0].Up })
+	r.end()
+	if _, err := os.Stat(filepath.Join(r.opts.RunDir, knownFile)); err != nil {
+		t.Error(err)
+	}
+	r.start()
+	if b := r.await("a view", func(view.View) bool { return true }).Services[0].Backends[0]; b.Up || !b.Known {
+		t.Errorf("backend %+v, want it known to be down", b)
+	}
+	r.end()
+	r.write(config("down"))
+	r.start()
+	if b := r.await("a view", func(view.View) bool { return true }).Services[0].Backends[0]; b.Up {
+		t.Errorf("backend %+v, want it down", b)
+	}
+}

@@ -1,0 +1,72 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"fairlead/userspace/view"
+)
+
+// echoing opens a backend that sends back what it gets.
+func echoing(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// sent sends bytes to the site and returns as many as are wanted of what a backend
+// sends back.
+func sent(t *testing.T, text, want string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	n, _ := io.ReadFull(c, got)
+	return string(got[:n])
+}
+
+func TestPROXYHeadersOfTCP(t *testing.T) {
+	backend := echoing(t)
+	service := func(keys string) string {
+		return fmt.Sprintf("services: [{name: tcp, listen: '%s', health: {type: none}, backends: [{address: '%s'}]%s}]\n", site, backend, keys)
+	}
+	r := runAgent(t, service(", accept-proxy: {from: [127.0.0.0/8]}, send-proxy: v1"))
+	const header, other = "PROXY TCP4 192.0.2.1 203.0.113.10 1025 80\r\n", "PROXY TCP4 192.0.2.2 203.0.113.10 1025 80\r\n"
+	if got := sent(t, header+"hello", header+"hello"); got != header+"hello" {
+		t.Errorf("the backend gets %q", got)
+	}
+	if got := sent(t, "hello, who does not say", "."); got != "" {
+		t.Errorf("without a header there is %q", got)
+	}
+	if v := r.await("who owes a header counts", func(v view.View) bool { return v.Proxy.TCP.Unannounced == 1 }); v.Services[0].Rung != view.RungProxy {
+		t.Errorf("service %+v", v.Services[0])
+	}
+	r.reload(service(", accept-proxy: {from: [192.0.2.0/24]}"))
+	r.await("what nobody asks for is passed on", func(view.View) bool { return sent(t, other, other) == other })
+}

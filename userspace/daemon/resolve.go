@@ -1,0 +1,84 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"fairlead/userspace/config"
+	"fairlead/userspace/model"
+)
+
+// load reads the configuration and looks up the names in it that are not known
+// yet. It may take a while, and is not for the goroutine of loop.
+func (a *agent) load(ctx context.Context) (*model.State, error) {
+	state, err := config.Load(a.opts.Config)
+	if err != nil {
+		return nil, err
+	}
+	a.prepareNames(ctx, &state)
+	return &state, nil
+}
+
+// prepareNames looks up the names of a state that are not known yet. Those of which
+// nothing is known serve nobody until they are.
+func (a *agent) prepareNames(ctx context.Context, state *model.State) {
+	if err := a.names.Prepare(ctx, state); err != nil {
+		a.log.Warn("backends are missing until their names are found", "err", err)
+	}
+}
+
+// adoptState makes a state, whose names are looked up, the one that backends are
+// named by from now on.
+func (a *agent) adoptState(state *model.State) {
+	a.given.Store(state)
+	select {
+	case a.renamed <- struct{}{}:
+	default: // it is said already
+	}
+}
+
+// followNames looks names up again when what is known of them is too old, until
+// ctx is done.
+func (a *agent) followNames(ctx context.Context) {
+	for {
+		wait := a.names.Refresh(ctx, a.given.Load())
+		a.send(ctx, func() { a.expandNames(ctx) })
+		var late <-chan time.Time
+		if wait > 0 {
+			late = time.After(wait)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.renamed:
+		case <-late:
+		}
+	}
+}
+
+// expandNames lets backends come and go as their names say by now.
+func (a *agent) expandNames(ctx context.Context) {
+	state := a.names.Expand(a.given.Load())
+	if sameBackends(state, a.state) || a.leaving {
+		return
+	}
+	a.drains.keep(state, hadBy(a.state))
+	err := a.replace(ctx, newRoster(state), a.trove(), a.out)
+	if err == nil {
+		a.log.Info("names have other addresses")
+	}
+	if a.news("names", err) {
+		a.log.Error("addresses of names not taken, the old ones stay", "err", err)
+	}
+}
+
+// sameBackends reports whether a state of the configuration has the same backends
+// as one that may have some more that leave.
+func sameBackends(state, now *model.State) bool {
+	groups, had := state.Groups(), now.Groups()
+	return slices.EqualFunc(groups, had, func(s, t *model.Service) bool {
+		stay := slices.DeleteFunc(slices.Clone(t.Backends), func(b model.Backend) bool { return b.Leaving })
+		return s.Key() == t.Key() && slices.Equal(s.Backends, stay)
+	})
+}

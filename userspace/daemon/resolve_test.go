@@ -1,0 +1,89 @@
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"fairlead/testenv/nameserver"
+	"fairlead/userspace/view"
+)
+
+// backendsOf returns the addresses of the backends of the first service that stay.
+func backendsOf(v view.View) string {
+	text := ""
+	for _, b := range v.Services[0].Backends {
+		if b.Drains == nil {
+			text += b.Address + " "
+		}
+	}
+	return text
+}
+
+func TestAgentFollowsNamesOfHTTPBackends(t *testing.T) {
+	a, _ := page(t, "a")
+	port := netip.MustParseAddrPort(a).Port()
+	s := nameserver.New(t, "127.0.0.1")
+	r := runAgent(t, fmt.Sprintf("resolver: {servers: ['%s'], timeout: 5s, min-ttl: 100ms}\nservices: [{name: web, listen: '%s', forward: http, backends: [{url: 'http://app.test:%d/p'}]}]\n",
+		s.Addr, site, port))
+	if status, _ := fetch(t, "/x"); status != 503 {
+		t.Errorf("status %d while the name has no address, want 503", status)
+	}
+	s.Set(0, "app.test", nameserver.A("127.0.0.1"))
+	r.await("the name has an address", func(v view.View) bool { return backendsOf(v) == a+" " })
+	if _, body := fetch(t, "/x"); body != "a /p/x" {
+		t.Errorf("answer %q", body)
+	}
+	s.Set(0, "app.test", nameserver.A("127.0.0.1"), nameserver.A("127.0.0.2"))
+	v := r.await("another comes", func(v view.View) bool { return len(v.Services[0].Backends) == 2 })
+	if b := v.Services[0].Backends[1]; b.Address != fmt.Sprintf("127.0.0.2:%d", port) || b.Name != "app.test" {
+		t.Errorf("backend %+v", b)
+	}
+	s.Fall(true)
+	for asked := s.Asked(); s.Asked() < asked+4; time.Sleep(10 * time.Millisecond) {
+		if v := r.await("a view", func(view.View) bool { return true }); len(v.Services[0].Backends) != 2 {
+			t.Fatalf("backends %s after a failed look-up", backendsOf(v))
+		}
+	}
+}
+
+func TestAgentFollowsNamesInTheKernel(t *testing.T) {
+	b := newBench(t, 3)
+	b.greetAll()
+	var s *nameserver.Server
+	b.Balancer.Do(t, func() error {
+		s = nameserver.New(t, "127.0.0.1")
+		return nil
+	})
+	s.Set(0, "_http._tcp.app.test", nameserver.SRV("app.test", 8080, 1, 1))
+	s.Set(0, "app.test", nameserver.A(b.BackendAddrs[0].String()))
+	b.configure(b.interfaces(), fmt.Sprintf("resolver: {servers: ['%s'], timeout: 5s, min-ttl: 100ms}\nservices:\n", s.Addr),
+		fmt.Sprintf("  - {name: web, listen: '%s:80', drain: 1h, backends: [{srv: _http._tcp.app.test}], health: {type: none}}\n", vip))
+	b.start()
+	defer b.stop()
+	conn, backend := b.opened(80)
+	if backend != 0 {
+		t.Errorf("backend %d", backend)
+	}
+	s.Set(0, "app.test", nameserver.A(b.BackendAddrs[1].String()), nameserver.A(b.BackendAddrs[2].String()))
+	v := b.seen("the others", func(v view.View) bool { return len(v.Services[0].Backends) == 3 })
+	if v.Services[0].Backends[2].Drains == nil || v.Services[0].Rung == view.RungProxy {
+		t.Errorf("service %+v, want one backend that drains, in the kernel", v.Services[0])
+	}
+	for range 4 {
+		if _, backend := b.opened(80); backend == 0 {
+			t.Error("a backend that leaves got a connection")
+		}
+	}
+	if err := works(conn); err != nil {
+		t.Errorf("the connection to the backend that drains: %v", err)
+	}
+	b.signal(syscall.SIGHUP) // which must not bring back what names have not any more
+	b.logged("configuration taken")
+	if got := backendsOf(b.seen("a view", func(view.View) bool { return true })); strings.Contains(got, b.BackendAddrs[0].String()) {
+		t.Errorf("backends %s after a reload", got)
+	}
+}

@@ -1,0 +1,49 @@
+package httpproxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"time"
+)
+
+// handshakeTimeout bounds a handshake of TLS.
+const handshakeTimeout = 10 * time.Second
+
+// A guardedTLS connection lets net/http see that it is one with TLS.
+type guardedTLS struct {
+	*guarded
+	tls *tls.Conn
+}
+
+// ConnectionState is for net/http.
+func (c *guardedTLS) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
+
+// shake does the handshake of a client, and returns what it speaks through: to be
+// guarded unless that is HTTP/2, which net/http takes from a [tls.Conn] only.
+func (in *intake) shake(ctx context.Context, c *client) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	config := in.proxy.TLS.Clone()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	t := tls.Server(c, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		explain(err)
+		return nil, err
+	}
+	if t.ConnectionState().NegotiatedProtocol == "h2" {
+		return t, nil
+	}
+	return &guardedTLS{&guarded{Conn: t, proxy: in.proxy}, t}, nil
+}
+
+// explain tells a client that speaks HTTP without TLS what is wrong.
+func explain(err error) {
+	plain, ok := errors.AsType[tls.RecordHeaderError](err)
+	if ok && plain.Conn != nil && plain.RecordHeader[0] >= 'A' && plain.RecordHeader[0] <= 'Z' {
+		_ = plain.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis is HTTPS: come with TLS.\n")
+	}
+}
