@@ -73,7 +73,12 @@ own_policy=
 
 # fetch_tools leaves in the cache what the named groups need and no package has.
 fetch_tools() {
-	case " $* " in *" test "*) "$(dirname "$0")/cachetests-fetch.sh" >/dev/null ;; esac
+	case " $* " in
+	*" test "*)
+		"$(dirname "$0")/pebble-fetch.sh" >/dev/null
+		"$(dirname "$0")/cachetests-fetch.sh" >/dev/null
+		;;
+	esac
 }
 
 # hold_services keeps maintainer scripts from starting daemons. A policy that

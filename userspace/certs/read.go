@@ -32,6 +32,11 @@ func Read(c model.Certificate) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
+	return join(chain, key, c)
+}
+
+// join makes one of what c names.
+func join(chain, key []byte, c model.Certificate) (*tls.Certificate, error) {
 	if err := looksRight(chain, key, c); err != nil {
 		return nil, err
 	}
@@ -113,7 +118,7 @@ func sameClient(a, b *tls.Config) bool {
 
 // An Info says of a certificate what people want to know.
 type Info struct {
-	File     string // of the certificate
+	File     string // of the certificate, or its secret, or [Managed]
 	Names    []string
 	Issuer   string
 	NotAfter time.Time

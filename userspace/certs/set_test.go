@@ -26,7 +26,7 @@ func issue(ca *testca.CA, l testca.Leaf) model.Certificate {
 // load returns a set that must be good.
 func load(t *testing.T, conf model.TLS) *Set {
 	t.Helper()
-	s, err := Load(&conf, nil)
+	s, err := Load(&conf, nil, Sources{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func shake(t *testing.T, s *Set, client *tls.Config) (saw tls.ConnectionState, c
 	ours, theirs := net.Pipe()
 	served := make(chan error, 1)
 	go func() {
-		server := tls.Server(ours, s.Config())
+		server := tls.Server(ours, &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) { return s.For(h), nil }})
 		err := server.HandshakeContext(t.Context())
 		if err == nil {
 			_, err = server.Write([]byte("x"))
@@ -180,7 +180,7 @@ func TestABadNewFileKeepsTheOldCertificate(t *testing.T) {
 	}
 	breakFile(conf.Certificates[0].Cert)
 	ca.Issue(testca.Leaf{Cert: conf.Certificates[1].Cert, Key: conf.Certificates[1].Key})
-	second, err := Load(&conf, first)
+	second, err := Load(&conf, first, Sources{})
 	if err == nil || second == nil {
 		t.Fatal(second, err)
 	}
@@ -188,14 +188,14 @@ func TestABadNewFileKeepsTheOldCertificate(t *testing.T) {
 		t.Error("not just the certificate that is good was taken")
 	}
 	breakFile(ca.File)
-	third, err := Load(&conf, second)
+	third, err := Load(&conf, second, Sources{})
 	if third == nil || third.clients != second.clients || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("bad authorities: %v", err)
 	}
 	if !third.Equal(second) {
 		t.Error("two sets of the same certificates differ")
 	}
-	if none, err := Load(&conf, nil); none != nil || err == nil {
+	if none, err := Load(&conf, nil, Sources{}); none != nil || err == nil {
 		t.Error("a set without one of its certificates")
 	}
 }

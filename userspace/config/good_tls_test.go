@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/netip"
 	"testing"
+	"time"
 
 	"fairlead/userspace/model"
 )
@@ -30,7 +31,7 @@ func TestServicesOfTLS(t *testing.T) {
 	secure, plain := service("secure", "127.0.0.1:443"), service("plain", "127.0.0.1:80")
 	both, names := service("both", "127.0.0.1:81"), service("names", "127.0.0.1:444")
 	secure.HTTP.TLS = &model.TLS{
-		Certificates: []model.Certificate{own}, MinVersion: tls.VersionTLS13, ClientCA: own.Cert, ClientAuth: model.ClientRequired,
+		Certificates: []model.Certificate{own, {Vault: "secret/tls/site"}}, ACME: []string{"www.example.com"}, MinVersion: tls.VersionTLS13, ClientCA: own.Cert, ClientAuth: model.ClientRequired,
 	}
 	secure.HTTP.Routes = []model.Route{route("/", "service/secure")}
 	secure.HTTP.Routes[0].HSTS = "max-age=31536000; includeSubDomains; preload"
@@ -50,6 +51,13 @@ func TestServicesOfTLS(t *testing.T) {
 		fillBounds(&s.HTTP.Bounds)
 	}
 	want := got
+	want.Vault = &model.Vault{
+		Address: "https://vault.example:8200", TokenFile: "testdata/token", CA: own.Cert, Namespace: "team", Refresh: 5 * time.Minute,
+	}
+	want.ACME = &model.ACME{
+		Directory: "https://acme-v02.api.letsencrypt.org/directory", Email: "a@example.com", CA: own.Cert, Storage: "/keys",
+		Challenges: []model.Challenge{model.ChallengeALPN},
+	}
 	want.Services, want.Pools = []model.Service{secure, plain, both, names}, []model.Pool{shared, ownPool}
 	check(t, "testdata/tls.yaml", want)
 }

@@ -32,6 +32,8 @@ type httpKeys struct {
 	http     model.HTTP
 	rules    model.Rules // of routes that do not say otherwise
 	routes   value
+	secrets  []value // places of vault
+	acme     value   // names whose certificates come over ACME
 	redirect uint16  // port; of every route
 	hsts     string  // of every route
 	shares   []value // places of the names of pools, in the order of routes

@@ -32,6 +32,8 @@ func (r *reader) state(v value) model.State {
 		},
 		"pools": func(v value) { r.pools(v, pools) },
 	}
+	var acme *model.ACME
+	var vault *model.Vault
 	met := r.object(v, fields{
 		"services": groups["services"], "pools": groups["pools"],
 		"defaults":   func(value) {}, // read before all
@@ -55,6 +57,8 @@ func (r *reader) state(v value) model.State {
 		"full-nat":     func(v value) { r.fullNAT(v, &s.FullNAT) },
 		"zone":         func(v value) { r.word(v, &zone) },
 		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },
+		"vault":        func(v value) { vault = r.vault(v) },
+		"acme":         func(v value) { acme = r.acme(v) },
 	})
 	_, includes := met["include"]
 	if _, ok := met["services"]; !ok && !includes && len(r.faults) == 0 {
@@ -69,6 +73,8 @@ func (r *reader) state(v value) model.State {
 			x.ClientZones = s.ClientZones
 		}
 	}
+	r.linkACME(&s, services, acme)
+	r.linkVault(&s, services, vault)
 	r.linkPools(&s, services, pools, zone)
 	return s
 }

@@ -25,7 +25,8 @@ func (r *reader) tls(v value, h *httpKeys) {
 	t := &model.TLS{MinVersion: tls.VersionTLS12}
 	before := len(r.faults)
 	met := r.object(v, fields{
-		"certificates": func(v value) { t.Certificates = r.certificates(v) },
+		"certificates": func(v value) { t.Certificates = r.certificates(v, h) },
+		"acme":         func(v value) { t.ACME = r.acmeNames(v, h) },
 		"min-version":  func(v value) { r.tlsVersion(v, &t.MinVersion) },
 		"client-ca": func(v value) {
 			if r.filePath(v, &t.ClientCA) {
@@ -41,7 +42,9 @@ func (r *reader) tls(v value, h *httpKeys) {
 	if len(met) == 0 && len(r.faults) > before {
 		return
 	}
-	r.require(v, met, "certificates", "is missing: list at least one, such as - {cert: /etc/fairlead/site.pem, key: /etc/fairlead/site.key}")
+	if _, ok := met["acme"]; !ok {
+		r.require(v, met, "certificates", "is missing: list at least one, such as - {cert: /etc/fairlead/site.pem, key: /etc/fairlead/site.key}")
+	}
 	auth, hasAuth := met["client-auth"]
 	switch _, hasCA := met["client-ca"]; {
 	case hasAuth && !hasCA:
@@ -51,10 +54,10 @@ func (r *reader) tls(v value, h *httpKeys) {
 	}
 }
 
-func (r *reader) certificates(v value) (all []model.Certificate) {
+func (r *reader) certificates(v value, h *httpKeys) (all []model.Certificate) {
 	ok := r.list(v, func(v value) {
 		var c model.Certificate
-		if r.certificate(v, &c) {
+		if r.certificate(v, &c, h) {
 			all = append(all, c)
 		}
 	})
@@ -65,12 +68,18 @@ func (r *reader) certificates(v value) (all []model.Certificate) {
 }
 
 // certificate reads the names of two files.
-func (r *reader) certificate(v value, c *model.Certificate) bool {
+func (r *reader) certificate(v value, c *model.Certificate, h *httpKeys) bool {
 	before := len(r.faults)
 	met := r.object(v, fields{
-		"cert": func(v value) { r.filePath(v, &c.Cert) },
-		"key":  func(v value) { r.filePath(v, &c.Key) },
+		"cert":  func(v value) { r.filePath(v, &c.Cert) },
+		"key":   func(v value) { r.filePath(v, &c.Key) },
+		"vault": func(v value) { r.secret(v, &c.Vault) },
 	})
+	if at, ok := met["vault"]; ok {
+		r.refuseKeys(met, []string{"cert", "key"}, "stands beside vault, whose secret has both: remove one of the two")
+		h.secrets = append(h.secrets, at)
+		return len(r.faults) == before
+	}
 	if len(met) > 0 || len(r.faults) == before {
 		r.require(v, met, "cert", "is missing: name the file of the certificate, in PEM")
 		r.require(v, met, "key", "is missing: name the file of the certificate's key, in PEM")

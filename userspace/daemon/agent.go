@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fairlead/loader"
+	"fairlead/userspace/acme"
 	"fairlead/userspace/certs"
 	"fairlead/userspace/health"
 	"fairlead/userspace/host"
@@ -62,6 +63,8 @@ type agent struct {
 	ownKey   string                      // of sticky cookies; "" until it is needed
 	safe     *safe
 	files    *certs.Watcher // of safe
+	issuer   atomic.Pointer[acme.Manager]
+	vault    *secrets // nil if no service needs it
 	// certError says why files of safe are not what they were read for last,
 	// expiryTold when certificates that expire soon were last named.
 	certError  string
@@ -306,6 +309,10 @@ func (a *agent) close() error {
 	if a.metrics != nil {
 		a.metrics.Close() // again, if it has served
 	}
+	if m := a.issuer.Load(); m != nil {
+		m.Close()
+	}
+	a.vault.close()
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())
 	}

@@ -87,9 +87,11 @@ func Run(ctx context.Context, o Options) error {
 	a.prepareNames(ctx, &state)
 	a.state = a.names.Expand(&state)
 	a.roster = newRoster(a.state)
-	if a.safe, err = openSafe(&state, nil); err != nil {
+	t, err := a.openTrove(a.state)
+	if err != nil {
 		return err
 	}
+	a.useTrove(t)
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
@@ -290,10 +292,10 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
 	}
 	a.keepPools()
-	a.watchFiles()
+	a.useSafe()
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		if a.fronts[s.Key()] != nil {

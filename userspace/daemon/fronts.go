@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -144,6 +145,7 @@ type frontOptions struct {
 	onFailure func(member, error)
 	pool      func(name string) *pool
 	sets      func(model.Key) *certs.Set
+	challenge func(http.ResponseWriter, *http.Request) bool
 	log       *slog.Logger
 }
 

@@ -27,10 +27,10 @@ type frontHTTP struct {
 
 // newFrontHTTP returns one that serves s.
 func newFrontHTTP(s *model.Service, o *frontOptions, admit func(netip.Addr) model.Admission) *frontHTTP {
-	h := &frontHTTP{proxy: &httpproxy.Proxy{Admit: admit, Grace: o.grace, Log: o.log}, pool: o.pool, sets: o.sets, log: o.log}
+	h := &frontHTTP{proxy: &httpproxy.Proxy{Admit: admit, Grace: o.grace, Challenge: o.challenge, Log: o.log}, pool: o.pool, sets: o.sets, log: o.log}
 	if s.HTTP.TLS != nil {
-		h.proxy.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			return h.shown.Load().Config(), nil
+		h.proxy.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			return h.shown.Load().For(hello), nil
 		}}
 	}
 	h.use(s)

@@ -26,7 +26,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 	if err == nil {
 		state := a.names.Expand(given)
 		a.drains.keep(state, hadBy(a.state))
-		err = a.replace(ctx, newRoster(state), map[string]bool{}) // whoever reloads wants all interfaces
+		err = a.replaceWith(ctx, newRoster(state))
 	}
 	if err != nil {
 		a.configError = err.Error()
@@ -41,9 +41,22 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 	a.log.Info("configuration taken", "config", a.opts.Config, "services", len(given.Services))
 }
 
-// replace puts another state in force, without the interfaces that stay out. An
+// replaceWith puts another state in force, for which it reads files and secrets. An
 // error changes nothing.
-func (a *agent) replace(ctx context.Context, r *roster, stayOut map[string]bool) error {
+func (a *agent) replaceWith(ctx context.Context, r *roster) error {
+	t, err := a.openTrove(r.state)
+	if err != nil {
+		return err
+	}
+	if err = a.replace(ctx, r, t, map[string]bool{}); err != nil { // whoever reloads wants all interfaces
+		a.dropTrove(t)
+	}
+	return err
+}
+
+// replace puts another state in force, with its certificates and without the
+// interfaces that stay out. An error changes nothing.
+func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[string]bool) error {
 	if a.leaving {
 		return errLeaving
 	}
@@ -57,10 +70,6 @@ func (a *agent) replace(ctx context.Context, r *roster, stayOut map[string]bool)
 		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckFullNAT(r.state), kernel.CheckCookies(r.state)); err != nil {
 			return err
 		}
-	}
-	fresh, err := openSafe(r.state, nil)
-	if err != nil {
-		return err
 	}
 	// Health first: what is known to be down gets nothing because its check changes.
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown))
@@ -77,7 +86,8 @@ func (a *agent) replace(ctx context.Context, r *roster, stayOut map[string]bool)
 		}
 	}
 	old := a.state
-	a.state, a.roster, a.isDown, a.safe = r.state, r, isDown, fresh
+	a.state, a.roster, a.isDown = r.state, r, isDown
+	a.useTrove(t)
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
 	if a.lock != nil {

@@ -64,7 +64,7 @@ func (a *agent) expandNames(ctx context.Context) {
 		return
 	}
 	a.drains.keep(state, hadBy(a.state))
-	err := a.replace(ctx, newRoster(state), a.out)
+	err := a.replace(ctx, newRoster(state), a.trove(), a.out)
 	if err == nil {
 		a.log.Info("names have other addresses")
 	}

@@ -21,12 +21,13 @@ type safe struct {
 	sets    map[model.Key]*certs.Set // of services with TLS
 	clients map[string]*tls.Config   // of pools whose backends have it
 	files   []string
+	managed []string // names whose certificates come over ACME
 }
 
 // openSafe reads the files of a state. Where one is bad, that of old stays, which
 // may be nil; if it has none, there is no safe but an error. Each error names its
 // service or pool.
-func openSafe(state *model.State, old *safe) (*safe, error) {
+func openSafe(state *model.State, old *safe, from certs.Sources) (*safe, error) {
 	if old == nil {
 		old = &safe{}
 	}
@@ -38,7 +39,7 @@ func openSafe(state *model.State, old *safe) (*safe, error) {
 		if x.HTTP.TLS == nil {
 			continue
 		}
-		set, err := certs.Load(x.HTTP.TLS, old.sets[x.Key()])
+		set, err := certs.Load(x.HTTP.TLS, old.sets[x.Key()], from)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("service %s: %w", x.Name, err))
 		}
@@ -47,6 +48,7 @@ func openSafe(state *model.State, old *safe) (*safe, error) {
 			s.name(c.Cert, c.Key)
 		}
 		s.name(x.HTTP.TLS.ClientCA)
+		s.managed = append(s.managed, x.HTTP.TLS.ACME...)
 	}
 	for i := range state.Pools {
 		p := &state.Pools[i]
@@ -79,15 +81,22 @@ func (s *safe) name(files ...string) {
 // without TLS.
 func (a *agent) certificates(key model.Key) *certs.Set { return a.safe.sets[key] }
 
-// watchFiles makes the files of the safe the ones that are watched.
-func (a *agent) watchFiles() {
+// useSafe has the files of the safe watched, and its names managed; the fronts are
+// there by now.
+func (a *agent) useSafe() {
 	a.files.Watch(a.safe.files)
 	a.certError, a.expiryTold = "", time.Time{}
+	if m := a.issuer.Load(); m != nil {
+		if err := m.Manage(a.safe.managed); a.news("acme", err) {
+			a.log.Error("manage certificates", "err", err)
+		}
+	}
 }
 
 // rereadFiles takes over what has changed in the files of the safe.
 func (a *agent) rereadFiles() {
-	fresh, err := openSafe(a.state, a.safe)
+	t := a.trove()
+	fresh, err := openSafe(a.state, a.safe, t.sources())
 	a.certError = ""
 	if err != nil {
 		a.certError = err.Error()
@@ -125,6 +134,7 @@ func (a *agent) tellExpiry(now time.Time) {
 		s := &a.state.Services[i]
 		for _, c := range a.certificateViews(s) {
 			switch {
+			case c.NotAfter.IsZero():
 			case !now.Before(c.NotAfter):
 				a.log.Error("certificate has expired", "service", s.Name, "file", c.File, "not-after", c.NotAfter)
 			case now.Add(expirySoon).After(c.NotAfter):

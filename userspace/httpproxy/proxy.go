@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,9 @@ import (
 
 // maxFrame is of HTTP/2: more than the least is refused as h2spec wants it.
 const maxFrame = 16 << 10
+
+// challengePath begins what an authority asks for over HTTP (RFC 8555, section 8.3).
+const challengePath = "/.well-known/acme-challenge/"
 
 // A Proxy forwards the requests of one service. Its fields must not change once
 // Serve runs. Any number of Serve calls may share it.
@@ -43,6 +47,9 @@ type Proxy struct {
 	// TLS is how clients are spoken to; nil is without. It says nothing of
 	// protocols: clients get HTTP/2 or HTTP/1.1 as they ask.
 	TLS *tls.Config
+	// Challenge answers what an authority asks to see whose a name is, or returns
+	// false if a request is not that. nil answers nothing.
+	Challenge func(w http.ResponseWriter, r *http.Request) bool
 	// Log may be nil.
 	Log *slog.Logger
 
@@ -157,6 +164,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	counted := &counted{ResponseWriter: w, counters: &p.counters, began: time.Now()}
 	defer counted.end()
+	if p.Challenge != nil && strings.HasPrefix(r.URL.Path, challengePath) && p.Challenge(counted, r) {
+		return
+	}
 	if t == nil {
 		refuse(counted, http.StatusServiceUnavailable)
 		return

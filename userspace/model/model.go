@@ -37,7 +37,10 @@ type State struct {
 	Notify []Notify
 	// ClientZones are those of the clients of all services.
 	ClientZones *ClientZones
-	Services    []Service
+	// ACME and Vault are nil if no service needs them.
+	ACME     *ACME
+	Vault    *Vault
+	Services []Service
 	// Pools are those that routes of HTTP services name, and the own ones of
 	// services that list backends instead. No two have the same Name.
 	Pools []Pool

@@ -94,10 +94,11 @@ type Service struct {
 
 // A Certificate is one that a service shows to its clients.
 type Certificate struct {
-	File     string    `json:"file"`
-	Names    []string  `json:"names"`
-	Issuer   string    `json:"issuer"`
-	NotAfter time.Time `json:"not_after"`
+	File   string   `json:"file"` // acme for one that an authority gives
+	Names  []string `json:"names"`
+	Issuer string   `json:"issuer"`
+	// NotAfter is zero while the authority has not given it yet.
+	NotAfter time.Time `json:"not_after,omitzero"`
 }
 
 // A Backend is one backend of a service and its health.

@@ -91,6 +91,7 @@ func agentView() view.View {
 				StandbyReason: "this host listens there itself", Serving: model.ServingBackups,
 				Certificates: []view.Certificate{
 					{File: "/etc/fairlead/site.pem", Names: []string{"example.com", "*.example.com"}, Issuer: "Example CA", NotAfter: now.Add(90 * 24 * time.Hour)},
+					{File: "acme", Names: []string{"example.org"}},
 					{File: "/etc/fairlead/old.pem", Names: []string{"192.0.2.1"}, Issuer: "Example CA", NotAfter: now.Add(-time.Hour)},
 				},
 				Backends: []view.Backend{{Address: "10.3.0.2:53", Up: true}, {Address: "10.3.0.3:53", Weight: 1, Share: 100, Backup: true, Serves: true, Up: true}},

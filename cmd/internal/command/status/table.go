@@ -189,6 +189,9 @@ func (s *Status) certificateRows() (rows [][]string) {
 
 // expiry says when something ends, and how far off that is.
 func (s *Status) expiry(t time.Time) string {
+	if t.IsZero() {
+		return "not there yet"
+	}
 	day, left := t.In(s.now.Location()).Format(time.DateOnly), int(t.Sub(s.now).Hours()/24)
 	if !t.After(s.now) {
 		return day + ", expired"
