@@ -71,6 +71,11 @@ quietly() {
 policy=/usr/sbin/policy-rc.d
 own_policy=
 
+# fetch_tools leaves in the cache what the named groups need and no package has.
+fetch_tools() {
+	case " $* " in *" test "*) "$(dirname "$0")/h2spec-fetch.sh" >/dev/null ;; esac
+}
+
 # hold_services keeps maintainer scripts from starting daemons. A policy that
 # the machine has already is its administrator's and stays.
 hold_services() {
@@ -126,7 +131,10 @@ for package in "${want[@]}"; do
 	case " ${missing[*]} " in *" $package "*) continue ;; esac
 	is_installed "$package" || missing+=("$package")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+if [ ${#missing[@]} -eq 0 ]; then
+	fetch_tools "$@"
+	exit
+fi
 
 command -v apt-get >/dev/null || die "no apt-get here: install by hand what provides ${missing[*]}"
 if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
@@ -139,3 +147,4 @@ echo "setup: installing ${missing[*]}"
 hold_services
 install -y "${missing[@]}"
 disable_services "${missing[@]}"
+fetch_tools "$@"
