@@ -73,7 +73,12 @@ own_policy=
 
 # fetch_tools leaves in the cache what the named groups need and no package has.
 fetch_tools() {
-	case " $* " in *" test "*) "$(dirname "$0")/h2spec-fetch.sh" >/dev/null ;; esac
+	case " $* " in
+	*" test "*)
+		"$(dirname "$0")/h2spec-fetch.sh" >/dev/null
+		"$(dirname "$0")/cachetests-fetch.sh" >/dev/null
+		;;
+	esac
 }
 
 # hold_services keeps maintainer scripts from starting daemons. A policy that
@@ -122,6 +127,8 @@ want=()
 for group in "$@"; do
 	[ "$group" != build ] || check_go
 	[ "$group" != test ] || check_root
+	# A Node that is not Debian's brings its npm along, and conflicts with Debian's.
+	[ "$group" != test ] || command -v npm >/dev/null || want+=(nodejs npm)
 	list=$(packages "$group")
 	read -ra list <<<"$list"
 	want+=("${list[@]}")

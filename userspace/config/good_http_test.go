@@ -50,14 +50,15 @@ func TestServicesOfHTTPAndTheirPools(t *testing.T) {
 	})
 	own.Clients.Deny = prefixes("10.0.0.0/8")
 	usual := model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: time.Minute, Idle: time.Hour}
-	routed := service("routed", "127.0.0.1:8081", model.HTTP{Routes: []model.Route{
-		{Match: "GET example.com/images/", Pools: []model.Share{{Pool: "images", Weight: 1}}, Timeouts: usual},
+	stored := model.Cache{Size: 1 << 30, MaxBody: 512 << 10, Purge: prefixes("127.0.0.1/32", "10.0.0.0/8")}
+	routed := service("routed", "127.0.0.1:8081", model.HTTP{Cache: stored, Routes: []model.Route{
+		{Match: "GET example.com/images/", Pools: []model.Share{{Pool: "images", Weight: 1}}, Timeouts: usual, Cache: true},
 		{
 			Match: "/", Clients: prefixes("10.0.0.0/8"),
 			Headers: []model.Header{{Name: "X-Beta", Value: model.AnyValue}},
 			Query:   []model.Header{{Name: "beta", Value: "yes"}},
 			Cookies: []model.Header{{Name: "beta", Value: "1"}},
-			Pools:   []model.Share{{Pool: "main", Weight: 1}}, Timeouts: usual,
+			Pools:   []model.Share{{Pool: "main", Weight: 1}}, Timeouts: usual, Cache: true,
 		},
 		{
 			Match: "/", Pools: []model.Share{{Pool: "main", Weight: 95}, {Pool: "images", Weight: 5}},

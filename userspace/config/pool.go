@@ -36,6 +36,7 @@ type httpKeys struct {
 	hsts     string  // of every route
 	shares   []value // places of the names of pools, in the order of routes
 	named    bool    // it is not a service but a pool
+	cached   bool    // routes that say nothing store answers
 }
 
 // newPool returns what a pool is that says nothing but its backends.

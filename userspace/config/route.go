@@ -21,7 +21,7 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
 	httpOnly = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "tls", "redirect-https", "backend-tls",
-		"max-header", "max-uri", "max-body", "max-connections", "rate-limit"}, ruleKeys...)
+		"max-header", "max-uri", "max-body", "max-connections", "rate-limit", "cache"}, ruleKeys...)
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
 	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "backend-tls"}
 )
@@ -30,6 +30,7 @@ var (
 func (r *reader) httpFields(known fields, h *httpKeys) {
 	h.timeouts = defaultTimeouts
 	known["routes"] = func(v value) { h.routes = v }
+	known["cache"] = func(v value) { r.cache(v, h) }
 	known["timeouts"] = func(v value) { r.clientTimeouts(v, h) }
 	r.boundsFields(known, h)
 	r.ruleFields(known, h, &h.rules)
@@ -105,6 +106,7 @@ func (r *reader) routes(s *service) {
 	if s.Forward != model.ForwardHTTP {
 		return
 	}
+	defer boundCache(&h.http)
 	h.http.ErrorPages = h.rules.ErrorPages
 	fillBounds(&h.http.Bounds)
 	if h.routes.Node == nil {
@@ -124,7 +126,7 @@ func (r *reader) routes(s *service) {
 
 // newRoute returns one that does what the service says for all.
 func (h *httpKeys) newRoute() model.Route {
-	return model.Route{Timeouts: h.timeouts, MaxBody: h.maxBody, Rules: h.rules, RedirectHTTPS: h.redirect, HSTS: h.hsts}
+	return model.Route{Timeouts: h.timeouts, MaxBody: h.maxBody, Rules: h.rules, RedirectHTTPS: h.redirect, HSTS: h.hsts, Cache: h.cached}
 }
 
 // A place is where the file has a route.
@@ -155,6 +157,7 @@ func (r *reader) route(v value, h *httpKeys, seen *[]place) {
 		"headers":  func(v value) { t.Headers = r.conditions(v, true) },
 		"query":    func(v value) { t.Query = r.conditions(v, false) },
 		"cookies":  func(v value) { t.Cookies = r.conditions(v, true) },
+		"cache":    func(v value) { r.boolean(v, &t.Cache) },
 		"timeouts": func(v value) { r.object(v, r.timeoutFields(&t.Timeouts)) },
 		"redirect": func(v value) { t.Redirect = r.redirect(v) },
 

@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"fairlead/userspace/certs"
+	"fairlead/userspace/httpcache"
 	"fairlead/userspace/httpproxy"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
@@ -16,6 +18,7 @@ import (
 type frontHTTP struct {
 	proxy *httpproxy.Proxy
 	pool  func(name string) *pool
+	cache atomic.Pointer[httpcache.Cache] // nil while no route stores answers
 	log   *slog.Logger
 	// shown are the certificates of the service, nil if it is one without TLS.
 	shown atomic.Pointer[certs.Set]
@@ -36,13 +39,28 @@ func newFrontHTTP(s *model.Service, o *frontOptions, admit func(netip.Addr) mode
 
 // use makes the routes of s decide where requests go from now on.
 func (h *frontHTTP) use(s *model.Service) {
-	t, err := httpproxy.NewTable(&s.HTTP, func(name string) *httpproxy.Pool { return h.pool(name).http })
+	t, err := httpproxy.NewTable(&s.HTTP, func(name string) *httpproxy.Pool { return h.pool(name).http }, h.useCache(s))
 	if err != nil { // not of a configuration that was read
 		h.log.Error("make routes", "service", s.Name, "err", err)
 		return
 	}
 	h.proxy.Use(t)
 	h.shown.Store(h.sets(s.Key()))
+}
+
+// useCache returns what stores answers of s, with what is stored by now, or nil.
+func (h *frontHTTP) useCache(s *model.Service) httpproxy.Cache {
+	if !slices.ContainsFunc(s.HTTP.Routes, func(r model.Route) bool { return r.Cache }) {
+		h.cache.Store(nil)
+		return nil
+	}
+	c := h.cache.Load()
+	if c == nil {
+		c = httpcache.New(httpcache.Front{Key: httpproxy.CacheKey, Answered: httpproxy.Answered, Aside: httpproxy.Aside}, &s.HTTP.Cache)
+		h.cache.Store(c)
+	}
+	c.Use(&s.HTTP.Cache)
+	return c
 }
 
 // serves reports whether the front is of the kind that a service asks for.
@@ -74,4 +92,13 @@ func (h *frontHTTP) count(p *view.HTTP) {
 	p.Answers.Elsewhere += s.Answers[1]
 	p.Answers.Clients += s.Answers[2]
 	p.Answers.Servers += s.Answers[3]
+	if c := h.cache.Load(); c != nil {
+		s := c.Stats()
+		p.Cache.Hits += s.Hits
+		p.Cache.Misses += s.Misses
+		p.Cache.Stale += s.Stale
+		p.Cache.Revalidated += s.Revalidated
+		p.Cache.Bytes += s.Bytes
+		p.Cache.Pages += s.Pages
+	}
 }

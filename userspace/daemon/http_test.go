@@ -245,3 +245,50 @@ func TestAgentLetsRequestsEnd(t *testing.T) {
 		t.Errorf("status %d", got)
 	}
 }
+
+func TestAgentKeepsWhatIsStored(t *testing.T) {
+	var asked atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=3600")
+		fmt.Fprint(w, asked.Add(1))
+	}))
+	t.Cleanup(s.Close)
+	config := func(cache string) string {
+		return fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, cache: %s, backends: [{address: '%s'}]}]\n", site, cache, s.Listener.Addr())
+	}
+	r := runAgent(t, config("{purge: [192.0.2.0/24]}"))
+	for range 3 {
+		if _, body := fetch(t, "/"); body != "1" {
+			t.Errorf("answer %q", body)
+		}
+	}
+	v := r.await("three requests count", func(v view.View) bool { return v.Proxy.HTTP.Answers.Good == 3 })
+	if c := v.Proxy.HTTP.Cache; c.Hits != 2 || c.Misses != 1 || c.Pages != 1 || c.Bytes < 100 {
+		t.Errorf("counts %+v", c)
+	}
+	r.reload(config("{size: 1MiB, purge: [127.0.0.1]}"))
+	purge := func() int {
+		req, _ := http.NewRequest("PURGE", "http://"+site+"/", nil)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	status := purge()
+	for end := time.Now().Add(20 * time.Second); status == 403 && time.Now().Before(end); status = purge() {
+		time.Sleep(10 * time.Millisecond) // until the reload is in force
+	}
+	if status != 204 {
+		t.Errorf("purge answers %d", status)
+	}
+	if _, body := fetch(t, "/"); body != "2" {
+		t.Errorf("answer %q after it was purged", body)
+	}
+	r.reload(config("false"))
+	r.await("nothing is stored", func(v view.View) bool { return v.Proxy.HTTP.Cache == view.Cache{} })
+	if _, body := fetch(t, "/"); body != "3" {
+		t.Errorf("answer %q without a cache", body)
+	}
+}

@@ -30,6 +30,7 @@ type front struct {
 	t     *testing.T
 	addr  string
 	pools map[string]*Pool
+	cache Cache
 	stop  context.CancelFunc
 	ended chan error
 }
@@ -112,7 +113,7 @@ func (f *front) await() {
 // route makes h the front's routes.
 func (f *front) route(h *model.HTTP) {
 	f.t.Helper()
-	table, err := NewTable(h, func(name string) *Pool { return f.pools[name] })
+	table, err := NewTable(h, func(name string) *Pool { return f.pools[name] }, f.cache)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func tableOf(t *testing.T, patterns ...string) func(method, target, host string)
 	for _, p := range patterns {
 		h.Routes = append(h.Routes, model.Route{Match: p})
 	}
-	table, err := NewTable(h, nil)
+	table, err := NewTable(h, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestAnotherTableIsForTheRequestsThatFollow(t *testing.T) {
 }
 
 func TestPatternsThatConflictAreAnError(t *testing.T) {
-	_, err := NewTable(&model.HTTP{Routes: []model.Route{{Match: "/a/{x}"}, {Match: "/{x}/b"}}}, nil)
+	_, err := NewTable(&model.HTTP{Routes: []model.Route{{Match: "/a/{x}"}, {Match: "/{x}/b"}}}, nil, nil)
 	if err == nil {
 		t.Error("no error")
 	}

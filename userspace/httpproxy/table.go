@@ -18,6 +18,8 @@ type Table struct {
 	mux     *http.ServeMux // asked for patterns only
 	routes  map[string][]*route
 	trusted []netip.Prefix
+	cache   Cache // may be nil
+	purgers []netip.Prefix
 	bounds  model.Bounds
 	pages   pages
 }
@@ -29,9 +31,13 @@ type route struct {
 }
 
 // NewTable returns the table of a service whose routes name what pool returns,
-// never nil. An error means that two patterns conflict or that one is none.
-func NewTable(h *model.HTTP, pool func(name string) *Pool) (t *Table, err error) {
-	t = &Table{mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted, bounds: h.Bounds, pages: h.ErrorPages}
+// never nil; cache may be nil. An error means that two patterns conflict or that
+// one is none.
+func NewTable(h *model.HTTP, pool func(name string) *Pool, cache Cache) (t *Table, err error) {
+	t = &Table{
+		mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted,
+		cache: cache, purgers: h.Cache.Purge, bounds: h.Bounds, pages: h.ErrorPages,
+	}
 	defer func() {
 		if cause := recover(); cause != nil {
 			t, err = nil, fmt.Errorf("make routes: %v", cause)
@@ -42,7 +48,7 @@ func NewTable(h *model.HTTP, pool func(name string) *Pool) (t *Table, err error)
 		if t.routes[r.Match] == nil {
 			t.mux.Handle(r.Match, http.NotFoundHandler())
 		}
-		t.routes[r.Match] = append(t.routes[r.Match], &route{r, chain(r, pool)})
+		t.routes[r.Match] = append(t.routes[r.Match], &route{r, chain(r, pool, cache)})
 	}
 	return t, nil
 }
@@ -71,12 +77,15 @@ var links = []link{
 	replaceText,
 }
 
-// chain returns what serves the requests of a route: the links, the mirror and the
-// pools at their end.
-func chain(r *model.Route, pool func(string) *Pool) http.Handler {
+// chain returns what serves the requests of a route: the links, the cache, the
+// mirror and the pools at their end.
+func chain(r *model.Route, pool func(string) *Pool, cache Cache) http.Handler {
 	h := forward(r, pool)
 	if r.Mirror != nil {
 		h = mirror(r.Mirror, pool(r.Mirror.Pool), h)
+	}
+	if cache != nil {
+		h = cache.Link(r, h)
 	}
 	for i := range links {
 		h = links[len(links)-1-i](r, h)
@@ -134,6 +143,10 @@ func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 		return
 	}
 	if !x.grants("", t.bounds.Rate) {
+		return
+	}
+	if r.Method == methodPurge && t.cache != nil && len(t.purgers) > 0 {
+		t.purge(w, x)
 		return
 	}
 	fallback, pattern := t.mux.Handler(shadow(r, x.path))

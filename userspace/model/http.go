@@ -14,7 +14,9 @@ type HTTP struct {
 	Routes []Route
 	// Trusted are the networks of peers whose forwarding headers are kept.
 	Trusted []netip.Prefix
-	Bounds  Bounds
+	// Cache is the zero value if no route asks for it.
+	Cache  Cache
+	Bounds Bounds
 	// TLS is nil where clients come without.
 	TLS *TLS
 	// ErrorPages are for requests that no route takes.
@@ -33,9 +35,11 @@ type Route struct {
 	// Pools share the requests by their weights.
 	Pools    []Share
 	Timeouts HTTPTimeouts
-	Access   Access
-	Rate     Rate  // of requests that take the route
-	MaxBody  int64 // bytes of a request's body; 0 is any number
+	// Cache says that answers are stored, as [HTTP.Cache] bounds it.
+	Cache   bool
+	Access  Access
+	Rate    Rate  // of requests that take the route
+	MaxBody int64 // bytes of a request's body; 0 is any number
 	// RedirectHTTPS is the port to which clients that come without TLS are sent.
 	// 0 is not at all.
 	RedirectHTTPS uint16

@@ -201,6 +201,18 @@ type HTTP struct {
 	// could not be.
 	Mirrored    uint64 `json:"mirrored"`
 	MirrorDrops uint64 `json:"mirror_drops"`
+	Cache       Cache  `json:"cache"`
+}
+
+// Cache counts requests of routes that store answers, and what is stored. A
+// service that stores none any more counts no more.
+type Cache struct {
+	Hits        uint64 `json:"hits"`        // answered without a backend
+	Misses      uint64 `json:"misses"`      // sent to a backend
+	Stale       uint64 `json:"stale"`       // answered with what was fresh no more
+	Revalidated uint64 `json:"revalidated"` // of misses: what was stored still held
+	Bytes       uint64 `json:"bytes"`       // stored now
+	Pages       uint64 `json:"pages"`       // URLs of which something is stored now
 }
 
 // Answers count by their status.
