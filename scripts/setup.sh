@@ -76,6 +76,7 @@ fetch_tools() {
 	case " $* " in
 	*" test "*)
 		"$(dirname "$0")/pebble-fetch.sh" >/dev/null
+		"$(dirname "$0")/h2spec-fetch.sh" >/dev/null
 		"$(dirname "$0")/cachetests-fetch.sh" >/dev/null
 		;;
 	esac

@@ -135,7 +135,7 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	s.Protocols, s.HTTP2 = &protocols, &http.HTTP2Config{MaxReadFrameSize: maxFrame}
 	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = t.headerTimeout, t.keepAlive, t.maxHeader
 	s.ErrorLog = slog.NewLogLogger(p.log().Handler(), slog.LevelDebug)
-	s.BaseContext = func(net.Listener) context.Context { return run }
+	s.BaseContext, s.ConnContext = func(net.Listener) context.Context { return run }, withTakenBack
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open.Add(1)
 		defer open.Done()
@@ -158,6 +158,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.requests.Add(1)
 	p.running.Add(1)
 	defer p.running.Add(-1)
+	defer r.Context().Value(takenBackKey{}).(*takenBack).ends(w, r)
 	t := p.table.Load()
 	if r.ProtoMajor == 1 && slices.ContainsFunc(r.Header["Upgrade"], changes) {
 		w.Header().Set("Connection", "close") // nobody guards what follows, if it does not change
