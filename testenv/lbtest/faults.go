@@ -233,6 +233,8 @@ var FaultsMixed = []Fault{
 	{276, "a datagram's checksum is one of all that follows it, too"},
 	{277, "a datagram may be longer than a checksum is made of"},
 	{278, "a parameter's problem is told at its place in the other family"},
+	{316, "a datagram to an address of other services is not remembered"},
+	{317, "a datagram of a backend of other services is not remembered"},
 }
 
 // Faults6 are those that only the program for IPv6 has, besides [Faults] in the
