@@ -1,9 +1,11 @@
 package datapath
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -137,7 +139,7 @@ func (r *rows) agree(before *rows, a *loader.Answer) bool {
 		return true
 	}
 	row := a.Service
-	if int(row) >= len(r.services) || r.services[row] != before.services[row] {
+	if !r.agreeAbout(before, row) || told(a, loader.LBToldPartTOLD_ZONE) && !r.agreeAbout(before, a.Zone) {
 		return false
 	}
 	for i := range r.backends {
@@ -145,7 +147,23 @@ func (r *rows) agree(before *rows, a *loader.Answer) bool {
 			return false
 		}
 	}
-	return slices.Equal(r.at(a.Run), before.at(a.Run))
+	return slices.Equal(r.at(a.Run), before.at(a.Run)) && maps.Equal(r.rulesOf(row), before.rulesOf(row))
+}
+
+// agreeAbout reports whether two readings have the same row of services.
+func (r *rows) agreeAbout(before *rows, row uint32) bool {
+	return int(row) < len(r.services) && r.services[row] == before.services[row]
+}
+
+// rulesOf returns what the clients map says of the service in a row.
+func (r *rows) rulesOf(row uint32) map[network]uint32 {
+	rules := map[network]uint32{}
+	for k, rule := range r.clients {
+		if k.service == row {
+			rules[k] = rule
+		}
+	}
+	return rules
 }
 
 func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.Answer) (*Explanation, error) {
@@ -220,7 +238,7 @@ func (r *rows) explainedClient(row uint32, from netip.Addr) *ExplainedClient {
 		return nil
 	}
 	c := &ExplainedClient{Allowed: s.Flags&serviceListed == 0}
-	v := r.clientViews()[row]
+	v := cmp.Or(r.clientViews()[row], &ClientsView{})
 	for allowed, prefixes := range map[bool][]netip.Prefix{true: v.Allow, false: v.Deny} {
 		for _, p := range prefixes {
 			if p.Contains(from) && (c.Rule == nil || p.Bits() > c.Rule.Bits()) {

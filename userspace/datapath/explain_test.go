@@ -107,9 +107,14 @@ func TestPassedOverIsWhoTheHashLeadsToFirst(t *testing.T) {
 
 func TestReadingsAgreeUnlessTheServiceHasChanged(t *testing.T) {
 	web, other := service("web", 80, 1, 1), service("other", 81, 1)
+	web.ClientZones = clientZones(map[string]string{"10.1.0.0/16": "east", "10.2.0.0/16": "west"})
+	web.Clients.Deny, other.Clients.Deny = networks("10.9.0.0/16"), networks("10.9.0.0/16")
 	before := rowsWith(t, web, other)
 	row := before.listeners[web.listeners()[0]]
+	zones := before.zonesOf(&before.services[row])
 	a := answerOf(before, row, loader.LBVerdictFORWARD_TX)
+	a.Parts, a.Zone = a.Parts|uint32(loader.LBToldPartTOLD_ZONE), zones[1]
+	deny := func(service uint32) network { return network{service, netip.MustParsePrefix("10.9.0.0/16")} }
 	for _, change := range []struct {
 		name  string
 		edit  func(r *rows)
@@ -122,6 +127,11 @@ func TestReadingsAgreeUnlessTheServiceHasChanged(t *testing.T) {
 		{"the service", func(r *rows) { r.services[row].Gen++ }, false},
 		{"a backend", func(r *rows) { r.backends[r.slots[a.Run>>32]].State = backendDown }, false},
 		{"a slot", func(r *rows) { r.slots[a.Run>>32] = r.slots[a.Run>>32+1] }, false},
+		{"the client's zone", func(r *rows) { r.services[zones[1]].Gen++ }, false},
+		{"another zone", func(r *rows) { r.services[zones[0]].Gen++ }, true},
+		{"a list", func(r *rows) { delete(r.clients, deny(row)) }, false},
+		{"a rule", func(r *rows) { r.clients[deny(row)] = clientRules[true] }, false},
+		{"another service's list", func(r *rows) { delete(r.clients, deny(r.listeners[other.listeners()[0]])) }, true},
 	} {
 		now := rowsWith(t, web, other)
 		change.edit(now)
@@ -150,6 +160,18 @@ func TestWhatListsSayOfAClient(t *testing.T) {
 	}
 	if c := r.explainedClient(r.listeners[open.listeners()[0]], netip.MustParseAddr("10.1.1.6")); c != nil {
 		t.Errorf("a service without lists says %+v", c)
+	}
+}
+
+// TestListsThatGoMeanwhileSayNothing has a service whose row is read before it loses
+// its lists, and these after that.
+func TestListsThatGoMeanwhileSayNothing(t *testing.T) {
+	s := service("web", 80, 1)
+	s.Clients.Deny = networks("10.1.0.0/16")
+	r := rowsWith(t, s)
+	clear(r.clients)
+	if c := r.explainedClient(r.listeners[s.listeners()[0]], netip.MustParseAddr("10.1.1.6")); c.Rule != nil || c.Allowed || c.Limit != nil {
+		t.Errorf("lists that are gone say %+v", c)
 	}
 }
 
