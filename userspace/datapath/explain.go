@@ -18,7 +18,7 @@ import (
 // stable.
 type Explanation struct {
 	Packet PacketView `json:"packet"` // as it comes in
-	// Service is nil if the packet is to none and of no flow.
+	// Service is nil if the packet is to none and of no flow, or its flow's is gone.
 	Service *ExplainedService `json:"service"`
 	// Nearby are the services of the packet's destination if it is to none of them,
 	// but to another port or protocol.
@@ -74,8 +74,8 @@ type ExplainedClient struct {
 // An ExplainedFlow is the packet's, as it was before.
 type ExplainedFlow struct {
 	State     string  `json:"state"`
-	Direction string  `json:"direction"` // forward or reply
-	Backend   string  `json:"backend"`
+	Direction string  `json:"direction"`     // forward or reply
+	Backend   string  `json:"backend"`       // "" if it is gone
 	Idle      float64 `json:"idle_seconds"`  // since its last packet
 	Limit     float64 `json:"limit_seconds"` // of silence, until it is forgotten
 	// Check is "fit", "down" or "gone": what the packet would find out about service
@@ -179,10 +179,7 @@ func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.
 		}
 		return e, e.leave(a, at)
 	}
-	if r.services[a.Service].State != serviceNone { // that of a flow may be gone
-		service := r.explainedService(a.Service)
-		e.Service = &service
-	}
+	r.explainService(e, a)
 	r.explainFlow(e, a, x.inst.Control().Hz())
 	e.ClientZone = r.clientZone(a)
 	if told(a, loader.LBToldPartTOLD_SERVICE) {
@@ -250,14 +247,26 @@ func (r *rows) explainedClient(row uint32, from netip.Addr) *ExplainedClient {
 	return c
 }
 
+// explainService tells of the packet's service, unless that of its flow is gone:
+// its row may be another's by now.
+func (r *rows) explainService(e *Explanation, a *loader.Answer) {
+	if s := &r.services[a.Service]; s.State != serviceNone && s.Gen == a.ServiceGen {
+		service := r.explainedService(a.Service)
+		e.Service = &service
+	}
+}
+
 // explainFlow tells of the packet's flow.
 func (r *rows) explainFlow(e *Explanation, a *loader.Answer, hz uint32) {
 	if !told(a, loader.LBToldPartTOLD_FLOW) {
 		return
 	}
 	e.Flow = &ExplainedFlow{
-		State: "unknown", Direction: "forward", Backend: r.backendText(a.Backend), Anew: told(a, loader.LBToldPartTOLD_SERVICE),
+		State: "unknown", Direction: "forward", Anew: told(a, loader.LBToldPartTOLD_SERVICE),
 		Idle: float64(a.Age) / float64(max(1, hz)), Limit: float64(a.Idle) / float64(max(1, hz)),
+	}
+	if int(a.Backend) < len(r.backends) && r.backends[a.Backend].Gen == a.BackendGen {
+		e.Flow.Backend = r.backendText(a.Backend)
 	}
 	if int(a.State) < len(flowStates) {
 		e.Flow.State = flowStates[a.State]

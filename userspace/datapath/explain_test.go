@@ -24,7 +24,7 @@ func rowsWith(t *testing.T, services ...Service) *rows {
 func answerOf(r *rows, row uint32, verdict loader.Verdict, attempts ...loader.Told) *loader.Answer {
 	a := &loader.Answer{Told: loader.Told{
 		Parts:   uint32(loader.LBToldPartTOLD_SERVICE | loader.LBToldPartTOLD_CHOICE),
-		Verdict: uint32(verdict), Service: row, Run: r.services[row].Slots, Tries: uint32(len(attempts)),
+		Verdict: uint32(verdict), Service: row, ServiceGen: r.services[row].Gen, Run: r.services[row].Slots, Tries: uint32(len(attempts)),
 	}}
 	for i, t := range attempts {
 		a.Attempts[i] = t.Attempts[0]
@@ -172,6 +172,37 @@ func TestListsThatGoMeanwhileSayNothing(t *testing.T) {
 	clear(r.clients)
 	if c := r.explainedClient(r.listeners[s.listeners()[0]], netip.MustParseAddr("10.1.1.6")); c.Rule != nil || c.Allowed || c.Limit != nil {
 		t.Errorf("lists that are gone say %+v", c)
+	}
+}
+
+// TestExplainNamesNoStrangers has a flow whose service and backend are there, have
+// left, and have left their rows to others.
+func TestExplainNamesNoStrangers(t *testing.T) {
+	was, zoned := service("was", 80, 1), service("other", 81, 1)
+	zoned.ClientZones = someZones[1] // whose rows are of services, too
+	r := rowsWith(t, was)
+	row := r.listeners[was.listeners()[0]]
+	backend := r.slots[r.services[row].Slots>>32]
+	a := &loader.Answer{Told: loader.Told{
+		Parts:   uint32(loader.LBToldPartTOLD_FLOW),
+		Service: row, ServiceGen: r.services[row].Gen, Backend: backend, BackendGen: r.backends[backend].Gen,
+	}}
+	explain := func() (e Explanation) {
+		r.explainService(&e, a)
+		r.explainFlow(&e, a, 250)
+		return e
+	}
+	if e := explain(); e.Service == nil || e.Service.Name != "was" || e.Flow.Backend != was.Backends[0].Address.String() {
+		t.Errorf("a flow is of service %+v, to backend %q", e.Service, e.Flow.Backend)
+	}
+	for _, want := range []*Want{{}, {Services: []Service{zoned}}} {
+		execute(t, r, mustPlan(t, r, want))
+		if e := explain(); e.Service != nil || e.Flow.Backend != "" {
+			t.Errorf("a flow that is gone is of service %+v, to backend %q", e.Service, e.Flow.Backend)
+		}
+	}
+	if r.services[row].State == serviceNone || r.backends[backend].State == backendNone {
+		t.Error("nobody has got the rows")
 	}
 }
 
