@@ -131,8 +131,8 @@ struct service {
 		source_mask; /* which part of a client's address is its network for BALANCE_SOURCE_HASH and affinity; IPv4's: word[3] */
 	__u32 affinity; /* seconds that a network stays with its backend; 0: off */
 	__u32 max_load; /* percent of the mean that a backend may have under BALANCE_HASH; 0: any */
-	__u32 weights; /* sum of those of the backends in slots; for max_load */
-	__u32 weights_all; /* the same of slots_all */
+	__u32 weights; /* sum of those of the backends in its slots or a zone's; for max_load */
+	__u32 weights_all; /* the same of slots_all and the zones' */
 	__u32 zones; /* row of its first, or next, SERVICE_ZONE + 1; 0: none */
 	__u32 zone; /* number of a SERVICE_ZONE */
 };

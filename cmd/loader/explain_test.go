@@ -70,6 +70,8 @@ func TestExplainTellsOfFlows(t *testing.T) {
 	known := func(state, direction, check string, anew bool) *datapath.ExplainedFlow {
 		return &datapath.ExplainedFlow{State: state, Direction: direction, Backend: "10.2.1.2:8080", Idle: 1.25, Limit: 300, Check: check, Anew: anew}
 	}
+	gone := known("established", "forward", "gone", false)
+	gone.Backend = ""
 	for _, row := range []struct {
 		flow *datapath.ExplainedFlow
 		want string
@@ -78,6 +80,7 @@ func TestExplainTellsOfFlows(t *testing.T) {
 		{known("established", "forward", "", false), "known, established, to backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s"},
 		{known("fin", "reply", "down", false), "known, fin, from backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s; its backend is down"},
 		{known("closed", "forward", "", true), "known, closed, to backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s; this packet begins another one"},
+		{gone, "known, established, to a backend that is gone; last packet 1.2s ago, forgotten after 300s; its service or backend is there no more"},
 	} {
 		if got := flowText(&datapath.Explanation{Flow: row.flow}); got != row.want {
 			t.Errorf("%q, want %q", got, row.want)

@@ -161,7 +161,11 @@ func flowText(e *datapath.Explanation) string {
 	if f.Direction == "reply" {
 		way = "from"
 	}
-	text := fmt.Sprintf("known, %s, %s backend %s; last packet %.1fs ago, forgotten after %.0fs%s", f.State, way, f.Backend, f.Idle, f.Limit, checkWords[f.Check])
+	backend := "backend " + f.Backend
+	if f.Backend == "" {
+		backend = "a backend that is gone"
+	}
+	text := fmt.Sprintf("known, %s, %s %s; last packet %.1fs ago, forgotten after %.0fs%s", f.State, way, backend, f.Idle, f.Limit, checkWords[f.Check])
 	if f.Anew {
 		text += "; this packet begins another one"
 	}
