@@ -57,7 +57,7 @@ func checkZones(t *testing.T, step int, r *rows, s *Service) {
 	}
 	for k, row := range zones {
 		z := &r.services[row]
-		if r.names[row] != names[k] || z.Zone != uint32(k+1) || z.Gen == 0 {
+		if r.names[row] != names[k] || z.Zone == 0 || z.Gen == 0 {
 			t.Fatalf("step %d: row %d of %s is of %s: %+v, want the one of %s", step, row, s.Name, r.names[row], z, names[k])
 		}
 		duty := balance.DutyOf(&s.Service, names[k], s.Down, s.Shares)
@@ -122,6 +122,49 @@ func TestZonesOfClientsHaveTablesOfTheirOwn(t *testing.T) {
 	}
 }
 
+// zoneOf returns the zone by whose slots clients of a network are served by the
+// service in row 0, "" if by the service's own.
+func zoneOf(r *rows, clients string) string {
+	number := r.clients[network{everyService, netip.MustParsePrefix(clients)}]
+	for _, row := range r.zonesOf(&r.services[0]) {
+		if r.services[row].Zone == number {
+			return r.names[row]
+		}
+	}
+	return ""
+}
+
+// TestZonesThatComeAndGoMoveNoOtherClients looks at them while networks are written
+// and rows are not.
+func TestZonesThatComeAndGoMoveNoOtherClients(t *testing.T) {
+	east, west := "10.1.0.0/16", "10.2.0.0/16"
+	r := empty(16)
+	w := &Want{Services: []Service{zoned()}}
+	execute(t, r, mustPlan(t, r, w))
+	for _, zones := range []map[string]string{
+		{east: "east", west: "west", "10.9.0.0/16": "alpha"}, // sorts before the others
+		{east: "east", west: "west", "10.9.0.0/16": "beta"},
+		{east: "east", west: "west"},
+		{east: "east", west: "west", "10.9.0.0/16": "alpha", "10.8.0.0/16": "beta"},
+	} {
+		w.Services[0].ClientZones = clientZones(zones)
+		p := mustPlan(t, r, w)
+		putClients(r, p)
+		for network, zone := range zones {
+			if now := zoneOf(r, network); now != zone && (now != "" || network == east || network == west) {
+				t.Errorf("%v: clients of %s choose by %q meanwhile", zones, zone, now)
+			}
+		}
+		execute(t, r, p)
+		checkZones(t, 0, r, &w.Services[0])
+		for network, zone := range zones {
+			if now := zoneOf(r, network); now != zone {
+				t.Errorf("%v: clients of %s choose by %q", zones, zone, now)
+			}
+		}
+	}
+}
+
 // TestHealthChangesZonesInPlace lets backends die, one after the other: no row
 // moves, and nothing else is written.
 func TestHealthChangesZonesInPlace(t *testing.T) {
@@ -164,7 +207,8 @@ func TestNetworksStandInTheTablesOfTheirServices(t *testing.T) {
 	mixed.Listen, mixed.LastPort = netip.AddrPortFrom(four.Listen.Addr(), 90), 90
 	mixed.Backends = ofIPv6(mixed).Backends
 	got := map[string]uint32{}
-	for n, zone := range networksOf([]Service{four, six, mixed}) {
+	services := []Service{four, six, mixed}
+	for n, zone := range networksOf(services, empty(1).numbersOf(services)) {
 		got[n.prefix.String()] = zone
 	}
 	want := map[string]uint32{
