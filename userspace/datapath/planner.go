@@ -157,7 +157,7 @@ func (p *planner) service(s *Service) (uint32, error) {
 		return 0, err
 	}
 	rows := []named{{id, row, s.Name}}
-	if have := &p.have.services[id]; s.Proxy || have.State == serviceXDP && have.Flags&^row.Flags&serviceFullNAT != 0 {
+	if have := &p.have.services[id]; s.Proxy || have.State == serviceXDP && (have.Flags^row.Flags)&serviceFullNAT != 0 {
 		rows = append(rows, zones...) // which may name backends that it cannot send to as it was
 	} else {
 		rows = append(zones, rows...)

@@ -165,6 +165,39 @@ func TestZonesThatComeAndGoMoveNoOtherClients(t *testing.T) {
 	}
 }
 
+// TestZonesLeadToNobodyWhomTheServiceCannotSendTo changes how a service forwards, and
+// its backends at once: no zone may lead to a new one before the service's own row
+// says how to send there, which is thus the first; or the last, when the kernel did not
+// use its row before.
+func TestZonesLeadToNobodyWhomTheServiceCannotSendTo(t *testing.T) {
+	const dnat, full, proxy = model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy
+	for _, way := range [][2]model.Forward{{dnat, full}, {full, dnat}, {dnat, proxy}, {full, proxy}, {proxy, dnat}, {proxy, full}} {
+		r := empty(16)
+		w := &Want{Services: []Service{zoned()}, Sources: map[netip.Addr][]netip.Addr{}}
+		s := &w.Services[0]
+		forward := func(way model.Forward, net byte) {
+			s.Forward, s.Proxy = way, way == proxy
+			for i := range s.Backends {
+				addr := netip.AddrFrom4([4]byte{10, net, byte(i), 9})
+				s.Backends[i].Address, w.Sources[addr] = netip.AddrPortFrom(addr, 8080), addrs(net, 1)
+			}
+		}
+		forward(way[0], 1)
+		execute(t, r, mustPlan(t, r, w))
+		forward(way[1], 2)
+		p := mustPlan(t, r, w)
+		at := 0
+		if way[0] == proxy {
+			at = 2
+		}
+		if len(p.services) != 3 || p.services[at].row != 0 {
+			t.Errorf("%s to %s: rows %+v are written, want that of the service at %d", way[0], way[1], p.services, at)
+		}
+		execute(t, r, p)
+		checkZones(t, 0, r, s)
+	}
+}
+
 // TestHealthChangesZonesInPlace lets backends die, one after the other: no row
 // moves, and nothing else is written.
 func TestHealthChangesZonesInPlace(t *testing.T) {
