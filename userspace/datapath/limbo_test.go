@@ -115,12 +115,16 @@ func TestLimboLetsGoOfWhatWasFreedBeforeAWaitAlone(t *testing.T) {
 		waits <- nil
 		wantHeld("after the first wait", 2)
 		free(3)
-		waits <- errors.New("no memory")
+		failed := errors.New("no memory")
+		waits <- failed
 		wantHeld("after a wait that failed", 2, 3)
+		if w := (&Writer{rows: &rows{limbo: l}}); !errors.Is(w.Stuck(), failed) {
+			t.Errorf("after a wait that failed, stuck: %v", w.Stuck())
+		}
 		waits <- nil
 		wantHeld("after one more")
-		if !l.empty() || l.ended != nil {
-			t.Errorf("limbo is %+v, want nothing and no wait", l)
+		if !l.empty() || l.ended != nil || l.stuck != nil {
+			t.Errorf("limbo is %+v, want nothing, no wait and no error", l)
 		}
 	})
 }

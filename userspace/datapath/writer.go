@@ -97,6 +97,16 @@ func (w *Writer) awaitPackets() error {
 	return nil
 }
 
+// Stuck returns why what was freed is not used again: the last wait for packets,
+// beside an earlier Reconcile, has failed. Each Reconcile tries once more, and fails
+// itself when there is no other room left.
+func (w *Writer) Stuck() error {
+	if err := w.rows.limbo.stuck; err != nil {
+		return fmt.Errorf("wait for packets: %w", err)
+	}
+	return nil
+}
+
 // plan returns the writes for want. It looks at what has changed since the last
 // Reconcile alone, if it can.
 func (w *Writer) plan(want *Want) (*plan, error) {
