@@ -168,19 +168,38 @@ type ZoneView struct {
 	Networks []netip.Prefix `json:"networks"`
 }
 
-// zoneViews returns the zones of the clients of a service.
-func (r *rows) zoneViews(s *loader.Service) []ZoneView {
+// A homeKey is a zone's number, and the family of its clients there.
+type homeKey struct {
+	zone uint32
+	is4  bool
+}
+
+// homes returns where the clients of zones are, in order.
+func (r *rows) homes() map[homeKey][]netip.Prefix {
+	all := map[homeKey][]netip.Prefix{}
+	for n, zone := range r.clients {
+		if n.service == everyService {
+			p := prefixOf(n.prefix)
+			at := homeKey{zone, p.Addr().Is4()}
+			all[at] = append(all[at], p)
+		}
+	}
+	for at, networks := range all {
+		slices.SortFunc(networks, netip.Prefix.Compare)
+		all[at] = slices.Compact(networks)
+	}
+	return all
+}
+
+// zoneViews returns the zones of the clients of a service, which are at homes.
+func (r *rows) zoneViews(s *loader.Service, homes map[homeKey][]netip.Prefix) []ZoneView {
 	var views []ZoneView
 	for _, row := range r.zonesOf(s) {
 		z := &r.services[row]
-		v := ZoneView{Zone: r.names[row], Slots: len(r.at(z.Slots)), Networks: []netip.Prefix{}}
-		for n, zone := range r.clients {
-			if n.service == everyService && zone == z.Zone && prefixOf(n.prefix).Addr().Is4() == s.Addr.Addr().Is4() {
-				v.Networks = append(v.Networks, prefixOf(n.prefix))
-			}
+		v := ZoneView{r.names[row], len(r.at(z.Slots)), homes[homeKey{z.Zone, s.Addr.Addr().Is4()}]}
+		if v.Networks == nil {
+			v.Networks = []netip.Prefix{}
 		}
-		slices.SortFunc(v.Networks, netip.Prefix.Compare)
-		v.Networks = slices.Compact(v.Networks)
 		views = append(views, v)
 	}
 	return views

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -294,7 +295,7 @@ func TestPreviewOfZones(t *testing.T) {
 	if got, want := preview(s).Slots, (SlotShare{7, 1}); got != want {
 		t.Errorf("slots %+v, want %+v", got, want)
 	}
-	zones := r.zoneViews(&r.services[0])
+	zones := r.zoneViews(&r.services[0], r.homes())
 	want := []ZoneView{{"east", 3, []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, {"west", 1, []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}}}
 	if diff := cmp.Diff(want, zones, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("zones (-want +got):\n%s", diff)
@@ -314,5 +315,35 @@ func TestZonesGoRoundOnce(t *testing.T) {
 	}
 	if !maps.Equal(r.zonesByName(&loader.Service{}), map[string]loader.Service{}) {
 		t.Error("a service without zones has some")
+	}
+}
+
+// BenchmarkZoneViews is what the networks of zones take of a view.
+func BenchmarkZoneViews(b *testing.B) {
+	const services, networks = 1000, 2000
+	all := map[netip.Prefix]string{}
+	for i := range networks {
+		all[netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)] = fmt.Sprint("zone", i%16)
+	}
+	zones := model.NewClientZones(all)
+	w := &Want{}
+	for i := range services {
+		s := service("s", uint16(1000+i), 1)
+		s.ClientZones = zones
+		w.Services = append(w.Services, s)
+	}
+	have := empty(services * 17)
+	p, err := makePlan(have, w)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := have.after(p)
+	for b.Loop() {
+		homes := r.homes()
+		for i := range r.services {
+			if s := &r.services[i]; s.State == serviceXDP {
+				r.zoneViews(s, homes)
+			}
+		}
 	}
 }
