@@ -190,12 +190,17 @@ enum backend_state {
 	BACKEND_DOWN,
 };
 
+/* enum backend_flag: bits of a backend's flags. */
+enum backend_flag {
+	BACKEND_UNSURE = 1, /* down, and up for those only whose zone is in a panic */
+};
+
 /* struct backend is a row of the backends map: one backend of one service. */
 struct backend {
 	struct address addr;
 	__be16 port; /* 0: the port that the client asked for */
 	__u8 state; /* enum backend_state */
-	__u8 pad;
+	__u8 flags; /* enum backend_flag */
 	__u32 gen; /* grows with each new owner of the row */
 	__u32 service; /* row of its service */
 	__u32 weight; /* its share of connections; at least 1 */

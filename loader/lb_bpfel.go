@@ -30,12 +30,18 @@ type LBBackend struct {
 	Addr    LBAddress
 	Port    uint16
 	State   uint8
-	Pad     uint8
+	Flags   uint8
 	Gen     uint32
 	Service uint32
 	Weight  uint32
 	Sources uint32
 }
+
+type LBBackendFlag uint32
+
+const (
+	LBBackendFlagBACKEND_UNSURE LBBackendFlag = 1
+)
 
 type LBBackendState uint32
 

@@ -182,6 +182,7 @@ var Faults = []Fault{
 	{303, "clients of any zone have the first one's backends"},
 	{304, "a zone's backends that are down never count as up"},
 	{305, "zones take the service's turns"},
+	{318, "a client stays with a backend that is up for another zone's panic alone"},
 	{310, "the fast path takes SYNs that are sent again"},
 	{311, "a SYN that is sent again counts only after its answer"},
 	{312, "any segment with a SYN counts as one that is sent again"},

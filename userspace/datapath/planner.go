@@ -259,6 +259,9 @@ func (p *planner) backendRows(s *Service, service uint32, known bool, d *duties)
 		if d.now.Down(i) {
 			row.State = backendDown
 		}
+		if d.now.Unsure(i) {
+			row.Flags = uint8(loader.LBBackendFlagBACKEND_UNSURE)
+		}
 		if s.Forward == model.ForwardFullNAT {
 			var err error
 			if row.Sources, err = p.sources.of(b.Address.Addr(), p.have.backends[id].Sources); err != nil {

@@ -347,3 +347,33 @@ func BenchmarkZoneViews(b *testing.B) {
 		}
 	}
 }
+
+// TestWhoIsDownForSomeIsUnsure has one of two backends of the east die, and the
+// only one of the west: a panic for clients of the west alone.
+func TestWhoIsDownForSomeIsUnsure(t *testing.T) {
+	s := service("web", 80, 1, 1, 1)
+	s.Zone, s.ZoneThreshold, s.PanicThreshold, s.Down = "east", 50, 50, []bool{true, false, true}
+	for i := range s.Backends {
+		s.Backends[i].Zone = []string{"east", "east", "west"}[i]
+	}
+	for _, clients := range []*model.ClientZones{clientZones(map[string]string{"10.2.0.0/16": "west"}), nil} {
+		s.ClientZones = clients
+		r := empty(64)
+		execute(t, r, mustPlan(t, r, &Want{Services: []Service{s}}))
+		for i, b := range s.Backends {
+			var row loader.Backend
+			for _, have := range r.backends {
+				if have.Addr == loader.AddressOf(b.Address.Addr()) {
+					row = have
+				}
+			}
+			unsure := uint8(0)
+			if clients != nil && s.Down[i] {
+				unsure = uint8(loader.LBBackendFlagBACKEND_UNSURE)
+			}
+			if row.State == 0 || row.Flags != unsure {
+				t.Errorf("backend %d of a service with zones of clients %v: %+v, want flags %d", i, clients.Names(), row, unsure)
+			}
+		}
+	}
+}
