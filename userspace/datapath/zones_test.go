@@ -150,7 +150,9 @@ func TestZonesThatComeAndGoMoveNoOtherClients(t *testing.T) {
 	} {
 		w.Services[0].ClientZones = clientZones(zones)
 		p := mustPlan(t, r, w)
-		putClients(r, p)
+		if err := r.putClients(p); err != nil {
+			t.Fatal(err)
+		}
 		for network, zone := range zones {
 			if now := zoneOf(r, network); now != zone && (now != "" || network == east || network == west) {
 				t.Errorf("%v: clients of %s choose by %q meanwhile", zones, zone, now)
