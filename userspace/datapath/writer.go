@@ -27,7 +27,9 @@ type Writer struct {
 }
 
 // New returns a writer that goes on from what maps hold.
-func New(maps *loader.Maps) (*Writer, error) {
+func New(maps *loader.Maps) (*Writer, error) { return newWriter(maps, loader.WaitForPackets) }
+
+func newWriter(maps *loader.Maps, wait func() error) (*Writer, error) {
 	r, err := read(maps)
 	if err != nil {
 		return nil, err
@@ -35,10 +37,10 @@ func New(maps *loader.Maps) (*Writer, error) {
 	// Who wrote before may have died right after it freed something: no packet
 	// must count in that any more.
 	maps.ControlView().BumpEpoch()
-	if err := loader.WaitForPackets(); err != nil {
+	if err := wait(); err != nil {
 		return nil, err
 	}
-	return &Writer{maps: maps, rows: r, wait: loader.WaitForPackets}, nil
+	return &Writer{maps: maps, rows: r, wait: wait}, nil
 }
 
 // Reconcile writes what differs between the maps and want, and returns the

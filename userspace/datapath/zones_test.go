@@ -350,6 +350,18 @@ func BenchmarkZoneViews(b *testing.B) {
 	}
 }
 
+func TestClientsOfNoZoneAreToldSoWhereThereAreZones(t *testing.T) {
+	r := empty(3)
+	r.services[1].Zones, r.names[2] = 3, "east"
+	choice, zone := uint32(loader.LBToldPartTOLD_CHOICE), uint32(loader.LBToldPartTOLD_ZONE)
+	for i, a := range []loader.Told{{}, {Parts: choice}, {Parts: choice, Service: 1}, {Parts: choice | zone, Service: 1, Zone: 2}} {
+		got := r.clientZone(&loader.Answer{Told: a})
+		if want := []string{"", "", "", "east"}[i]; (got != nil) != (i > 1) || got != nil && *got != want {
+			t.Errorf("answer %d: zone %v, want %q, or none", i, got, want)
+		}
+	}
+}
+
 // TestWhoIsDownForSomeIsUnsure has one of two backends of the east die, and the
 // only one of the west: a panic for clients of the west alone.
 func TestWhoIsDownForSomeIsUnsure(t *testing.T) {
