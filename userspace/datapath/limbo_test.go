@@ -238,9 +238,13 @@ func TestWriterWaitsForPackets(t *testing.T) {
 	want := &Want{Services: []Service{service("a", 80, 1)}}
 	want.Services[0].Clients.Deny = networks("10.0.0.0/8")
 	reconcile(t, w, want)
-	wantChecks("after a plan")
+	wantChecks("after settings and a plan")
 	want.Services[0].Clients.Deny = nil
 	reconcile(t, w, want)
+	wantChecks("after a plan")
+	if ended := w.rows.limbo.ended; ended != nil {
+		<-ended // its wait is beside the writer's
+	}
 	if withRules.Load() != 1 {
 		t.Errorf("%d waits while rules were there that are deleted, want one", withRules.Load())
 	}
