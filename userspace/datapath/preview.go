@@ -164,38 +164,10 @@ func (r *rows) after(p *plan) *rows {
 	a := &rows{
 		services: slices.Clone(r.services), names: slices.Clone(r.names), backends: slices.Clone(r.backends),
 		slots: slices.Clone(r.slots), snat: slices.Clone(r.snat), clients: maps.Collect(maps.All(r.clients)),
-		listeners: p.listeners.on(r.listeners), vips: p.vips.on(r.vips), devices: p.devices.on(r.devices),
+		listeners: maps.Collect(maps.All(r.listeners)), vips: maps.Collect(maps.All(r.vips)), devices: maps.Collect(maps.All(r.devices)),
 	}
-	for _, k := range p.staleClients {
-		delete(a.clients, k)
-	}
-	a.clients = p.clients.on(a.clients)
-	for _, w := range p.snat {
-		copy(a.snat[w.at:], w.rows)
-	}
-	for _, w := range p.slots {
-		copy(a.slots[w.at:], w.rows)
-	}
-	for _, w := range p.names {
-		a.names[w.row] = w.value
-	}
-	for _, w := range slices.Concat(p.services, p.endServices) {
-		a.services[w.row] = w.value
-	}
-	for _, w := range slices.Concat(p.backends, p.late, p.endBackends) {
-		a.backends[w.row] = w.value
-	}
+	_ = p.carryOut(a) // rows alone cannot fail
 	return a
-}
-
-// on returns what have is once c has been carried out.
-func (c *changes[K, V]) on(have map[K]V) map[K]V {
-	then := maps.Collect(maps.All(have))
-	maps.Copy(then, c.put)
-	for _, k := range c.del {
-		delete(then, k)
-	}
-	return then
 }
 
 // deviceChanges returns what becomes of devices, by index.
