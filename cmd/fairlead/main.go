@@ -28,7 +28,7 @@ type world struct {
 	// look returns what may keep a configuration from working on this host.
 	look func(state *model.State) ([]string, error)
 	// plan is [kernel.Foresee].
-	plan func(ctx context.Context, dir string, state *model.State, shares func(*model.Service) []int) (*kernel.Plan, error)
+	plan func(ctx context.Context, dir string, state *model.State, told kernel.Told) (*kernel.Plan, error)
 }
 
 func newApp(w world) *cli.App {

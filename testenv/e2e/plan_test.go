@@ -62,7 +62,7 @@ func echoes(t *testing.T, s *stage.Stage, flows int) (by []string) {
 // wantNoChanges wants what the stage's configuration says to be in the kernel.
 func wantNoChanges(t *testing.T, s *stage.Stage) {
 	t.Helper()
-	if out := s.Fairlead("plan", "--exit-code").OK(t); out != "no changes\n" {
+	if out := s.Fairlead("plan", "--exit-code").OK(t); out != "no changes in the kernel\n" {
 		t.Errorf("plan of what is attached:\n%s", out)
 	}
 }
