@@ -72,14 +72,8 @@ func whyNot(c *datapath.Choice, o *datapath.Other) string {
 	switch o.Why {
 	case datapath.WhyNoWeight:
 		return "gets no new flows: it drains, or waits as a backup or in another zone (the agent would know)"
-	case datapath.WhyDraining:
-		return "draining: its weight is 0"
-	case datapath.WhyLeaving:
-		return "draining: the configuration has it no more"
-	case datapath.WhyBackup:
-		return "waits as a backup"
-	case datapath.WhyZone:
-		return "waits in zone " + o.Zone
+	case datapath.WhyDraining, datapath.WhyLeaving, datapath.WhyBackup, datapath.WhyZone:
+		return view.Wait(o.Why).Words(o.Zone)
 	case datapath.WhyClientZone:
 		return "not for the client's zone, which has others"
 	case datapath.WhyOver:
@@ -138,14 +132,11 @@ func addAgent(e *datapath.Explanation, v *view.View) {
 
 // waits says why a backend is not to have new flows.
 func waits(o *datapath.Other, b *view.Backend) {
-	switch {
-	case b.Drains != nil:
-		o.Why = datapath.WhyLeaving
-	case b.Weight == 0:
-		o.Why = datapath.WhyDraining
-	case b.Backup:
-		o.Why = datapath.WhyBackup
-	case b.Zone != "":
-		o.Why, o.Zone = datapath.WhyZone, b.Zone
+	wait := b.Wait()
+	if wait == "" {
+		return // it has some by now
+	}
+	if o.Why = datapath.Why(wait); wait == view.WaitZone {
+		o.Zone = b.Zone
 	}
 }

@@ -181,8 +181,9 @@ func TestAgentsKnowWhyBackendsWait(t *testing.T) {
 	for want, b := range map[string]view.Backend{
 		"draining: its weight is 0":                  {},
 		"draining: the configuration has it no more": {Weight: 1, Drains: &now},
-		"waits as a backup":                          {Weight: 1, Backup: true, Zone: "west"},
+		"waits as backup":                            {Weight: 1, Backup: true, Zone: "west"},
 		"waits in zone west":                         {Weight: 1, Zone: "west"},
+		"waits: it is in no zone":                    {Weight: 1},
 	} {
 		b.Address = "10.2.1.2:8080"
 		v := &view.View{Services: []view.Service{{Name: "dns"}, {Name: "web", Serving: model.ServingPanic, Reason: "no XDP", Backends: []view.Backend{b}}}}

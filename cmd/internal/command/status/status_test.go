@@ -76,6 +76,7 @@ func agentView() view.View {
 				Backends: []view.Backend{
 					{Address: "10.2.1.2:8082", Zone: "east", Weight: 1, Share: 100, Serves: true, Up: true, Known: true},
 					{Address: "10.2.2.2:8082", Zone: "west", Weight: 1, Share: 100, Up: true, Known: true},
+					{Address: "10.2.3.2:8082", Weight: 1, Share: 100, Up: true, Known: true},
 				},
 			},
 			{
