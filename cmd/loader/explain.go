@@ -12,8 +12,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"fairlead/cmd/internal/command"
+	"fairlead/cmd/internal/command/status"
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
+	"fairlead/userspace/view"
 )
 
 func explainCommand(w world) *cli.Command {
@@ -73,7 +75,22 @@ func explain(ctx context.Context, dir string, q loader.Question, iface string) (
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return x.Explain(q, at)
+	e, err := x.Explain(q, at)
+	if err != nil {
+		return nil, err
+	}
+	_, _, agent, err := loader.AgentRunning(dir)
+	if err == nil && !agent {
+		leaveAlone(e)
+	}
+	return e, err
+}
+
+// leaveAlone says that no agent runs, so that nobody serves what is the proxy's.
+func leaveAlone(e *datapath.Explanation) {
+	if e.Service != nil && e.Service.Rung == string(view.RungProxy) {
+		e.Service.Rung, e.Service.Reason = string(status.RungNone), "it is the proxy's, and no agent runs"
+	}
 }
 
 // openAt opens an instance, and finds where packets of a client come in. An upgrade
@@ -169,7 +186,7 @@ func writeExplanation(out io.Writer, q loader.Question, e *datapath.Explanation)
 	switch s := e.Service; {
 	case s != nil:
 		line("service", "%s", serviceText(s))
-		if words := servingWords[s.Serving]; words != "" && e.Choice != nil {
+		if words := servingText(e); words != "" && e.Choice != nil {
 			line("serving", "%s", words)
 		}
 	case e.Flow != nil:
@@ -184,10 +201,10 @@ func writeExplanation(out io.Writer, q loader.Question, e *datapath.Explanation)
 		line("flow", "%s", flowText(e))
 	}
 	if e.ClientZone != nil {
-		line("zone", "%s", zoneText(q.From.Addr(), *e.ClientZone))
+		line("zone", "%s", zoneText(q.From.Addr(), e))
 	}
 	if e.Choice != nil {
-		writeChoice(line, e.Choice)
+		writeChoice(line, e)
 	}
 	if o := e.Out; o != nil {
 		line(outTitle(e), "%s", leavesText(e))

@@ -12,7 +12,8 @@ import (
 type liner func(title, format string, a ...any)
 
 // writeChoice tells how a backend is looked for, and whom that leaves out.
-func writeChoice(line liner, c *datapath.Choice) {
+func writeChoice(line liner, e *datapath.Explanation) {
+	c := e.Choice
 	if c.AllUp {
 		line("agent", "lost: every backend counts as up (on-agent-loss)")
 	}
@@ -36,7 +37,7 @@ func writeChoice(line liner, c *datapath.Choice) {
 		title = "then"
 	}
 	for i := range c.Rest {
-		line("not", "%s: %s", c.Rest[i].Backend, whyNot(c, &c.Rest[i]))
+		line("not", "%s: %s", c.Rest[i].Backend, whyNot(e, &c.Rest[i]))
 	}
 }
 
@@ -68,20 +69,23 @@ func loadText(l datapath.Load) string {
 }
 
 // whyNot says why a backend was not chosen.
-func whyNot(c *datapath.Choice, o *datapath.Other) string {
+func whyNot(e *datapath.Explanation, o *datapath.Other) string {
 	switch o.Why {
 	case datapath.WhyNoWeight:
 		return "gets no new flows: it drains, or waits as a backup or in another zone (the agent would know)"
 	case datapath.WhyDraining, datapath.WhyLeaving, datapath.WhyBackup, datapath.WhyZone:
 		return view.Wait(o.Why).Words(o.Zone)
 	case datapath.WhyClientZone:
+		if e.ClientZone == nil || *e.ClientZone == "" {
+			return "not for " + homeText(e) + ", which has others"
+		}
 		return "not for the client's zone, which has others"
 	case datapath.WhyOver:
 		return "passed over for its load: " + loadText(o.Load)
 	case datapath.WhyBusier:
 		return "not less busy: " + loadText(o.Load)
 	case datapath.WhyNotChosen:
-		return whyNotChosen(c, o)
+		return whyNotChosen(e.Choice, o)
 	}
 	return string(o.Why)
 }
@@ -114,7 +118,10 @@ func addAgent(e *datapath.Explanation, v *view.View) {
 		return
 	}
 	s := &v.Services[at]
-	e.Service.Serving = s.Serving
+	e.Service.Serving, e.Service.Zone = s.Serving, s.Zone
+	if e.ClientZone != nil && *e.ClientZone != "" {
+		e.Service.Serving = s.ClientZones[*e.ClientZone]
+	}
 	if e.Service.Rung == "proxy" {
 		e.Service.Reason = s.Reason
 	}

@@ -90,7 +90,7 @@ func TestExplainTellsOfFlows(t *testing.T) {
 
 func TestExplainSaysTheClientsZone(t *testing.T) {
 	for zone, want := range map[string]string{
-		"eu": "client 10.1.2.3 is in zone eu", "": "client 10.1.2.3 is in none of the service's client-zones",
+		"eu": "client 10.1.2.3 is in zone eu", "": "client 10.1.2.3 is in none of the service's client-zones: served as from this host's zone",
 	} {
 		w := world{explain: func(_ context.Context, _ string, q loader.Question, _ string) (*datapath.Explanation, error) {
 			e := explained(q)
@@ -189,7 +189,7 @@ func TestAgentsKnowWhyBackendsWait(t *testing.T) {
 		v := &view.View{Services: []view.Service{{Name: "dns"}, {Name: "web", Serving: model.ServingPanic, Reason: "no XDP", Backends: []view.Backend{b}}}}
 		e := known(datapath.WhyNoWeight)
 		addAgent(e, v)
-		if got := whyNot(e.Choice, &e.Choice.Rest[0]); got != want {
+		if got := whyNot(e, &e.Choice.Rest[0]); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 		if e.Service.Reason != "no XDP" || e.Service.Serving != model.ServingPanic {

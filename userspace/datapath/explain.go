@@ -54,12 +54,14 @@ type ExplainedService struct {
 	Name     string         `json:"name"`
 	Listen   string         `json:"listen"`
 	Protocol model.Protocol `json:"protocol"`
-	Rung     string         `json:"rung"`     // xdp or proxy
+	Rung     string         `json:"rung"`     // xdp, proxy, or none if no agent runs the proxy
 	FullNAT  bool           `json:"full_nat"` // its backends see sources of this host
-	// Reason says why it is on the proxy's rung, and Serving which backends get new
-	// flows: what only an agent knows, "" without one.
+	// Reason says why it is on the proxy's rung, Serving which backends get new flows
+	// of this client, and Zone where this host is: what only an agent knows, ""
+	// without one.
 	Reason  string        `json:"reason,omitempty"`
 	Serving model.Serving `json:"serving,omitempty"`
+	Zone    string        `json:"zone,omitempty"`
 }
 
 // An ExplainedClient is what a service's lists and limit say of the packet's source.

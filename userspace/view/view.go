@@ -78,6 +78,8 @@ type Service struct {
 	// Standby says that the proxy listens too; StandbyReason why it does not.
 	Standby       bool   `json:"standby"`
 	StandbyReason string `json:"standby_reason"`
+	// Zone is where this host is, "" for nowhere.
+	Zone string `json:"zone,omitempty"`
 	// Serving says which of Backends get new flows; "" if that is not known.
 	Serving model.Serving `json:"serving"`
 	// ClientZones are the same for clients of zones, by name.
