@@ -89,3 +89,16 @@ func TestExplainKnowsFlowsOfPacketsThatAreTooBig(t *testing.T) {
 		}
 	}
 }
+
+func TestExplainKnowsResponseTimeFromTheAgent(t *testing.T) {
+	v := &view.View{Services: []view.Service{{Name: "web", Balance: model.ResponseTime}}}
+	out := explainedWith(t, func(e *datapath.Explanation) {
+		e.Choice.Balance = "round-robin"
+		e.Choice.Tries[1].Hash = ""
+	}, v)
+	for _, text := range []string{"by slot 65000 of 65537 (response-time)", "not its turn"} {
+		if !strings.Contains(out, text+"\n") {
+			t.Errorf("%q is not in:\n%s", text, out)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"fairlead/userspace/datapath"
+	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
@@ -96,7 +97,7 @@ func whyNotChosen(c *datapath.Choice, o *datapath.Other) string {
 		return "the client's network stays where it is"
 	}
 	switch c.Balance {
-	case "round-robin":
+	case "round-robin", string(model.ResponseTime):
 		return "not its turn"
 	case "random", "p2c":
 		return "not drawn"
@@ -127,6 +128,9 @@ func addAgent(e *datapath.Explanation, v *view.View) {
 	}
 	if e.Choice == nil {
 		return
+	}
+	if s.Balance == model.ResponseTime {
+		e.Choice.Balance = string(s.Balance) // which the kernel has as weights of turns
 	}
 	for i := range e.Choice.Rest {
 		o := &e.Choice.Rest[i]

@@ -71,6 +71,8 @@ type Service struct {
 	Protocol model.Protocol `json:"protocol"`
 	// Forward is what the configuration asks for; "" if that is not known.
 	Forward model.Forward `json:"forward"`
+	// Balance is how backends are chosen; "" if that is not known.
+	Balance model.Method `json:"balance,omitempty"`
 	// Rung serves the service; Reason says why no higher one does, "" at the
 	// top and where the configuration asks for it.
 	Rung   Rung   `json:"rung"`
