@@ -15,6 +15,7 @@ import (
 	"fairlead/cmd/internal/command/status"
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
+	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
@@ -53,6 +54,7 @@ func runExplain(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
+	describe(&e.Packet, q)
 	addAgent(e, w.agent(c.String("run-dir"), c.String("pin-dir")))
 	if command.JSON(c) {
 		return command.WriteJSON(w.out, e)
@@ -182,7 +184,7 @@ func tcpFlags(text string) (flags uint8, err error) {
 func writeExplanation(out io.Writer, q loader.Question, e *datapath.Explanation) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(title, format string, a ...any) { fmt.Fprintf(t, "%s\t%s\n", title, fmt.Sprintf(format, a...)) }
-	line("packet", "%s, in by %s", packetText(q), e.Packet.Interface)
+	line("packet", "%s, in by %s", packetText(&e.Packet), e.Packet.Interface)
 	switch s := e.Service; {
 	case s != nil:
 		line("service", "%s", serviceText(s))
@@ -232,17 +234,23 @@ func familyOf(a netip.Addr) string {
 	return "IPv6"
 }
 
-func packetText(q loader.Question) string {
-	proto := "UDP"
-	if !q.UDP {
-		proto = "TCP"
-		for _, word := range []string{"fin", "syn", "rst", "psh", "ack"} {
-			if q.Flags&flagBits[word] != 0 {
-				proto += " " + strings.ToUpper(word)
-			}
+// describe adds to p what was asked about it.
+func describe(p *datapath.PacketView, q loader.Question) {
+	p.Protocol, p.Length = model.UDP, max(int(q.Length), q.Least())
+	if q.UDP {
+		return
+	}
+	p.Protocol = model.TCP
+	for _, word := range []string{"fin", "syn", "rst", "psh", "ack"} {
+		if q.Flags&flagBits[word] != 0 {
+			p.Flags = append(p.Flags, word)
 		}
 	}
-	return fmt.Sprintf("%s from %s to %s", proto, q.From, q.To)
+}
+
+func packetText(p *datapath.PacketView) string {
+	what := strings.Join(append([]string{string(p.Protocol)}, p.Flags...), " ")
+	return fmt.Sprintf("%s from %s to %s", strings.ToUpper(what), p.Source, p.Destination)
 }
 
 // endText leaves out the port of ICMP, which has none.

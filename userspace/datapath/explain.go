@@ -47,6 +47,11 @@ type PacketView struct {
 	TTL            uint8          `json:"ttl"`
 	SourceMAC      string         `json:"source_mac"`
 	DestinationMAC string         `json:"destination_mac"`
+	// Of the packet that is asked about, not of the one that leaves: its TCP flags,
+	// nil for UDP, and its length with the IP header.
+	Protocol model.Protocol `json:"protocol,omitempty"`
+	Flags    []string       `json:"flags,omitempty"`
+	Length   int            `json:"length,omitempty"`
 }
 
 // An ExplainedService is the one that a packet is for.
@@ -173,7 +178,10 @@ func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.
 	verdict := loader.Verdict(a.Verdict)
 	e := &Explanation{
 		Verdict: verdict, VerdictName: verdict.String(),
-		Packet: PacketView{at.Interface, q.From, q.To, q.TTL, at.Neighbour.String(), at.MAC.String()},
+		Packet: PacketView{
+			Interface: at.Interface, Source: q.From, Destination: q.To, TTL: q.TTL,
+			SourceMAC: at.Neighbour.String(), DestinationMAC: at.MAC.String(),
+		},
 	}
 	if !told(a, loader.LBToldPartTOLD_FLOW) && !told(a, loader.LBToldPartTOLD_SERVICE) {
 		if verdict == loader.LBVerdictPASS_OTHER {
