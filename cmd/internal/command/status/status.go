@@ -109,6 +109,9 @@ func (s *Status) health() string {
 	case k == nil:
 		return fmt.Sprintf("agent pid %d, alive", s.Agent.PID)
 	case k.AgentPID != 0 && k.Heartbeat != nil && s.now.Sub(*k.Heartbeat) > silence:
+		if began, err := view.Began(k.AgentPID); err == nil && began.After(*k.Heartbeat) {
+			return fmt.Sprintf("agent pid %d, starting since %s", k.AgentPID, s.clock(began)) // the heartbeat is that of another one
+		}
 		return fmt.Sprintf("agent pid %d, silent since %s", k.AgentPID, s.clock(*k.Heartbeat))
 	case k.AgentPID != 0:
 		return fmt.Sprintf("agent pid %d, alive", k.AgentPID)

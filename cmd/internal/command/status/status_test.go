@@ -237,3 +237,15 @@ func TestTheViewOfAnotherAgentIsNotShown(t *testing.T) {
 		t.Errorf("other directory: agent %v, health %q", s.Agent, s.Health)
 	}
 }
+
+func TestAnAgentThatStartsIsNotItsPredecessor(t *testing.T) {
+	k := inKernel()
+	k.AgentPID, k.Heartbeat = os.Getpid(), at(time.Now().Add(-time.Hour*1000))
+	s, err := Read("", t.TempDir(), time.Now(), gives(k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("agent pid %d, starting since ", os.Getpid()); !strings.HasPrefix(s.Health, want) {
+		t.Errorf("health %q, want %q", s.Health, want)
+	}
+}
