@@ -90,7 +90,7 @@ func TestExplainTellsOfFlows(t *testing.T) {
 
 func TestExplainSaysTheClientsZone(t *testing.T) {
 	for zone, want := range map[string]string{
-		"eu": "client 10.1.2.3 is in zone eu", "": "client 10.1.2.3 is in none of the service's client-zones",
+		"eu": "client 10.1.2.3 is in zone eu", "": "client 10.1.2.3 is in none of the service's client-zones: served as from this host's zone",
 	} {
 		w := world{explain: func(_ context.Context, _ string, q loader.Question, _ string) (*datapath.Explanation, error) {
 			e := explained(q)
@@ -181,14 +181,15 @@ func TestAgentsKnowWhyBackendsWait(t *testing.T) {
 	for want, b := range map[string]view.Backend{
 		"draining: its weight is 0":                  {},
 		"draining: the configuration has it no more": {Weight: 1, Drains: &now},
-		"waits as a backup":                          {Weight: 1, Backup: true, Zone: "west"},
+		"waits as backup":                            {Weight: 1, Backup: true, Zone: "west"},
 		"waits in zone west":                         {Weight: 1, Zone: "west"},
+		"waits: it is in no zone":                    {Weight: 1},
 	} {
 		b.Address = "10.2.1.2:8080"
 		v := &view.View{Services: []view.Service{{Name: "dns"}, {Name: "web", Serving: model.ServingPanic, Reason: "no XDP", Backends: []view.Backend{b}}}}
 		e := known(datapath.WhyNoWeight)
 		addAgent(e, v)
-		if got := whyNot(e.Choice, &e.Choice.Rest[0]); got != want {
+		if got := whyNot(e, &e.Choice.Rest[0]); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 		if e.Service.Reason != "no XDP" || e.Service.Serving != model.ServingPanic {

@@ -47,6 +47,11 @@ type PacketView struct {
 	TTL            uint8          `json:"ttl"`
 	SourceMAC      string         `json:"source_mac"`
 	DestinationMAC string         `json:"destination_mac"`
+	// Of the packet that is asked about, not of the one that leaves: its TCP flags,
+	// nil for UDP, and its length with the IP header.
+	Protocol model.Protocol `json:"protocol,omitempty"`
+	Flags    []string       `json:"flags,omitempty"`
+	Length   int            `json:"length,omitempty"`
 }
 
 // An ExplainedService is the one that a packet is for.
@@ -54,12 +59,14 @@ type ExplainedService struct {
 	Name     string         `json:"name"`
 	Listen   string         `json:"listen"`
 	Protocol model.Protocol `json:"protocol"`
-	Rung     string         `json:"rung"`     // xdp or proxy
+	Rung     string         `json:"rung"`     // xdp, proxy, or none if no agent runs the proxy
 	FullNAT  bool           `json:"full_nat"` // its backends see sources of this host
-	// Reason says why it is on the proxy's rung, and Serving which backends get new
-	// flows: what only an agent knows, "" without one.
+	// Reason says why it is on the proxy's rung, Serving which backends get new flows
+	// of this client, and Zone where this host is: what only an agent knows, ""
+	// without one.
 	Reason  string        `json:"reason,omitempty"`
 	Serving model.Serving `json:"serving,omitempty"`
+	Zone    string        `json:"zone,omitempty"`
 }
 
 // An ExplainedClient is what a service's lists and limit say of the packet's source.
@@ -171,7 +178,10 @@ func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.
 	verdict := loader.Verdict(a.Verdict)
 	e := &Explanation{
 		Verdict: verdict, VerdictName: verdict.String(),
-		Packet: PacketView{at.Interface, q.From, q.To, q.TTL, at.Neighbour.String(), at.MAC.String()},
+		Packet: PacketView{
+			Interface: at.Interface, Source: q.From, Destination: q.To, TTL: q.TTL,
+			SourceMAC: at.Neighbour.String(), DestinationMAC: at.MAC.String(),
+		},
 	}
 	if !told(a, loader.LBToldPartTOLD_FLOW) && !told(a, loader.LBToldPartTOLD_SERVICE) {
 		if verdict == loader.LBVerdictPASS_OTHER {

@@ -56,6 +56,9 @@ type BackendChange struct {
 	Fields  []FieldChange `json:"fields"` // of one that is changed
 	// Live are the flows that go on with it now.
 	Live int `json:"live_flows"`
+	// Leaves is how many seconds these may still go on, if the configuration has the
+	// backend no more, but the agent lets it drain; else 0.
+	Leaves float64 `json:"leaves_within_seconds,omitempty"`
 }
 
 // A DeviceChange is what becomes of an interface that XDP may send out of.
@@ -194,11 +197,20 @@ type preview struct {
 	live       map[uint32]*FlowShare // by row of backends
 	of         map[uint32][]uint32   // rows of backends, by row of services
 	rules      map[uint32]ruleCount  // by row of services
+	drains     map[uint32]float64    // seconds that those who leave have, by row of backends
 }
 
-// backends finds out whose the rows of backends are, now or then.
+// backends finds out whose the rows of backends are, now or then, and who leaves.
 func (v *preview) backends() {
-	v.of = map[uint32][]uint32{}
+	v.of, v.drains = map[uint32][]uint32{}, map[uint32]float64{}
+	for i := range v.plan.planned {
+		p := &v.plan.planned[i]
+		for b := range p.Backends {
+			if p.Backends[b].Leaving {
+				v.drains[p.backends[b]] = p.Drain.Seconds()
+			}
+		}
+	}
 	for i := range v.then.backends {
 		now, then := &v.have.backends[i], &v.then.backends[i]
 		switch {
@@ -293,7 +305,7 @@ func (v *preview) backend(row uint32) BackendChange {
 	case then.State == backendNone:
 		c.Change, shown = Removed, now
 	case *now != *then:
-		c.Change, c.Fields = Changed, v.backendFields(row)
+		c.Change, c.Fields, c.Leaves = Changed, v.backendFields(row), v.drains[row]
 	}
 	c.Address, c.Weight = addrPortText(shown.Addr, shown.Port), shown.Weight
 	return c
