@@ -33,6 +33,7 @@ __noinline __u32 tied_row(const struct moment *m, const struct flow_key *key, st
 	row = tie->backend;
 	b = bpf_map_lookup_elem(&backends, &row);
 	if (!b || b->gen != FAULT(241, tie->gen, b->gen) || !b->weight ||
+	    b->flags & FAULT(318, BACKEND_UNSURE, 0) ||
 	    !can_serve(b, d->forward.service, d->all_up))
 		return NO_BACKEND;
 	d->tried[d->tries++ & (MAX_TRIES - 1)] = row;

@@ -86,10 +86,11 @@ __noinline __u32 without_ended(__u32 n, __u64 whose)
 
 /* The functions that follow write down what is told. */
 
-static __always_inline void note_service(__u32 row)
+static __always_inline void note_service(const struct service *s, __u32 row)
 {
 	told.parts |= TOLD_SERVICE;
 	told.service = row;
+	told.service_gen = s->gen;
 }
 
 static __always_inline void note_check(enum fitness fitness)

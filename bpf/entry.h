@@ -37,6 +37,7 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
  */
 static __always_inline void take_hop(struct flow *f, struct hop *hop)
 {
+	f->far_mtu = 0; /* the try before may have led into the other family */
 	if (is_mixed(f)) {
 		f->far_mtu = hop->mtu;
 		hop->mtu = FAULT(183, 0, hop->mtu);

@@ -18,6 +18,7 @@ struct exports {
 	enum flow_dir flow_dir;
 	enum flow_state flow_state;
 	enum device_flag device_flag;
+	enum backend_flag backend_flag;
 	enum special_era special_era;
 	enum eviction eviction;
 	enum trouble trouble;

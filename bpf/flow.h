@@ -142,7 +142,9 @@ static __always_inline struct flow *note_flow(const struct moment *m, const stru
 		scratch[i] = ((const volatile __u64 *)f)[i];
 	told.parts |= TOLD_FLOW;
 	told.service = f->service;
+	told.service_gen = f->service_gen;
 	told.backend = f->backend;
+	told.backend_gen = f->backend_gen;
 	told.age = tick_age(m, stamp.seen);
 	told.idle = f->idle;
 	told.state = state_of(stamp);

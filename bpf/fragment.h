@@ -25,11 +25,26 @@ static __always_inline struct fragment fragment_of(const struct packet *p)
 	};
 }
 
+/* concerns_first is concerns_us by the tables of the program that handed the packet over. */
+static __always_inline bool concerns_first(const struct packet *p)
+{
+#ifdef MIXED
+	__u32 *to = bpf_map_lookup_elem(&vips, &p->key->daddr.word[3]);
+	__u32 *from = bpf_map_lookup_elem(&vips, &p->key->saddr.word[3]);
+
+	return (to && *to & FAULT(316, ADDRESS_SERVICE, 0)) ||
+	       (from && *from & FAULT(317, ADDRESS_BACKEND, 0));
+#else
+	(void)p;
+	return false;
+#endif
+}
+
 /* concerns_us says that a packet is to a service, or from a backend. */
 static __always_inline bool concerns_us(const struct packet *p)
 {
 	return has_use(&p->key->daddr, ADDRESS_SERVICE) ||
-	       has_use(&p->key->saddr, FAULT(122, ADDRESS_BACKEND, 0));
+	       has_use(&p->key->saddr, FAULT(122, ADDRESS_BACKEND, 0)) || concerns_first(p);
 }
 
 static __always_inline bool is_forward(int verdict)

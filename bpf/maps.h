@@ -46,6 +46,16 @@ struct {
 	__uint(max_entries, 16);
 } OWN(vips) SEC(".maps");
 
+#ifdef MIXED
+/* vips of fairlead, which hands packets over: rule 12.2. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __be32);
+	__type(value, __u32);
+	__uint(max_entries, 16);
+} vips SEC(".maps");
+#endif
+
 /* services, backends: rows written by user space. Set at load. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -85,7 +85,7 @@ static __noinline int open_flow(struct packet *p)
 	if (!s || !d)
 		return PASS_OTHER;
 	if (dry_run)
-		note_service(row);
+		note_service(s, row);
 	v = admit(p, s, row);
 	if (v != NEXT_STEP)
 		return v;

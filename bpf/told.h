@@ -12,7 +12,7 @@
 enum told_part {
 	TOLD_FLOW = 1, /* service to dir: the packet's entry counts */
 	TOLD_CHECK = 2, /* fitness: the entry was checked */
-	TOLD_SERVICE = 4, /* service: the packet is to one, and has no flow */
+	TOLD_SERVICE = 4, /* service, service_gen: the packet is to one, and has no flow */
 	TOLD_CHOICE = 8, /* run to attempts: a backend was looked for */
 	TOLD_ZONE = 16, /* zone: by those of the client's zone */
 };
@@ -48,7 +48,9 @@ struct told {
 	__u32 verdict;
 	__u32 egress; /* interface, of what is forwarded */
 	__u32 service; /* row */
+	__u32 service_gen; /* whose row that is to be */
 	__u32 backend; /* row */
+	__u32 backend_gen;
 	__u32 age; /* ticks since the entry's last packet */
 	__u32 idle; /* ticks of silence that it survives */
 	__u8 state; /* enum flow_state */

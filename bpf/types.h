@@ -131,8 +131,8 @@ struct service {
 		source_mask; /* which part of a client's address is its network for BALANCE_SOURCE_HASH and affinity; IPv4's: word[3] */
 	__u32 affinity; /* seconds that a network stays with its backend; 0: off */
 	__u32 max_load; /* percent of the mean that a backend may have under BALANCE_HASH; 0: any */
-	__u32 weights; /* sum of those of the backends in slots; for max_load */
-	__u32 weights_all; /* the same of slots_all */
+	__u32 weights; /* sum of those of the backends in its slots or a zone's; for max_load */
+	__u32 weights_all; /* the same of slots_all and the zones' */
 	__u32 zones; /* row of its first, or next, SERVICE_ZONE + 1; 0: none */
 	__u32 zone; /* number of a SERVICE_ZONE */
 };
@@ -190,12 +190,17 @@ enum backend_state {
 	BACKEND_DOWN,
 };
 
+/* enum backend_flag: bits of a backend's flags. */
+enum backend_flag {
+	BACKEND_UNSURE = 1, /* down, and up for those only whose zone is in a panic */
+};
+
 /* struct backend is a row of the backends map: one backend of one service. */
 struct backend {
 	struct address addr;
 	__be16 port; /* 0: the port that the client asked for */
 	__u8 state; /* enum backend_state */
-	__u8 pad;
+	__u8 flags; /* enum backend_flag */
 	__u32 gen; /* grows with each new owner of the row */
 	__u32 service; /* row of its service */
 	__u32 weight; /* its share of connections; at least 1 */

@@ -21,7 +21,8 @@ import (
 // that gets another owner starts with no rows of backends that count anything,
 // and then with no base.
 //
-// Rows that are free count no more: who frees them waits until no packet can.
+// A packet on its way may still count in a row that was freed: nobody gets the row
+// before all such packets are through.
 
 // A Table is one of the two tables of counters.
 type Table string

@@ -1,7 +1,9 @@
 package loader
 
 import (
+	"encoding/binary"
 	"errors"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -51,6 +53,26 @@ func TestRehearsalRunsTheAttachedProgram(t *testing.T) {
 	}
 	if verdicts[LBVerdictPASS_OTHER] != 0 {
 		t.Errorf("%d packets were counted", verdicts[LBVerdictPASS_OTHER])
+	}
+}
+
+// TestEveryDatagramHasAChecksum wants one that comes to 0 to be 0xffff: 0 says that
+// there is none.
+func TestEveryDatagramHasAChecksum(t *testing.T) {
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	q, found := asked, false
+	q.UDP, q.Flags = true, 0
+	for port := 1; port < 65536; port++ {
+		q.From = netip.AddrPortFrom(q.From.Addr(), uint16(port))
+		switch binary.BigEndian.Uint16(q.frame(mac, mac)[etherHeader+ipv4Header+6:]) {
+		case 0:
+			t.Fatalf("from port %d: no checksum", port)
+		case 0xffff:
+			found = true
+		}
+	}
+	if !found {
+		t.Error("no port makes the checksum 0")
 	}
 }
 

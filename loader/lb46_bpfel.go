@@ -40,6 +40,7 @@ const (
 	LB46MapSyns            = "syns"
 	LB46MapTurns           = "turns"
 	LB46MapVerdicts        = "verdicts"
+	LB46MapVips            = "vips"
 	LB46MapVips6           = "vips6"
 	LB46ProgFairlead46     = "fairlead46"
 	LB46VarDryRun          = "dry_run"
@@ -121,6 +122,7 @@ type LB46MapSpecs struct {
 	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
+	Vips            *ebpf.MapSpec `ebpf:"vips"`
 	Vips6           *ebpf.MapSpec `ebpf:"vips6"`
 }
 
@@ -178,6 +180,7 @@ type LB46Maps struct {
 	Syns            *ebpf.Map `ebpf:"syns"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
+	Vips            *ebpf.Map `ebpf:"vips"`
 	Vips6           *ebpf.Map `ebpf:"vips6"`
 }
 
@@ -207,6 +210,7 @@ func (m *LB46Maps) Close() error {
 		m.Syns,
 		m.Turns,
 		m.Verdicts,
+		m.Vips,
 		m.Vips6,
 	)
 }

@@ -30,12 +30,18 @@ type LBBackend struct {
 	Addr    LBAddress
 	Port    uint16
 	State   uint8
-	Pad     uint8
+	Flags   uint8
 	Gen     uint32
 	Service uint32
 	Weight  uint32
 	Sources uint32
 }
+
+type LBBackendFlag uint32
+
+const (
+	LBBackendFlagBACKEND_UNSURE LBBackendFlag = 1
+)
 
 type LBBackendState uint32
 
@@ -390,22 +396,24 @@ type LBTie struct {
 }
 
 type LBTold struct {
-	_        structs.HostLayout
-	Parts    uint32
-	Verdict  uint32
-	Egress   uint32
-	Service  uint32
-	Backend  uint32
-	Age      uint32
-	Idle     uint32
-	State    uint8
-	Dir      uint8
-	Fitness  uint8
-	AllUp    uint8
-	Run      uint64
-	Tries    uint32
-	Turns    uint32
-	Attempts [4]struct {
+	_          structs.HostLayout
+	Parts      uint32
+	Verdict    uint32
+	Egress     uint32
+	Service    uint32
+	ServiceGen uint32
+	Backend    uint32
+	BackendGen uint32
+	Age        uint32
+	Idle       uint32
+	State      uint8
+	Dir        uint8
+	Fitness    uint8
+	AllUp      uint8
+	Run        uint64
+	Tries      uint32
+	Turns      uint32
+	Attempts   [4]struct {
 		_       structs.HostLayout
 		Number  uint64
 		Slot    uint32

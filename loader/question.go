@@ -77,11 +77,14 @@ func (q Question) frame(dst, src net.HardwareAddr) []byte {
 	}
 	q.write(l4)
 	pseudo := sum(uint32(proto)+uint32(len(l4)), from, to)
-	at := 16
+	check, at := ^sum(uint32(pseudo), l4), 16
 	if q.UDP {
 		at = 6
+		if check == 0 {
+			check = 0xffff // 0 would say that there is none (RFC 768)
+		}
 	}
-	binary.BigEndian.PutUint16(l4[at:], ^sum(uint32(pseudo), l4))
+	binary.BigEndian.PutUint16(l4[at:], check)
 	return f
 }
 

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -20,6 +23,7 @@ func checkCommand(w world) *cli.Command {
 		Flags: []cli.Flag{
 			command.ConfigFlag(),
 			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),
+			command.PinDirFlag(),
 		},
 		Action: func(c *cli.Context) error { return check(c, w) },
 	}
@@ -31,14 +35,14 @@ func check(c *cli.Context, w world) error {
 		return err
 	}
 	found, missing := names.Lookup(c.Context, &state)
-	lines, err := w.look(found)
+	lines, err := w.look(found, command.PinDir(c, &state.Agent))
 	if err != nil {
 		lines = append(lines, fmt.Sprintf("cannot look at this host: %v", err))
 	}
 	if missing != nil {
 		lines = append(lines, strings.Split(missing.Error(), "\n")...)
 	}
-	for _, text := range lines {
+	for _, text := range append(lines, lonelyZones(&state)...) {
 		fmt.Fprintln(w.errOut, "fairlead: warning:", text)
 	}
 	backends := 0
@@ -51,24 +55,41 @@ func check(c *cli.Context, w world) error {
 	return nil
 }
 
-// conflicts returns what listens on service addresses. A living agent's own
-// sockets do, by design, and cannot be told from others here.
-func conflicts(state *model.State) ([]string, error) {
-	if _, _, running, err := loader.AgentRunning(""); err == nil && running {
+// lonelyZones says if backends are in zones, but none in that of this host.
+func lonelyZones(state *model.State) []string {
+	zone, zones := "", map[string]bool{}
+	for i := range state.Services {
+		s := &state.Services[i]
+		zone = cmp.Or(zone, s.Zone)
+		for _, b := range s.Backends {
+			zones[b.Zone] = true
+		}
+	}
+	delete(zones, "")
+	if zone == "" || zones[zone] || len(zones) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("zone: no backend is in %s: they are in %s", zone, strings.Join(slices.Sorted(maps.Keys(zones)), ", "))}
+}
+
+// conflicts returns what listens on service addresses. The sockets of a living agent
+// of a pin directory do, by design, and cannot be told from others here.
+func conflicts(state *model.State, pinDir string) ([]string, error) {
+	if _, _, running, err := loader.AgentRunning(pinDir); err == nil && running {
 		return nil, nil
 	}
 	return kernel.Conflicts(state, nil)
 }
 
 // look returns what may keep state from working on this host.
-func look(state *model.State) ([]string, error) {
+func look(state *model.State, pinDir string) ([]string, error) {
 	if err := kernel.CheckIPv6(state); err != nil {
 		return []string{err.Error()}, nil // nothing else can be looked at
 	}
 	if state.XDP == model.XDPOff {
 		return nil, nil
 	}
-	lines, err := conflicts(state)
+	lines, err := conflicts(state, pinDir)
 	if err != nil {
 		return nil, err
 	}

@@ -27,10 +27,11 @@ type world struct {
 	exists      func(name string) bool // an interface
 	run         func(ctx context.Context, o daemon.Options) error
 	status      func(dir string) (*kernel.View, error)
-	// look returns what may keep a configuration from working on this host.
-	look func(state *model.State) ([]string, error)
+	// look returns what may keep a configuration from working on this host, where
+	// an agent of a pin directory may run.
+	look func(state *model.State, pinDir string) ([]string, error)
 	// plan is [kernel.Foresee].
-	plan func(ctx context.Context, dir string, state *model.State, shares func(*model.Service) []int) (*kernel.Plan, error)
+	plan func(ctx context.Context, dir string, state *model.State, told kernel.Told) (*kernel.Plan, error)
 }
 
 func newApp(w world) *cli.App {

@@ -145,12 +145,12 @@ func TestAnAgentThatFailsHasAStatus(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	look := func(lines []string, err error) func(*model.State) ([]string, error) {
-		return func(*model.State) ([]string, error) { return lines, err }
+	look := func(lines []string, err error) func(*model.State, string) ([]string, error) {
+		return func(*model.State, string) ([]string, error) { return lines, err }
 	}
 	for _, row := range []struct {
 		name, file  string
-		look        func(*model.State) ([]string, error)
+		look        func(*model.State, string) ([]string, error)
 		code        int
 		out, errOut string
 	}{
@@ -187,10 +187,10 @@ func TestCheck(t *testing.T) {
 
 func TestCheckLooksAtTheInterfacesOfItsFlags(t *testing.T) {
 	var got []string
-	w := world{look: func(s *model.State) ([]string, error) { got = s.Interfaces; return nil, nil }}
-	code, _, errOut := run(t, t.Context(), w, "check", "--config", configFile(t, goodConfig), "-i", "a", "-i", "b")
-	if code != 0 || !slices.Equal(got, []string{"a", "b"}) {
-		t.Errorf("status %d, stderr %q, interfaces %q", code, errOut, got)
+	w := world{look: func(s *model.State, dir string) ([]string, error) { got = append(s.Interfaces, dir); return nil, nil }}
+	code, _, errOut := run(t, t.Context(), w, "check", "--config", configFile(t, goodConfig), "-i", "a", "-i", "b", "--pin-dir", "/p")
+	if code != 0 || !slices.Equal(got, []string{"a", "b", "/p"}) {
+		t.Errorf("status %d, stderr %q, interfaces and directory %q", code, errOut, got)
 	}
 }
 

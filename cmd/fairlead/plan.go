@@ -4,11 +4,15 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"fairlead/cmd/internal/command"
+	"fairlead/cmd/internal/command/status"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -19,12 +23,14 @@ func planCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "show what a configuration would change in what is attached now; change nothing",
-		Description: "Says what a reload by the agent, or loader attach where none runs, would do. Whether\n" +
-			"the configuration is good for this host is what check says.",
+		Description: "Says what a reload by the agent, or loader attach where none runs, would do to the\n" +
+			"tables of the kernel. What the agent alone goes by, such as health, drain, slow-start,\n" +
+			"passive-threshold and xdp, is not compared. Whether the configuration is good for this\n" +
+			"host is what check says.",
 		Flags: []cli.Flag{
 			command.ConfigFlag(),
 			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),
-			command.Bool("exit-code", "end with status 4 if something would change"),
+			command.Bool("exit-code", "end with status 4 if something would change in the kernel"),
 			command.PinDirFlag(), command.RunDirFlag(), command.OutputFlag(),
 		},
 		Action: func(c *cli.Context) error { return plan(c, w) },
@@ -39,17 +45,18 @@ func plan(c *cli.Context, w world) error {
 	if state.XDP == model.XDPOff {
 		return command.Usagef("%s: xdp is off: nothing of this configuration is in the kernel", path)
 	}
-	shares, err := toldShares(cmp.Or(c.String("run-dir"), state.Agent.RunDir))
-	if err != nil {
-		return err
-	}
+	pinDir := command.PinDir(c, &state.Agent)
+	agent := status.Agent(cmp.Or(c.String("run-dir"), state.Agent.RunDir), pinDir)
 	found, err := names.Lookup(c.Context, &state)
 	if err != nil {
 		return err
 	}
-	p, err := w.plan(c.Context, command.PinDir(c, &state.Agent), found, shares)
+	p, err := w.plan(c.Context, pinDir, found, toldBy(agent, found))
 	if err != nil {
 		return err
+	}
+	if p.AgentPID != 0 && (agent == nil || agent.PID != p.AgentPID) {
+		fmt.Fprintf(w.errOut, "fairlead: warning: the view of the agent, process %d, is not there: who is down, and shares of weights, may be others (--run-dir)\n", p.AgentPID)
 	}
 	if command.JSON(c) {
 		err = command.WriteJSON(w.out, p)
@@ -70,7 +77,7 @@ func writePlan(w io.Writer, p *kernel.Plan) error {
 	var b strings.Builder
 	switch {
 	case p.Empty():
-		b.WriteString("no changes\n")
+		b.WriteString("no changes in the kernel\n")
 	case !p.Attached:
 		b.WriteString("nothing is attached: all of it is new\n")
 	}
@@ -121,29 +128,36 @@ func writeServiceChange(w io.Writer, s *datapath.ServiceChange) {
 		fmt.Fprintf(w, "    ~ %s: %s -> %s\n", f.Field, f.From, f.To)
 	}
 	for _, b := range s.Backends {
-		fmt.Fprintf(w, "    %s backend %s", marks[b.Change], b.Address)
-		switch b.Change {
-		case datapath.Added:
-			fmt.Fprintf(w, ", weight %d", b.Weight)
-		case datapath.Removed:
-			fmt.Fprintf(w, ", %d live flows", b.Live)
-		}
-		for i, f := range b.Fields {
-			sep := ": "
-			if i > 0 {
-				sep = ", "
-			}
-			fmt.Fprintf(w, "%s%s %s -> %s", sep, f.Field, f.From, f.To)
-		}
-		fmt.Fprintln(w)
+		fmt.Fprintf(w, "    %s backend %s%s\n", marks[b.Change], b.Address, backendText(s, &b))
 	}
+}
+
+// backendText says what becomes of a backend of a service.
+func backendText(s *datapath.ServiceChange, b *datapath.BackendChange) string {
+	switch {
+	case b.Change == datapath.Added:
+		return fmt.Sprintf(", weight %d", b.Weight)
+	case b.Change == datapath.Removed:
+		return fmt.Sprintf(", %d live flows", b.Live)
+	case b.Leaves > 0:
+		then := "reset"
+		if s.Protocol == string(model.UDP) {
+			then = "moved"
+		}
+		return fmt.Sprintf(": leaves within %s, %d live flows, %s then", time.Duration(b.Leaves*float64(time.Second)), b.Live, then)
+	}
+	words := make([]string, len(b.Fields))
+	for i, f := range b.Fields {
+		words[i] = fmt.Sprintf("%s %s -> %s", f.Field, f.From, f.To)
+	}
+	return ": " + strings.Join(words, ", ")
 }
 
 // shares says in a line what becomes of flows and slots.
 func shares(f datapath.FlowShare, s datapath.SlotShare) string {
-	return fmt.Sprintf("of %d live flows %d end (%s) and %d move (%s); of %d slots %.4g move (%s)",
+	return fmt.Sprintf("of %d live flows %d end (%s) and %d move (%s); of %d slots %s move (%s)",
 		f.Live, f.Ended, percent(float64(f.Ended), f.Live), f.Moved, percent(float64(f.Moved), f.Live),
-		s.Slots, s.Moved, percent(s.Moved, s.Slots))
+		s.Slots, strconv.FormatFloat(math.Round(100*s.Moved)/100, 'f', -1, 64), percent(s.Moved, s.Slots))
 }
 
 func percent(part float64, of int) string {

@@ -35,6 +35,7 @@ func foreseen() *kernel.Plan {
 						},
 						{Address: "10.2.1.3:8080", Change: datapath.Removed, Live: 40},
 						{Address: "10.2.1.4:8080", Change: datapath.Added, Weight: 1},
+						{Address: "10.2.1.5:8080", Change: datapath.Changed, Live: 2, Leaves: 20, Fields: []datapath.FieldChange{{Field: "weight", From: "1", To: "0"}}},
 					},
 					Flows: datapath.FlowShare{Live: 120, Ended: 40}, Slots: datapath.SlotShare{Slots: 3, Moved: 1.25},
 				},
@@ -45,7 +46,7 @@ func foreseen() *kernel.Plan {
 			},
 			Settings: []datapath.FieldChange{{Field: "reply-limit", From: "1000", To: "7"}},
 			Devices:  []datapath.DeviceChange{{Ifindex: 4, Name: "eth2", Change: datapath.Changed}, {Ifindex: 9, Change: datapath.Removed}},
-			Flows:    datapath.FlowShare{Live: 200, Ended: 40}, Slots: datapath.SlotShare{Slots: 5, Moved: 1.25}, Writes: 17,
+			Flows:    datapath.FlowShare{Live: 200, Ended: 40}, Slots: datapath.SlotShare{Slots: 65537, Moved: 32770.254}, Writes: 17,
 		},
 	}
 }
@@ -62,11 +63,12 @@ const foreseenText = `+ interface eth2
     ~ backend 10.2.1.2:8080: weight 1 -> 2, state up -> down
     - backend 10.2.1.3:8080, 40 live flows
     + backend 10.2.1.4:8080, weight 1
+    ~ backend 10.2.1.5:8080: leaves within 20s, 2 live flows, reset then
 + service dns, udp 203.0.113.20:53
     + backend 10.2.1.2:53, weight 1
 ~ map slots: 32 -> 64 entries
 + map flows6: 4096 entries
-in all: of 200 live flows 40 end (20 %) and 0 move (0 %); of 5 slots 1.25 move (25 %)
+in all: of 200 live flows 40 end (20 %) and 0 move (0 %); of 65537 slots 32770.25 move (50 %)
 `
 
 func TestPlan(t *testing.T) {
@@ -80,8 +82,8 @@ func TestPlan(t *testing.T) {
 		code             int
 		out, errOut      string
 	}{
-		{"nothing", goodConfig, "", &kernel.Plan{Attached: true}, nil, 0, "no changes\n", ""},
-		{"nothing, with a status for changes", goodConfig, "--exit-code", &kernel.Plan{Attached: true}, nil, 0, "no changes\n", ""},
+		{"nothing", goodConfig, "", &kernel.Plan{Attached: true}, nil, 0, "no changes in the kernel\n", ""},
+		{"nothing, with a status for changes", goodConfig, "--exit-code", &kernel.Plan{Attached: true}, nil, 0, "no changes in the kernel\n", ""},
 		{"changes", goodConfig, "", foreseen(), nil, 0, foreseenText, ""},
 		{"changes have a status", goodConfig, "--exit-code", foreseen(), nil, 4, foreseenText, ""},
 		{
@@ -100,7 +102,7 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			path := configFile(t, row.file)
-			w := world{plan: func(context.Context, string, *model.State, func(*model.Service) []int) (*kernel.Plan, error) {
+			w := world{plan: func(context.Context, string, *model.State, kernel.Told) (*kernel.Plan, error) {
 				return row.plan, row.err
 			}}
 			code, out, errOut := run(t, t.Context(), w, append([]string{"plan", "--config", path}, strings.Fields(row.args)...)...)
@@ -114,7 +116,7 @@ func TestPlan(t *testing.T) {
 func TestPlanIsOfWhatItIsTold(t *testing.T) {
 	var dir string
 	var interfaces []string
-	w := world{plan: func(_ context.Context, d string, s *model.State, _ func(*model.Service) []int) (*kernel.Plan, error) {
+	w := world{plan: func(_ context.Context, d string, s *model.State, _ kernel.Told) (*kernel.Plan, error) {
 		dir, interfaces = d, s.Interfaces
 		return nil, errors.New("seen")
 	}}

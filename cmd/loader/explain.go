@@ -12,8 +12,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"fairlead/cmd/internal/command"
+	"fairlead/cmd/internal/command/status"
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
+	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 func explainCommand(w world) *cli.Command {
@@ -51,6 +54,7 @@ func runExplain(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
+	describe(&e.Packet, q)
 	addAgent(e, w.agent(c.String("run-dir"), c.String("pin-dir")))
 	if command.JSON(c) {
 		return command.WriteJSON(w.out, e)
@@ -73,7 +77,22 @@ func explain(ctx context.Context, dir string, q loader.Question, iface string) (
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return x.Explain(q, at)
+	e, err := x.Explain(q, at)
+	if err != nil {
+		return nil, err
+	}
+	_, _, agent, err := loader.AgentRunning(dir)
+	if err == nil && !agent {
+		leaveAlone(e)
+	}
+	return e, err
+}
+
+// leaveAlone says that no agent runs, so that nobody serves what is the proxy's.
+func leaveAlone(e *datapath.Explanation) {
+	if e.Service != nil && e.Service.Rung == string(view.RungProxy) {
+		e.Service.Rung, e.Service.Reason = string(status.RungNone), "it is the proxy's, and no agent runs"
+	}
 }
 
 // openAt opens an instance, and finds where packets of a client come in. An upgrade
@@ -165,11 +184,11 @@ func tcpFlags(text string) (flags uint8, err error) {
 func writeExplanation(out io.Writer, q loader.Question, e *datapath.Explanation) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(title, format string, a ...any) { fmt.Fprintf(t, "%s\t%s\n", title, fmt.Sprintf(format, a...)) }
-	line("packet", "%s, in by %s", packetText(q), e.Packet.Interface)
+	line("packet", "%s, in by %s", packetText(&e.Packet), e.Packet.Interface)
 	switch s := e.Service; {
 	case s != nil:
 		line("service", "%s", serviceText(s))
-		if words := servingWords[s.Serving]; words != "" && e.Choice != nil {
+		if words := servingText(e); words != "" && e.Choice != nil {
 			line("serving", "%s", words)
 		}
 	case e.Flow != nil:
@@ -184,10 +203,10 @@ func writeExplanation(out io.Writer, q loader.Question, e *datapath.Explanation)
 		line("flow", "%s", flowText(e))
 	}
 	if e.ClientZone != nil {
-		line("zone", "%s", zoneText(q.From.Addr(), *e.ClientZone))
+		line("zone", "%s", zoneText(q.From.Addr(), e))
 	}
 	if e.Choice != nil {
-		writeChoice(line, e.Choice)
+		writeChoice(line, e)
 	}
 	if o := e.Out; o != nil {
 		line(outTitle(e), "%s", leavesText(e))
@@ -215,17 +234,23 @@ func familyOf(a netip.Addr) string {
 	return "IPv6"
 }
 
-func packetText(q loader.Question) string {
-	proto := "UDP"
-	if !q.UDP {
-		proto = "TCP"
-		for _, word := range []string{"fin", "syn", "rst", "psh", "ack"} {
-			if q.Flags&flagBits[word] != 0 {
-				proto += " " + strings.ToUpper(word)
-			}
+// describe adds to p what was asked about it.
+func describe(p *datapath.PacketView, q loader.Question) {
+	p.Protocol, p.Length = model.UDP, max(int(q.Length), q.Least())
+	if q.UDP {
+		return
+	}
+	p.Protocol = model.TCP
+	for _, word := range []string{"fin", "syn", "rst", "psh", "ack"} {
+		if q.Flags&flagBits[word] != 0 {
+			p.Flags = append(p.Flags, word)
 		}
 	}
-	return fmt.Sprintf("%s from %s to %s", proto, q.From, q.To)
+}
+
+func packetText(p *datapath.PacketView) string {
+	what := strings.Join(append([]string{string(p.Protocol)}, p.Flags...), " ")
+	return fmt.Sprintf("%s from %s to %s", strings.ToUpper(what), p.Source, p.Destination)
 }
 
 // endText leaves out the port of ICMP, which has none.

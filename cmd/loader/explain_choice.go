@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"fairlead/userspace/datapath"
+	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
@@ -12,7 +13,8 @@ import (
 type liner func(title, format string, a ...any)
 
 // writeChoice tells how a backend is looked for, and whom that leaves out.
-func writeChoice(line liner, c *datapath.Choice) {
+func writeChoice(line liner, e *datapath.Explanation) {
+	c := e.Choice
 	if c.AllUp {
 		line("agent", "lost: every backend counts as up (on-agent-loss)")
 	}
@@ -36,7 +38,7 @@ func writeChoice(line liner, c *datapath.Choice) {
 		title = "then"
 	}
 	for i := range c.Rest {
-		line("not", "%s: %s", c.Rest[i].Backend, whyNot(c, &c.Rest[i]))
+		line("not", "%s: %s", c.Rest[i].Backend, whyNot(e, &c.Rest[i]))
 	}
 }
 
@@ -68,26 +70,23 @@ func loadText(l datapath.Load) string {
 }
 
 // whyNot says why a backend was not chosen.
-func whyNot(c *datapath.Choice, o *datapath.Other) string {
+func whyNot(e *datapath.Explanation, o *datapath.Other) string {
 	switch o.Why {
 	case datapath.WhyNoWeight:
 		return "gets no new flows: it drains, or waits as a backup or in another zone (the agent would know)"
-	case datapath.WhyDraining:
-		return "draining: its weight is 0"
-	case datapath.WhyLeaving:
-		return "draining: the configuration has it no more"
-	case datapath.WhyBackup:
-		return "waits as a backup"
-	case datapath.WhyZone:
-		return "waits in zone " + o.Zone
+	case datapath.WhyDraining, datapath.WhyLeaving, datapath.WhyBackup, datapath.WhyZone:
+		return view.Wait(o.Why).Words(o.Zone)
 	case datapath.WhyClientZone:
+		if e.ClientZone == nil || *e.ClientZone == "" {
+			return "not for " + homeText(e) + ", which has others"
+		}
 		return "not for the client's zone, which has others"
 	case datapath.WhyOver:
 		return "passed over for its load: " + loadText(o.Load)
 	case datapath.WhyBusier:
 		return "not less busy: " + loadText(o.Load)
 	case datapath.WhyNotChosen:
-		return whyNotChosen(c, o)
+		return whyNotChosen(e.Choice, o)
 	}
 	return string(o.Why)
 }
@@ -98,7 +97,7 @@ func whyNotChosen(c *datapath.Choice, o *datapath.Other) string {
 		return "the client's network stays where it is"
 	}
 	switch c.Balance {
-	case "round-robin":
+	case "round-robin", string(model.ResponseTime):
 		return "not its turn"
 	case "random", "p2c":
 		return "not drawn"
@@ -120,12 +119,18 @@ func addAgent(e *datapath.Explanation, v *view.View) {
 		return
 	}
 	s := &v.Services[at]
-	e.Service.Serving = s.Serving
+	e.Service.Serving, e.Service.Zone = s.Serving, s.Zone
+	if e.ClientZone != nil && *e.ClientZone != "" {
+		e.Service.Serving = s.ClientZones[*e.ClientZone]
+	}
 	if e.Service.Rung == "proxy" {
 		e.Service.Reason = s.Reason
 	}
 	if e.Choice == nil {
 		return
+	}
+	if s.Balance == model.ResponseTime {
+		e.Choice.Balance = string(s.Balance) // which the kernel has as weights of turns
 	}
 	for i := range e.Choice.Rest {
 		o := &e.Choice.Rest[i]
@@ -138,14 +143,11 @@ func addAgent(e *datapath.Explanation, v *view.View) {
 
 // waits says why a backend is not to have new flows.
 func waits(o *datapath.Other, b *view.Backend) {
-	switch {
-	case b.Drains != nil:
-		o.Why = datapath.WhyLeaving
-	case b.Weight == 0:
-		o.Why = datapath.WhyDraining
-	case b.Backup:
-		o.Why = datapath.WhyBackup
-	case b.Zone != "":
-		o.Why, o.Zone = datapath.WhyZone, b.Zone
+	wait := b.Wait()
+	if wait == "" {
+		return // it has some by now
+	}
+	if o.Why = datapath.Why(wait); wait == view.WaitZone {
+		o.Zone = b.Zone
 	}
 }

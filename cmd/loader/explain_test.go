@@ -70,6 +70,8 @@ func TestExplainTellsOfFlows(t *testing.T) {
 	known := func(state, direction, check string, anew bool) *datapath.ExplainedFlow {
 		return &datapath.ExplainedFlow{State: state, Direction: direction, Backend: "10.2.1.2:8080", Idle: 1.25, Limit: 300, Check: check, Anew: anew}
 	}
+	gone := known("established", "forward", "gone", false)
+	gone.Backend = ""
 	for _, row := range []struct {
 		flow *datapath.ExplainedFlow
 		want string
@@ -78,6 +80,7 @@ func TestExplainTellsOfFlows(t *testing.T) {
 		{known("established", "forward", "", false), "known, established, to backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s"},
 		{known("fin", "reply", "down", false), "known, fin, from backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s; its backend is down"},
 		{known("closed", "forward", "", true), "known, closed, to backend 10.2.1.2:8080; last packet 1.2s ago, forgotten after 300s; this packet begins another one"},
+		{gone, "known, established, to a backend that is gone; last packet 1.2s ago, forgotten after 300s; its service or backend is there no more"},
 	} {
 		if got := flowText(&datapath.Explanation{Flow: row.flow}); got != row.want {
 			t.Errorf("%q, want %q", got, row.want)
@@ -87,7 +90,7 @@ func TestExplainTellsOfFlows(t *testing.T) {
 
 func TestExplainSaysTheClientsZone(t *testing.T) {
 	for zone, want := range map[string]string{
-		"eu": "client 10.1.2.3 is in zone eu", "": "client 10.1.2.3 is in none of the service's client-zones",
+		"eu": "client 10.1.2.3 is in zone eu", "": "client 10.1.2.3 is in none of the service's client-zones: served as from this host's zone",
 	} {
 		w := world{explain: func(_ context.Context, _ string, q loader.Question, _ string) (*datapath.Explanation, error) {
 			e := explained(q)
@@ -178,14 +181,15 @@ func TestAgentsKnowWhyBackendsWait(t *testing.T) {
 	for want, b := range map[string]view.Backend{
 		"draining: its weight is 0":                  {},
 		"draining: the configuration has it no more": {Weight: 1, Drains: &now},
-		"waits as a backup":                          {Weight: 1, Backup: true, Zone: "west"},
+		"waits as backup":                            {Weight: 1, Backup: true, Zone: "west"},
 		"waits in zone west":                         {Weight: 1, Zone: "west"},
+		"waits: it is in no zone":                    {Weight: 1},
 	} {
 		b.Address = "10.2.1.2:8080"
 		v := &view.View{Services: []view.Service{{Name: "dns"}, {Name: "web", Serving: model.ServingPanic, Reason: "no XDP", Backends: []view.Backend{b}}}}
 		e := known(datapath.WhyNoWeight)
 		addAgent(e, v)
-		if got := whyNot(e.Choice, &e.Choice.Rest[0]); got != want {
+		if got := whyNot(e, &e.Choice.Rest[0]); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 		if e.Service.Reason != "no XDP" || e.Service.Serving != model.ServingPanic {

@@ -5,9 +5,11 @@ import (
 	"net/netip"
 	"strings"
 
+	"fairlead/cmd/internal/command/status"
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 // verdictWords say what becomes of a packet. Every verdict has some.
@@ -57,7 +59,12 @@ var verdictWords = [loader.Verdicts]string{
 // verdictText says what becomes of a packet, and why if the verdict alone does not.
 func verdictText(e *datapath.Explanation) string {
 	text := e.VerdictName + ": " + verdictWords[e.Verdict]
-	if e.Verdict != loader.LBVerdictANSWER_RESET {
+	switch {
+	case e.Verdict == loader.LBVerdictPASS_PROXY && e.Service != nil && e.Service.Rung == string(status.RungNone):
+		return e.VerdictName + ": left to this host, where nobody serves it: it is the proxy's, and no agent runs"
+	case e.Verdict == loader.LBVerdictPASS_PROXY && e.Client != nil && !e.Client.Allowed:
+		return e.VerdictName + ": left to this host, where the proxy of the agent (fairlead run) refuses the client"
+	case e.Verdict != loader.LBVerdictANSWER_RESET:
 		return text
 	}
 	if e.Flow == nil || e.Flow.Anew {
@@ -77,10 +84,28 @@ var tryWords = map[string]string{
 
 // servingWords say whose services are not served by those who should.
 var servingWords = map[model.Serving]string{
-	model.ServingZone:    "the backends of this host's zone alone",
 	model.ServingPanic:   "all backends, down or not: too few are up (panic-threshold)",
 	model.ServingBackups: "the backups: no other backend can serve",
 	model.ServingNone:    "nobody: every backend is down or draining",
+}
+
+// servingText says which backends serve clients of the packet's zone.
+func servingText(e *datapath.Explanation) string {
+	switch {
+	case e.Service.Serving != model.ServingZone:
+		return servingWords[e.Service.Serving]
+	case e.ClientZone != nil && *e.ClientZone != "":
+		return "the backends of the client's zone alone"
+	}
+	return "the backends of this host's zone alone"
+}
+
+// homeText names this host's zone, as far as an agent tells it.
+func homeText(e *datapath.Explanation) string {
+	if e.Service == nil || e.Service.Zone == "" {
+		return "this host's zone"
+	}
+	return "this host's zone, " + e.Service.Zone
 }
 
 // checkWords say what a packet finds out about its flow's service and backend.
@@ -93,20 +118,23 @@ var checkWords = map[string]string{
 
 func serviceText(s *datapath.ExplainedService) string {
 	text := fmt.Sprintf("%s: %s %s", s.Name, s.Protocol, s.Listen)
-	if s.Rung == "proxy" {
+	switch s.Rung {
+	case string(view.RungProxy):
 		text += ", which the proxy serves"
-		if s.Reason != "" {
-			text += " (" + strings.ReplaceAll(s.Reason, "\n", "; ") + ")"
-		}
+	case string(status.RungNone):
+		text += ", which nobody serves"
+	}
+	if s.Reason != "" {
+		text += " (" + strings.ReplaceAll(s.Reason, "\n", "; ") + ")"
 	}
 	return text
 }
 
-func zoneText(client netip.Addr, zone string) string {
-	if zone == "" {
-		return fmt.Sprintf("client %s is in none of the service's client-zones", client)
+func zoneText(client netip.Addr, e *datapath.Explanation) string {
+	if *e.ClientZone == "" {
+		return fmt.Sprintf("client %s is in none of the service's client-zones: served as from %s", client, homeText(e))
 	}
-	return fmt.Sprintf("client %s is in zone %s", client, zone)
+	return fmt.Sprintf("client %s is in zone %s", client, *e.ClientZone)
 }
 
 // nearbyText says what the address has instead of what was asked for.
@@ -152,7 +180,7 @@ func flowText(e *datapath.Explanation) string {
 	f := e.Flow
 	switch {
 	case f != nil:
-	case e.Out != nil && e.Verdict.Kind() == loader.KindForward:
+	case e.Out != nil && e.Verdict.Kind() == loader.KindForward, isTooBig(e):
 		return "new: this packet would make it"
 	default:
 		return "none is known"
@@ -161,11 +189,21 @@ func flowText(e *datapath.Explanation) string {
 	if f.Direction == "reply" {
 		way = "from"
 	}
-	text := fmt.Sprintf("known, %s, %s backend %s; last packet %.1fs ago, forgotten after %.0fs%s", f.State, way, f.Backend, f.Idle, f.Limit, checkWords[f.Check])
+	backend := "backend " + f.Backend
+	if f.Backend == "" {
+		backend = "a backend that is gone"
+	}
+	text := fmt.Sprintf("known, %s, %s %s; last packet %.1fs ago, forgotten after %.0fs%s", f.State, way, backend, f.Idle, f.Limit, checkWords[f.Check])
 	if f.Anew {
 		text += "; this packet begins another one"
 	}
 	return text
+}
+
+// isTooBig reports whether a backend was found, but the packet does not fit the
+// way there: who sends it again, in parts, finds its flow.
+func isTooBig(e *datapath.Explanation) bool {
+	return e.Choice != nil && len(e.Choice.Tries) > 0 && (e.Verdict == loader.LBVerdictANSWER_TOO_BIG || e.Verdict == loader.LBVerdictDROP_TOO_BIG)
 }
 
 // leavesText tells the packet as it leaves, or the answer to it.

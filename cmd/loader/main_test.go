@@ -156,7 +156,7 @@ func TestWrongUsage(t *testing.T) {
 		{"detach eth0", `unexpected argument "eth0": loader detach takes only flags; try loader detach --help`},
 		{"detach --all -i eth0", "--all and --interface exclude each other: use one of them"},
 		{"status -o yaml", `--output is "yaml": use table or json`},
-		{"maps flows --limit -1", `invalid value "-1" for flag -limit: parse error; try loader maps flows --help`},
+		{"maps flows --limit -1", `--limit is "-1": use a whole number, 0 or more`},
 	} {
 		code, out, errOut := run(t, world{}, strings.Fields(row.args)...)
 		if want := "loader: " + row.want + "\n"; code != 2 || out != "" || errOut != want {

@@ -63,7 +63,7 @@ services:
 	s.Servers[2].Stop(syscall.SIGKILL)
 	for _, a := range []asked{
 		{name: "zone and backup", to: vip + ":80", want: []string{
-			"serving        the backends of this host's zone alone", b[1].String() + ":8080: waits in zone west", b[2].String() + ":8080: waits as a backup"}},
+			"serving        the backends of this host's zone alone", b[1].String() + ":8080: waits in zone west", b[2].String() + ":8080: waits as backup"}},
 		{name: "weight 0", to: vip + ":81", want: []string{b[1].String() + ":8080: draining: its weight is 0"}},
 		{name: "panic", to: vip + ":82", want: []string{"serving        all backends, down or not: too few are up (panic-threshold)"}},
 		{name: "down", to: vip + ":83", want: []string{"next would be  " + b[0].String() + ":8080", b[1].String() + ":8080: down", b[2].String() + ":8080: down"}},

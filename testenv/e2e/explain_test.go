@@ -198,6 +198,22 @@ func TestExplainTellsPeople(t *testing.T) {
 	}
 }
 
+// TestExplainNamesNoStrangers replaces a flow's backend, and then who has replaced it:
+// the backend's row is another's by then.
+func TestExplainNamesNoStrangers(t *testing.T) {
+	s := newStage(t, testenv.RigOptions{})
+	to := vip + ":80"
+	for i, b := range s.BackendAddrs {
+		s.Configure("interfaces: %s\nservices: [{name: web, listen: '%s', backends: [{address: '%s:8080'}], health: {type: none}}]", s.Links(), to, b)
+		s.Loader("attach").OK(t)
+		if i == 0 {
+			wantAnswer(t, dialFrom(t, s, 30000, to), s.Backends[0].Name)
+		}
+	}
+	asked{name: "replaced", args: "--flags ack", to: to, want: []string{"service  web: ", "to a backend that is gone;", "there no more", "answer_reset"},
+		not: s.BackendAddrs[2].String()}.check(t, s)
+}
+
 // TestReadmeShowsWhatExplainPrints runs the examples of README.md.
 func TestReadmeShowsWhatExplainPrints(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")

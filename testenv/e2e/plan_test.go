@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,6 +15,8 @@ import (
 	"fairlead/testenv/stage"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
+	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 // plan asks what the stage's configuration would change.
@@ -62,7 +65,7 @@ func echoes(t *testing.T, s *stage.Stage, flows int) (by []string) {
 // wantNoChanges wants what the stage's configuration says to be in the kernel.
 func wantNoChanges(t *testing.T, s *stage.Stage) {
 	t.Helper()
-	if out := s.Fairlead("plan", "--exit-code").OK(t); out != "no changes\n" {
+	if out := s.Fairlead("plan", "--exit-code").OK(t); out != "no changes in the kernel\n" {
 		t.Errorf("plan of what is attached:\n%s", out)
 	}
 }
@@ -134,4 +137,33 @@ func TestPlanKnowsWhoStartsSlowly(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestPlanKnowsWhoIsDown has two of three backends down in a panic, in which none is
+// to the kernel: without it, slots go.
+func TestPlanKnowsWhoIsDown(t *testing.T) {
+	s := newStage(t, testenv.RigOptions{})
+	configure := func(text string) { s.Configure(text, s.Links(), vip, s.BackendList(8080)) }
+	configure(checks)
+	agent := s.StartAgent()
+	for i := range 2 {
+		s.Servers[i].Kill()
+		s.AwaitHealth(i, false)
+	}
+	configure(strings.Replace(checks, "panic-threshold: 0", "panic-threshold: 50", 1))
+	agent.Signal(syscall.SIGHUP)
+	s.AwaitView("a panic", func(v *view.View) bool { return v.Services[0].Serving == model.ServingPanic })
+	wantNoChanges(t, s)
+	configure(checks)
+	p := plan(t, s)
+	want := datapath.FieldChange{Field: "slots", From: "3", To: "1"}
+	if len(p.Services) != 1 || !slices.Contains(p.Services[0].Fields, want) {
+		t.Fatalf("plan %+v, want %+v", p.Services, want)
+	}
+	agent.Signal(syscall.SIGHUP)
+	s.AwaitView("no panic", func(v *view.View) bool { return v.Services[0].Serving == model.ServingUp })
+	wantNoChanges(t, s)
+	if slots := s.ServiceRows()[0].Slots; slots != 1 {
+		t.Errorf("%d slots, want 1", slots)
+	}
 }

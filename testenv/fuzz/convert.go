@@ -48,8 +48,12 @@ func serviceOf(s m.Service) loader.LBService {
 }
 
 func backendOf(b m.Backend) loader.LBBackend {
+	var flags uint8
+	if b.Unsure {
+		flags = uint8(loader.LBBackendFlagBACKEND_UNSURE)
+	}
 	return loader.LBBackend{
-		Addr: loader.AddressOf(b.Addr), Port: rawPort(b.Port), State: b.State, Gen: b.Gen, Service: b.Service,
+		Addr: loader.AddressOf(b.Addr), Port: rawPort(b.Port), State: b.State, Flags: flags, Gen: b.Gen, Service: b.Service,
 		Sources: b.Sources.Offset<<16 | b.Sources.Length, Weight: b.Weight,
 	}
 }

@@ -26,8 +26,8 @@ type family struct {
 	echoes   []byte // types of ICMP, the first one asks for an echo
 	// Pools of addresses, small so that tuples collide.
 	vips, clients, servers, spoofed []m.Addr
-	// narrow are addresses of services that the program for IPv4 alone has, in
-	// worlds between families.
+	// narrow are addresses of services and backends that the program for IPv4
+	// alone has, in worlds between families.
 	narrow []m.Addr
 	// snats are addresses of our own, and some that are somebody's, so that
 	// tuples of flows with and without a disguise collide.

@@ -25,7 +25,7 @@ func between(f family) family {
 		return all
 	}
 	f.vips, f.clients = both(ipv6.vips[:2], ipv4.vips[:2]), both(ipv6.clients[:2], ipv4.clients[:2])
-	f.narrow = ipv4.vips[:2]
+	f.narrow = slices.Concat(ipv4.vips[:2], ipv4.servers[:2])
 	f.servers, f.spoofed = both(ipv6.servers[:2], ipv4.servers[:2]), both(ipv6.spoofed, ipv4.spoofed)
 	f.snats = both(ipv6.snats[:3], ipv4.snats[:3])
 	f.prefixes = []int{0, 32, 48, 64, 96, 97, 104, 120, 127, 128, 128}

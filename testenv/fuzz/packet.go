@@ -55,9 +55,10 @@ func (g *generator) learn(frame []byte, res m.Result) {
 	}
 	t, _, ok := g.w.read(frame)
 	if ok && isForward(res.Verdict) {
-		left, _, _ := g.w.read(res.Out)
 		g.remember(t)
-		g.remember(left.Reverse())
+		if left, _, ok := g.w.read(res.Out); ok { // not to a group's address
+			g.remember(left.Reverse())
+		}
 		g.quotable(res.Out)
 		f := g.w.Find(t)
 		switch {

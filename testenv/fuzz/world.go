@@ -169,7 +169,7 @@ func (w *world) newService(r *rand.Rand) m.Service {
 func (w *world) newBackend(r *rand.Rand) m.Backend {
 	b := m.Backend{
 		Addr: pick(r, w.servers), Port: pick(r, []uint16{0, 80, 80, 80, 53}), State: m.BackendUp,
-		Gen: r.Uint32N(3), Service: w.owner(r), Weight: newWeight(r),
+		Gen: r.Uint32N(3), Service: w.owner(r), Weight: newWeight(r), Unsure: oneIn(r, 6),
 	}
 	if w.mixed && !oneIn(r, 8) { // the other family's clients, mostly
 		b.Addr = ofFamily(r, w.servers, b.Service%2 != 0)

@@ -182,6 +182,7 @@ var Faults = []Fault{
 	{303, "clients of any zone have the first one's backends"},
 	{304, "a zone's backends that are down never count as up"},
 	{305, "zones take the service's turns"},
+	{318, "a client stays with a backend that is up for another zone's panic alone"},
 	{310, "the fast path takes SYNs that are sent again"},
 	{311, "a SYN that is sent again counts only after its answer"},
 	{312, "any segment with a SYN counts as one that is sent again"},
@@ -233,6 +234,8 @@ var FaultsMixed = []Fault{
 	{276, "a datagram's checksum is one of all that follows it, too"},
 	{277, "a datagram may be longer than a checksum is made of"},
 	{278, "a parameter's problem is told at its place in the other family"},
+	{316, "a datagram to an address of other services is not remembered"},
+	{317, "a datagram of a backend of other services is not remembered"},
 }
 
 // Faults6 are those that only the program for IPv6 has, besides [Faults] in the

@@ -44,6 +44,7 @@ const (
 	lb46MapSyns            = "syns"
 	lb46MapTurns           = "turns"
 	lb46MapVerdicts        = "verdicts"
+	lb46MapVips            = "vips"
 	lb46MapVips6           = "vips6"
 	lb46ProgFairlead46     = "fairlead46"
 	lb46VarDryRun          = "dry_run"
@@ -139,6 +140,7 @@ type lb46MapSpecs struct {
 	Syns            *ebpf.MapSpec `ebpf:"syns"`
 	Turns           *ebpf.MapSpec `ebpf:"turns"`
 	Verdicts        *ebpf.MapSpec `ebpf:"verdicts"`
+	Vips            *ebpf.MapSpec `ebpf:"vips"`
 	Vips6           *ebpf.MapSpec `ebpf:"vips6"`
 }
 
@@ -210,6 +212,7 @@ type lb46Maps struct {
 	Syns            *ebpf.Map `ebpf:"syns"`
 	Turns           *ebpf.Map `ebpf:"turns"`
 	Verdicts        *ebpf.Map `ebpf:"verdicts"`
+	Vips            *ebpf.Map `ebpf:"vips"`
 	Vips6           *ebpf.Map `ebpf:"vips6"`
 }
 
@@ -243,6 +246,7 @@ func (m *lb46Maps) Close() error {
 		m.Syns,
 		m.Turns,
 		m.Verdicts,
+		m.Vips,
 		m.Vips6,
 	)
 }

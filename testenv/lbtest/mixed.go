@@ -23,7 +23,10 @@ var (
 func LoadMixed(tb testenv.TB, sizes map[string]uint32, fault uint32) *Datapath {
 	tb.Helper()
 	six := ipv6.with(tb, sizes, fault, nil)
-	return join(tb, []*Datapath{six, mixed.with(tb, nil, fault, six.Maps), first.with(tb, nil, fault, six.Maps)})
+	four := first.with(tb, nil, fault, six.Maps)
+	both := maps.Clone(four.Maps)
+	maps.Copy(both, six.Maps)
+	return join(tb, []*Datapath{six, mixed.with(tb, nil, fault, both), four})
 }
 
 // join makes one datapath of the programs that serve between families: of IPv6,

@@ -106,6 +106,9 @@ func tiedRows() []row {
 	down := func(w *world) {
 		w.backend(2, back1, 1, func(b *loader.Backend) { b.State, b.Weight = uint8(loader.LBBackendStateBACKEND_DOWN), 1 })
 	}
+	unsure := func(w *world) {
+		w.backend(2, back1, 1, func(b *loader.Backend) { b.Flags, b.Weight = uint8(loader.LBBackendFlagBACKEND_UNSURE), 1 })
+	}
 	noRoute := func(w *world) { w.route(back1, RouteBlackhole, 0) }
 	return []row{
 		takes("a client stays with its backend", client, 0, tied()),
@@ -115,6 +118,7 @@ func tiedRows() []row {
 		takes("a client stays no longer", client, 1, tied(waits(now+20*hz+1))),
 		takes("each flow lets it stay again", client, 0, tied(waits(now+15*hz), opens(2), turn(1), waits(now+30*hz))),
 		takes("a backend that is down loses its clients", client, 1, tied(down)),
+		takes("a backend that is up for other clients' panic loses its clients", client, 1, tied(unsure)),
 		takes("a backend that is to have no new flows loses its clients", client, 1, tied(weighted(0, 1))),
 		takes("another backend in its row does not get its clients", client, 1, tied(anotherOwner(0))),
 		takes("a backend without a route is tried and left", client, 1, tied(noRoute)),

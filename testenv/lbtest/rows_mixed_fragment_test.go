@@ -1,6 +1,10 @@
 package lbtest
 
 import (
+	"net/netip"
+	"slices"
+	"testing"
+
 	"fairlead/loader"
 	"fairlead/testenv"
 )
@@ -101,5 +105,70 @@ func fragmentRows46() []row {
 			frame: testenv.Fragment(long, 8, 8+1360)},
 		onItsWay("a later fragment of IPv4 that just fits", "5", testenv.Fragment(long, 8, 8+1352), testenv.Fragment6(wide, longID, 8, 8+1352), narrow, begun),
 		{name: "a later fragment of IPv4 whose flow does not count", want: loader.LBVerdictDROP_FLOW_ENDED, frame: later, given: then(begun, newEra)},
+	}
+}
+
+// strangerRows are fragments that are no flow's, at addresses that only services
+// of IPv4 have: they are remembered although they are handed over (12.2).
+func strangerRows() []row {
+	host := netip.AddrPortFrom(netip.MustParseAddr("203.0.113.11"), 500)
+	server, far := netip.MustParseAddrPort("10.0.0.9:2049"), netip.MustParseAddrPort("198.51.100.77:700")
+	is := func(a netip.AddrPort, use loader.LBAddressUse) func(*world) {
+		return func(w *world) { w.must(w.Maps[loader.LBMapVips].Put(a.Addr().AsSlice(), uint32(use))) }
+	}
+	rest := func(name string, frame []byte, known func(*world)) row {
+		return row{name: name, want: loader.LBVerdictPASS_OTHER, frame: laterOf(frame), given: then(known, sends(firstOf(frame)))}
+	}
+	return []row{
+		rest("the rest of a datagram to a service address, but to no service", datagram(client, host),
+			is(host, loader.LBAddressUseADDRESS_SERVICE)),
+		rest("the rest of a datagram of a backend to a stranger", datagram(server, far),
+			is(server, loader.LBAddressUseADDRESS_BACKEND)),
+	}
+}
+
+// TestHandedFragmentsAreTold has the rest of a datagram come before its beginning,
+// which fairlead hands over.
+func TestHandedFragmentsAreTold(t *testing.T) {
+	testenv.PinThread(t)
+	w := newWorldMixed(t, 0)
+	w.reset()
+	watched(w)
+	host := netip.AddrPortFrom(netip.MustParseAddr("203.0.113.11"), 500)
+	w.must(w.Maps[loader.LBMapVips].Put(host.Addr().AsSlice(), uint32(loader.LBAddressUseADDRESS_SERVICE)))
+	w.send(laterOf(datagram(client, host)), firstOf(datagram(client, host)))
+	if held, told, err := w.Held(); err != nil || held != 1 || told != 1 {
+		t.Errorf("held %d, told %d times, %v, want 1 and 1", held, told, err)
+	}
+}
+
+// TestTriesLeaveNothingBehind has the first try of a client of IPv6, towards a
+// backend of IPv4, lose a race for the reply's tuple.
+func TestTriesLeaveNothingBehind(t *testing.T) {
+	testenv.PinThread(t)
+	w := newWorldMixed(t, 0)
+	w.reset()
+	w.service(1, web6, tcp, func(v *loader.Service) { v.Slots, v.SlotsAll, v.Flags = 10<<32|2, 10<<32|2, v.Flags|fullNAT })
+	w.backend(6, webBack6, 1, func(b *loader.Backend) { b.Sources = 4<<16 | 1 })
+	w.put(loader.LBMapSlots, uint32(10), uint32(2))
+	w.put(loader.LBMapSlots, uint32(11), uint32(6))
+	key := flowKey6(tcp, mapped(back1), mapped(own))
+	w.must(w.Maps["rivals"].Put(key, struct {
+		Flow  loader.Flow6
+		Stamp loader.LBStamp
+	}{
+		loader.Flow6{Key: key, Saddr: key.Saddr, Daddr: key.Daddr, Checked: now, Idle: tcpOpen, Epoch: 1, Service: 4, Backend: 4},
+		loader.LBStamp{Seen: now, Era: 3, Life: life(loader.LBFlowDirDIR_REPLY, loader.LBFlowStateFLOW_ESTABLISHED)},
+	}))
+	w.send(segment6(client6, web6, syn))
+	to := flowKey6(tcp, client6, web6)
+	var b loader.LB6Bucket
+	w.must(w.Maps[loader.LB6MapFlows6].Lookup(spotOf6(to).first, &b))
+	at := slices.IndexFunc(b.Places[:], func(f loader.Flow6) bool { return f.Key == to })
+	if at < 0 || b.Places[at].Backend != 6 {
+		t.Fatalf("no flow to the second backend in %+v", b.Places)
+	}
+	if mtu := b.Places[at].FarMtu; mtu != 0 {
+		t.Errorf("an MTU of %d in the other family, of a flow that stays in its own", mtu)
 	}
 }

@@ -169,7 +169,7 @@ func (r row) answered(out []byte) row {
 }
 
 func mixedRows() []row {
-	return slices.Concat(rows64(), rows46(), errorRowsMixed(), fragmentRows64(), fragmentRows46())
+	return slices.Concat(rows64(), rows46(), errorRowsMixed(), fragmentRows64(), fragmentRows46(), strangerRows())
 }
 
 func TestEachPacketBetweenFamiliesHasItsEffect(t *testing.T) {

@@ -48,7 +48,7 @@ func (a *attempt) tied() (row uint32, ok bool) {
 	a.begun = true
 	b := a.backend(tie.Backend)
 	fresh := uint64(a.age(tie.Tick)) <= uint64(a.s.Affinity)*uint64(a.Control.Hz)
-	if !first || a.s.Affinity == 0 || !known || !fresh || b.Gen != tie.Gen || b.Weight == 0 || !a.canServe(b) {
+	if !first || a.s.Affinity == 0 || !known || !fresh || b.Gen != tie.Gen || b.Weight == 0 || b.Unsure || !a.canServe(b) {
 		return 0, false
 	}
 	a.tried = append(a.tried, tie.Backend)

@@ -31,7 +31,16 @@ const (
 
 // concernsUs says that a packet is to a service or from a backend.
 func (m *Model) concernsUs(p *packet) bool {
-	return m.VIPs[p.tuple.Dst]&AddressService != 0 || m.VIPs[p.tuple.Src]&AddressBackend != 0
+	return m.uses(p, p.tuple.Dst)&AddressService != 0 || m.uses(p, p.tuple.Src)&AddressBackend != 0
+}
+
+// uses are those of an address to all programs that have seen the packet.
+func (m *Model) uses(p *packet, a Addr) uint32 {
+	uses := m.VIPs[a]
+	if p.wide {
+		uses |= m.VIPs[a.Unmap()]
+	}
+	return uses
 }
 
 func (m *Model) fragmentKey(p *packet) FragmentKey {

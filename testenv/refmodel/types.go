@@ -183,6 +183,7 @@ type Backend struct {
 	Addr    Addr
 	Port    uint16
 	State   uint8
+	Unsure  bool // no client stays with it
 	Gen     uint32
 	Service uint32
 	Sources Run // of Snat

@@ -17,6 +17,7 @@ type Chooser struct {
 	service *model.Service
 	weights []int
 	down    []bool
+	unsure  []bool          // with whom nobody stays
 	pools   []pool          // for clients of no zone, then of each of the service's
 	loads   []*atomic.Int64 // flows by backend
 	memory
@@ -45,7 +46,8 @@ type memory struct {
 // Its tables are made when they are first needed.
 func NewChooser(s *model.Service, duties Duties, old *Chooser) *Chooser {
 	c := &Chooser{
-		service: s, weights: make([]int, len(s.Backends)), down: make([]bool, len(s.Backends)), loads: make([]*atomic.Int64, len(s.Backends)),
+		service: s, weights: make([]int, len(s.Backends)), loads: make([]*atomic.Int64, len(s.Backends)),
+		down: make([]bool, len(s.Backends)), unsure: make([]bool, len(s.Backends)),
 		memory: memory{
 			turns: map[string]*atomic.Uint64{}, stay: newAffinity(), counts: map[netip.AddrPort]*atomic.Int64{}, counting: new(sync.Mutex),
 		},
@@ -62,7 +64,7 @@ func NewChooser(s *model.Service, duties Duties, old *Chooser) *Chooser {
 		c.addPool(zone, duties[k].Weights, old)
 	}
 	for i, b := range s.Backends {
-		c.weights[i], c.down[i] = duties.Weight(i), duties.Down(i)
+		c.weights[i], c.down[i], c.unsure[i] = duties.Weight(i), duties.Down(i), duties.Unsure(i)
 		if old != nil {
 			c.loads[i] = old.counts[b.Address]
 		}
@@ -97,7 +99,7 @@ func (c *Chooser) Choose(client, local netip.AddrPort, skip func(i uint32) bool)
 		defer c.counting.Unlock()
 	}
 	if c.service.Affinity > 0 {
-		i, ok = c.stayed(client.Addr(), passes)
+		i, ok = c.stayed(client.Addr(), func(i uint32) bool { return c.unsure[i] || passes(i) })
 	}
 	if !ok {
 		i, ok = c.find(&c.pools[c.service.ClientZones.Find(client.Addr())], client, local, passes)

@@ -220,9 +220,9 @@ func TestClientsComeBackToTheirBackend(t *testing.T) {
 				t.Errorf("backend %d, want %d again", again, first)
 			}
 		}
-		weights := Weights(s.Backends, nil)
-		weights[first] = 0
-		c = NewChooser(s, Duties{{Weights: weights, Down: make([]bool, len(s.Backends))}}, c)
+		s.Backends[first].Weight = 0
+		c = NewChooser(s, DutiesOf(s, nil, nil), c)
+		s.Backends[first].Weight = 1
 		second := choose("198.51.100.1:1000")
 		if second == first {
 			t.Error("a drained backend gets a flow")
@@ -240,7 +240,7 @@ func TestAChooserGoesOnWhereTheLastStood(t *testing.T) {
 	s := serviceOf(model.Balance{}, 1, 1, 1)
 	c := chooserOf(s)
 	_, done, _ := c.Choose(clientOf(0), virtual, nil)
-	c = NewChooser(s, Duties{{Weights: []int{1, 1, 1}, Down: make([]bool, 3)}}, c)
+	c = NewChooser(s, DutiesOf(s, nil, nil), c)
 	if got := c.Flows(0); got != 1 {
 		t.Errorf("backend 0 has %d flows, want 1", got)
 	}

@@ -45,6 +45,12 @@ func (all Duties) Down(i int) bool {
 	return !slices.ContainsFunc(all, func(d Duty) bool { return !d.Down[i] })
 }
 
+// Unsure reports whether the i-th backend is down, but not for all: those whose
+// zone is in a panic may get it. Nobody should stay with it.
+func (all Duties) Unsure(i int) bool {
+	return !all.Down(i) && slices.ContainsFunc(all, func(d Duty) bool { return d.Down[i] })
+}
+
 // DutyOf returns the duty towards clients of a zone, which is where a balancer
 // with no others is.
 func DutyOf(s *model.Service, zone string, down []bool, shares []int) Duty {

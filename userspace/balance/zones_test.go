@@ -3,6 +3,7 @@ package balance
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -108,6 +109,26 @@ func TestAClientStaysWithABackendOfAnotherZone(t *testing.T) {
 	c = NewChooser(s, DutiesOf(s, nil, nil), c)
 	if again, _, _ := c.Choose(west, virtual, nil); again != away || away == 2 {
 		t.Errorf("backend %d, then %d, want the same of the east", away, again)
+	}
+}
+
+// TestNobodyStaysWithADeadBackend lets one of two backends of the east die, and all of
+// the west: a panic for clients of the west, who get everybody, but none for others.
+func TestNobodyStaysWithADeadBackend(t *testing.T) {
+	s := zonesOf(model.Balance{}, 1, 1, 1, 1, 1, 1)
+	s.PanicThreshold, s.Affinity = 50, 1e9*3600
+	for _, client := range []string{"10.1.2.3:1000", "10.2.2.3:1000", "192.0.2.1:1000"} {
+		from := netip.MustParseAddrPort(client)
+		c := NewChooser(s, DutiesOf(s, []bool{false, true, true, true, true, true}, nil), nil)
+		c.stay.put(network(s, from.Addr()), s.Backends[0].Address, time.Now())
+		if first, _, _ := c.Choose(from, virtual, nil); first != 0 {
+			t.Errorf("%s, tied to backend 0, gets %d", client, first)
+		}
+		c = NewChooser(s, DutiesOf(s, []bool{true, false, true, true, true, true}, nil), c)
+		c.turns["west"].Store(1) // which is not that of backend 0
+		if again, _, _ := c.Choose(from, virtual, nil); again == 0 {
+			t.Errorf("%s stays with backend 0, which is dead", client)
+		}
 	}
 }
 

@@ -103,7 +103,7 @@ func (b *bench) wantPlannedDrain(flows int) {
 	}
 	var plan *kernel.Plan
 	b.Balancer.Do(b.t, func() (err error) {
-		plan, err = kernel.Foresee(b.t.Context(), b.opts.PinDir, &state, nil)
+		plan, err = kernel.Foresee(b.t.Context(), b.opts.PinDir, &state, kernel.Told{})
 		return err
 	})
 	if len(plan.Services) != 1 || len(plan.Services[0].Backends) != 1 || plan.Flows.Ended != 0 {

@@ -127,6 +127,9 @@ func (a *agent) watchKernel(ctx context.Context) {
 		a.unstick(ctx)
 		return
 	}
+	if err := a.kernel.Stuck(); a.news("stuck", err) {
+		a.log.Warn("let go of freed rows", "err", err)
+	}
 	a.watchLinks()
 }
 

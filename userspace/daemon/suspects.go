@@ -34,7 +34,7 @@ type suspicion struct {
 }
 
 func newSuspects() *suspects {
-	return &suspects{counted: map[member]datapath.Troubles{}, dials: &dials{}, now: map[member]suspicion{}}
+	return &suspects{counted: map[member]datapath.Troubles{}, dials: newDials(), now: map[member]suspicion{}}
 }
 
 // judge returns what is thought of a backend now that troubles have come, and
@@ -73,20 +73,13 @@ func (a *agent) suspect() {
 		return
 	}
 	x.looked = time.Now()
-	counted, dialled := a.troubles(), x.dials.take()
-	before, thought := x.counted, x.now
-	x.counted, x.now = map[member]datapath.Troubles{}, map[member]suspicion{}
+	come, thought := x.since(a.state, a.troubles()), x.now
+	x.now = map[member]suspicion{}
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		for b, key := range a.roster.checks[s.Key()] {
 			m := memberOf(s, s.Backends[b].Address)
-			troubles := dialled[m]
-			if counted != nil {
-				x.counted[m] = counted[i][b]
-			}
-			if was, known := before[m]; known && counted != nil {
-				troubles = troubles.Add(counted[i][b].Since(was))
-			}
+			troubles := come[m]
 			status, _ := a.checker.StatusOf(key)
 			is, ok, hint := thought[m].judge(s, status, troubles)
 			if ok {
@@ -99,6 +92,29 @@ func (a *agent) suspect() {
 		}
 	}
 	x.cost = time.Since(x.looked)
+}
+
+// since returns the troubles that have come since the last look: failed dials, and
+// what the kernel has counted, by service and backend of state. Where that is nil,
+// not known, the next look has what comes until then.
+func (x *suspects) since(state *model.State, counted [][]datapath.Troubles) map[member]datapath.Troubles {
+	come := x.dials.take()
+	if counted == nil {
+		return come
+	}
+	before := x.counted
+	x.counted = map[member]datapath.Troubles{}
+	for i := range state.Services {
+		s := &state.Services[i]
+		for b := range s.Backends {
+			m := memberOf(s, s.Backends[b].Address)
+			x.counted[m] = counted[i][b]
+			if was, known := before[m]; known {
+				come[m] = come[m].Add(counted[i][b].Since(was))
+			}
+		}
+	}
+	return come
 }
 
 // troubles returns what the kernel has counted, nil if that is not known.
@@ -128,13 +144,12 @@ type dials struct {
 	failed map[member]datapath.Troubles
 }
 
+func newDials() *dials { return &dials{failed: map[member]datapath.Troubles{}} }
+
 // add counts one, from any goroutine.
 func (d *dials) add(m member, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.failed == nil {
-		d.failed = map[member]datapath.Troubles{}
-	}
 	t := datapath.Troubles{Unanswered: 1}
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
 		t = datapath.Troubles{Refused: 1}
@@ -146,6 +161,6 @@ func (d *dials) take() map[member]datapath.Troubles {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	failed := d.failed
-	d.failed = nil
+	d.failed = map[member]datapath.Troubles{}
 	return failed
 }

@@ -74,7 +74,7 @@ func TestSuspicion(t *testing.T) {
 func TestFailedDialsAreSigns(t *testing.T) {
 	s := &model.Service{Listen: netip.MustParseAddrPort("203.0.113.10:80"), Protocol: model.TCP}
 	one, two := memberOf(s, netip.MustParseAddrPort("10.0.0.1:80")), memberOf(s, netip.MustParseAddrPort("10.0.0.2:80"))
-	d := &dials{}
+	d := newDials()
 	d.add(one, syscall.ECONNREFUSED)
 	d.add(one, errors.New("timed out"))
 	d.add(two, syscall.ECONNRESET)
@@ -84,6 +84,35 @@ func TestFailedDialsAreSigns(t *testing.T) {
 	}
 	if got := d.take(); len(got) != 0 {
 		t.Errorf("they are told again: %+v", got)
+	}
+}
+
+// TestAFailedLookLosesNoSigns lets the kernel's counts be unknown once: what came
+// meanwhile counts at the next look.
+func TestAFailedLookLosesNoSigns(t *testing.T) {
+	state := stateOf(1, "10.0.0.1:80", "10.0.0.2:80")
+	x := newSuspects()
+	backend := func(b int) member { return memberOf(&state.Services[0], state.Services[0].Backends[b].Address) }
+	refused := func(a, b uint64) [][]datapath.Troubles { return [][]datapath.Troubles{{{Refused: a}, {Refused: b}}} }
+	for i, look := range []struct {
+		counted [][]datapath.Troubles
+		want    [2]uint64
+	}{
+		{counted: refused(5, 0)}, // whenever that was
+		{refused(6, 0), [2]uint64{1, 0}},
+		{counted: nil},
+		{counted: nil},
+		{refused(9, 1), [2]uint64{3, 1}},
+		{counted: refused(9, 1)},
+	} {
+		come := x.since(state, look.counted)
+		if got := [2]uint64{come[backend(0)].Refused, come[backend(1)].Refused}; got != look.want {
+			t.Errorf("look %d: %v came, want %v", i, got, look.want)
+		}
+	}
+	x.dials.add(backend(1), syscall.ECONNREFUSED)
+	if come := x.since(state, refused(9, 3)); come[backend(1)].Refused != 3 {
+		t.Errorf("a failed dial and two of the kernel are %+v", come[backend(1)])
 	}
 }
 

@@ -76,7 +76,7 @@ func (a *agent) interfaceViews() []view.Interface {
 }
 
 func (a *agent) serviceView(i int, s *model.Service) view.Service {
-	v := view.Service{Name: s.Name, Listen: s.ListenText(), Protocol: s.Protocol, Forward: s.Forward}
+	v := view.Service{Name: s.Name, Listen: s.ListenText(), Protocol: s.Protocol, Forward: s.Forward, Balance: s.Balance.Method, Zone: s.Zone}
 	v.Rung, v.Reason = a.rung(i)
 	v.StandbyReason = "no front"
 	if f := a.fronts[s.Key()]; f != nil {

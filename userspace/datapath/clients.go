@@ -81,7 +81,7 @@ func (w *Writer) deleteClients(p *plan) error {
 	if len(p.clients.del) == 0 {
 		return nil
 	}
-	if err := loader.WaitForPackets(); err != nil {
+	if err := w.wait(); err != nil {
 		return err
 	}
 	keys := longestFirst(p.clients.del)

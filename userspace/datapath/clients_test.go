@@ -14,14 +14,6 @@ import (
 	"fairlead/userspace/model"
 )
 
-// putClients does to rows what Writer.putClients does to maps.
-func putClients(r *rows, p *plan) {
-	for _, k := range p.staleClients {
-		delete(r.clients, k)
-	}
-	maps.Copy(r.clients, p.clients.put)
-}
-
 func networks(list ...string) (all []netip.Prefix) {
 	for _, p := range list {
 		all = append(all, netip.MustParsePrefix(p))

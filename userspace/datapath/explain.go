@@ -1,9 +1,11 @@
 package datapath
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -16,7 +18,7 @@ import (
 // stable.
 type Explanation struct {
 	Packet PacketView `json:"packet"` // as it comes in
-	// Service is nil if the packet is to none and of no flow.
+	// Service is nil if the packet is to none and of no flow, or its flow's is gone.
 	Service *ExplainedService `json:"service"`
 	// Nearby are the services of the packet's destination if it is to none of them,
 	// but to another port or protocol.
@@ -45,6 +47,11 @@ type PacketView struct {
 	TTL            uint8          `json:"ttl"`
 	SourceMAC      string         `json:"source_mac"`
 	DestinationMAC string         `json:"destination_mac"`
+	// Of the packet that is asked about, not of the one that leaves: its TCP flags,
+	// nil for UDP, and its length with the IP header.
+	Protocol model.Protocol `json:"protocol,omitempty"`
+	Flags    []string       `json:"flags,omitempty"`
+	Length   int            `json:"length,omitempty"`
 }
 
 // An ExplainedService is the one that a packet is for.
@@ -52,12 +59,14 @@ type ExplainedService struct {
 	Name     string         `json:"name"`
 	Listen   string         `json:"listen"`
 	Protocol model.Protocol `json:"protocol"`
-	Rung     string         `json:"rung"`     // xdp or proxy
+	Rung     string         `json:"rung"`     // xdp, proxy, or none if no agent runs the proxy
 	FullNAT  bool           `json:"full_nat"` // its backends see sources of this host
-	// Reason says why it is on the proxy's rung, and Serving which backends get new
-	// flows: what only an agent knows, "" without one.
+	// Reason says why it is on the proxy's rung, Serving which backends get new flows
+	// of this client, and Zone where this host is: what only an agent knows, ""
+	// without one.
 	Reason  string        `json:"reason,omitempty"`
 	Serving model.Serving `json:"serving,omitempty"`
+	Zone    string        `json:"zone,omitempty"`
 }
 
 // An ExplainedClient is what a service's lists and limit say of the packet's source.
@@ -72,8 +81,8 @@ type ExplainedClient struct {
 // An ExplainedFlow is the packet's, as it was before.
 type ExplainedFlow struct {
 	State     string  `json:"state"`
-	Direction string  `json:"direction"` // forward or reply
-	Backend   string  `json:"backend"`
+	Direction string  `json:"direction"`     // forward or reply
+	Backend   string  `json:"backend"`       // "" if it is gone
 	Idle      float64 `json:"idle_seconds"`  // since its last packet
 	Limit     float64 `json:"limit_seconds"` // of silence, until it is forgotten
 	// Check is "fit", "down" or "gone": what the packet would find out about service
@@ -137,7 +146,7 @@ func (r *rows) agree(before *rows, a *loader.Answer) bool {
 		return true
 	}
 	row := a.Service
-	if int(row) >= len(r.services) || r.services[row] != before.services[row] {
+	if !r.agreeAbout(before, row) || told(a, loader.LBToldPartTOLD_ZONE) && !r.agreeAbout(before, a.Zone) {
 		return false
 	}
 	for i := range r.backends {
@@ -145,7 +154,23 @@ func (r *rows) agree(before *rows, a *loader.Answer) bool {
 			return false
 		}
 	}
-	return slices.Equal(r.at(a.Run), before.at(a.Run))
+	return slices.Equal(r.at(a.Run), before.at(a.Run)) && maps.Equal(r.rulesOf(row), before.rulesOf(row))
+}
+
+// agreeAbout reports whether two readings have the same row of services.
+func (r *rows) agreeAbout(before *rows, row uint32) bool {
+	return int(row) < len(r.services) && r.services[row] == before.services[row]
+}
+
+// rulesOf returns what the clients map says of the service in a row.
+func (r *rows) rulesOf(row uint32) map[network]uint32 {
+	rules := map[network]uint32{}
+	for k, rule := range r.clients {
+		if k.service == row {
+			rules[k] = rule
+		}
+	}
+	return rules
 }
 
 func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.Answer) (*Explanation, error) {
@@ -153,7 +178,10 @@ func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.
 	verdict := loader.Verdict(a.Verdict)
 	e := &Explanation{
 		Verdict: verdict, VerdictName: verdict.String(),
-		Packet: PacketView{at.Interface, q.From, q.To, q.TTL, at.Neighbour.String(), at.MAC.String()},
+		Packet: PacketView{
+			Interface: at.Interface, Source: q.From, Destination: q.To, TTL: q.TTL,
+			SourceMAC: at.Neighbour.String(), DestinationMAC: at.MAC.String(),
+		},
 	}
 	if !told(a, loader.LBToldPartTOLD_FLOW) && !told(a, loader.LBToldPartTOLD_SERVICE) {
 		if verdict == loader.LBVerdictPASS_OTHER {
@@ -161,10 +189,7 @@ func (x *Explainer) explanation(q loader.Question, at loader.Ingress, a *loader.
 		}
 		return e, e.leave(a, at)
 	}
-	if r.services[a.Service].State != serviceNone { // that of a flow may be gone
-		service := r.explainedService(a.Service)
-		e.Service = &service
-	}
+	r.explainService(e, a)
 	r.explainFlow(e, a, x.inst.Control().Hz())
 	e.ClientZone = r.clientZone(a)
 	if told(a, loader.LBToldPartTOLD_SERVICE) {
@@ -220,7 +245,7 @@ func (r *rows) explainedClient(row uint32, from netip.Addr) *ExplainedClient {
 		return nil
 	}
 	c := &ExplainedClient{Allowed: s.Flags&serviceListed == 0}
-	v := r.clientViews()[row]
+	v := cmp.Or(r.clientViews()[row], &ClientsView{})
 	for allowed, prefixes := range map[bool][]netip.Prefix{true: v.Allow, false: v.Deny} {
 		for _, p := range prefixes {
 			if p.Contains(from) && (c.Rule == nil || p.Bits() > c.Rule.Bits()) {
@@ -232,14 +257,26 @@ func (r *rows) explainedClient(row uint32, from netip.Addr) *ExplainedClient {
 	return c
 }
 
+// explainService tells of the packet's service, unless that of its flow is gone:
+// its row may be another's by now.
+func (r *rows) explainService(e *Explanation, a *loader.Answer) {
+	if s := &r.services[a.Service]; s.State != serviceNone && s.Gen == a.ServiceGen {
+		service := r.explainedService(a.Service)
+		e.Service = &service
+	}
+}
+
 // explainFlow tells of the packet's flow.
 func (r *rows) explainFlow(e *Explanation, a *loader.Answer, hz uint32) {
 	if !told(a, loader.LBToldPartTOLD_FLOW) {
 		return
 	}
 	e.Flow = &ExplainedFlow{
-		State: "unknown", Direction: "forward", Backend: r.backendText(a.Backend), Anew: told(a, loader.LBToldPartTOLD_SERVICE),
+		State: "unknown", Direction: "forward", Anew: told(a, loader.LBToldPartTOLD_SERVICE),
 		Idle: float64(a.Age) / float64(max(1, hz)), Limit: float64(a.Idle) / float64(max(1, hz)),
+	}
+	if int(a.Backend) < len(r.backends) && r.backends[a.Backend].Gen == a.BackendGen {
+		e.Flow.Backend = r.backendText(a.Backend)
 	}
 	if int(a.State) < len(flowStates) {
 		e.Flow.State = flowStates[a.State]

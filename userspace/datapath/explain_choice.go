@@ -65,7 +65,7 @@ const (
 	WhyDraining   Why = "draining"      // its weight is 0 by the configuration
 	WhyLeaving    Why = "leaving"       // the configuration has it no more
 	WhyBackup     Why = "backup"        // it waits as a backup
-	WhyZone       Why = "zone"          // it waits in another zone
+	WhyZone       Why = "zone"          // it waits in another zone, or in none
 )
 
 // choice tells how a backend is looked for; connections are those of backends.

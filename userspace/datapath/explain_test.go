@@ -24,7 +24,7 @@ func rowsWith(t *testing.T, services ...Service) *rows {
 func answerOf(r *rows, row uint32, verdict loader.Verdict, attempts ...loader.Told) *loader.Answer {
 	a := &loader.Answer{Told: loader.Told{
 		Parts:   uint32(loader.LBToldPartTOLD_SERVICE | loader.LBToldPartTOLD_CHOICE),
-		Verdict: uint32(verdict), Service: row, Run: r.services[row].Slots, Tries: uint32(len(attempts)),
+		Verdict: uint32(verdict), Service: row, ServiceGen: r.services[row].Gen, Run: r.services[row].Slots, Tries: uint32(len(attempts)),
 	}}
 	for i, t := range attempts {
 		a.Attempts[i] = t.Attempts[0]
@@ -107,9 +107,14 @@ func TestPassedOverIsWhoTheHashLeadsToFirst(t *testing.T) {
 
 func TestReadingsAgreeUnlessTheServiceHasChanged(t *testing.T) {
 	web, other := service("web", 80, 1, 1), service("other", 81, 1)
+	web.ClientZones = clientZones(map[string]string{"10.1.0.0/16": "east", "10.2.0.0/16": "west"})
+	web.Clients.Deny, other.Clients.Deny = networks("10.9.0.0/16"), networks("10.9.0.0/16")
 	before := rowsWith(t, web, other)
 	row := before.listeners[web.listeners()[0]]
+	zones := before.zonesOf(&before.services[row])
 	a := answerOf(before, row, loader.LBVerdictFORWARD_TX)
+	a.Parts, a.Zone = a.Parts|uint32(loader.LBToldPartTOLD_ZONE), zones[1]
+	deny := func(service uint32) network { return network{service, netip.MustParsePrefix("10.9.0.0/16")} }
 	for _, change := range []struct {
 		name  string
 		edit  func(r *rows)
@@ -122,6 +127,11 @@ func TestReadingsAgreeUnlessTheServiceHasChanged(t *testing.T) {
 		{"the service", func(r *rows) { r.services[row].Gen++ }, false},
 		{"a backend", func(r *rows) { r.backends[r.slots[a.Run>>32]].State = backendDown }, false},
 		{"a slot", func(r *rows) { r.slots[a.Run>>32] = r.slots[a.Run>>32+1] }, false},
+		{"the client's zone", func(r *rows) { r.services[zones[1]].Gen++ }, false},
+		{"another zone", func(r *rows) { r.services[zones[0]].Gen++ }, true},
+		{"a list", func(r *rows) { delete(r.clients, deny(row)) }, false},
+		{"a rule", func(r *rows) { r.clients[deny(row)] = clientRules[true] }, false},
+		{"another service's list", func(r *rows) { delete(r.clients, deny(r.listeners[other.listeners()[0]])) }, true},
 	} {
 		now := rowsWith(t, web, other)
 		change.edit(now)
@@ -150,6 +160,49 @@ func TestWhatListsSayOfAClient(t *testing.T) {
 	}
 	if c := r.explainedClient(r.listeners[open.listeners()[0]], netip.MustParseAddr("10.1.1.6")); c != nil {
 		t.Errorf("a service without lists says %+v", c)
+	}
+}
+
+// TestListsThatGoMeanwhileSayNothing has a service whose row is read before it loses
+// its lists, and these after that.
+func TestListsThatGoMeanwhileSayNothing(t *testing.T) {
+	s := service("web", 80, 1)
+	s.Clients.Deny = networks("10.1.0.0/16")
+	r := rowsWith(t, s)
+	clear(r.clients)
+	if c := r.explainedClient(r.listeners[s.listeners()[0]], netip.MustParseAddr("10.1.1.6")); c.Rule != nil || c.Allowed || c.Limit != nil {
+		t.Errorf("lists that are gone say %+v", c)
+	}
+}
+
+// TestExplainNamesNoStrangers has a flow whose service and backend are there, have
+// left, and have left their rows to others.
+func TestExplainNamesNoStrangers(t *testing.T) {
+	was, zoned := service("was", 80, 1), service("other", 81, 1)
+	zoned.ClientZones = someZones[1] // whose rows are of services, too
+	r := rowsWith(t, was)
+	row := r.listeners[was.listeners()[0]]
+	backend := r.slots[r.services[row].Slots>>32]
+	a := &loader.Answer{Told: loader.Told{
+		Parts:   uint32(loader.LBToldPartTOLD_FLOW),
+		Service: row, ServiceGen: r.services[row].Gen, Backend: backend, BackendGen: r.backends[backend].Gen,
+	}}
+	explain := func() (e Explanation) {
+		r.explainService(&e, a)
+		r.explainFlow(&e, a, 250)
+		return e
+	}
+	if e := explain(); e.Service == nil || e.Service.Name != "was" || e.Flow.Backend != was.Backends[0].Address.String() {
+		t.Errorf("a flow is of service %+v, to backend %q", e.Service, e.Flow.Backend)
+	}
+	for _, want := range []*Want{{}, {Services: []Service{zoned}}} {
+		execute(t, r, mustPlan(t, r, want))
+		if e := explain(); e.Service != nil || e.Flow.Backend != "" {
+			t.Errorf("a flow that is gone is of service %+v, to backend %q", e.Service, e.Flow.Backend)
+		}
+	}
+	if r.services[row].State == serviceNone || r.backends[backend].State == backendNone {
+		t.Error("nobody has got the rows")
 	}
 }
 

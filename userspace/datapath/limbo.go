@@ -12,6 +12,7 @@ type limbo struct {
 	next    []freed // what was freed since that wait began
 	// ended gets one element when the wait is over; nil: there is none.
 	ended chan error
+	stuck error // of the last wait: nothing was let go of
 }
 
 // freed is what one plan has freed. What others still name may be in it too.
@@ -55,7 +56,7 @@ func (l *limbo) settle(wait func() error) {
 	if l.ended != nil {
 		select {
 		case err := <-l.ended:
-			if l.ended = nil; err == nil {
+			if l.ended, l.stuck = nil, err; err == nil {
 				l.leaving = nil
 			}
 		default:

@@ -115,12 +115,16 @@ func TestLimboLetsGoOfWhatWasFreedBeforeAWaitAlone(t *testing.T) {
 		waits <- nil
 		wantHeld("after the first wait", 2)
 		free(3)
-		waits <- errors.New("no memory")
+		failed := errors.New("no memory")
+		waits <- failed
 		wantHeld("after a wait that failed", 2, 3)
+		if w := (&Writer{rows: &rows{limbo: l}}); !errors.Is(w.Stuck(), failed) {
+			t.Errorf("after a wait that failed, stuck: %v", w.Stuck())
+		}
 		waits <- nil
 		wantHeld("after one more")
-		if !l.empty() || l.ended != nil {
-			t.Errorf("limbo is %+v, want nothing and no wait", l)
+		if !l.empty() || l.ended != nil || l.stuck != nil {
+			t.Errorf("limbo is %+v, want nothing, no wait and no error", l)
 		}
 	})
 }
@@ -199,4 +203,61 @@ func TestFullMapsWaitForPackets(t *testing.T) {
 	if b := v.Services[0].Backends; len(b) != 1 || b[0].Address != want.Services[0].Backends[0].Address.String() {
 		t.Errorf("backends are %+v, want the last one", b)
 	}
+}
+
+// TestWriterWaitsForPackets looks where a writer waits itself, and has flows check
+// their backends: before it begins, before it deletes rules, and when it fails.
+func TestWriterWaitsForPackets(t *testing.T) {
+	m := newMaps(t)
+	var waits, withRules atomic.Int64
+	wait := func() error {
+		waits.Add(1)
+		var rule uint32
+		if m.Clients.Lookup(loader.ClientPrefix{Len: 64, Addr: be32(netip.MustParseAddr("10.0.0.1"))}, &rule) == nil {
+			withRules.Add(1)
+		}
+		return nil
+	}
+	epoch := m.ControlView().Epoch()
+	wantChecks := func(when string) {
+		t.Helper()
+		now := m.ControlView().Epoch()
+		if now == epoch {
+			t.Errorf("no flow checks its backend %s", when)
+		}
+		epoch = now
+	}
+	w, err := newWriter(m, wait)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if waits.Load() != 1 {
+		t.Errorf("a new writer waited %d times, want once", waits.Load())
+	}
+	wantChecks("after a former writer")
+	want := &Want{Services: []Service{service("a", 80, 1)}}
+	want.Services[0].Clients.Deny = networks("10.0.0.0/8")
+	reconcile(t, w, want)
+	wantChecks("after settings and a plan")
+	want.Services[0].Clients.Deny = nil
+	reconcile(t, w, want)
+	wantChecks("after a plan")
+	if ended := w.rows.limbo.ended; ended != nil {
+		<-ended // its wait is beside the writer's
+	}
+	if withRules.Load() != 1 {
+		t.Errorf("%d waits while rules were there that are deleted, want one", withRules.Load())
+	}
+
+	if w, err = newWriter(m, wait); err != nil {
+		t.Fatal(err)
+	}
+	wantChecks("after that")
+	before := waits.Load()
+	m.Devices.Close()
+	want.Devices = map[uint32]Device{1: {}}
+	if _, err := w.Reconcile(want); err == nil || waits.Load() != before+1 {
+		t.Errorf("a plan that fails: error %v, %d waits, want one", err, waits.Load()-before)
+	}
+	wantChecks("after one that failed")
 }

@@ -69,7 +69,7 @@ func partPlan(have *rows, want *Want, done []planned, which []int) (*plan, error
 		row := s.row()
 		p.byID[identity(&row)], p.backends[d.row] = d.row, d.backends
 		for _, z := range have.zonesOf(&have.services[d.row]) {
-			p.byID[identity(&have.services[z])] = z
+			p.byID[identity(&have.services[z])], p.numbers[have.names[z]] = z, have.services[z].Zone
 		}
 		if _, err := p.service(s); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.Name, err)

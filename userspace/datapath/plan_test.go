@@ -3,7 +3,6 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -24,58 +23,50 @@ func empty(n int) *rows {
 	}
 }
 
-// execute does to rows what a Writer does to maps, and checks after each step
-// that no packet could meet something half-made.
+// A watched store checks after each step that no packet could meet something
+// half-made.
+type watched struct {
+	*rows
+	t *testing.T
+}
+
+// execute carries out a plan on rows.
 func execute(t *testing.T, r *rows, p *plan) {
 	t.Helper()
-	for _, w := range p.snat {
-		copy(r.snat[w.at:], w.rows)
-	}
-	for _, w := range p.backends {
-		r.backends[w.row] = w.value
-	}
-	for _, w := range p.slots {
-		copy(r.slots[w.at:], w.rows)
+	if err := p.carryOut(&watched{r, t}); err != nil {
+		t.Fatal(err)
 	}
 	consistent(t, r)
-	for _, w := range p.names {
-		r.names[w.row] = w.value
+}
+
+// putServices writes one row after the other, as the kernel sees them.
+func (w *watched) putServices(puts []put[loader.Service]) error {
+	for _, p := range puts {
+		consistent(w.t, w.rows)
+		w.services[p.row] = p.value
 	}
-	putClients(r, p)
-	maps.Copy(r.vips, p.vips.put)
-	for _, w := range p.services {
-		r.services[w.row] = w.value
-		consistent(t, r)
-	}
-	for _, w := range p.listeners.del {
-		delete(r.listeners, w)
-	}
-	for _, w := range p.late {
-		r.backends[w.row] = w.value
-	}
-	for k, v := range p.listeners.put {
-		r.listeners[k] = v
-	}
-	for k, v := range p.devices.put {
-		r.devices[k] = v
-	}
-	for _, w := range p.devices.del {
-		delete(r.devices, w)
-	}
-	consistent(t, r)
-	for _, w := range p.endServices {
-		r.services[w.row] = w.value
-	}
-	for _, w := range p.endBackends {
-		r.backends[w.row] = w.value
-	}
-	consistent(t, r)
-	for _, w := range p.vips.del {
-		delete(r.vips, w)
-	}
-	for _, k := range p.clients.del {
-		delete(r.clients, k)
-	}
+	consistent(w.t, w.rows)
+	return nil
+}
+
+func (w *watched) putBackends(puts []put[loader.Backend]) error {
+	defer consistent(w.t, w.rows)
+	return w.rows.putBackends(puts)
+}
+
+func (w *watched) putSlots(runs []run[uint32]) error {
+	defer consistent(w.t, w.rows)
+	return w.rows.putSlots(runs)
+}
+
+func (w *watched) setListeners(c changes[listener, uint32]) error {
+	defer consistent(w.t, w.rows)
+	return w.rows.setListeners(c)
+}
+
+func (w *watched) deleteVIPs(keys []netip.Addr) error {
+	defer consistent(w.t, w.rows)
+	return w.rows.deleteVIPs(keys)
 }
 
 // consistent fails unless every slot of every service names a backend of it.
@@ -95,13 +86,16 @@ func consistent(t *testing.T, r *rows) {
 			}
 			tables = append(tables, r.services[zone].Slots, r.services[zone].SlotsAll)
 		}
-		for _, table := range tables {
+		for k, table := range tables { // for now, as if all were up, and so on
 			if table != 0 && r.at(table) == nil {
 				t.Fatalf("service %d: table %#x lies outside the slots map", i, table)
 			}
 			for _, b := range r.at(table) {
 				if s.State == serviceXDP && r.vips[r.backends[b].Addr.Addr()]&uint32(loader.LBAddressUseADDRESS_BACKEND) == 0 {
 					t.Fatalf("service %d: nobody knows the fragments of backend row %d", i, b)
+				}
+				if k%2 == 0 && r.backends[b].State == backendDown {
+					t.Fatalf("service %d: slot names backend row %d, which is down", i, b)
 				}
 				if r.backends[b].State == backendNone || r.backends[b].Service != uint32(i) {
 					t.Fatalf("service %d: slot names backend row %d of service %d, state %d", i, b, r.backends[b].Service, r.backends[b].State)

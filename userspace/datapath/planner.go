@@ -15,6 +15,7 @@ import (
 type planner struct {
 	have     *rows
 	limbo    freed // what is free, but nobody gets yet
+	numbers  zoneNumbers
 	plan     plan
 	byID     map[loader.Service]uint32
 	backends map[uint32][]uint32 // rows of backends, by row of service
@@ -33,9 +34,10 @@ func makePlan(have *rows, want *Want) (*plan, error) {
 	p := newPlanner(have)
 	p.index()
 	p.begin(want)
+	p.numbers = have.numbersOf(want.Services)
 	listeners := map[listener]uint32{}
 	vips := map[netip.Addr]uint32{}
-	clients := map[network]uint32(networksOf(want.Services))
+	clients := map[network]uint32(networksOf(want.Services, p.numbers))
 	for i := range want.Services {
 		s := &want.Services[i]
 		row, err := p.service(s)
@@ -68,7 +70,7 @@ func (w *Want) devices() map[uint32]loader.Device {
 
 func newPlanner(have *rows) *planner {
 	return &planner{
-		have: have, byID: map[loader.Service]uint32{}, backends: map[uint32][]uint32{},
+		have: have, numbers: zoneNumbers{}, byID: map[loader.Service]uint32{}, backends: map[uint32][]uint32{},
 		keepSvc: map[uint32]bool{}, keepBack: map[uint32]bool{},
 	}
 }
@@ -155,7 +157,7 @@ func (p *planner) service(s *Service) (uint32, error) {
 		return 0, err
 	}
 	rows := []named{{id, row, s.Name}}
-	if have := &p.have.services[id]; s.Proxy || have.State == serviceXDP && have.Flags&^row.Flags&serviceFullNAT != 0 {
+	if have := &p.have.services[id]; s.Proxy || have.State == serviceXDP && (have.Flags^row.Flags)&serviceFullNAT != 0 {
 		rows = append(rows, zones...) // which may name backends that it cannot send to as it was
 	} else {
 		rows = append(zones, rows...)
@@ -256,6 +258,9 @@ func (p *planner) backendRows(s *Service, service uint32, known bool, d *duties)
 		row.State, row.Service, row.Weight = backendUp, service, d.weight(i)
 		if d.now.Down(i) {
 			row.State = backendDown
+		}
+		if d.now.Unsure(i) {
+			row.Flags = uint8(loader.LBBackendFlagBACKEND_UNSURE)
 		}
 		if s.Forward == model.ForwardFullNAT {
 			var err error

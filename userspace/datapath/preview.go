@@ -56,6 +56,9 @@ type BackendChange struct {
 	Fields  []FieldChange `json:"fields"` // of one that is changed
 	// Live are the flows that go on with it now.
 	Live int `json:"live_flows"`
+	// Leaves is how many seconds these may still go on, if the configuration has the
+	// backend no more, but the agent lets it drain; else 0.
+	Leaves float64 `json:"leaves_within_seconds,omitempty"`
 }
 
 // A DeviceChange is what becomes of an interface that XDP may send out of.
@@ -164,38 +167,10 @@ func (r *rows) after(p *plan) *rows {
 	a := &rows{
 		services: slices.Clone(r.services), names: slices.Clone(r.names), backends: slices.Clone(r.backends),
 		slots: slices.Clone(r.slots), snat: slices.Clone(r.snat), clients: maps.Collect(maps.All(r.clients)),
-		listeners: p.listeners.on(r.listeners), vips: p.vips.on(r.vips), devices: p.devices.on(r.devices),
+		listeners: maps.Collect(maps.All(r.listeners)), vips: maps.Collect(maps.All(r.vips)), devices: maps.Collect(maps.All(r.devices)),
 	}
-	for _, k := range p.staleClients {
-		delete(a.clients, k)
-	}
-	a.clients = p.clients.on(a.clients)
-	for _, w := range p.snat {
-		copy(a.snat[w.at:], w.rows)
-	}
-	for _, w := range p.slots {
-		copy(a.slots[w.at:], w.rows)
-	}
-	for _, w := range p.names {
-		a.names[w.row] = w.value
-	}
-	for _, w := range slices.Concat(p.services, p.endServices) {
-		a.services[w.row] = w.value
-	}
-	for _, w := range slices.Concat(p.backends, p.late, p.endBackends) {
-		a.backends[w.row] = w.value
-	}
+	_ = p.carryOut(a) // rows alone cannot fail
 	return a
-}
-
-// on returns what have is once c has been carried out.
-func (c *changes[K, V]) on(have map[K]V) map[K]V {
-	then := maps.Collect(maps.All(have))
-	maps.Copy(then, c.put)
-	for _, k := range c.del {
-		delete(then, k)
-	}
-	return then
 }
 
 // deviceChanges returns what becomes of devices, by index.
@@ -222,11 +197,20 @@ type preview struct {
 	live       map[uint32]*FlowShare // by row of backends
 	of         map[uint32][]uint32   // rows of backends, by row of services
 	rules      map[uint32]ruleCount  // by row of services
+	drains     map[uint32]float64    // seconds that those who leave have, by row of backends
 }
 
-// backends finds out whose the rows of backends are, now or then.
+// backends finds out whose the rows of backends are, now or then, and who leaves.
 func (v *preview) backends() {
-	v.of = map[uint32][]uint32{}
+	v.of, v.drains = map[uint32][]uint32{}, map[uint32]float64{}
+	for i := range v.plan.planned {
+		p := &v.plan.planned[i]
+		for b := range p.Backends {
+			if p.Backends[b].Leaving {
+				v.drains[p.backends[b]] = p.Drain.Seconds()
+			}
+		}
+	}
 	for i := range v.then.backends {
 		now, then := &v.have.backends[i], &v.then.backends[i]
 		switch {
@@ -321,7 +305,7 @@ func (v *preview) backend(row uint32) BackendChange {
 	case then.State == backendNone:
 		c.Change, shown = Removed, now
 	case *now != *then:
-		c.Change, c.Fields = Changed, v.backendFields(row)
+		c.Change, c.Fields, c.Leaves = Changed, v.backendFields(row), v.drains[row]
 	}
 	c.Address, c.Weight = addrPortText(shown.Addr, shown.Port), shown.Weight
 	return c

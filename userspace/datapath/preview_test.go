@@ -64,11 +64,11 @@ var previews = []struct {
 	{"nothing", func(*Want) {}, []ServiceChange{}},
 	{
 		"a weight", func(w *Want) { w.Services[0].Backends[1].Weight = 3 },
-		changeOfA([]FieldChange{{"slots", "2", "4"}}, []BackendChange{{second, Changed, 3, []FieldChange{{"weight", "1", "3"}}, 0}}, SlotShare{2, 0.5}),
+		changeOfA([]FieldChange{{"slots", "2", "4"}}, []BackendChange{{second, Changed, 3, []FieldChange{{"weight", "1", "3"}}, 0, 0}}, SlotShare{2, 0.5}),
 	},
 	{
 		"a backend goes", func(w *Want) { w.Services[0].Backends = w.Services[0].Backends[1:] },
-		changeOfA([]FieldChange{{"slots", "2", "1"}}, []BackendChange{{first, Removed, 1, []FieldChange{}, 0}}, SlotShare{2, 1}),
+		changeOfA([]FieldChange{{"slots", "2", "1"}}, []BackendChange{{first, Removed, 1, []FieldChange{}, 0, 0}}, SlotShare{2, 1}),
 	},
 	{
 		"backends in another order", func(w *Want) { b := w.Services[0].Backends; b[0], b[1] = b[1], b[0] },
@@ -99,13 +99,13 @@ var previews = []struct {
 		"a service goes", func(w *Want) { w.Services = w.Services[1:] },
 		[]ServiceChange{{
 			"a", "203.0.113.1:80", "tcp", Removed, []FieldChange{},
-			[]BackendChange{{first, Removed, 1, []FieldChange{}, 0}, {second, Removed, 1, []FieldChange{}, 0}}, FlowShare{}, SlotShare{2, 2},
+			[]BackendChange{{first, Removed, 1, []FieldChange{}, 0, 0}, {second, Removed, 1, []FieldChange{}, 0, 0}}, FlowShare{}, SlotShare{2, 2},
 		}},
 	},
 	{
 		"a service comes", func(w *Want) { w.Services = append(w.Services, service("c", 90, 5)) },
 		[]ServiceChange{{
-			"c", "203.0.113.1:90", "tcp", Added, []FieldChange{}, []BackendChange{{first, Added, 5, []FieldChange{}, 0}}, FlowShare{}, SlotShare{},
+			"c", "203.0.113.1:90", "tcp", Added, []FieldChange{}, []BackendChange{{first, Added, 5, []FieldChange{}, 0, 0}}, FlowShare{}, SlotShare{},
 		}},
 	},
 }

@@ -20,17 +20,22 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 	}
 	six, mixed := false, false
 	var stays, stays6 uint32 // networks whose backend is remembered
+	rows := &rows{}
 	if have != nil {
-		t.addRows(have.rows)
+		rows = have.rows
 		six = have.maps != nil && have.maps.Flows6 != nil
 	}
-	slots := 0
+	t.addRows(rows)
 	services := make([]Service, len(state.Services))
-	for i := range state.Services {
+	for i := range services {
 		services[i] = Service{Service: state.Services[i]}
+	}
+	numbers := rows.numbersOf(services)
+	slots := 0
+	for i := range services {
 		s := &services[i]
 		slots += 4 * (1 + len(s.ClientZones.Names())) * balance.MostSlots(&s.Service) // up and all, old and new
-		t.addService(s)
+		t.addService(s, numbers)
 		mixed = mixed || s.Mixed()
 		is6 := s.Mixed() || s.Listen.Addr().Is6() // where its flows stand
 		six = six || is6
@@ -40,7 +45,7 @@ func Needs(have *Writer, state *model.State) loader.Sizes {
 			stays = affinityNetworks
 		}
 	}
-	for network := range networksOf(services) {
+	for network := range networksOf(services, numbers) {
 		t.clients[listed{network: network}] = true
 	}
 	sizes := loader.Sizes{
@@ -94,12 +99,12 @@ type listed struct {
 	network network // of row 0
 }
 
-func (t *taken) addService(s *Service) {
+func (t *taken) addService(s *Service, numbers zoneNumbers) {
 	row := s.row()
 	id := identity(&row)
 	t.services[id] = true
-	for k := range s.ClientZones.Names() {
-		zone := s.zoneRow(k + 1)
+	for _, name := range s.ClientZones.Names() {
+		zone := s.zoneRow(numbers[name])
 		t.services[identity(&zone)] = true
 	}
 	for _, b := range s.Backends {

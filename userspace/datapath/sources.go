@@ -114,9 +114,8 @@ func (w *Writer) putSources(runs []run[loader.Address]) error {
 		if err := batchUpdate(w.maps.Snat, keys, r.rows); err != nil {
 			return err
 		}
-		copy(w.rows.snat[r.at:], r.rows)
 	}
-	return nil
+	return w.rows.putSources(runs)
 }
 
 // sourcePorts returns the ranges of source ports: n from first on are for flows

@@ -144,14 +144,14 @@ func (r *rows) view(maps *loader.Maps, live []int) (*View, error) {
 	for i := range loader.Evictions {
 		v.Evictions[i.String()] = evictions[i]
 	}
-	clients := r.clientViews()
+	clients, homes := r.clientViews(), r.homes()
 	place := make([]int, len(r.services)) // index in v.Services + 1
 	for i := range r.services {
 		if s := &r.services[i]; s.State != serviceNone && s.State != serviceZone {
 			v.Services = append(v.Services, r.serviceView(s, r.names[i], counters(services[i])))
 			place[i] = len(v.Services)
 			v.Services[place[i]-1].Clients = clients[uint32(i)]
-			v.Services[place[i]-1].ClientZones = r.zoneViews(s)
+			v.Services[place[i]-1].ClientZones = r.zoneViews(s, homes)
 			v.Services[place[i]-1].Connections = connections.services[i].Of(s.Gen)
 			if live != nil {
 				v.Services[place[i]-1].Live = new(int)

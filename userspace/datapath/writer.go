@@ -27,7 +27,9 @@ type Writer struct {
 }
 
 // New returns a writer that goes on from what maps hold.
-func New(maps *loader.Maps) (*Writer, error) {
+func New(maps *loader.Maps) (*Writer, error) { return newWriter(maps, loader.WaitForPackets) }
+
+func newWriter(maps *loader.Maps, wait func() error) (*Writer, error) {
 	r, err := read(maps)
 	if err != nil {
 		return nil, err
@@ -35,10 +37,10 @@ func New(maps *loader.Maps) (*Writer, error) {
 	// Who wrote before may have died right after it freed something: no packet
 	// must count in that any more.
 	maps.ControlView().BumpEpoch()
-	if err := loader.WaitForPackets(); err != nil {
+	if err := wait(); err != nil {
 		return nil, err
 	}
-	return &Writer{maps: maps, rows: r, wait: loader.WaitForPackets}, nil
+	return &Writer{maps: maps, rows: r, wait: wait}, nil
 }
 
 // Reconcile writes what differs between the maps and want, and returns the
@@ -56,7 +58,7 @@ func (w *Writer) Reconcile(want *Want) (int, error) {
 		return settings, nil
 	}
 	freed := w.rows.freedBy(p)
-	if err := w.apply(p); err != nil {
+	if err := p.carryOut(w); err != nil {
 		// What was written is not known, so look.
 		if r, rerr := read(w.maps); rerr == nil {
 			w.rows = r
@@ -94,6 +96,16 @@ func (w *Writer) awaitPackets() error {
 		return err
 	}
 	w.rows.limbo = limbo{}
+	return nil
+}
+
+// Stuck returns why what was freed is not used again: the last wait for packets,
+// beside an earlier Reconcile, has failed. Each Reconcile tries once more, and fails
+// itself when there is no other room left.
+func (w *Writer) Stuck() error {
+	if err := w.rows.limbo.stuck; err != nil {
+		return fmt.Errorf("wait for packets: %w", err)
+	}
 	return nil
 }
 
@@ -197,37 +209,42 @@ func (w *Writer) settings(t Settings) (writes int) {
 	return len(differ)
 }
 
-// apply carries out a plan, in its order, and remembers what it wrote. Nobody
-// counts in rows that get a new owner: these have left limbo.
-func (w *Writer) apply(p *plan) error {
-	m, r := w.maps, w.rows
-	for _, step := range []func() error{
-		func() error { return m.ResetCounters(loader.TableServices, p.freshServices...) },
-		func() error { return m.ResetCounters(loader.TableBackends, p.freshBackends...) },
-		func() error { return w.putSources(p.snat) },
-		func() error { return putRows(m.Backends, r.backends, p.backends) },
-		func() error { return w.putSlots(p.slots) },
-		func() error { return w.putNames(p.names) },
-		func() error { return w.putClients(p) },
-		func() error { return putKeys(vipsOf(m), r.vips, slices.Collect(maps.Keys(p.vips.put)), p.vips.put) },
-		func() error { return putRows(m.Services, r.services, p.services) },
-		func() error { return putRows(m.Backends, r.backends, p.late) },
-		func() error { return apply(devicesOf(m), r.devices, p.devices) },
-		func() error { return apply(listenersOf(m), r.listeners, p.listeners) },
-		func() error { return putRows(m.Services, r.services, p.endServices) },
-		func() error { return putRows(m.Backends, r.backends, p.endBackends) },
-		func() error { return deleteKeys(vipsOf(m), r.vips, p.vips.del) },
-		func() error { return w.deleteClients(p) },
-	} {
-		if err := step(); err != nil {
-			return err
-		}
+// reset sets counters of rows that get a new owner to zero. Nobody counts in them:
+// these have left limbo.
+func (w *Writer) reset(t loader.Table, rows []uint32) error { return w.maps.ResetCounters(t, rows...) }
+
+func (w *Writer) putBackends(puts []put[loader.Backend]) error {
+	if err := putRows(w.maps.Backends, puts); err != nil {
+		return err
 	}
-	return nil
+	return w.rows.putBackends(puts)
+}
+
+func (w *Writer) putServices(puts []put[loader.Service]) error {
+	if err := putRows(w.maps.Services, puts); err != nil {
+		return err
+	}
+	return w.rows.putServices(puts)
+}
+
+func (w *Writer) putVIPs(puts map[netip.Addr]uint32) error {
+	return putKeys(vipsOf(w.maps), w.rows.vips, slices.Collect(maps.Keys(puts)), puts)
+}
+
+func (w *Writer) deleteVIPs(keys []netip.Addr) error {
+	return deleteKeys(vipsOf(w.maps), w.rows.vips, keys)
+}
+
+func (w *Writer) setDevices(c changes[uint32, loader.Device]) error {
+	return apply(devicesOf(w.maps), w.rows.devices, c)
+}
+
+func (w *Writer) setListeners(c changes[listener, uint32]) error {
+	return apply(listenersOf(w.maps), w.rows.listeners, c)
 }
 
 // putRows writes rows of an array.
-func putRows[T any](m *ebpf.Map, have []T, puts []put[T]) error {
+func putRows[T any](m *ebpf.Map, puts []put[T]) error {
 	if len(puts) == 0 {
 		return nil
 	}
@@ -235,13 +252,7 @@ func putRows[T any](m *ebpf.Map, have []T, puts []put[T]) error {
 	for i, p := range puts {
 		keys[i], values[i] = p.row, p.value
 	}
-	if err := batchUpdate(m, keys, values); err != nil {
-		return err
-	}
-	for _, p := range puts {
-		have[p.row] = p.value
-	}
-	return nil
+	return batchUpdate(m, keys, values)
 }
 
 // batchUpdate writes many entries in few system calls.
@@ -261,9 +272,8 @@ func (w *Writer) putSlots(runs []run[uint32]) error {
 		for i, row := range r.rows {
 			slots.Store(int(r.at)+i, row)
 		}
-		copy(w.rows.slots[r.at:], r.rows)
 	}
-	return nil
+	return w.rows.putSlots(runs)
 }
 
 func (w *Writer) putNames(puts []put[string]) error {
@@ -271,9 +281,8 @@ func (w *Writer) putNames(puts []put[string]) error {
 		if err := w.maps.WriteServiceName(p.row, p.value); err != nil {
 			return err
 		}
-		w.rows.names[p.row] = p.value
 	}
-	return nil
+	return w.rows.putNames(puts)
 }
 
 // apply carries out the changes of a hash map, in any order.

@@ -17,22 +17,58 @@ const everyService = ^uint32(0)
 // the number of the zone.
 type zoneNetworks map[network]uint32
 
-// add adds those that the flows of a service look up.
-func (z zoneNetworks) add(s *Service) {
-	if s.ClientZones == nil {
-		return
+// zoneNumbers are the numbers of zones, by name. Clients of a zone are told by its
+// number, which networks have before the services: so a name keeps its number.
+type zoneNumbers map[string]uint32
+
+// numbersOf returns the numbers of the zones that services have clients in: those
+// that the maps have, and for the others some that nothing there has.
+func (r *rows) numbersOf(services []Service) zoneNumbers {
+	numbers, taken := zoneNumbers{}, map[uint32]bool{}
+	for i := range r.services {
+		z := &r.services[i]
+		if z.State != serviceZone {
+			continue
+		}
+		if _, known := numbers[r.names[i]]; !known && !taken[z.Zone] {
+			numbers[r.names[i]] = z.Zone
+		}
+		taken[z.Zone] = true
 	}
+	for n, zone := range r.clients {
+		if n.service == everyService {
+			taken[zone] = true
+		}
+	}
+	next := uint32(1)
+	for i := range services {
+		for _, name := range services[i].ClientZones.Names() {
+			if _, known := numbers[name]; known {
+				continue
+			}
+			for taken[next] {
+				next++
+			}
+			numbers[name] = next
+			next++
+		}
+	}
+	return numbers
+}
+
+// add adds those that the flows of a service look up.
+func (z zoneNetworks) add(s *Service, numbers zoneNumbers) {
 	mixed := s.Mixed()
 	for p, name := range s.ClientZones.Networks {
 		if p.Addr().Is4() == s.Listen.Addr().Is4() {
-			z[network{everyService, tablePrefix(p, mixed)}] = uint32(s.ClientZones.Number(name))
+			z[network{everyService, tablePrefix(p, mixed)}] = numbers[name]
 		}
 	}
 }
 
 // networksOf returns the networks that say in which zones the clients of
 // services are. A family's are the same for all of them.
-func networksOf(services []Service) zoneNetworks {
+func networksOf(services []Service, numbers zoneNumbers) zoneNetworks {
 	type kind struct {
 		zones       *model.ClientZones
 		four, mixed bool
@@ -45,7 +81,7 @@ func networksOf(services []Service) zoneNetworks {
 		}
 		if k := (kind{s.ClientZones, s.Listen.Addr().Is4(), s.Mixed()}); !done[k] {
 			done[k] = true
-			all.add(s)
+			all.add(s, numbers)
 		}
 	}
 	return all
@@ -70,9 +106,9 @@ func prefixOf(p netip.Prefix) netip.Prefix {
 
 // zoneRow returns the part of the row of a zone that says which one it is, and
 // how its service chooses.
-func (s *Service) zoneRow(number int) loader.Service {
+func (s *Service) zoneRow(number uint32) loader.Service {
 	row := s.row()
-	row.State, row.Zone = serviceZone, uint32(number)
+	row.State, row.Zone = serviceZone, number
 	s.setChoice(&row)
 	return row
 }
@@ -81,7 +117,7 @@ func (s *Service) zoneRow(number int) loader.Service {
 // each of them may get. Its own row, which is to lead to them, learns where.
 func (p *planner) zones(s *Service, own *loader.Service, backends []uint32, of []tables) (rows []named, err error) {
 	for k, name := range slices.Backward(s.ClientZones.Names()) {
-		row := s.zoneRow(k + 1)
+		row := s.zoneRow(p.numbers[name])
 		id, _, err := p.claim(&row)
 		if err != nil {
 			return nil, err
@@ -132,19 +168,38 @@ type ZoneView struct {
 	Networks []netip.Prefix `json:"networks"`
 }
 
-// zoneViews returns the zones of the clients of a service.
-func (r *rows) zoneViews(s *loader.Service) []ZoneView {
+// A homeKey is a zone's number, and the family of its clients there.
+type homeKey struct {
+	zone uint32
+	is4  bool
+}
+
+// homes returns where the clients of zones are, in order.
+func (r *rows) homes() map[homeKey][]netip.Prefix {
+	all := map[homeKey][]netip.Prefix{}
+	for n, zone := range r.clients {
+		if n.service == everyService {
+			p := prefixOf(n.prefix)
+			at := homeKey{zone, p.Addr().Is4()}
+			all[at] = append(all[at], p)
+		}
+	}
+	for at, networks := range all {
+		slices.SortFunc(networks, netip.Prefix.Compare)
+		all[at] = slices.Compact(networks)
+	}
+	return all
+}
+
+// zoneViews returns the zones of the clients of a service, which are at homes.
+func (r *rows) zoneViews(s *loader.Service, homes map[homeKey][]netip.Prefix) []ZoneView {
 	var views []ZoneView
 	for _, row := range r.zonesOf(s) {
 		z := &r.services[row]
-		v := ZoneView{Zone: r.names[row], Slots: len(r.at(z.Slots)), Networks: []netip.Prefix{}}
-		for n, zone := range r.clients {
-			if n.service == everyService && zone == z.Zone && prefixOf(n.prefix).Addr().Is4() == s.Addr.Addr().Is4() {
-				v.Networks = append(v.Networks, prefixOf(n.prefix))
-			}
+		v := ZoneView{r.names[row], len(r.at(z.Slots)), homes[homeKey{z.Zone, s.Addr.Addr().Is4()}]}
+		if v.Networks == nil {
+			v.Networks = []netip.Prefix{}
 		}
-		slices.SortFunc(v.Networks, netip.Prefix.Compare)
-		v.Networks = slices.Compact(v.Networks)
 		views = append(views, v)
 	}
 	return views

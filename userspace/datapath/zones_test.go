@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -57,7 +58,7 @@ func checkZones(t *testing.T, step int, r *rows, s *Service) {
 	}
 	for k, row := range zones {
 		z := &r.services[row]
-		if r.names[row] != names[k] || z.Zone != uint32(k+1) || z.Gen == 0 {
+		if r.names[row] != names[k] || z.Zone == 0 || z.Gen == 0 {
 			t.Fatalf("step %d: row %d of %s is of %s: %+v, want the one of %s", step, row, s.Name, r.names[row], z, names[k])
 		}
 		duty := balance.DutyOf(&s.Service, names[k], s.Down, s.Shares)
@@ -122,6 +123,84 @@ func TestZonesOfClientsHaveTablesOfTheirOwn(t *testing.T) {
 	}
 }
 
+// zoneOf returns the zone by whose slots clients of a network are served by the
+// service in row 0, "" if by the service's own.
+func zoneOf(r *rows, clients string) string {
+	number := r.clients[network{everyService, netip.MustParsePrefix(clients)}]
+	for _, row := range r.zonesOf(&r.services[0]) {
+		if r.services[row].Zone == number {
+			return r.names[row]
+		}
+	}
+	return ""
+}
+
+// TestZonesThatComeAndGoMoveNoOtherClients looks at them while networks are written
+// and rows are not.
+func TestZonesThatComeAndGoMoveNoOtherClients(t *testing.T) {
+	east, west := "10.1.0.0/16", "10.2.0.0/16"
+	r := empty(16)
+	w := &Want{Services: []Service{zoned()}}
+	execute(t, r, mustPlan(t, r, w))
+	for _, zones := range []map[string]string{
+		{east: "east", west: "west", "10.9.0.0/16": "alpha"}, // sorts before the others
+		{east: "east", west: "west", "10.9.0.0/16": "beta"},
+		{east: "east", west: "west"},
+		{east: "east", west: "west", "10.9.0.0/16": "alpha", "10.8.0.0/16": "beta"},
+	} {
+		w.Services[0].ClientZones = clientZones(zones)
+		p := mustPlan(t, r, w)
+		if err := r.putClients(p); err != nil {
+			t.Fatal(err)
+		}
+		for network, zone := range zones {
+			if now := zoneOf(r, network); now != zone && (now != "" || network == east || network == west) {
+				t.Errorf("%v: clients of %s choose by %q meanwhile", zones, zone, now)
+			}
+		}
+		execute(t, r, p)
+		checkZones(t, 0, r, &w.Services[0])
+		for network, zone := range zones {
+			if now := zoneOf(r, network); now != zone {
+				t.Errorf("%v: clients of %s choose by %q", zones, zone, now)
+			}
+		}
+	}
+}
+
+// TestZonesLeadToNobodyWhomTheServiceCannotSendTo changes how a service forwards, and
+// its backends at once: no zone may lead to a new one before the service's own row
+// says how to send there, which is thus the first; or the last, when the kernel did not
+// use its row before.
+func TestZonesLeadToNobodyWhomTheServiceCannotSendTo(t *testing.T) {
+	const dnat, full, proxy = model.ForwardDNAT, model.ForwardFullNAT, model.ForwardProxy
+	for _, way := range [][2]model.Forward{{dnat, full}, {full, dnat}, {dnat, proxy}, {full, proxy}, {proxy, dnat}, {proxy, full}} {
+		r := empty(16)
+		w := &Want{Services: []Service{zoned()}, Sources: map[netip.Addr][]netip.Addr{}}
+		s := &w.Services[0]
+		forward := func(way model.Forward, net byte) {
+			s.Forward, s.Proxy = way, way == proxy
+			for i := range s.Backends {
+				addr := netip.AddrFrom4([4]byte{10, net, byte(i), 9})
+				s.Backends[i].Address, w.Sources[addr] = netip.AddrPortFrom(addr, 8080), addrs(net, 1)
+			}
+		}
+		forward(way[0], 1)
+		execute(t, r, mustPlan(t, r, w))
+		forward(way[1], 2)
+		p := mustPlan(t, r, w)
+		at := 0
+		if way[0] == proxy {
+			at = 2
+		}
+		if len(p.services) != 3 || p.services[at].row != 0 {
+			t.Errorf("%s to %s: rows %+v are written, want that of the service at %d", way[0], way[1], p.services, at)
+		}
+		execute(t, r, p)
+		checkZones(t, 0, r, s)
+	}
+}
+
 // TestHealthChangesZonesInPlace lets backends die, one after the other: no row
 // moves, and nothing else is written.
 func TestHealthChangesZonesInPlace(t *testing.T) {
@@ -164,7 +243,8 @@ func TestNetworksStandInTheTablesOfTheirServices(t *testing.T) {
 	mixed.Listen, mixed.LastPort = netip.AddrPortFrom(four.Listen.Addr(), 90), 90
 	mixed.Backends = ofIPv6(mixed).Backends
 	got := map[string]uint32{}
-	for n, zone := range networksOf([]Service{four, six, mixed}) {
+	services := []Service{four, six, mixed}
+	for n, zone := range networksOf(services, empty(1).numbersOf(services)) {
 		got[n.prefix.String()] = zone
 	}
 	want := map[string]uint32{
@@ -217,7 +297,7 @@ func TestPreviewOfZones(t *testing.T) {
 	if got, want := preview(s).Slots, (SlotShare{7, 1}); got != want {
 		t.Errorf("slots %+v, want %+v", got, want)
 	}
-	zones := r.zoneViews(&r.services[0])
+	zones := r.zoneViews(&r.services[0], r.homes())
 	want := []ZoneView{{"east", 3, []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, {"west", 1, []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}}}
 	if diff := cmp.Diff(want, zones, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("zones (-want +got):\n%s", diff)
@@ -237,5 +317,77 @@ func TestZonesGoRoundOnce(t *testing.T) {
 	}
 	if !maps.Equal(r.zonesByName(&loader.Service{}), map[string]loader.Service{}) {
 		t.Error("a service without zones has some")
+	}
+}
+
+// BenchmarkZoneViews is what the networks of zones take of a view.
+func BenchmarkZoneViews(b *testing.B) {
+	const services, networks = 1000, 2000
+	all := map[netip.Prefix]string{}
+	for i := range networks {
+		all[netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)] = fmt.Sprint("zone", i%16)
+	}
+	zones := model.NewClientZones(all)
+	w := &Want{}
+	for i := range services {
+		s := service("s", uint16(1000+i), 1)
+		s.ClientZones = zones
+		w.Services = append(w.Services, s)
+	}
+	have := empty(services * 17)
+	p, err := makePlan(have, w)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := have.after(p)
+	for b.Loop() {
+		homes := r.homes()
+		for i := range r.services {
+			if s := &r.services[i]; s.State == serviceXDP {
+				r.zoneViews(s, homes)
+			}
+		}
+	}
+}
+
+func TestClientsOfNoZoneAreToldSoWhereThereAreZones(t *testing.T) {
+	r := empty(3)
+	r.services[1].Zones, r.names[2] = 3, "east"
+	choice, zone := uint32(loader.LBToldPartTOLD_CHOICE), uint32(loader.LBToldPartTOLD_ZONE)
+	for i, a := range []loader.Told{{}, {Parts: choice}, {Parts: choice, Service: 1}, {Parts: choice | zone, Service: 1, Zone: 2}} {
+		got := r.clientZone(&loader.Answer{Told: a})
+		if want := []string{"", "", "", "east"}[i]; (got != nil) != (i > 1) || got != nil && *got != want {
+			t.Errorf("answer %d: zone %v, want %q, or none", i, got, want)
+		}
+	}
+}
+
+// TestWhoIsDownForSomeIsUnsure has one of two backends of the east die, and the
+// only one of the west: a panic for clients of the west alone.
+func TestWhoIsDownForSomeIsUnsure(t *testing.T) {
+	s := service("web", 80, 1, 1, 1)
+	s.Zone, s.ZoneThreshold, s.PanicThreshold, s.Down = "east", 50, 50, []bool{true, false, true}
+	for i := range s.Backends {
+		s.Backends[i].Zone = []string{"east", "east", "west"}[i]
+	}
+	for _, clients := range []*model.ClientZones{clientZones(map[string]string{"10.2.0.0/16": "west"}), nil} {
+		s.ClientZones = clients
+		r := empty(64)
+		execute(t, r, mustPlan(t, r, &Want{Services: []Service{s}}))
+		for i, b := range s.Backends {
+			var row loader.Backend
+			for _, have := range r.backends {
+				if have.Addr == loader.AddressOf(b.Address.Addr()) {
+					row = have
+				}
+			}
+			unsure := uint8(0)
+			if clients != nil && s.Down[i] {
+				unsure = uint8(loader.LBBackendFlagBACKEND_UNSURE)
+			}
+			if row.State == 0 || row.Flags != unsure {
+				t.Errorf("backend %d of a service with zones of clients %v: %+v, want flags %d", i, clients.Names(), row, unsure)
+			}
+		}
 	}
 }

@@ -55,6 +55,9 @@ func (k *Kernel) Troubles(state *model.State) ([][]datapath.Troubles, error) {
 	return k.writer.Troubles(state)
 }
 
+// Stuck returns why rows that were freed are not used again, nil if they are.
+func (k *Kernel) Stuck() error { return k.writer.Stuck() }
+
 // SwitchOff lets every packet pass what is pinned in dir, for a caller who
 // cannot keep it true. There may be nothing.
 func SwitchOff(dir string) error {

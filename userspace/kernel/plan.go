@@ -54,12 +54,18 @@ func (p *Plan) Empty() bool {
 	return p.Attached && len(p.Interfaces)+len(p.Addresses)+len(p.Maps)+p.Writes == 0
 }
 
+// Told is what a living agent tells of the backends of a service, by index.
+type Told struct {
+	// Down says who is down; nil: as the maps have it. Shares are as in [Options].
+	Down   func(*model.Service) []bool
+	Shares func(*model.Service) []int
+}
+
 // Foresee returns what would change if state were applied to what is pinned in
 // dir. It changes nothing, and makes the same plan as what applies it. What may
-// stand against the state on this host is not looked at. shares are what a living
-// agent gives to the backends, as in [Options]. Errors wrap those of
-// [loader.Open], [ErrNoInterfaces] and [datapath.ErrFull].
-func Foresee(ctx context.Context, dir string, state *model.State, shares func(*model.Service) []int) (*Plan, error) {
+// stand against the state on this host is not looked at. Without a living agent
+// told does not count. Errors wrap those of [loader.Open], [ErrNoInterfaces] and [datapath.ErrFull].
+func Foresee(ctx context.Context, dir string, state *model.State, told Told) (*Plan, error) {
 	if len(state.Interfaces) == 0 {
 		return nil, ErrNoInterfaces
 	}
@@ -74,7 +80,7 @@ func Foresee(ctx context.Context, dir string, state *model.State, shares func(*m
 	}
 	f.k.opts.Standby = func(*model.Service) bool { return f.k.opts.Agent }
 	if f.k.opts.Agent {
-		f.k.opts.Shares = shares
+		f.k.opts.Down, f.k.opts.Shares = told.Down, told.Shares
 	}
 	f.k.inst, err = loader.Open(dir)
 	f.plan.Attached = err == nil
@@ -128,7 +134,7 @@ func (f *foresight) look() (err error) {
 	for _, g := range grown {
 		f.plan.Maps = append(f.plan.Maps, MapChange{g.Map, g.From, g.To})
 	}
-	want, _, err := f.k.wanted(f.state, nil)
+	want, _, err := f.k.wanted(f.state, f.k.opts.Down)
 	if err != nil {
 		return err
 	}

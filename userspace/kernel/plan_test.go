@@ -20,7 +20,7 @@ import (
 func foresee(t *testing.T, r *testenv.Rig, dir string, state *model.State) (p *Plan) {
 	t.Helper()
 	r.Balancer.Do(t, func() (err error) {
-		p, err = Foresee(t.Context(), dir, state, nil)
+		p, err = Foresee(t.Context(), dir, state, Told{})
 		return err
 	})
 	return p

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // SystemDir is the run directory of agents that run as root.
@@ -101,6 +103,20 @@ func Remove(dir string) error {
 func (v View) Alive() bool {
 	start, err := processStart(v.PID)
 	return err == nil && start == v.Process
+}
+
+// Began returns when a process began, as far as this one may see.
+func Began(pid int) (time.Time, error) {
+	ticks, err := processStart(pid)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return time.Time{}, fmt.Errorf("read clock: %w", err)
+	}
+	const tick = 10 * time.Millisecond // for every user space of Linux
+	return time.Now().Add(time.Duration(ticks)*tick - time.Duration(up.Nano())), nil
 }
 
 var errEnded = errors.New("process has ended")

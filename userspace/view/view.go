@@ -76,6 +76,8 @@ type Service struct {
 	Protocol model.Protocol `json:"protocol"`
 	// Forward is what the configuration asks for; "" if that is not known.
 	Forward model.Forward `json:"forward"`
+	// Balance is how backends are chosen; "" if that is not known.
+	Balance model.Method `json:"balance,omitempty"`
 	// Rung serves the service; Reason says why no higher one does, "" at the
 	// top and where the configuration asks for it.
 	Rung   Rung   `json:"rung"`
@@ -83,6 +85,8 @@ type Service struct {
 	// Standby says that the proxy listens too; StandbyReason why it does not.
 	Standby       bool   `json:"standby"`
 	StandbyReason string `json:"standby_reason"`
+	// Zone is where this host is, "" for nowhere.
+	Zone string `json:"zone,omitempty"`
 	// Serving says which of Backends get new flows; "" if that is not known.
 	Serving model.Serving `json:"serving"`
 	// ClientZones are the same for clients of zones, by name.

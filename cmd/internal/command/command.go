@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -68,8 +69,19 @@ func prepare(commands []*cli.Command) {
 	}
 }
 
+// wrongValue is what the library says of a value that a flag cannot have.
+var wrongValue = regexp.MustCompile(`^invalid value (".*") for flag -([a-z-]+): `)
+
 // onUsageError gets what [checkArgs] lets pass: values of the wrong kind.
 func onUsageError(c *cli.Context, err error, _ bool) error {
+	if m := wrongValue.FindStringSubmatch(err.Error()); m != nil {
+		switch findFlag(c.Command.Flags, m[2]).(type) {
+		case *cli.UintFlag:
+			return Usagef("--%s is %s: use a whole number, 0 or more", m[2], m[1])
+		case *cli.DurationFlag:
+			return Usagef("--%s is %s: use a time, such as 10s", m[2], m[1])
+		}
+	}
 	return Usagef("%w; try %s --help", err, c.Command.HelpName)
 }
 

@@ -109,17 +109,26 @@ func (s *Status) health() string {
 	case k == nil:
 		return fmt.Sprintf("agent pid %d, alive", s.Agent.PID)
 	case k.AgentPID != 0 && k.Heartbeat != nil && s.now.Sub(*k.Heartbeat) > silence:
+		if began, err := view.Began(k.AgentPID); err == nil && began.After(*k.Heartbeat) {
+			return fmt.Sprintf("agent pid %d, starting since %s", k.AgentPID, s.clock(began)) // the heartbeat is that of another one
+		}
 		return fmt.Sprintf("agent pid %d, silent since %s", k.AgentPID, s.clock(*k.Heartbeat))
 	case k.AgentPID != 0:
 		return fmt.Sprintf("agent pid %d, alive", k.AgentPID)
 	case s.Agent != nil:
 		return fmt.Sprintf("agent pid %d, alive, without the kernel's part", s.Agent.PID)
-	case k.Heartbeat != nil && k.OnAgentLoss == "all-up":
+	case s.allUp():
 		return fmt.Sprintf("no agent since %s: every backend counts as up (on-agent-loss: all-up)", s.clock(*k.Heartbeat))
 	case k.Heartbeat != nil:
 		return fmt.Sprintf("health frozen since %s (on-agent-loss: %s)", s.clock(*k.Heartbeat), k.OnAgentLoss)
 	}
 	return "no agent"
+}
+
+// allUp reports whether every backend counts as up, as no agent runs.
+func (s *Status) allUp() bool {
+	k := s.Kernel
+	return k != nil && k.AgentPID == 0 && s.Agent == nil && k.Heartbeat != nil && k.OnAgentLoss == model.LossAllUp
 }
 
 // clock returns the time of day, with the date if it is not today's.
@@ -150,9 +159,10 @@ func (s *Status) services() []view.Service {
 			}
 			v.Rung, v.Reason = kernelRung(s.Kernel, have.Rung == "proxy")
 			for _, b := range have.Backends {
+				up := b.State != "down"
 				v.Backends = append(v.Backends, view.Backend{
-					Address: b.Address, Weight: int(b.Weight), Share: 100, Flows: int(b.Connections), Up: b.State != "down",
-					Serves: b.Slots > 0,
+					Address: b.Address, Weight: int(b.Weight), Share: 100, Flows: int(b.Connections), Up: up,
+					Serves: b.Slots > 0 || b.Weight > 0 && (up || s.allUp()),
 				})
 			}
 			all = append(all, v)

@@ -76,6 +76,7 @@ func agentView() view.View {
 				Backends: []view.Backend{
 					{Address: "10.2.1.2:8082", Zone: "east", Weight: 1, Share: 100, Serves: true, Up: true, Known: true},
 					{Address: "10.2.2.2:8082", Zone: "west", Weight: 1, Share: 100, Up: true, Known: true},
+					{Address: "10.2.3.2:8082", Weight: 1, Share: 100, Up: true, Known: true},
 				},
 			},
 			{
@@ -239,5 +240,17 @@ func TestTheViewOfAnotherAgentIsNotShown(t *testing.T) {
 	}
 	if s.Agent != nil || s.Health != "no agent" {
 		t.Errorf("other directory: agent %v, health %q", s.Agent, s.Health)
+	}
+}
+
+func TestAnAgentThatStartsIsNotItsPredecessor(t *testing.T) {
+	k := inKernel()
+	k.AgentPID, k.Heartbeat = os.Getpid(), at(time.Now().Add(-time.Hour*1000))
+	s, err := Read("", t.TempDir(), time.Now(), gives(k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("agent pid %d, starting since ", os.Getpid()); !strings.HasPrefix(s.Health, want) {
+		t.Errorf("health %q, want %q", s.Health, want)
 	}
 }

@@ -172,7 +172,8 @@ func (s *Status) backendRows() (rows [][]string) {
 		for j := range s.Services[i].Backends {
 			b := &s.Services[i].Backends[j]
 			name := strings.TrimSpace(s.Services[i].Name + " " + b.Pool)
-			rows = append(rows, []string{name, b.Address, weightWord(b), strconv.Itoa(b.Flows), s.healthWord(b), s.since(b.Since), s.trouble(b)})
+			_, health := s.Standing(b)
+			rows = append(rows, []string{name, b.Address, weightWord(b), strconv.Itoa(b.Flows), health, s.since(b.Since), s.trouble(b)})
 		}
 	}
 	return rows
@@ -207,26 +208,28 @@ func weightWord(b *view.Backend) string {
 	return fmt.Sprintf("%d%% of %d", b.Share, b.Weight)
 }
 
-func (s *Status) healthWord(b *view.Backend) string {
-	switch {
+// Standing says how a backend stands: in a word, which is up, suspect, waits, drain
+// or down, and in all.
+func (s *Status) Standing(b *view.Backend) (word, all string) {
+	switch wait := b.Wait(); {
+	case !b.Up && b.Serves && s.allUp():
+		return "down", "down, counts as up"
 	case !b.Up && b.Serves:
-		return "down, serves in panic"
+		return "down", "down, serves in panic"
 	case !b.Up:
-		return "down"
-	case b.Drains != nil:
-		return "leaves by " + s.clock(*b.Drains)
+		return "down", "down"
+	case wait == view.WaitLeaving:
+		return "drain", "leaves by " + s.clock(*b.Drains)
 	case b.Ejected != nil:
-		return "up, left out until " + s.clock(*b.Ejected)
-	case b.Weight == 0:
-		return "drain"
-	case b.Backup && !b.Serves:
-		return "up, waits as backup"
-	case b.Zone != "" && !b.Serves:
-		return "up, waits in zone " + b.Zone
+		return "waits", "up, left out until " + s.clock(*b.Ejected)
+	case wait == view.WaitDraining:
+		return "drain", "drain"
+	case wait != "":
+		return "waits", "up, " + wait.Words(b.Zone)
 	case b.Suspect != nil:
-		return "suspect"
+		return "suspect", "suspect"
 	}
-	return "up"
+	return "up", "up"
 }
 
 // trouble says why the last probe failed, and what makes a backend suspect.

@@ -53,7 +53,9 @@ type Service struct {
 // A Backend is one backend of a Service.
 type Backend struct {
 	Address string `json:"address"`
-	State   string `json:"state"` // up, suspect, down or drain
+	State   string `json:"state"` // up, suspect, waits, drain or down
+	// Note says more of it, such as why the backend waits; "" if there is no more.
+	Note string `json:"note,omitempty"`
 	// Suspect says why it is that, as far as an agent tells; else nil.
 	Suspect *view.Suspicion `json:"suspect,omitempty"`
 	// Error says why the last probe failed, as far as an agent tells.
@@ -140,7 +142,7 @@ func (r *reading) since(before *reading) *Sample {
 	for i := range r.status.Services { // an agent's that the kernel has not
 		v := &r.status.Services[i]
 		if known[keyOf(v.Listen, v.Protocol)] != nil {
-			s.Services = append(s.Services, ofAgent(v))
+			s.Services = append(s.Services, ofAgent(r.status, v))
 		}
 	}
 	return s
@@ -172,7 +174,7 @@ func (r *reading) addKernel(s *Sample, before *reading, known map[key]*view.Serv
 		for _, b := range v.Backends {
 			backend := Backend{Address: b.Address, State: b.State, Row: r.row(before, counted{id, b.Address}, b.Live, s.Seconds)}
 			if t := told[b.Address]; t != nil {
-				backend.tell(t)
+				backend.tell(r.status, t)
 			}
 			service.Backends = append(service.Backends, backend)
 		}
@@ -182,37 +184,34 @@ func (r *reading) addKernel(s *Sample, before *reading, known map[key]*view.Serv
 }
 
 // ofAgent returns a service of which only the agent knows.
-func ofAgent(v *view.Service) Service {
+func ofAgent(of *status.Status, v *view.Service) Service {
 	s := Service{Name: v.Name, Listen: v.Listen, Protocol: v.Protocol, Rung: v.Rung, Reason: v.Reason, Backends: []Backend{}}
 	for _, b := range v.Backends {
-		state := "up"
-		switch {
-		case !b.Up:
-			state = "down"
-		case b.Weight == 0:
-			state = "drain"
-		}
-		backend := Backend{Address: b.Address, State: state}
-		backend.tell(&b)
+		backend := Backend{Address: b.Address}
+		backend.tell(of, &b)
 		s.Backends = append(s.Backends, backend)
 	}
 	return s
 }
 
-// tell adds what an agent tells of b.
-func (b *Backend) tell(v *view.Backend) {
+// tell adds what a status tells of b.
+func (b *Backend) tell(of *status.Status, v *view.Backend) {
 	b.Error = v.LastError
-	if v.Suspect != nil && b.State == "up" {
-		b.State, b.Suspect = "suspect", v.Suspect
+	b.State, b.Note = of.Standing(v)
+	if b.Note == b.State {
+		b.Note = ""
+	}
+	if b.State == "suspect" {
+		b.Suspect = v.Suspect
 	}
 }
 
-// why returns what is wrong with b, as far as an agent tells; times are of zone.
+// why returns what there is to say of b, as far as it is known; times are of zone.
 func (b *Backend) why(zone *time.Location) string {
 	if b.Suspect != nil {
 		return fmt.Sprintf("since %s: %s", b.Suspect.Since.In(zone).Format(time.TimeOnly), b.Suspect)
 	}
-	return b.Error
+	return strings.TrimPrefix(strings.TrimSuffix(b.Note+": "+b.Error, ": "), ": ")
 }
 
 // row returns what became of something in some seconds. What was not there

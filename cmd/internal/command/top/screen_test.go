@@ -20,7 +20,7 @@ func drawn() *Sample {
 		return newReading(&status.Status{Kernel: v, Health: "agent pid 7, alive", Services: []view.Service{{
 			Listen: "203.0.113.10:80-81", Protocol: "tcp", Rung: view.RungGeneric, Reason: "eth0 is\nslow",
 			Backends: []view.Backend{
-				{Address: "10.2.1.2:8080", Up: true, Suspect: &view.Suspicion{Since: at, Unanswered: 3, Refused: 2}},
+				{Address: "10.2.1.2:8080", Weight: 1, Serves: true, Up: true, Suspect: &view.Suspicion{Since: at, Unanswered: 3, Refused: 2}},
 				{Address: "10.2.1.3:8080", LastError: "dial tcp 10.2.1.3:8080: connect: connection refused"},
 			},
 		}}}, nil, at)

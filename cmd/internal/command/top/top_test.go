@@ -43,7 +43,7 @@ func countedAt(second uint64, at time.Time) *kernel.View {
 				{
 					Name: "web", Listen: "203.0.113.10:80-81", Protocol: "tcp", Rung: "xdp", Live: new(1003), Counters: counters(11 * second),
 					Backends: []datapath.BackendView{
-						{Address: "10.2.1.2:8080", State: "up", Live: new(3), Counters: counters(second)},
+						{Address: "10.2.1.2:8080", State: "up", Weight: 1, Live: new(3), Counters: counters(second)},
 						{Address: "10.2.1.3:8080", State: "down", Live: new(1000), Counters: counters(10 * second)},
 					},
 				},
@@ -100,7 +100,7 @@ func TestTheAgentTellsRungsAndErrors(t *testing.T) {
 			Name: "web", Listen: "203.0.113.10:80-81", Protocol: "tcp", Rung: view.RungGeneric, Reason: "eth0 is slow",
 			Backends: []view.Backend{{Address: "10.2.1.3:8080", LastError: "refused"}},
 		},
-		{Name: "new", Listen: "203.0.113.10:90", Protocol: "tcp", Rung: view.RungProxy, Backends: []view.Backend{{Address: "10.2.1.2:90", Weight: 1, Up: true}}},
+		{Name: "new", Listen: "203.0.113.10:90", Protocol: "tcp", Rung: view.RungProxy, Backends: []view.Backend{{Address: "10.2.1.2:90", Weight: 1, Serves: true, Up: true}}},
 	}})
 	if err != nil {
 		t.Fatal(err)
