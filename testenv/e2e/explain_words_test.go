@@ -105,7 +105,7 @@ func TestExplainSaysWhatOfEachService(t *testing.T) {
 		{name: "affinity", to: at(84), want: []string{"choice   ", "which the client's network has had before (affinity)", "the client's network stays where it is"}},
 		{name: "bounded", to: at(85), want: []string{"next would be  ", "its flows are within max-load 101% (maglev)"}},
 		{name: "full NAT", to: at(86), want: []string{"leaves         from 10.2.", "the backend sees this host instead of the client (full NAT)"}},
-		{name: "the proxy's", to: at(87), want: []string{"proxied: tcp 203.0.113.10:87, which the proxy serves", "none is known", "pass_proxy"}, not: "leaves"},
+		{name: "the proxy's", to: at(87), want: []string{"proxied: tcp 203.0.113.10:87, which nobody serves (it is the proxy's, and no agent runs)", "none is known", "pass_proxy"}, not: "leaves"},
 		{name: "denied", to: at(88), want: []string{"client   denied, as 10.1.1.0/24", "drop_denied: dropped: the service does not allow this client"}},
 		{name: "not allowed", to: at(89), want: []string{"client   denied, as everybody who is not allowed", "drop_denied"}},
 		{name: "nobody", to: at(90), want: []string{"choice   none: no backend can serve", ":8080: gets no new flows", "answer_reset: answered with a TCP reset: no backend can serve"}},

@@ -107,7 +107,7 @@ func wantZonesTold(t *testing.T, s *stage.Stage) {
 		t.Errorf("slots by zone are not in:\n%s", text)
 	}
 	for client, want := range []string{
-		" is in none of the service's client-zones\n", " is in zone west\n", " is in zone north\n",
+		" is in none of the service's client-zones: served as from this host's zone, east\n", " is in zone west\n", " is in zone north\n",
 	} {
 		from := s.ClientAddrs[client].String()
 		text := s.Loader("explain", "--from", from+":30000", "--to", vip+":80").OK(t)
