@@ -12,8 +12,8 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -bu
 # environment, and keep their build cache apart from the caller's.
 ROOT := $(if $(filter-out 0,$(shell id -u)),sudo -E env PATH=$(PATH) GOCACHE=$(CURDIR)/.cache/go-root)
 GO_TEST := go test -count=1 $(if $(ROOT),-exec '$(ROOT)')
-# The longest package, which mostly waits: it comes first, beside the others.
-E2E := fairlead/testenv/e2e
+# The longest packages, which mostly wait: they come first, beside the others.
+LONGEST := fairlead/testenv/e2e fairlead/userspace/daemon
 
 .PHONY: help build demo test test-slow fuzz test-kernels bench bench-against generate check-generate lint release release-check clean
 
@@ -35,7 +35,7 @@ test:
 	@scripts/setup.sh build test
 	@go mod download
 	@scripts/captures-fetch.sh >/dev/null
-	FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 2 -timeout 20m $(E2E) $$(go list ./... | grep -vx '$(E2E)')
+	FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 2 -timeout 20m $(LONGEST) ./...
 
 ## test-slow      millions of packets, floods, long churn; for releases (60 minutes at most)
 test-slow:
