@@ -42,7 +42,7 @@ static __always_inline __u32 far_len(const struct packet *p, __u16 part)
 /* is_far_big says that p is too big to leave in the other family. */
 static __always_inline bool is_far_big(const struct packet *p, const struct flow *f, __u16 part)
 {
-	return far_len(p, part) > FAULT(194, f->far_mtu, -1U);
+	return far_len(p, part) > FAULT(194, READ_ONCE(f->far_mtu), -1U);
 }
 
 /* replace_ip gives p, whose TCP or UDP is done, the header of the other family, and departs. */

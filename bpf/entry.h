@@ -33,15 +33,18 @@ static __always_inline void set_leaving(struct flow *f, const struct flow_key *f
 
 /*
  * take_hop makes hop the way out of f. The MTU of one that leads into the other
- * family is kept apart, so that every packet looks too big to go on as it is.
+ * family is kept apart, so that every packet looks too big to go on as it is. It
+ * is written at once: another CPU may send packets by f meanwhile.
  */
 static __always_inline void take_hop(struct flow *f, struct hop *hop)
 {
-	f->far_mtu = 0; /* the try before may have led into the other family */
+	__u16 far_mtu = 0;
+
 	if (is_mixed(f)) {
-		f->far_mtu = hop->mtu;
+		far_mtu = hop->mtu;
 		hop->mtu = FAULT(183, 0, hop->mtu);
 	}
+	WRITE_ONCE(f->far_mtu, far_mtu);
 	f->hop = *hop;
 }
 

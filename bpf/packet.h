@@ -14,6 +14,7 @@
 
 /* READ_ONCE is for what another CPU may change meanwhile: one load, one truth. */
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
 
 /*
  * COPY copies n bytes, a constant, as words of four: what is stored in smaller
