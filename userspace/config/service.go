@@ -32,6 +32,7 @@ func (r *reader) service(v value) service {
 		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 		PanicThreshold: model.DefaultPanicThreshold, ZoneThreshold: model.DefaultZoneThreshold,
 		PassiveThreshold: model.DefaultPassiveThreshold,
+		PassiveResets:    model.DefaultPassiveResets,
 	}}
 	before := len(r.faults)
 	var clients, balance, affinity, backends, health value
@@ -54,6 +55,7 @@ func (r *reader) service(v value) service {
 		"passive-threshold": func(v value) {
 			r.number(v, &s.PassiveThreshold, 0, maxPassive)
 		},
+		"passive-resets": func(v value) { r.number(v, &s.PassiveResets, 0, maxPassive) },
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},

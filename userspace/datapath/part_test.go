@@ -125,6 +125,7 @@ func TestEveryFieldOfAServiceIsLookedAt(t *testing.T) {
 	aside := map[string]bool{
 		"Health": true, "SlowStart": true, "Drain": true, // the daemon's, which turns them into shares and backends
 		"PassiveThreshold": true, // the same, of whom it has probed
+		"PassiveResets":    true,
 		"Known":            true, // of Keep's answer
 	}
 	base := service("a", 80, 1, 1)
