@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -40,7 +41,7 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	conf := &x.pool.set.Load().conf
 	x.pool.spare.earn(conf.Retry.Budget)
 	if req.Body != nil && req.Body != http.NoBody {
-		x.body = &body{src: req.Body, keep: conf.Retry.Attempts > 0 && idempotent(req.Method)}
+		x.body = newBody(req, conf.Retry.Attempts > 0 && idempotent(req.Method))
 	}
 	next, err := x.pool.take(req.Context(), x, nil)
 	if err != nil {
@@ -79,21 +80,26 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 			a.end()
 			return nil, errOvertaken
 		}
-		out.Body = reader
+		out.Body, out.Trailer = reader, reader.trailer
 	}
 	res, err := a.turn.set.carriers.of(out).RoundTrip(out)
 	a.mu.Lock()
 	a.answered = true
 	a.watch.arm(a.x.timeouts.Idle, errIdle)
 	a.mu.Unlock()
-	if err != nil && a.ctx.Err() != nil {
+	switch {
+	case err != nil && a.ctx.Err() != nil:
 		err = context.Cause(a.ctx) // which says why
+	case err == nil && res.StatusCode < 100:
+		res.Body.Close()
+		err = fmt.Errorf("backend answers with status %03d", res.StatusCode)
 	}
 	a.judge(req, res, err)
 	if err != nil {
 		a.end()
 		return nil, err
 	}
+	a.x.w.watched = true
 	a.turn.hear(res.Header)
 	a.turn.hear(res.Trailer)
 	if res.StatusCode != http.StatusSwitchingProtocols {
@@ -122,6 +128,10 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 			}
 		},
 		GotFirstResponseByte: func() { a.heard.Store(true) },
+		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error { // before the relay does
+			removeHopByHop(http.Header(h))
+			return nil
+		},
 	}
 }
 
@@ -140,6 +150,7 @@ func (a *attempt) touch() { a.watch.arm(a.x.timeouts.Idle, errIdle) }
 func (a *attempt) end() {
 	a.ended.Do(func() {
 		a.watch.stop()
+		a.x.w.watched = false
 		a.stop(nil)
 		a.turn.end()
 	})
@@ -238,7 +249,8 @@ func (x *exchange) interrupt() {
 	if x.body != nil && !x.body.over.Load() {
 		_ = c.SetReadDeadline(past) // not possible: its connection is gone or somebody else's
 	}
-	if x.answered.Load() {
+	x.w.late.Store(x.w.begun.Load())
+	if x.answered.Load() || x.w.begun.Load() {
 		_ = c.SetWriteDeadline(past)
 	}
 }
