@@ -227,6 +227,8 @@ type Service struct {
 	// PassiveThreshold is how many failed connections in a second make a backend
 	// suspect, so that it is probed at once. 0 is never.
 	PassiveThreshold int
+	// PassiveResets is how many resets of established connections do.
+	PassiveResets int
 	// Drain is how long the flows of a backend that is removed may go on. 0
 	// ends them at once.
 	Drain time.Duration
@@ -250,6 +252,7 @@ const (
 	DefaultPanicThreshold   = 50
 	DefaultZoneThreshold    = 50
 	DefaultPassiveThreshold = 1
+	DefaultPassiveResets    = 10
 )
 
 // ListenText returns the address and port, or range of ports, as the
