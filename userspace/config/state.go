@@ -50,6 +50,16 @@ func (r *reader) state(v value) model.State {
 	if _, ok := met["services"]; !ok && !includes && len(r.faults) == 0 {
 		r.fault(v.at("services", v.Node), "is missing: list the services, or write [] for none")
 	}
+	r.linkServices(&s, services, zone)
+	r.linkACME(&s, services, acme)
+	r.linkVault(&s, services, vault)
+	r.linkPools(&s, services, pools, zone)
+	return s
+}
+
+// linkServices tells services of what they share, and finds those that cannot be
+// side by side.
+func (r *reader) linkServices(s *model.State, services []service, zone string) {
 	taken, names := ports{}, map[string]value{}
 	for i := range services {
 		x := &services[i]
@@ -59,10 +69,6 @@ func (r *reader) state(v value) model.State {
 			x.ClientZones = s.ClientZones
 		}
 	}
-	r.linkACME(&s, services, acme)
-	r.linkVault(&s, services, vault)
-	r.linkPools(&s, services, pools, zone)
-	return s
 }
 
 // settings reads what concerns no service in particular.
