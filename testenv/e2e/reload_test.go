@@ -40,7 +40,7 @@ pools:
 		startWrk(t, s, "https://"+vip+"/", 4),
 		startWrk(t, s, "https://"+vip+"/", 2, "-H", "Connection: close"),
 	}
-	for i := range slow(10, 100) {
+	for i := range slow(4, 100) {
 		answered := awaitAnswers(s, 0)
 		if i%5 == 2 {
 			leaf.Names = []string{fmt.Sprint("certificate", i)}
