@@ -20,6 +20,7 @@ type attempt struct {
 	turn  *turn
 	began time.Time
 	watch watch
+	line  *line // of HTTP/1, once connected; may be nil
 	ctx   context.Context
 	stop  context.CancelCauseFunc
 	// connected says that the request has a connection, heard that the backend
@@ -96,6 +97,9 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 	}
 	a.turn.hear(res.Header)
 	a.turn.hear(res.Trailer)
+	if res.ProtoMajor != 1 {
+		a.line = nil // others share it
+	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		res.Body = &answer{res.Body, a, res}
 	}
@@ -110,7 +114,8 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 			a.connected.Store(false)
 			a.watch.arm(t.Connect, errConnectLate)
 		},
-		GotConn: func(httptrace.GotConnInfo) {
+		GotConn: func(got httptrace.GotConnInfo) {
+			a.line = lineOf(got)
 			a.connected.Store(true)
 			a.watch.arm(t.Idle, errIdle)
 		},
@@ -122,6 +127,11 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 			}
 		},
 		GotFirstResponseByte: func() { a.heard.Store(true) },
+		PutIdleConn: func(error) {
+			if a.line != nil {
+				a.line.leave(a.x.w)
+			}
+		},
 	}
 }
 
@@ -216,12 +226,20 @@ type answer struct {
 }
 
 func (b *answer) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.read(p)
 	b.attempt.touch()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		b.attempt.turn.hear(b.of.Trailer)
 	}
 	return n, err
+}
+
+func (b *answer) read(p []byte) (int, error) {
+	if l, w := b.attempt.line, b.attempt.x.w; w.patient && w.held {
+		l.reader.Store(w)
+		defer l.leave(w)
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // Close ends the attempt.

@@ -77,7 +77,10 @@ func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
 		return nil, errConnectLate
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	return &line{TCPConn: c.(*net.TCPConn)}, nil
 }
 
 // of returns what carries a request.
