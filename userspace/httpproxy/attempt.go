@@ -66,10 +66,10 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 // do sends the request and returns what the backend answers. The attempt ends
 // with an error, or when the answer's body is closed.
 func (a *attempt) do(req *http.Request) (*http.Response, error) {
-	a.ctx, a.stop = context.WithCancelCause(req.Context())
+	a.ctx, a.stop = context.WithCancelCause(a.x.ctx)
 	a.watch.call(a.timeUp)
 	a.turn.backend.tally.attempts.Add(1)
-	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace()))
+	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace(httptrace.ContextClientTrace(req.Context()))))
 	if out.URL = a.turn.backend.address(a.x.path, a.x.in.URL); out.URL == nil {
 		a.end()
 		return nil, errPath
@@ -106,10 +106,16 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// trace returns what follows the attempt.
-func (a *attempt) trace() *httptrace.ClientTrace {
+// trace returns what follows the attempt, and takes informational answers as outer
+// does, which may be nil. Nothing else is taken from there: to join two of them is
+// dear.
+func (a *attempt) trace(outer *httptrace.ClientTrace) *httptrace.ClientTrace {
 	t := a.x.timeouts
+	if outer == nil {
+		outer = &httptrace.ClientTrace{}
+	}
 	return &httptrace.ClientTrace{
+		Got1xxResponse: outer.Got1xxResponse,
 		GetConn: func(string) { // again, if a connection that waited was closed just now
 			a.connected.Store(false)
 			a.watch.arm(t.Connect, errConnectLate)

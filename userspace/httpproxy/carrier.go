@@ -99,7 +99,7 @@ func (c *carriers) close() {
 // address returns where a request for a path goes, nil if it cannot be written
 // so.
 func (b *backend) address(path string, query *url.URL) *url.URL {
-	u := &url.URL{Scheme: "http", Host: b.Address.String(), RawQuery: query.RawQuery, ForceQuery: query.ForceQuery}
+	u := &url.URL{Scheme: "http", Host: b.host, RawQuery: query.RawQuery, ForceQuery: query.ForceQuery}
 	if b.Origin.TLS {
 		u.Scheme = "https"
 	}
