@@ -39,7 +39,7 @@ func (s *site) certificate() (cert, key, both string) {
 	}
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{vip.AsSlice()},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, signer.Public(), signer)
 	if err != nil {
