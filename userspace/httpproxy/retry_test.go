@@ -211,7 +211,9 @@ func TestWhoFailsAgainIsOutForLonger(t *testing.T) {
 
 // TestATrailerIsSentAgain although the attempt before may still wait for it.
 func TestATrailerIsSentAgain(t *testing.T) {
-	busy := take(t, func(string, net.Conn) string { return "HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" })
+	busy := take(t, func(string, net.Conn) string {
+		return "HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+	})
 	p := poolOf(busy.addr(), handle(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, readAll(t, r), r.Trailer) }))
 	p.Retry.Statuses = []int{503}
 	f := one(t, p)
