@@ -87,7 +87,7 @@ func (b *body) room(r *bodyReader, want int) (n int, ok bool) {
 
 func (r *bodyReader) Read(p []byte) (int, error) {
 	n, err := r.next(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		for _, name := range r.body.names {
 			r.trailer[name] = r.body.trailer[name]
 		}
