@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -43,7 +44,8 @@ func sent(t *testing.T, text, want string) string {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.WriteString(c, text); err != nil {
+	_, err = io.WriteString(c, text)
+	if err = errors.Join(err, c.(*net.TCPConn).CloseWrite()); err != nil { // nobody is to wait for more
 		t.Fatal(err)
 	}
 	got := make([]byte, len(want))
@@ -57,7 +59,7 @@ func TestPROXYHeadersOfTCP(t *testing.T) {
 		return fmt.Sprintf("services: [{name: tcp, listen: '%s', health: {type: none}, backends: [{address: '%s'}]%s}]\n", site, backend, keys)
 	}
 	r := runAgent(t, service(", accept-proxy: {from: [127.0.0.0/8]}, send-proxy: v1"))
-	const header, other = "PROXY TCP4 192.0.2.1 203.0.113.10 1025 80\r\n", "PROXY TCP4 192.0.2.2 203.0.113.10 1025 80\r\n"
+	const header, other = "PROXY TCP4 192.0.2.1 203.0.113.10 1025 80\r\n", "PROXY UNKNOWN\r\nhello" // which another would take the place of
 	if got := sent(t, header+"hello", header+"hello"); got != header+"hello" {
 		t.Errorf("the backend gets %q", got)
 	}
@@ -68,5 +70,7 @@ func TestPROXYHeadersOfTCP(t *testing.T) {
 		t.Errorf("service %+v", v.Services[0])
 	}
 	r.reload(service(", accept-proxy: {from: [192.0.2.0/24]}"))
+	// A connection that comes in the middle of the reload may have its header read by
+	// the old configuration, and announced by none.
 	r.await("what nobody asks for is passed on", func(view.View) bool { return sent(t, other, other) == other })
 }
