@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,10 +43,10 @@ func sent(t *testing.T, text, want string) string {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	_, err = io.WriteString(c, text)
-	if err = errors.Join(err, c.(*net.TCPConn).CloseWrite()); err != nil { // nobody is to wait for more
+	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}
+	_ = c.(*net.TCPConn).CloseWrite() // nobody is to wait for more; it may be reset by now
 	got := make([]byte, len(want))
 	n, _ := io.ReadFull(c, got)
 	return string(got[:n])
