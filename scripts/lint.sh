@@ -53,7 +53,7 @@ check_vet() {
 
 check_golangci() {
 	install_golangci || return
-	"$golangci" run --timeout 15m --show-stats=false --output.text.print-issued-lines=false --output.text.colors=false ./...
+	"$golangci" run --allow-serial-runners --timeout 15m --show-stats=false --output.text.print-issued-lines=false --output.text.colors=false ./...
 }
 
 check_clang_format() {
