@@ -70,6 +70,8 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckFullNAT(r.state), kernel.CheckCookies(r.state)); err != nil {
 			return err
 		}
+	} else if err := a.checkPorts(ctx, r.state); err != nil {
+		return err
 	}
 	// Health first: what is known to be down gets nothing because its check changes.
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown))
