@@ -22,7 +22,7 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 var (
 	httpOnly = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "tls", "redirect-https", "backend-tls",
 		"max-header", "max-uri", "max-body", "max-connections", "rate-limit", "cache"}, ruleKeys...)
-	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
+	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold", "passive-resets"}
 	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "backend-tls"}
 )
 
@@ -190,7 +190,8 @@ func (r *reader) hasPool(v value, met map[string]value, t *model.Route) bool {
 	case hasPool && hasSplit:
 		r.fault(split, "stands beside a pool: remove one of the two")
 		return false
-	case redirects && (t.Redirect == nil || t.Redirect.Regexp == ""):
+	case redirects && t.Redirect == nil: // a fault already
+	case redirects && t.Redirect.Regexp == "":
 		if hasPool || hasSplit {
 			r.fault(redirect, "answers every request, so that none gets to a pool: remove the pool, or give it a regexp")
 		}
