@@ -13,7 +13,6 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/config"
-	"fairlead/userspace/daemon"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
@@ -195,7 +194,7 @@ func (o *choice) metrics(c *cli.Context) string {
 func (o *choice) checkMetrics(c *cli.Context, state *model.State) error {
 	at := o.metrics(c)
 	for i := range state.Services {
-		if daemon.Clashes(at, &state.Services[i]) {
+		if config.Clashes(at, &state.Services[i]) {
 			metrics := cmp.Or(c.String("metrics"), defaultMetrics+", the default,")
 			return command.Usagef("%s %s and --prometheus-port %s are one listener: change one of the two", o.quick.Port.From, o.quick.Port.Text, metrics)
 		}

@@ -54,6 +54,7 @@ type reader struct {
 	homes    map[*yaml.Node]string
 	files    []string
 	defaults value // without a node if there are none
+	metrics  value // where they are told; without a node if nothing says so
 	secrets  []secret
 	faults   []Fault
 }
