@@ -104,7 +104,9 @@ func (a *agent) measurePool(conf *model.Pool) (all []metrics.Backend) {
 	p := a.pools[conf.Name]
 	stats, chooser := p.http.Stats(), p.tcp.Load().chooser
 	backends, _ := a.backendViews(&conf.Service)
+	ejected := p.http.Ejected()
 	for b := range backends {
+		backends[b].Serves = backends[b].Serves && ejected[b].IsZero()
 		m, s := measured(&backends[b], conf.OwnerName(), conf.GivenName()), &stats[b]
 		m.HTTP, m.Active, m.Failures = true, int64(chooser.Flows(b)), s.Failures
 		m.Requests = requests(s.Attempts, s.Answers, s.Times)

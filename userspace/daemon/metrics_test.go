@@ -100,6 +100,18 @@ func TestAgentTellsMetrics(t *testing.T) {
 	)
 }
 
+func TestWhoIsLeftOutServesNobodyInMetrics(t *testing.T) {
+	good, _ := page(t, "good")
+	addr, nobody := freeAddr(t), freeAddr(t)
+	runAgent(t, fmt.Sprintf("agent: {metrics: '%s'}\nservices: [{name: web, listen: '%s', forward: http, backends: [{address: %q}, {address: %q}], health: {type: none}, eject: {failures: 1, time: 1h, max-time: 1h}}]\n",
+		addr, site, good, nobody))
+	for range 2 {
+		fetch(t, "/")
+	}
+	of := func(name, backend string) string { return fmt.Sprintf(`fairlead_backend_%s{backend=%q,pool="",service="web"}`, name, backend) }
+	awaitMetrics(t, addr, of("serves", good)+" 1", of("up", nobody)+" 1", of("http_failures_total", nobody)+" 1", of("serves", nobody)+" 0")
+}
+
 func TestAgentTellsWhenCertificatesEnd(t *testing.T) {
 	ca, addr := testca.New(t), freeAddr(t)
 	cert, key := ca.Issue(testca.Leaf{Names: []string{"example.com", "www.example.com"}})
