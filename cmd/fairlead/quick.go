@@ -126,6 +126,9 @@ func quickHTTP(c *cli.Context, w world) (choice, error) {
 			q.Backends = append(q.Backends, config.Given{Text: text, From: "-b"})
 		}
 	}
+	if len(q.Backends) == 0 {
+		return choice{}, command.Usagef("-b names no backend: give a URL, such as -b http://10.0.0.1:8080")
+	}
 	if n := c.String("max-connections"); n != "" {
 		q.Connections = config.Given{Text: n, From: "-n"}
 	}
