@@ -41,7 +41,7 @@ test:
 test-slow:
 	@scripts/setup.sh build test kernels
 	@scripts/captures-fetch.sh >/dev/null
-	FAIRLEAD_SLOW=1 FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 60m ./testenv/... ./loader/...
+	FAIRLEAD_SLOW=1 FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 60m ./testenv/... ./loader/... ./userspace/httpproxy
 	scripts/test-kernels-check.sh
 
 ## fuzz           N random packets through program and model, of one SEED or a new one
@@ -60,8 +60,9 @@ test-kernels:
 
 ## bench          what a packet and a request cost, beside references of the same run
 bench: build
-	@scripts/setup.sh test
+	@scripts/setup.sh test bench
 	@$(GO_BUILD) -o build/ ./testenv/bench
+	@ln -sf "$$(scripts/caddy-fetch.sh)" build/caddy
 	@$(ROOT) build/bench
 
 ## bench-against  what a hit costs here and in an older REV, in turns

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ type attempt struct {
 	turn  *turn
 	began time.Time
 	watch watch
+	line  *line // of HTTP/1, once connected; may be nil
 	ctx   context.Context
 	stop  context.CancelCauseFunc
 	// connected says that the request has a connection, heard that the backend
@@ -40,7 +42,7 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	conf := &x.pool.set.Load().conf
 	x.pool.spare.earn(conf.Retry.Budget)
 	if req.Body != nil && req.Body != http.NoBody {
-		x.body = &body{src: req.Body, keep: conf.Retry.Attempts > 0 && idempotent(req.Method)}
+		x.body = newBody(req, conf.Retry.Attempts > 0 && idempotent(req.Method))
 	}
 	next, err := x.pool.take(req.Context(), x, nil)
 	if err != nil {
@@ -65,10 +67,10 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 // do sends the request and returns what the backend answers. The attempt ends
 // with an error, or when the answer's body is closed.
 func (a *attempt) do(req *http.Request) (*http.Response, error) {
-	a.ctx, a.stop = context.WithCancelCause(req.Context())
+	a.ctx, a.stop = context.WithCancelCause(a.x.ctx)
 	a.watch.call(a.timeUp)
 	a.turn.backend.tally.attempts.Add(1)
-	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace()))
+	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace(httptrace.ContextClientTrace(req.Context()))))
 	if out.URL = a.turn.backend.address(a.x.path, a.x.in.URL); out.URL == nil {
 		a.end()
 		return nil, errPath
@@ -79,38 +81,58 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 			a.end()
 			return nil, errOvertaken
 		}
-		out.Body = reader
+		out.Body, out.Trailer = reader, reader.trailer
 	}
 	res, err := a.turn.set.carriers.of(out).RoundTrip(out)
 	a.mu.Lock()
 	a.answered = true
 	a.watch.arm(a.x.timeouts.Idle, errIdle)
 	a.mu.Unlock()
-	if err != nil && a.ctx.Err() != nil {
+	switch {
+	case err != nil && a.ctx.Err() != nil:
 		err = context.Cause(a.ctx) // which says why
+	case err == nil && res.StatusCode < 100:
+		res.Body.Close()
+		err = fmt.Errorf("backend answers with status %03d", res.StatusCode)
 	}
 	a.judge(req, res, err)
 	if err != nil {
 		a.end()
 		return nil, err
 	}
+	a.x.w.watched = true
 	a.turn.hear(res.Header)
 	a.turn.hear(res.Trailer)
+	if res.ProtoMajor != 1 {
+		a.line = nil // others share it
+	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		res.Body = &answer{res.Body, a, res}
 	}
 	return res, nil
 }
 
-// trace returns what follows the attempt.
-func (a *attempt) trace() *httptrace.ClientTrace {
+// trace returns what follows the attempt, and takes informational answers as outer
+// does, which may be nil. Nothing else is taken from there: to join two of them is
+// dear.
+func (a *attempt) trace(outer *httptrace.ClientTrace) *httptrace.ClientTrace {
 	t := a.x.timeouts
+	if outer == nil {
+		outer = &httptrace.ClientTrace{}
+	}
 	return &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			if removeHopByHop(http.Header(h)); outer.Got1xxResponse == nil {
+				return nil
+			}
+			return outer.Got1xxResponse(code, h)
+		},
 		GetConn: func(string) { // again, if a connection that waited was closed just now
 			a.connected.Store(false)
 			a.watch.arm(t.Connect, errConnectLate)
 		},
-		GotConn: func(httptrace.GotConnInfo) {
+		GotConn: func(got httptrace.GotConnInfo) {
+			a.line = lineOf(got)
 			a.connected.Store(true)
 			a.watch.arm(t.Idle, errIdle)
 		},
@@ -122,6 +144,11 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 			}
 		},
 		GotFirstResponseByte: func() { a.heard.Store(true) },
+		PutIdleConn: func(error) {
+			if a.line != nil {
+				a.line.leave(a.x.w)
+			}
+		},
 	}
 }
 
@@ -140,6 +167,7 @@ func (a *attempt) touch() { a.watch.arm(a.x.timeouts.Idle, errIdle) }
 func (a *attempt) end() {
 	a.ended.Do(func() {
 		a.watch.stop()
+		a.x.w.watched = false
 		a.stop(nil)
 		a.turn.end()
 	})
@@ -216,12 +244,20 @@ type answer struct {
 }
 
 func (b *answer) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.read(p)
 	b.attempt.touch()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		b.attempt.turn.hear(b.of.Trailer)
 	}
 	return n, err
+}
+
+func (b *answer) read(p []byte) (int, error) {
+	if l, w := b.attempt.line, b.attempt.x.w; w.patient && w.held {
+		l.reader.Store(w)
+		defer l.leave(w)
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // Close ends the attempt.
@@ -238,7 +274,8 @@ func (x *exchange) interrupt() {
 	if x.body != nil && !x.body.over.Load() {
 		_ = c.SetReadDeadline(past) // not possible: its connection is gone or somebody else's
 	}
-	if x.answered.Load() {
+	x.w.late.Store(x.w.begun.Load())
+	if x.answered.Load() || x.w.begun.Load() {
 		_ = c.SetWriteDeadline(past)
 	}
 }

@@ -127,6 +127,7 @@ func (m *copying) send() {
 		defer m.release()
 		ctx, cancel := context.WithTimeout(context.WithValue(at.ctx, exchangeKey{}, own), mirrorTime)
 		defer cancel()
+		own.ctx = ctx
 		req := m.out.WithContext(ctx)
 		req.ContentLength = int64(len(m.body))
 		if req.ContentLength > 0 {
@@ -136,7 +137,10 @@ func (m *copying) send() {
 		if err != nil {
 			return // the pool's concern
 		}
-		_, _ = io.CopyN(io.Discard, res.Body, mirrorAnswer)
+		defer own.attempt.end() // a change of the protocol, that nobody asked for, does not
+		if res.StatusCode != http.StatusSwitchingProtocols {
+			_, _ = io.CopyN(io.Discard, res.Body, mirrorAnswer)
+		}
 		res.Body.Close()
 	})
 }

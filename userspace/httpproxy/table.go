@@ -105,7 +105,7 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		x := exchangeOf(req.Context())
-		x.timeouts = &r.Timeouts
+		x.timeouts, x.ctx = &r.Timeouts, req.Context()
 		at := rand.IntN(max(1, total))
 		for i, s := range r.Pools {
 			x.pool = pools[i]
@@ -125,16 +125,19 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	w.pages = t.pages
-	switch r.Method {
-	case "PRI": // not the whole preface of HTTP/2
+	switch {
+	case r.Method == "PRI": // not the whole preface of HTTP/2
 		refuse(w, http.StatusBadRequest)
 		return
-	case http.MethodConnect:
+	case r.Method == http.MethodConnect:
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close") // what follows may be meant for somebody else
 		}
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
 		refuse(w, http.StatusMethodNotAllowed)
+		return
+	case !isProper(r):
+		refuse(w, http.StatusBadRequest)
 		return
 	}
 	x := newExchange(w, r, t, p)
@@ -157,7 +160,7 @@ func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	}
 	for _, route := range routes {
 		if route.takes(x) {
-			w.pages = route.ErrorPages
+			w.pages, w.idle = route.ErrorPages, route.Timeouts.Idle
 			route.handler.ServeHTTP(w, x.in)
 			return
 		}
@@ -181,8 +184,9 @@ func within(a netip.Addr, networks []netip.Prefix) bool {
 type exchange struct {
 	proxy    *Proxy
 	w        *counted
-	in       *http.Request // of the client
-	path     string        // as the client wrote it
+	in       *http.Request   // of the client
+	ctx      context.Context // of all attempts
+	path     string          // as the client wrote it
 	peer     netip.AddrPort
 	local    netip.AddrPort
 	trusted  bool       // the peer is
@@ -204,7 +208,7 @@ type exchangeKey struct{}
 func newExchange(w *counted, r *http.Request, t *Table, p *Proxy) *exchange {
 	x := &exchange{proxy: p, w: w, path: pathOf(r), peer: addrPort(r.RemoteAddr)}
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		x.local = addrPort(a.String())
+		x.local = addrPortOf(a)
 	}
 	x.trusted = t.trusts(x.peer.Addr())
 	x.client = x.peer.Addr()
@@ -212,6 +216,9 @@ func newExchange(w *counted, r *http.Request, t *Table, p *Proxy) *exchange {
 		x.client = origin(r.Header, x.peer.Addr(), t.trusts)
 	}
 	x.in = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	if w.upload != nil {
+		x.in.Body = w.upload
+	}
 	return x
 }
 
