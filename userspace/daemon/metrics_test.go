@@ -108,7 +108,9 @@ func TestWhoIsLeftOutServesNobodyInMetrics(t *testing.T) {
 	for range 2 {
 		fetch(t, "/")
 	}
-	of := func(name, backend string) string { return fmt.Sprintf(`fairlead_backend_%s{backend=%q,pool="",service="web"}`, name, backend) }
+	of := func(name, backend string) string {
+		return fmt.Sprintf(`fairlead_backend_%s{backend=%q,pool="",service="web"}`, name, backend)
+	}
 	awaitMetrics(t, addr, of("serves", good)+" 1", of("up", nobody)+" 1", of("http_failures_total", nobody)+" 1", of("serves", nobody)+" 0")
 }
 
