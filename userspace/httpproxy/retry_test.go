@@ -232,7 +232,7 @@ func TestATrailerIsSentAgain(t *testing.T) {
 // TestTheLogSaysWhyABackendFails has a backend alone, which is never left out: without
 // a line nobody would know where the 502 comes from.
 func TestTheLogSaysWhyABackendFails(t *testing.T) {
-	var log told
+	var log notebook
 	pool := NewPool(slog.New(slog.NewTextHandler(&log, nil)))
 	addr := refusing(t)
 	conf := poolOf(addr)
@@ -250,19 +250,19 @@ func TestTheLogSaysWhyABackendFails(t *testing.T) {
 	}
 }
 
-// told is a log that goroutines may write to at once.
-type told struct {
+// A notebook is a log that goroutines may write to at once.
+type notebook struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (l *told) Write(p []byte) (int, error) {
+func (l *notebook) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-func (l *told) String() string {
+func (l *notebook) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
