@@ -6,25 +6,10 @@ set -uo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 1
 
-golangci_version=2.15.0
-golangci=.cache/bin/golangci-lint-$golangci_version
+# shellcheck source=scripts/go-tool.sh
+. scripts/go-tool.sh
 
-# install_golangci builds the pinned linter once. It appears by one rename.
-install_golangci() {
-	local try tmp
-	[ ! -x "$golangci" ] || return 0
-	echo "lint: building golangci-lint $golangci_version (once)"
-	mkdir -p .cache/bin
-	tmp=$(mktemp -d "$PWD/.cache/bin/.new.XXXXXX")
-	for try in 1 2 3; do
-		GOBIN=$tmp GOFLAGS=-modcacherw go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$golangci_version" \
-			>"$tmp/log" 2>&1 && mv "$tmp/golangci-lint" "$golangci" && break
-		[ "$try" = 3 ] && tail -n 5 "$tmp/log"
-		sleep $((try * 2))
-	done
-	rm -rf "$tmp"
-	[ -x "$golangci" ]
-}
+golangci_version=2.15.0
 
 # sources PATTERN... lists files that are tracked or about to be.
 sources() {
@@ -52,7 +37,8 @@ check_vet() {
 }
 
 check_golangci() {
-	install_golangci || return
+	local golangci
+	golangci=$(go_tool golangci-lint "$golangci_version" "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$golangci_version") || return
 	"$golangci" run --timeout 15m --show-stats=false --output.text.print-issued-lines=false --output.text.colors=false ./...
 }
 

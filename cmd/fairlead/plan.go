@@ -25,8 +25,8 @@ func planCommand(w world) *cli.Command {
 		Usage: "show what a configuration would change in what is attached now; change nothing",
 		Description: "Says what a reload by the agent, or loader attach where none runs, would do to the\n" +
 			"tables of the kernel. What the agent alone goes by, such as health, drain, slow-start,\n" +
-			"passive-threshold and xdp, is not compared. Whether the configuration is good for this\n" +
-			"host is what check says.",
+			"passive-threshold, passive-resets and xdp, is not compared. Whether the configuration\n" +
+			"is good for this host is what check says.",
 		Flags: []cli.Flag{
 			command.ConfigFlag(),
 			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),

@@ -34,7 +34,7 @@ func checkVariables(t *testing.T, commands []*cli.Command) {
 func held(string) (*datapath.View, error) {
 	counters := func(n uint64) datapath.Counters {
 		return datapath.Counters{Flows: n, ForwardPackets: 10 * n, ForwardBytes: 100 * n, ReplyPackets: 20 * n, ReplyBytes: 200 * n,
-			Troubles: datapath.Troubles{Unanswered: n + 1, Refused: n + 2}, Resets: n + 3}
+			Troubles: datapath.Troubles{Unanswered: n + 1, Refused: n + 2, Resets: n + 3}}
 	}
 	v := &datapath.View{
 		Services: []datapath.ServiceView{

@@ -14,6 +14,7 @@ import (
 
 	"fairlead/testenv"
 	"fairlead/testenv/stage"
+	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
@@ -150,5 +151,58 @@ services:
 	}
 	if rows := s.BackendRows(); rows[0].Unanswered == 0 {
 		t.Errorf("the kernel counted nothing: %+v", rows)
+	}
+}
+
+// TestResetsHaveABackendProbed has a backend that resets connections that it has
+// accepted. Its check is not due while the test lasts, and finds nothing wrong.
+func TestResetsHaveABackendProbed(t *testing.T) {
+	s := newStage(t, testenv.RigOptions{Backends: 1})
+	l := s.Backends[0].Listen(t, "tcp4", ":9000")
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return // the test closes it
+			}
+			if _, err := c.Read(make([]byte, 1)); err == nil {
+				_ = c.(*net.TCPConn).SetLinger(0)
+			}
+			c.Close()
+		}
+	}()
+	s.Configure("interfaces: %s\nservices: [{name: web, listen: '%s:80', backends: %s, health: {type: tcp, interval: 5m, rise: 1}}]",
+		s.Links(), vip, s.BackendList(9000))
+	s.StartAgent()
+	was := s.AwaitView("the first probe", func(v *view.View) bool { return v.Services[0].Backends[0].Known })
+	sent := uint64(0)
+	is := s.AwaitView("a probe", func(v *view.View) bool {
+		for range 2 * model.DefaultPassiveResets {
+			wantReset(t, s)
+			sent++
+		}
+		return v.Services[0].Backends[0].LastProbe.After(was.Services[0].Backends[0].LastProbe)
+	})
+	if b := is.Services[0].Backends[0]; !b.Up {
+		t.Errorf("the backend is out: %s", b.LastError)
+	}
+	if rows := s.BackendRows(); rows[0].Resets != sent || rows[0].Refused != 0 {
+		t.Errorf("counted %+v, want %d resets", rows[0].Counters, sent)
+	}
+}
+
+// wantReset makes a connection that the backend resets at its first byte.
+func wantReset(t *testing.T, s *stage.Stage) {
+	t.Helper()
+	c, err := s.Clients[0].DialContext(t.Context(), "tcp", vip+":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read: %v, want a reset", err)
 	}
 }

@@ -20,7 +20,7 @@ func poolOf(name string, backends ...model.Backend) model.Pool {
 	return model.Pool{
 		Service: model.Service{
 			Name: name, Protocol: model.TCP, Forward: model.ForwardHTTP, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
-			PanicThreshold: 50, PassiveThreshold: 1, Zone: "east", ZoneThreshold: 50, Backends: backends,
+			PanicThreshold: 50, PassiveThreshold: 1, PassiveResets: 10, Zone: "east", ZoneThreshold: 50, Backends: backends,
 			Health: model.Check{Type: model.CheckTCP, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
 		},
 		Retry: model.Retry{Attempts: 2, Budget: 20},

@@ -43,7 +43,7 @@ func TestASmallFileGetsEveryDefault(t *testing.T) {
 		FullNAT: model.FullNAT{First: 10000, Last: 29999}, Resolver: model.Resolver{}.WithDefaults(),
 		Services: []model.Service{{
 			Name: "web", Listen: netip.MustParseAddrPort("203.0.113.10:80"), LastPort: 80,
-			Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset, PanicThreshold: 50, ZoneThreshold: 50, PassiveThreshold: 1,
+			Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset, PanicThreshold: 50, ZoneThreshold: 50, PassiveThreshold: 1, PassiveResets: 10,
 			Backends: []model.Backend{backend("10.0.0.1:8080", 1)},
 			Health:   model.Check{Type: model.CheckTCP, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
 		}},
@@ -66,7 +66,7 @@ func TestAFileThatSaysEverything(t *testing.T) {
 		Services: []model.Service{
 			{
 				Name: "media-1", Listen: netip.MustParseAddrPort("203.0.113.10:8000"), LastPort: 8100,
-				Protocol: model.TCP, Forward: model.ForwardProxy, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownKeep, PanicThreshold: 0, ZoneThreshold: 50, PassiveThreshold: 7,
+				Protocol: model.TCP, Forward: model.ForwardProxy, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownKeep, PanicThreshold: 0, ZoneThreshold: 50, PassiveThreshold: 7, PassiveResets: 70,
 				Clients: model.Clients{
 					Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("198.51.100.7/32"), netip.MustParsePrefix("0.0.0.0/0")},
 					Deny:  []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
@@ -81,7 +81,7 @@ func TestAFileThatSaysEverything(t *testing.T) {
 			},
 			{
 				Name: "dns", Listen: netip.MustParseAddrPort("203.0.113.10:8053"), LastPort: 8053,
-				Protocol: model.UDP, Forward: model.ForwardFullNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset, PanicThreshold: 50, ZoneThreshold: 50, PassiveThreshold: 1,
+				Protocol: model.UDP, Forward: model.ForwardFullNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset, PanicThreshold: 50, ZoneThreshold: 50, PassiveThreshold: 1, PassiveResets: 10,
 				Clients:  model.Clients{Limit: model.Limit{Rate: 600000, Burst: 1000000, Prefix: 32}},
 				Backends: []model.Backend{backend("10.0.0.1:53", 1)},
 				Health:   model.Check{Type: model.CheckNone},
@@ -97,7 +97,7 @@ func TestAServiceOfIPv6(t *testing.T) {
 	}
 	want := model.Service{
 		Name: "web6", Listen: netip.MustParseAddrPort("[2001:db8::10]:8000"), LastPort: 8100,
-		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset, PanicThreshold: 50, ZoneThreshold: 50, PassiveThreshold: 1,
+		Protocol: model.TCP, Forward: model.ForwardDNAT, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset, PanicThreshold: 50, ZoneThreshold: 50, PassiveThreshold: 1, PassiveResets: 10,
 		Clients: model.Clients{
 			Allow: []netip.Prefix{netip.MustParsePrefix("2001:db8:5::/48"), netip.MustParsePrefix("2001:db8:6::7/128")},
 			Limit: model.Limit{Rate: 10, Burst: 20, Prefix: 64},

@@ -33,6 +33,7 @@ func newService(f model.Forward) service {
 		Protocol: model.TCP, Forward: f, Balance: model.Balance{Method: model.RoundRobin}, OnDown: model.DownReset,
 		PanicThreshold: model.DefaultPanicThreshold, ZoneThreshold: model.DefaultZoneThreshold,
 		PassiveThreshold: model.DefaultPassiveThreshold,
+		PassiveResets:    model.DefaultPassiveResets,
 	}}
 }
 
@@ -78,6 +79,7 @@ func (r *reader) serviceFields(s *service, g *group) fields {
 		"passive-threshold": func(v value) {
 			r.number(v, &s.PassiveThreshold, 0, maxPassive)
 		},
+		"passive-resets": func(v value) { r.number(v, &s.PassiveResets, 0, maxPassive) },
 		"on-down": func(v value) {
 			enum(r, v, &s.OnDown, []model.DownPolicy{model.DownReset, model.DownKeep})
 		},

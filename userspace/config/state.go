@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -34,10 +35,45 @@ func (r *reader) state(v value) model.State {
 	}
 	var acme *model.ACME
 	var vault *model.Vault
-	met := r.object(v, fields{
-		"services": groups["services"], "pools": groups["pools"],
-		"defaults":   func(value) {}, // read before all
-		"include":    func(v value) { r.include(v, groups) },
+	known := r.settings(&s)
+	maps.Copy(known, groups)
+	maps.Copy(known, fields{
+		"defaults":     func(value) {}, // read before all
+		"include":      func(v value) { r.include(v, groups) },
+		"zone":         func(v value) { r.word(v, &zone) },
+		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },
+		"vault":        func(v value) { vault = r.vault(v) },
+		"acme":         func(v value) { acme = r.acme(v) },
+	})
+	met := r.object(v, known)
+	_, includes := met["include"]
+	if _, ok := met["services"]; !ok && !includes && len(r.faults) == 0 {
+		r.fault(v.at("services", v.Node), "is missing: list the services, or write [] for none")
+	}
+	r.linkServices(&s, services, zone)
+	r.linkACME(&s, services, acme)
+	r.linkVault(&s, services, vault)
+	r.linkPools(&s, services, pools, zone)
+	return s
+}
+
+// linkServices tells services of what they share, and finds those that cannot be
+// side by side.
+func (r *reader) linkServices(s *model.State, services []service, zone string) {
+	taken, names := ports{}, map[string]value{}
+	for i := range services {
+		x := &services[i]
+		r.reach(x, s.XDP)
+		r.distinct(x, taken, names)
+		if x.Zone = zone; zoned(&x.Service) {
+			x.ClientZones = s.ClientZones
+		}
+	}
+}
+
+// settings reads what concerns no service in particular.
+func (r *reader) settings(s *model.State) fields {
+	return fields{
 		"agent":      func(v value) { r.process(v, &s.Agent) },
 		"interfaces": func(v value) { s.Interfaces = r.interfaces(v) },
 		"xdp": func(v value) {
@@ -49,34 +85,13 @@ func (r *reader) state(v value) model.State {
 		"on-agent-loss": func(v value) {
 			enum(r, v, &s.OnAgentLoss, []model.LossPolicy{model.LossKeep, model.LossAllUp})
 		},
-		"flow-table":   func(v value) { r.number(v, &s.FlowTable, minFlows, maxFlows) },
-		"reply-limit":  func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
-		"timeouts":     func(v value) { r.timeouts(v, &s.Timeouts) },
-		"notify":       func(v value) { s.Notify = r.notify(v) },
-		"resolver":     func(v value) { r.resolver(v, &s.Resolver) },
-		"full-nat":     func(v value) { r.fullNAT(v, &s.FullNAT) },
-		"zone":         func(v value) { r.word(v, &zone) },
-		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },
-		"vault":        func(v value) { vault = r.vault(v) },
-		"acme":         func(v value) { acme = r.acme(v) },
-	})
-	_, includes := met["include"]
-	if _, ok := met["services"]; !ok && !includes && len(r.faults) == 0 {
-		r.fault(v.at("services", v.Node), "is missing: list the services, or write [] for none")
+		"flow-table":  func(v value) { r.number(v, &s.FlowTable, minFlows, maxFlows) },
+		"reply-limit": func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
+		"timeouts":    func(v value) { r.timeouts(v, &s.Timeouts) },
+		"notify":      func(v value) { s.Notify = r.notify(v) },
+		"resolver":    func(v value) { r.resolver(v, &s.Resolver) },
+		"full-nat":    func(v value) { r.fullNAT(v, &s.FullNAT) },
 	}
-	taken, names := ports{}, map[string]value{}
-	for i := range services {
-		x := &services[i]
-		r.reach(x, s.XDP)
-		r.distinct(x, taken, names)
-		if x.Zone = zone; zoned(&x.Service) {
-			x.ClientZones = s.ClientZones
-		}
-	}
-	r.linkACME(&s, services, acme)
-	r.linkVault(&s, services, vault)
-	r.linkPools(&s, services, pools, zone)
-	return s
 }
 
 func (r *reader) timeouts(v value, t *model.Timeouts) {

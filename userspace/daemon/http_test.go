@@ -128,7 +128,12 @@ func httpServer(t *testing.T, h http.HandlerFunc) string {
 	return s.Listener.Addr().String()
 }
 
-const quickHealth = "health: {type: http, path: /health, status: 200, interval: 50ms, timeout: 50ms, rise: 1, fall: 1}"
+// quickHealth sees soon that a backend is sick, and does not take two processors with
+// much to do for that. patientHealth is for where nobody ever is.
+const (
+	quickHealth   = "health: {type: http, path: /health, status: 200, interval: 1s, timeout: 1s, fast-interval: 50ms, rise: 1, fall: 2}"
+	patientHealth = "health: {type: http, path: /health, status: 200, interval: 20s, timeout: 20s}"
+)
 
 func routed(images, first, second string) string {
 	return fmt.Sprintf(`services:
@@ -215,26 +220,19 @@ pools:
 	})
 }
 
+// TestAgentReloadsHTTP goes to and fro between pools while a client asks. No request
+// fails, as no backend is ever sick.
 func TestAgentReloadsHTTP(t *testing.T) {
 	a, _ := page(t, "a")
 	b, _ := page(t, "b")
-	r := runAgent(t, routed(a, a, "127.0.0.1:1")) // where nobody is
-	own := fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}], %s}]\n", site, b, quickHealth)
-	failed := make(chan string, 100)
-	ctx, stop := context.WithCancel(t.Context())
-	asking := make(chan struct{})
-	go func() {
-		defer close(asking)
-		for ctx.Err() == nil {
-			if status, body := fetch(t, "/images/x"); status != 200 {
-				failed <- fmt.Sprint(status, body)
-			}
-		}
-	}()
+	patient := func(config string) string { return strings.ReplaceAll(config, quickHealth, patientHealth) }
+	r := runAgent(t, patient(routed(a, a, "127.0.0.1:1"))) // where nobody is
+	own := fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}], %s}]\n", site, b, patientHealth)
+	end := keepFetching(t, "/images/x")
 	for i := range 6 {
 		config, name := own, "b /x"
 		if i%2 == 1 {
-			config, name = routed(a, a, b), ""
+			config, name = patient(routed(a, a, b)), ""
 		}
 		r.reload(config)
 		r.await("the reload", func(v view.View) bool { return len(v.Services[0].Backends) == 1+i%2*2 })
@@ -242,11 +240,7 @@ func TestAgentReloadsHTTP(t *testing.T) {
 			t.Errorf("answer %q, want %q", body, name)
 		}
 	}
-	stop()
-	<-asking
-	if len(failed) > 0 {
-		t.Errorf("%d requests failed, one of them: %s", len(failed), <-failed)
-	}
+	end()
 	r.reload(strings.Replace(own, "forward: http", "forward: proxy", 1)) // another kind of front
 	r.await("the reload", func(v view.View) bool { return v.Services[0].Rung == view.RungProxy })
 	if _, body := fetch(t, "/x"); body != "b /x" {
@@ -254,6 +248,35 @@ func TestAgentReloadsHTTP(t *testing.T) {
 	}
 	r.reload("services: []\n")
 	r.await("the service is gone", func(v view.View) bool { return len(v.Services) == 0 })
+}
+
+// keepFetching asks the site for a path, one time after the other, until the function
+// that it returns is called. Each must be answered with 200.
+func keepFetching(t *testing.T, path string) (end func()) {
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	t.Cleanup(func() {
+		stop()
+		<-ended
+	})
+	asked, failed, first := 0, 0, ""
+	go func() {
+		defer close(ended)
+		for ; ctx.Err() == nil; asked++ {
+			if status, body := fetch(t, path); status != 200 {
+				if failed++; failed == 1 {
+					first = fmt.Sprint(status, " ", body)
+				}
+			}
+		}
+	}()
+	return func() {
+		t.Helper()
+		stop()
+		if <-ended; failed > 0 || asked == 0 {
+			t.Errorf("%d of %d requests failed, the first with %q", failed, asked, first)
+		}
+	}
 }
 
 func TestAgentLetsRequestsEnd(t *testing.T) {

@@ -71,8 +71,9 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 			return err
 		}
 	}
-	// Health first: what is known to be down gets nothing because its check changes.
-	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown))
+	// Health first: who is known to be down gets nothing because its check changes,
+	// and who is known to be up is not judged by a single probe.
+	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown, a.checker.Knows))
 	isDown := r.look(a.checker)
 	a.shares.arrive(r.state, a.state)
 	out := a.out

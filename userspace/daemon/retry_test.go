@@ -40,6 +40,19 @@ func (b *bench) breakJournal() (mend func()) {
 	}
 }
 
+// fillJournal leaves room for a few hundred addresses in the journal.
+func (b *bench) fillJournal() {
+	b.t.Helper()
+	b.withMaps(func(m *loader.Maps) error {
+		j, err := m.ReadJournal()
+		if err != nil {
+			return err
+		}
+		j.Sysctls = append(j.Sysctls, loader.JournalSysctl{Name: "net.ipv4.conf.gone.forwarding", Old: strings.Repeat("0", loader.JournalSize-16<<10)})
+		return m.WriteJournal(j)
+	})
+}
+
 func TestFailedAttachIsTriedAgain(t *testing.T) {
 	b := newBench(t, 1)
 	b.greetAll()
@@ -85,7 +98,7 @@ func TestBackendThatIsDownStaysSoWhenItsCheckChanges(t *testing.T) {
 	b.stop()
 }
 
-// TestReloadThatFailsHalfWay has more addresses than the journal holds, which
+// TestReloadThatFailsHalfWay has more addresses than the journal has room for, which
 // shows when the larger maps and another interface are in place already.
 func TestReloadThatFailsHalfWay(t *testing.T) {
 	b := newBench(t, 2)
@@ -94,8 +107,9 @@ func TestReloadThatFailsHalfWay(t *testing.T) {
 	b.configure("interfaces: [client1, backend1]\n", "services:\n", web)
 	b.start()
 	b.opened(80)
+	b.fillJournal()
 	var many strings.Builder
-	for i := range 24000 {
+	for i := range 1000 {
 		fmt.Fprintf(&many, "  - {name: s%d, listen: '100.100.%d.%d:80', forward: proxy, backends: [{address: '%s:8080'}]}\n", i, 100+i/250, i%250+1, b.BackendAddrs[0])
 	}
 	b.configure(b.interfaces(), "services:\n", web, many.String())

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"net/netip"
-	"slices"
 	"sync"
 
 	"fairlead/userspace/datapath"
@@ -45,38 +44,41 @@ func target(s *model.Service, backend int) health.Target {
 	return t
 }
 
+// A standing is what a check knows of a backend.
+type standing struct {
+	down  bool
+	known bool // by probes
+}
+
 // inherit returns what old knew of targets of r, given the keys of the checks
-// that say down: a backend that another check of its service calls down stays
-// so until its first result. New backends are as their check has it.
-func (r *roster) inherit(old *roster, isDown map[string]bool) func(health.Target) (up, known bool) {
+// that say down, and whether one has probed: a check that changes makes no
+// backend of its service new. Who was down stays so until the first result; who
+// was seen to be up, until as many probes have failed as the new check wants.
+// New backends are as their check has it.
+func (r *roster) inherit(old *roster, isDown map[string]bool, known func(key string) bool) func(health.Target) (up, known bool) {
 	before := map[model.Key]*model.Service{}
 	for _, s := range old.groups {
 		before[s.Key()] = s
 	}
-	down, stays := map[string]bool{}, map[string]bool{}
+	had := map[string]standing{}
 	for _, s := range r.groups {
 		was := before[s.Key()]
 		if was == nil {
 			continue
 		}
-		dead := map[netip.AddrPort]bool{}
+		stood := map[netip.AddrPort]standing{}
 		for b, key := range old.checks[s.Key()] {
-			if isDown[key] {
-				dead[was.Backends[b].Address] = true
-			}
+			stood[was.Backends[b].Address] = standing{isDown[key], was.Health.Type != model.CheckNone && known(key)}
 		}
 		for b, key := range r.checks[s.Key()] {
-			if dead[s.Backends[b].Address] {
-				down[key] = true
-			}
-			if slices.ContainsFunc(was.Backends, func(o model.Backend) bool { return o.Address == s.Backends[b].Address }) {
-				stays[key] = true
+			if x, ok := stood[s.Backends[b].Address]; ok {
+				had[key] = standing{had[key].down || x.down, had[key].known || x.known}
 			}
 		}
 	}
 	return func(t health.Target) (up, known bool) {
-		key := t.Key()
-		return !down[key] && (stays[key] || t.Check.Initial != model.InitialDown), false
+		x, stays := had[t.Key()]
+		return !x.down && (stays || t.Check.Initial != model.InitialDown), !x.down && x.known
 	}
 }
 

@@ -101,7 +101,7 @@ func TestOnlyNewBackendsAreDownAtFirst(t *testing.T) {
 	}
 	r := newRoster(state)
 	c := health.New(slog.New(slog.DiscardHandler), nil)
-	c.Set(r.targets, r.inherit(old, nil))
+	c.Set(r.targets, r.inherit(old, nil, never))
 	for i, want := range [][]bool{{false, true}, {true, true}} {
 		if diff := cmp.Diff(want, r.down(r.look(c))(&state.Services[i])); diff != "" {
 			t.Errorf("service %d: down (-want +got):\n%s", i, diff)
@@ -117,7 +117,7 @@ func TestHealthOutlivesAChangeOfTheCheck(t *testing.T) {
 	}
 	r := newRoster(state)
 	c := health.New(slog.New(slog.DiscardHandler), nil)
-	c.Set(r.targets, r.inherit(old, map[string]bool{old.targets[0].Key(): true}))
+	c.Set(r.targets, r.inherit(old, map[string]bool{old.targets[0].Key(): true}, always))
 	down := r.down(r.look(c))
 	for i, want := range [][]bool{{false, true, false}, {false, true, false}, {false, false, false}} {
 		if diff := cmp.Diff(want, down(&state.Services[i])); diff != "" {
@@ -125,7 +125,30 @@ func TestHealthOutlivesAChangeOfTheCheck(t *testing.T) {
 		}
 	}
 	if s, ok := c.Status(r.targets[1]); !ok || s.Known {
-		t.Errorf("status %+v, want nothing known before the first result", s)
+		t.Errorf("status %+v of who was down, want nothing known before the first result", s)
+	}
+	if s, ok := c.Status(r.targets[0]); !ok || !s.Known {
+		t.Errorf("status %+v of who was seen to be up, want it known", s)
+	}
+	if s, ok := c.Status(r.targets[2]); !ok || s.Known {
+		t.Errorf("status %+v of a new backend, want nothing known", s)
+	}
+}
+
+func never(string) bool  { return false }
+func always(string) bool { return true }
+
+func TestWhoWasNeverProbedIsJudgedByTheFirstResult(t *testing.T) {
+	for _, row := range []struct {
+		was   model.CheckType
+		knows func(string) bool
+	}{{model.CheckTCP, never}, {model.CheckNone, always}} {
+		before, state := stateOf(1, "10.0.0.1:80"), stateOf(1, "10.0.0.1:80")
+		before.Services[0].Health.Type, state.Services[0].Health.Fall = row.was, 7
+		r := newRoster(state)
+		if up, known := r.inherit(newRoster(before), nil, row.knows)(r.targets[0]); !up || known {
+			t.Errorf("check of type %s before: up %t, known %t", row.was, up, known)
+		}
 	}
 }
 

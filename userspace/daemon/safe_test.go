@@ -86,8 +86,10 @@ func TestCertificatesChangeUnderLoad(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = io.Copy(io.Discard, res.Body)
-			res.Body.Close()
+			defer res.Body.Close()
+			if _, err = io.Copy(io.Discard, res.Body); err == nil && res.StatusCode != 200 {
+				err = fmt.Errorf("status %d", res.StatusCode)
+			}
 			return err
 		})
 	})

@@ -41,7 +41,7 @@ func newSuspects() *suspects {
 // whether it is to be probed for them. ok is false if it is no suspect.
 func (was suspicion) judge(s *model.Service, status health.Status, troubles datapath.Troubles) (is suspicion, ok, hint bool) {
 	is, now := was, time.Now()
-	hint = s.PassiveThreshold > 0 && troubles.Unanswered+troubles.Refused >= uint64(s.PassiveThreshold)
+	hint = reaches(troubles.Unanswered+troubles.Refused, s.PassiveThreshold) || reaches(troubles.Resets, s.PassiveResets)
 	switch {
 	case !status.Up:
 		return suspicion{}, false, false // it is known by now
@@ -55,6 +55,9 @@ func (was suspicion) judge(s *model.Service, status health.Status, troubles data
 	is.troubles = is.troubles.Add(troubles)
 	return is, true, hint
 }
+
+// reaches says that so many signs are enough; a threshold of 0 is switched off.
+func reaches(signs uint64, threshold int) bool { return threshold > 0 && signs >= uint64(threshold) }
 
 // cleared reports whether a probe has succeeded that is later than all troubles.
 // Without a check silence has to do.
@@ -86,7 +89,7 @@ func (a *agent) suspect() {
 				x.now[m] = is
 			}
 			if hint {
-				a.log.Debug("backend is suspect", "service", s.Name, "backend", s.Backends[b], "unanswered", troubles.Unanswered, "refused", troubles.Refused)
+				a.log.Debug("backend is suspect", "service", s.Name, "backend", s.Backends[b], "unanswered", troubles.Unanswered, "refused", troubles.Refused, "reset", troubles.Resets)
 				a.checker.Suspect(key)
 			}
 		}
@@ -135,7 +138,7 @@ func (x *suspects) view(m member) *view.Suspicion {
 	if !ok {
 		return nil
 	}
-	return &view.Suspicion{Since: is.since, Unanswered: is.troubles.Unanswered, Refused: is.troubles.Refused}
+	return &view.Suspicion{Since: is.since, Unanswered: is.troubles.Unanswered, Refused: is.troubles.Refused, Resets: is.troubles.Resets}
 }
 
 // dials are those of the proxies that failed, until somebody takes them.

@@ -21,6 +21,7 @@ func TestSuspicion(t *testing.T) {
 		status   func(*health.Status) // nil: as before
 		ok, hint bool
 	}
+	reset := func(n uint64) datapath.Troubles { return datapath.Troubles{Resets: n} }
 	unanswered := func(n uint64) datapath.Troubles { return datapath.Troubles{Unanswered: n} }
 	probed := func(s *health.Status) { s.LastProbe, s.LastError = time.Now(), "" }
 	failed := func(s *health.Status) { s.LastProbe, s.LastError = time.Now(), "refused" }
@@ -34,6 +35,8 @@ func TestSuspicion(t *testing.T) {
 		{"below the threshold", tcp, 3, []look{{troubles: unanswered(2)}, {troubles: unanswered(2)}}},
 		{"both kinds count together", tcp, 3, []look{{datapath.Troubles{Unanswered: 1, Refused: 2}, nil, true, true}}},
 		{"switched off", tcp, 0, []look{{troubles: unanswered(1000)}, {}}},
+		{"resets count by themselves", tcp, 1, []look{{reset(10), nil, true, true}, {reset(9), nil, true, false}, {status: probed}}},
+		{"a few resets are nothing", tcp, 1, []look{{troubles: reset(9)}, {troubles: reset(9)}}},
 		{"until a probe succeeds", tcp, 1, []look{{unanswered(1), nil, true, true}, {ok: true}, {status: failed, ok: true}, {status: probed}, {}}},
 		{"a probe before the last trouble clears nothing", tcp, 1, []look{
 			{unanswered(1), nil, true, true}, {unanswered(1), probed, true, true}, {ok: true}, {status: probed},
@@ -47,7 +50,7 @@ func TestSuspicion(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &model.Service{PassiveThreshold: row.threshold, Health: model.Check{Type: row.check}}
+				s := &model.Service{PassiveThreshold: row.threshold, PassiveResets: model.DefaultPassiveResets, Health: model.Check{Type: row.check}}
 				status := health.Status{Up: true, Known: true, LastProbe: time.Now()}
 				var is suspicion
 				var sum datapath.Troubles

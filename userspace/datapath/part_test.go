@@ -127,6 +127,7 @@ func TestEveryFieldOfAServiceIsLookedAt(t *testing.T) {
 		"HTTP":             true, // the HTTP proxy's
 		"Names":            true, // the TLS proxy's
 		"PassiveThreshold": true, // the same, of whom it has probed
+		"PassiveResets":    true,
 		"Known":            true, // of Keep's answer
 	}
 	base := service("a", 80, 1, 1)

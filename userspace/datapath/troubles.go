@@ -13,20 +13,22 @@ type Troubles struct {
 	// the backend answered with a reset.
 	Unanswered uint64 `json:"unanswered"`
 	Refused    uint64 `json:"refused"`
+	// Resets are those of the backend in established connections.
+	Resets uint64 `json:"resets"`
 }
 
 // Add returns t and u together.
 func (t Troubles) Add(u Troubles) Troubles {
-	return Troubles{t.Unanswered + u.Unanswered, t.Refused + u.Refused}
+	return Troubles{t.Unanswered + u.Unanswered, t.Refused + u.Refused, t.Resets + u.Resets}
 }
 
 // Since returns what t has more than before, an earlier count; one that has
 // begun anew since then has all of it.
 func (t Troubles) Since(before Troubles) Troubles {
-	if t.Unanswered < before.Unanswered || t.Refused < before.Refused {
+	if t.Unanswered < before.Unanswered || t.Refused < before.Refused || t.Resets < before.Resets {
 		return t
 	}
-	return Troubles{t.Unanswered - before.Unanswered, t.Refused - before.Refused}
+	return Troubles{t.Unanswered - before.Unanswered, t.Refused - before.Refused, t.Resets - before.Resets}
 }
 
 // Troubles returns what the kernel has counted of the backends of each service of
@@ -57,5 +59,6 @@ func troublesOf(c loader.Counters) Troubles {
 	return Troubles{
 		Unanswered: c.Troubles[loader.LBTroubleTROUBLE_UNANSWERED],
 		Refused:    c.Troubles[loader.LBTroubleTROUBLE_REFUSED],
+		Resets:     c.Troubles[loader.LBTroubleTROUBLE_RESET],
 	}
 }

@@ -82,7 +82,6 @@ type Counters struct {
 	// Of TCP: SYNs that clients sent again since the backend had not answered, those
 	// that it answered with a reset, and its resets of established flows.
 	Troubles
-	Resets uint64 `json:"resets"`
 }
 
 // Read returns what maps hold. Rows and counters are read one after the other,
@@ -193,7 +192,7 @@ func counters(c loader.Counters) Counters {
 		Flows:          c.Flows,
 		ForwardPackets: c.Packets[forward], ForwardBytes: c.Bytes[forward],
 		ReplyPackets: c.Packets[reply], ReplyBytes: c.Bytes[reply],
-		Troubles: troublesOf(c), Resets: c.Troubles[loader.LBTroubleTROUBLE_RESET],
+		Troubles: troublesOf(c),
 	}
 }
 

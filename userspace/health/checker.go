@@ -196,6 +196,13 @@ func (c *Checker) StatusOf(key string) (Status, bool) {
 	return k.status, true
 }
 
+// Knows reports whether what the check of this key says comes from a probe, or was
+// adopted.
+func (c *Checker) Knows(key string) bool {
+	status, _ := c.StatusOf(key)
+	return status.Known
+}
+
 // Trigger probes a target at once, or again as soon as the probe under way
 // ends. Its later probes stay where they are in time.
 func (c *Checker) Trigger(t Target) {

@@ -48,27 +48,7 @@ func scrape(t *testing.T, path string, s *Snapshot, err error) (status int, body
 	return res.StatusCode, string(text)
 }
 
-func TestWhatIsTold(t *testing.T) {
-	bounds := []time.Duration{10 * time.Millisecond, time.Second}
-	status, body := scrape(t, "/metrics", &Snapshot{
-		Services: []Service{
-			{Name: "web", Protocol: "http", Accepted: 3, Active: 2, Refused: 1, NoBackend: 5, Retries: 6, Requests: Requests{
-				Begun: 9, Answers: [4]uint64{4, 3, 2, 1}, Bounds: bounds, Times: []uint64{5, 3, 2}, Sum: 2500 * time.Millisecond,
-			}},
-			{Name: "dns", Protocol: "udp", Accepted: 7, Active: 1},
-		},
-		Backends: []Backend{
-			{Pool: "images", Address: "10.0.0.1:80", Up: true, Active: 2, Failures: 8, HTTP: true, Requests: Requests{Begun: 1, Bounds: bounds, Times: []uint64{1, 0, 0}, Sum: time.Millisecond}},
-			{Service: "dns", Address: "10.0.0.2:53", Serves: true, Active: 4},
-		},
-	}, nil)
-	var got []string
-	for line := range strings.Lines(body) {
-		if strings.HasPrefix(line, "fairlead_") {
-			got = append(got, strings.TrimSuffix(line, "\n"))
-		}
-	}
-	want := strings.Split(strings.TrimSpace(`
+const told = `
 fairlead_backend_connections{backend="10.0.0.1:80",pool="images",service=""} 2
 fairlead_backend_connections{backend="10.0.0.2:53",pool="",service="dns"} 4
 fairlead_backend_http_failures_total{backend="10.0.0.1:80",pool="images",service=""} 8
@@ -107,7 +87,29 @@ fairlead_refused_total{protocol="http",service="web"} 1
 fairlead_refused_total{protocol="udp",service="dns"} 0
 fairlead_retries_total{protocol="http",service="web"} 6
 fairlead_retries_total{protocol="udp",service="dns"} 0
-`), "\n")
+`
+
+func TestWhatIsTold(t *testing.T) {
+	bounds := []time.Duration{10 * time.Millisecond, time.Second}
+	status, body := scrape(t, "/metrics", &Snapshot{
+		Services: []Service{
+			{Name: "web", Protocol: "http", Accepted: 3, Active: 2, Refused: 1, NoBackend: 5, Retries: 6, Requests: Requests{
+				Begun: 9, Answers: [4]uint64{4, 3, 2, 1}, Bounds: bounds, Times: []uint64{5, 3, 2}, Sum: 2500 * time.Millisecond,
+			}},
+			{Name: "dns", Protocol: "udp", Accepted: 7, Active: 1},
+		},
+		Backends: []Backend{
+			{Pool: "images", Address: "10.0.0.1:80", Up: true, Active: 2, Failures: 8, HTTP: true, Requests: Requests{Begun: 1, Bounds: bounds, Times: []uint64{1, 0, 0}, Sum: time.Millisecond}},
+			{Service: "dns", Address: "10.0.0.2:53", Serves: true, Active: 4},
+		},
+	}, nil)
+	var got []string
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "fairlead_") {
+			got = append(got, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	want := strings.Split(strings.TrimSpace(told), "\n")
 	if diff := cmp.Diff(want, got); status != 200 || diff != "" {
 		t.Errorf("status %d, -want +got:\n%s", status, diff)
 	}

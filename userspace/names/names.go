@@ -46,8 +46,9 @@ type record struct {
 type Resolver struct {
 	log *slog.Logger
 
-	mu      sync.Mutex
-	records map[question]*record
+	mu       sync.Mutex
+	records  map[question]*record
+	prepared *model.State // last, perhaps not in force yet; nil at first
 }
 
 // New returns a Resolver that knows nothing.
@@ -63,8 +64,9 @@ func Lookup(ctx context.Context, state *model.State) (*model.State, error) {
 	return r.Expand(state), err
 }
 
-// Refresh asks what a state needs to know and is due, and forgets what it does not
-// need. It returns how long that is good for; 0 if the state names nobody.
+// Refresh asks what a state needs to know and is due, and forgets what neither it
+// nor the one that was prepared last needs. It returns how long that is good for; 0
+// if the state names nobody.
 func (r *Resolver) Refresh(ctx context.Context, state *model.State) time.Duration {
 	r.ask(ctx, state)
 	needed, good := map[question]bool{}, time.Duration(0)
@@ -76,13 +78,22 @@ func (r *Resolver) Refresh(ctx context.Context, state *model.State) time.Duratio
 			good = max(time.Until(k.due), 1)
 		}
 	}
+	if r.prepared != nil {
+		for _, q := range r.needs(r.prepared) {
+			needed[q] = true
+		}
+	}
 	maps.DeleteFunc(r.records, func(q question, _ *record) bool { return !needed[q] })
 	return good
 }
 
-// Prepare asks what a state needs to know, forgets nothing, and returns an error
-// for each name whose addresses are not known.
+// Prepare asks what a state needs to know, forgets nothing, nor lets Refresh forget
+// any of it until another one is prepared, and returns an error for each name whose
+// addresses are not known. The state must not change after.
 func (r *Resolver) Prepare(ctx context.Context, state *model.State) error {
+	r.mu.Lock()
+	r.prepared = state
+	r.mu.Unlock()
 	r.ask(ctx, state)
 	var faults []error
 	for _, s := range state.Groups() {

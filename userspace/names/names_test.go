@@ -142,6 +142,31 @@ func TestAddressesComeAndGo(t *testing.T) {
 	f.await("10.0.0.2:80/3") // the other family has one, so this is no failure
 }
 
+// TestWhatIsPreparedIsThereWhenItIsWanted has the state in force refreshed between the
+// look-up for another one and the moment when that takes its place.
+func TestWhatIsPreparedIsThereWhenItIsWanted(t *testing.T) {
+	s := nameserver.New(t, "127.0.0.1")
+	s.Set(1000, "app.test", a("10.0.0.1"))
+	s.Set(1000, "old.test", a("10.0.0.2"))
+	old := host
+	old.Name.Host = "old.test"
+	state := stateOf(model.ForwardProxy, "203.0.113.10:80", []model.Backend{old}, s.Addr)
+	next := stateOf(model.ForwardProxy, "203.0.113.10:80", []model.Backend{host}, s.Addr)
+	r := New(slog.New(slog.DiscardHandler))
+	r.Refresh(t.Context(), state)
+	if err := r.Prepare(t.Context(), next); err != nil {
+		t.Error(err)
+	}
+	r.Refresh(t.Context(), state)
+	if got := text(r.Expand(next)); got != "10.0.0.1:80/3" {
+		t.Errorf("backends %q of what is prepared", got)
+	}
+	r.Refresh(t.Context(), next)
+	if got := text(r.Expand(state)); got != "" {
+		t.Errorf("backends %q of what is needed no more", got)
+	}
+}
+
 func TestAFailedLookUpKeepsTheLastAddresses(t *testing.T) {
 	for name, fail := range map[string]func(*nameserver.Server){
 		"the server is ill":   func(s *nameserver.Server) { s.Fall(true) },

@@ -148,14 +148,16 @@ type Backend struct {
 type Suspicion struct {
 	Since time.Time `json:"since"`
 	// Unanswered are SYNs that clients sent again, and dials of the proxy that timed
-	// out, Refused those that the backend answered with a reset; since then.
+	// out, Refused those that the backend answered with a reset, Resets are those
+	// of established connections; since then.
 	Unanswered uint64 `json:"unanswered"`
 	Refused    uint64 `json:"refused"`
+	Resets     uint64 `json:"resets"`
 }
 
-// String returns what it is made of, such as "3 unanswered, 2 refused".
+// String returns what it is made of, such as "3 unanswered, 2 refused, 1 reset".
 func (x *Suspicion) String() string {
-	return fmt.Sprintf("%d unanswered, %d refused", x.Unanswered, x.Refused)
+	return fmt.Sprintf("%d unanswered, %d refused, %d reset", x.Unanswered, x.Refused, x.Resets)
 }
 
 // Proxy counts what user space forwarded since the agent started.
