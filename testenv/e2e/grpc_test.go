@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,10 +28,10 @@ const leastCalls = 36
 // TestInteroperabilityOfGRPC has grpc-go's client and server talk through the agent.
 func TestInteroperabilityOfGRPC(t *testing.T) {
 	s := stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 1}, Programs: programs})
-	dir := interop(t)
+	client, server := interop(t)
 	ca := testca.New(t)
 	cert, key := ca.Issue(testca.Leaf{Names: []string{shopName}})
-	s.Start(s.Backends[0], filepath.Join(dir, "server"), "-port", "8080")
+	s.Start(s.Backends[0], server, "-port", "8080")
 	s.Configure(`
 interfaces: %s
 services:
@@ -47,7 +46,7 @@ pools:
 	s.AwaitView("the server", func(v *view.View) bool { b := v.Services[0].Backends[0]; return b.Known && b.Up })
 	pass := func(args ...string) (passed []string, r stage.Result) {
 		t.Helper()
-		r = s.Run(s.Clients[0], filepath.Join(dir, "client"), append(args, grpcCases...)...)
+		r = s.Run(s.Clients[0], client, append(args, grpcCases...)...)
 		return strings.Fields(r.Stdout), r
 	}
 	for _, way := range [][]string{{"-addr", vip + ":80"}, {"-addr", vip + ":443", "-ca", ca.File, "-name", shopName}} {
@@ -66,12 +65,13 @@ pools:
 	}
 }
 
-// interop returns the directory of grpc-go's client and server.
-func interop(t *testing.T) string {
+// interop returns grpc-go's client and server.
+func interop(t *testing.T) (client, server string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "../../scripts/interop-fetch.sh").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
+	out, err := exec.CommandContext(t.Context(), "../../scripts/interop-fetch.sh").Output()
+	both := strings.Fields(string(out))
+	if err != nil || len(both) != 2 {
+		t.Fatalf("build grpc's client and server: %v, %q", err, out)
 	}
-	return strings.TrimSpace(string(out))
+	return both[0], both[1]
 }
