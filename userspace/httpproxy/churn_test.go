@@ -83,6 +83,8 @@ func TestBackendsThatDie(t *testing.T) {
 			}
 		})
 	}
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
 	for i := range rounds {
 		before := gets.Load()
 		backends[i%3].kill()
@@ -90,7 +92,7 @@ func TestBackendsThatDie(t *testing.T) {
 		backends[i%3].start()
 		eventually(t, "requests go on", func() bool { return gets.Load() > before+100 })
 		if rounds > 5 {
-			time.Sleep(time.Second) // the rhythm that is promised
+			<-second.C // the rhythm that is promised
 		}
 	}
 	over.Store(true)
