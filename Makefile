@@ -60,8 +60,9 @@ test-kernels:
 
 ## bench          what a packet and a request cost, beside references of the same run
 bench: build
-	@scripts/setup.sh test
+	@scripts/setup.sh test bench
 	@$(GO_BUILD) -o build/ ./testenv/bench
+	@ln -sf "$$(scripts/caddy-fetch.sh)" build/caddy
 	@$(ROOT) build/bench
 
 ## bench-against  what a hit costs here and in an older REV, in turns

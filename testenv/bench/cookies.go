@@ -21,7 +21,7 @@ type way struct {
 }
 
 func cookies(b *bench) {
-	fairlead, err := fairleadBinary()
+	fairlead, err := besideThis("fairlead")
 	if err != nil {
 		b.Fatalf("%v", err)
 	}

@@ -26,6 +26,7 @@ var parts = []part{
 	{"packets", packets},
 	{"frames", frames},
 	{"requests", requests},
+	{"http", httpMode},
 	{"reconcile", reconcile},
 	{"cookies", cookies},
 }

@@ -34,6 +34,8 @@ type site struct {
 	b   *bench
 	rig *testenv.Rig
 	url string
+	// proxy is what balances, nil if it is no process.
+	proxy *exec.Cmd
 }
 
 // newSite raises servers, with nothing that balances.
@@ -97,13 +99,7 @@ func haproxySite(b *bench) *site {
 	for i, a := range s.rig.BackendAddrs {
 		servers += fmt.Sprintf("  server s%d %s:%d\n", i, a, serverPort)
 	}
-	s.rig.Balancer.Do(b, func() error {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		return netlink.AddrAdd(lo, &netlink.Addr{IPNet: netlink.NewIPNet(net.IP(vip.AsSlice()))})
-	})
+	s.takeAddress()
 	config := s.write("haproxy.cfg", fmt.Sprintf(`global
   maxconn 4000
 defaults
@@ -118,6 +114,19 @@ listen bench
 %s`, vip, servers))
 	s.start(exec.Command("haproxy", "-db", "-q", "-f", config))
 	return s
+}
+
+// takeAddress gives the balancer the address of the service, which the agent does
+// by itself.
+func (s *site) takeAddress() {
+	s.Helper()
+	s.rig.Balancer.Do(s, func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrAdd(lo, &netlink.Addr{IPNet: netlink.NewIPNet(net.IP(vip.AsSlice()))})
+	})
 }
 
 // write writes a file into a directory that goes away with the part.
@@ -138,7 +147,7 @@ func (s *site) write(name, text string) string {
 // start starts a proxy on the balancer and waits until the service answers.
 func (s *site) start(cmd *exec.Cmd) {
 	s.Helper()
-	cmd.Stderr = s.b.log
+	s.proxy, cmd.Stderr = cmd, s.b.log
 	s.rig.Balancer.Start(s, cmd)
 	s.Cleanup(func() { stop(cmd) })
 	to := netip.AddrPortFrom(vip, 80).String()
@@ -204,7 +213,7 @@ func (s *site) load(d time.Duration, perRequest bool) float64 {
 }
 
 func requests(b *bench) {
-	fairlead, err := fairleadBinary()
+	fairlead, err := besideThis("fairlead")
 	if err != nil {
 		b.Fatalf("%v", err)
 	}
@@ -240,15 +249,15 @@ func requests(b *bench) {
 	t.print(b.out)
 }
 
-// fairleadBinary returns the agent that was built beside this program.
-func fairleadBinary() (string, error) {
+// besideThis returns a program that was built beside this one.
+func besideThis(name string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(filepath.Dir(self), "fairlead")
+	path := filepath.Join(filepath.Dir(self), name)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("find the agent beside this program: %w", err)
+		return "", fmt.Errorf("find %s beside this program: %w", name, err)
 	}
 	return path, nil
 }

@@ -2,13 +2,23 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"net"
+	"strings"
+)
+
+// largePath is where answers have largeSize bytes.
+const (
+	largePath = "/large"
+	largeSize = 64 << 10
 )
 
 var (
 	endOfRequest = []byte("\r\n\r\n")
 	wantsClose   = []byte("Connection: close\r\n")
 	response     = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nbench")
+	wantsLarge   = []byte("GET " + largePath + " ")
+	large        = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", largeSize, strings.Repeat("x", largeSize))
 	lastResponse = []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nConnection: close\r\n\r\nbench")
 )
 
@@ -40,13 +50,16 @@ func answerConn(c net.Conn) {
 		if !bytes.HasSuffix(buf[:have], endOfRequest) {
 			continue
 		}
-		last := bytes.Contains(buf[:have], wantsClose)
+		last, reply := bytes.Contains(buf[:have], wantsClose), response
+		if bytes.HasPrefix(buf, wantsLarge) {
+			reply = large
+		}
 		have = 0
 		if last {
 			_, _ = c.Write(lastResponse) // a client that left needs none
 			return
 		}
-		if _, err := c.Write(response); err != nil {
+		if _, err := c.Write(reply); err != nil {
 			return
 		}
 	}

@@ -20,6 +20,7 @@ type attempt struct {
 	turn  *turn
 	began time.Time
 	watch watch
+	line  *line // of HTTP/1, once connected; may be nil
 	ctx   context.Context
 	stop  context.CancelCauseFunc
 	// connected says that the request has a connection, heard that the backend
@@ -65,10 +66,10 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 // do sends the request and returns what the backend answers. The attempt ends
 // with an error, or when the answer's body is closed.
 func (a *attempt) do(req *http.Request) (*http.Response, error) {
-	a.ctx, a.stop = context.WithCancelCause(req.Context())
+	a.ctx, a.stop = context.WithCancelCause(a.x.ctx)
 	a.watch.call(a.timeUp)
 	a.turn.backend.tally.attempts.Add(1)
-	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace()))
+	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace(httptrace.ContextClientTrace(req.Context()))))
 	if out.URL = a.turn.backend.address(a.x.path, a.x.in.URL); out.URL == nil {
 		a.end()
 		return nil, errPath
@@ -96,21 +97,31 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 	}
 	a.turn.hear(res.Header)
 	a.turn.hear(res.Trailer)
+	if res.ProtoMajor != 1 {
+		a.line = nil // others share it
+	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		res.Body = &answer{res.Body, a, res}
 	}
 	return res, nil
 }
 
-// trace returns what follows the attempt.
-func (a *attempt) trace() *httptrace.ClientTrace {
+// trace returns what follows the attempt, and takes informational answers as outer
+// does, which may be nil. Nothing else is taken from there: to join two of them is
+// dear.
+func (a *attempt) trace(outer *httptrace.ClientTrace) *httptrace.ClientTrace {
 	t := a.x.timeouts
+	if outer == nil {
+		outer = &httptrace.ClientTrace{}
+	}
 	return &httptrace.ClientTrace{
+		Got1xxResponse: outer.Got1xxResponse,
 		GetConn: func(string) { // again, if a connection that waited was closed just now
 			a.connected.Store(false)
 			a.watch.arm(t.Connect, errConnectLate)
 		},
-		GotConn: func(httptrace.GotConnInfo) {
+		GotConn: func(got httptrace.GotConnInfo) {
+			a.line = lineOf(got)
 			a.connected.Store(true)
 			a.watch.arm(t.Idle, errIdle)
 		},
@@ -122,6 +133,11 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 			}
 		},
 		GotFirstResponseByte: func() { a.heard.Store(true) },
+		PutIdleConn: func(error) {
+			if a.line != nil {
+				a.line.leave(a.x.w)
+			}
+		},
 	}
 }
 
@@ -216,12 +232,20 @@ type answer struct {
 }
 
 func (b *answer) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.read(p)
 	b.attempt.touch()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		b.attempt.turn.hear(b.of.Trailer)
 	}
 	return n, err
+}
+
+func (b *answer) read(p []byte) (int, error) {
+	if l, w := b.attempt.line, b.attempt.x.w; w.patient && w.held {
+		l.reader.Store(w)
+		defer l.leave(w)
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // Close ends the attempt.

@@ -91,7 +91,7 @@ func TestForwardAuthentication(t *testing.T) {
 		{"does not pass", "HTTP/1.1 302 Found\r\nContent-Length: 2\r\nConnection: X-Hop\r\nX-Hop: 1\r\nLocation: /login\r\nSet-Cookie: a=b\r\n\r\nno", patience, "", refused},
 		{"no answer", "", patience, "", nobody},
 		{"an answer that is too large", "HTTP/1.1 403 Forbidden\r\nContent-Length: 1048577\r\n\r\n" + strings.Repeat("a", maxVerdict+1), patience, "", nobody},
-		{"an answer that comes late", "wait", 10 * time.Millisecond, "", late},
+		{"an answer that comes late", "wait", 500 * time.Millisecond, "", late},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			waited := make(chan struct{})

@@ -77,7 +77,10 @@ func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
 		return nil, errConnectLate
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	return &line{TCPConn: c.(*net.TCPConn)}, nil
 }
 
 // of returns what carries a request.
@@ -96,7 +99,7 @@ func (c *carriers) close() {
 // address returns where a request for a path goes, nil if it cannot be written
 // so.
 func (b *backend) address(path string, query *url.URL) *url.URL {
-	u := &url.URL{Scheme: "http", Host: b.Address.String(), RawQuery: query.RawQuery, ForceQuery: query.ForceQuery}
+	u := &url.URL{Scheme: "http", Host: b.host, RawQuery: query.RawQuery, ForceQuery: query.ForceQuery}
 	if b.Origin.TLS {
 		u.Scheme = "https"
 	}

@@ -1,7 +1,6 @@
 package httpproxy
 
 import (
-	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -18,8 +17,7 @@ var forwarding = map[string]bool{
 // dropped unless it is trusted.
 func setForwarded(x *exchange, out http.Header) {
 	for name := range out {
-		plain := strings.ReplaceAll(strings.ToLower(name), "_", "-")
-		if forwarding[plain] && (!x.trusted || strings.Contains(name, "_")) {
+		if isForwarding(name) && (!x.trusted || strings.Contains(name, "_")) {
 			delete(out, name)
 		}
 	}
@@ -32,15 +30,29 @@ func setForwarded(x *exchange, out http.Header) {
 		prior = x.in.Header
 	}
 	const list, proto, host = "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"
-	out.Set(list, after(prior.Values(list), x.peer.Addr().String()))
-	out.Set("Forwarded", after(prior.Values("Forwarded"), fmt.Sprintf("for=%s;host=%s;proto=%s", node(x.peer.Addr()), quoted(x.in.Host), scheme)))
-	for name, value := range map[string]string{proto: scheme, host: x.in.Host} {
-		if had := prior.Values(name); len(had) > 0 {
+	const all = "Forwarded"
+	values := [...]string{
+		after(prior.Values(list), x.peer.Addr().String()),
+		after(prior.Values(all), "for="+node(x.peer.Addr())+";host="+quoted(x.in.Host)+";proto="+scheme),
+		scheme,
+		x.in.Host,
+	}
+	for i, name := range [...]string{list, all, proto, host} {
+		if had := prior.Values(name); i > 1 && len(had) > 0 {
 			out[name] = had
 		} else {
-			out.Set(name, value)
+			out[name] = values[i : i+1 : i+1] // one piece of memory for all
 		}
 	}
+}
+
+// isForwarding reports whether a header is one of forwarding. Most are none by their
+// first letter.
+func isForwarding(name string) bool {
+	if name == "" || name[0]|0x20 != 'x' && name[0]|0x20 != 'f' {
+		return false
+	}
+	return forwarding[strings.ReplaceAll(strings.ToLower(name), "_", "-")]
 }
 
 // after returns the list that prior lines make, and one more element.
@@ -60,9 +72,9 @@ func node(a netip.Addr) string {
 }
 
 // quoted returns a quoted string.
-func quoted(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
-}
+func quoted(s string) string { return `"` + quotes.Replace(s) + `"` }
+
+var quotes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // origin returns the client that a trusted peer forwards for: of those in
 // X-Forwarded-For the last that is not trusted itself, or else the first.

@@ -215,5 +215,17 @@ func addrPort(s string) netip.AddrPort {
 	if err != nil {
 		return netip.AddrPort{}
 	}
+	return plainAddr(a)
+}
+
+// addrPortOf is addrPort for an address that was not written yet.
+func addrPortOf(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return plainAddr(tcp.AddrPort())
+	}
+	return netip.AddrPort{}
+}
+
+func plainAddr(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }

@@ -127,6 +127,7 @@ func (m *copying) send() {
 		defer m.release()
 		ctx, cancel := context.WithTimeout(context.WithValue(at.ctx, exchangeKey{}, own), mirrorTime)
 		defer cancel()
+		own.ctx = ctx
 		req := m.out.WithContext(ctx)
 		req.ContentLength = int64(len(m.body))
 		if req.ContentLength > 0 {

@@ -56,6 +56,7 @@ type set struct {
 type backend struct {
 	model.Backend
 	key    uint64       // by which clients find it; see set.first
+	host   string       // its address, as URLs have it
 	active atomic.Int64 // requests
 	quick  pace
 	load   load
@@ -97,7 +98,7 @@ func (p *Pool) Update(conf *model.Pool, chooser Chooser) {
 		if at >= 0 {
 			s.backends[i] = old.backends[at]
 		} else {
-			s.backends[i] = &backend{Backend: b, key: keyOf(identity(b))}
+			s.backends[i] = &backend{Backend: b, key: keyOf(identity(b)), host: b.Address.String()}
 		}
 	}
 	s.seal = newSeal(&s.conf)

@@ -64,8 +64,15 @@ func modify(res *http.Response) error {
 	// What a backend has said is for the client to know. But an answer that is all
 	// header must stay in one piece: that is how gRPC says what has failed.
 	x.w.eager = res.ContentLength != 0
+	x.w.patient = x.attempt.line != nil && isAlone(res)
 	x.answered.Store(true)
 	return nil
+}
+
+// isAlone reports whether nobody but who reads the answer writes it to the client:
+// a ReverseProxy flushes others with a timer.
+func isAlone(res *http.Response) bool {
+	return res.ContentLength > 0 && !strings.Contains(strings.ToLower(res.Header.Get("Content-Type")), "event-stream")
 }
 
 // failed answers a request that no backend did.

@@ -56,6 +56,8 @@ type counted struct {
 	began    time.Time
 	status   int
 	eager    bool   // nothing waits for what follows
+	patient  bool   // push is called before somebody waits for what follows
+	held     bool   // something waits for push, or for the end
 	pages    pages  // of the route, or of the table
 	cookie   string // to set; past what keeps answers for others
 }
@@ -89,9 +91,19 @@ func (w *counted) begin(status int) {
 }
 
 func (w *counted) flush() {
-	if w.eager {
-		_ = http.NewResponseController(w.ResponseWriter).Flush() // who is gone is found by the next Write
+	switch {
+	case !w.eager:
+	case w.patient:
+		w.held = true
+	default:
+		w.push()
 	}
+}
+
+// push sends what is held.
+func (w *counted) push() {
+	w.held = false
+	_ = http.NewResponseController(w.ResponseWriter).Flush() // who is gone is found by the next Write
 }
 
 // Unwrap is for [http.ResponseController].

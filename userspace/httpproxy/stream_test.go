@@ -76,6 +76,7 @@ func TestEventsComeAsTheyAreSent(t *testing.T) {
 	for name, head := range map[string]string{
 		"events":         "Content-Type: text/event-stream\r\n",
 		"a known length": "Content-Length: 8\r\n",
+		"known events":   "Content-Type: Text/Event-Stream; a=b\r\nContent-Length: 8\r\n",
 		"no length":      "Connection: close\r\n",
 	} {
 		goOn := make(chan struct{})

@@ -105,7 +105,7 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		x := exchangeOf(req.Context())
-		x.timeouts = &r.Timeouts
+		x.timeouts, x.ctx = &r.Timeouts, req.Context()
 		at := rand.IntN(max(1, total))
 		for i, s := range r.Pools {
 			x.pool = pools[i]
@@ -181,8 +181,9 @@ func within(a netip.Addr, networks []netip.Prefix) bool {
 type exchange struct {
 	proxy    *Proxy
 	w        *counted
-	in       *http.Request // of the client
-	path     string        // as the client wrote it
+	in       *http.Request   // of the client
+	ctx      context.Context // of all attempts
+	path     string          // as the client wrote it
 	peer     netip.AddrPort
 	local    netip.AddrPort
 	trusted  bool       // the peer is
@@ -204,7 +205,7 @@ type exchangeKey struct{}
 func newExchange(w *counted, r *http.Request, t *Table, p *Proxy) *exchange {
 	x := &exchange{proxy: p, w: w, path: pathOf(r), peer: addrPort(r.RemoteAddr)}
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		x.local = addrPort(a.String())
+		x.local = addrPortOf(a)
 	}
 	x.trusted = t.trusts(x.peer.Addr())
 	x.client = x.peer.Addr()

@@ -11,6 +11,7 @@ type watch struct {
 	mu    sync.Mutex
 	fire  func(cause error)
 	timer *time.Timer
+	rings time.Time // when the timer does; zero: not again
 	due   time.Time // zero: never
 	cause error
 	over  bool
@@ -32,11 +33,21 @@ func (w *watch) arm(d time.Duration, cause error) {
 		return
 	}
 	w.due, w.cause = time.Now().Add(d), cause
-	if w.timer == nil {
+	w.wind(d)
+}
+
+// wind has the timer ring after d, or before. It is dear to set it anew each time
+// that something moves: one that rings too early sees so, and is set then.
+func (w *watch) wind(d time.Duration) {
+	switch {
+	case w.timer == nil:
 		w.timer = time.AfterFunc(d, w.ring)
-	} else {
+	case w.rings.IsZero() || w.due.Before(w.rings):
 		w.timer.Reset(d)
+	default:
+		return
 	}
+	w.rings = w.due
 }
 
 // stop makes time never be up any more. It waits for what is called already.
@@ -49,12 +60,18 @@ func (w *watch) stop() {
 	}
 }
 
-// ring is called by the timer, perhaps when it was just armed anew.
+// ring is called by the timer, perhaps too early, or when it was just set anew.
 func (w *watch) ring() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.due.IsZero() && !time.Now().Before(w.due) {
-		w.due = time.Time{}
-		w.fire(w.cause)
+	w.rings = time.Time{}
+	if w.due.IsZero() {
+		return
 	}
+	if left := time.Until(w.due); left > 0 {
+		w.wind(left)
+		return
+	}
+	w.due = time.Time{}
+	w.fire(w.cause)
 }
