@@ -39,7 +39,7 @@ check_vet() {
 check_golangci() {
 	local golangci
 	golangci=$(go_tool golangci-lint "$golangci_version" "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$golangci_version") || return
-	"$golangci" run --timeout 15m --show-stats=false --output.text.print-issued-lines=false --output.text.colors=false ./...
+	"$golangci" run --allow-serial-runners --timeout 15m --show-stats=false --output.text.print-issued-lines=false --output.text.colors=false ./...
 }
 
 check_clang_format() {

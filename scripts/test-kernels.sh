@@ -23,11 +23,11 @@ cd "$(dirname "$0")/.."
 PACKAGES=${PACKAGES:-./loader ./testenv/lbtest ./userspace/kernel ./testenv/fuzz ./userspace/datapath
 	./testenv/livegen ./userspace/host ./testenv ./testenv/xdpwatch}
 # What takes minutes without KVM: programs with every fault that is seeded into
-# them, commands that are killed at every point, shares of a hundred thousand
-# flows, and races that a single CPU does not have; what reads files that are not
-# there: 150 MB of captures, and a table of the documentation. They ask nothing of
-# a kernel's version that the others do not ask.
-COSTLY="TestSeededFaults|TestEachFault.*IsFound|TestKilledAnywhere|TestRace|TestCrowdedRace|TestChurn|TestCaptures|TestSharesAreTheWeights|TestEachOddPacketHasARow|TestFailureAtAnyStep.*"
+# them, every row twice as a dry run, commands that are killed at every point,
+# shares of a hundred thousand flows, and races that a single CPU does not have;
+# what reads files that are not there: 150 MB of captures, and a table of the
+# documentation. They ask nothing of a kernel's version that the others do not ask.
+COSTLY="TestSeededFaults|TestEachFault.*IsFound|TestKilledAnywhere|TestRace|TestRaceForTheWay|TestCrowdedRace|TestDryRunsForetell|TestChurn|TestCaptures|TestSharesAreTheWeights|TestEachOddPacketHasARow|TestFailureAtAnyStep.*"
 # What computes for long and never talks to a kernel.
 PURE="TestModelAgainstItself|TestWorkersSendTheSamePackets|TestRandomChanges|TestPartsOfPlansLeadToTheSame|TestPreviewIsWhatReconcileDoes|TestPacketsFindWhatTheyHaveSeen"
 SKIP=${SKIP-$COSTLY|$PURE}

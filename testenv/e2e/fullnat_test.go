@@ -295,12 +295,12 @@ func TestSwitchingFullNATFailsNoConnection(t *testing.T) {
 		s.Loader("attach").OK(t)
 		configure(s, "")
 		s.Loader("attach").OK(t)
+		if a, err := talk.Ask(); err != nil || !strings.HasPrefix(a.Client, s.ClientAddrs[0].String()+":") {
+			t.Fatalf("the connection from before is seen as %q: %v", a.Client, err)
+		}
 	}
 	if n, err := end(); err != nil || n == 0 {
 		t.Errorf("%d connections, then: %v", n, err)
-	}
-	if a, err := talk.Ask(); err != nil || !strings.HasPrefix(a.Client, s.ClientAddrs[0].String()+":") {
-		t.Errorf("the connection from before is seen as %q: %v", a.Client, err)
 	}
 	closeAccount(t, account)
 }

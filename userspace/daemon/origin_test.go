@@ -46,6 +46,7 @@ func sent(t *testing.T, text, want string) string {
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
 	}
+	_ = c.(*net.TCPConn).CloseWrite() // nobody is to wait for more; it may be reset by now
 	got := make([]byte, len(want))
 	n, _ := io.ReadFull(c, got)
 	return string(got[:n])
@@ -57,7 +58,7 @@ func TestPROXYHeadersOfTCP(t *testing.T) {
 		return fmt.Sprintf("services: [{name: tcp, listen: '%s', health: {type: none}, backends: [{address: '%s'}]%s}]\n", site, backend, keys)
 	}
 	r := runAgent(t, service(", accept-proxy: {from: [127.0.0.0/8]}, send-proxy: v1"))
-	const header, other = "PROXY TCP4 192.0.2.1 203.0.113.10 1025 80\r\n", "PROXY TCP4 192.0.2.2 203.0.113.10 1025 80\r\n"
+	const header, other = "PROXY TCP4 192.0.2.1 203.0.113.10 1025 80\r\n", "PROXY UNKNOWN\r\nhello" // which another would take the place of
 	if got := sent(t, header+"hello", header+"hello"); got != header+"hello" {
 		t.Errorf("the backend gets %q", got)
 	}
@@ -68,5 +69,7 @@ func TestPROXYHeadersOfTCP(t *testing.T) {
 		t.Errorf("service %+v", v.Services[0])
 	}
 	r.reload(service(", accept-proxy: {from: [192.0.2.0/24]}"))
+	// A connection that comes in the middle of the reload may have its header read by
+	// the old configuration, and announced by none.
 	r.await("what nobody asks for is passed on", func(view.View) bool { return sent(t, other, other) == other })
 }

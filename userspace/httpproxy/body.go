@@ -3,6 +3,9 @@ package httpproxy
 import (
 	"errors"
 	"io"
+	"maps"
+	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -13,8 +16,10 @@ const maxReplay = 64 << 10
 // A body is that of a client's request, which several attempts send one after the
 // other. What it keeps for the next one is bounded; beyond that there is none.
 type body struct {
-	src  io.Reader
-	keep bool
+	src     io.Reader
+	trailer http.Header // of the client, of use once src has ended
+	names   []string    // announced for it
+	keep    bool
 
 	reading sync.Mutex // held while src is read, and for buf and end
 	buf     []byte     // all of it so far, while nothing is lost
@@ -32,6 +37,14 @@ type bodyReader struct {
 	body *body
 	pos  int    // in buf
 	read func() // is called when something was read from the client
+	// trailer is for the attempt alone: another one may still read the body, at
+	// the end of which the server writes into that of the request.
+	trailer http.Header
+}
+
+// newBody returns the body of a request.
+func newBody(req *http.Request, keep bool) *body {
+	return &body{src: req.Body, trailer: req.Trailer, names: slices.Collect(maps.Keys(req.Trailer)), keep: keep}
 }
 
 // reader returns what another attempt reads, or false if it cannot be.
@@ -42,6 +55,12 @@ func (b *body) reader(read func()) (*bodyReader, bool) {
 		return nil, false
 	}
 	b.current = &bodyReader{body: b, read: read}
+	if len(b.names) > 0 {
+		b.current.trailer = http.Header{}
+	}
+	for _, name := range b.names {
+		b.current.trailer[name] = nil
+	}
 	return b.current, true
 }
 
@@ -67,6 +86,16 @@ func (b *body) room(r *bodyReader, want int) (n int, ok bool) {
 }
 
 func (r *bodyReader) Read(p []byte) (int, error) {
+	n, err := r.next(p)
+	if errors.Is(err, io.EOF) {
+		for _, name := range r.body.names {
+			r.trailer[name] = r.body.trailer[name]
+		}
+	}
+	return n, err
+}
+
+func (r *bodyReader) next(p []byte) (int, error) {
 	b := r.body
 	b.reading.Lock() // an attempt that failed may still wait for the client
 	defer b.reading.Unlock()

@@ -77,9 +77,7 @@ func TestBackendsThatDie(t *testing.T) {
 					}
 					continue
 				}
-				r, _ := http.NewRequest("POST", "http://"+f.addr, strings.NewReader("body"))
-				r.Header.Set("X-Number", fmt.Sprint(numbers.Add(1)))
-				_ = expectOK(client.Do(r)) // may fail: who knows whether it arrived
+				_ = postNumbered(client, f.addr, numbers.Add(1)) // may fail: who knows whether it arrived
 			}
 		})
 	}
@@ -108,6 +106,16 @@ func TestBackendsThatDie(t *testing.T) {
 	if retries := f.Stats().Retries; retries == 0 || arrived < rounds {
 		t.Errorf("%d requests were sent again and %d of %d POSTs arrived: that shows nothing", retries, arrived, numbers.Load())
 	}
+}
+
+// postNumbered sends a POST with a number, by which it is counted.
+func postNumbered(client *http.Client, addr string, number int64) error {
+	r, err := http.NewRequest("POST", "http://"+addr, strings.NewReader("body"))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("X-Number", fmt.Sprint(number))
+	return expectOK(client.Do(r))
 }
 
 func expectOK(res *http.Response, err error) error {

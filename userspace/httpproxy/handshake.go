@@ -26,9 +26,7 @@ func (c *guardedTLS) ConnectionState() tls.ConnectionState { return c.tls.Connec
 func (in *intake) shake(ctx context.Context, c *client) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	config := in.proxy.TLS.Clone()
-	config.NextProtos = []string{"h2", "http/1.1"}
-	t := tls.Server(c, config)
+	t := tls.Server(c, in.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
 		explain(err)
 		return nil, err

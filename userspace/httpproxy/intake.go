@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +21,7 @@ import (
 type intake struct {
 	proxy   *Proxy
 	run     context.Context // of the requests
+	tls     *tls.Config     // nil is without; one for all, as it has the keys of tickets
 	open    *sync.WaitGroup // connections, and requests while they have one
 	opening sync.WaitGroup  // connections that no server has yet, and servers
 
@@ -98,7 +100,7 @@ func (in *intake) welcome(ctx context.Context, tcp *net.TCPConn) {
 		return
 	}
 	var spoken net.Conn = &guarded{Conn: c, proxy: in.proxy}
-	if in.proxy.TLS != nil {
+	if in.tls != nil {
 		var err error
 		if spoken, err = in.shake(ctx, c); err != nil {
 			in.proxy.log().Debug("handshake failed", "client", c.RemoteAddr(), "err", err)

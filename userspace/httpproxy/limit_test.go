@@ -3,8 +3,10 @@ package httpproxy
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"fairlead/userspace/model"
@@ -149,6 +151,51 @@ func TestWhoWaitsTooLongGets503(t *testing.T) {
 	if s := await(t, first); s != 200 {
 		t.Errorf("status %d of the first", s)
 	}
+}
+
+// A hurdle is a chooser of the first backend that does something before it says that
+// it cannot.
+type hurdle func(skip func(uint32) bool) bool
+
+func (h hurdle) Choose(_, _ netip.AddrPort, skip func(uint32) bool) (uint32, func(), bool) {
+	return 0, func() {}, h(skip)
+}
+func (hurdle) Keep(uint32) (func(), bool) { return nil, false }
+func (hurdle) Weight(uint32) int          { return 1 }
+
+// TestAPlaceThatWasTakenAndIsFreeAgainIsNotMissed: who is woken finds that another
+// request was quicker, which ends before the queue is joined again.
+func TestAPlaceThatWasTakenAndIsFreeAgainIsNotMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conf := poolOf("127.0.0.1:1")
+		conf.MaxRequests, conf.Queue = 1, model.Queue{Size: 1, Timeout: time.Hour}
+		p, calls := NewPool(nil), 0
+		var b *backend
+		p.Update(conf, hurdle(func(skip func(uint32) bool) bool {
+			if calls++; calls != 3 {
+				return !skip(0)
+			}
+			b.active.Add(1)
+			defer func() {
+				b.active.Add(-1)
+				p.queue.wake()
+			}()
+			return !skip(0)
+		}))
+		b = p.set.Load().backends[0]
+		b.active.Add(1)
+		took := make(chan error)
+		go func() {
+			_, err := p.take(t.Context(), &exchange{}, nil)
+			took <- err
+		}()
+		synctest.Wait()
+		b.active.Add(-1)
+		p.queue.wake()
+		if err := <-took; err != nil || calls < 4 {
+			t.Errorf("error %v after %d calls", err, calls)
+		}
+	})
 }
 
 func TestAQueueUnderLoadLosesNobody(t *testing.T) {

@@ -137,7 +137,10 @@ func (m *copying) send() {
 		if err != nil {
 			return // the pool's concern
 		}
-		_, _ = io.CopyN(io.Discard, res.Body, mirrorAnswer)
+		defer own.attempt.end() // a change of the protocol, that nobody asked for, does not
+		if res.StatusCode != http.StatusSwitchingProtocols {
+			_, _ = io.CopyN(io.Discard, res.Body, mirrorAnswer)
+		}
 		res.Body.Close()
 	})
 }

@@ -101,6 +101,17 @@ func TestAMirrorNeitherDelaysNorFails(t *testing.T) {
 	close(hold)
 }
 
+// TestAMirrorThatChangesTheProtocol unasked has no request for ever.
+func TestAMirrorThatChangesTheProtocol(t *testing.T) {
+	other := take(t, func(string, net.Conn) string { return "HTTP/1.1 101 So\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n" })
+	f := mirrored(t, model.Mirror{Percent: 100, MaxBody: 4, Most: 100}, names(t, "main"), other.addr())
+	f.get("/")
+	eventually(t, "the copy is over", func() bool {
+		s := f.pools["other"].Stats()[0]
+		return s.Attempts == 1 && s.Running == 0
+	})
+}
+
 func TestAMirrorThatIsGone(t *testing.T) {
 	f := mirrored(t, model.Mirror{Percent: 100, Most: 1}, names(t, "main"), refusing(t))
 	for range 5 {

@@ -75,6 +75,10 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	var open sync.WaitGroup
 	beside := &beside{ctx: run}
 	in := &intake{proxy: p, run: context.WithValue(run, besideKey{}, beside), open: &open, servers: map[terms]*server{}}
+	if p.TLS != nil {
+		in.tls = p.TLS.Clone()
+		in.tls.NextProtos = []string{"h2", "http/1.1"}
+	}
 	err := in.accept(ctx, l)
 	grace, cancel := context.WithTimeout(run, p.Grace)
 	defer cancel()
@@ -139,7 +143,9 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open.Add(1)
 		defer open.Done()
-		p.serve(w, r)
+		u := receive(w, r)
+		p.serve(w, r, u)
+		u.finish(t.headerTimeout)
 	})
 	s.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
@@ -153,17 +159,15 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	}
 }
 
-// serve forwards one request.
-func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
+// serve forwards one request, whose body is u.
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, u *upload) {
 	p.requests.Add(1)
 	p.running.Add(1)
 	defer p.running.Add(-1)
 	defer r.Context().Value(takenBackKey{}).(*takenBack).ends(w, r)
 	t := p.table.Load()
-	if r.ProtoMajor == 1 && slices.ContainsFunc(r.Header["Upgrade"], changes) {
-		w.Header().Set("Connection", "close") // nobody guards what follows, if it does not change
-	}
-	counted := &counted{ResponseWriter: w, counters: &p.counters, began: time.Now()}
+	counted := &counted{ResponseWriter: w, counters: &p.counters, began: time.Now(), old: !r.ProtoAtLeast(1, 1), upload: u}
+	counted.last = r.ProtoMajor == 1 && slices.ContainsFunc(r.Header["Upgrade"], changes) // nobody guards what follows, if it does not change
 	defer counted.end()
 	if p.Challenge != nil && strings.HasPrefix(r.URL.Path, challengePath) && p.Challenge(counted, r) {
 		return

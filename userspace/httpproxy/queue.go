@@ -70,20 +70,15 @@ func (p *Pool) wait(ctx context.Context, x *exchange) (*turn, error) {
 		if !ok {
 			return nil, errBusy
 		}
-		if !first { // a place may have become free before the queue was joined
-			if t, err := p.try(x, nil); !errors.Is(err, errBusy) {
-				leave()
-				p.pass(ready)
-				return t, err
-			}
+		if t, err := p.try(x, nil); !errors.Is(err, errBusy) { // a place has become free before the queue was joined
+			leave()
+			p.pass(ready)
+			return t, err
 		}
 		var err error
 		select {
 		case <-ready:
-			if t, err := p.try(x, nil); !errors.Is(err, errBusy) {
-				return t, err
-			}
-			continue
+			continue // first again, for somebody may be quicker
 		case <-late.C:
 			err = errBusy
 		case <-ctx.Done():

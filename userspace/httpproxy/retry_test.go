@@ -208,3 +208,21 @@ func TestWhoFailsAgainIsOutForLonger(t *testing.T) {
 		t.Errorf("after a good while: %s, want 1s", got)
 	}
 }
+
+// TestATrailerIsSentAgain although the attempt before may still wait for it.
+func TestATrailerIsSentAgain(t *testing.T) {
+	busy := take(t, func(string, net.Conn) string {
+		return "HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+	})
+	p := poolOf(busy.addr(), handle(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, readAll(t, r), r.Trailer) }))
+	p.Retry.Statuses = []int{503}
+	f := one(t, p)
+	for range 20 {
+		c, r := f.dial()
+		fmt.Fprint(c, "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n2\r\nhi\r\n")
+		go fmt.Fprint(c, "0\r\nX-End: 1\r\nX-Other: 2\r\n\r\n")
+		if res, body := answerOf(t, r, false); res.StatusCode != 200 || body != "himap[X-End:[1]]" {
+			t.Errorf("status %d, body %q", res.StatusCode, body)
+		}
+	}
+}

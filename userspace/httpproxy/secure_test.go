@@ -63,6 +63,29 @@ func TestClientsOverTLS(t *testing.T) {
 	}
 }
 
+// TestTicketsStayGood: who comes again with TLS need not shake hands anew.
+func TestTicketsStayGood(t *testing.T) {
+	ca := testca.New(t)
+	certificates := &tls.Config{Certificates: []tls.Certificate{ca.Pair("example.com")}}
+	config := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return certificates.Clone(), nil }}
+	f := serveWith(t, &Proxy{TLS: config}, everything(usual), map[string]*model.Pool{"main": poolOf(names(t, "a"))})
+	cache := tls.NewLRUClientSessionCache(1)
+	for i := range 3 {
+		c, err := tls.Dial("tcp", f.addr, &tls.Config{RootCAs: ca.Pool(), ServerName: "example.com", ClientSessionCache: cache})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n")
+		if _, err := io.ReadAll(c); err != nil {
+			t.Error(err)
+		}
+		if resumed := c.ConnectionState().DidResume; resumed != (i > 0) {
+			t.Errorf("connection %d resumed: %t", i, resumed)
+		}
+		c.Close()
+	}
+}
+
 func TestAnswersWithoutTLSHaveNoHSTS(t *testing.T) {
 	h := everything(usual)
 	h.Routes[0].HSTS = "max-age=60"

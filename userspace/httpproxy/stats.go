@@ -60,13 +60,28 @@ type counted struct {
 	held     bool   // something waits for push, or for the end
 	pages    pages  // of the route, or of the table
 	cookie   string // to set; past what keeps answers for others
+	old      bool   // the client speaks HTTP/1.0
+	last     bool   // the connection ends with the answer
+	upload   *upload
+
+	// idle bounds how long the client may take for a part of an answer, 0 is for
+	// ever; unless watched says that an attempt looks to that.
+	idle        time.Duration
+	watched     bool
+	begun, late atomic.Bool // the header has left; what follows it takes too long
 }
 
 func (w *counted) WriteHeader(status int) {
+	if status < 200 && w.old {
+		return // it knows of none
+	}
 	if status >= 200 {
 		w.begin(status)
 		if w.cookie != "" {
 			w.Header().Add("Set-Cookie", w.cookie)
+		}
+		if w.last || w.upload.isLarge() {
+			w.Header().Set("Connection", "close")
 		}
 	}
 	w.ResponseWriter.WriteHeader(status)
@@ -77,8 +92,27 @@ func (w *counted) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.begin(http.StatusOK)
 	}
+	if !w.watched && w.idle > 0 {
+		return w.writeInTime(b)
+	}
 	n, err := w.ResponseWriter.Write(b)
 	w.flush()
+	return n, err
+}
+
+// writeInTime is Write for an answer of ours, or one that is stored. The bound is for
+// what the server keeps back, too; it ends with the request.
+func (w *counted) writeInTime(b []byte) (n int, err error) {
+	c := http.NewResponseController(w.ResponseWriter)
+	for n < len(b) && err == nil {
+		_ = c.SetWriteDeadline(time.Now().Add(w.idle))
+		if w.late.Load() {
+			panic(http.ErrAbortHandler) // or half a body would look whole
+		}
+		var part int
+		part, err = w.ResponseWriter.Write(b[n:min(len(b), n+bufferSize)])
+		n += part
+	}
 	return n, err
 }
 
@@ -88,6 +122,7 @@ func (w *counted) begin(status int) {
 		w.counters.times.add(time.Since(w.began))
 	}
 	w.status = status
+	w.begun.Store(true)
 }
 
 func (w *counted) flush() {

@@ -214,3 +214,21 @@ func TestLargeBodiesTakeNoMemory(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestWhatInformationalAnswersDoNotCarry is what is of the backend's connection alone.
+// Clients of HTTP/1.0 know of no such answers.
+func TestWhatInformationalAnswersDoNotCarry(t *testing.T) {
+	f := one(t, poolOf(take(t, func(string, net.Conn) string {
+		return "HTTP/1.1 103 Early Hints\r\nLink: a\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	}).addr()))
+	const early = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+	for request, want := range map[string]string{
+		" HTTP/1.0\r\n":                                      "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+		" HTTP/1.1\r\nConnection: close\r\n":                 early + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+		" HTTP/1.1\r\nUpgrade: x\r\nConnection: Upgrade\r\n": early + "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", // nobody guards what follows
+	} {
+		if got := f.raw("GET /" + request + "Host: a\r\n\r\n"); got != want {
+			t.Errorf("%q: got %q, want %q", request, got, want)
+		}
+	}
+}

@@ -125,16 +125,19 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	w.pages = t.pages
-	switch r.Method {
-	case "PRI": // not the whole preface of HTTP/2
+	switch {
+	case r.Method == "PRI": // not the whole preface of HTTP/2
 		refuse(w, http.StatusBadRequest)
 		return
-	case http.MethodConnect:
+	case r.Method == http.MethodConnect:
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close") // what follows may be meant for somebody else
 		}
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
 		refuse(w, http.StatusMethodNotAllowed)
+		return
+	case !isProper(r):
+		refuse(w, http.StatusBadRequest)
 		return
 	}
 	x := newExchange(w, r, t, p)
@@ -157,7 +160,7 @@ func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	}
 	for _, route := range routes {
 		if route.takes(x) {
-			w.pages = route.ErrorPages
+			w.pages, w.idle = route.ErrorPages, route.Timeouts.Idle
 			route.handler.ServeHTTP(w, x.in)
 			return
 		}
@@ -213,6 +216,9 @@ func newExchange(w *counted, r *http.Request, t *Table, p *Proxy) *exchange {
 		x.client = origin(r.Header, x.peer.Addr(), t.trusts)
 	}
 	x.in = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	if w.upload != nil {
+		x.in.Body = w.upload
+	}
 	return x
 }
 

@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"net"
+	"net/http"
 	"testing"
 	"time"
 
@@ -54,5 +55,16 @@ func TestBuckets(t *testing.T) {
 	want.Counts[0], want.Counts[1], want.Counts[len(Bounds)-1], want.Counts[len(Bounds)] = 2, 1, 1, 1
 	if got != want {
 		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// TestAnAnswerWithoutAStatusEndsTheAttempt: no such one can be passed on.
+func TestAnAnswerWithoutAStatusEndsTheAttempt(t *testing.T) {
+	f := one(t, poolOf(take(t, func(string, net.Conn) string { return "HTTP/1.1 042 What\r\nContent-Length: 2\r\n\r\nok" }).addr()))
+	if status, _ := f.get("/"); status != http.StatusBadGateway {
+		t.Errorf("status %d", status)
+	}
+	if s := f.pools["main"].Stats()[0]; s.Running != 0 || s.Failures != 1 {
+		t.Errorf("stats %+v", s)
 	}
 }

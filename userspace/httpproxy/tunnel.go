@@ -27,6 +27,7 @@ func (x *exchange) tunnel(res *http.Response) error {
 		return fmt.Errorf("take connection over: %w", err)
 	}
 	x.proxy.tunnels.Add(1)
+	x.w.upload.leave()
 	ends := sync.OnceFunc(func() {
 		client.Close()
 		backend.Close()
