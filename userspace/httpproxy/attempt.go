@@ -272,7 +272,7 @@ func (b *answer) Close() error {
 // say why.
 func (x *exchange) interrupt() {
 	c, past := http.NewResponseController(x.w), time.Unix(1, 0)
-	if x.body != nil && !x.body.over.Load() {
+	if u := x.w.upload; x.in.ProtoMajor > 1 || u != nil && !u.ended.Load() {
 		_ = c.SetReadDeadline(past) // not possible: its connection is gone or somebody else's
 	}
 	x.w.late.Store(x.w.begun.Load())

@@ -29,7 +29,7 @@ type body struct {
 	current *bodyReader
 	lost    bool // a new attempt could not send the beginning
 
-	over, broken atomic.Bool // src was read to its end, or failed before
+	broken atomic.Bool // src has failed before its end
 }
 
 // A bodyReader reads a body for one attempt, until the next one begins.
@@ -112,8 +112,7 @@ func (r *bodyReader) next(p []byte) (int, error) {
 		return 0, errOvertaken
 	}
 	n, b.end = b.src.Read(p[:n])
-	b.over.Store(errors.Is(b.end, io.EOF))
-	b.broken.Store(b.end != nil && !b.over.Load())
+	b.broken.Store(b.end != nil && !errors.Is(b.end, io.EOF))
 	r.read()
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -35,6 +36,12 @@ func (t *Table) purge(w http.ResponseWriter, x *exchange) {
 	}
 }
 
+// told are headers by which a trusted peer says what it was asked for. Backends make
+// links of them.
+var told = []string{
+	"X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Proto", "X-Forwarded-Scheme", "X-Forwarded-Server", "X-Forwarded-Ssl",
+}
+
 // CacheKey returns what a request is about, host and path and query, and what else
 // backends are told of where it came in.
 func CacheKey(r *http.Request) (key, scope string) { return cacheKey(exchangeOf(r.Context())) }
@@ -49,8 +56,8 @@ func cacheKey(x *exchange) (key, scope string) {
 		scope = "https"
 	}
 	if x.trusted {
-		for _, name := range []string{"X-Forwarded-Proto", "X-Forwarded-Host"} {
-			scope += " " + strings.Join(x.in.Header.Values(name), ",")
+		for _, name := range told {
+			scope += fmt.Sprintf(" %q", x.in.Header.Values(name))
 		}
 	}
 	return key, scope

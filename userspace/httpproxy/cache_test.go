@@ -264,3 +264,29 @@ func TestHalfAnAnswerIsNotStored(t *testing.T) {
 		t.Errorf("%d requests", got)
 	}
 }
+
+// TestWhatATrustedPeerWasAskedForIsNotMixed: backends make links of it.
+func TestWhatATrustedPeerWasAskedForIsNotMixed(t *testing.T) {
+	f := caching(t, handle(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		for _, name := range told {
+			fmt.Fprint(w, r.Header.Get(name))
+		}
+	}))
+	h := everything(usual)
+	h.Routes[0].Cache, h.Cache, h.Trusted = true, model.DefaultCache(), []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	f.route(h)
+	for range 2 {
+		for _, name := range told {
+			want := map[string]string{"X-Forwarded-Host": "example.com", "X-Forwarded-Proto": "http"}
+			want[name] = "its " + name
+			if _, body := f.get("/", name+": its "+name+"\r\n"); body != want["X-Forwarded-Host"]+want["X-Forwarded-Port"]+want["X-Forwarded-Prefix"]+
+				want["X-Forwarded-Proto"]+want["X-Forwarded-Scheme"]+want["X-Forwarded-Server"]+want["X-Forwarded-Ssl"] {
+				t.Errorf("%s: %q", name, body)
+			}
+		}
+	}
+	if hits := f.cache.(*httpcache.Cache).Stats().Hits; hits != uint64(len(told)) {
+		t.Errorf("%d hits", hits)
+	}
+}
