@@ -38,6 +38,7 @@ type Sums struct {
 	Dropped  uint64 // verdicts that drop
 	Held     uint64 // verdicts that give a frame to the agent: its second verdict counts
 	Stack    uint64 // IP packets that the balancer's stack sent to others, at most
+	Chores   uint64 // of Stack: what a host of IPv6 says by itself to neighbours, routers and groups
 	Arrived  uint64 // IP frames at clients and backends
 	Failed   uint64 // redirects that were refused at once
 	Overflow uint64 // sent by either and refused by a device: the ring behind it was full
@@ -46,7 +47,7 @@ type Sums struct {
 func (a Sums) sub(b Sums) Sums {
 	return Sums{
 		a.Sent - b.Sent, a.Refused - b.Refused, a.Verdicts - b.Verdicts, a.XDP - b.XDP,
-		a.Dropped - b.Dropped, a.Held - b.Held, a.Stack - b.Stack, a.Arrived - b.Arrived, a.Failed - b.Failed, a.Overflow - b.Overflow,
+		a.Dropped - b.Dropped, a.Held - b.Held, a.Stack - b.Stack, a.Chores - b.Chores, a.Arrived - b.Arrived, a.Failed - b.Failed, a.Overflow - b.Overflow,
 	}
 }
 
@@ -108,6 +109,9 @@ func (a *Account) readOnce() Sums {
 		Verdicts: stats.Packets, XDP: stats.Kinds["forward"] + stats.Kinds["answer"], Dropped: stats.Kinds["drop"], Held: stats.Kinds["hold"],
 		Stack:  a.s.Transmits(),
 		Failed: lost.RedirectErrors,
+	}
+	for _, chore := range []string{"OutMLDv2Reports", "OutNeighborSolicits", "OutNeighborAdvertisements", "OutRouterSolicits"} {
+		n.Chores += a.s.StackCounter(a.s.Balancer, "Icmp6", chore)
 	}
 	own, _ := a.s.transmitted(a.s.Balancer, "lo")
 	n.Stack -= own
