@@ -35,7 +35,7 @@ type world struct {
 }
 
 func newApp(w world) *cli.App {
-	return command.App("fairlead", "balance TCP and UDP services in XDP, with a proxy to fall back on", w.out, w.errOut,
+	return command.App("fairlead", "balance TCP and UDP in XDP, with a proxy to fall back on, and HTTP in user space", w.out, w.errOut,
 		runCommand(w), checkCommand(w), planCommand(w), status.Command(w.status, w.now), top.Command(w.status, w.now), versionCommand(w))
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/config"
-	"fairlead/userspace/daemon"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 )
@@ -127,6 +126,9 @@ func quickHTTP(c *cli.Context, w world) (choice, error) {
 			q.Backends = append(q.Backends, config.Given{Text: text, From: "-b"})
 		}
 	}
+	if len(q.Backends) == 0 {
+		return choice{}, command.Usagef("-b names no backend: give a URL, such as -b http://10.0.0.1:8080")
+	}
 	if n := c.String("max-connections"); n != "" {
 		q.Connections = config.Given{Text: n, From: "-n"}
 	}
@@ -195,7 +197,7 @@ func (o *choice) metrics(c *cli.Context) string {
 func (o *choice) checkMetrics(c *cli.Context, state *model.State) error {
 	at := o.metrics(c)
 	for i := range state.Services {
-		if daemon.Clashes(at, &state.Services[i]) {
+		if config.Clashes(at, &state.Services[i]) {
 			metrics := cmp.Or(c.String("metrics"), defaultMetrics+", the default,")
 			return command.Usagef("%s %s and --prometheus-port %s are one listener: change one of the two", o.quick.Port.From, o.quick.Port.Text, metrics)
 		}

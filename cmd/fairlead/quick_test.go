@@ -140,6 +140,8 @@ func TestWrongQuickCommandLines(t *testing.T) {
 		{"PORT=x", "--servers 127.0.0.1:1", `PORT: "x" is not a port: use a number from 1 to 65535`},
 		{"PORT=80 SERVERS=127.0.0.1", "", `SERVERS: "127.0.0.1" has no port`},
 		{"", "-b 127.0.0.1:1", `-b: "127.0.0.1:1" is not a URL`},
+		{"", "-b ,", `-b: "," is not a URL`},
+		{"", "-b http://127.0.0.1:81 -p 81 -prometheus-port off", `-b: "http://127.0.0.1:81" is service "quick" itself: use the address of a server`},
 		{"", "-b http://127.0.0.1:1 -n x", `-n: "x" is not a number from 1 to 1000000`},
 		{"", "-b http://127.0.0.1:1 -p 8080", "--port 8080 and --prometheus-port 8080, the default, are one listener: change one of the two"},
 		{"PORT=9100", "-b http://127.0.0.1:1 -prometheus-port 9100", "PORT 9100 and --prometheus-port 9100 are one listener: change one of the two"},
@@ -151,6 +153,9 @@ func TestWrongQuickCommandLines(t *testing.T) {
 		if code != 2 || r != nil || !strings.HasPrefix(errOut, "fairlead: "+row.want) || strings.Count(errOut, "\n") != 1 {
 			t.Errorf("%s %s: status %d, %s\nwant %s", row.env, row.args, code, errOut, row.want)
 		}
+	}
+	if r, code, errOut := runQuick(t, "", "-b", " "); code != 2 || r != nil || errOut != "fairlead: -b names no backend: give a URL, such as -b http://10.0.0.1:8080\n" {
+		t.Errorf("no URL: status %d, %s", code, errOut)
 	}
 	w := world{getenv: environment("PORT=80")}
 	if code, _, errOut := run(t, t.Context(), w, "run"); code != 2 || !strings.Contains(errOut, "nothing says what to balance") {

@@ -30,12 +30,28 @@ func (r *reader) process(v value, a *model.Agent) {
 			if !ok {
 				return
 			}
+			r.metrics = v
 			var err error
 			if a.Metrics, err = Listener(s); err != nil {
 				r.fault(v, "%s %v", quote(s), err)
 			}
 		},
 	})
+}
+
+// Clashes reports whether a TCP service of this address and these ports would
+// listen where metrics are told, "address:port" or ":port".
+func Clashes(metrics string, s *model.Service) bool {
+	host, portText, err := net.SplitHostPort(metrics)
+	if err != nil || s.Protocol != model.TCP {
+		return false
+	}
+	port, _ := strconv.ParseUint(portText, 10, 16) // of a configuration that was read
+	if uint16(port) < s.Listen.Port() || uint16(port) > s.LastPort {
+		return false
+	}
+	own, err := netip.ParseAddr(host)
+	return err != nil || own.IsUnspecified() || s.Listen.Addr().IsUnspecified() || own == s.Listen.Addr()
 }
 
 var errListener = errors.New("is neither a port, an address and port, nor off: write it like 8080, 127.0.0.1:8080 or off")

@@ -54,6 +54,7 @@ type reader struct {
 	homes    map[*yaml.Node]string
 	files    []string
 	defaults value // without a node if there are none
+	metrics  value // where they are told; without a node if nothing says so
 	secrets  []secret
 	faults   []Fault
 }
@@ -132,7 +133,11 @@ func (r *reader) object(v value, known fields) map[string]value {
 // each calls f for every key of the mapping v and its value.
 func (r *reader) each(v value, f func(key, val value)) {
 	if v.Kind != yaml.MappingNode {
-		r.fault(v, "%s where keys with values must stand, such as name: web", kind(v.Node))
+		example := "name: web"
+		if v.Kind == yaml.ScalarNode && v.Value == "true" {
+			example = "{} where defaults will do"
+		}
+		r.fault(v, "%s where keys with values must stand, such as %s", kind(v.Node), example)
 		return
 	}
 	lines := map[string]int{}

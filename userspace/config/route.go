@@ -22,7 +22,7 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 var (
 	httpOnly = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "tls", "redirect-https", "backend-tls",
 		"max-header", "max-uri", "max-body", "max-connections", "rate-limit", "cache"}, ruleKeys...)
-	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold"}
+	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold", "passive-resets"}
 	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "backend-tls"}
 )
 
@@ -190,7 +190,8 @@ func (r *reader) hasPool(v value, met map[string]value, t *model.Route) bool {
 	case hasPool && hasSplit:
 		r.fault(split, "stands beside a pool: remove one of the two")
 		return false
-	case redirects && (t.Redirect == nil || t.Redirect.Regexp == ""):
+	case redirects && t.Redirect == nil: // a fault already
+	case redirects && t.Redirect.Regexp == "":
 		if hasPool || hasSplit {
 			r.fault(redirect, "answers every request, so that none gets to a pool: remove the pool, or give it a regexp")
 		}
@@ -265,6 +266,8 @@ func (r *reader) pattern(v value, match string) bool {
 		r.fault(v, "%s matches nothing that could be forwarded: use another pattern", quote(match))
 	case strings.ContainsRune(host, ':') || strings.ToLower(host) != host:
 		r.fault(v, "%s has a host with a port or with capitals, which is compared without: write it like example.com/", quote(match))
+	case err == nil && strings.ToUpper(method) != method:
+		r.fault(v, "%s has a method in small letters, which clients do not send: write it like GET /images/", quote(match))
 	case err != nil:
 		r.fault(v, "%s is not a pattern: %v; write it like /images/, GET /images/{name} or example.com/", quote(match), err)
 	default:
@@ -331,6 +334,8 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 				r.fault(v, "%s is not a pool: %s", quote(v.Value), poolHint(v.Value, named))
 			case x.Forward == model.ForwardTLS && p.asksHTTP():
 				r.fault(v, "%s has keys or URLs that are about requests, which a service with forward: tls does not see: use a pool of addresses without them", quote(v.Value))
+			default:
+				r.notItself(x, p)
 			}
 		}
 		if x.Forward == model.ForwardHTTP && x.http.routes.Node == nil && len(x.Backends) > 0 {
@@ -342,6 +347,19 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 		state.Services = append(state.Services, s)
 	}
 	slices.SortStableFunc(state.Pools, func(a, b model.Pool) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// notItself finds backends of a pool that are the service which sends to it: what it
+// gets would go round and round.
+func (r *reader) notItself(s, pool *service) {
+	if s.listen.Node == nil {
+		return
+	}
+	for i, b := range pool.Backends {
+		if s.isAt(b.Address) {
+			r.fault(pool.backends[i], "%s is service %s itself: use the address of a server", quote(pool.backends[i].Value), quote(s.Name))
+		}
+	}
 }
 
 // poolHint says which name may have been meant.

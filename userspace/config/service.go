@@ -120,6 +120,7 @@ func (r *reader) group(met map[string]value, s *service, g *group) {
 		s.Drain = namesDrain
 	}
 	r.secureNames(s)
+	r.secured(met, s)
 	s.Health = r.health(g.health, s)
 	r.sendBelongs(met, s)
 	r.choice(g.balance, g.affinity, s)
@@ -279,6 +280,14 @@ func (r *reader) backendAddr(v value, s *service, b *model.Backend) bool {
 	return true
 }
 
+// isAt reports whether a service itself would get what is sent to a backend. Port 0
+// is the one that the client asked for.
+func (s *service) isAt(backend netip.AddrPort) bool {
+	listen, addr, port := s.Listen.Addr(), backend.Addr(), backend.Port()
+	return (addr == listen || listen.IsUnspecified() && addr.IsLoopback() && addr.Is4() == listen.Is4()) &&
+		(port == 0 || s.Listen.Port() <= port && port <= s.LastPort)
+}
+
 // reach finds addresses that packets cannot be sent to or from.
 func (r *reader) reach(s *service, xdp model.XDPMode) {
 	if s.listen.Node == nil {
@@ -292,11 +301,9 @@ func (r *reader) reach(s *service, xdp model.XDPMode) {
 		r.fault(s.listen, "%s has no address that answers could come from: a UDP service needs one of its own", quote(s.listen.Value))
 	}
 	for i, b := range s.Backends {
-		port := b.Address.Port()
 		addr := b.Address.Addr()
-		same := addr == listen || listen.IsUnspecified() && addr.IsLoopback()
 		switch {
-		case same && (port == 0 || s.Listen.Port() <= port && port <= s.LastPort):
+		case s.isAt(b.Address):
 			r.fault(s.backends[i], "%s is the service itself: use the address of a server", quote(s.backends[i].Value))
 		case addr.IsLoopback() && xdp != model.XDPOff && !s.UserSpace():
 			r.fault(s.backends[i], "%s cannot be reached by XDP: use another address, set forward: proxy for the service, or xdp: off", quote(s.backends[i].Value))

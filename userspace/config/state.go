@@ -65,6 +65,9 @@ func (r *reader) linkServices(s *model.State, services []service, zone string) {
 		x := &services[i]
 		r.reach(x, s.XDP)
 		r.distinct(x, taken, names)
+		if x.listen.Node != nil && Clashes(s.Agent.Metrics, &x.Service) {
+			r.fault(x.listen, "%s is where metrics are told, by agent.metrics in %s: use another port for one of the two", quote(x.listen.Value), r.place(r.metrics, x.listen))
+		}
 		if x.Zone = zone; zoned(&x.Service) {
 			x.ClientZones = s.ClientZones
 		}

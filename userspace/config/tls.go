@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,6 +156,18 @@ func (r *reader) redirectHTTPS(v value, h *httpKeys) {
 		h.redirect = httpsPort
 	default:
 		h.redirect, _ = r.port(v, text, text)
+	}
+}
+
+// secured finds what is said of TLS where no backend has it, unless it is said for all
+// by default: the wrong backends would be trusted, and be sent what is not for all to see.
+func (r *reader) secured(met map[string]value, s *service) {
+	at, ok := met["backend-tls"]
+	if !ok || s.Forward != model.ForwardHTTP || len(s.Backends) == 0 || r.defaults.Node != nil && slices.Contains(r.defaults.Content, at.Node) {
+		return
+	}
+	if !slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return b.Origin.TLS }) {
+		r.fault(at, "no backend has a URL with https, so that all are spoken to without TLS: write them like url: https://10.0.0.1, or remove it")
 	}
 }
 

@@ -304,7 +304,7 @@ func (a *agent) openFronts(ctx context.Context) {
 		f := openFront(context.WithoutCancel(ctx), s, a.judge(s), o)
 		a.fronts[s.Key()] = f
 		if why := f.missing(); why != "" {
-			a.log.Warn("no standby", "service", s.Name, "reason", why)
+			a.warnUnheard(s, why)
 		}
 	}
 	a.retried = time.Now()
@@ -325,10 +325,10 @@ func (a *agent) retryFronts(ctx context.Context) {
 		f.listen(ctx)
 		switch why := f.missing(); why {
 		case "":
-			a.log.Info("standby listens", "service", s.Name)
+			a.log.Info("proxy listens", "service", s.Name)
 		case before:
 		default:
-			a.log.Warn("no standby", "service", s.Name, "reason", why)
+			a.warnUnheard(s, why)
 		}
 	}
 	a.retried = time.Now()

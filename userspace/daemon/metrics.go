@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
-	"strconv"
+	"strings"
 
 	"fairlead/userspace/config"
 	"fairlead/userspace/httpproxy"
@@ -22,25 +21,10 @@ const metricsOff = "off"
 // errEnding says that an agent answers no more.
 var errEnding = errors.New("the agent ends")
 
-// Clashes reports whether a TCP service of this address and these ports would
-// listen where metrics are told, "address:port" or ":port".
-func Clashes(metrics string, s *model.Service) bool {
-	host, portText, err := net.SplitHostPort(metrics)
-	if err != nil || s.Protocol != model.TCP {
-		return false
-	}
-	port, _ := strconv.ParseUint(portText, 10, 16) // of a configuration that was read
-	if uint16(port) < s.Listen.Port() || uint16(port) > s.LastPort {
-		return false
-	}
-	own, err := netip.ParseAddr(host)
-	return err != nil || own.IsUnspecified() || s.Listen.Addr().IsUnspecified() || own == s.Listen.Addr()
-}
-
 // checkMetrics refuses a state with a service that listens where metrics are told.
 func (a *agent) checkMetrics(state *model.State) error {
 	for i := range state.Services {
-		if s := &state.Services[i]; Clashes(a.opts.Metrics, s) {
+		if s := &state.Services[i]; config.Clashes(a.opts.Metrics, s) {
 			return fmt.Errorf("%w: %s: service %q listens on %s and metrics on %s: change listen or metrics",
 				config.ErrInvalid, a.opts.Config, s.Name, s.ListenText(), a.opts.Metrics)
 		}
@@ -91,6 +75,7 @@ func (a *agent) look() *metrics.Snapshot {
 		if f := a.fronts[conf.Key()]; f != nil {
 			s.Services = append(s.Services, f.measure(conf))
 		}
+		s.Certificates = append(s.Certificates, a.measureCertificates(conf)...)
 		backends, _ := a.backendViews(conf) // none of an HTTP service
 		for b := range backends {
 			backends[b].Flows = flows[i][b]
@@ -103,12 +88,25 @@ func (a *agent) look() *metrics.Snapshot {
 	return s
 }
 
+// measureCertificates returns what a service shows its clients, each once.
+func (a *agent) measureCertificates(conf *model.Service) (all []metrics.Certificate) {
+	for _, c := range a.certificateViews(conf) {
+		m := metrics.Certificate{Service: conf.Name, File: c.File, Names: strings.Join(c.Names, " "), NotAfter: c.NotAfter}
+		if !slices.Contains(all, m) {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // measurePool returns what is known of the backends of a pool.
 func (a *agent) measurePool(conf *model.Pool) (all []metrics.Backend) {
 	p := a.pools[conf.Name]
 	stats, chooser := p.http.Stats(), p.tcp.Load().chooser
 	backends, _ := a.backendViews(&conf.Service)
+	ejected := p.http.Ejected()
 	for b := range backends {
+		backends[b].Serves = backends[b].Serves && ejected[b].IsZero()
 		m, s := measured(&backends[b], conf.OwnerName(), conf.GivenName()), &stats[b]
 		m.HTTP, m.Active, m.Failures = true, int64(chooser.Flows(b)), s.Failures
 		m.Requests = requests(s.Attempts, s.Answers, s.Times)

@@ -1,17 +1,18 @@
 package daemon
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"fairlead/userspace/model"
+	"fairlead/testenv/testca"
 	"fairlead/userspace/view"
 )
 
@@ -86,7 +87,7 @@ func TestAgentTellsMetrics(t *testing.T) {
 	awaitMetrics(t, addr, "fairlead_config_last_reload_successful 0")
 	r.reload(strings.Replace(conf, site, addr, 1)) // where metrics are told
 	v := r.await("the clash", func(v view.View) bool { return strings.Contains(v.ConfigError, "metrics") })
-	if want := fmt.Sprintf(`invalid configuration: %s: service "web" listens on %s and metrics on %s: change listen or metrics`, r.opts.Config, addr, addr); v.ConfigError != want {
+	if want := fmt.Sprintf(`%s:5:13: services[0].listen: %q is where metrics are told, by agent.metrics in line 2: use another port for one of the two`, r.opts.Config, addr); v.ConfigError != want {
 		t.Errorf("%s\nwant %s", v.ConfigError, want)
 	}
 	r.reload(fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}]}, {name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}]\n",
@@ -97,6 +98,36 @@ func TestAgentTellsMetrics(t *testing.T) {
 		fmt.Sprintf(`fairlead_backend_connections{backend=%q,pool="",service="plain"} 0`, second),
 		`fairlead_connections{protocol="tcp",service="plain"} 0`,
 	)
+}
+
+func TestWhoIsLeftOutServesNobodyInMetrics(t *testing.T) {
+	good, _ := page(t, "good")
+	addr, nobody := freeAddr(t), freeAddr(t)
+	runAgent(t, fmt.Sprintf("agent: {metrics: '%s'}\nservices: [{name: web, listen: '%s', forward: http, backends: [{address: %q}, {address: %q}], health: {type: none}, eject: {failures: 1, time: 1h, max-time: 1h}}]\n",
+		addr, site, good, nobody))
+	for range 2 {
+		fetch(t, "/")
+	}
+	of := func(name, backend string) string {
+		return fmt.Sprintf(`fairlead_backend_%s{backend=%q,pool="",service="web"}`, name, backend)
+	}
+	awaitMetrics(t, addr, of("serves", good)+" 1", of("up", nobody)+" 1", of("http_failures_total", nobody)+" 1", of("serves", nobody)+" 0")
+}
+
+func TestAgentTellsWhenCertificatesEnd(t *testing.T) {
+	ca, addr := testca.New(t), freeAddr(t)
+	cert, key := ca.Issue(testca.Leaf{Names: []string{"example.com", "www.example.com"}})
+	backend, _ := page(t, "secure")
+	// Named twice, it must not be told twice: Prometheus takes nothing then.
+	pair := fmt.Sprintf("{cert: %s, key: %s}", cert, key)
+	conf := strings.Replace(secureService(backend, "", cert, key), pair, pair+", "+pair, 1)
+	runAgent(t, "agent: {metrics: '"+addr+"'}\n"+conf)
+	pool, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitMetrics(t, addr, fmt.Sprintf(`fairlead_certificate_expiry_timestamp_seconds{certificate=%q,names="example.com www.example.com",service="web"} %s`,
+		cert, strconv.FormatFloat(float64(pool.Leaf.NotAfter.Unix()), 'g', -1, 64)))
 }
 
 func TestMetricsThatCannotBeTold(t *testing.T) {
@@ -112,29 +143,10 @@ func TestMetricsThatCannotBeTold(t *testing.T) {
 	if err := Run(t.Context(), r.opts); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
-}
-
-func TestClashes(t *testing.T) {
-	for _, row := range []struct {
-		metrics, listen string
-		last            uint16
-		protocol        model.Protocol
-		want            bool
-	}{
-		{"off", "0.0.0.0:80", 80, model.TCP, false},
-		{"", "0.0.0.0:80", 80, model.TCP, false},
-		{":80", "127.0.0.1:80", 80, model.TCP, true},
-		{":80", "127.0.0.1:80", 80, model.UDP, false},
-		{":81", "127.0.0.1:80", 80, model.TCP, false},
-		{":85", "[::1]:80", 90, model.TCP, true},
-		{"127.0.0.1:80", "0.0.0.0:80", 80, model.TCP, true},
-		{"0.0.0.0:80", "10.0.0.1:80", 80, model.TCP, true},
-		{"127.0.0.1:80", "127.0.0.1:80", 80, model.TCP, true},
-		{"127.0.0.1:80", "127.0.0.2:80", 80, model.TCP, false},
-	} {
-		s := &model.Service{Listen: netip.MustParseAddrPort(row.listen), LastPort: row.last, Protocol: row.protocol}
-		if got := Clashes(row.metrics, s); got != row.want {
-			t.Errorf("%s and %s %s-%d: %v", row.metrics, row.protocol, row.listen, row.last, got)
-		}
+	r.opts.Metrics = site // as a flag would have it
+	r.write(fmt.Sprintf("services: [{name: web, listen: '%s', forward: proxy, backends: [{address: '127.0.0.1:1'}]}]\n", site))
+	want = fmt.Sprintf(`invalid configuration: %s: service "web" listens on %s and metrics on %s: change listen or metrics`, r.opts.Config, site, site)
+	if err := Run(t.Context(), r.opts); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -133,11 +133,67 @@ func (f *front) ended(at netip.AddrPort, l *listener, err error) {
 	f.why = err.Error()
 }
 
+// checkPorts refuses a state with a service that could not listen because of another
+// program, where proxies alone serve. Ports that the agent has itself are not tried.
+func (a *agent) checkPorts(ctx context.Context, state *model.State) error {
+	var errs []error
+	for i := range state.Services {
+		s := &state.Services[i]
+		if f := a.fronts[s.Key()]; f != nil && f.table.Load().service.LastPort == s.LastPort {
+			continue // it listens, or tries to
+		}
+		for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
+			at := netip.AddrPortFrom(s.Listen.Addr(), uint16(port))
+			if err := tryPort(ctx, at, s.Protocol); errors.Is(err, unix.EADDRINUSE) && !a.serves(at, s.Protocol) {
+				errs = append(errs, fmt.Errorf("%w: %s: %s", ErrListen, s.Name, listenFault(at, err)))
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tryPort returns why an address cannot be listened on.
+func tryPort(ctx context.Context, at netip.AddrPort, p model.Protocol) error {
+	var l io.Closer
+	var err error
+	if p == model.UDP {
+		l, err = udpproxy.Listen(ctx, at)
+	} else {
+		l, err = splice.Listen(ctx, at)
+	}
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// serves reports whether a proxy of the agent is in the way of another one.
+func (a *agent) serves(at netip.AddrPort, p model.Protocol) bool {
+	for _, f := range a.fronts {
+		s := f.table.Load().service
+		own := s.Listen.Addr()
+		if s.Protocol == p && (own == at.Addr() || own.IsUnspecified() || at.Addr().IsUnspecified()) && slices.Contains(f.ports(), at.Port()) {
+			return true
+		}
+	}
+	return false
+}
+
+// warnUnheard says that the proxy of a service does not listen, and what that means.
+func (a *agent) warnUnheard(s *model.Service, why string) {
+	if a.lock == nil || s.UserSpace() {
+		a.log.Warn("service is not served", "service", s.Name, "reason", why)
+		return
+	}
+	a.log.Warn("no standby", "service", s.Name, "reason", why)
+}
+
 // listenFault says in words why an address cannot be listened on.
 func listenFault(addr netip.AddrPort, err error) string {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Sprintf("another program listens on %s", addr)
+		return fmt.Sprintf("another program listens on %s: stop it, or choose another port", addr)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return fmt.Sprintf("this host lacks the address %s; add it: ip address add %s/%d dev lo", addr.Addr(), addr.Addr(), addr.Addr().BitLen())
 	case errors.Is(err, unix.EACCES):

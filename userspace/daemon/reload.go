@@ -70,6 +70,8 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckFullNAT(r.state), kernel.CheckCookies(r.state)); err != nil {
 			return err
 		}
+	} else if err := a.checkPorts(ctx, r.state); err != nil {
+		return err
 	}
 	// Health first: who is known to be down gets nothing because its check changes,
 	// and who is known to be up is not judged by a single probe.

@@ -263,6 +263,7 @@ func (b *answer) read(p []byte) (int, error) {
 // Close ends the attempt.
 func (b *answer) Close() error {
 	err := b.ReadCloser.Close()
+	b.attempt.x.letGo()
 	b.attempt.end()
 	return err
 }

@@ -15,7 +15,11 @@ type outs struct {
 	mu       sync.Mutex
 	failures int // in a row
 	times    int // without a good while between them
+	told     time.Time
 }
+
+// tellEvery is how often the log says at most that a backend fails.
+const tellEvery = time.Minute
 
 // end returns until when the backend is left out.
 func (o *outs) end() time.Time {
@@ -49,6 +53,17 @@ func (o *outs) fail(e *model.Eject, now time.Time) time.Duration {
 	return length
 }
 
+// tell reports whether the log is to say that the backend fails.
+func (o *outs) tell(now time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if now.Sub(o.told) < tellEvery {
+		return false
+	}
+	o.told = now
+	return true
+}
+
 // eject leaves the backend out.
 func (o *outs) eject(until time.Time) {
 	o.mu.Lock()
@@ -80,6 +95,9 @@ func (p *Pool) judge(t *turn, failure error) {
 	p.updating.Lock()
 	defer p.updating.Unlock()
 	now, conf := time.Now(), &t.set.conf
+	if t.backend.outs.tell(now) {
+		p.log.Warn("backend fails", "pool", conf.Name, "backend", t.backend.Address, "err", failure)
+	}
 	length := t.backend.outs.fail(&conf.Eject, now)
 	if length == 0 {
 		return

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"fairlead/userspace/model"
 )
 
 // A flooder is a client of HTTP/2 that sends frames as it likes.
@@ -155,4 +157,36 @@ func TestEndlessHeadersEndTheConnection(t *testing.T) {
 	if f.Stats().Requests != 0 {
 		t.Error("it counts as a request")
 	}
+}
+
+// TestWhoTakesNothingOfHTTP2IsBrokenOff: to end its streams would have to be written.
+func TestWhoTakesNothingOfHTTP2IsBrokenOff(t *testing.T) {
+	limits := usual
+	limits.Idle = short
+	h := everything(limits)
+	h.Bounds.KeepAlive = 10 * short
+	f := serve(t, h, map[string]*model.Pool{"main": poolOf(handle(t, func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	}))})
+	c, _ := f.dial()
+	x := http2.NewFramer(c, c)
+	if _, err := c.Write([]byte(http2.ClientPreface)); err != nil {
+		t.Fatal(err)
+	}
+	const room = 1<<31 - 1
+	for _, err := range []error{
+		x.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: room}),
+		x.WriteWindowUpdate(0, room-1<<16),
+		x.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: asking, EndHeaders: true, EndStream: true}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the request ends", func() bool { s := f.Stats(); return s.Requests == 1 && s.Running == 0 })
+	eventually(t, "its place is free", func() bool { return f.pools["main"].Stats()[0].Running == 0 })
 }

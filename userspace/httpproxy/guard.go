@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"math"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // A guard follows the framing of what a client sends over one connection, and finds
@@ -214,8 +216,9 @@ func (g *guard) size(line []byte) bool {
 
 // trailer takes a line after the last chunk.
 func (g *guard) trailer(line []byte) bool {
-	name, _, ok := split(line)
-	return ok && !is(name, "Content-Length") && !is(name, "Transfer-Encoding") && !is(name, "Host")
+	name, value, ok := split(line)
+	return ok && httpguts.ValidHeaderFieldValue(string(value)) && // net/http looks at those of headers only
+		!is(name, "Content-Length") && !is(name, "Transfer-Encoding") && !is(name, "Host")
 }
 
 // number reads digits, and nothing but them.

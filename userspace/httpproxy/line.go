@@ -3,8 +3,10 @@ package httpproxy
 import (
 	"crypto/tls"
 	"net"
+	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+	"time"
 )
 
 // A line is a connection to a backend. It has what the client was not sent yet sent
@@ -37,3 +39,15 @@ func (l *line) Read(p []byte) (int, error) {
 // leave must be called before the line waits for something else than the answer for
 // the client of w.
 func (l *line) leave(w *counted) { l.reader.CompareAndSwap(w, nil) }
+
+// letGo bounds how long the client may take for what is held: it goes out while the
+// attempt looks to that, but over HTTP/2 together with the end of the answer.
+func (x *exchange) letGo() {
+	switch {
+	case !x.w.patient || !x.w.held:
+	case x.in.ProtoMajor == 1:
+		x.w.push()
+	case x.timeouts.Idle > 0:
+		_ = http.NewResponseController(x.w.ResponseWriter).SetWriteDeadline(time.Now().Add(x.timeouts.Idle))
+	}
+}

@@ -3,14 +3,19 @@ package httpproxy
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
+	"golang.org/x/net/http2"
+
 	"fairlead/testenv/testca"
+	"fairlead/userspace/model"
 )
 
 // A kind is one of connections to backends.
@@ -92,4 +97,38 @@ func TestAnAnswerThatHasComeGoesOutInOnePiece(t *testing.T) {
 			}
 		}
 	})
+}
+
+// hasty is a front whose clients may be silent for a short time only.
+func hasty(t *testing.T, answer string) *front {
+	h := everything(model.HTTPTimeouts{Connect: patience, FirstByte: patience, Idle: short})
+	return serve(t, h, map[string]*model.Pool{"main": poolOf(take(t, say(answer)).addr())})
+}
+
+func TestWhoDoesNotTakeTheEndOfAnAnswerIsBrokenOff(t *testing.T) {
+	f := hasty(t, strings.Repeat("x", 3000)) // as much as a server keeps back
+	c, _ := f.dial()
+	go func() {
+		for {
+			if _, err := c.Write([]byte("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")); err != nil {
+				return
+			}
+		}
+	}()
+	eventually(t, "the connection ends", func() bool { return f.Stats().Requests > 0 && f.Stats().Active == 0 })
+}
+
+func TestWhoGivesNoWindowForAnAnswerIsBrokenOff(t *testing.T) {
+	c, _ := hasty(t, "ok").dial()
+	fmt.Fprint(c, http2.ClientPreface)
+	x := http2.NewFramer(c, c)
+	err := errors.Join(x.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize}),
+		x.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: asking, EndHeaders: true, EndStream: true}))
+	for err == nil {
+		var frame http2.Frame
+		if frame, err = x.ReadFrame(); frame != nil && frame.Header().Type == http2.FrameRSTStream {
+			return
+		}
+	}
+	t.Errorf("the request does not end: %v", err)
 }

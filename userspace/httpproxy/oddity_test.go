@@ -130,6 +130,7 @@ var oddities = []oddity{
 	{"a trailer that ends in a line feed alone", post + chunks + "0\r\nX: y\n\r\n", nil},
 	{"a trailer that is folded", post + chunks + "0\r\nX: y\r\n z\r\n\r\n", nil},
 	{"a trailer with a blank before the colon", post + chunks + "0\r\nX : y\r\n\r\n", nil},
+	{"a trailer with a control character", post + chunks + "0\r\nX: y\x01z\r\n\r\n", nil},
 	{"a trailer that is a length", post + chunks + "5\r\nhello\r\n0\r\nContent-Length: 32\r\n\r\n", nil},
 	{"a trailer that is a coding", post + chunks + "5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n", nil},
 

@@ -136,7 +136,9 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(p.TLS != nil)
 	protocols.SetUnencryptedHTTP2(p.TLS == nil)
-	s.Protocols, s.HTTP2 = &protocols, &http.HTTP2Config{MaxReadFrameSize: maxFrame}
+	// A client of HTTP/2 that takes nothing would hold its streams for ever: their
+	// time-outs must be written to it.
+	s.Protocols, s.HTTP2 = &protocols, &http.HTTP2Config{MaxReadFrameSize: maxFrame, WriteByteTimeout: t.keepAlive}
 	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = t.headerTimeout, t.keepAlive, t.maxHeader
 	s.ErrorLog = slog.NewLogLogger(p.log().Handler(), slog.LevelDebug)
 	s.BaseContext, s.ConnContext = func(net.Listener) context.Context { return run }, withTakenBack

@@ -108,3 +108,8 @@ func TestReplacingTakesNoMemory(t *testing.T) {
 	}
 	r.Close()
 }
+
+// zeros is an endless body.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }

@@ -2,9 +2,11 @@ package httpproxy
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -225,4 +227,43 @@ func TestATrailerIsSentAgain(t *testing.T) {
 			t.Errorf("status %d, body %q", res.StatusCode, body)
 		}
 	}
+}
+
+// TestTheLogSaysWhyABackendFails has a backend alone, which is never left out: without
+// a line nobody would know where the 502 comes from.
+func TestTheLogSaysWhyABackendFails(t *testing.T) {
+	var log notebook
+	pool := NewPool(slog.New(slog.NewTextHandler(&log, nil)))
+	addr := refusing(t)
+	conf := poolOf(addr)
+	conf.Name = "main"
+	update(pool, conf)
+	f := start(t, &Proxy{}, map[string]*Pool{"main": pool}, everything(usual))
+	for range 3 {
+		if status, _ := f.get("/"); status != 502 {
+			t.Errorf("status %d", status)
+		}
+	}
+	want := fmt.Sprintf(`level=WARN msg="backend fails" pool=main backend=%s err="dial tcp %s: connect: connection refused"`, addr, addr)
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) {
+		t.Errorf("log:\n%swant one line with %s", got, want)
+	}
+}
+
+// A notebook is a log that goroutines may write to at once.
+type notebook struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *notebook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *notebook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

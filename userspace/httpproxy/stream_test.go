@@ -10,8 +10,6 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/textproto"
-	"os"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -172,48 +170,6 @@ func TestAnswersAreNotChanged(t *testing.T) {
 		t.Errorf("backend got %q, want %q", b.seen()[0], asked)
 	}
 }
-
-// TestLargeBodiesTakeNoMemory moves 128 MiB each way, or 10 GiB in slow runs.
-func TestLargeBodiesTakeNoMemory(t *testing.T) {
-	size := int64(128 << 20)
-	if os.Getenv("FAIRLEAD_SLOW") != "" {
-		size = 10 << 30
-	}
-	f := one(t, poolOf(handle(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", fmt.Sprint(size))
-		if _, err := io.Copy(w, r.Body); err != nil {
-			t.Error(err)
-		}
-	})))
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	before := heap()
-	r, _ := http.NewRequest("PUT", "http://"+f.addr, io.LimitReader(zeros{}, size))
-	r.ContentLength = size
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	half, err := io.CopyN(io.Discard, res.Body, size/2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if grown := int64(heap()) - int64(before); grown > 16<<20 {
-		t.Errorf("%d bytes of memory in the middle of %d", grown, size)
-	}
-	if rest, err := io.Copy(io.Discard, res.Body); err != nil || half+rest != size {
-		t.Errorf("%d bytes, error %v", half+rest, err)
-	}
-}
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // TestWhatInformationalAnswersDoNotCarry is what is of the backend's connection alone.
 // Clients of HTTP/1.0 know of no such answers.

@@ -10,9 +10,10 @@ import (
 type collector struct{ *Snapshot }
 
 var (
-	ofService  = []string{"service", "protocol"}
-	ofBackend  = []string{"service", "pool", "backend"}
-	classNames = [4]string{"2xx", "3xx", "4xx", "5xx"}
+	ofService     = []string{"service", "protocol"}
+	ofBackend     = []string{"service", "pool", "backend"}
+	ofCertificate = []string{"service", "certificate", "names"}
+	classNames    = [4]string{"2xx", "3xx", "4xx", "5xx"}
 
 	reloaded = desc("config_last_reload_successful", "Whether the newest configuration is in force.")
 
@@ -24,6 +25,8 @@ var (
 	requests  = desc("http_requests_total", "Requests of clients.", ofService...)
 	responses = desc("http_responses_total", "Answers to clients, by class of their status.", append(ofService, "code")...)
 	durations = desc("http_request_duration_seconds", "Time from a request until the header of its answer.", ofService...)
+
+	expiry = desc("certificate_expiry_timestamp_seconds", "When a certificate that clients are shown ends, in seconds since 1970; 0 while it is not there yet.", ofCertificate...)
 
 	up              = desc("backend_up", "Whether checks call the backend up.", ofBackend...)
 	serves          = desc("backend_serves", "Whether new connections or requests go to the backend.", ofBackend...)
@@ -55,6 +58,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		if s.Protocol == "http" {
 			s.Requests.collect(out, requests, responses, durations, of)
 		}
+	}
+	for i := range c.Certificates {
+		x := &c.Certificates[i]
+		gauge(out, expiry, unix(x.NotAfter), x.Service, x.File, x.Names)
 	}
 	for i := range c.Backends {
 		b := &c.Backends[i]
@@ -98,6 +105,13 @@ func truth(is bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
 }
 
 func seconds(d time.Duration) float64 { return float64(d) / float64(time.Second) }

@@ -22,7 +22,15 @@ import (
 type Snapshot struct {
 	ReloadFailed bool // the newest configuration was refused
 	Services     []Service
+	Certificates []Certificate // no two with the same labels
 	Backends     []Backend
+}
+
+// A Certificate is one that clients of a service are shown.
+type Certificate struct {
+	Service, File string
+	Names         string    // with blanks between
+	NotAfter      time.Time // zero: it is not there yet
 }
 
 // A Service is one of the configuration. What does not belong to its protocol is

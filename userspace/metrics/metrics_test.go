@@ -66,6 +66,8 @@ fairlead_backend_serves{backend="10.0.0.1:80",pool="images",service=""} 0
 fairlead_backend_serves{backend="10.0.0.2:53",pool="",service="dns"} 1
 fairlead_backend_up{backend="10.0.0.1:80",pool="images",service=""} 1
 fairlead_backend_up{backend="10.0.0.2:53",pool="",service="dns"} 0
+fairlead_certificate_expiry_timestamp_seconds{certificate="/etc/site.pem",names="example.com *.example.com",service="web"} 2e+09
+fairlead_certificate_expiry_timestamp_seconds{certificate="acme",names="example.org",service="web"} 0
 fairlead_config_last_reload_successful 1
 fairlead_connections{protocol="http",service="web"} 2
 fairlead_connections{protocol="udp",service="dns"} 1
@@ -97,6 +99,10 @@ func TestWhatIsTold(t *testing.T) {
 				Begun: 9, Answers: [4]uint64{4, 3, 2, 1}, Bounds: bounds, Times: []uint64{5, 3, 2}, Sum: 2500 * time.Millisecond,
 			}},
 			{Name: "dns", Protocol: "udp", Accepted: 7, Active: 1},
+		},
+		Certificates: []Certificate{
+			{Service: "web", File: "/etc/site.pem", Names: "example.com *.example.com", NotAfter: time.Unix(2000000000, 0)},
+			{Service: "web", File: "acme", Names: "example.org"},
 		},
 		Backends: []Backend{
 			{Pool: "images", Address: "10.0.0.1:80", Up: true, Active: 2, Failures: 8, HTTP: true, Requests: Requests{Begun: 1, Bounds: bounds, Times: []uint64{1, 0, 0}, Sum: time.Millisecond}},

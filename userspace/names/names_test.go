@@ -260,6 +260,25 @@ func TestSilenceIsAFailureInTime(t *testing.T) {
 	}
 }
 
+// TestAServerThatIsNotThereIsToldOfOnce asks again and again, each time from a port of
+// its own.
+func TestAServerThatIsNotThereIsToldOfOnce(t *testing.T) {
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	state := stateOf(model.ForwardDNAT, "203.0.113.10:80", []model.Backend{host}, netip.MustParseAddrPort(c.LocalAddr().String()))
+	var log strings.Builder
+	r := New(slog.New(slog.NewTextHandler(&log, nil)))
+	for range 5 {
+		time.Sleep(r.Refresh(t.Context(), state))
+	}
+	if n := strings.Count(log.String(), "name not found"); n != 1 {
+		t.Errorf("%d lines, want 1:\n%s", n, log.String())
+	}
+}
+
 func TestWhatDoesNotAnswerTheQuestionIsPassedOver(t *testing.T) {
 	q := dnsmessage.Question{Name: dnsmessage.MustNewName("app.test."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}
 	for _, row := range []struct {

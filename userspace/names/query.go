@@ -141,17 +141,27 @@ func exchangeOver(ctx context.Context, network string, server netip.AddrPort, ti
 		request = append(binary.BigEndian.AppendUint16(nil, uint16(len(request))), request...)
 	}
 	if _, err := conn.Write(request); err != nil {
-		return answer{}, fmt.Errorf("send query: %w", err)
+		return answer{}, fmt.Errorf("send query: %w", cause(err))
 	}
 	for {
 		reply, err := receive(conn, network)
 		if err != nil {
-			return answer{}, fmt.Errorf("await answer: %w", err)
+			return answer{}, fmt.Errorf("await answer: %w", cause(err))
 		}
 		if a, ours, err := parse(reply, id, q); ours {
 			return a, err
 		}
 	}
+}
+
+// cause returns why a connection failed, without its ports: ours is another each time,
+// and what repeats is to be said once.
+func cause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
 }
 
 // pack makes a query that allows for datagrams of maxDatagram bytes (RFC 6891).
