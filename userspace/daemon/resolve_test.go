@@ -32,8 +32,9 @@ func TestAgentFollowsNamesOfHTTPBackends(t *testing.T) {
 	if status, _ := fetch(t, "/x"); status != 503 {
 		t.Errorf("status %d while the name has no address, want 503", status)
 	}
+	r.await("the view says which", func(v view.View) bool { return strings.HasPrefix(v.NameError, "look app.test up: ") })
 	s.Set(0, "app.test", nameserver.A("127.0.0.1"))
-	r.await("the name has an address", func(v view.View) bool { return backendsOf(v) == a+" " })
+	r.await("the name has an address", func(v view.View) bool { return backendsOf(v) == a+" " && v.NameError == "" })
 	if _, body := fetch(t, "/x"); body != "a /p/x" {
 		t.Errorf("answer %q", body)
 	}

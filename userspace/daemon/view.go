@@ -33,6 +33,9 @@ func (a *agent) view() view.View {
 		Started: a.started, Config: a.opts.Config, ConfigError: a.configError, CertificateError: a.certError,
 		XDP: view.XDP{Mode: a.mode(a.state), Reason: a.noXDP, Interfaces: a.interfaceViews()}, Services: []view.Service{},
 	}
+	if err := a.names.Missing(a.given.Load()); err != nil {
+		v.NameError = err.Error()
+	}
 	if a.kernel != nil {
 		v.PinDir = a.kernel.Instance().Dir()
 		if a.kernel.Instance().Control().Mode() == loader.ModeDraining {

@@ -95,6 +95,11 @@ func (r *Resolver) Prepare(ctx context.Context, state *model.State) error {
 	r.prepared = state
 	r.mu.Unlock()
 	r.ask(ctx, state)
+	return r.Missing(state)
+}
+
+// Missing returns an error for each name of a state of which no address is known.
+func (r *Resolver) Missing(state *model.State) error {
 	var faults []error
 	for _, s := range state.Groups() {
 		for i := range s.Backends {

@@ -30,6 +30,9 @@ type View struct {
 	// CertificateError says why files of certificates are not what is used, "" if
 	// they are.
 	CertificateError string `json:"certificate_error,omitempty"`
+	// NameError says which names of backends have no address, and why, "" if all
+	// have one.
+	NameError string `json:"name_error,omitempty"`
 	// PinDir is where the agent's kernel part is pinned, "" if it has none.
 	PinDir   string    `json:"pin_dir"`
 	XDP      XDP       `json:"xdp"`

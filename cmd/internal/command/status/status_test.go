@@ -223,6 +223,25 @@ func TestNothingToSeeIsAnError(t *testing.T) {
 	}
 }
 
+func TestNamesWithoutAddressesAreShown(t *testing.T) {
+	v, dir := agentView(), t.TempDir()
+	v.NameError = "look a.test up: no address\nlook b.test up: no address"
+	if err := view.Write(dir, v); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Read("", dir, now, notAttached)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := s.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if want := "\n          backends are missing: look a.test up: no address; look b.test up: no address\n"; !strings.Contains(b.String(), want) {
+		t.Errorf("no %q in\n%s", want, b.String())
+	}
+}
+
 func TestTheViewOfAnotherAgentIsNotShown(t *testing.T) {
 	k := inKernel()
 	k.AgentPID = os.Getppid()

@@ -66,6 +66,9 @@ func (s *Status) writeHead(w io.Writer) error {
 		if s.Agent.CertificateError != "" {
 			fmt.Fprintf(&b, "          a newer certificate was refused: %s\n", oneLine(s.Agent.CertificateError))
 		}
+		if s.Agent.NameError != "" {
+			fmt.Fprintf(&b, "          backends are missing: %s\n", oneLine(s.Agent.NameError))
+		}
 		if s.Agent.XDP.Reason != "" {
 			fmt.Fprintf(&b, "xdp       %s: %s\n", s.Agent.XDP.Mode, oneLine(s.Agent.XDP.Reason))
 		}
