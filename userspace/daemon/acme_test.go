@@ -109,20 +109,10 @@ func resolve(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for answerDNS(c) == nil {
-				}
-			}()
+	serve(t, l, func(c net.Conn) {
+		for answerDNS(c) == nil {
 		}
-	}()
+	})
 	return l.Addr().String()
 }
 

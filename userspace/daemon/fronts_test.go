@@ -27,6 +27,14 @@ func echo(t *testing.T) *net.TCPListener {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serve(t, l, func(c net.Conn) { _, _ = io.Copy(c, c) })
+	return l
+}
+
+// serve has each connection that l accepts handled, and closed then, until the
+// test ends.
+func serve(t *testing.T, l net.Listener, handle func(net.Conn)) {
+	t.Helper()
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -36,11 +44,10 @@ func echo(t *testing.T) *net.TCPListener {
 			}
 			go func() {
 				defer c.Close()
-				_, _ = io.Copy(c, c)
+				handle(c)
 			}()
 		}
 	}()
-	return l
 }
 
 // loopback is an address of this host that no other process uses, and port the

@@ -294,16 +294,13 @@ func TestAgentLetsRequestsEnd(t *testing.T) {
 	}()
 	<-arrived
 	r.stop()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	await(t, "nobody listens any more", func() bool {
 		c, err := net.Dial("tcp", site)
-		if err != nil {
-			break // nobody listens any more
+		if err == nil {
+			c.Close()
 		}
-		c.Close()
-		if time.Now().After(end) {
-			t.Fatal("the agent goes on listening")
-		}
-	}
+		return err != nil
+	})
 	close(goOn)
 	if got := <-status; got != 200 {
 		t.Errorf("status %d", got)
@@ -340,10 +337,8 @@ func TestAgentKeepsWhatIsStored(t *testing.T) {
 		res.Body.Close()
 		return res.StatusCode
 	}
-	status := purge()
-	for end := time.Now().Add(20 * time.Second); status == 403 && time.Now().Before(end); status = purge() {
-		time.Sleep(10 * time.Millisecond) // until the reload is in force
-	}
+	var status int
+	await(t, "the reload is in force", func() bool { status = purge(); return status != 403 })
 	if status != 204 {
 		t.Errorf("purge answers %d", status)
 	}

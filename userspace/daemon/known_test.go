@@ -19,17 +19,7 @@ func tells(t *testing.T, words *atomic.Value) uint16 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			fmt.Fprintln(c, words.Load())
-			c.Close()
-		}
-	}()
+	serve(t, l, func(c net.Conn) { fmt.Fprintln(c, words.Load()) })
 	return netip.MustParseAddrPort(l.Addr().String()).Port()
 }
 

@@ -10,29 +10,6 @@ import (
 	"fairlead/userspace/view"
 )
 
-// echoing opens a backend that sends back what it gets.
-func echoing(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
 // sent sends bytes to the site and returns as many as are wanted of what a backend
 // sends back.
 func sent(t *testing.T, text, want string) string {
@@ -53,7 +30,7 @@ func sent(t *testing.T, text, want string) string {
 }
 
 func TestPROXYHeadersOfTCP(t *testing.T) {
-	backend := echoing(t)
+	backend := echo(t).Addr().String()
 	service := func(keys string) string {
 		return fmt.Sprintf("services: [{name: tcp, listen: '%s', health: {type: none}, backends: [{address: '%s'}]%s}]\n", site, backend, keys)
 	}

@@ -71,13 +71,8 @@ func get(client *http.Client, url string) error {
 // awaitPage asks for a page until it comes with the prefix of a backend, or without.
 func awaitPage(t *testing.T, path string, prefixed bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	await(t, "the reload is to be seen", func() bool {
 		_, body := fetch(t, path)
-		if strings.Contains(body, "/static") == prefixed {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the reload is not to be seen: %q", body)
-		}
-	}
+		return strings.Contains(body, "/static") == prefixed
+	})
 }

@@ -44,17 +44,14 @@ func fetchTLS(ca *testca.CA, show ...tls.Certificate) (serial string, err error)
 // shows waits until the site shows another certificate than before.
 func shows(t *testing.T, ca *testca.CA, before string) (serial string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		serial, err := fetchTLS(ca)
-		if err != nil {
+	await(t, "the site shows another certificate", func() (other bool) {
+		var err error
+		if serial, err = fetchTLS(ca); err != nil {
 			t.Fatal(err)
 		}
-		if serial != before {
-			return serial
-		}
-	}
-	t.Fatal("the site goes on with the certificate of before")
-	return ""
+		return serial != before
+	})
+	return serial
 }
 
 func TestCertificatesChangeUnderLoad(t *testing.T) {
