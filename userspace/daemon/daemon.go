@@ -141,12 +141,8 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 			case <-ctx.Done():
 				return nil
 			case <-hup:
-				a.send(ctx, func() { a.report(supervise.Reloading()) })
 				state, err := a.load(inner)
-				a.send(ctx, func() {
-					a.reload(inner, state, err)
-					a.report(supervise.Ready)
-				})
+				a.send(ctx, func() { a.reload(inner, state, err) })
 			}
 		}
 	})
