@@ -53,8 +53,9 @@ type reader struct {
 	// that they come from; files are the former, in the order of reading.
 	homes    map[*yaml.Node]string
 	files    []string
-	defaults value // without a node if there are none
-	metrics  value // where they are told; without a node if nothing says so
+	named    []string // paths that are named to be read
+	defaults value    // without a node if there are none
+	metrics  value    // where they are told; without a node if nothing says so
 	secrets  []secret
 	faults   []Fault
 }

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,6 +30,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// errNone stands for no error.
+var errNone = errors.New("nothing")
+
 // play tries things before and inside the sandbox, and says what went otherwise than
 // it should.
 func play(dir string) error {
@@ -42,8 +46,8 @@ func play(dir string) error {
 		}
 	}
 	for _, try := range trials(in) {
-		if err := try.do(); err != nil && try.want != unix.EPERM {
-			return fmt.Errorf("%s, outside: %v", try.name, err)
+		if err := try.do(); err != nil && !errors.Is(try.want, unix.EPERM) {
+			return fmt.Errorf("%s, outside: %w", try.name, err)
 		}
 	}
 	// A thread from before, which Go's own tools would not find.
@@ -63,7 +67,7 @@ func play(dir string) error {
 		others <- try
 		for _, err := range []error{<-done, try.do()} {
 			if !errors.Is(err, try.want) {
-				wrong = append(wrong, fmt.Errorf("%s: %v, want %v", try.name, err, try.want))
+				wrong = append(wrong, fmt.Errorf("%s: %w, want %w", try.name, cmp.Or(err, errNone), cmp.Or(try.want, errNone)))
 			}
 		}
 	}
