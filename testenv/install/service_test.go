@@ -2,7 +2,7 @@ package install
 
 import (
 	"fmt"
-	"os/exec"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,38 +17,66 @@ const vip = "203.0.113.10"
 // machine.
 const user = "4242"
 
-// A service is an agent that runs as the unit has it, as far as no service manager
-// is needed for that, with a BPF file system and a /run of its own.
+// A service runs agents as the unit has it, as far as no service manager is needed for
+// that, with a BPF file system and a /run of their own. The stage's directory is
+// /mnt/conf there: /tmp is open to a sandboxed agent. /mnt/secret is not, though every
+// user may read it.
 type service struct {
 	*stage.Stage
 	t     *testing.T
+	place *stage.Process // has the file systems
 	agent *stage.Process
 }
 
-// prepare is what a service manager does before it starts the agent.
-func prepare(t *testing.T) string {
+// newService raises a stage with servers on port 8080, and two backends.
+func newService(t *testing.T) *service {
 	t.Helper()
+	s := &service{Stage: stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 2}, Programs: programs}), t: t}
+	s.PinDir, s.RunDir = "/sys/fs/bpf/fairlead/main", "/run/fairlead"
+	s.Serve(8080)
+	s.place = s.Start(s.Balancer, "unshare", "--mount", "--propagation", "private", "sh", "-c", s.prepare())
+	s.place.AwaitOutput("prepared")
+	return s
+}
+
+// prepare makes the file systems.
+func (s *service) prepare() string {
 	script := []string{
 		"set -e",
 		"mount -t tmpfs -o mode=0755 tmpfs /run",
+		"mount -t tmpfs -o mode=0755 tmpfs /mnt",
+		"mkdir /mnt/conf && mount --bind " + s.Dir + " /mnt/conf",
+		"echo precious >/mnt/secret && chmod 0644 /mnt/secret",
 		"mount -t bpf -o mode=0700 bpf /sys/fs/bpf", // as systemd mounts it
 	}
-	asUser := strings.NewReplacer("-o fairlead -g fairlead", "-o "+user+" -g "+user, "fairlead:fairlead", user+":"+user)
-	for _, line := range setting(t, "ExecStartPre") {
-		command, ok := strings.CutPrefix(line, "+")
-		if !ok {
-			t.Fatalf("ExecStartPre=%s is not run by root", line)
-		}
-		script = append(script, asUser.Replace(command))
-	}
 	return strings.Join(append(script,
-		"install -d -o "+user+" -g "+user+" -m 0755 /run/fairlead",
 		// ProtectKernelTunables and ReadWritePaths
 		"mount --bind /proc/sys /proc/sys",
 		"mount --bind /proc/sys/net /proc/sys/net",
 		"mount -o remount,bind,ro /proc/sys",
-		`exec "$@"`,
+		"echo prepared",
+		"exec sleep infinity",
 	), "\n")
+}
+
+// before is what a service manager does each time that it starts the agent.
+func (s *service) before() string {
+	s.t.Helper()
+	script := []string{"set -e", "mkdir -p -m 0755 /run/fairlead", "chown -R " + user + ":" + user + " /run/fairlead"} // RuntimeDirectory
+	asUser := strings.NewReplacer("-o fairlead -g fairlead", "-o "+user+" -g "+user, "fairlead:fairlead", user+":"+user)
+	for _, line := range setting(s.t, "ExecStartPre") {
+		command, ok := strings.CutPrefix(line, "+")
+		if !ok {
+			s.t.Fatalf("ExecStartPre=%s is not run by root", line)
+		}
+		script = append(script, asUser.Replace(command))
+	}
+	return strings.Join(script, "\n")
+}
+
+// inside returns a command that runs where the agent has its files.
+func (s *service) inside(command ...string) []string {
+	return append([]string{"--mount", "--target", fmt.Sprint(s.place.PID())}, command...)
 }
 
 // asService returns how a command is run as the unit runs it.
@@ -63,63 +91,76 @@ func asService(t *testing.T, command ...string) []string {
 		"--bounding-set", only, "--inh-caps", only, "--ambient-caps", only}, command...)
 }
 
-// newService raises a stage with servers on port 8080.
-func newService(t *testing.T) *service {
-	t.Helper()
-	s := &service{Stage: stage.New(t, stage.Options{RigOptions: testenv.RigOptions{Backends: 2}, Programs: programs}), t: t}
-	s.PinDir, s.RunDir = "/sys/fs/bpf/fairlead/main", "/run/fairlead"
-	s.Serve(8080)
-	return s
-}
-
-// start starts the agent.
+// start starts an agent.
 func (s *service) start(args ...string) {
 	s.t.Helper()
-	run := asService(s.t, append([]string{programs.Fairlead, "run"}, args...)...)
-	s.agent = s.Start(s.Balancer, "unshare", append([]string{"--mount", "--propagation", "private", "sh", "-c", prepare(s.t), "sh"}, run...)...)
+	s.root("sh", "-c", s.before()).OK(s.t)
+	run := append([]string{programs.Fairlead, "run", "--config", "/mnt/conf/fairlead.yaml"}, args...)
+	s.agent = s.Start(s.Balancer, "nsenter", s.inside(asService(s.t, run...)...)...)
 	s.agent.AwaitOutput("msg=ready")
 }
 
-// root runs a command as root where the agent has its files.
+// root runs a command as root.
 func (s *service) root(command ...string) stage.Result {
 	s.t.Helper()
-	return s.Run(s.Balancer, "nsenter", append([]string{"--mount", "--target", fmt.Sprint(s.agent.PID())}, command...)...)
+	return s.Run(s.Balancer, "nsenter", s.inside(command...)...)
 }
 
-// status waits until fairlead status says so.
-func (s *service) status(words string) {
+// logged waits until the agent has logged words so often.
+func (s *service) logged(words string, n int) {
 	s.t.Helper()
-	stage.Await(s.t, "status "+words, func() error {
-		if r := s.root(programs.Fairlead, "status"); !strings.Contains(r.Stdout, words) {
+	stage.Await(s.t, words, func() error {
+		if got := strings.Count(s.agent.Output(), words); got < n {
+			return fmt.Errorf("logged %d times, want %d", got, n)
+		}
+		return nil
+	})
+}
+
+// native waits until XDP forwards.
+func (s *service) native() {
+	s.t.Helper()
+	stage.Await(s.t, "xdp", func() error {
+		if r := s.root(programs.Fairlead, "status"); !strings.Contains(r.Stdout, "xdp-native") {
 			return fmt.Errorf("%s%s", r.Stdout, r.Stderr)
 		}
 		return nil
 	})
 }
 
-func (s *service) spread(n int) {
+// served opens connections to a service, for which both backends answer.
+func (s *service) served(url string) {
 	s.t.Helper()
-	count, err := s.Spread(0, "http://"+vip+"/", n)
-	if err != nil {
+	stage.Await(s.t, "both backends", func() error {
+		count, err := s.Spread(0, url, 10)
+		if err == nil && len(count) != 2 {
+			err = fmt.Errorf("answers came from %v", count)
+		}
+		return err
+	})
+}
+
+// write puts a file beside the configuration, in one step.
+func (s *service) write(name, text string) {
+	s.t.Helper()
+	path := filepath.Join(s.Dir, name)
+	if err := os.WriteFile(path+".next", []byte(text), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
-	if len(count) != 2 {
-		s.t.Errorf("answers came from %v, want both backends", count)
+	if err := os.Rename(path+".next", path); err != nil {
+		s.t.Fatal(err)
 	}
 }
 
-// TestServiceRunsWithoutRoot has the agent attach, check, proxy and come back as the
-// unit's user with the unit's capabilities.
-func TestServiceRunsWithoutRoot(t *testing.T) {
-	s := newService(t)
-	s.Configure("interfaces: %s\nservices: [{name: web, listen: '%s:80', syn-cookies: {above: 1000}, backends: %s, health: {type: tcp, interval: 200ms}}]\n",
-		s.Links(), vip, s.BackendList(8080))
-	s.Balancer.Sysctl(t, "net.ipv4.tcp_syncookies", "2")
-	s.start("--config", s.ConfigPath)
-	s.status("native")
-	s.spread(20)
-	_ = filepath.Join
-	_ = exec.Command
-	t.Log(s.root(programs.Fairlead, "status").Stdout)
-	t.Log(s.agent.Output())
+// holds returns what a file of the agent's has.
+func (s *service) holds(path string) string { return s.root("cat", path).Stdout }
+
+// wantNoRefusal finds what the agent wanted to do, but may not.
+func (s *service) wantNoRefusal() {
+	s.t.Helper()
+	for _, words := range []string{"operation not permitted", "permission denied", "level=ERROR"} {
+		if strings.Contains(s.agent.Output(), words) {
+			s.t.Errorf("the agent says: %s", words)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"fairlead/loader"
@@ -52,6 +53,8 @@ func (a *agent) paths() sandbox.Paths {
 	if acme := a.state.ACME; acme != nil {
 		p.Write = append(p.Write, acme.Storage)
 	}
+	p.Read = slices.Compact(slices.Sorted(slices.Values(p.Read)))
+	p.Write = slices.Compact(slices.Sorted(slices.Values(p.Write)))
 	return p
 }
 
