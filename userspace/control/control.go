@@ -77,6 +77,8 @@ type Edit struct {
 	Backends []string `json:"backends,omitempty"`
 	Weight   *int     `json:"weight,omitempty"`
 	Spec     string   `json:"spec,omitempty"` // YAML, or JSON
+	// New has a put-edit fail with [ErrExists] if what it puts is there already.
+	New bool `json:"new,omitempty"`
 }
 
 // A Request is a change: its edits come in force together, or none does.
