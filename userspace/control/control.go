@@ -80,6 +80,8 @@ type Edit struct {
 	// Lease says of OpAddBackend that the backend has registered itself, and goes
 	// when it was silent for so long. 0 is for good. Whoever leases sees to it.
 	Lease time.Duration `json:"lease,omitempty"`
+	// New has a put-edit fail with [ErrExists] if what it puts is there already.
+	New bool `json:"new,omitempty"`
 }
 
 // A Request is a change: its edits come in force together, or none does.
