@@ -140,7 +140,7 @@ func (s *Server) link(pools []string) error {
 
 // close ends a socket and takes its file away, unless it is another's by now.
 func (k *socket) close() error {
-	k.UnixListener.Close() // it only ends once
+	k.Close() // it only ends once
 	if now, err := os.Lstat(k.path); err != nil || !os.SameFile(now, k.file) {
 		return nil
 	}
