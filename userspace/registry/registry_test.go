@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -20,7 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"fairlead/userspace/config"
 	"fairlead/userspace/control"
 	"fairlead/userspace/model"
 )
@@ -176,7 +174,7 @@ func TestRequests(t *testing.T) {
 		{"port 0", web, token, `{"address": ":0"}`, nil, 400, "address is not like", ""},
 		{"no address", web, token, `{}`, nil, 400, "address is not like", ""},
 		{"no JSON", web, token, `address`, nil, 400, "the body is not like", ""},
-		{"another key", web, token, `{"adress": "10.0.0.1:80"}`, nil, 400, `unknown field \"adress\"`, ""},
+		{"another key", web, token, `{"addr": "10.0.0.1:80"}`, nil, 400, `unknown field \"addr\"`, ""},
 		{"two", web, token, `{"address": "10.0.0.1:80"}{}`, nil, 400, "more than one value", ""},
 		{"too long", web, token, `{"address": "` + strings.Repeat("1", 5000) + `"}`, nil, 400, "too large", ""},
 		{"too long a time", web, token, `{"address": ":80", "ttl_seconds": 61}`, nil, 400, "ttl_seconds is not from 1 to 60", ""},
@@ -186,7 +184,7 @@ func TestRequests(t *testing.T) {
 		{"a wrong token", web, "x" + token, `{"address": ":80"}`, nil, 401, "no token, or a wrong one", ""},
 		{"fails its check", web, token, `{"address": ":80"}`, fmt.Errorf("%w: refused", control.ErrUnhealthy), 422, "backend fails its check: refused", ""},
 		{"the file has it", web, token, `{"address": ":80"}`, control.ErrExists, 409, "already exists", ""},
-		{"not of that pool", web, token, `{"address": ":80"}`, fmt.Errorf("%w: x", config.ErrInvalid), 400, "invalid configuration: x", ""},
+		{"not of that pool", web, token, `{"address": ":80"}`, fmt.Errorf("%w: x", control.ErrInvalid), 400, "invalid change: x", ""},
 		{"ending", web, token, `{"address": ":80"}`, control.ErrUnavailable, 503, "agent takes no changes now", ""},
 		{"broken", web, token, `{"address": ":80"}`, errors.New("disk full"), 500, "disk full", ""},
 		{"nobody's id", "PUT /register/x", token, "", nil, 404, "register it again", ""},
@@ -344,128 +342,4 @@ func TestWeights(t *testing.T) {
 			t.Errorf("-want +got:\n%s", diff)
 		}
 	})
-}
-
-// TestGuesses slows those down who guess, and nobody else.
-func TestGuesses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := open(t, &plane{})
-		from := func(addr, secret string) int {
-			req := httptest.NewRequest("POST", "/register", strings.NewReader(`{"address": "10.0.0.1:80"}`))
-			req.RemoteAddr = addr
-			req.Header.Set("Authorization", "bearer "+secret)
-			w := httptest.NewRecorder()
-			r.ServeHTTP(w, req)
-			return w.Code
-		}
-		for i := range guessBurst + 5 {
-			want := http.StatusUnauthorized
-			if i >= guessBurst {
-				want = http.StatusTooManyRequests
-			}
-			if got := from("192.0.2.1:1", fmt.Sprint(i)); got != want {
-				t.Errorf("guess %d: status %d", i, got)
-			}
-		}
-		if got := from("192.0.2.1:1", token); got != http.StatusTooManyRequests {
-			t.Errorf("a good guess: status %d", got)
-		}
-		if got := from("192.0.2.2:1", token); got != http.StatusCreated {
-			t.Errorf("somebody else: status %d", got)
-		}
-		time.Sleep(guessEvery)
-		if got := from("192.0.2.1:1", token); got != http.StatusOK {
-			t.Errorf("later: status %d", got)
-		}
-	})
-}
-
-func TestGuessesAreBounded(t *testing.T) {
-	g, now := newGuesses(), time.Now()
-	for i := range maxGuesser + 100 {
-		g.count(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), now)
-	}
-	if len(g) > maxGuesser {
-		t.Errorf("%d networks", len(g))
-	}
-}
-
-// TestStorm has a thousand backends register at once and beat, and one that comes
-// and goes: whoever beats stays.
-func TestStorm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := &plane{}
-		r := open(t, p)
-		const backends = 1000
-		var group sync.WaitGroup
-		for i := range backends {
-			group.Go(func() {
-				body := fmt.Sprintf(`{"address": "10.1.%d.%d:80", "ttl_seconds": 3}`, i>>8, i&255)
-				for range 20 {
-					if status, answer := ask(r, "POST", "/register", token, body); status >= 300 {
-						t.Errorf("status %d, answer %s", status, answer)
-					}
-					time.Sleep(time.Second)
-				}
-			})
-		}
-		group.Go(func() {
-			for range 5 {
-				id := mustRegister(t, r, `{"address": "10.2.0.1:80", "ttl_seconds": 1}`)
-				if status, _ := ask(r, "DELETE", "/register/"+id, token, ""); status != http.StatusNoContent {
-					t.Errorf("status %d", status)
-				}
-				mustRegister(t, r, `{"address": "10.2.0.1:80", "ttl_seconds": 1}`)
-				time.Sleep(2 * time.Second) // it is gone by then
-			}
-		})
-		time.Sleep(19 * time.Second)
-		if got := len(p.has()); got != backends {
-			t.Errorf("%d backends", got)
-		}
-		group.Wait()
-		time.Sleep(4 * time.Second)
-		if got := p.has(); got != nil {
-			t.Errorf("%d backends stay", len(got))
-		}
-		if got := len(p.told()); got != 2*backends+20 {
-			t.Errorf("%d changes", got)
-		}
-	})
-}
-
-// TestServer has the address change, and stay, under requests.
-func TestServer(t *testing.T) {
-	var s Server
-	defer s.Close()
-	r := New(&plane{}, slog.New(slog.DiscardHandler))
-	use := func(listen string) error {
-		return s.Use(t.Context(), &model.Registration{Listen: listen}, r, slog.New(slog.DiscardHandler))
-	}
-	answers := func(listen string) bool {
-		res, err := http.Post("http://"+listen+"/register", "application/json", strings.NewReader("{}"))
-		if err != nil {
-			return false
-		}
-		defer res.Body.Close()
-		_, _ = io.Copy(io.Discard, res.Body)
-		return res.StatusCode == http.StatusUnauthorized
-	}
-	defer http.DefaultClient.CloseIdleConnections()
-	const first, second = "127.0.5.1:8500", "127.0.5.2:8500"
-	if err := use(first); err != nil || !answers(first) {
-		t.Fatalf("the first does not answer, error %v", err)
-	}
-	if err := use(first); err != nil || !answers(first) {
-		t.Fatalf("the first does not answer again, error %v", err)
-	}
-	if err := use("203.0.113.7:8500"); err == nil || !strings.Contains(err.Error(), "choose another address for registration: listen") || !answers(first) {
-		t.Errorf("an address of nobody: error %v", err)
-	}
-	if err := use(second); err != nil || !answers(second) || answers(first) {
-		t.Errorf("the second does not answer alone, error %v", err)
-	}
-	if err := s.Use(t.Context(), nil, r, slog.New(slog.DiscardHandler)); err != nil || answers(second) {
-		t.Errorf("nobody is to answer, error %v", err)
-	}
 }

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"fairlead/userspace/config"
 	"fairlead/userspace/control"
 	"fairlead/userspace/model"
 )
@@ -94,7 +93,7 @@ func statusOf(err error) int {
 		{control.ErrExists, http.StatusConflict},
 		{control.ErrUnhealthy, http.StatusUnprocessableEntity},
 		{control.ErrNotFound, http.StatusNotFound},
-		{config.ErrInvalid, http.StatusBadRequest},
+		{control.ErrInvalid, http.StatusBadRequest},
 		{control.ErrUnavailable, http.StatusServiceUnavailable},
 	} {
 		if errors.Is(err, x.err) {
