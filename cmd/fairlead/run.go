@@ -87,6 +87,7 @@ func runAgent(c *cli.Context, w world) error {
 		ProxySockets: int(c.Uint("proxy-sockets")),
 		Sandbox:      sandboxed(c, &state.Agent, w.root),
 		Written:      written,
+		Version:      command.Version,
 		Log:          log,
 	})
 	if c.Err() != nil && errors.Is(err, context.Canceled) {

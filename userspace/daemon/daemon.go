@@ -69,6 +69,7 @@ type Options struct {
 	// Written are files that the process writes besides those of the agent: the
 	// sandbox lets it make them anew.
 	Written []string
+	Version string       // of the program, for who asks
 	Log     *slog.Logger // nil discards
 }
 
@@ -219,7 +220,7 @@ func (a *agent) start(ctx context.Context) error {
 		}
 		return nil
 	}
-	a.openFronts(ctx)
+	a.warnUnheard(a.openFronts(ctx)...)
 	return nil
 }
 
@@ -299,8 +300,9 @@ func (a *agent) warn() {
 	}
 }
 
-// openFronts opens the proxies of services that have none.
-func (a *agent) openFronts(ctx context.Context) {
+// openFronts opens the proxies of services that have none, and returns the services
+// of those that do not listen on all ports.
+func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
 		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
@@ -314,11 +316,12 @@ func (a *agent) openFronts(ctx context.Context) {
 		}
 		f := openFront(context.WithoutCancel(ctx), s, a.judge(s), o)
 		a.fronts[s.Key()] = f
-		if why := f.missing(); why != "" {
-			a.warnUnheard(s, why)
+		if f.missing() != "" {
+			unheard = append(unheard, s)
 		}
 	}
 	a.retried = time.Now()
+	return unheard
 }
 
 // retryFronts lets proxies that cannot listen try again.
@@ -339,7 +342,7 @@ func (a *agent) retryFronts(ctx context.Context) {
 			a.log.Info("proxy listens", "service", s.Name)
 		case before:
 		default:
-			a.warnUnheard(s, why)
+			a.warnUnheard(s)
 		}
 	}
 	a.retried = time.Now()
@@ -369,16 +372,16 @@ func (a *agent) collect(ctx context.Context) {
 	defer tick.Stop()
 	said := false
 	for {
+		err := onInstance(a.opts.PinDir, a.collectOnce)
+		if err != nil && !said {
+			a.log.Warn("collect flows", "err", err)
+		}
+		said = err != nil
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		err := onInstance(a.opts.PinDir, collectOnce)
-		if err != nil && !said {
-			a.log.Warn("collect flows", "err", err)
-		}
-		said = err != nil
 	}
 }
 
@@ -394,8 +397,11 @@ func onInstance(dir string, f func(*loader.Maps) error) error {
 	return errors.Join(f(inst.Maps()), inst.Close())
 }
 
-func collectOnce(maps *loader.Maps) error {
-	_, _, err := datapath.Collect(maps)
+func (a *agent) collectOnce(maps *loader.Maps) error {
+	c, err := datapath.Collect(maps)
+	if err == nil {
+		a.held.Store(int64(c.Held+1) / 2)
+	}
 	return err
 }
 
