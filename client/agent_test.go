@@ -116,6 +116,7 @@ func (a *agent) Rollback(context.Context, uint64, control.Request) (control.Revi
 }
 
 func (a *agent) Revision() control.Revision                      { return control.Revision{} }
+func (a *agent) Edits() []control.Edit                           { return nil }
 func (a *agent) Export() ([]byte, error)                         { return nil, nil }
 func (a *agent) History(uint64, int) ([]control.Revision, error) { return nil, nil }
 func (a *agent) Watch(context.Context) <-chan struct{}           { return nil }

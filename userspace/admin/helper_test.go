@@ -113,6 +113,8 @@ func (p *plane) View() *view.View {
 	return p.view
 }
 
+func (p *plane) Edits() []control.Edit { return nil }
+
 func (p *plane) Watch(context.Context) <-chan struct{} { return p.changed }
 
 // A datapath is a [Datapath] of some flows.

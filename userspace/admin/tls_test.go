@@ -96,7 +96,19 @@ func speak(t *testing.T, addr string, c *tls.Config) adminpbconnect.AdminClient 
 	return adminpbconnect.NewAdminClient(&http.Client{Transport: tr}, "https://"+addr)
 }
 
-// what says what a client of a certificate may do, or why it may do nothing.
+// turnedAway returns why a handshake fails. The server judges a certificate when its
+// client has finished already, who learns of it by reading.
+func turnedAway(t *testing.T, addr string, conf *tls.Config) string {
+	t.Helper()
+	c, err := tls.Dial("tcp", addr, conf)
+	if err == nil {
+		defer c.Close()
+		_, err = c.Read(make([]byte, 1))
+	}
+	return err.Error()
+}
+
+// what says what a client of a certificate may do.
 func what(t *testing.T, c adminpbconnect.AdminClient) string {
 	t.Helper()
 	_, err := c.GetStatus(t.Context(), &adminpb.GetStatusRequest{})
@@ -125,7 +137,7 @@ func TestCertificatesSayWhoItIs(t *testing.T) {
 		return c
 	}
 	ops := a.sign(t, "ops.example", asItIs)
-	if got := what(t, speak(t, addr, trusting(ops))); !strings.Contains(got, "tls: ") {
+	if got := turnedAway(t, addr, trusting(ops)); !strings.Contains(got, "tls: ") {
 		t.Errorf("before there is a certificate: %s", got)
 	}
 	w.UseTLS(a.sign(t, "fairlead.example", asItIs), a.pool())
@@ -134,19 +146,29 @@ func TestCertificatesSayWhoItIs(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		conf *tls.Config
-		want string // a part of it
+		want string
 	}{
 		{"who may write", trusting(ops), "write"},
 		{"who may read", trusting(a.sign(t, "monitor.example", asItIs)), "read"},
 		{"who may do nothing", trusting(a.sign(t, "other.example", asItIs)), "nothing"},
 		{"a common name alone", trusting(a.sign(t, "x.example", func(c *x509.Certificate) { c.Subject.CommonName = "ops.example" })), "nothing"},
-		{"no certificate", trusting(), "tls: certificate required"},
+	} {
+		if got := what(t, speak(t, addr, row.conf)); got != row.want {
+			t.Errorf("%s: %s, want %s", row.name, got, row.want)
+		}
+	}
+	for _, row := range []struct {
+		name string
+		conf *tls.Config
+		want string // a part of why not
+	}{
+		{"no certificate", trusting(), "certificate required"},
 		{"one of another authority", trusting(other.sign(t, "ops.example", asItIs)), "tls: "},
-		{"one that is over", trusting(a.sign(t, "ops.example", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })), "tls: "},
-		{"one for servers", trusting(a.sign(t, "ops.example", func(c *x509.Certificate) { c.ExtKeyUsage = c.ExtKeyUsage[1:] })), "tls: "},
+		{"one that is over", trusting(a.sign(t, "ops.example", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })), "tls: expired certificate"},
+		{"one for servers", trusting(a.sign(t, "ops.example", func(c *x509.Certificate) { c.ExtKeyUsage = c.ExtKeyUsage[1:] })), "tls: bad certificate"},
 		{"TLS 1.2", old, "protocol version"},
 	} {
-		if got := what(t, speak(t, addr, row.conf)); !strings.Contains(got, row.want) {
+		if got := turnedAway(t, addr, row.conf); !strings.Contains(got, row.want) {
 			t.Errorf("%s: %s, want %s", row.name, got, row.want)
 		}
 	}
@@ -162,7 +184,7 @@ func TestCertificatesSayWhoItIs(t *testing.T) {
 	if got := what(t, speak(t, addr, trusting(other.sign(t, "ops.example", asItIs)))); got != "read" {
 		t.Errorf("after a change: %s", got)
 	}
-	if got := what(t, speak(t, addr, trusting(ops))); !strings.Contains(got, "tls: ") {
+	if got := turnedAway(t, addr, trusting(ops)); !strings.Contains(got, "tls: ") {
 		t.Errorf("whose authority is trusted no more: %s", got)
 	}
 }

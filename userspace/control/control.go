@@ -83,6 +83,9 @@ type Edit struct {
 	Backends []string `json:"backends,omitempty"`
 	Weight   *int     `json:"weight,omitempty"`
 	Spec     string   `json:"spec,omitempty"` // YAML, or JSON
+	// Lease says of OpAddBackend that the backend has registered itself, and goes
+	// when it was silent for so long. 0 is for good. Whoever leases sees to it.
+	Lease time.Duration `json:"lease,omitempty"`
 	// New has a put-edit fail with [ErrExists] if what it puts is there already.
 	New bool `json:"new,omitempty"`
 }
@@ -124,6 +127,8 @@ type Plane interface {
 	Rollback(ctx context.Context, number uint64, r Request) (Revision, error)
 	// Revision returns the one in force.
 	Revision() Revision
+	// Edits returns those that stand on top of the file. They must not be changed.
+	Edits() []Edit
 	// Export returns the configuration in force as YAML, with variables and files of
 	// secrets by name, as they were written.
 	Export() ([]byte, error)

@@ -208,7 +208,7 @@ func (a *agent) start(ctx context.Context) error {
 		}
 		return nil
 	}
-	a.openFronts(ctx)
+	a.warnUnheard(a.openFronts(ctx)...)
 	return nil
 }
 
@@ -288,8 +288,9 @@ func (a *agent) warn() {
 	}
 }
 
-// openFronts opens the proxies of services that have none.
-func (a *agent) openFronts(ctx context.Context) {
+// openFronts opens the proxies of services that have none, and returns the services
+// of those that do not listen on all ports.
+func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
 		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
@@ -303,11 +304,12 @@ func (a *agent) openFronts(ctx context.Context) {
 		}
 		f := openFront(context.WithoutCancel(ctx), s, a.judge(s), o)
 		a.fronts[s.Key()] = f
-		if why := f.missing(); why != "" {
-			a.warnUnheard(s, why)
+		if f.missing() != "" {
+			unheard = append(unheard, s)
 		}
 	}
 	a.retried = time.Now()
+	return unheard
 }
 
 // retryFronts lets proxies that cannot listen try again.
@@ -328,7 +330,7 @@ func (a *agent) retryFronts(ctx context.Context) {
 			a.log.Info("proxy listens", "service", s.Name)
 		case before:
 		default:
-			a.warnUnheard(s, why)
+			a.warnUnheard(s)
 		}
 	}
 	a.retried = time.Now()

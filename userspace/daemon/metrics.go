@@ -7,9 +7,10 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"fairlead/userspace/config"
-	"fairlead/userspace/httpproxy"
+	"fairlead/userspace/latency"
 	"fairlead/userspace/metrics"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
@@ -79,7 +80,11 @@ func (a *agent) look() *metrics.Snapshot {
 		backends, _ := a.backendViews(conf) // none of an HTTP service
 		for b := range backends {
 			backends[b].Flows = flows[i][b]
-			s.Backends = append(s.Backends, measured(&backends[b], conf.Name, ""))
+			m := measured(&backends[b], conf.Name, "")
+			if f := a.fronts[conf.Key()]; f != nil && f.tcp != nil {
+				m.Connects = latencyOf(f.table.Load().connects[b])
+			}
+			s.Backends = append(s.Backends, m)
 		}
 	}
 	for i := range a.state.Pools {
@@ -109,7 +114,8 @@ func (a *agent) measurePool(conf *model.Pool) (all []metrics.Backend) {
 		backends[b].Serves = backends[b].Serves && ejected[b].IsZero()
 		m, s := measured(&backends[b], conf.OwnerName(), conf.GivenName()), &stats[b]
 		m.HTTP, m.Active, m.Failures = true, int64(chooser.Flows(b)), s.Failures
-		m.Requests = requests(s.Attempts, s.Answers, s.Times)
+		m.Requests = requests(s.Attempts, s.Answers, s.Latency)
+		m.Connects = latencyOf(p.tcp.Load().connects[b])
 		all = append(all, m)
 	}
 	return all
@@ -119,8 +125,12 @@ func measured(v *view.Backend, service, pool string) metrics.Backend {
 	return metrics.Backend{Service: service, Pool: pool, Address: v.Address, Up: v.Up, Serves: v.Serves, Active: int64(v.Flows)}
 }
 
-func requests(begun uint64, answers [4]uint64, t httpproxy.Times) metrics.Requests {
-	return metrics.Requests{Begun: begun, Answers: answers, Bounds: httpproxy.Bounds[:], Times: slices.Clone(t.Counts[:]), Sum: t.Sum}
+func requests(begun uint64, answers [4]uint64, r *latency.Recorder) metrics.Requests {
+	return metrics.Requests{Begun: begun, Answers: answers, Latency: *latencyOf(r)}
+}
+
+func latencyOf(r *latency.Recorder) *metrics.Latency {
+	return &metrics.Latency{Totals: r.Totals(), Recent: r.Recent(time.Now())}
 }
 
 // measure returns what the front has counted.
@@ -134,7 +144,7 @@ func (f *front) measure(conf *model.Service) metrics.Service {
 		s := f.http.proxy.Stats()
 		m.Protocol = "http"
 		m.Accepted, m.Active, m.Refused, m.NoBackend, m.Retries = s.Accepted, s.Active, s.Denied+s.SourceLimit, s.NoBackend, s.Retries
-		m.Requests = requests(s.Requests, s.Answers, s.Times)
+		m.Requests = requests(s.Requests, s.Answers, f.http.proxy.Latency())
 	default:
 		s := f.tcp.Stats()
 		m.Accepted, m.Active, m.Refused, m.NoBackend, m.Retries = s.Accepted, s.Active, s.Denied+s.SourceLimit, s.NoBackend, s.Retries

@@ -179,7 +179,7 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 		f.remove()
 		delete(a.fronts, key)
 	}
-	a.openFronts(ctx)
+	a.warnUnheard(a.openFronts(ctx)...)
 	a.retryFronts(ctx)
 	a.dropPools()
 }

@@ -35,6 +35,9 @@ var (
 	backendRequests = desc("backend_http_requests_total", "Requests to the backend, repeated ones included.", ofBackend...)
 	backendAnswers  = desc("backend_http_responses_total", "Answers of the backend, by class of their status.", append(ofBackend, "code")...)
 	backendTimes    = desc("backend_http_request_duration_seconds", "Time from a request to the backend until the header of its answer.", ofBackend...)
+	backendLatency  = desc("backend_http_latency_seconds", "The same over the past five minutes, by quantile.", ofBackend...)
+	connectTimes    = desc("backend_connect_duration_seconds", "Time until the backend has accepted a connection of the TCP proxy.", ofBackend...)
+	connectLatency  = desc("backend_connect_latency_seconds", "The same over the past five minutes, by quantile.", ofBackend...)
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -72,6 +75,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		if b.HTTP {
 			count(out, failures, b.Failures, of...)
 			b.Requests.collect(out, backendRequests, backendAnswers, backendTimes, of)
+			out <- newSummary(backendLatency, &b.Requests.Latency, of...)
+		}
+		if b.Connects != nil && (!b.HTTP || len(b.Connects.Cells) > 0) {
+			out <- newHistogram(connectTimes, &b.Connects.Totals, of...)
+			out <- newSummary(connectLatency, b.Connects, of...)
 		}
 	}
 }
@@ -82,14 +90,7 @@ func (q *Requests) collect(out chan<- prometheus.Metric, begun, answers, times *
 	for i, name := range classNames {
 		count(out, answers, q.Answers[i], append(of[:len(of):len(of)], name)...)
 	}
-	var total uint64
-	buckets := map[float64]uint64{}
-	for i, n := range q.Times {
-		if total += n; i < len(q.Bounds) {
-			buckets[seconds(q.Bounds[i])] = total
-		}
-	}
-	out <- prometheus.MustNewConstHistogram(times, total, seconds(q.Sum), buckets, of...)
+	out <- newHistogram(times, &q.Latency.Totals, of...)
 }
 
 func count(out chan<- prometheus.Metric, d *prometheus.Desc, n uint64, of ...string) {

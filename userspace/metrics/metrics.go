@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"fairlead/userspace/latency"
 )
 
 // A Snapshot is what an agent knows at one time. Numbers are sums since its start
@@ -53,17 +55,22 @@ type Backend struct {
 	Failures               uint64
 	HTTP                   bool
 	Requests               Requests
+	// Connects are how long it took to accept connections of the TCP proxies; nil
+	// for a backend of which they know nothing.
+	Connects *Latency
 }
 
 // Requests count those of HTTP.
 type Requests struct {
 	Begun   uint64
 	Answers [4]uint64 // by hundreds of their status, 2xx first
-	// Times are how many answers took at most as long as Bounds, which are in
-	// order, and Sum how long all of them did.
-	Bounds []time.Duration
-	Times  []uint64
-	Sum    time.Duration
+	Latency Latency   // of answers
+}
+
+// A Latency is how long something took, ever and lately.
+type Latency struct {
+	latency.Totals
+	Recent latency.Summary
 }
 
 // How long a scrape may take until its header has come, and until the agent has
