@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,22 +11,44 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"fairlead/userspace/admin/adminpb"
+	"fairlead/userspace/admin/adminpb/adminpbconnect"
 	"fairlead/userspace/control"
 )
 
 func number(n int) *int { return &n }
 
-// TestCallsAreEdits has each call that changes something ask for what it means.
-func TestCallsAreEdits(t *testing.T) {
+// A callRow is a call that changes something, and what it means.
+type callRow struct {
+	name string
+	call func(adminpbconnect.AdminClient, context.Context) (*adminpb.Revision, error)
+	want control.Request
+}
+
+// wantEdits has calls ask for what they mean.
+func wantEdits(t *testing.T, rows []callRow) {
+	t.Helper()
 	w := serve(t)
-	c, ctx := w.client(t), t.Context()
-	who := callerHere(t)
-	for _, row := range []struct {
-		name string
-		call func() (*adminpb.Revision, error)
-		want control.Request
-	}{
-		{"change", func() (*adminpb.Revision, error) {
+	c := w.client(t)
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			made, err := row.call(c, t.Context())
+			if err != nil || made.GetRevision() != 7 || made.GetWho() != "somebody" {
+				t.Errorf("%v, %v", made, err)
+			}
+			row.want.Who = callerHere(t)
+			if diff := cmp.Diff([]control.Request{row.want}, w.plane.asked()); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+func edits(all ...control.Edit) control.Request { return control.Request{Edits: all} }
+
+func TestChangesOfConfigurations(t *testing.T) {
+	type client = adminpbconnect.AdminClient
+	wantEdits(t, []callRow{
+		{"change", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.Change(ctx, &adminpb.ChangeRequest{Expect: 3, Force: true, Edits: []*adminpb.Edit{
 				{Op: "put-route", Service: "site", Match: "/a", Pool: "api", Spec: "x: y", New: true}, {Op: "set-weight", Pool: "p", Backend: "b", Weight: new(uint32)},
 				{Op: "set-backends", Pool: "p", Backends: []string{"a", "b"}},
@@ -34,62 +57,63 @@ func TestCallsAreEdits(t *testing.T) {
 			{Op: control.OpPutRoute, Service: "site", Match: "/a", Pool: "api", Spec: "x: y", New: true}, {Op: control.OpSetWeight, Pool: "p", Backend: "b", Weight: number(0)},
 			{Op: control.OpSetBackends, Pool: "p", Backends: []string{"a", "b"}},
 		}}},
-		{"apply", func() (*adminpb.Revision, error) {
+		{"apply", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.Apply(ctx, &adminpb.ApplyRequest{Configuration: "services: []", Expect: 4, Force: true})
 		}, control.Request{Expect: 4, Force: true, Edits: []control.Edit{{Op: control.OpApply, Spec: "services: []"}}}},
-		{"rollback", func() (*adminpb.Revision, error) {
+		{"rollback", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.Rollback(ctx, &adminpb.RollbackRequest{Revision: 2, Expect: 4})
 		}, control.Request{Expect: 4}},
-		{"add service", func() (*adminpb.Revision, error) {
+		{"add service", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.AddService(ctx, &adminpb.AddServiceRequest{Service: "s", Spec: "{}", Expect: 1, Force: true})
 		}, control.Request{Expect: 1, Force: true, Edits: []control.Edit{{Op: control.OpPutService, Service: "s", Spec: "{}", New: true}}}},
-		{"remove service", func() (*adminpb.Revision, error) {
+		{"remove service", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.RemoveService(ctx, &adminpb.RemoveServiceRequest{Service: "s", Expect: 1})
 		}, control.Request{Expect: 1, Edits: []control.Edit{{Op: control.OpRemoveService, Service: "s"}}}},
-		{"add pool", func() (*adminpb.Revision, error) {
+	})
+}
+
+func TestChangesOfPools(t *testing.T) {
+	type client = adminpbconnect.AdminClient
+	wantEdits(t, []callRow{
+		{"add pool", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.AddPool(ctx, &adminpb.AddPoolRequest{Pool: "p", Backends: []string{"10.0.0.1:80", "http://10.0.0.2/x"}, Force: true})
 		}, control.Request{Force: true, Edits: []control.Edit{
 			{Op: control.OpPutPool, Pool: "p", Spec: `{"backends":[{"address":"10.0.0.1:80"},{"url":"http://10.0.0.2/x"}]}`, New: true},
 		}}},
-		{"add pool by pattern", func() (*adminpb.Revision, error) {
+		{"add pool by pattern", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.AddPool(ctx, &adminpb.AddPoolRequest{Pool: "p", Spec: "{}", Pattern: "/a/", Service: "site", Expect: 5})
 		}, control.Request{Expect: 5, Edits: []control.Edit{
 			{Op: control.OpPutPool, Pool: "p", Spec: "{}", New: true}, {Op: control.OpPutRoute, Service: "site", Match: "/a/", Pool: "p", New: true},
 		}}},
-		{"remove pool", func() (*adminpb.Revision, error) {
+		{"remove pool", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.RemovePool(ctx, &adminpb.RemovePoolRequest{Pool: "p", Pattern: "/a/", Service: "site"})
-		}, control.Request{Edits: []control.Edit{{Op: control.OpRemoveRoute, Service: "site", Match: "/a/"}, {Op: control.OpRemovePool, Pool: "p"}}}},
-		{"add backend", func() (*adminpb.Revision, error) {
-			n := uint32(9)
-			return c.AddBackend(ctx, &adminpb.AddBackendRequest{Pool: "p", Backend: "b", Weight: &n, Spec: "zone: x", Force: true})
+		}, edits(control.Edit{Op: control.OpRemoveRoute, Service: "site", Match: "/a/"}, control.Edit{Op: control.OpRemovePool, Pool: "p"})},
+	})
+}
+
+func TestChangesOfBackends(t *testing.T) {
+	type client = adminpbconnect.AdminClient
+	nine := uint32(9)
+	wantEdits(t, []callRow{
+		{"add backend", func(c client, ctx context.Context) (*adminpb.Revision, error) {
+			return c.AddBackend(ctx, &adminpb.AddBackendRequest{Pool: "p", Backend: "b", Weight: &nine, Spec: "zone: x", Force: true})
 		}, control.Request{Force: true, Edits: []control.Edit{{Op: control.OpAddBackend, Pool: "p", Backend: "b", Weight: number(9), Spec: "zone: x"}}}},
-		{"remove backend", func() (*adminpb.Revision, error) {
+		{"remove backend", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.RemoveBackend(ctx, &adminpb.RemoveBackendRequest{Pool: "p", Backend: "b", Expect: 8})
 		}, control.Request{Expect: 8, Edits: []control.Edit{{Op: control.OpRemoveBackend, Pool: "p", Backend: "b"}}}},
-		{"set weight", func() (*adminpb.Revision, error) {
+		{"set weight", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "p", Backend: "b", Weight: 5})
-		}, control.Request{Edits: []control.Edit{{Op: control.OpSetWeight, Pool: "p", Backend: "b", Weight: number(5)}}}},
-		{"drain", func() (*adminpb.Revision, error) {
+		}, edits(control.Edit{Op: control.OpSetWeight, Pool: "p", Backend: "b", Weight: number(5)})},
+		{"drain", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.DrainBackend(ctx, &adminpb.DrainBackendRequest{Pool: "p", Backend: "b", Expect: 2})
 		}, control.Request{Expect: 2, Edits: []control.Edit{{Op: control.OpDrain, Pool: "p", Backend: "b"}}}},
-		{"undrain", func() (*adminpb.Revision, error) {
+		{"undrain", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.UndrainBackend(ctx, &adminpb.UndrainBackendRequest{Pool: "p", Backend: "b", Expect: 2})
 		}, control.Request{Expect: 2, Edits: []control.Edit{{Op: control.OpUndrain, Pool: "p", Backend: "b"}}}},
-		{"set backends", func() (*adminpb.Revision, error) {
+		{"set backends", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.SetBackends(ctx, &adminpb.SetBackendsRequest{Pool: "p", Backends: []string{"a"}, Expect: 2, Force: true})
 		}, control.Request{Expect: 2, Force: true, Edits: []control.Edit{{Op: control.OpSetBackends, Pool: "p", Backends: []string{"a"}}}}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			made, err := row.call()
-			if err != nil || made.GetRevision() != 7 || made.GetWho() != "somebody" {
-				t.Errorf("%v, %v", made, err)
-			}
-			row.want.Who = who
-			if diff := cmp.Diff([]control.Request{row.want}, w.plane.asked()); diff != "" {
-				t.Errorf("-want +got\n%s", diff)
-			}
-		})
-	}
+	})
 }
 
 func TestErrorsHaveTheirCodes(t *testing.T) {

@@ -172,12 +172,6 @@ func TestCertificatesSayWhoItIs(t *testing.T) {
 			t.Errorf("%s: %s, want %s", row.name, got, row.want)
 		}
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	if r, err := client.Get("http://" + addr + "/"); err == nil && r.StatusCode == http.StatusOK {
-		t.Error("it answers without TLS")
-	} else if err == nil {
-		r.Body.Close()
-	}
 	// From now on the other authority is trusted, and nobody may write.
 	w.UseTLS(a.sign(t, "fairlead.example", asItIs), other.pool())
 	w.Use(&Access{Read: Callers{Certificates: []string{"ops.example"}}})
@@ -186,6 +180,20 @@ func TestCertificatesSayWhoItIs(t *testing.T) {
 	}
 	if got := turnedAway(t, addr, trusting(ops)); !strings.Contains(got, "tls: ") {
 		t.Errorf("whose authority is trusted no more: %s", got)
+	}
+}
+
+func TestTCPIsNotSpokenWithoutTLS(t *testing.T) {
+	w, addr, a := serveTCP(t)
+	w.UseTLS(a.sign(t, "fairlead.example", asItIs), a.pool())
+	client := over(t, false, func() (net.Conn, error) { return net.Dial("tcp", addr) })
+	r, err := client.Post("http://fairlead/fairlead.admin.v1.Admin/GetStatus", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		return
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusBadRequest {
+		t.Errorf("answered with status %d", r.StatusCode)
 	}
 }
 
