@@ -80,6 +80,7 @@ fetch_tools() {
 		"$(dirname "$0")/h2spec-fetch.sh" >/dev/null
 		"$(dirname "$0")/interop-fetch.sh" >/dev/null
 		"$(dirname "$0")/cachetests-fetch.sh" >/dev/null
+		"$(dirname "$0")/prometheus-fetch.sh" >/dev/null
 		;;
 	esac
 	case " $* " in

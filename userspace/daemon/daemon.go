@@ -62,6 +62,7 @@ type Options struct {
 	// ports, beyond one for each service. 0 means 16384, but no more than a
 	// quarter of the process's descriptors.
 	ProxySockets int
+	Version      string       // of the program, for who asks
 	Log          *slog.Logger // nil discards
 }
 
@@ -360,16 +361,16 @@ func (a *agent) collect(ctx context.Context) {
 	defer tick.Stop()
 	said := false
 	for {
+		err := onInstance(a.opts.PinDir, a.collectOnce)
+		if err != nil && !said {
+			a.log.Warn("collect flows", "err", err)
+		}
+		said = err != nil
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		err := onInstance(a.opts.PinDir, collectOnce)
-		if err != nil && !said {
-			a.log.Warn("collect flows", "err", err)
-		}
-		said = err != nil
 	}
 }
 
@@ -385,8 +386,11 @@ func onInstance(dir string, f func(*loader.Maps) error) error {
 	return errors.Join(f(inst.Maps()), inst.Close())
 }
 
-func collectOnce(maps *loader.Maps) error {
-	_, _, err := datapath.Collect(maps)
+func (a *agent) collectOnce(maps *loader.Maps) error {
+	c, err := datapath.Collect(maps)
+	if err == nil {
+		a.held.Store(int64(c.Held+1) / 2)
+	}
 	return err
 }
 

@@ -33,7 +33,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 		a.log.Error("configuration not taken, the old one stays", "config", a.opts.Config, "err", err)
 		return
 	}
-	a.configError = ""
+	a.configError, a.reloaded = "", time.Now()
 	if given.Agent != a.given.Load().Agent {
 		a.log.Warn("what agent says is for the next start", "config", a.opts.Config)
 	}
