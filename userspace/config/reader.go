@@ -56,6 +56,7 @@ type reader struct {
 	named    []string // paths that are named to be read
 	defaults value    // without a node if there are none
 	metrics  value    // where they are told; without a node if nothing says so
+	adminAt  value    // where the admin API listens; the same
 	// registers are the pools whose backends may all have to register first.
 	registers map[string]bool
 	secrets   []secret
