@@ -37,14 +37,14 @@ type compression model.Compress
 // what does that.
 func (c *compression) begin(w http.ResponseWriter, req *http.Request, status int) sink {
 	h := w.Header()
-	if status == http.StatusNotModified {
-		weakenKnown(h, req)
-		return nil
-	}
 	if !c.fits(h, status) {
 		return nil
 	}
 	vary(h, "Accept-Encoding")
+	if status == http.StatusNotModified {
+		weakenKnown(h, req)
+		return nil
+	}
 	name := preferred(req.Header["Accept-Encoding"], c.Encodings)
 	if name == "" {
 		return nil
@@ -60,7 +60,7 @@ func (c *compression) begin(w http.ResponseWriter, req *http.Request, status int
 	return codings[name].open(w)
 }
 
-// fits reports whether an answer is one to be compressed.
+// fits reports whether an answer is one to be compressed, or may be about one.
 func (c *compression) fits(h http.Header, status int) bool {
 	switch status {
 	case http.StatusNoContent, http.StatusResetContent, http.StatusPartialContent:
@@ -74,6 +74,9 @@ func (c *compression) fits(h http.Header, status int) bool {
 	length := h.Get("Content-Length")
 	if n, err := strconv.Atoi(length); length != "" && (err != nil || n < c.MinSize) {
 		return false
+	}
+	if status == http.StatusNotModified && h.Get("Content-Type") == "" {
+		h = http.Header{"Content-Type": c.Types, "Cache-Control": h["Cache-Control"]}
 	}
 	return isOfType(h, c.Types) && !httpguts.HeaderValuesContainsToken(h["Cache-Control"], "no-transform")
 }

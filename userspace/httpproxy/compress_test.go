@@ -57,6 +57,9 @@ func TestCompression(t *testing.T) {
 		varies   = "Vary: Accept-Encoding\r\n"
 		right    = "Content-Length: right\r\n"
 		chunked  = "Transfer-Encoding: chunked\r\n"
+
+		unchanged = "HTTP/1.1 304 Not Modified\r\n"
+		tag       = "Etag: \"a\"\r\n"
 	)
 	whole := func(headers string) string { return plain + headers + "\r\n" + text }
 	for _, row := range []struct{ name, ask, answer, got string }{
@@ -79,8 +82,11 @@ func TestCompression(t *testing.T) {
 		{"a strong tag becomes weak", ask + accept, whole("Accept-Ranges: bytes\r\n" + length + kind + "Etag: \"a\"\r\n"), plain + gzipped + kind + "Etag: W/\"a\"\r\n" + varies + right + "\r\n" + text},
 		{"a weak tag stays", ask + accept, whole(length + kind + "Etag: W/\"a\"\r\n"), plain + gzipped + kind + "Etag: W/\"a\"\r\n" + varies + right + "\r\n" + text},
 		{"a strong tag stays where nothing is done", ask, whole(length + kind + "Etag: \"a\"\r\n"), whole(length + kind + "Etag: \"a\"\r\n" + varies)},
-		{"unchanged, by the weak tag", ask + accept + "If-None-Match: \"b\", W/\"a\"\r\n", "HTTP/1.1 304 Not Modified\r\nEtag: \"a\"\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nEtag: W/\"a\"\r\n\r\n"},
-		{"unchanged, by the strong tag", ask + accept + "If-None-Match: \"a\"\r\n", "HTTP/1.1 304 Not Modified\r\nEtag: \"a\"\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nEtag: \"a\"\r\n\r\n"},
+		{"unchanged, by the weak tag", ask + accept + "If-None-Match: \"b\", W/\"a\"\r\n", unchanged + tag + "\r\n", unchanged + "Etag: W/\"a\"\r\n" + varies + "\r\n"},
+		{"unchanged, by the strong tag", ask + accept + "If-None-Match: \"a\"\r\n", unchanged + tag + "\r\n", unchanged + tag + varies + "\r\n"},
+		{"unchanged, and nobody asked", ask, unchanged + tag + "Vary: Cookie\r\n\r\n", unchanged + tag + "Vary: Cookie\r\n" + varies + "\r\n"},
+		{"unchanged, of another type", ask + accept, unchanged + "Content-Type: image/png\r\n" + tag + "\r\n", unchanged + tag + "\r\n"},
+		{"unchanged, and not to be changed", ask + accept, unchanged + "Cache-Control: no-transform\r\n" + tag + "\r\n", unchanged + "Cache-Control: no-transform\r\n" + tag + "\r\n"},
 		{"varies already", ask, whole(length + kind + "Vary: Cookie, accept-encoding\r\n"), whole(length + kind + "Vary: Cookie, accept-encoding\r\n")},
 		{"varies by something else", ask, whole(length + kind + "Vary: Cookie\r\n"), whole(length + kind + "Vary: Cookie\r\n" + varies)},
 		{"HEAD", strings.Replace(ask, "GET", "HEAD", 1) + accept, plain + length + kind + "\r\n", plain + gzipped + kind + varies + "\r\n"},
