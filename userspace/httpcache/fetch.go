@@ -1,6 +1,7 @@
 package httpcache
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"slices"
@@ -26,9 +27,11 @@ type fetch struct {
 	since               uint64 // what Cache.change was before old was found
 
 	header   http.Header // until it is passed on
+	trailer  http.Header // from then on
 	status   int         // 0 until then
 	withheld bool
 	entry    *entry // what is being stored
+	stored   *entry // what has been
 	body     []byte
 	length   int // of the body; -1 is not known
 }
@@ -48,7 +51,7 @@ func (f *fetch) run() {
 	c := f.cache
 	c.misses.Add(1)
 	defer f.land(broken)
-	f.asked, f.header = time.Now(), http.Header{}
+	f.asked, f.header, f.trailer = time.Now(), http.Header{}, http.Header{}
 	f.forward()
 	switch now := time.Now(); {
 	case f.withheld && f.status == http.StatusNotModified:
@@ -59,6 +62,9 @@ func (f *fetch) run() {
 		c.store(f.query, f.since, &e)
 		f.land(done)
 		c.reply(f.w, f.in, &e, "fwd="+f.why+"; fwd-status="+strconv.Itoa(f.status))
+	case len(f.trailer) > 0 && (f.entry != nil || f.stored != nil): // nobody had announced them
+		c.drop(f.query, f.since, cmp.Or(f.stored, f.old))
+		f.land(personal)
 	case f.entry != nil && (f.length < 0 || f.length == len(f.body)):
 		f.complete()
 	}
@@ -103,7 +109,9 @@ func (f *fetch) forward() {
 		}
 	}
 	f.next.ServeHTTP(f, out)
-	f.begin()
+	if f.begin(); !f.withheld {
+		copyHeader(f.w.Header(), f.trailer)
+	}
 }
 
 // begin begins an answer whose status goes without saying.
@@ -115,8 +123,8 @@ func (f *fetch) begin() {
 
 // Header is for [http.ResponseWriter].
 func (f *fetch) Header() http.Header {
-	if f.status != 0 && !f.withheld {
-		return f.w.Header() // for trailers
+	if f.status != 0 {
+		return f.trailer
 	}
 	return f.header
 }
@@ -248,7 +256,7 @@ func (f *fetch) complete() {
 		f.entry.body = slices.Clone(f.body) // without the room that has grown
 	}
 	f.cache.store(f.query, f.since, f.entry)
-	f.entry, f.body = nil, nil
+	f.entry, f.body, f.stored = nil, nil, f.entry
 	f.land(done)
 }
 

@@ -78,6 +78,12 @@ var cachedBytes = []struct {
 		nil,
 	},
 	{
+		"trailers that nobody announced", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n"},
+		[]string{getOf("/"), getOf("/")},
+		[]string{"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\n\nhi", "200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\n\nhi"},
+		nil,
+	},
+	{
 		"another path is another", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1\r\n\r\n1", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2"},
 		[]string{getOf("/a%2fb"), getOf("/a%2Fb")},
 		[]string{"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 1\n\n1", "200 OK\nCache-Status: fairlead; fwd=uri-miss\nContent-Length: 1\n\n2"},
