@@ -7,6 +7,7 @@
 package httpcache
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"hash/maphash"
 	"math"
@@ -99,15 +100,12 @@ func (c *Cache) Stats() Stats {
 // Link returns what answers the requests of a route, with next for what is not
 // stored. Requests that change something make it forgotten on every route.
 func (c *Cache) Link(r *model.Route, next http.Handler) http.Handler {
-	route := fmt.Sprint(r.Match, r.Clients, r.Headers, r.Query, r.Cookies, r.Pools)
-	guarded := r.BasicAuth != nil || r.ForwardAuth != nil
+	id := identify(r)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch req.Method {
 		case http.MethodGet, http.MethodHead:
 			if r.Cache && req.Header.Get("Upgrade") == "" {
-				q := c.query(req, route)
-				q.authorized = q.authorized || guarded
-				c.get(w, req, q, next)
+				c.get(w, req, c.query(req, r, id), next)
 				return
 			}
 		case http.MethodOptions, http.MethodTrace:
@@ -116,6 +114,25 @@ func (c *Cache) Link(r *model.Route, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, req)
 	})
+}
+
+// identify returns what a route has in common with another one if what is stored of
+// one is good for the other: who takes it, and what backends are asked and have
+// answered. What is done to answers that are stored already does not matter.
+func identify(r *model.Route) string {
+	all := fmt.Sprintf("%q", []any{
+		r.Match, r.Clients, r.Headers, r.Query, r.Cookies, r.Pools, r.RequestHeaders, deref(r.Rewrite), deref(r.Replace), deref(r.ForwardAuth),
+	})
+	sum := sha256.Sum256([]byte(all))
+	return string(sum[:])
+}
+
+// deref returns what p leads to, as Sprintf does not.
+func deref[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
 }
 
 // get answers a request from what is stored, or with what next answers.
