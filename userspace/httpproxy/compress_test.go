@@ -58,8 +58,10 @@ func TestCompression(t *testing.T) {
 		right    = "Content-Length: right\r\n"
 		chunked  = "Transfer-Encoding: chunked\r\n"
 
-		unchanged = "HTTP/1.1 304 Not Modified\r\n"
-		tag       = "Etag: \"a\"\r\n"
+		part       = "HTTP/1.1 206 Partial Content\r\n"
+		byteRanges = "Content-Type: multipart/byteranges; boundary=x\r\n"
+		unchanged  = "HTTP/1.1 304 Not Modified\r\n"
+		tag        = "Etag: \"a\"\r\n"
 	)
 	whole := func(headers string) string { return plain + headers + "\r\n" + text }
 	for _, row := range []struct{ name, ask, answer, got string }{
@@ -75,7 +77,9 @@ func TestCompression(t *testing.T) {
 		{"no type", ask + accept, whole(length), whole(length)},
 		{"events", ask + accept, whole(length + "Content-Type: text/event-stream\r\n"), whole(length + "Content-Type: text/event-stream\r\n")},
 		{"not twice", ask + accept, whole("Content-Encoding: x\r\n" + length + kind), whole("Content-Encoding: x\r\n" + length + kind)},
-		{"a part", ask + accept, "HTTP/1.1 206 Partial Content\r\n" + length + "Content-Range: bytes 0-11/20\r\n" + kind + "\r\n" + text, "HTTP/1.1 206 Partial Content\r\n" + length + "Content-Range: bytes 0-11/20\r\n" + kind + "\r\n" + text},
+		{"a part", ask + accept, part + length + kind + "Content-Range: bytes 0-11/20\r\n" + tag + "\r\n" + text, part + length + "Content-Range: bytes 0-11/20\r\n" + kind + tag + varies + "\r\n" + text},
+		{"some parts", ask + accept, part + length + byteRanges + "\r\n" + text, part + length + byteRanges + varies + "\r\n" + text},
+		{"a part of another type", ask + accept, part + length + "Content-Range: bytes 0-11/20\r\nContent-Type: image/png\r\n\r\n" + text, part + length + "Content-Range: bytes 0-11/20\r\nContent-Type: image/png\r\n\r\n" + text},
 		{"a digest", ask + accept, whole(length + kind + "Digest: a=b\r\n"), whole(length + kind + "Digest: a=b\r\n")},
 		{"not to be changed", ask + accept, whole("Cache-Control: private, No-Transform\r\n" + length + kind), whole("Cache-Control: private, No-Transform\r\n" + length + kind)},
 		{"not to be changed, says the client", ask + "Accept-Encoding: gzip\r\nCache-Control: no-transform\r\n", whole(length + kind), whole(length + kind)},
