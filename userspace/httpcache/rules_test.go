@@ -209,6 +209,18 @@ func TestOnlyIfCachedIsNotForwarded(t *testing.T) {
 	}
 }
 
+func TestAnswersToPostAreNotStored(t *testing.T) {
+	b := lay(t, say(200, "x", minute, "Content-Location: /"))
+	for _, method := range []string{"POST", "GET", "POST"} {
+		if w := b.do(method + " /"); w.Body.String() != "x" {
+			t.Errorf("body %q", w.Body)
+		}
+	}
+	if n := len(b.asked()); n != 3 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 func TestRoutesThatAskWhoItIs(t *testing.T) {
 	basic := model.Rules{BasicAuth: &model.BasicAuth{}}
 	forward := model.Rules{ForwardAuth: &model.ForwardAuth{}}
