@@ -50,6 +50,7 @@ type Cache struct {
 	flights flights
 	seed    maphash.Seed
 	changes [4096]atomic.Uint64 // of what is stored, by the hash of a key
+	filling atomic.Int64        // bytes of bodies that are being stored
 	counters
 }
 

@@ -34,6 +34,7 @@ type fetch struct {
 	stored   *entry // what has been
 	body     []byte
 	length   int // of the body; -1 is not known
+	room     int // that it has of Cache.filling
 }
 
 // id returns by what flights for the query are known.
@@ -51,6 +52,7 @@ func (f *fetch) run() {
 	c := f.cache
 	c.misses.Add(1)
 	defer f.land(broken)
+	defer f.leave()
 	f.asked, f.header, f.trailer = time.Now(), http.Header{}, http.Header{}
 	f.forward()
 	switch now := time.Now(); {
@@ -199,7 +201,7 @@ func (f *fetch) consider(now time.Time) {
 	} else if f.status == http.StatusNoContent {
 		f.length = 0
 	}
-	if e, ok := q.assess(f.status, f.header, f.asked, now); ok && int64(f.length) <= c.conf.Load().MaxBody {
+	if e, ok := q.assess(f.status, f.header, f.asked, now); ok && int64(f.length) <= c.conf.Load().MaxBody && f.enter(max(f.length, 0)) {
 		f.entry, f.body = e, make([]byte, 0, max(f.length, 0))
 	} else if f.old != nil && f.status < http.StatusInternalServerError {
 		c.drop(q, f.since, f.old)
@@ -238,8 +240,10 @@ func (f *fetch) Write(p []byte) (int, error) {
 // keep adds a part of the body to what is being stored. The last one is stored
 // before the client has it, who then finds it.
 func (f *fetch) keep(p []byte) {
-	if int64(len(f.body)+len(p)) > f.cache.conf.Load().MaxBody {
+	size := len(f.body) + len(p)
+	if int64(size) > f.cache.conf.Load().MaxBody || !f.enter(size-f.room) {
 		f.entry, f.body = nil, nil
+		f.leave()
 		f.land(personal)
 		return
 	}
@@ -257,7 +261,29 @@ func (f *fetch) complete() {
 	}
 	f.cache.store(f.query, f.since, f.entry)
 	f.entry, f.body, f.stored = nil, nil, f.entry
+	f.leave()
 	f.land(done)
+}
+
+// enter makes room for n more bytes of what is being stored, or returns false if
+// there is none: all of that may take as much as what is stored.
+func (f *fetch) enter(n int) bool {
+	if n <= 0 {
+		return true
+	}
+	all := &f.cache.filling
+	if all.Add(int64(n)) > f.cache.conf.Load().Size {
+		all.Add(-int64(n))
+		return false
+	}
+	f.room += n
+	return true
+}
+
+// leave gives back the room.
+func (f *fetch) leave() {
+	f.cache.filling.Add(-int64(f.room))
+	f.room = 0
 }
 
 // land lets those go on who wait for the answer, and others like them not wait if
