@@ -296,3 +296,19 @@ func (c *Cache) Purge(key string) bool {
 	_, ok := c.pages.Invalidate(key)
 	return ok
 }
+
+// PurgeAll forgets all that is stored of the keys that match, and reports whether
+// there was any. It looks at each key.
+func (c *Cache) PurgeAll(matches func(key string) bool) bool {
+	for i := range c.changes {
+		c.changes[i].Add(1)
+	}
+	found := false
+	for key := range c.pages.Keys() { // which waits for what is just being put
+		if matches(key) {
+			_, ok := c.pages.Invalidate(key)
+			found = found || ok
+		}
+	}
+	return found
+}

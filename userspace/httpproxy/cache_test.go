@@ -149,23 +149,6 @@ func TestCachedBytes(t *testing.T) {
 	}
 }
 
-func TestPurgeIsForSome(t *testing.T) {
-	f := caching(t, names(t, "a"))
-	h := everything(usual)
-	h.Routes[0].Cache, h.Cache = true, model.DefaultCache()
-	const purge = "PURGE / HTTP/1.1\r\nHost: example.com\r\n\r\n"
-	h.Cache.Purge = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	f.route(h)
-	if res, _ := f.ask(purge); res.StatusCode != http.StatusForbidden {
-		t.Errorf("status %d for somebody else", res.StatusCode)
-	}
-	h.Cache.Purge = nil
-	f.route(h)
-	if _, body := f.ask(purge); body != "a" {
-		t.Errorf("answer %q where nobody may", body)
-	}
-}
-
 func TestStaleAnswersAreFetchedAside(t *testing.T) {
 	var n atomic.Int32
 	goOn := make(chan struct{})
