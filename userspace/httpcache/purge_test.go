@@ -14,6 +14,7 @@ func TestPurge(t *testing.T) {
 	if b.Purge("example.com/a") || !b.Purge("example.com/a?b") || b.Purge("example.com/a?b") {
 		t.Error("not once")
 	}
+	b.pages.CleanUp()
 	if s := b.Stats(); s.Pages != 0 || s.Bytes != 0 {
 		t.Errorf("stats %+v", s)
 	}
