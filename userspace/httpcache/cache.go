@@ -92,6 +92,7 @@ func (c *Cache) Use(conf *model.Cache) {
 
 // Stats returns the counters as they stand. It may be called at any time.
 func (c *Cache) Stats() Stats {
+	c.pages.CleanUp() // what was forgotten just now still weighs something
 	return Stats{
 		Hits: c.hits.Load(), Misses: c.misses.Load(), Stale: c.stale.Load(), Revalidated: c.revalidated.Load(),
 		Bytes: c.pages.WeightedSize(), Pages: uint64(c.pages.EstimatedSize()),
