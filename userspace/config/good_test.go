@@ -159,7 +159,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%s is there twice", x.Name)
 			}
 			keys[x.Key()], names[x.Name] = true, true
-			if x.Name == "" || !isPool && (x.Listen.Port() == 0 || x.LastPort < x.Listen.Port()) || (len(x.Backends) == 0) != routes || x.Health.Timeout > x.Health.Interval {
+			if x.Name == "" || !isPool && (x.Listen.Port() == 0 || x.LastPort < x.Listen.Port()) || len(x.Backends) > 0 && routes || len(x.Backends) == 0 && !routes && s.Registration == nil || x.Health.Timeout > x.Health.Interval {
 				t.Errorf("service %+v is not valid", x)
 			}
 			l := x.Clients.Limit

@@ -27,6 +27,7 @@ func (r *reader) state(v value) model.State {
 	pools := map[string]*service{}
 	var zone string
 	r.readDefaults(v)
+	r.readRegisters(v)
 	groups := fields{
 		"services": func(v value) {
 			r.list(v, func(v value) { services = append(services, r.service(v)) })
@@ -35,6 +36,7 @@ func (r *reader) state(v value) model.State {
 	}
 	var acme *model.ACME
 	var vault *model.Vault
+	var reg registration
 	known := r.settings(&s)
 	maps.Copy(known, groups)
 	maps.Copy(known, fields{
@@ -44,6 +46,7 @@ func (r *reader) state(v value) model.State {
 		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },
 		"vault":        func(v value) { vault = r.vault(v) },
 		"acme":         func(v value) { acme = r.acme(v) },
+		"registration": func(v value) { reg = r.registration(v) },
 	})
 	met := r.object(v, known)
 	_, includes := met["include"]
@@ -54,6 +57,7 @@ func (r *reader) state(v value) model.State {
 	r.linkACME(&s, services, acme)
 	r.linkVault(&s, services, vault)
 	r.linkPools(&s, services, pools, zone)
+	r.linkRegistration(&s, &reg, pools, services)
 	return s
 }
 

@@ -43,6 +43,8 @@ type State struct {
 	// Pools are those that routes of HTTP services name, and the own ones of
 	// services that list backends instead. No two have the same Name.
 	Pools []Pool
+	// Registration is nil if backends cannot register themselves.
+	Registration *Registration
 	// Agent is about the process, not about what it balances.
 	Agent Agent `json:"-"`
 }
