@@ -96,6 +96,11 @@ package:
 	@scripts/setup.sh build
 	scripts/package.sh dist
 
+## docker         the image, called fairlead (needs docker)
+docker:
+	@command -v docker >/dev/null || { echo "docker not found: install docker.io, or build the file system alone: scripts/image-root.sh DIRECTORY"; exit 1; }
+	docker build -f deploy/Dockerfile -t fairlead .
+
 ## release-check  build the release twice, from two places, and compare
 release-check:
 	@scripts/setup.sh build
