@@ -53,7 +53,12 @@ func TestASmallFileGetsEveryDefault(t *testing.T) {
 func TestAFileThatSaysEverything(t *testing.T) {
 	check(t, "testdata/full.yaml", model.State{
 		Interfaces: []string{"eth0", "eth1.100"},
-		XDP:        model.XDPNative, Addresses: model.AddressesLeave, OnAgentLoss: model.LossAllUp,
+		Admin: model.Admin{
+			Write:  model.Identities{Users: []string{"root", "1000"}, Groups: []string{"root"}, Certificates: []string{"ops.example"}},
+			Read:   model.Identities{Users: []string{"1001"}, Groups: []string{"1002"}, Certificates: []string{"CN=monitor,O=Example"}},
+			Listen: ":9443", Cert: "testdata/site.pem", Key: "testdata/site.key", ClientCA: "testdata/site.pem",
+		},
+		XDP: model.XDPNative, Addresses: model.AddressesLeave, OnAgentLoss: model.LossAllUp,
 		FlowTable: 1024, ReplyLimit: 50,
 		Timeouts: model.Timeouts{
 			TCPNew: time.Second, TCPEstablished: 24 * time.Hour, TCPFin: 10 * time.Second,

@@ -69,6 +69,12 @@ const (
 	OpSetBackends Op = "set-backends"
 )
 
+// Ops are all of them.
+var Ops = []Op{
+	OpApply, OpPutService, OpRemoveService, OpPutPool, OpRemovePool, OpPutRoute, OpRemoveRoute,
+	OpAddBackend, OpRemoveBackend, OpSetWeight, OpDrain, OpUndrain, OpSetBackends,
+}
+
 // An Edit is one thing to change.
 type Edit struct {
 	Op      Op     `json:"op"`

@@ -47,6 +47,8 @@ type State struct {
 	Registration *Registration
 	// Agent is about the process, not about what it balances.
 	Agent Agent `json:"-"`
+	// Admin says who may change what is balanced while it is.
+	Admin Admin `json:"-"`
 }
 
 // An Agent says how the agent's process runs, as far as its flags and environment
