@@ -28,17 +28,22 @@ export function show(element, data, draw) {
   element.replaceChildren(...draw(data));
 }
 
-const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 
 // count returns a number for people.
 export const count = (n) => grouped.format(n);
 
-// moment returns a time for people, in their zone.
+const pad = (n) => String(n).padStart(2, "0");
+
+// clock returns the time of day, in the reader's zone.
+export const clock = (time) => [time.getHours(), time.getMinutes(), time.getSeconds()].map(pad).join(":");
+
+// moment returns a time of the API, with its day if that is not today.
 export function moment(text) {
   if (!text) {
     return "";
   }
   const time = new Date(text);
-  const today = time.toDateString() === new Date().toDateString();
-  return today ? time.toLocaleTimeString() : time.toLocaleString();
+  const day = [time.getFullYear(), time.getMonth() + 1, time.getDate()].map(pad).join("-");
+  return time.toDateString() === new Date().toDateString() ? clock(time) : `${day} ${clock(time)}`;
 }

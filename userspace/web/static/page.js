@@ -1,7 +1,7 @@
 // The page: asks once a second for what it shows.
 
 import { call } from "./api.js";
-import { at, make, moment, show } from "./dom.js";
+import { at, clock, make, moment, show } from "./dom.js";
 import { addStats } from "./rates.js";
 import { showChanges, showDrops, showServices } from "./tables.js";
 import "./explain.js";
@@ -49,7 +49,7 @@ async function loop() {
     document.body.classList.remove("stale");
     document.body.dataset.ready = "yes";
   } catch (err) {
-    failed ??= new Date().toLocaleTimeString();
+    failed ??= clock(new Date());
     document.body.classList.add("stale");
     trouble(`The agent does not answer since ${failed}: ${err.message}`);
   }

@@ -1,9 +1,9 @@
 // Rates per second, made of sums that are asked for once a second.
 
-import { at, count } from "./dom.js";
+import { at, clock, count } from "./dom.js";
 import { number } from "./api.js";
 
-const kept = 300; // samples
+const kept = 300; // samples, and seconds that are shown
 
 const plots = [
   {
@@ -76,9 +76,12 @@ function chart(plot) {
     {
       width: Math.max(box.clientWidth, 200),
       height: 220,
-      series: [{ value: (_, time) => (time ? new Date(time * 1000).toLocaleTimeString() : "–") }, ...series],
-      axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map(count) }],
-      scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.05] } },
+      series: [{ value: (_, time) => (time ? clock(new Date(time * 1000)) : "–") }, ...series],
+      axes: [{ ...axis, space: 80, values: (_, ticks) => ticks.map((t) => clock(new Date(t * 1000))) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(count) }],
+      scales: {
+        x: { range: (_, low, high) => [high - kept, high] },
+        y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 1.05] },
+      },
     },
     plot.rows,
     box,
