@@ -25,6 +25,7 @@ func (r *reader) process(v value, a *model.Agent) {
 		"logging-file": path(&a.LogFile),
 		"pin-dir":      path(&a.PinDir),
 		"run-dir":      path(&a.RunDir),
+		"sandbox":      func(v value) { enum(r, v, &a.Sandbox, []model.Sandbox{model.SandboxOn, model.SandboxOff}) },
 		"metrics": func(v value) {
 			s, ok := r.text(v)
 			if !ok {
