@@ -98,7 +98,7 @@ func TestAgentSettings(t *testing.T) {
 		{"logging-file: log", `main.yaml:1:23: agent.logging-file: "log" is not an absolute path: begin it with /`},
 		{"metrics: 0", `main.yaml:1:18: agent.metrics: "0" is neither a port, an address and port, nor off: write it like 8080, 127.0.0.1:8080 or off`},
 		{"metrics: 'localhost:80'", `main.yaml:1:18: agent.metrics: "localhost:80" is neither a port`},
-		{"pin: /x", "main.yaml:1:9: agent.pin: unknown key: use logging-file, metrics, pin-dir, run-dir or sandbox"},
+		{"pin: /x", "main.yaml:1:9: agent.pin: unknown key: use logging-file, metrics, pin-dir, run-dir, sandbox or web"},
 		{"sandbox: maybe", `main.yaml:1:18: agent.sandbox: "maybe" is unknown: use on or off`},
 	} {
 		if _, err := load(t, map[string]string{"main.yaml": "agent: {" + row.text + "}\nservices: []\n"}); !strings.HasPrefix(err, row.want) {

@@ -59,6 +59,8 @@ type Agent struct {
 	// Metrics is where Prometheus may ask: "address:port", ":port" of all
 	// addresses, or "off".
 	Metrics string
+	// Web is where the page is, in the same way.
+	Web string
 	// Sandbox says whether the process gives up what it does not need.
 	Sandbox Sandbox
 }
