@@ -36,6 +36,7 @@ type httpKeys struct {
 	hsts     string  // of every route
 	shares   []value // places of the names of pools, in the order of routes
 	named    bool    // it is not a service but a pool
+	own      bool    // it lists backends itself
 	cached   bool    // routes that say nothing store answers
 }
 

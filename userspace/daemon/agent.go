@@ -21,6 +21,7 @@ import (
 	"fairlead/userspace/model"
 	"fairlead/userspace/names"
 	"fairlead/userspace/notify"
+	"fairlead/userspace/supervise"
 )
 
 // An agent is the state of a run. Everything in it belongs to the goroutine of
@@ -35,6 +36,7 @@ type agent struct {
 	names       *names.Resolver
 	given       atomic.Pointer[model.State] // the configuration in force, before names are looked up
 	renamed     chan struct{}               // holds one element after another was given
+	reloaded    time.Time                   // when state came into force
 	configError string                      // why the configuration's newest version is not in force
 
 	kernel *kernel.Kernel // nil while XDP does not run
@@ -85,6 +87,10 @@ type agent struct {
 	// pulse is where the heartbeat goes; nil while XDP does not run.
 	pulse atomic.Pointer[loader.ControlView]
 
+	// held is how many flows the kernel's table had when it was last searched, -1
+	// before that.
+	held atomic.Int64
+
 	published time.Time
 	cost      time.Duration // of publishing
 	said      map[string]string
@@ -104,6 +110,8 @@ func newAgent(o Options, state *model.State) *agent {
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
+	a.reloaded = a.started
+	a.held.Store(-1)
 	a.given.Store(state)
 	a.notices.Use(state.Notify)
 	a.files = certs.NewWatcher(func(ctx context.Context) { a.send(ctx, a.rereadFiles) }, o.Log)
@@ -115,6 +123,8 @@ func newAgent(o Options, state *model.State) *agent {
 func (a *agent) loop(ctx context.Context) {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
+	due, stop := watchdog()
+	defer stop()
 	a.publish()
 	a.noticeServing() // what changes from now on
 	for {
@@ -123,6 +133,8 @@ func (a *agent) loop(ctx context.Context) {
 			return
 		case <-tick.C:
 			a.tick(ctx)
+		case <-due:
+			a.report(supervise.Watchdog)
 		case <-a.changed.ready:
 			a.applyHealth(a.changed.take())
 		case f := <-a.events:
@@ -240,6 +252,7 @@ func (a *agent) tick(ctx context.Context) {
 	a.endDrains(ctx)
 	a.tellExpiry(time.Now())
 	a.noticeServing()
+	a.reportStatus()
 }
 
 // followFullNAT lets full-NAT services go back to XDP when nothing stands

@@ -7,7 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,8 @@ func scrape(t *testing.T, path string, s *Snapshot, err error) (status int, body
 	return res.StatusCode, string(text)
 }
 
-func TestWhatIsTold(t *testing.T) {
+// everything is a snapshot that leaves nothing out.
+func everything() *Snapshot {
 	took := func(all ...time.Duration) Latency {
 		r := new(latency.Recorder)
 		for _, d := range all {
@@ -58,24 +60,43 @@ func TestWhatIsTold(t *testing.T) {
 		}
 		return Latency{r.Totals(), r.Recent(time.Now())}
 	}
-	connects := took(2 * time.Millisecond)
-	status, body := scrape(t, "/metrics", &Snapshot{
+	connects, probes := took(2*time.Millisecond), took(time.Millisecond, time.Second)
+	web := Traffic{Service: "web", Protocol: "tcp", Flows: 1, Packets: [2]uint64{2, 3}, Bytes: [2]uint64{4, 5}, Connections: 6, Unanswered: 7, Refused: 8, Resets: 9}
+	backend := web
+	backend.Backend = "10.0.0.1:80"
+	return &Snapshot{
+		Version: "1.2.3", ReloadedAt: time.Unix(1900000000, 0),
 		Services: []Service{
-			{Name: "web", Protocol: "http", Accepted: 3, Active: 2, Refused: 1, NoBackend: 5, Retries: 6, Requests: Requests{
+			{Name: "web", Protocol: "http", Accepted: 3, Active: 2, Refused: 1, NoBackend: 5, Retries: 6, Unannounced: 7, Rung: "proxy (http)", Requests: Requests{
 				Begun: 9, Answers: [4]uint64{4, 3, 2, 1}, Latency: took(time.Millisecond, 3*time.Millisecond, 11*time.Second),
+			}, HTTP: &HTTP{
+				Running: 1, Broken: 2, Tunnels: 3, RateLimited: 4, Malformed: 5, Mirrored: 6, Unmirrored: 7,
+				Cache: &Cache{Fresh: 1, Stale: 2, Revalidated: 3, Missed: 4, Bytes: 5, Pages: 6},
 			}},
-			{Name: "dns", Protocol: "udp", Accepted: 7, Active: 1},
+			{Name: "dns", Protocol: "udp", Accepted: 7, Active: 1, Rung: "xdp-native", Bytes: [2]uint64{8, 9}, UDP: &UDP{Datagrams: [2]uint64{1, 2}, Evicted: 3, Dropped: 4}},
+			{Name: "plain", Protocol: "tcp", Bytes: [2]uint64{8, 9}, TCP: &TCP{Resets: 1, Cut: 2, AcceptErrors: 3, Refused: 4, Timeout: 5, Unreachable: 6, Local: 7}},
 		},
 		Certificates: []Certificate{
 			{Service: "web", File: "/etc/site.pem", Names: "example.com *.example.com", NotAfter: time.Unix(2000000000, 0)},
 			{Service: "web", File: "acme", Names: "example.org"},
 		},
 		Backends: []Backend{
-			{Pool: "images", Address: "10.0.0.1:80", Up: true, Active: 2, Failures: 8, HTTP: true, Requests: Requests{Begun: 1, Latency: took(100 * time.Millisecond)}},
+			{Pool: "images", Address: "10.0.0.1:80", Up: true, Active: 2, Failures: 8, HTTP: true, Requests: Requests{Begun: 1, Latency: took(100 * time.Millisecond)}, Probes: &Probes{5, 6, probes.Totals}},
 			{Service: "dns", Address: "10.0.0.2:53", Serves: true, Active: 4},
 			{Service: "plain", Address: "10.0.0.3:80", Connects: &connects},
+			{Service: "plain", Address: "10.0.0.4:80", Connects: &Latency{}},
 		},
-	}, nil)
+		Interfaces: []Interface{{"eth0", "native"}, {"eth1", ""}},
+		Fragments:  Fragments{1, 2, 3, 4, 5},
+		Datapath: &Datapath{
+			Packets: []Packets{{"drop", "ttl", 1}, {"forward", "redirect", 2}}, Evictions: map[string]uint64{"new": 1, "over": 2},
+			Fill: []Fill{{"flows", 1, 2}}, Services: []Traffic{web, web}, Backends: []Traffic{backend},
+		},
+	}
+}
+
+func TestWhatIsTold(t *testing.T) {
+	status, body := scrape(t, "/metrics", everything(), nil)
 	var got []string
 	for line := range strings.Lines(body) {
 		if strings.HasPrefix(line, "fairlead_") {
@@ -89,14 +110,26 @@ func TestWhatIsTold(t *testing.T) {
 	if !strings.Contains(body, "\ngo_goroutines ") || !strings.Contains(body, "\nprocess_open_fds ") {
 		t.Error("nothing about the process")
 	}
-	for _, name := range got {
-		name, _, _ = strings.Cut(name, "{")
-		for _, end := range []string{"_bucket", "_sum", "_count", " 1"} {
-			name = strings.TrimSuffix(name, end)
+	checkNames(t, body)
+}
+
+// checkNames has Prometheus' own tool look at names, types and help.
+func checkNames(t *testing.T, body string) {
+	t.Helper()
+	dir, err := exec.Command("../../scripts/prometheus-fetch.sh").Output()
+	if err != nil {
+		t.Fatal("fetch promtool:", err)
+	}
+	var ours strings.Builder // not those of Go, some of which it does not like
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "), "fairlead_") {
+			ours.WriteString(line)
 		}
-		if !slices.ContainsFunc(strings.Split(body, "\n"), func(l string) bool { return strings.HasPrefix(l, "# HELP "+name+" ") }) {
-			t.Errorf("%s has no help", name)
-		}
+	}
+	c := exec.CommandContext(t.Context(), filepath.Join(strings.TrimSpace(string(dir)), "promtool"), "check", "metrics")
+	c.Stdin = strings.NewReader(ours.String())
+	if out, err := c.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("promtool: %v\n%s", err, out)
 	}
 }
 
