@@ -27,6 +27,7 @@ import (
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/supervise"
 	"fairlead/userspace/view"
 )
 
@@ -62,8 +63,14 @@ type Options struct {
 	// ports, beyond one for each service. 0 means 16384, but no more than a
 	// quarter of the process's descriptors.
 	ProxySockets int
-	Version      string       // of the program, for who asks
-	Log          *slog.Logger // nil discards
+	// Sandbox has the process give up, once it has started, files and system calls
+	// that it does not need. That is for good, and for all of the process.
+	Sandbox bool
+	// Written are files that the process writes besides those of the agent: the
+	// sandbox lets it make them anew.
+	Written []string
+	Version string       // of the program, for who asks
+	Log     *slog.Logger // nil discards
 }
 
 // collectEvery is how often the flow table is searched for what has expired.
@@ -96,7 +103,11 @@ func Run(ctx context.Context, o Options) error {
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
+	if o.Sandbox {
+		a.enterSandbox()
+	}
 	o.Log.Info("ready", "services", len(state.Services))
+	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, hup), a.finish(true))
 }
 
