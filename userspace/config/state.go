@@ -29,7 +29,7 @@ func (r *reader) state(v value) model.State {
 	r.readDefaults(v)
 	groups := fields{
 		"services": func(v value) {
-			r.list(v, func(v value) { services = append(services, r.service(v)) })
+			r.list(v, func(v value) { services = append(services, remembered(r, v, "service", func() service { return r.service(v) })) })
 		},
 		"pools": func(v value) { r.pools(v, pools) },
 	}
@@ -39,7 +39,11 @@ func (r *reader) state(v value) model.State {
 	maps.Copy(known, groups)
 	maps.Copy(known, fields{
 		"defaults":     func(value) {}, // read before all
-		"include":      func(v value) { r.include(v, groups) },
+		"include": func(value) {
+			for _, part := range r.parts {
+				r.object(value{Node: part}, groups)
+			}
+		},
 		"zone":         func(v value) { r.word(v, &zone) },
 		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },
 		"vault":        func(v value) { vault = r.vault(v) },
