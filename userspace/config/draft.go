@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"fairlead/userspace/control"
+	"fairlead/userspace/model"
 )
 
 // A Dormant is an edit that has nothing to be about in the configuration that it is
@@ -17,11 +18,12 @@ type Dormant struct {
 	Err  error
 }
 
-// With returns t with edits on top, as [Draft] keeps them, and those that found
-// nothing to be about and were left out.
+// With returns t, whose files are without faults as such, with edits on top, as
+// [Draft] keeps them. Those that find nothing to be about are left out and returned.
 func (t *Tree) With(edits []control.Edit) (*Tree, []Dormant) {
 	var dormant []Dormant
 	x := t.copy()
+	x.root, x.parts = x.merged(), nil
 	for _, drains := range []bool{false, true} { // whatever the weight
 		for i := range edits {
 			if (edits[i].Op == control.OpDrain) != drains {
@@ -36,20 +38,22 @@ func (t *Tree) With(edits []control.Edit) (*Tree, []Dormant) {
 }
 
 // Fit is [Tree.With] without the edits that make a good configuration a bad one, too.
-// It returns what it means.
-func (t *Tree) Fit(edits []control.Edit) (*Tree, []Dormant, error) {
+// It returns what the result means, or what is wrong with t itself.
+func (t *Tree) Fit(edits []control.Edit) (*Tree, model.State, []Dormant, error) {
+	plain, err := t.State(false)
+	if err != nil || len(edits) == 0 {
+		return t, plain, nil, err
+	}
 	x, dormant := t.With(edits)
-	if _, err := x.State(false); err == nil {
-		return x, dormant, nil
+	if s, err := x.State(false); err == nil {
+		return x, s, dormant, nil
 	}
-	if _, err := t.State(false); err != nil {
-		return nil, nil, err // of the file itself
-	}
+	x, _ = t.With(nil)
+	s, fit := plain, []control.Edit(nil)
 	dormant = nil
-	var fit []control.Edit
 	for _, e := range edits {
-		x, out := t.With(append(slices.Clip(fit), e))
-		_, err := x.State(false)
+		more, out := t.With(append(slices.Clip(fit), e))
+		meaning, err := more.State(false)
 		if len(out) > 0 {
 			err = out[0].Err
 		}
@@ -57,10 +61,9 @@ func (t *Tree) Fit(edits []control.Edit) (*Tree, []Dormant, error) {
 			dormant = append(dormant, Dormant{e, err})
 			continue
 		}
-		fit = append(fit, e)
+		x, s, fit = more, meaning, append(fit, e)
 	}
-	x, _ = t.With(fit)
-	return x, dormant, nil
+	return x, s, dormant, nil
 }
 
 // A Draft is a list of edits that grows. What a later edit makes pointless is not
@@ -70,7 +73,8 @@ type Draft struct {
 	edits      []control.Edit
 }
 
-// NewDraft returns a Draft of edits, which are another Draft's, on base.
+// NewDraft returns a Draft of edits, which are another Draft's, on base, whose files
+// are without faults as such.
 func NewDraft(base *Tree, edits []control.Edit) *Draft {
 	work, _ := base.With(edits)
 	return &Draft{base, work, slices.Clone(edits)}
@@ -110,7 +114,7 @@ func (d *Draft) resolve(e *control.Edit) error {
 	if e.Match = plainMatch(e.Match); !ofBackends(e.Op) {
 		return nil
 	}
-	if _, pool := d.work.pool(e.Pool); e.Service == "" && pool == nil {
+	if e.Service == "" && d.work.pool(e.Pool) == nil {
 		if _, at := d.work.service(e.Pool); at >= 0 {
 			e.Service, e.Pool = e.Pool, ""
 		}

@@ -240,7 +240,7 @@ func TestEditsThatDoNotFitAnotherFileAreDormant(t *testing.T) {
 		}
 	}
 	other := strings.NewReplacer(", {match: /images/, pool: images}", "", `  images: {backends: [{address: "10.0.0.3:8080"}]}`, "", "10.0.1.1", "10.0.1.7").Replace(edited)
-	tree, dormant, err := NewTree("f", []byte(other)).Fit(d.Edits())
+	tree, _, dormant, err := NewTree("f", []byte(other)).Fit(d.Edits())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,10 +259,10 @@ func TestEditsThatDoNotFitAnotherFileAreDormant(t *testing.T) {
 	if got := backendsIn(t, tree, "main"); got != ".1=2 .2=4" {
 		t.Errorf("main has %s", got)
 	}
-	if _, _, err := NewTree("f", []byte("services: 1")).Fit(d.Edits()); err == nil || strings.Contains(err.Error(), editHome) {
+	if _, _, _, err := NewTree("f", []byte("services: 1")).Fit(d.Edits()); err == nil || strings.Contains(err.Error(), editHome) {
 		t.Errorf("error %v, want that of the file", err)
 	}
-	tree, dormant, err = NewTree("f", []byte(edited)).Fit(d.Edits())
+	tree, _, dormant, err = NewTree("f", []byte(edited)).Fit(d.Edits())
 	if err != nil || len(dormant) > 0 || backendsIn(t, tree, "images") != ".3=0" {
 		t.Errorf("back on the old file: %v, %v", dormant, err)
 	}

@@ -15,7 +15,7 @@ import (
 // editHome is the home of what an edit says.
 const editHome = "change"
 
-// apply carries out an edit on a Tree of one's own. What the edit says takes the
+// apply carries out an edit on a Tree of one's own that is one file. What the edit says takes the
 // place of what is there, so that one may be carried out on another file than it was
 // made for. The error wraps [control.ErrNotFound] if that lacks what it is about.
 func (t *Tree) apply(e *control.Edit) error {
@@ -79,7 +79,11 @@ func (t *Tree) setKey(n *yaml.Node, key string, v *yaml.Node) {
 	n.Content = append(n.Content, k, v)
 }
 
+// removeKey reports whether a mapping, nil for none, had a key that it removes.
 func removeKey(n *yaml.Node, key string) bool {
+	if n == nil {
+		return false
+	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
 			n.Content = slices.Delete(n.Content, i, i+2)
@@ -118,10 +122,7 @@ func (t *Tree) spec(e *control.Edit, path string) (*yaml.Node, error) {
 	return n, nil
 }
 
-// tops are the tops of all files.
-func (t *Tree) tops() []*yaml.Node { return append([]*yaml.Node{t.root}, t.parts...) }
-
-// section returns the value of a key of the main file, which it gets if it lacks it.
+// section returns the value of a key of a merged file, which it gets if it lacks it.
 func (t *Tree) section(key string, k yaml.Kind) *yaml.Node {
 	if n := lookup(t.root, key); n != nil && n.Kind == k {
 		return n
@@ -131,34 +132,22 @@ func (t *Tree) section(key string, k yaml.Kind) *yaml.Node {
 	return n
 }
 
-// service returns the list that has a service, and its index; a nil list if none has.
+// service returns the list of services, and the index of one; -1 if it is not there.
 func (t *Tree) service(name string) (list *yaml.Node, at int) {
-	for _, top := range t.tops() {
-		list := lookup(top, "services")
-		if list == nil || list.Kind != yaml.SequenceNode {
-			continue
-		}
-		at := slices.IndexFunc(list.Content, func(n *yaml.Node) bool { return t.text(lookup(n, "name")) == name })
-		if at >= 0 {
-			return list, at
-		}
+	list = lookup(t.root, "services")
+	if list == nil || list.Kind != yaml.SequenceNode {
+		return nil, -1
 	}
-	return nil, -1
+	return list, slices.IndexFunc(list.Content, func(n *yaml.Node) bool { return t.text(lookup(n, "name")) == name })
 }
 
-// pool returns the mapping that has a pool, and the pool; nil if none has.
-func (t *Tree) pool(name string) (pools, pool *yaml.Node) {
-	for _, top := range t.tops() {
-		pools := lookup(top, "pools")
-		if pool := lookup(pools, name); pool != nil {
-			return pools, pool
-		}
-	}
-	return nil, nil
-}
+// pool returns a pool, nil if it is not there.
+func (t *Tree) pool(name string) *yaml.Node { return lookup(lookup(t.root, "pools"), name) }
 
-func noService(name string) error { return fmt.Errorf("service %s: %w", quote(name), control.ErrNotFound) }
-func noPool(name string) error    { return fmt.Errorf("pool %s: %w", quote(name), control.ErrNotFound) }
+func noService(name string) error {
+	return fmt.Errorf("service %s: %w", quote(name), control.ErrNotFound)
+}
+func noPool(name string) error { return fmt.Errorf("pool %s: %w", quote(name), control.ErrNotFound) }
 
 func (t *Tree) putService(e *control.Edit) error {
 	list, at := t.service(e.Service)
@@ -198,19 +187,13 @@ func (t *Tree) putPool(e *control.Edit) error {
 	if err != nil {
 		return err
 	}
-	pools, _ := t.pool(e.Pool)
-	if pools == nil {
-		pools = t.section("pools", yaml.MappingNode)
-	}
-	t.setKey(pools, e.Pool, n)
+	t.setKey(t.section("pools", yaml.MappingNode), e.Pool, n)
 	return nil
 }
 
 func (t *Tree) removePool(name string) error {
-	pools, _ := t.pool(name)
-	if pools == nil {
+	if !removeKey(lookup(t.root, "pools"), name) {
 		return noPool(name)
 	}
-	removeKey(pools, name)
 	return nil
 }

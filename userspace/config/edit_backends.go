@@ -24,7 +24,7 @@ type backendList struct {
 // whose.
 func (t *Tree) group(e *control.Edit) (backendList, error) {
 	if e.Service == "" {
-		if _, pool := t.pool(e.Pool); pool != nil {
+		if pool := t.pool(e.Pool); pool != nil {
 			return t.listOf(pool, "pool "+quote(e.Pool), value{path: "pools"}.at(e.Pool, nil).path)
 		}
 		return backendList{}, noPool(e.Pool)

@@ -10,6 +10,9 @@ import (
 	"fairlead/userspace/model"
 )
 
+// stateOff in place of a directory keeps no state.
+const stateOff = "off"
+
 // process reads how the agent's process runs.
 func (r *reader) process(v value, a *model.Agent) {
 	path := func(p *string) func(value) {
@@ -25,6 +28,13 @@ func (r *reader) process(v value, a *model.Agent) {
 		"logging-file": path(&a.LogFile),
 		"pin-dir":      path(&a.PinDir),
 		"run-dir":      path(&a.RunDir),
+		"state-dir": func(v value) {
+			if v.Value == stateOff {
+				a.StateDir = stateOff
+				return
+			}
+			path(&a.StateDir)(v)
+		},
 		"metrics": func(v value) {
 			s, ok := r.text(v)
 			if !ok {

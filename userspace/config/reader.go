@@ -59,8 +59,8 @@ type reader struct {
 	homes    map[*yaml.Node]string
 	files    []string
 	parts    []*yaml.Node // tops of files that the main one includes
-	defaults value // without a node if there are none
-	metrics  value // where they are told; without a node if nothing says so
+	defaults value        // without a node if there are none
+	metrics  value        // where they are told; without a node if nothing says so
 	secrets  []secret
 	faults   []Fault
 	// before is what was read by then, and read what is now; nil if nobody is to

@@ -29,7 +29,9 @@ func (r *reader) state(v value) model.State {
 	r.readDefaults(v)
 	groups := fields{
 		"services": func(v value) {
-			r.list(v, func(v value) { services = append(services, remembered(r, v, "service", func() service { return r.service(v) })) })
+			r.list(v, func(v value) {
+				services = append(services, remembered(r, v, "service", func() service { return r.service(v) }))
+			})
 		},
 		"pools": func(v value) { r.pools(v, pools) },
 	}
@@ -38,7 +40,7 @@ func (r *reader) state(v value) model.State {
 	known := r.settings(&s)
 	maps.Copy(known, groups)
 	maps.Copy(known, fields{
-		"defaults":     func(value) {}, // read before all
+		"defaults": func(value) {}, // read before all
 		"include": func(value) {
 			for _, part := range r.parts {
 				r.object(value{Node: part}, groups)

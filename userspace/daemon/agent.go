@@ -21,6 +21,7 @@ import (
 	"fairlead/userspace/model"
 	"fairlead/userspace/names"
 	"fairlead/userspace/notify"
+	"fairlead/userspace/view"
 )
 
 // An agent is the state of a run. Everything in it belongs to the goroutine of
@@ -85,6 +86,8 @@ type agent struct {
 	// pulse is where the heartbeat goes; nil while XDP does not run.
 	pulse atomic.Pointer[loader.ControlView]
 
+	plane     *plane                    // carries out changes
+	latest    atomic.Pointer[view.View] // as published last
 	published time.Time
 	cost      time.Duration // of publishing
 	said      map[string]string

@@ -24,9 +24,11 @@ import (
 
 	"fairlead/loader"
 	"fairlead/userspace/config"
+	"fairlead/userspace/control"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/state"
 	"fairlead/userspace/view"
 )
 
@@ -40,7 +42,10 @@ type Options struct {
 	// ask, are what the configuration says if they are empty, and if it is
 	// silent too loader.DefaultDir, view.DefaultDir and "off".
 	PinDir, RunDir string
-	Metrics        string // as in model.Agent
+	// StateDir is where the agent keeps what has to survive it: what the
+	// configuration says if it is empty, and [state.Off] if that is silent too.
+	StateDir string
+	Metrics  string // as in model.Agent
 	// Interfaces and Mode win over the configuration's, if any.
 	Interfaces []string
 	Mode       model.XDPMode
@@ -63,6 +68,8 @@ type Options struct {
 	// quarter of the process's descriptors.
 	ProxySockets int
 	Log          *slog.Logger // nil discards
+
+	ready func(control.Plane) // is called, in tests, before the agent serves
 }
 
 // collectEvery is how often the flow table is searched for what has expired.
@@ -78,14 +85,36 @@ func Run(ctx context.Context, o Options) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	state, err := o.read()
+	tree, err := o.tree()
 	if err != nil {
 		return err
 	}
-	o.complete(&state.Agent)
-	a := newAgent(o, &state)
-	a.prepareNames(ctx, &state)
-	a.state = a.names.Expand(&state)
+	conf, err := tree.State(true)
+	if err != nil {
+		return err
+	}
+	o.complete(&conf.Agent)
+	store, err := openStore(o.StateDir, o.Log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.run(ctx, hup, tree, store), store.Close())
+}
+
+// run is [Run] with a configuration and the state that was kept.
+func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tree, store state.Store) error {
+	p, err := newPlane(ctx, tree, store, o)
+	if err != nil {
+		return err
+	}
+	given, err := p.conf.tree.State(true)
+	if err != nil {
+		return err
+	}
+	a := newAgent(*o, &given)
+	a.plane, p.agent = p, a
+	a.prepareNames(ctx, &given)
+	a.state = a.names.Expand(&given)
 	a.roster = newRoster(a.state)
 	t, err := a.openTrove(a.state)
 	if err != nil {
@@ -95,22 +124,27 @@ func Run(ctx context.Context, o Options) error {
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
-	o.Log.Info("ready", "services", len(state.Services))
+	p.noteFile(ctx)
+	if o.ready != nil {
+		o.ready(p)
+	}
+	o.Log.Info("ready", "services", len(given.Services), "revision", p.Revision().Number)
 	return errors.Join(a.serve(ctx, hup), a.finish(true))
 }
 
-// read returns the configuration.
-func (o *Options) read() (model.State, error) {
+// tree returns the configuration as it is written.
+func (o *Options) tree() (*config.Tree, error) {
 	if o.Quick != nil {
-		return o.Quick.State()
+		return o.Quick.Tree(), nil
 	}
-	return config.Load(o.Config)
+	return config.Read(o.Config)
 }
 
 // complete fills in what the configuration says of the process.
 func (o *Options) complete(conf *model.Agent) {
 	o.PinDir = cmp.Or(o.PinDir, conf.PinDir, loader.DefaultDir)
 	o.RunDir = cmp.Or(o.RunDir, conf.RunDir, view.DefaultDir())
+	o.StateDir = cmp.Or(o.StateDir, conf.StateDir, state.Off)
 	o.Metrics = cmp.Or(o.Metrics, conf.Metrics, metricsOff)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -126,7 +160,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -139,8 +173,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 			case <-ctx.Done():
 				return nil
 			case <-hup:
-				state, err := a.load(inner)
-				a.send(ctx, func() { a.reload(inner, state, err) })
+				a.plane.reload(inner)
 			}
 		}
 	})
