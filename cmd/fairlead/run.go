@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/daemon"
+	store "fairlead/userspace/state"
 )
 
 var levels = map[string]slog.Level{
@@ -36,6 +38,7 @@ func runCommand(w world) *cli.Command {
 			boundFlag("proxy-sockets", "let the proxies open `N` sockets for ranges of ports, beyond one for each service"),
 			command.PinDirFlag(),
 			command.RunDirFlag(),
+			stateDirFlag(),
 			metricsFlag(),
 			command.String("logging-file", "", "write the log to `FILE`, at its end, in place of standard error"),
 			command.Choice("log-format", "text", "write the log as `FORMAT`: text or json", "text", "json"),
@@ -69,6 +72,7 @@ func runAgent(c *cli.Context, w world) error {
 		Quick:        what.quick,
 		PinDir:       command.PinDir(c, &state.Agent),
 		RunDir:       c.String("run-dir"),
+		StateDir:     cmp.Or(c.String("state-dir"), state.Agent.StateDir, store.DefaultDir()),
 		Metrics:      what.metrics(c),
 		Interfaces:   command.Interfaces(c),
 		Mode:         command.Mode(c),
@@ -78,12 +82,20 @@ func runAgent(c *cli.Context, w world) error {
 		Grace:        c.Duration("grace"),
 		ProxyFlows:   int(c.Uint("proxy-flows")),
 		ProxySockets: int(c.Uint("proxy-sockets")),
+		Version:      command.Version,
 		Log:          log,
 	})
 	if c.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // asked to end
 	}
 	return err
+}
+
+// stateDirFlag says where what has to survive the agent is kept.
+func stateDirFlag() cli.Flag {
+	f := command.String("state-dir", "", "keep changes of the configuration, and what is known of backends, in `DIR`; off keeps them in memory alone")
+	f.DefaultText = "$STATE_DIRECTORY, or /var/lib/fairlead for root, or off"
+	return f
 }
 
 // boundFlag bounds what the proxies take of the host; 0 leaves that to the agent.

@@ -111,7 +111,14 @@ func (d *Draft) Add(e control.Edit) error {
 // resolve makes an edit of backends say whose they are, and write them as they are
 // written already.
 func (d *Draft) resolve(e *control.Edit) error {
-	if e.Match = plainMatch(e.Match); !ofBackends(e.Op) {
+	e.Match = plainMatch(e.Match)
+	if e.New {
+		if err := d.isNew(e); err != nil {
+			return err
+		}
+		e.New = false // once it is kept
+	}
+	if !ofBackends(e.Op) {
 		return nil
 	}
 	if e.Service == "" && d.work.pool(e.Pool) == nil {
@@ -141,6 +148,29 @@ func (d *Draft) resolve(e *control.Edit) error {
 		return err
 	default:
 		e.Backend = backendText(g.list.Content[at]).Value
+	}
+	return nil
+}
+
+// isNew refuses to put what is there already.
+func (d *Draft) isNew(e *control.Edit) error {
+	switch e.Op {
+	case control.OpPutService:
+		if _, at := d.work.service(e.Service); at >= 0 {
+			return fmt.Errorf("service %s: %w", quote(e.Service), control.ErrExists)
+		}
+	case control.OpPutPool:
+		if d.work.pool(e.Pool) != nil {
+			return fmt.Errorf("pool %s: %w", quote(e.Pool), control.ErrExists)
+		}
+	case control.OpPutRoute:
+		n, err := d.work.newRoute(e, "routes")
+		if err != nil {
+			return err
+		}
+		if _, at := d.work.route(e, n); at >= 0 {
+			return fmt.Errorf("route %s of service %s: %w", quote(e.Match), quote(e.Service), control.ErrExists)
+		}
 	}
 	return nil
 }

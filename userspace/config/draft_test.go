@@ -190,6 +190,9 @@ func TestFaultsOfEdits(t *testing.T) {
 		{"no backend", "set-weight db 10.0.1.9:5432 1", `backend "10.0.1.9:5432" of service "db": not found`, control.ErrNotFound},
 		{"no backends", "add-backend web 10.0.1.9:5432 1", `backends of service "web": not found`, control.ErrNotFound},
 		{"there already", "add-backend main 10.0.0.1:8080", `backend "10.0.0.1:8080" of pool "main": already exists`, control.ErrExists},
+		{"service there already", "put-service db {}", `service "db": already exists`, control.ErrExists},
+		{"pool there already", "put-pool main {}", `pool "main": already exists`, control.ErrExists},
+		{"route there already", "put-route web / -> images", `route "/" of service "web": already exists`, control.ErrExists},
 		{"no weight", "set-weight db 10.0.1.1:5432", "change: weight: is missing: set-weight needs it", ErrInvalid},
 		{"nothing known", "make main", `change: op: "make" is unknown`, ErrInvalid},
 		{"no keys", "put-pool new", "change: pools.new: says nothing: give its keys, as in the configuration", ErrInvalid},
@@ -199,7 +202,9 @@ func TestFaultsOfEdits(t *testing.T) {
 		{"another name", "put-service db {name: web}", `change: services[1].name: "web" is not the service "db" that is to be put: remove the key`, ErrInvalid},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			err := NewDraft(NewTree("f", []byte(edited)), nil).Add(edit(row.edit))
+			e := edit(row.edit)
+			e.New = row.is == control.ErrExists
+			err := NewDraft(NewTree("f", []byte(edited)), nil).Add(e)
 			if err == nil || err.Error() != row.want || !errors.Is(err, row.is) {
 				t.Errorf("error %v\nwant  %s", err, row.want)
 			}

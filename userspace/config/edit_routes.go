@@ -33,8 +33,7 @@ func (t *Tree) editRoutes(e *control.Edit) error {
 	if err != nil {
 		return err
 	}
-	at = slices.IndexFunc(routes.Content, func(r *yaml.Node) bool { return t.matches(r, e.Match) && sameConditions(r, n) })
-	if at >= 0 {
+	if _, at = t.route(e, n); at >= 0 {
 		routes.Content[at] = n
 		return nil
 	}
@@ -44,6 +43,20 @@ func (t *Tree) editRoutes(e *control.Edit) error {
 	}
 	routes.Content = slices.Insert(routes.Content, at, n)
 	return nil
+}
+
+// route returns the routes of an edit's service, and the index of the one in whose
+// place n would stand; -1 if there is none.
+func (t *Tree) route(e *control.Edit, n *yaml.Node) (routes *yaml.Node, at int) {
+	services, at := t.service(e.Service)
+	if at < 0 {
+		return nil, -1
+	}
+	routes = lookup(services.Content[at], "routes")
+	if routes == nil || routes.Kind != yaml.SequenceNode {
+		return nil, -1
+	}
+	return routes, slices.IndexFunc(routes.Content, func(r *yaml.Node) bool { return t.matches(r, e.Match) && sameConditions(r, n) })
 }
 
 func (t *Tree) removeRoutes(routes *yaml.Node, e *control.Edit) error {

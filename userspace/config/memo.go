@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"maps"
+	"slices"
 	"sync"
 
 	"go.yaml.in/yaml/v3"
@@ -31,7 +33,7 @@ func (m *memo) set(all map[digest]any) {
 }
 
 // remembered returns what read makes of v, which says the same whenever it is read
-// beside the same defaults.
+// beside the same defaults and registrations.
 func remembered[T any](r *reader, v value, kind string, read func() T) T {
 	if r.read == nil {
 		return read()
@@ -41,6 +43,9 @@ func remembered[T any](r *reader, v value, kind string, read func() T) T {
 	r.digest(h, v.Node)
 	if r.defaults.Node != nil {
 		r.digest(h, r.defaults.Node)
+	}
+	for _, pool := range slices.Sorted(maps.Keys(r.registers)) {
+		h.Write([]byte(pool + "\x00"))
 	}
 	key := digest(h.Sum(nil))
 	x, ok := r.before[key].(T)

@@ -61,8 +61,11 @@ type reader struct {
 	parts    []*yaml.Node // tops of files that the main one includes
 	defaults value        // without a node if there are none
 	metrics  value        // where they are told; without a node if nothing says so
-	secrets  []secret
-	faults   []Fault
+	adminAt  value        // where the admin API listens; the same
+	// registers are the pools whose backends may all have to register first.
+	registers map[string]bool
+	secrets   []secret
+	faults    []Fault
 	// before is what was read by then, and read what is now; nil if nobody is to
 	// remember it.
 	before, read map[digest]any

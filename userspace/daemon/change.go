@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"fairlead/userspace/control"
 	"fairlead/userspace/model"
@@ -33,6 +34,7 @@ func (a *agent) change(ctx context.Context, given *model.State) error {
 	if err != nil {
 		return fmt.Errorf("put the change in force: %w", err)
 	}
+	a.reloaded = time.Now()
 	a.adoptState(given)
 	return nil
 }

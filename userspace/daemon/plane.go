@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -155,7 +156,7 @@ func (p *plane) Change(ctx context.Context, r control.Request) (control.Revision
 	}
 	if !r.Force {
 		if err := p.probe(ctx, &r); err != nil {
-			return control.Revision{}, err
+			return control.Revision{}, faultOf(err)
 		}
 	}
 	return p.ask(ctx, &request{Request: r})
@@ -169,7 +170,20 @@ func (p *plane) Rollback(ctx context.Context, number uint64, r control.Request) 
 	return p.ask(ctx, &request{Request: r, rollback: number})
 }
 
-var errNoEdits = fmt.Errorf("%w: change: says nothing: give at least one edit", config.ErrInvalid)
+var errNoEdits = fmt.Errorf("%w: it has no edits: give at least one", control.ErrInvalid)
+
+// An invalid is a fault of the configuration that a change would make.
+type invalid struct{ error }
+
+func (e invalid) Unwrap() []error { return []error{control.ErrInvalid, e.error} }
+
+// faultOf returns an error of a change as [control.Plane] has it.
+func faultOf(err error) error {
+	if errors.Is(err, config.ErrInvalid) {
+		return invalid{err}
+	}
+	return err
+}
 
 // ask has a request carried out.
 func (p *plane) ask(ctx context.Context, r *request) (control.Revision, error) {
@@ -183,7 +197,7 @@ func (p *plane) ask(ctx context.Context, r *request) (control.Revision, error) {
 	}
 	select {
 	case a := <-r.answer: // which comes always
-		return a.revision, a.err
+		return a.revision, faultOf(a.err)
 	case <-ctx.Done():
 		return control.Revision{}, fmt.Errorf("await change, which may come in force yet: %w", context.Cause(ctx))
 	}
@@ -197,7 +211,7 @@ func (p *plane) Plan(_ context.Context, r control.Request) (difference string, e
 	}
 	after, err := p.edit(before, r.Edits)
 	if err != nil {
-		return "", err
+		return "", faultOf(err)
 	}
 	return before.difference(after)
 }
@@ -208,6 +222,9 @@ func (p *plane) Revision() control.Revision {
 	defer p.mu.Unlock()
 	return p.revision
 }
+
+// Edits implements [control.Plane].
+func (p *plane) Edits() []control.Edit { return p.inForce().edits }
 
 // Export implements [control.Plane].
 func (p *plane) Export() ([]byte, error) { return p.inForce().tree.Export() }

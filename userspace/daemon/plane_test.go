@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"fairlead/userspace/config"
 	"fairlead/userspace/control"
 	"fairlead/userspace/view"
 )
@@ -128,15 +127,15 @@ func TestChangesThatAreRefusedChangeNothing(t *testing.T) {
 		want    string
 		is      error
 	}{
-		{"nothing", control.Request{}, "change: says nothing", config.ErrInvalid},
+		{"nothing", control.Request{}, "it has no edits", control.ErrInvalid},
 		{"no pool", control.Request{Edits: []control.Edit{about(control.OpDrain, "x", a)}}, `pool "x": not found`, control.ErrNotFound},
 		{"there already", control.Request{Edits: []control.Edit{about(control.OpAddBackend, "main", a)}}, "already exists", control.ErrExists},
-		{"bad weight", control.Request{Edits: []control.Edit{setWeight("main", a, 1001)}}, `change: pools.main.backends[0].weight: "1001" is not a number from 0 to 1000`, config.ErrInvalid},
-		{"the last one", control.Request{Edits: []control.Edit{about(control.OpRemoveBackend, "main", a)}}, "no backends", config.ErrInvalid},
-		{"half good", control.Request{Edits: []control.Edit{setWeight("main", a, 5), setWeight("main", a, -1)}}, `"-1" is not a number`, config.ErrInvalid},
+		{"bad weight", control.Request{Edits: []control.Edit{setWeight("main", a, 1001)}}, `change: pools.main.backends[0].weight: "1001" is not a number from 0 to 1000`, control.ErrInvalid},
+		{"the last one", control.Request{Edits: []control.Edit{about(control.OpRemoveBackend, "main", a)}}, "no backends", control.ErrInvalid},
+		{"half good", control.Request{Edits: []control.Edit{setWeight("main", a, 5), setWeight("main", a, -1)}}, `"-1" is not a number`, control.ErrInvalid},
 		{"another revision", control.Request{Expect: 7, Edits: []control.Edit{setWeight("main", a, 5)}}, "revision conflict: revision 1 is in force, not 7", control.ErrConflict},
 		{"sick", control.Request{Edits: []control.Edit{about(control.OpAddBackend, "other", sick)}}, "backend " + sick + ": backend fails its check: status 503", control.ErrUnhealthy},
-		{"a bad whole", control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: off\nservices: 1\n"}}}, "apply:2:11: services:", config.ErrInvalid},
+		{"a bad whole", control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: off\nservices: 1\n"}}}, "apply:2:11: services:", control.ErrInvalid},
 		{"another mode", control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: generic\nservices: []\n"}}}, "restart the agent", errRestart},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -33,7 +33,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) error
 		a.log.Error("configuration not taken, the old one stays", "config", a.opts.Config, "err", err)
 		return err
 	}
-	a.configError = ""
+	a.configError, a.reloaded = "", time.Now()
 	if given.Agent != a.given.Load().Agent {
 		a.log.Warn("what agent says is for the next start", "config", a.opts.Config)
 	}
@@ -180,7 +180,7 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 		f.remove()
 		delete(a.fronts, key)
 	}
-	a.openFronts(ctx)
+	a.warnUnheard(a.openFronts(ctx)...)
 	a.retryFronts(ctx)
 	a.dropPools()
 }
