@@ -203,7 +203,7 @@ func TestFaultsOfEdits(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			e := edit(row.edit)
-			e.New = row.is == control.ErrExists
+			e.New = errors.Is(row.is, control.ErrExists)
 			err := NewDraft(NewTree("f", []byte(edited)), nil).Add(e)
 			if err == nil || err.Error() != row.want || !errors.Is(err, row.is) {
 				t.Errorf("error %v\nwant  %s", err, row.want)

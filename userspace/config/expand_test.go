@@ -106,7 +106,7 @@ func TestAgentSettings(t *testing.T) {
 		}
 	}
 	s, err := load(t, map[string]string{"main.yaml": "agent: {logging-file: /l, metrics: 8080, pin-dir: /p, run-dir: /r, state-dir: /s}\nservices: []\n"})
-	if want := (model.Agent{LogFile: "/l", Metrics: ":8080", PinDir: "/p", RunDir: "/r"}); err != "" || s.Agent != want {
+	if want := (model.Agent{LogFile: "/l", Metrics: ":8080", PinDir: "/p", RunDir: "/r", StateDir: "/s"}); err != "" || s.Agent != want {
 		t.Errorf("%+v, want %+v, error %s", s.Agent, want, err)
 	}
 	for text, want := range map[string]string{"off": "off", "127.0.0.1:80": "127.0.0.1:80", "[::1]:80": "[::1]:80", ":80": ":80"} {
