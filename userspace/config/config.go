@@ -74,6 +74,14 @@ func Load(path string) (model.State, error) {
 // Certificates that the configuration names are not looked at.
 func Parse(name string, data []byte) (model.State, error) { return NewTree(name, data).State(false) }
 
+// Files returns the main file and the paths that t names to be read, or that files
+// which it includes name, whether or not they are there. Some may be patterns, as a
+// shell has them.
+func (t *Tree) Files() []string {
+	r, _ := t.read(false, nil)
+	return append([]string{t.file}, r.named...)
+}
+
 // open returns the top of a file, nil if it is at fault.
 func (r *reader) open(name string, data []byte) *yaml.Node {
 	r.files = append(r.files, name)

@@ -58,10 +58,10 @@ type reader struct {
 	// edits that they come from; files are the former, in the order of reading.
 	homes    map[*yaml.Node]string
 	files    []string
-	parts    []*yaml.Node // tops of files that the main one includes
-	defaults value        // without a node if there are none
-	metrics  value        // where they are told; without a node if nothing says so
-	adminAt  value        // where the admin API listens; the same
+	parts    []*yaml.Node  // tops of files that the main one includes
+	named    []string      // paths that are named to be read
+	defaults value         // without a node if there are none
+	own      []ownListener // of the agent itself
 	// registers are the pools whose backends may all have to register first.
 	registers map[string]bool
 	secrets   []secret

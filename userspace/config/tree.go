@@ -23,6 +23,7 @@ type Tree struct {
 	// homes are the files, flags or edits of nodes that are not of the main file.
 	homes map[*yaml.Node]string
 	files []string // in the order of reading
+	named []string // paths that the files as such name to be read
 	// faults are those of the files as such. What else is wrong State finds.
 	faults []Fault
 	memo   *memo // of it and of what is made of it
@@ -51,7 +52,7 @@ func NewTreeBeside(path, name string, data []byte) *Tree {
 			t.parts = r.include(value{v, "include"})
 		}
 	}
-	t.homes, t.files, t.faults = r.homes, r.files, r.faults
+	t.homes, t.files, t.named, t.faults = r.homes, r.files, r.named, r.faults
 	return t
 }
 
@@ -59,20 +60,11 @@ func NewTreeBeside(path, name string, data []byte) *Tree {
 // one [Fault] for each mistake, in the order of the files. With look, certificates
 // that the configuration names are looked at, too.
 func (t *Tree) State(look bool) (model.State, error) {
-	x := t.copy()
-	r := &reader{file: x.file, look: look, homes: x.homes, files: x.files, faults: slices.Clip(x.faults)}
+	var before map[digest]any
 	if !look {
-		r.before, r.read = t.memo.get(), map[digest]any{}
+		before = t.memo.get()
 	}
-	var s model.State
-	if x.root != nil && r.expanded(x.root) {
-		for _, part := range x.parts {
-			if r.expanded(part) {
-				r.parts = append(r.parts, part)
-			}
-		}
-		s = r.state(value{Node: x.root})
-	}
+	r, s := t.read(look, before)
 	if err := r.err(); err != nil {
 		return model.State{}, err
 	}
@@ -80,6 +72,25 @@ func (t *Tree) State(look bool) (model.State, error) {
 		t.memo.set(r.read)
 	}
 	return s, nil
+}
+
+// read reads all of t but for what was read before and says the same. That is not
+// for who looks.
+func (t *Tree) read(look bool, before map[digest]any) (*reader, model.State) {
+	x := t.copy()
+	r := &reader{file: x.file, look: look, homes: x.homes, files: x.files, named: slices.Clip(x.named), faults: slices.Clip(x.faults)}
+	if !look {
+		r.before, r.read = before, map[digest]any{}
+	}
+	if x.root == nil || !r.expanded(x.root) {
+		return r, model.State{}
+	}
+	for _, part := range x.parts {
+		if r.expanded(part) {
+			r.parts = append(r.parts, part)
+		}
+	}
+	return r, r.state(value{Node: x.root})
 }
 
 // expanded reports whether the variables of a file could be given their values.
@@ -203,8 +214,10 @@ func (t *Tree) text(n *yaml.Node) string {
 
 // beside returns the path of a file that the main one names.
 func (r *reader) beside(name string) string {
-	if filepath.IsAbs(name) {
-		return filepath.Clean(name)
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(filepath.Dir(r.file), name)
 	}
-	return filepath.Join(filepath.Dir(r.file), name)
+	name = filepath.Clean(name)
+	r.named = append(r.named, name)
+	return name
 }

@@ -21,6 +21,7 @@ import (
 	"fairlead/userspace/model"
 	"fairlead/userspace/names"
 	"fairlead/userspace/notify"
+	"fairlead/userspace/supervise"
 	"fairlead/userspace/view"
 )
 
@@ -125,6 +126,8 @@ func newAgent(o Options, state *model.State) *agent {
 func (a *agent) loop(ctx context.Context) {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
+	due, stop := watchdog()
+	defer stop()
 	a.publish()
 	a.noticeServing() // what changes from now on
 	for {
@@ -133,6 +136,8 @@ func (a *agent) loop(ctx context.Context) {
 			return
 		case <-tick.C:
 			a.tick(ctx)
+		case <-due:
+			a.report(supervise.Watchdog)
 		case <-a.changed.ready:
 			a.applyHealth(a.changed.take())
 		case f := <-a.events:
@@ -250,6 +255,7 @@ func (a *agent) tick(ctx context.Context) {
 	a.endDrains(ctx)
 	a.tellExpiry(time.Now())
 	a.noticeServing()
+	a.reportStatus()
 }
 
 // followFullNAT lets full-NAT services go back to XDP when nothing stands

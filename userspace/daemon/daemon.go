@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -23,11 +22,11 @@ import (
 
 	"fairlead/loader"
 	"fairlead/userspace/config"
-	"fairlead/userspace/control"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/state"
+	"fairlead/userspace/supervise"
 	"fairlead/userspace/view"
 )
 
@@ -83,11 +82,15 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
+	if o.Sandbox {
+		a.enterSandbox()
+	}
 	p.noteFile(ctx)
 	if o.ready != nil {
 		o.ready(p)
 	}
 	o.Log.Info("ready", "services", len(given.Services), "revision", p.Revision().Number)
+	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, hup), a.finish(true))
 }
 

@@ -48,8 +48,14 @@ type Options struct {
 	// ports, beyond one for each service. 0 means 16384, but no more than a
 	// quarter of the process's descriptors.
 	ProxySockets int
-	Version      string       // of the program, for who asks
-	Log          *slog.Logger // nil discards
+	// Sandbox has the process give up, once it has started, files and system calls
+	// that it does not need. That is for good, and for all of the process.
+	Sandbox bool
+	// Written are files that the process writes besides those of the agent: the
+	// sandbox lets it make them anew.
+	Written []string
+	Version string       // of the program, for who asks
+	Log     *slog.Logger // nil discards
 
 	ready func(control.Plane) // is called, in tests, before the agent serves
 }

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// around is how many lines a difference shows before and after what differs.
-const around = 3
+// besideLines says how many lines a difference shows before and after what differs.
+const besideLines = 3
 
 // maxTable bounds the table by which lines are compared, in its elements. Larger
 // parts count as different in all lines.
@@ -27,7 +27,7 @@ func unified(a, b string) string {
 		if l.mark == ' ' {
 			continue
 		}
-		for k := max(0, i-around); k < min(len(all), i+around+1); k++ {
+		for k := max(0, i-besideLines); k < min(len(all), i+besideLines+1); k++ {
 			shown[k] = true
 		}
 	}
