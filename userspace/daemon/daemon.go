@@ -29,7 +29,6 @@ import (
 	"fairlead/userspace/view"
 )
 
-
 // ErrListen says that a service has neither XDP nor a proxy that listens.
 var ErrListen = errors.New("service cannot be served")
 
