@@ -93,8 +93,12 @@ services:
   - {name: web, listen: '%s:80', backends: %s, health: {type: tcp, interval: 200ms, timeout: 200ms, rise: 1, fall: 1}}
   - {name: safe, listen: '%s:443', forward: http, tls: {certificates: [{cert: cert.pem, key: key.pem}]}, backends: %s}
 `, s.Links(), tell, vip, s.BackendList(8080), vip, s.BackendList(8080))
+	told := s.supervise()
 	s.start()
 	s.logged(`msg="sandboxed: `, 1)
+	for _, words := range []string{"READY=1", "STATUS=2 services, xdp on", "WATCHDOG=1"} {
+		told(words)
+	}
 	s.native()
 	s.served(website)
 

@@ -1,7 +1,9 @@
 package install
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +28,7 @@ type service struct {
 	t     *testing.T
 	place *stage.Process // has the file systems
 	agent *stage.Process
+	env   []string // of agents, besides
 }
 
 // newService raises a stage with servers on port 8080, and two backends.
@@ -45,6 +48,7 @@ func (s *service) prepare() string {
 		"set -e",
 		"mount -t tmpfs -o mode=0755 tmpfs /run",
 		"mount -t tmpfs -o mode=0755 tmpfs /mnt",
+		"install -d -o " + user + " -g " + user + " -m 0700 /mnt/state",
 		"mkdir /mnt/conf && mount --bind " + s.Dir + " /mnt/conf",
 		"echo precious >/mnt/secret && chmod 0644 /mnt/secret",
 		"mount -t bpf -o mode=0700 bpf /sys/fs/bpf", // as systemd mounts it
@@ -96,7 +100,9 @@ func (s *service) start(args ...string) {
 	s.t.Helper()
 	s.root("sh", "-c", s.before()).OK(s.t)
 	run := append([]string{programs.Fairlead, "run", "--config", "/mnt/conf/fairlead.yaml"}, args...)
-	s.agent = s.Start(s.Balancer, "nsenter", s.inside(asService(s.t, run...)...)...)
+	cmd := s.Command("nsenter", s.inside(asService(s.t, run...)...)...)
+	cmd.Env = append(append(cmd.Env, "FAIRLEAD_STATE_DIR=/mnt/state"), s.env...)
+	s.agent = s.StartCommand(s.Balancer, cmd)
 	s.agent.AwaitOutput("msg=ready")
 }
 
@@ -162,5 +168,41 @@ func (s *service) wantNoRefusal() {
 		if strings.Contains(s.agent.Output(), words) {
 			s.t.Errorf("the agent says: %s", words)
 		}
+	}
+}
+
+// supervise makes agents those of a service manager, and returns what waits until that is
+// told a line.
+func (s *service) supervise() (hears func(line string)) {
+	s.t.Helper()
+	path := filepath.Join(s.Dir, "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	if err := os.Chmod(path, 0o666); err != nil {
+		s.t.Fatal(err)
+	}
+	s.env = append(s.env, "NOTIFY_SOCKET=/mnt/conf/notify", "WATCHDOG_USEC=200000")
+	var told stage.Output
+	go func() {
+		var b [4096]byte
+		for {
+			n, err := c.Read(b[:])
+			if err != nil {
+				return
+			}
+			_, _ = told.Write(append(b[:n:n], '\n'))
+		}
+	}()
+	return func(line string) {
+		s.t.Helper()
+		stage.Await(s.t, line, func() error {
+			if got := told.String(); !strings.Contains(got, line+"\n") {
+				return errors.New("told: " + got)
+			}
+			return nil
+		})
 	}
 }
