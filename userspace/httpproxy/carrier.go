@@ -8,8 +8,17 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// lostAfter is how long a connection of HTTP/2 may have what the backend's host does
+// not acknowledge: all requests share it, and would run into their time-outs one after
+// the other. Pings of HTTP/2 would say the same, but servers of gRPC close connections
+// on which they come more often than once in five minutes.
+const lostAfter = 5 * time.Second
 
 // carriers hold the connections to a pool's backends.
 type carriers struct {
@@ -57,8 +66,12 @@ func newTransport(http2 bool, secure *tls.Config) *http.Transport {
 	protocols.SetHTTP1(!http2)
 	protocols.SetHTTP2(http2)
 	protocols.SetUnencryptedHTTP2(http2)
+	connect := dial
+	if http2 {
+		connect = dialShared
+	}
 	return &http.Transport{
-		DialContext:         dial,
+		DialContext:         connect,
 		TLSHandshakeTimeout: time.Minute,
 		DisableCompression:  true,
 		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second,
@@ -72,7 +85,27 @@ func newTransport(http2 bool, secure *tls.Config) *http.Transport {
 // dial connects to a backend. A transport goes on with it when the request that
 // wanted it has given up, so it must be bounded by itself.
 func dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: 15 * time.Second, Timeout: exchangeOf(ctx).timeouts.Connect}
+	return dialWith(ctx, &net.Dialer{KeepAlive: 15 * time.Second}, network, addr)
+}
+
+// dialShared is dial for a connection that many requests share. It breaks soon after
+// the backend's host is out of reach, in use or not.
+func dialShared(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: lostAfter, Interval: lostAfter}}
+	d.Control = func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		if failed := raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(lostAfter.Milliseconds()))
+		}); failed != nil {
+			return failed
+		}
+		return err
+	}
+	return dialWith(ctx, d, network, addr)
+}
+
+func dialWith(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
+	d.Timeout = exchangeOf(ctx).timeouts.Connect
 	c, err := d.DialContext(ctx, network, addr)
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
 		return nil, errConnectLate
