@@ -94,6 +94,7 @@ func (r *reader) poolFields(known fields, h *httpKeys) {
 	h.pool = newPool()
 	p := &h.pool
 	known["backend-tls"] = func(v value) { r.backendTLS(v, &p.TLS) }
+	known["backend-keep-alive"] = func(v value) { r.duration(v, &p.KeepAlive, minTime, maxInterval) }
 	known["http2"] = func(v value) { r.boolean(v, &p.HTTP2) }
 	known["max-requests"] = func(v value) { r.number(v, &p.MaxRequests, 1, maxRequests) }
 	known["queue"] = func(v value) {

@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fairlead/userspace/model"
 )
 
 // lostAfter is how long a connection of HTTP/2 may have what the backend's host does
@@ -19,6 +22,14 @@ import (
 // the other. Pings of HTTP/2 would say the same, but servers of gRPC close connections
 // on which they come more often than once in five minutes.
 const lostAfter = 5 * time.Second
+
+// How long a connection without a request may be used again. Many servers close one
+// after five seconds, and a request that is on its way then may be lost; those of
+// HTTP/2 say before that they will.
+const (
+	usualKeep  = 4 * time.Second
+	sharedKeep = 90 * time.Second
+)
 
 // carriers hold the connections to a pool's backends.
 type carriers struct {
@@ -28,18 +39,18 @@ type carriers struct {
 	upgrade *http.Transport
 }
 
-// newCarriers returns those that speak TLS as secure says, which may be nil. first,
-// which may be nil, returns what a connection begins with that is for the requests of
-// one client alone.
-func newCarriers(http2 bool, secure *tls.Config, first func(client, server netip.AddrPort) []byte) *carriers {
-	c := &carriers{usual: newTransport(http2, secure)}
+// newCarriers returns those of a pool, which speak TLS as secure says, which may be nil.
+// first, which may be nil, returns what a connection begins with that is for the
+// requests of one client alone.
+func newCarriers(conf *model.Pool, secure *tls.Config, first func(client, server netip.AddrPort) []byte) *carriers {
+	c := &carriers{usual: newTransport(conf.HTTP2, conf.KeepAlive, secure)}
 	if first != nil {
 		c.usual.DialContext = announce(first)
 		c.usual.DisableKeepAlives = true // nor does a request get a connection that was made for another one
 	}
 	c.upgrade = c.usual
-	if http2 {
-		c.upgrade = newTransport(false, secure)
+	if conf.HTTP2 {
+		c.upgrade = newTransport(false, conf.KeepAlive, secure)
 	}
 	return c
 }
@@ -60,21 +71,22 @@ func announce(first func(client, server netip.AddrPort) []byte) func(context.Con
 	}
 }
 
-// newTransport returns one that changes nothing of what it carries.
-func newTransport(http2 bool, secure *tls.Config) *http.Transport {
+// newTransport returns one that changes nothing of what it carries. A keep of 0 is the
+// usual one.
+func newTransport(http2 bool, keep time.Duration, secure *tls.Config) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(!http2)
 	protocols.SetHTTP2(http2)
 	protocols.SetUnencryptedHTTP2(http2)
-	connect := dial
+	connect, usual := dial, usualKeep
 	if http2 {
-		connect = dialShared
+		connect, usual = dialShared, sharedKeep
 	}
 	return &http.Transport{
 		DialContext:         connect,
 		TLSHandshakeTimeout: time.Minute,
 		DisableCompression:  true,
-		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second,
+		MaxIdleConnsPerHost: 256, IdleConnTimeout: cmp.Or(keep, usual),
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
 		Protocols:              &protocols,

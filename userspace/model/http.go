@@ -91,6 +91,9 @@ type Pool struct {
 	Service
 	// HTTP2 says that requests are sent over HTTP/2, without TLS too.
 	HTTP2 bool
+	// KeepAlive is how long a connection without a request may be used again; 0 is
+	// the proxy's default.
+	KeepAlive time.Duration
 	// TLS is how backends with [Origin.TLS] are spoken to.
 	TLS BackendTLS
 	// MaxRequests bounds the requests that each backend has at once. 0 is any
