@@ -107,7 +107,7 @@ func (r *reader) routes(s *service) {
 		return
 	}
 	defer boundCache(&h.http)
-	h.http.ErrorPages = h.rules.ErrorPages
+	h.http.ErrorPages, h.http.HSTS, h.http.ResponseHeaders = h.rules.ErrorPages, h.hsts, h.rules.ResponseHeaders
 	fillBounds(&h.http.Bounds)
 	if h.routes.Node == nil {
 		own := h.newRoute()

@@ -17,17 +17,17 @@ import (
 
 // An attempt is one try to have a request answered by one backend.
 type attempt struct {
-	x     *exchange
-	turn  *turn
-	began time.Time
-	watch watch
-	line  *line // of HTTP/1, once connected; may be nil
-	shared bool // others may have the connection, too
+	x      *exchange
+	turn   *turn
+	began  time.Time
+	watch  watch
+	line   *line // of HTTP/1, once connected; may be nil
+	shared bool  // others may have the connection, too
 	// dropped says that the last connection was not fit for the request, so that
 	// nothing of that was sent.
 	dropped bool
-	ctx   context.Context
-	stop  context.CancelCauseFunc
+	ctx     context.Context
+	stop    context.CancelCauseFunc
 	// connected says that the request has a connection, heard that the backend
 	// has sent something.
 	connected, heard atomic.Bool

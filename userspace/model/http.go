@@ -19,8 +19,11 @@ type HTTP struct {
 	Bounds Bounds
 	// TLS is nil where clients come without.
 	TLS *TLS
-	// ErrorPages are for requests that no route takes.
-	ErrorPages []ErrorPage
+	// ErrorPages, HSTS and ResponseHeaders are for requests that no route takes, as
+	// those of a [Route] are for its own.
+	ErrorPages      []ErrorPage
+	HSTS            string
+	ResponseHeaders HeaderRules
 }
 
 // A Route says where some requests go. All its conditions must hold.
