@@ -78,6 +78,7 @@ func runAgent(c *cli.Context, w world) error {
 		Grace:        c.Duration("grace"),
 		ProxyFlows:   int(c.Uint("proxy-flows")),
 		ProxySockets: int(c.Uint("proxy-sockets")),
+		Version:      command.Version,
 		Log:          log,
 	})
 	if c.Err() != nil && errors.Is(err, context.Canceled) {

@@ -78,6 +78,21 @@ func TestFaultsOfVariables(t *testing.T) {
 	}
 }
 
+func TestURLsAreShownWithoutPasswords(t *testing.T) {
+	t.Setenv("SECRET", "hunter2")
+	t.Setenv("WHOLE", "http://admin:hunter2@10.0.0.1")
+	t.Setenv("LONG", strings.Repeat("hunter2", 10))
+	for text, want := range map[string]string{
+		"http://admin:hunter2@10.0.0.1": "http://...@10.0.0.1", "http://admin:${SECRET}@10.0.0.1": "http://...@10.0.0.1",
+		"${WHOLE}": "${WHOLE}", "http://${LONG}:${LONG}@10.0.0.1": "http://...@10.0.0.1", "http://admin:${SECRET} @10.0.0.1": "http://...@10.0.0.1",
+	} {
+		_, err := load(t, map[string]string{"main.yaml": "services: [{name: a, listen: '10.0.0.2:80', forward: http, backends: [{url: '" + text + "'}]}]\n"})
+		if !strings.Contains(err, `"`+want+`"`) || strings.Contains(err, "hunter2") {
+			t.Errorf("%s: %s", text, err)
+		}
+	}
+}
+
 func TestAgentSettings(t *testing.T) {
 	for _, row := range []struct{ text, want string }{
 		{"logging-file: log", `main.yaml:1:23: agent.logging-file: "log" is not an absolute path: begin it with /`},

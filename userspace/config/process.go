@@ -40,7 +40,7 @@ func (r *reader) process(v value, a *model.Agent) {
 }
 
 // Clashes reports whether a TCP service of this address and these ports would
-// listen where metrics are told, "address:port" or ":port".
+// listen where the agent itself does, "address:port" or ":port".
 func Clashes(metrics string, s *model.Service) bool {
 	host, portText, err := net.SplitHostPort(metrics)
 	if err != nil || s.Protocol != model.TCP {

@@ -55,8 +55,11 @@ type reader struct {
 	files    []string
 	defaults value // without a node if there are none
 	metrics  value // where they are told; without a node if nothing says so
-	secrets  []secret
-	faults   []Fault
+	adminAt  value // where the admin API listens; the same
+	// registers are the pools whose backends may all have to register first.
+	registers map[string]bool
+	secrets   []secret
+	faults    []Fault
 }
 
 func (r *reader) fault(v value, format string, args ...any) {

@@ -62,6 +62,7 @@ type Options struct {
 	// ports, beyond one for each service. 0 means 16384, but no more than a
 	// quarter of the process's descriptors.
 	ProxySockets int
+	Version      string       // of the program, for who asks
 	Log          *slog.Logger // nil discards
 }
 
@@ -208,7 +209,7 @@ func (a *agent) start(ctx context.Context) error {
 		}
 		return nil
 	}
-	a.openFronts(ctx)
+	a.warnUnheard(a.openFronts(ctx)...)
 	return nil
 }
 
@@ -288,8 +289,9 @@ func (a *agent) warn() {
 	}
 }
 
-// openFronts opens the proxies of services that have none.
-func (a *agent) openFronts(ctx context.Context) {
+// openFronts opens the proxies of services that have none, and returns the services
+// of those that do not listen on all ports.
+func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
 		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
@@ -303,11 +305,12 @@ func (a *agent) openFronts(ctx context.Context) {
 		}
 		f := openFront(context.WithoutCancel(ctx), s, a.judge(s), o)
 		a.fronts[s.Key()] = f
-		if why := f.missing(); why != "" {
-			a.warnUnheard(s, why)
+		if f.missing() != "" {
+			unheard = append(unheard, s)
 		}
 	}
 	a.retried = time.Now()
+	return unheard
 }
 
 // retryFronts lets proxies that cannot listen try again.
@@ -328,7 +331,7 @@ func (a *agent) retryFronts(ctx context.Context) {
 			a.log.Info("proxy listens", "service", s.Name)
 		case before:
 		default:
-			a.warnUnheard(s, why)
+			a.warnUnheard(s)
 		}
 	}
 	a.retried = time.Now()
@@ -358,16 +361,16 @@ func (a *agent) collect(ctx context.Context) {
 	defer tick.Stop()
 	said := false
 	for {
+		err := onInstance(a.opts.PinDir, a.collectOnce)
+		if err != nil && !said {
+			a.log.Warn("collect flows", "err", err)
+		}
+		said = err != nil
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		err := onInstance(a.opts.PinDir, collectOnce)
-		if err != nil && !said {
-			a.log.Warn("collect flows", "err", err)
-		}
-		said = err != nil
 	}
 }
 
@@ -383,8 +386,11 @@ func onInstance(dir string, f func(*loader.Maps) error) error {
 	return errors.Join(f(inst.Maps()), inst.Close())
 }
 
-func collectOnce(maps *loader.Maps) error {
-	_, _, err := datapath.Collect(maps)
+func (a *agent) collectOnce(maps *loader.Maps) error {
+	c, err := datapath.Collect(maps)
+	if err == nil {
+		a.held.Store(int64(c.Held+1) / 2)
+	}
 	return err
 }
 

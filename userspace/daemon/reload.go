@@ -33,7 +33,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 		a.log.Error("configuration not taken, the old one stays", "config", a.opts.Config, "err", err)
 		return
 	}
-	a.configError = ""
+	a.configError, a.reloaded = "", time.Now()
 	if given.Agent != a.given.Load().Agent {
 		a.log.Warn("what agent says is for the next start", "config", a.opts.Config)
 	}
@@ -179,7 +179,7 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 		f.remove()
 		delete(a.fronts, key)
 	}
-	a.openFronts(ctx)
+	a.warnUnheard(a.openFronts(ctx)...)
 	a.retryFronts(ctx)
 	a.dropPools()
 }

@@ -7,6 +7,7 @@
 package httpcache
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"hash/maphash"
 	"math"
@@ -49,6 +50,7 @@ type Cache struct {
 	flights flights
 	seed    maphash.Seed
 	changes [4096]atomic.Uint64 // of what is stored, by the hash of a key
+	filling atomic.Int64        // bytes of bodies that are being stored
 	counters
 }
 
@@ -90,6 +92,7 @@ func (c *Cache) Use(conf *model.Cache) {
 
 // Stats returns the counters as they stand. It may be called at any time.
 func (c *Cache) Stats() Stats {
+	c.pages.CleanUp() // what was forgotten just now still weighs something
 	return Stats{
 		Hits: c.hits.Load(), Misses: c.misses.Load(), Stale: c.stale.Load(), Revalidated: c.revalidated.Load(),
 		Bytes: c.pages.WeightedSize(), Pages: uint64(c.pages.EstimatedSize()),
@@ -99,15 +102,12 @@ func (c *Cache) Stats() Stats {
 // Link returns what answers the requests of a route, with next for what is not
 // stored. Requests that change something make it forgotten on every route.
 func (c *Cache) Link(r *model.Route, next http.Handler) http.Handler {
-	route := fmt.Sprint(r.Match, r.Clients, r.Headers, r.Query, r.Cookies, r.Pools)
-	guarded := r.BasicAuth != nil || r.ForwardAuth != nil
+	id := identify(r)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch req.Method {
 		case http.MethodGet, http.MethodHead:
 			if r.Cache && req.Header.Get("Upgrade") == "" {
-				q := c.query(req, route)
-				q.authorized = q.authorized || guarded
-				c.get(w, req, q, next)
+				c.get(w, req, c.query(req, r, id), next)
 				return
 			}
 		case http.MethodOptions, http.MethodTrace:
@@ -116,6 +116,25 @@ func (c *Cache) Link(r *model.Route, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, req)
 	})
+}
+
+// identify returns what a route has in common with another one if what is stored of
+// one is good for the other: who takes it, and what backends are asked and have
+// answered. What is done to answers that are stored already does not matter.
+func identify(r *model.Route) string {
+	all := fmt.Sprintf("%q", []any{
+		r.Match, r.Clients, r.Headers, r.Query, r.Cookies, r.Pools, r.RequestHeaders, deref(r.Rewrite), deref(r.Replace), deref(r.ForwardAuth),
+	})
+	sum := sha256.Sum256([]byte(all))
+	return string(sum[:])
+}
+
+// deref returns what p leads to, as Sprintf does not.
+func deref[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
 }
 
 // get answers a request from what is stored, or with what next answers.
@@ -277,4 +296,20 @@ func (c *Cache) Purge(key string) bool {
 	c.change(key).Add(1)
 	_, ok := c.pages.Invalidate(key)
 	return ok
+}
+
+// PurgeAll forgets all that is stored of the keys that match, and reports whether
+// there was any. It looks at each key.
+func (c *Cache) PurgeAll(matches func(key string) bool) bool {
+	for i := range c.changes {
+		c.changes[i].Add(1)
+	}
+	found := false
+	for key := range c.pages.Keys() { // which waits for what is just being put
+		if matches(key) {
+			_, ok := c.pages.Invalidate(key)
+			found = found || ok
+		}
+	}
+	return found
 }

@@ -43,8 +43,12 @@ type State struct {
 	// Pools are those that routes of HTTP services name, and the own ones of
 	// services that list backends instead. No two have the same Name.
 	Pools []Pool
+	// Registration is nil if backends cannot register themselves.
+	Registration *Registration
 	// Agent is about the process, not about what it balances.
 	Agent Agent `json:"-"`
+	// Admin says who may change what is balanced while it is.
+	Admin Admin `json:"-"`
 }
 
 // An Agent says how the agent's process runs, as far as its flags and environment
