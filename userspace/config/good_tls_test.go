@@ -48,6 +48,8 @@ func TestServicesOfTLS(t *testing.T) {
 	shared.Zone, ownPool.Zone = "", ""
 	ownPool.Backends[0].Origin.TLS = true
 	ownPool.TLS = model.BackendTLS{CA: own.Cert, ServerName: "app", Certificate: own}
+	ownPool.Health.Type, ownPool.Health.Path, ownPool.Health.TLS = model.CheckHTTPS, "/", ownPool.TLS
+	ownPool.Health.Statuses = []model.StatusRange{{Min: 200, Max: 399}}
 	for _, s := range []*model.Service{&secure, &plain, &both} {
 		fillBounds(&s.HTTP.Bounds)
 	}

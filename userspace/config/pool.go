@@ -77,9 +77,18 @@ func (r *reader) pool(key, v value) *service {
 		return &s
 	}
 	r.require(v, met, "backends", noBackends)
+	r.queueBelongs(met)
 	r.group(met, &s, &g)
 	s.SourcePrefix = 0
 	return &s
+}
+
+// queueBelongs finds a queue that nobody ever waits in.
+func (r *reader) queueBelongs(met map[string]value) {
+	at, ok := met["queue"]
+	if _, bounded := met["max-requests"]; ok && !bounded {
+		r.fault(at, "is of no effect without max-requests, as every request gets a backend at once: give that, too, or remove it")
+	}
 }
 
 // namedFields are the keys of a named pool.

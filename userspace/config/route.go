@@ -88,6 +88,8 @@ func (r *reader) httpBelongs(v value, met map[string]value, s *service) {
 		refuse(poolsOnly, "belongs to the pools that the routes name: write it there")
 	case !hasBackends && !redirects:
 		r.require(v, met, "backends", "is missing: list backends, or routes that name pools")
+	default:
+		r.queueBelongs(met)
 	}
 }
 

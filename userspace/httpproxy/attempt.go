@@ -106,7 +106,7 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 		a.line.promise(res.Header)
 	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
-		res.Body = &answer{res.Body, a, res}
+		res.Body = &answer{ReadCloser: res.Body, attempt: a, of: res}
 	}
 	return res, nil
 }
@@ -284,10 +284,12 @@ type answer struct {
 	io.ReadCloser
 	attempt *attempt
 	of      *http.Response
+	ended   bool // another request may have the connection
 }
 
 func (b *answer) Read(p []byte) (int, error) {
 	n, err := b.read(p)
+	b.ended = err != nil
 	b.attempt.touch()
 	if errors.Is(err, io.EOF) {
 		b.attempt.turn.hear(b.of.Trailer)
@@ -296,7 +298,7 @@ func (b *answer) Read(p []byte) (int, error) {
 }
 
 func (b *answer) read(p []byte) (int, error) {
-	if l, w := b.attempt.line, b.attempt.x.w; w.patient && w.held {
+	if l, w := b.attempt.line, b.attempt.x.w; w.patient && w.held && !b.ended {
 		l.reader.Store(w)
 		defer l.leave(w)
 	}
