@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -59,7 +58,7 @@ type gate struct {
 }
 
 // handler returns what answers requests; streams end when ending is done.
-func (s *Server) handler(ending context.Context) http.Handler {
+func (s *Server) handler(ending context.Context) *gate {
 	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage)}
 	g := &gate{server: s, ending: ending, services: map[string]http.Handler{}, errors: connect.NewErrorWriter(options...)}
 	add := func(prefix string, h http.Handler) { g.services[prefix] = h }
@@ -86,8 +85,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, connect.CodeUnimplemented, "no such method")
 		return
 	}
-	ctx := context.WithValue(r.Context(), callKey{}, &call{who: who, control: http.NewResponseController(w)})
-	g.services[path[:strings.LastIndexByte(path, '/')+1]].ServeHTTP(w, r.WithContext(ctx))
+	g.serve(w, r, who)
 }
 
 // refuse answers in the protocol of the request, as far as it has one.

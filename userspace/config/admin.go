@@ -43,7 +43,8 @@ func (r *reader) adminListen(v value, p *string) {
 	case listen == "off":
 		r.fault(v, "%s is not where to listen: remove the key", quote(text))
 	}
-	*p, r.adminAt = listen, v
+	*p = listen
+	r.own = append(r.own, ownListener{listen, "where the admin API is, by admin.listen", v})
 }
 
 // identityFields are the keys of callers.

@@ -39,6 +39,7 @@ func (r *reader) registration(v value) registration {
 				return
 			}
 			x.listen = v
+			r.own = append(r.own, ownListener{x.Listen, "where backends register, by registration.listen", v})
 		},
 		"cert":   func(v value) { r.filePath(v, &x.Cert) },
 		"key":    func(v value) { r.filePath(v, &x.Key) },
@@ -163,17 +164,11 @@ func (r *reader) linkRegistration(s *model.State, x *registration, pools map[str
 	known := map[string]bool{}
 	for i := range services {
 		known[services[i].Name] = known[services[i].Name] || services[i].http.own
-		if x.listen.Node != nil && services[i].listen.Node != nil && Clashes(x.Listen, &services[i].Service) {
-			r.fault(services[i].listen, "%s is where backends register, by registration.listen in %s: use another port for one of the two", quote(services[i].listen.Value), r.place(x.listen, services[i].listen))
-		}
 	}
 	for _, v := range x.pools {
 		if v.Node != nil && pools[v.Value] == nil && !known[v.Value] {
 			r.fault(v, "there is no pool %s, nor a service of that name that lists backends: correct the name", quote(v.Value))
 		}
-	}
-	if x.listen.Node != nil && s.Agent.Metrics != "" && s.Agent.Metrics == x.Listen {
-		r.fault(x.listen, "%s is where metrics are told, by agent.metrics in %s: use another port for one of the two", quote(x.Listen), r.place(r.metrics, x.listen))
 	}
 	s.Registration = x.Registration
 }

@@ -58,6 +58,7 @@ func (r *reader) state(v value) model.State {
 	r.linkVault(&s, services, vault)
 	r.linkPools(&s, services, pools, zone)
 	r.linkRegistration(&s, &reg, pools, services)
+	r.linkListeners(services)
 	return s
 }
 
@@ -69,14 +70,6 @@ func (r *reader) linkServices(s *model.State, services []service, zone string) {
 		x := &services[i]
 		r.reach(x, s.XDP)
 		r.distinct(x, taken, names)
-		for _, own := range []struct {
-			listen, what string
-			at           value
-		}{{s.Agent.Metrics, "where metrics are told, by agent.metrics", r.metrics}, {s.Admin.Listen, "where the admin API is, by admin.listen", r.adminAt}} {
-			if x.listen.Node != nil && Clashes(own.listen, &x.Service) {
-				r.fault(x.listen, "%s is %s in %s: use another port for one of the two", quote(x.listen.Value), own.what, r.place(own.at, x.listen))
-			}
-		}
 		if x.Zone = zone; zoned(&x.Service) {
 			x.ClientZones = s.ClientZones
 		}

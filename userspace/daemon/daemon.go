@@ -24,9 +24,9 @@ import (
 
 	"fairlead/loader"
 	"fairlead/userspace/config"
-	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/supervise"
 	"fairlead/userspace/view"
 )
 
@@ -62,12 +62,15 @@ type Options struct {
 	// ports, beyond one for each service. 0 means 16384, but no more than a
 	// quarter of the process's descriptors.
 	ProxySockets int
-	Version      string       // of the program, for who asks
-	Log          *slog.Logger // nil discards
+	// Sandbox has the process give up, once it has started, files and system calls
+	// that it does not need. That is for good, and for all of the process.
+	Sandbox bool
+	// Written are files that the process writes besides those of the agent: the
+	// sandbox lets it make them anew.
+	Written []string
+	Version string       // of the program, for who asks
+	Log     *slog.Logger // nil discards
 }
-
-// collectEvery is how often the flow table is searched for what has expired.
-const collectEvery = 10 * time.Second
 
 // ErrListen says that a service has neither XDP nor a proxy that listens.
 var ErrListen = errors.New("service cannot be served")
@@ -96,7 +99,11 @@ func Run(ctx context.Context, o Options) error {
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
+	if o.Sandbox {
+		a.enterSandbox()
+	}
 	o.Log.Info("ready", "services", len(state.Services))
+	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, hup), a.finish(true))
 }
 
@@ -347,55 +354,4 @@ func (a *agent) checkFronts() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// collect frees the room of expired flows until ctx is done.
-func (a *agent) collect(ctx context.Context) {
-	if a.lock == nil {
-		return
-	}
-	if err := onInstance(a.opts.PinDir, repairOnce); err != nil {
-		a.log.Warn("count connections again", "err", err)
-	}
-	tick := time.NewTicker(collectEvery)
-	defer tick.Stop()
-	said := false
-	for {
-		err := onInstance(a.opts.PinDir, a.collectOnce)
-		if err != nil && !said {
-			a.log.Warn("collect flows", "err", err)
-		}
-		said = err != nil
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// onInstance calls f with the maps of the instance in dir, if there is one.
-func onInstance(dir string, f func(*loader.Maps) error) error {
-	inst, err := loader.Open(dir)
-	if errors.Is(err, loader.ErrNotAttached) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(inst.Maps()), inst.Close())
-}
-
-func (a *agent) collectOnce(maps *loader.Maps) error {
-	c, err := datapath.Collect(maps)
-	if err == nil {
-		a.held.Store(int64(c.Held+1) / 2)
-	}
-	return err
-}
-
-// repairOnce corrects what an agent that was killed has not counted.
-func repairOnce(maps *loader.Maps) error {
-	_, err := maps.RepairConnections()
-	return err
 }

@@ -9,6 +9,7 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/supervise"
 )
 
 // errRestart says that a change of the configuration needs a new process.
@@ -20,6 +21,8 @@ var errLeaving = errors.New("the agent ends")
 // reload puts a configuration that was read in force. A bad one, of which err
 // tells, changes nothing.
 func (a *agent) reload(ctx context.Context, given *model.State, err error) {
+	a.report(supervise.Reloading())
+	defer a.report(supervise.Ready)
 	if err == nil {
 		err = a.checkMetrics(given)
 	}

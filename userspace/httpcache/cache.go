@@ -49,8 +49,8 @@ type Cache struct {
 	pages   *otter.Cache[string, *page]
 	flights flights
 	seed    maphash.Seed
-	changes [4096]atomic.Uint64 // of what is stored, by the hash of a key
-	filling atomic.Int64        // bytes of bodies that are being stored
+	changes [1 << 16]atomic.Uint32 // of what is stored, by the hash of a key
+	filling atomic.Int64           // bytes of bodies that are being stored
 	counters
 }
 
@@ -241,13 +241,13 @@ func (c *Cache) passes(q *query) bool {
 }
 
 // change returns what counts the changes of a key, and perhaps of others.
-func (c *Cache) change(key string) *atomic.Uint64 {
+func (c *Cache) change(key string) *atomic.Uint32 {
 	return &c.changes[maphash.String(c.seed, key)%uint64(len(c.changes))]
 }
 
 // put stores what make makes of a page in its place, unless the key has changed
 // since since.
-func (c *Cache) put(key string, since uint64, make func(old page) page) {
+func (c *Cache) put(key string, since uint32, make func(old page) page) {
 	c.pages.Compute(key, func(old *page, found bool) (*page, otter.ComputeOp) {
 		if c.change(key).Load() != since {
 			return nil, otter.CancelOp
@@ -264,7 +264,7 @@ func (c *Cache) put(key string, since uint64, make func(old page) page) {
 }
 
 // store puts an entry in the place of what the query has found before.
-func (c *Cache) store(q *query, since uint64, e *entry) {
+func (c *Cache) store(q *query, since uint32, e *entry) {
 	c.put(q.key, since, func(p page) page {
 		all := []*entry{e}
 		for _, old := range p.entries {
@@ -277,7 +277,7 @@ func (c *Cache) store(q *query, since uint64, e *entry) {
 }
 
 // drop forgets an entry.
-func (c *Cache) drop(q *query, since uint64, e *entry) {
+func (c *Cache) drop(q *query, since uint32, e *entry) {
 	c.put(q.key, since, func(p page) page {
 		return page{slices.DeleteFunc(slices.Clone(p.entries), func(old *entry) bool { return old == e }), p.pass}
 	})

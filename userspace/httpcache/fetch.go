@@ -24,7 +24,7 @@ type fetch struct {
 
 	validating, storing bool
 	asked               time.Time
-	since               uint64 // what Cache.change was before old was found
+	since               uint32 // what Cache.change was before old was found
 
 	header   http.Header // until it is passed on
 	trailer  http.Header // from then on

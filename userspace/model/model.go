@@ -59,7 +59,20 @@ type Agent struct {
 	// Metrics is where Prometheus may ask: "address:port", ":port" of all
 	// addresses, or "off".
 	Metrics string
+	// Web is where the page is, in the same way.
+	Web string
+	// Sandbox says whether the process gives up what it does not need.
+	Sandbox Sandbox
 }
+
+// Sandbox says whether the agent is in one.
+type Sandbox string
+
+// The choices.
+const (
+	SandboxOn  Sandbox = "on"
+	SandboxOff Sandbox = "off"
+)
 
 // Defaults of a State.
 const (
