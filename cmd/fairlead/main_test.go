@@ -24,6 +24,7 @@ import (
 	"fairlead/userspace/daemon"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/state"
 	"fairlead/userspace/view"
 )
 
@@ -68,11 +69,11 @@ func TestRunPassesOnWhatItIsTold(t *testing.T) {
 		args string
 		want daemon.Options
 	}{
-		{"", daemon.Options{Config: path, PinDir: loader.DefaultDir, Grace: 10 * time.Second}},
+		{"", daemon.Options{Config: path, PinDir: loader.DefaultDir, StateDir: state.DefaultDir(), Grace: 10 * time.Second}},
 		{
-			"--pin-dir /p --run-dir /r -i a -i b --mode generic --force --set-sysctl --detach-on-exit --grace 3s --proxy-flows 5 --proxy-sockets 6 --sandbox on",
+			"--pin-dir /p --run-dir /r --state-dir /s -i a -i b --mode generic --force --set-sysctl --detach-on-exit --grace 3s --proxy-flows 5 --proxy-sockets 6 --sandbox on",
 			daemon.Options{
-				Config: path, PinDir: "/p", RunDir: "/r", Interfaces: []string{"a", "b"}, Mode: model.XDPGeneric,
+				Config: path, PinDir: "/p", RunDir: "/r", StateDir: "/s", Interfaces: []string{"a", "b"}, Mode: model.XDPGeneric,
 				Force: true, SetSysctl: true, DetachOnExit: true, Grace: 3 * time.Second,
 				ProxyFlows: 5, ProxySockets: 6, Sandbox: true,
 			},
@@ -84,7 +85,7 @@ func TestRunPassesOnWhatItIsTold(t *testing.T) {
 		if code != 0 || out != "" || errOut != "" || got.Log == nil {
 			t.Errorf("%s: status %d, stdout %q, stderr %q, log %v", row.args, code, out, errOut, got.Log)
 		}
-		if diff := gocmp.Diff(row.want, got, cmpopts.IgnoreFields(daemon.Options{}, "Log", "Version")); diff != "" {
+		if diff := gocmp.Diff(row.want, got, cmpopts.IgnoreFields(daemon.Options{}, "Log", "Version"), cmpopts.IgnoreUnexported(daemon.Options{})); diff != "" {
 			t.Errorf("%s: -want +got\n%s", row.args, diff)
 		}
 	}
