@@ -24,7 +24,6 @@ import (
 
 	"fairlead/loader"
 	"fairlead/userspace/config"
-	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
@@ -63,17 +62,15 @@ type Options struct {
 	// quarter of the process's descriptors.
 	ProxySockets int
 	Version      string       // of the program, for who asks
+	Reopen       func() error // called at SIGHUP, to open Log's file again; may be nil
 	Log          *slog.Logger // nil discards
 }
-
-// collectEvery is how often the flow table is searched for what has expired.
-const collectEvery = 10 * time.Second
 
 // ErrListen says that a service has neither XDP nor a proxy that listens.
 var ErrListen = errors.New("service cannot be served")
 
 // Run reads the configuration, attaches and serves until ctx is done; then it
-// returns nil. SIGHUP reads the configuration again. Errors before it serves
+// returns nil. SIGHUP opens logs and reads the configuration again. Errors before it serves
 // wrap [config.ErrInvalid], [ErrListen] and those of packages kernel and loader.
 func Run(ctx context.Context, o Options) error {
 	hup := make(chan os.Signal, 1)
@@ -140,6 +137,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 			case <-ctx.Done():
 				return nil
 			case <-hup:
+				a.rotate()
 				state, err := a.load(inner)
 				a.send(ctx, func() { a.reload(inner, state, err) })
 			}
@@ -156,7 +154,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openJournal()); err != nil {
 		return err
 	}
 	if a.mode(a.state) == model.XDPOff {
@@ -294,7 +292,7 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, access: a.journal.of, log: a.log,
 	}
 	a.keepPools()
 	a.useSafe()
@@ -347,55 +345,4 @@ func (a *agent) checkFronts() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// collect frees the room of expired flows until ctx is done.
-func (a *agent) collect(ctx context.Context) {
-	if a.lock == nil {
-		return
-	}
-	if err := onInstance(a.opts.PinDir, repairOnce); err != nil {
-		a.log.Warn("count connections again", "err", err)
-	}
-	tick := time.NewTicker(collectEvery)
-	defer tick.Stop()
-	said := false
-	for {
-		err := onInstance(a.opts.PinDir, a.collectOnce)
-		if err != nil && !said {
-			a.log.Warn("collect flows", "err", err)
-		}
-		said = err != nil
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// onInstance calls f with the maps of the instance in dir, if there is one.
-func onInstance(dir string, f func(*loader.Maps) error) error {
-	inst, err := loader.Open(dir)
-	if errors.Is(err, loader.ErrNotAttached) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(inst.Maps()), inst.Close())
-}
-
-func (a *agent) collectOnce(maps *loader.Maps) error {
-	c, err := datapath.Collect(maps)
-	if err == nil {
-		a.held.Store(int64(c.Held+1) / 2)
-	}
-	return err
-}
-
-// repairOnce corrects what an agent that was killed has not counted.
-func repairOnce(maps *loader.Maps) error {
-	_, err := maps.RepairConnections()
-	return err
 }
