@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # What `make generate` writes; all of it is committed.
-GENERATED := '*_bpfel.go' '*_bpfel.o' '*.pb.go'
+GENERATED := '*_bpfel.go' '*_bpfel.o' '*.pb.go' '*.connect.go'
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
 # Tests and the demo need root: they get it through sudo, with the caller's
@@ -15,7 +15,7 @@ GO_TEST := go test -count=1 $(if $(ROOT),-exec '$(ROOT)')
 # The longest packages, which mostly wait: they come first, beside the others.
 LONGEST := fairlead/testenv/e2e fairlead/userspace/daemon
 
-.PHONY: help build demo test test-slow fuzz test-kernels bench bench-against generate check-generate lint release release-check clean
+.PHONY: help build man demo test test-slow fuzz test-kernels bench bench-against generate check-generate lint release release-check package docker clean
 
 ## build          static binaries and a sample configuration in build/
 build:
@@ -23,6 +23,12 @@ build:
 	@mkdir -p build
 	$(GO_BUILD) -o build/ ./cmd/loader ./cmd/fairlead ./cmd/dummyserver
 	@cp deploy/fairlead.yaml build/fairlead.yaml
+
+## man            manual pages and shell completions in build/
+man: build
+	@for p in fairlead loader; do \
+		build/$$p man >build/$$p.8 && for s in bash zsh fish; do build/$$p completion $$s >build/$$p.$$s || exit 1; done || exit 1; \
+	done
 
 ## demo           three servers behind the balancer on this machine, step by step
 demo: build
@@ -90,6 +96,16 @@ lint:
 release:
 	@scripts/setup.sh build
 	scripts/release.sh dist
+
+## package        Debian packages in dist/
+package:
+	@scripts/setup.sh build
+	scripts/package.sh dist
+
+## docker         the image, called fairlead (needs docker)
+docker:
+	@command -v docker >/dev/null || { echo "docker not found: install docker.io, or build the file system alone: scripts/image-root.sh DIRECTORY"; exit 1; }
+	docker build -f deploy/Dockerfile -t fairlead .
 
 ## release-check  build the release twice, from two places, and compare
 release-check:

@@ -25,6 +25,7 @@ type world struct {
 	getenv      func(name string) string
 	config      string                 // read when nothing else says what to balance
 	exists      func(name string) bool // an interface
+	root        bool
 	run         func(ctx context.Context, o daemon.Options) error
 	status      func(dir string) (*kernel.View, error)
 	// look returns what may keep a configuration from working on this host, where
@@ -36,12 +37,15 @@ type world struct {
 
 func newApp(w world) *cli.App {
 	return command.App("fairlead", "balance TCP and UDP in XDP, with a proxy to fall back on, and HTTP in user space", w.out, w.errOut,
-		runCommand(w), checkCommand(w), planCommand(w), status.Command(w.status, w.now), top.Command(w.status, w.now), versionCommand(w))
+		runCommand(w), checkCommand(w), planCommand(w), status.Command(w.status, w.now), top.Command(w.status, w.now),
+		servicesCommand(w), poolCommand(w), backendCommand(w), healthCommand(w), flowsCommand(w), killCommand(w),
+		applyCommand(w), watchCommand(w), historyCommand(w), rollbackCommand(w), exportCommand(w),
+		command.CompletionCommand("fairlead", w.out), command.ManCommand(w.out), versionCommand(w))
 }
 
 func main() {
 	os.Exit(command.Main(newApp(world{
-		out: os.Stdout, errOut: os.Stderr, now: time.Now, getenv: os.Getenv, config: defaultConfig, exists: command.HasInterface,
+		out: os.Stdout, errOut: os.Stderr, now: time.Now, getenv: os.Getenv, config: defaultConfig, exists: command.HasInterface, root: os.Geteuid() == 0,
 		run: daemon.Run, status: kernel.Status, look: look, plan: kernel.Foresee,
 	})))
 }

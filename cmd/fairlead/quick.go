@@ -219,10 +219,15 @@ func metricsFlag() cli.Flag {
 	return f
 }
 
-// openLog opens the file that --logging-file or its variable names, or else the
-// configuration; nil if none does.
+// logFile returns the file that --logging-file or its variable names, or else the
+// configuration; "" if none does.
+func logFile(c *cli.Context, conf *model.Agent) string {
+	return cmp.Or(c.String("logging-file"), conf.LogFile)
+}
+
+// openLog opens the file that the log is written to; nil if there is none.
 func openLog(c *cli.Context, conf *model.Agent) (*logfile.File, error) {
-	name := cmp.Or(c.String("logging-file"), conf.LogFile)
+	name := logFile(c, conf)
 	if name == "" {
 		return nil, nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,8 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/daemon"
+	"fairlead/userspace/model"
+	store "fairlead/userspace/state"
 )
 
 var levels = map[string]slog.Level{
@@ -36,7 +39,9 @@ func runCommand(w world) *cli.Command {
 			boundFlag("proxy-sockets", "let the proxies open `N` sockets for ranges of ports, beyond one for each service"),
 			command.PinDirFlag(),
 			command.RunDirFlag(),
+			stateDirFlag(),
 			metricsFlag(),
+			sandboxFlag(),
 			command.String("logging-file", "", "write the log to `FILE`, at its end, in place of standard error"),
 			command.Choice("log-format", "text", "write the log as `FORMAT`: text or json", "text", "json"),
 			command.Choice("log-level", "info", "log what is at least `LEVEL`: debug, info, warn or error", "debug", "info", "warn", "error"),
@@ -68,11 +73,16 @@ func runAgent(c *cli.Context, w world) error {
 	for _, name := range what.ignored {
 		log.Warn("variable ignored", "variable", name, "config", what.name())
 	}
+	var written []string
+	if name := logFile(c, &state.Agent); name != "" {
+		written = append(written, name)
+	}
 	err = w.run(c.Context, daemon.Options{
 		Config:       what.name(),
 		Quick:        what.quick,
 		PinDir:       command.PinDir(c, &state.Agent),
 		RunDir:       c.String("run-dir"),
+		StateDir:     cmp.Or(c.String("state-dir"), state.Agent.StateDir, store.DefaultDir()),
 		Metrics:      what.metrics(c),
 		Interfaces:   command.Interfaces(c),
 		Mode:         command.Mode(c),
@@ -82,6 +92,8 @@ func runAgent(c *cli.Context, w world) error {
 		Grace:        c.Duration("grace"),
 		ProxyFlows:   int(c.Uint("proxy-flows")),
 		ProxySockets: int(c.Uint("proxy-sockets")),
+		Sandbox:      sandboxed(c, &state.Agent, w.root),
+		Written:      written,
 		Version:      command.Version,
 		Reopen:       reopen,
 		Log:          log,
@@ -90,6 +102,13 @@ func runAgent(c *cli.Context, w world) error {
 		return nil // asked to end
 	}
 	return err
+}
+
+// stateDirFlag says where what has to survive the agent is kept.
+func stateDirFlag() cli.Flag {
+	f := command.String("state-dir", "", "keep changes of the configuration, and what is known of backends, in `DIR`; off keeps them in memory alone")
+	f.DefaultText = "$STATE_DIRECTORY, or /var/lib/fairlead for root, or off"
+	return f
 }
 
 // boundFlag bounds what the proxies take of the host; 0 leaves that to the agent.
@@ -103,6 +122,24 @@ func boundFlag(name, usage string) cli.Flag {
 		return nil
 	}
 	return f
+}
+
+// sandboxFlag says whether the agent gives up what it does not need.
+func sandboxFlag() cli.Flag {
+	f := command.Choice("sandbox", "", "have the agent give up files and system calls that it does not need: on or off", string(model.SandboxOn), string(model.SandboxOff))
+	f.DefaultText = "off for root, else on"
+	return f
+}
+
+// sandboxed reports what the flag, its variable or the configuration says.
+func sandboxed(c *cli.Context, conf *model.Agent, root bool) bool {
+	switch cmp.Or(model.Sandbox(c.String("sandbox")), conf.Sandbox) {
+	case model.SandboxOn:
+		return true
+	case model.SandboxOff:
+		return false
+	}
+	return !root
 }
 
 func newLog(w io.Writer, format string, level slog.Level) *slog.Logger {

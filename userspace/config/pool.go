@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"fairlead/userspace/model"
 )
 
@@ -38,6 +36,7 @@ type httpKeys struct {
 	hsts     string  // of every route
 	shares   []value // places of the names of pools, in the order of routes
 	named    bool    // it is not a service but a pool
+	own      bool    // it lists backends itself
 	cached   bool    // routes that say nothing store answers
 }
 
@@ -60,12 +59,13 @@ func (r *reader) pools(v value, all map[string]*service) {
 			r.fault(key, "%s is not a name: use 1 to 63 of a-z, 0-9 and -, a - only inside", quote(key.Value))
 			return
 		}
-		all[key.Value] = r.pool(key, v)
+		x := remembered(r, v, "pool", func() service { return r.pool(key, v) })
+		all[key.Value] = &x
 	})
 }
 
 // pool reads one named pool.
-func (r *reader) pool(key, v value) *service {
+func (r *reader) pool(key, v value) service {
 	s := newService(model.ForwardHTTP)
 	s.Name, s.name, s.http.named = key.Value, key, true
 	before := len(r.faults)
@@ -73,12 +73,12 @@ func (r *reader) pool(key, v value) *service {
 	v = r.withDefaults(v, r.poolLacks())
 	met := r.object(v, r.namedFields(&s, &g))
 	if len(met) == 0 && len(r.faults) > before {
-		return &s
+		return s
 	}
 	r.require(v, met, "backends", noBackends)
 	r.group(met, &s, &g)
 	s.SourcePrefix = 0
-	return &s
+	return s
 }
 
 // namedFields are the keys of a named pool.
@@ -138,8 +138,8 @@ func (r *reader) feedback(v value, f *model.LoadFeedback) {
 	f.Expiry = usualExpiry
 	met := r.object(v, fields{
 		"header": func(v value) {
-			if r.set(v, &f.Header); f.Header != "" && !httpguts.ValidHeaderFieldName(f.Header) {
-				r.fault(v, "%s is not a header name: use letters, digits and -", quote(f.Header))
+			if r.set(v, &f.Header); f.Header != "" {
+				r.headerName(v, f.Header, false) // it does not reach clients
 			}
 		},
 		"expiry": func(v value) { r.duration(v, &f.Expiry, minExpiry, maxInterval) },

@@ -17,8 +17,11 @@ import (
 	"fairlead/userspace/view"
 )
 
-// Faults of a change. Whatever else is wrong with it wraps config.ErrInvalid.
+// Faults of a change.
 var (
+	// ErrInvalid says that the configuration would have a fault, which is wrapped
+	// too, or that the change is none.
+	ErrInvalid = errors.New("invalid change")
 	// ErrConflict says that the expected revision is not the one in force.
 	ErrConflict = errors.New("revision conflict")
 	// ErrNotFound says that there is no service, pool, route, backend or revision
@@ -65,6 +68,12 @@ const (
 	// weights.
 	OpSetBackends Op = "set-backends"
 )
+
+// Ops are all of them.
+var Ops = []Op{
+	OpApply, OpPutService, OpRemoveService, OpPutPool, OpRemovePool, OpPutRoute, OpRemoveRoute,
+	OpAddBackend, OpRemoveBackend, OpSetWeight, OpDrain, OpUndrain, OpSetBackends,
+}
 
 // An Edit is one thing to change.
 type Edit struct {

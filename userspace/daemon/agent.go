@@ -21,6 +21,8 @@ import (
 	"fairlead/userspace/model"
 	"fairlead/userspace/names"
 	"fairlead/userspace/notify"
+	"fairlead/userspace/supervise"
+	"fairlead/userspace/view"
 )
 
 // An agent is the state of a run. Everything in it belongs to the goroutine of
@@ -91,6 +93,8 @@ type agent struct {
 	// before that.
 	held atomic.Int64
 
+	plane     *plane                    // carries out changes
+	latest    atomic.Pointer[view.View] // as published last
 	published time.Time
 	cost      time.Duration // of publishing
 	said      map[string]string
@@ -108,7 +112,7 @@ func newAgent(o Options, state *model.State) *agent {
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: journal{log: o.Log}, limits: newLimits(o),
-		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
+		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.reloaded = a.started
 	a.held.Store(-1)
@@ -123,6 +127,8 @@ func newAgent(o Options, state *model.State) *agent {
 func (a *agent) loop(ctx context.Context) {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
+	due, stop := watchdog()
+	defer stop()
 	a.publish()
 	a.noticeServing() // what changes from now on
 	for {
@@ -131,6 +137,8 @@ func (a *agent) loop(ctx context.Context) {
 			return
 		case <-tick.C:
 			a.tick(ctx)
+		case <-due:
+			a.report(supervise.Watchdog)
 		case <-a.changed.ready:
 			a.applyHealth(a.changed.take())
 		case f := <-a.events:
@@ -248,6 +256,7 @@ func (a *agent) tick(ctx context.Context) {
 	a.endDrains(ctx)
 	a.tellExpiry(time.Now())
 	a.noticeServing()
+	a.reportStatus()
 }
 
 // followFullNAT lets full-NAT services go back to XDP when nothing stands

@@ -8,11 +8,9 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -26,45 +24,10 @@ import (
 	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/state"
+	"fairlead/userspace/supervise"
 	"fairlead/userspace/view"
 )
-
-// Options say how an agent runs.
-type Options struct {
-	Config string // path of the configuration
-	// Quick is the configuration in place of a file, if there is none; Config is
-	// then what messages call it.
-	Quick *config.Quick
-	// PinDir, RunDir, where status.json goes, and Metrics, where Prometheus may
-	// ask, are what the configuration says if they are empty, and if it is
-	// silent too loader.DefaultDir, view.DefaultDir and "off".
-	PinDir, RunDir string
-	Metrics        string // as in model.Agent
-	// Interfaces and Mode win over the configuration's, if any.
-	Interfaces []string
-	Mode       model.XDPMode
-	// Force replaces foreign XDP programs and takes over addresses on which
-	// this host listens.
-	Force bool
-	// SetSysctl switches forwarding on where it is off.
-	SetSysctl bool
-	// DetachOnExit takes XDP out at the end, after at most Grace.
-	DetachOnExit bool
-	// Grace is how long flows may go on when XDP or a proxy ends.
-	Grace time.Duration
-	// ProxyFlows is how many flows the UDP proxies may have together. Each
-	// takes a port and a descriptor. 0 means [udpproxy.DefaultMaxFlows], but
-	// no more than half of the host's local ports and a quarter of the
-	// process's descriptors.
-	ProxyFlows int
-	// ProxySockets is how many sockets the proxies may open for ranges of
-	// ports, beyond one for each service. 0 means 16384, but no more than a
-	// quarter of the process's descriptors.
-	ProxySockets int
-	Version      string       // of the program, for who asks
-	Reopen       func() error // called at SIGHUP, to open Log's file again; may be nil
-	Log          *slog.Logger // nil discards
-}
 
 // ErrListen says that a service has neither XDP nor a proxy that listens.
 var ErrListen = errors.New("service cannot be served")
@@ -76,14 +39,36 @@ func Run(ctx context.Context, o Options) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	state, err := o.read()
+	tree, err := o.tree()
 	if err != nil {
 		return err
 	}
-	o.complete(&state.Agent)
-	a := newAgent(o, &state)
-	a.prepareNames(ctx, &state)
-	a.state = a.names.Expand(&state)
+	conf, err := tree.State(true)
+	if err != nil {
+		return err
+	}
+	o.complete(&conf.Agent)
+	store, err := openStore(o.StateDir, o.Log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.run(ctx, hup, tree, store), store.Close())
+}
+
+// run is [Run] with a configuration and the state that was kept.
+func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tree, store state.Store) error {
+	p, err := newPlane(ctx, tree, store, o)
+	if err != nil {
+		return err
+	}
+	given, err := p.conf.tree.State(true)
+	if err != nil {
+		return err
+	}
+	a := newAgent(*o, &given)
+	a.plane, p.agent = p, a
+	a.prepareNames(ctx, &given)
+	a.state = a.names.Expand(&given)
 	a.roster = newRoster(a.state)
 	t, err := a.openTrove(a.state)
 	if err != nil {
@@ -93,26 +78,16 @@ func Run(ctx context.Context, o Options) error {
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
-	o.Log.Info("ready", "services", len(state.Services))
+	if o.Sandbox {
+		a.enterSandbox()
+	}
+	p.noteFile(ctx)
+	if o.ready != nil {
+		o.ready(p)
+	}
+	o.Log.Info("ready", "services", len(given.Services), "revision", p.Revision().Number)
+	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, hup), a.finish(true))
-}
-
-// read returns the configuration.
-func (o *Options) read() (model.State, error) {
-	if o.Quick != nil {
-		return o.Quick.State()
-	}
-	return config.Load(o.Config)
-}
-
-// complete fills in what the configuration says of the process.
-func (o *Options) complete(conf *model.Agent) {
-	o.PinDir = cmp.Or(o.PinDir, conf.PinDir, loader.DefaultDir)
-	o.RunDir = cmp.Or(o.RunDir, conf.RunDir, view.DefaultDir())
-	o.Metrics = cmp.Or(o.Metrics, conf.Metrics, metricsOff)
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 }
 
 // serve runs what an agent consists of until ctx is done, and until XDP is
@@ -124,7 +99,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -138,8 +113,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 				return nil
 			case <-hup:
 				a.rotate()
-				state, err := a.load(inner)
-				a.send(ctx, func() { a.reload(inner, state, err) })
+				a.plane.reload(inner)
 			}
 		}
 	})

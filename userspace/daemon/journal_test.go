@@ -47,27 +47,61 @@ func lines(t *testing.T, files ...string) map[string]map[string]any {
 	return all
 }
 
-// TestLogsAreRotated: by somebody who renames them and sends SIGHUP, while requests
-// come. The access log is told of each request once, whichever the file.
-func TestLogsAreRotated(t *testing.T) {
-	backend, _ := page(t, "page")
-	plain, echoes := freeAddr(t), echo(t).Addr().String()
+// A rotation is an agent whose log and access log are files.
+type rotation struct {
+	*running
+	access, own    string
+	plain, backend string // where the TCP service listens, and who serves the other
+	echoes         string
+}
+
+func newRotation(t *testing.T) *rotation {
+	t.Helper()
 	dir := t.TempDir()
-	access, own := filepath.Join(dir, "access"), filepath.Join(dir, "own")
-	log, err := logfile.Open(own)
+	x := &rotation{access: filepath.Join(dir, "access"), own: filepath.Join(dir, "own"), plain: freeAddr(t), echoes: echo(t).Addr().String()}
+	x.backend, _ = page(t, "page")
+	log, err := logfile.Open(x.own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	r := &running{t: t, ended: make(chan error, 1), opts: Options{
+	t.Cleanup(func() { log.Close() })
+	x.running = &running{t: t, ended: make(chan error, 1), opts: Options{
 		Config: filepath.Join(dir, "f.yaml"), RunDir: filepath.Join(dir, "run"), PinDir: filepath.Join(dir, "pins"),
 		Log: slog.New(slog.NewTextHandler(log, nil)), Reopen: log.Reopen,
 	}}
-	r.write(fmt.Sprintf("access-log: {file: %s}\nservices:\n  - {name: web, listen: '%s', forward: http, backends: [{address: %q}], health: {type: none}}\n"+
-		"  - {name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}\n", access, site, backend, plain, echoes))
-	r.start()
-	t.Cleanup(func() { r.stop() })
-	c, err := net.Dial("tcp", plain)
+	x.write(fmt.Sprintf("access-log: {file: %s}\nservices:\n  - {name: web, listen: '%s', forward: http, backends: [{address: %q}], health: {type: none}}\n"+
+		"  - {name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}\n", x.access, site, x.backend, x.plain, x.echoes))
+	x.start()
+	t.Cleanup(func() { x.stop() })
+	return x
+}
+
+// rotate renames both files, and waits until new ones are written to.
+func (x *rotation) rotate(number int) {
+	x.t.Helper()
+	for _, name := range []string{x.access, x.own} {
+		if err := os.Rename(name, fmt.Sprint(name, number)); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		x.t.Fatal(err)
+	}
+	stage.Await(x.t, "both logs to be opened again, and written", func() error {
+		for _, name := range []string{x.access, x.own} {
+			if info, err := os.Stat(name); err != nil || info.Size() == 0 {
+				return errors.Join(err, fmt.Errorf("%s is empty", name))
+			}
+		}
+		return nil
+	})
+}
+
+// TestLogsAreRotated: by somebody who renames them and sends SIGHUP, while requests
+// come. The access log is told of each request once, whichever the file.
+func TestLogsAreRotated(t *testing.T) {
+	x := newRotation(t)
+	c, err := net.Dial("tcp", x.plain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +109,6 @@ func TestLogsAreRotated(t *testing.T) {
 	if _, err := io.WriteString(c, "four"); err != nil {
 		t.Fatal(err)
 	}
-
 	var asked atomic.Int64
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -89,50 +122,36 @@ func TestLogsAreRotated(t *testing.T) {
 			}
 		}
 	}()
-	var files []string
-	for i := range 3 {
-		for _, name := range []string{access, own} {
-			if err := os.Rename(name, fmt.Sprint(name, i)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		files = append(files, fmt.Sprint(access, i))
-		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
-		stage.Await(t, "both logs to be opened again, and written", func() error {
-			for _, name := range []string{access, own} {
-				if info, err := os.Stat(name); err != nil || info.Size() == 0 {
-					return errors.Join(err, fmt.Errorf("%s is empty", name))
-				}
-			}
-			return nil
-		})
+	const rounds = 3
+	files := []string{x.access}
+	for i := range rounds {
+		x.rotate(i)
+		files = append(files, fmt.Sprint(x.access, i))
 	}
 	close(stop)
 	<-ended
 	c.Close()
 	stage.Await(t, "the connection to be logged", func() error {
-		data, err := os.ReadFile(access)
+		data, err := os.ReadFile(x.access)
 		if err != nil || !strings.Contains(string(data), `"service":"plain"`) {
 			return errors.Join(err, errors.New("not there"))
 		}
 		return nil
 	})
-	r.end()
-	all := lines(t, append(files, access)...)
+	x.end()
+	all := lines(t, files...)
 	for i := range asked.Load() {
 		l := all[fmt.Sprintf("/%d", i+1)]
-		if l == nil || l["service"] != "web" || l["status"] != 200.0 || l["backend"] != backend || l["reason"] != "done" || l["bytes_out"] == 0.0 {
+		if l == nil || l["service"] != "web" || l["status"] != 200.0 || l["backend"] != x.backend || l["reason"] != "done" || l["bytes_out"] == 0.0 {
 			t.Fatalf("request %d of %d: %v", i+1, asked.Load(), l)
 		}
 	}
-	if l := all["plain"]; l["protocol"] != "tcp" || l["bytes_in"] != 4.0 || l["ended_by"] != "client" || l["backend"] != echoes {
+	if l := all["plain"]; l["protocol"] != "tcp" || l["bytes_in"] != 4.0 || l["ended_by"] != "client" || l["backend"] != x.echoes {
 		t.Errorf("connection: %v", l)
 	}
-	for i := range 3 {
-		data, err := os.ReadFile(fmt.Sprint(own, i))
-		if want := "configuration taken"; err != nil || strings.Contains(string(data), want) != (i > 0) {
+	for i := range rounds {
+		data, err := os.ReadFile(fmt.Sprint(x.own, i))
+		if err != nil || strings.Contains(string(data), "configuration taken") != (i > 0) {
 			t.Errorf("log %d: %q, %v", i, data, err)
 		}
 	}
@@ -142,26 +161,27 @@ func TestAnAccessLogComesAndGoesWithReloads(t *testing.T) {
 	backend, _ := page(t, "page")
 	dir := t.TempDir()
 	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
-	conf := func(log string) string {
-		return fmt.Sprintf("%sservices: [{name: web, listen: '%s', forward: http, backends: [{address: %q}], health: {type: none}}]\n", log, site, backend)
+	conf := func(name, log string) string {
+		return fmt.Sprintf("%sservices: [{name: %s, listen: '%s', forward: http, backends: [{address: %q}], health: {type: none}}]\n", log, name, site, backend)
 	}
-	r := runAgent(t, conf(""))
-	fetch(t, "/none")
-	r.reload(conf("access-log: {file: " + first + ", format: '{path} {status}'}\n"))
-	stage.Await(t, "the log to be there", func() error { _, err := os.Stat(first); return err })
-	fetch(t, "/first")
-	r.reload(conf("access-log: {file: " + dir + "/no/such, format: '{path}'}\n"))
+	r := runAgent(t, conf("zero", ""))
+	reload := func(name, log string) {
+		t.Helper()
+		r.reload(conf(name, log))
+		r.await("the reload", func(v view.View) bool { return v.Services[0].Name == name })
+		fetch(t, "/"+name)
+	}
+	fetch(t, "/zero")
+	reload("one", "access-log: {file: "+first+", format: '{path} {status}'}\n")
+	r.reload(conf("two", "access-log: {file: "+dir+"/no/such, format: '{path}'}\n"))
 	r.await("the fault", func(v view.View) bool { return strings.HasPrefix(v.ConfigError, "access-log: open log: open ") })
 	fetch(t, "/still")
-	r.reload(conf("access-log: {file: " + second + ", format: '{service} {path}'}\n"))
-	stage.Await(t, "the other log to be there", func() error { _, err := os.Stat(second); return err })
-	fetch(t, "/second")
-	r.reload(conf(""))
-	r.await("no fault", func(v view.View) bool { return v.ConfigError == "" })
+	reload("three", "access-log: {file: "+second+", format: '{service} {path}'}\n")
+	reload("four", "")
 	stage.Await(t, "logs to be written", func() error {
 		a, errA := os.ReadFile(first)
 		b, errB := os.ReadFile(second)
-		if string(a) != "/first 200\n/still 200\n" || string(b) != "web /second\n" {
+		if string(a) != "/one 200\n/still 200\n" || string(b) != "three /three\n" {
 			return errors.Join(errA, errB, fmt.Errorf("%q and %q", a, b))
 		}
 		return nil

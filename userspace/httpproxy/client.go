@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -70,6 +71,7 @@ type guarded struct {
 	proxy *Proxy
 	bad   bool
 	spoil string // what is left to be handed on in place of what is malformed
+	rest  atomic.Int64
 }
 
 // spoiled ends whatever line or chunk it stands in, and makes it one that net/http
@@ -103,12 +105,30 @@ func (c *guarded) Read(p []byte) (int, error) {
 	}
 }
 
+// lingerer is a connection whose end may wait for what its client still sends.
+type lingerer interface{ linger(limit time.Duration) }
+
+// linger has CloseWrite take the rest of a body, for so long at most: a client that is
+// reset while it sends might lose the answer.
+func (c *guarded) linger(limit time.Duration) { c.rest.Store(int64(limit)) }
+
 // CloseWrite ends what is written.
 func (c *guarded) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return c.Close()
 	}
-	return c.Close()
+	err := half.CloseWrite()
+	if limit := time.Duration(c.rest.Load()); err == nil && limit > 0 {
+		_ = c.SetReadDeadline(time.Now().Add(limit)) // who is gone is found by Read
+		b := moving.Get()
+		defer moving.Put(b)
+		for err == nil && !c.bad && c.guard.isInside() {
+			_, err = c.Read(b)
+		}
+		return nil
+	}
+	return err
 }
 
 // A crowd counts the connections that each client has. The zero value is empty.

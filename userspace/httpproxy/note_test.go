@@ -35,8 +35,25 @@ func next(t *testing.T, told chan *accesslog.Record) *accesslog.Record {
 // swallow reads what comes over a connection until it ends.
 func swallow(c io.Reader) { _, _ = io.Copy(io.Discard, c) }
 
-func TestWhoHasEndedARequestIsLogged(t *testing.T) {
-	const asks = "GET /a?b HTTP/1.1\r\nHost: example.com\r\nUser-Agent: me\r\nReferer: there\r\nConnection: close\r\n\r\n"
+// anEnding is a request, and who ends it.
+type anEnding struct {
+	name      string
+	backend   func(string, net.Conn) string
+	http      *model.HTTP
+	request   string
+	leave     bool // after the first byte of the answer
+	times     int
+	status    int
+	by        accesslog.Party
+	reason    accesslog.Reason
+	in, out   uint64
+	unbacked  bool
+	answering bool // a backend has answered
+}
+
+const asks = "GET /a?b HTTP/1.1\r\nHost: example.com\r\nUser-Agent: me\r\nReferer: there\r\nConnection: close\r\n\r\n"
+
+func endings() []anEnding {
 	answers := func(text string) func(string, net.Conn) string { return func(string, net.Conn) string { return text } }
 	waits := func(text string) func(string, net.Conn) string {
 		return func(_ string, c net.Conn) string {
@@ -58,20 +75,7 @@ func TestWhoHasEndedARequestIsLogged(t *testing.T) {
 	limited.Routes[0].Rate = model.Rate{Requests: 1, Per: time.Hour, Burst: 1}
 	gone := everything(usual)
 	gone.Routes[0].Match = "/elsewhere"
-	for _, row := range []struct {
-		name      string
-		backend   func(string, net.Conn) string
-		http      *model.HTTP
-		request   string
-		leave     bool // after the first byte of the answer
-		times     int
-		status    int
-		by        accesslog.Party
-		reason    accesslog.Reason
-		in, out   uint64
-		unbacked  bool
-		answering bool // a backend has answered
-	}{
+	return []anEnding{
 		{name: "all goes well", backend: answers("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), status: 200, by: accesslog.Backend, reason: accesslog.Done, out: 5, answering: true},
 		{name: "a body", backend: answers("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), request: "POST /a?b HTTP/1.1\r\nHost: example.com\r\nUser-Agent: me\r\nReferer: there\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody", status: 200, by: accesslog.Backend, reason: accesslog.Done, in: 4, out: 2, answering: true},
 		{name: "the backend breaks its answer off", backend: breaks, status: 200, by: accesslog.Backend, reason: accesslog.Broken, out: 5, answering: true},
@@ -81,7 +85,11 @@ func TestWhoHasEndedARequestIsLogged(t *testing.T) {
 		{name: "no HTTP", backend: answers("what\r\n\r\n"), status: 502, by: accesslog.Backend, reason: accesslog.Broken, out: 12},
 		{name: "too many", backend: answers("HTTP/1.1 204 No\r\n\r\n"), http: limited, times: 1, status: 429, by: accesslog.Agent, reason: accesslog.Limit, out: 18, unbacked: true},
 		{name: "no route", backend: waits(""), http: gone, status: 404, by: accesslog.Agent, reason: accesslog.Done, out: 10, unbacked: true},
-	} {
+	}
+}
+
+func TestWhoHasEndedARequestIsLogged(t *testing.T) {
+	for _, row := range endings() {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			b := take(t, row.backend)

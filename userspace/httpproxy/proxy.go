@@ -145,7 +145,7 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	s.Protocols, s.HTTP2 = &protocols, &http.HTTP2Config{MaxReadFrameSize: maxFrame, WriteByteTimeout: t.keepAlive}
 	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = t.headerTimeout, t.keepAlive, t.maxHeader
 	s.ErrorLog = slog.NewLogLogger(p.log().Handler(), slog.LevelDebug)
-	s.BaseContext, s.ConnContext = func(net.Listener) context.Context { return run }, withTakenBack
+	s.BaseContext, s.ConnContext = func(net.Listener) context.Context { return run }, withConn
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open.Add(1)
 		defer open.Done()

@@ -84,7 +84,7 @@ func (w *counted) WriteHeader(status int) {
 		if w.cookie != "" {
 			w.Header().Add("Set-Cookie", w.cookie)
 		}
-		if w.last || w.upload.isLarge() {
+		if w.upload.answer() || w.last {
 			w.Header().Set("Connection", "close")
 		}
 	}
