@@ -48,7 +48,9 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil && req.Body != http.NoBody {
 		x.body = newBody(req, conf.Retry.Attempts > 0 && idempotent(req.Method))
 	}
+	began := time.Now()
 	next, err := x.pool.take(req.Context(), x, nil)
+	x.w.note.waited(time.Since(began))
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +64,7 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 			return res, err
 		}
 		x.proxy.retries.Add(1)
+		x.w.note.retried()
 		if res != nil {
 			res.Body.Close()
 		}
@@ -148,6 +151,7 @@ func (a *attempt) connect(got httptrace.GotConnInfo) {
 			a.x.body.hold()
 		}
 	}
+	a.x.w.note.connects()
 	a.connected.Store(true)
 	a.watch.arm(a.x.timeouts.Idle, errIdle)
 }
@@ -170,6 +174,7 @@ func (a *attempt) trace(outer *httptrace.ClientTrace) *httptrace.ClientTrace {
 		GetConn: func(string) { // again, if a connection that waited was closed just now
 			a.connected.Store(false)
 			a.dropped = false
+			a.x.w.note.asks()
 			a.watch.arm(t.Connect, errConnectLate)
 		},
 		GotConn: a.connect,
@@ -217,6 +222,7 @@ func (a *attempt) judge(req *http.Request, res *http.Response, err error) {
 	took := now.Sub(a.began)
 	if err == nil {
 		a.turn.backend.tally.answer(res.StatusCode, took, now)
+		a.x.w.note.answered()
 	}
 	clients := req.Context().Err() != nil || a.x.body != nil && a.x.body.broken.Load()
 	switch {

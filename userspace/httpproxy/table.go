@@ -224,6 +224,9 @@ func newExchange(w *counted, r *http.Request, t *Table, p *Proxy) *exchange {
 	if w.upload != nil {
 		x.in.Body = w.upload
 	}
+	if w.note != nil {
+		w.note.x = x
+	}
 	return x
 }
 
