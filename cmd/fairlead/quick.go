@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
+	"fairlead/userspace/logfile"
 	"fairlead/userspace/model"
 )
 
@@ -249,15 +249,15 @@ func logFile(c *cli.Context, conf *model.Agent) string {
 	return cmp.Or(c.String("logging-file"), conf.LogFile)
 }
 
-// openLog opens the file that the log is written to, and returns errOut if there is none.
-func openLog(c *cli.Context, conf *model.Agent, errOut io.Writer) (out io.Writer, done func(), err error) {
+// openLog opens the file that the log is written to; nil if there is none.
+func openLog(c *cli.Context, conf *model.Agent) (*logfile.File, error) {
 	name := logFile(c, conf)
 	if name == "" {
-		return errOut, func() {}, nil
+		return nil, nil
 	}
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	f, err := logfile.Open(name)
 	if err != nil {
-		return nil, nil, command.Usagef("open log: %w", err)
+		return nil, command.Usagef("%w", err)
 	}
-	return f, func() { f.Close() }, nil
+	return f, nil
 }

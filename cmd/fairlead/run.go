@@ -24,7 +24,7 @@ func runCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:  "run",
 		Usage: "run the agent",
-		Description: "SIGHUP reads the configuration again. SIGTERM ends the agent and leaves the kernel\n" +
+		Description: "SIGHUP opens log files and reads the configuration again. SIGTERM ends the agent and leaves the kernel\n" +
 			"forwarding; a second one ends it at once. Without --config, --servers and -b the\n" +
 			"configuration is " + defaultConfig + ".",
 		Flags: append(quickFlags(),
@@ -61,11 +61,15 @@ func runAgent(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	out, done, err := openLog(c, &state.Agent, w.errOut)
+	file, err := openLog(c, &state.Agent)
 	if err != nil {
 		return err
 	}
-	defer done()
+	out, reopen := w.errOut, (func() error)(nil)
+	if file != nil {
+		defer file.Close()
+		out, reopen = file, file.Reopen
+	}
 	log := newLog(out, c.String("log-format"), levels[c.String("log-level")])
 	for _, name := range what.ignored {
 		log.Warn("variable ignored", "variable", name, "config", what.name())
@@ -93,6 +97,7 @@ func runAgent(c *cli.Context, w world) error {
 		Sandbox:      sandboxed(c, &state.Agent, w.root),
 		Written:      written,
 		Version:      command.Version,
+		Reopen:       reopen,
 		Log:          log,
 	})
 	if c.Err() != nil && errors.Is(err, context.Canceled) {

@@ -57,6 +57,7 @@ type Options struct {
 	// sandbox lets it make them anew.
 	Written []string
 	Version string       // of the program, for who asks
+	Reopen  func() error `json:"-"` // called at SIGHUP, to open Log's file again; may be nil
 	Log     *slog.Logger // nil discards
 
 	ready func(control.Plane) // is called, in tests, before the agent serves
