@@ -77,6 +77,7 @@ type agent struct {
 	holder     holder
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
+	desk       desk
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -322,6 +323,7 @@ func (a *agent) hostChanged(ctx context.Context) {
 func (a *agent) close() error {
 	var errs []error
 	a.pulse.Store(nil)
+	errs = append(errs, a.desk.close())
 	if a.metrics != nil {
 		a.metrics.Close() // again, if it has served
 	}

@@ -78,6 +78,9 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
+	if err := a.openDesk(ctx); err != nil {
+		return errors.Join(err, a.finish(false))
+	}
 	if o.Sandbox {
 		a.enterSandbox()
 	}
@@ -99,7 +102,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run, a.serveDesk,
 	} {
 		group.Go(func() error {
 			part(inner)
