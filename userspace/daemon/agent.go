@@ -78,7 +78,9 @@ type agent struct {
 	journal    journal
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
+	page       net.Listener // the same
 	doors      *doors
+	desk       desk
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -324,8 +326,12 @@ func (a *agent) hostChanged(ctx context.Context) {
 func (a *agent) close() error {
 	var errs []error
 	a.pulse.Store(nil)
+	errs = append(errs, a.desk.close())
 	if a.metrics != nil {
 		a.metrics.Close() // again, if it has served
+	}
+	if a.page != nil {
+		a.page.Close() // the same
 	}
 	if m := a.issuer.Load(); m != nil {
 		m.Close()
