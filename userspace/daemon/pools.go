@@ -91,6 +91,33 @@ func (a *agent) poolViews(s *model.Service) []view.Backend {
 	return all
 }
 
+// otherPools returns the pools that no backend of some services is of.
+func (a *agent) otherPools(services []view.Service) (all []view.Pool) {
+	shown := map[string]bool{}
+	for i := range services {
+		for b := range services[i].Backends {
+			shown[services[i].Backends[b].Pool] = true
+		}
+	}
+	senders := map[string][]string{}
+	for i := range a.state.Services {
+		s := &a.state.Services[i]
+		for _, name := range poolsOf(s) {
+			if !slices.Contains(senders[name], s.Name) {
+				senders[name] = append(senders[name], s.Name)
+			}
+		}
+	}
+	for i := range a.state.Pools {
+		conf := &a.state.Pools[i]
+		if name := conf.GivenName(); name != "" && !shown[name] {
+			backends, _ := a.backendViews(&conf.Service)
+			all = append(all, view.Pool{Name: name, Services: senders[name], Backends: backends})
+		}
+	}
+	return all
+}
+
 // tellLatency adds how long the backends of a pool take: to answer, or to accept.
 func (p *pool) tellLatency(all []view.Backend, http bool) {
 	now := time.Now()
