@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"fairlead/userspace/control"
 )
 
 // childOptions is the environment variable that makes the test binary an
@@ -39,6 +41,18 @@ func playAgent(options string) error {
 	err := func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
+		var served func()
+		o.ready = func(p control.Plane) {
+			var err error
+			if served, err = serveRemote(o.RunDir, p); err != nil {
+				panic(err)
+			}
+		}
+		defer func() {
+			if served != nil {
+				served()
+			}
+		}()
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		return Run(ctx, o)
 	}()

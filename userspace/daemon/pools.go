@@ -24,13 +24,16 @@ type pool struct {
 // keepPools makes the pools those of the state in force, as far as it names them.
 func (a *agent) keepPools() {
 	for i := range a.state.Pools {
-		conf := &a.state.Pools[i]
-		if a.pools[conf.Name] == nil {
-			a.pools[conf.Name] = &pool{http: httpproxy.NewPool(a.log)}
-			a.pools[conf.Name].http.First = origin.Header
-		}
-		a.updatePool(conf)
+		a.keepPool(&a.state.Pools[i])
 	}
+}
+
+func (a *agent) keepPool(conf *model.Pool) {
+	if a.pools[conf.Name] == nil {
+		a.pools[conf.Name] = &pool{http: httpproxy.NewPool(a.log)}
+		a.pools[conf.Name].http.First = origin.Header
+	}
+	a.updatePool(conf)
 }
 
 // updatePool gives a pool what is known of its backends by now.

@@ -97,11 +97,7 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 	a.useTrove(t)
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
-	if a.lock != nil {
-		if err := a.lock.SetDigest(kernel.Digest(r.state)); err != nil {
-			a.log.Warn("sign lock", "err", err)
-		}
-	}
+	a.sign()
 	if a.kernel == nil {
 		if err := a.setAddresses(); err != nil {
 			a.log.Warn("set service addresses", "err", err)

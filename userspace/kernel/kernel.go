@@ -106,6 +106,9 @@ type Kernel struct {
 	interfaces map[string]bool
 	rungs      []Rung         // of the last Reconcile
 	want       *datapath.Want // of that, too
+	// unusable says of interfaces, by name, why XDP cannot send out of them; it is of
+	// that, too.
+	unusable map[string]string
 	nat        natFaults
 	unplaced   Unplaced // service addresses, by the last KeepAddresses
 	standby    []bool   // which services had one then
