@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"fairlead/internal/crashpoint"
 	"fairlead/userspace/config"
 	"fairlead/userspace/control"
 	"fairlead/userspace/model"
@@ -69,7 +70,9 @@ func (p *plane) carry(ctx context.Context, changes []*request) {
 	if len(good) == 0 {
 		return
 	}
+	crashpoint.Pass()
 	err := p.force(ctx, now, before)
+	crashpoint.Pass()
 	if err != nil && len(good) > 1 {
 		for _, r := range good { // whose fault it is
 			p.carry(ctx, []*request{r})
@@ -81,6 +84,7 @@ func (p *plane) carry(ctx context.Context, changes []*request) {
 			err = errors.Join(err, p.force(ctx, before, now))
 		}
 	}
+	crashpoint.Pass()
 	if err == nil {
 		p.settle(now, steps[len(steps)-1].Revision)
 	}

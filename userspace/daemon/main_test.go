@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"fairlead/internal/crashpoint"
 	"fairlead/userspace/control"
 )
 
@@ -28,6 +31,28 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// crashAt is the environment variable that says at which step of its first change an
+// agent kills itself.
+const crashAt = "FAIRLEAD_CRASH_AT"
+
+// changing says that a change has come.
+var changing atomic.Bool
+
+// armCrash has the process end as crashAt says.
+func armCrash() {
+	at, err := strconv.ParseInt(os.Getenv(crashAt), 10, 64)
+	if err != nil {
+		return
+	}
+	var steps atomic.Int64
+	crashpoint.Set(func() {
+		if changing.Load() && steps.Add(1) == at {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	})
 }
 
 // playAgent runs an agent until SIGTERM, and then looks for goroutines that it
@@ -53,6 +78,7 @@ func playAgent(options string) error {
 				served()
 			}
 		}()
+		armCrash()
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		return Run(ctx, o)
 	}()

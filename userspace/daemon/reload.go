@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"fairlead/internal/crashpoint"
 	"fairlead/loader"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -92,9 +93,11 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 			return err
 		}
 	}
+	crashpoint.Pass()
 	old := a.state
 	a.state, a.roster, a.isDown = r.state, r, isDown
 	a.useTrove(t)
+	crashpoint.Pass()
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
 	a.sign()
@@ -104,6 +107,7 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 		}
 	}
 	a.replaceFronts(ctx, old)
+	crashpoint.Pass()
 	return nil
 }
 

@@ -78,6 +78,7 @@ func answerCalls(ctx context.Context, conn net.Conn, p control.Plane) {
 		case c.Rollback != 0:
 			r.Revision, err = p.Rollback(ctx, c.Rollback, c.Request)
 		default:
+			changing.Store(true)
 			r.Revision, err = p.Change(ctx, c.Request)
 		}
 		if err != nil {

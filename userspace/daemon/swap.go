@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"fairlead/internal/crashpoint"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -74,6 +75,7 @@ func (a *agent) swap(ctx context.Context, r *roster, w *swap) error {
 			return err
 		}
 	}
+	crashpoint.Pass()
 	a.state, a.roster, a.isDown = r.state, r, isDown
 	if !sameChecks {
 		a.checker.Set(r.targets, nil)
@@ -86,6 +88,7 @@ func (a *agent) swap(ctx context.Context, r *roster, w *swap) error {
 		s := &a.state.Services[i]
 		if f := a.fronts[s.Key()]; f != nil {
 			f.update(s, a.judge(s))
+			crashpoint.Pass()
 		}
 	}
 	a.dropPools()

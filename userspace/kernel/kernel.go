@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"fairlead/internal/crashpoint"
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/host"
@@ -109,14 +110,14 @@ type Kernel struct {
 	// unusable says of interfaces, by name, why XDP cannot send out of them; it is of
 	// that, too.
 	unusable map[string]string
-	nat        natFaults
-	unplaced   Unplaced // service addresses, by the last KeepAddresses
-	standby    []bool   // which services had one then
+	nat      natFaults
+	unplaced Unplaced // service addresses, by the last KeepAddresses
+	standby  []bool   // which services had one then
 }
 
 // crash is called where a command may be killed with something half done;
 // tests do that there.
-var crash = func(string) {}
+var crash = func(string) { crashpoint.Pass() }
 
 // Attach attaches the state's interfaces, or upgrades what is attached, and
 // makes the maps hold the state. Health that the maps know is kept; a backend

@@ -42,7 +42,7 @@ type View struct {
 	Pools []Pool `json:"pools,omitempty"`
 	// Revision is that of the configuration in force.
 	Revision uint64 `json:"revision,omitempty"`
-	Proxy    Proxy     `json:"proxy"`
+	Proxy    Proxy  `json:"proxy"`
 	// Fragments count what the agent holds for the kernel.
 	Fragments Fragments `json:"fragments"`
 }
