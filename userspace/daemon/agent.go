@@ -75,8 +75,10 @@ type agent struct {
 	retried    time.Time // when fronts last tried to listen
 	standby    *standby
 	holder     holder
+	journal    journal
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
+	doors      *doors
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -113,7 +115,7 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
-		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: journal{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.reloaded = a.started
@@ -341,6 +343,8 @@ func (a *agent) close() error {
 		m.Close()
 	}
 	a.vault.close()
+	a.journal.close()
+	errs = append(errs, a.doors.close())
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())
 	}

@@ -33,7 +33,7 @@ import (
 var ErrListen = errors.New("service cannot be served")
 
 // Run reads the configuration, attaches and serves until ctx is done; then it
-// returns nil. SIGHUP reads the configuration again. Errors before it serves
+// returns nil. SIGHUP opens logs and reads the configuration again. Errors before it serves
 // wrap [config.ErrInvalid], [ErrListen] and those of packages kernel and loader.
 func Run(ctx context.Context, o Options) error {
 	hup := make(chan os.Signal, 1)
@@ -67,6 +67,7 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 	}
 	a := newAgent(*o, &given)
 	a.plane, p.agent = p, a
+	a.doors = newDoors(o.RunDir, p, o.Log)
 	a.prepareNames(ctx, &given)
 	a.state = a.names.Expand(&given)
 	a.roster = newRoster(a.state)
@@ -78,6 +79,7 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
+	a.openDoors()
 	if o.Sandbox {
 		a.enterSandbox()
 	}
@@ -99,7 +101,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run, a.doors.registry.Run,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -112,6 +114,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 			case <-ctx.Done():
 				return nil
 			case <-hup:
+				a.rotate()
 				a.plane.reload(inner)
 			}
 		}
@@ -127,7 +130,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openJournal(), a.doors.register(ctx, a.state, a.log)); err != nil {
 		return err
 	}
 	if a.mode(a.state) == model.XDPOff {
@@ -265,7 +268,7 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, access: a.journal.of, log: a.log,
 	}
 	a.keepPools()
 	a.useSafe()

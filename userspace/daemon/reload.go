@@ -27,11 +27,16 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) error
 	if err == nil {
 		err = a.checkMetrics(given)
 	}
+	keep := func(bool) {}
+	if err == nil {
+		keep, err = a.journal.prepare(given.AccessLog)
+	}
 	if err == nil {
 		state := a.names.Expand(given)
 		a.drains.keep(state, hadBy(a.state))
 		err = a.replaceWith(ctx, newRoster(state))
 	}
+	keep(err == nil)
 	if err != nil {
 		a.configError = err.Error()
 		a.log.Error("configuration not taken, the old one stays", "config", a.opts.Config, "err", err)
@@ -78,6 +83,9 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 	} else if err := a.checkPorts(ctx, r.state); err != nil {
 		return err
 	}
+	if err := a.doors.register(ctx, r.state, a.log); err != nil {
+		return err
+	}
 	// Health first: who is known to be down gets nothing because its check changes,
 	// and who is known to be up is not judged by a single probe.
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown, a.checker.Knows))
@@ -90,7 +98,7 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 			a.out = out
 			a.checker.Set(a.roster.targets, nil)
 			a.undoKernel(ctx, r, err)
-			return err
+			return errors.Join(err, a.doors.register(ctx, a.state, a.log))
 		}
 	}
 	crashpoint.Pass()
@@ -108,6 +116,7 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 	}
 	a.replaceFronts(ctx, old)
 	crashpoint.Pass()
+	a.openDoors()
 	return nil
 }
 

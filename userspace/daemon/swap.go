@@ -76,6 +76,7 @@ func (a *agent) swap(ctx context.Context, r *roster, w *swap) error {
 		}
 	}
 	crashpoint.Pass()
+	old := a.state
 	a.state, a.roster, a.isDown = r.state, r, isDown
 	if !sameChecks {
 		a.checker.Set(r.targets, nil)
@@ -92,6 +93,9 @@ func (a *agent) swap(ctx context.Context, r *roster, w *swap) error {
 		}
 	}
 	a.dropPools()
+	if !slices.Equal(poolNames(old), poolNames(a.state)) {
+		a.openDoors()
+	}
 	return nil
 }
 
