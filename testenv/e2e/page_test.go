@@ -43,7 +43,7 @@ func TestThePageShowsWhatTheAPISays(t *testing.T) {
 	openTalks(t, s)
 	echoes(t, s, 20)
 	denied(t, s)
-	p := browser.Open(t, func(cmd *exec.Cmd) { s.Balancer.Start(t, cmd) }, "http://"+pageAt+"/", 1280, 1500)
+	p := browser.Open(t, func(cmd *exec.Cmd) { s.Balancer.Start(t, cmd) }, "http://"+pageAt+"/", 1280, 1640)
 	p.Await("document.body.dataset.ready === 'yes' && document.querySelector('#packets canvas')")
 	wantSameAsAPI(t, s, p)
 	wantExplained(t, s, p)
