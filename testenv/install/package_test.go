@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"fairlead/testenv"
@@ -143,6 +144,10 @@ func TestPackage(t *testing.T) {
 		t.Errorf("an installation starts something: %s", got)
 	}
 	m.wantPaths(true, "/usr/bin/fairlead", "/usr/bin/loader", "/usr/lib/systemd/system/fairlead.service")
+	for _, p := range []string{"fairlead", "loader"} {
+		m.wantPaths(true, "/usr/share/man/man8/"+p+".8.gz", "/usr/share/bash-completion/completions/"+p,
+			"/usr/share/zsh/vendor-completions/_"+p, "/usr/share/fish/vendor_completions.d/"+p+".fish")
+	}
 	if got := m.run("stat", "-c", "%U:%G %a", "/etc/fairlead"); got != "root:fairlead 750\n" {
 		t.Errorf("/etc/fairlead is %s", got)
 	}
@@ -180,6 +185,24 @@ func TestPackage(t *testing.T) {
 	m.run("mkdir", "-p", "/sys/fs/bpf/fairlead/rest")
 	m.dpkg("--purge", "fairlead")
 	m.wantPaths(false, "/etc/fairlead", "/var/lib/fairlead", "/var/log/fairlead", "/sys/fs/bpf/fairlead", "/usr/share/doc/fairlead")
+}
+
+func TestPackageIsTheSameAgain(t *testing.T) {
+	testenv.RequireRoot(t) // who has built the programs
+	var last []byte
+	for _, umask := range []int{0o077, 0o022} {
+		old := syscall.Umask(umask)
+		path := makePackage(t, "v1.2")
+		syscall.Umask(old)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last != nil && !bytes.Equal(text, last) {
+			t.Error("two packages of one source differ")
+		}
+		last = text
+	}
 }
 
 // TestPackageMakesItsUser has the user made by each of the tools of which a Debian has

@@ -78,6 +78,7 @@ type agent struct {
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
 	desk       desk
+	doors      *doors
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -331,6 +332,7 @@ func (a *agent) close() error {
 		m.Close()
 	}
 	a.vault.close()
+	errs = append(errs, a.doors.close())
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())
 	}

@@ -67,6 +67,7 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 	}
 	a := newAgent(*o, &given)
 	a.plane, p.agent = p, a
+	a.doors = newDoors(o.RunDir, p, o.Log)
 	a.prepareNames(ctx, &given)
 	a.state = a.names.Expand(&given)
 	a.roster = newRoster(a.state)
@@ -81,6 +82,7 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 	if err := a.openDesk(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
+	a.openDoors()
 	if o.Sandbox {
 		a.enterSandbox()
 	}
@@ -102,7 +104,8 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run, a.serveDesk,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
+		a.serveDesk, a.doors.registry.Run,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -130,7 +133,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.doors.register(ctx, a.state, a.log)); err != nil {
 		return err
 	}
 	if a.mode(a.state) == model.XDPOff {
