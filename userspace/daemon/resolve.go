@@ -24,10 +24,17 @@ func (a *agent) adoptState(state *model.State) {
 	if err := a.useAdmin(&state.Admin); a.news("admin", err) {
 		a.log.Warn("who may call", "err", err)
 	}
+	if !hasNames(state) {
+		return
+	}
 	select {
 	case a.renamed <- struct{}{}:
 	default: // it is said already
 	}
+}
+
+func hasNames(state *model.State) bool {
+	return slices.ContainsFunc(state.Groups(), (*model.Service).Named)
 }
 
 // followNames looks names up again when what is known of them is too old, until
