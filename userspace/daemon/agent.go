@@ -79,8 +79,8 @@ type agent struct {
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
 	page       net.Listener // the same
-	doors      *doors
 	desk       desk
+	doors      *doors
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr

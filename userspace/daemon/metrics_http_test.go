@@ -10,6 +10,26 @@ import (
 	"time"
 )
 
+// sendNonsense sends what is no HTTP, and returns how many connections ended with 400.
+func sendNonsense(t *testing.T) (ended int) {
+	t.Helper()
+	for _, what := range []string{"GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n"} {
+		c, err := net.Dial("tcp4", site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, what); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if text, err := io.ReadAll(c); err == nil && strings.HasPrefix(string(text), "HTTP/1.1 400 ") {
+			ended++
+		}
+		c.Close()
+	}
+	return ended
+}
+
 // TestMetricsAreWhatClientsHaveSeen has clients count answers of the cache, refusals by
 // a limit, and connections that end at what they send.
 func TestMetricsAreWhatClientsHaveSeen(t *testing.T) {
@@ -59,20 +79,7 @@ pools: {main: {backends: [{address: %q}], health: {type: none}}}
 		}
 		pages[path] = true
 	}
-	for _, what := range []string{"GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n"} {
-		c, err := net.Dial("tcp4", site)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(c, what); err != nil {
-			t.Fatal(err)
-		}
-		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
-		if text, err := io.ReadAll(c); err == nil && strings.HasPrefix(string(text), "HTTP/1.1 400 ") {
-			malformed++
-		}
-		c.Close()
-	}
+	malformed = sendNonsense(t)
 	if hits == 0 || misses == 0 || confirmed == 0 || limited == 0 || malformed == 0 {
 		t.Fatalf("clients saw %d hits, %d misses, %d confirmed, %d limits, %d ends: that shows nothing", hits, misses, confirmed, limited, malformed)
 	}

@@ -9,20 +9,11 @@ import (
 	"fairlead/userspace/model"
 )
 
-// TestKillEndsThoseThatAreMeant looks at what becomes of the entries.
-func TestKillEndsThoseThatAreMeant(t *testing.T) {
-	maps := newMaps(t)
-	w, err := New(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
-	at, err := present(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
+// putPairs puts a flow with both its entries, some that are over or do not count, and
+// one of UDP into a bucket, which it returns.
+func putPairs(t *testing.T, maps *loader.Maps, at moment, client, virtual, backend netip.Addr) loader.LBBucket {
+	t.Helper()
 	const answered, forward, reply = loader.LBFlowStateFLOW_ANSWERED, loader.LBFlowDirDIR_FORWARD, loader.LBFlowDirDIR_REPLY
-	client, virtual, backend := netip.MustParseAddr("10.1.1.2"), netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("10.2.0.2")
 	putEntries(t, maps, at,
 		entry{100, 1000, at.era, forward, answered, 1},
 		entry{100, 1000, at.era, reply, answered, 1}, // made that of the first below
@@ -43,15 +34,14 @@ func TestKillEndsThoseThatAreMeant(t *testing.T) {
 	if err := maps.Flows.Put(uint32(9), b); err != nil {
 		t.Fatal(err)
 	}
-	before := b
-	if n, err := Kill(maps, func(v *FlowView) bool {
-		return v.Client == netip.AddrPortFrom(client, 1) && v.Backend.Addr() == backend && v.Virtual.Addr() == virtual && v.Service == "a"
-	}); n != 1 || err != nil {
-		t.Errorf("killed %d, %v, want the one of port 1", n, err)
-	}
-	if n, err := Kill(maps, func(v *FlowView) bool { return v.Protocol == model.UDP }); n != 1 || err != nil {
-		t.Errorf("killed %d, %v, want the one of UDP", n, err)
-	}
+	return b
+}
+
+// wantKilled compares the stamps of a bucket with those of before the first two entries
+// and the one of UDP were killed.
+func wantKilled(t *testing.T, maps *loader.Maps, before *loader.LBBucket) {
+	t.Helper()
+	var b loader.LBBucket
 	if err := maps.Flows.Lookup(uint32(9), &b); err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +57,31 @@ func TestKillEndsThoseThatAreMeant(t *testing.T) {
 			t.Errorf("entry %d has %+v, want %+v", i, b.Stamps[i], want)
 		}
 	}
+}
+
+// TestKillEndsThoseThatAreMeant looks at what becomes of the entries.
+func TestKillEndsThoseThatAreMeant(t *testing.T) {
+	maps := newMaps(t)
+	w, err := New(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
+	at, err := present(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, virtual, backend := netip.MustParseAddr("10.1.1.2"), netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("10.2.0.2")
+	before := putPairs(t, maps, at, client, virtual, backend)
+	if n, err := Kill(maps, func(v *FlowView) bool {
+		return v.Client == netip.AddrPortFrom(client, 1) && v.Backend.Addr() == backend && v.Virtual.Addr() == virtual && v.Service == "a"
+	}); n != 1 || err != nil {
+		t.Errorf("killed %d, %v, want the one of port 1", n, err)
+	}
+	if n, err := Kill(maps, func(v *FlowView) bool { return v.Protocol == model.UDP }); n != 1 || err != nil {
+		t.Errorf("killed %d, %v, want the one of UDP", n, err)
+	}
+	wantKilled(t, maps, &before)
 	var left []uint16
 	if err := Flows(maps, func(v FlowView) bool {
 		if v.State == "answered" {
