@@ -56,7 +56,7 @@ services:
 pools: {main: {backends: [{address: %q}], health: {type: none}}}
 `, addr, site, backend))
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
-	var hits, misses, confirmed, limited, malformed int
+	var hits, misses, confirmed, limited int
 	pages := map[string]bool{}
 	for _, path := range []string{"/a", "/a", "/b", "/a", "/check/c", "/check/c", "/check/c", "/few/1", "/few/2", "/few/1", "/few/1", "/few/2"} {
 		res, err := client.Get("http://" + site + path)
@@ -79,13 +79,11 @@ pools: {main: {backends: [{address: %q}], health: {type: none}}}
 		}
 		pages[path] = true
 	}
-	malformed = sendNonsense(t)
+	malformed := sendNonsense(t)
 	if hits == 0 || misses == 0 || confirmed == 0 || limited == 0 || malformed == 0 {
 		t.Fatalf("clients saw %d hits, %d misses, %d confirmed, %d limits, %d ends: that shows nothing", hits, misses, confirmed, limited, malformed)
 	}
-	of := func(name string, n int) string {
-		return fmt.Sprintf(`fairlead_http_%s{protocol="http",service="web"} %d`, name, n)
-	}
+	of := func(name string, n int) string { return fmt.Sprintf(`fairlead_http_%s{protocol="http",service="web"} %d`, name, n) }
 	by := func(result string, n int) string {
 		return fmt.Sprintf(`fairlead_http_cache_requests_total{protocol="http",result=%q,service="web"} %d`, result, n)
 	}
