@@ -134,7 +134,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openWeb(ctx), a.openJournal(), a.doors.register(ctx, a.state, a.log)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openWeb(ctx), a.openLogs(), a.doors.register(ctx, a.state, a.log)); err != nil {
 		return err
 	}
 	if a.mode(a.state) == model.XDPOff {

@@ -83,7 +83,9 @@ pools: {main: {backends: [{address: %q}], health: {type: none}}}
 	if hits == 0 || misses == 0 || confirmed == 0 || limited == 0 || malformed == 0 {
 		t.Fatalf("clients saw %d hits, %d misses, %d confirmed, %d limits, %d ends: that shows nothing", hits, misses, confirmed, limited, malformed)
 	}
-	of := func(name string, n int) string { return fmt.Sprintf(`fairlead_http_%s{protocol="http",service="web"} %d`, name, n) }
+	of := func(name string, n int) string {
+		return fmt.Sprintf(`fairlead_http_%s{protocol="http",service="web"} %d`, name, n)
+	}
 	by := func(result string, n int) string {
 		return fmt.Sprintf(`fairlead_http_cache_requests_total{protocol="http",result=%q,service="web"} %d`, result, n)
 	}
