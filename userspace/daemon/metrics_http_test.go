@@ -35,10 +35,7 @@ func sendNonsense(t *testing.T) (ended int) {
 func TestMetricsAreWhatClientsHaveSeen(t *testing.T) {
 	backend := httpServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)
-		w.Header().Set("Cache-Control", "max-age=600")
-		if strings.HasPrefix(r.URL.Path, "/check/") {
-			w.Header().Set("Cache-Control", "no-cache")
-		}
+		w.Header().Set("Cache-Control", map[bool]string{true: "no-cache", false: "max-age=600"}[strings.HasPrefix(r.URL.Path, "/check/")])
 		if r.Header.Get("If-None-Match") != "" {
 			w.WriteHeader(http.StatusNotModified)
 			return
