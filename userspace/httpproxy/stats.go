@@ -22,11 +22,12 @@ type Stats struct {
 	Malformed                     uint64    // connections that ended at what is no HTTP
 	Unannounced                   uint64    // connections that did not say whom they are of
 	Mirrored, MirrorDrops         uint64    // copies of requests that were sent, and that could not be
+	Cut                           uint64    // requests that Cut broke off, or the end of Grace
 }
 
 type counters struct {
 	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels,
-	rateLimited, malformed, unannounced, mirrored, mirrorDrops atomic.Uint64
+	rateLimited, malformed, unannounced, mirrored, mirrorDrops, cut atomic.Uint64
 
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
@@ -41,7 +42,7 @@ func (p *Proxy) Stats() Stats {
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
 		Times:       p.times.load(),
 		RateLimited: p.rateLimited.Load(), Malformed: p.malformed.Load(), Unannounced: p.unannounced.Load(),
-		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(),
+		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(), Cut: p.cut.Load(),
 	}
 	for i := range p.answers {
 		s.Answers[i] = p.answers[i].Load()
@@ -62,6 +63,7 @@ type counted struct {
 	cookie   string // to set; past what keeps answers for others
 	old      bool   // the client speaks HTTP/1.0
 	last     bool   // the connection ends with the answer
+	yields   *atomic.Int64
 	upload   *upload
 
 	// idle bounds how long the client may take for a part of an answer, 0 is for
@@ -80,7 +82,7 @@ func (w *counted) WriteHeader(status int) {
 		if w.cookie != "" {
 			w.Header().Add("Set-Cookie", w.cookie)
 		}
-		if w.last || w.upload.isLarge() {
+		if w.last || w.yields.Load() > 0 || w.upload.isLarge() {
 			w.Header().Set("Connection", "close")
 		}
 	}

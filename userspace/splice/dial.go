@@ -44,7 +44,7 @@ func (p *Proxy) connect(s *session) (done func(error), ok bool) {
 	pick := p.Pick
 	s.first = p.First
 	if p.Route != nil {
-		if pick, s.first = p.Route(s.group.serving, s.client); pick == nil {
+		if pick, s.first = p.Route(s.group.run, s.client); pick == nil {
 			return nil, false
 		}
 	}
