@@ -21,6 +21,7 @@ import (
 	"fairlead/userspace/model"
 	"fairlead/userspace/names"
 	"fairlead/userspace/notify"
+	"fairlead/userspace/supervise"
 )
 
 // An agent is the state of a run. Everything in it belongs to the goroutine of
@@ -115,6 +116,8 @@ func newAgent(o Options, state *model.State) *agent {
 func (a *agent) loop(ctx context.Context) {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
+	due, stop := watchdog()
+	defer stop()
 	a.publish()
 	a.noticeServing() // what changes from now on
 	for {
@@ -123,6 +126,8 @@ func (a *agent) loop(ctx context.Context) {
 			return
 		case <-tick.C:
 			a.tick(ctx)
+		case <-due:
+			a.report(supervise.Watchdog)
 		case <-a.changed.ready:
 			a.applyHealth(a.changed.take())
 		case f := <-a.events:
@@ -240,6 +245,7 @@ func (a *agent) tick(ctx context.Context) {
 	a.endDrains(ctx)
 	a.tellExpiry(time.Now())
 	a.noticeServing()
+	a.reportStatus()
 }
 
 // followFullNAT lets full-NAT services go back to XDP when nothing stands

@@ -27,6 +27,7 @@ import (
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/supervise"
 	"fairlead/userspace/view"
 )
 
@@ -96,6 +97,7 @@ func Run(ctx context.Context, o Options) error {
 		return errors.Join(err, a.finish(false))
 	}
 	o.Log.Info("ready", "services", len(state.Services))
+	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, hup), a.finish(true))
 }
 
@@ -139,8 +141,12 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 			case <-ctx.Done():
 				return nil
 			case <-hup:
+				a.send(ctx, func() { a.report(supervise.Reloading()) })
 				state, err := a.load(inner)
-				a.send(ctx, func() { a.reload(inner, state, err) })
+				a.send(ctx, func() {
+					a.reload(inner, state, err)
+					a.report(supervise.Ready)
+				})
 			}
 		}
 	})

@@ -12,6 +12,7 @@ import (
 
 	"fairlead/loader"
 	"fairlead/userspace/kernel"
+	"fairlead/userspace/supervise"
 	"fairlead/userspace/view"
 )
 
@@ -20,6 +21,7 @@ import (
 func (a *agent) leave(ctx context.Context) error {
 	a.send(ctx, func() {
 		a.leaving = true
+		a.report(supervise.Stopping)
 		a.followStandby()
 		if !a.opts.DetachOnExit {
 			a.lastAttach(ctx)
