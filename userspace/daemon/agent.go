@@ -8,7 +8,9 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +48,11 @@ type agent struct {
 	retryAt time.Time     // when to attach again; zero: not by itself
 	lock    *loader.AgentLock
 	leaving bool // the agent ends
+	handed  bool // a successor serves in place of this process
+	before  *predecessor
+	// collecting is held while the flow table is searched, and while a successor
+	// takes the kernel's part over.
+	collecting sync.Mutex
 	// out are the interfaces that a command has taken out.
 	out map[string]bool
 
@@ -75,6 +82,10 @@ type agent struct {
 	holder     holder
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
+	sockets    *sockets
+	// flowsCame is closed when the flows of the process before this one are here, if
+	// there is one. Proxies of UDP wait for it.
+	flowsCame chan struct{}
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -102,7 +113,7 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
-		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o), sockets: newSockets(map[string]*os.File{}, o.Log), flowsCame: make(chan struct{}),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
 	a.given.Store(state)
@@ -132,6 +143,9 @@ func (a *agent) loop(ctx context.Context) {
 			a.applyHealth(a.changed.take())
 		case f := <-a.events:
 			f()
+		}
+		if a.handed {
+			return // and publish nothing: another process does
 		}
 		a.publish()
 	}

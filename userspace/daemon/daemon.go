@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -73,18 +72,26 @@ const collectEvery = 10 * time.Second
 var ErrListen = errors.New("service cannot be served")
 
 // Run reads the configuration, attaches and serves until ctx is done; then it
-// returns nil. SIGHUP reads the configuration again. Errors before it serves
-// wrap [config.ErrInvalid], [ErrListen] and those of packages kernel and loader.
+// returns nil. SIGHUP reads the configuration again. SIGUSR2 starts a successor,
+// by the command line of this process; once that serves, Run lets connections end
+// and returns nil. Errors before it serves wrap [config.ErrInvalid], [ErrListen]
+// and those of packages kernel and loader.
 func Run(ctx context.Context, o Options) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+	orders := make(chan os.Signal, 2)
+	signal.Notify(orders, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(orders)
+	before, idle, err := inherit(ctx)
+	if err != nil {
+		return err
+	}
+	defer before.close()
 	state, err := o.read()
 	if err != nil {
 		return err
 	}
 	o.complete(&state.Agent)
 	a := newAgent(o, &state)
+	a.before, a.sockets, a.standby.inherits = before, newSockets(idle, o.Log), before != nil
 	a.prepareNames(ctx, &state)
 	a.state = a.names.Expand(&state)
 	a.roster = newRoster(a.state)
@@ -93,12 +100,21 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	a.useTrove(t)
-	if err := a.start(ctx); err != nil {
+	err = errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx))
+	if err == nil {
+		err = a.before.awaitTurn(ctx)
+	}
+	if err == nil {
+		err = a.start(ctx)
+	}
+	if err != nil {
 		return errors.Join(err, a.finish(false))
 	}
+	a.sockets.clear()
+	a.takeFlows()
 	o.Log.Info("ready", "services", len(state.Services))
 	a.report(supervise.Ready)
-	return errors.Join(a.serve(ctx, hup), a.finish(true))
+	return errors.Join(a.serve(ctx, orders), a.finish(true))
 }
 
 // read returns the configuration.
@@ -121,7 +137,7 @@ func (o *Options) complete(conf *model.Agent) {
 
 // serve runs what an agent consists of until ctx is done, and until XDP is
 // taken out then if that was asked for.
-func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
+func (a *agent) serve(ctx context.Context, orders <-chan os.Signal) error {
 	// What serves goes on when ctx is done, until XDP is out.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -136,45 +152,52 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 		})
 	}
 	group.Go(func() error {
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-hup:
-				a.send(ctx, func() { a.report(supervise.Reloading()) })
-				state, err := a.load(inner)
-				a.send(ctx, func() {
-					a.reload(inner, state, err)
-					a.report(supervise.Ready)
-				})
-			}
+		defer stop()
+		if a.obey(ctx, inner, orders) {
+			return nil
 		}
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		err := a.leave(inner)
-		stop()
-		return err
+		return a.leave(inner)
 	})
 	return group.Wait()
 }
 
+// obey does what signals ask for until ctx is done, or a successor serves: it reports
+// whether that is so. What an agent consists of runs until inner is done.
+func (a *agent) obey(ctx, inner context.Context, orders <-chan os.Signal) (succeeded bool) {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case order := <-orders:
+			a.send(ctx, func() { a.report(supervise.Reloading()) })
+			if order == syscall.SIGUSR2 {
+				if a.handOver(ctx, inner, orders) {
+					return true
+				}
+				continue
+			}
+			state, err := a.load(ctx)
+			a.send(ctx, func() {
+				a.reload(inner, state, err)
+				a.report(supervise.Ready)
+			})
+		}
+	}
+}
+
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx)); err != nil {
-		return err
-	}
 	if a.mode(a.state) == model.XDPOff {
 		if err := a.takeRunDir(); err != nil {
 			return err
 		}
 		a.warnOfPins()
-		a.checker.Set(a.roster.targets, a.roster.adopt(nil, a.readKnown()))
+		a.checker.Set(a.roster.targets, a.before.adopt(a.roster.adopt(nil, a.readKnown())))
 		a.isDown = a.roster.look(a.checker)
 		return a.startProxies(ctx)
 	}
 	var err error
-	if a.lock, err = loader.LockAgent(ctx, a.opts.PinDir, kernel.Digest(a.state)); err != nil {
+	if a.lock, err = a.before.lockAgent(ctx, a.opts.PinDir, kernel.Digest(a.state)); err != nil {
 		if errors.Is(err, loader.ErrLocked) {
 			err = fmt.Errorf("another agent runs: %w", err)
 		}
@@ -193,7 +216,7 @@ func (a *agent) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.checker.Set(a.roster.targets, a.roster.adopt(known, a.readKnown()))
+	a.checker.Set(a.roster.targets, a.before.adopt(a.roster.adopt(known, a.readKnown())))
 	a.isDown = a.roster.look(a.checker)
 	a.warn()
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
@@ -221,7 +244,7 @@ func (a *agent) start(ctx context.Context) error {
 // takeRunDir makes sure that no other agent lives in the run directory, and
 // takes over what one that was killed has left there.
 func (a *agent) takeRunDir() error {
-	if v, err := view.Read(a.opts.RunDir); err == nil && v.Alive() {
+	if v, err := view.Read(a.opts.RunDir); err == nil && v.Alive() && !a.before.is(v.PID) {
 		return fmt.Errorf("another agent runs: %w: process %d publishes its status in %s; use another --run-dir", loader.ErrLocked, v.PID, a.opts.RunDir)
 	}
 	if err := a.inheritAddresses(); err != nil {
@@ -267,16 +290,7 @@ func (a *agent) checkConflicts(state *model.State) error {
 			fresh.Services = append(fresh.Services, state.Services[i])
 		}
 	}
-	own := map[model.Key]bool{}
-	for _, f := range a.fronts {
-		s := f.table.Load().service
-		for _, port := range f.ports() {
-			own[model.Key{Listen: netip.AddrPortFrom(s.Listen.Addr(), port), Protocol: s.Protocol}] = true
-		}
-	}
-	clashes, err := kernel.Conflicts(&fresh, func(addr netip.AddrPort, p model.Protocol) bool {
-		return own[model.Key{Listen: addr, Protocol: p}]
-	})
+	clashes, err := kernel.Conflicts(&fresh, a.sockets.has)
 	if err != nil || len(clashes) == 0 {
 		return err
 	}
@@ -298,7 +312,7 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
+		limits: a.limits, sockets: a.sockets, flowsCame: a.flowsCame, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
 	}
 	a.keepPools()
 	a.useSafe()
@@ -369,7 +383,9 @@ func (a *agent) collect(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		a.collecting.Lock()
 		err := onInstance(a.opts.PinDir, collectOnce)
+		a.collecting.Unlock()
 		if err != nil && !said {
 			a.log.Warn("collect flows", "err", err)
 		}

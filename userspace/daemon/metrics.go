@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 
@@ -37,7 +36,7 @@ func (a *agent) openMetrics(ctx context.Context) error {
 	if a.opts.Metrics == metricsOff {
 		return nil
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.opts.Metrics)
+	l, err := a.sockets.metrics(ctx, a.opts.Metrics)
 	if err != nil {
 		return fmt.Errorf("tell metrics: %w; choose another address with --metrics, or off", err)
 	}

@@ -93,11 +93,7 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 	a.useTrove(t)
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
-	if a.lock != nil {
-		if err := a.lock.SetDigest(kernel.Digest(r.state)); err != nil {
-			a.log.Warn("sign lock", "err", err)
-		}
-	}
+	a.signLock()
 	if a.kernel == nil {
 		if err := a.setAddresses(); err != nil {
 			a.log.Warn("set service addresses", "err", err)
@@ -105,6 +101,16 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 	}
 	a.replaceFronts(ctx, old)
 	return nil
+}
+
+// signLock says in the agent's lock which state is in force.
+func (a *agent) signLock() {
+	if a.lock == nil {
+		return
+	}
+	if err := a.lock.SetDigest(kernel.Digest(a.state)); err != nil {
+		a.log.Warn("sign lock", "err", err)
+	}
 }
 
 // replaceKernel gives the kernel another state. Where XDP cannot run anyway,
@@ -181,6 +187,7 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 	}
 	a.openFronts(ctx)
 	a.retryFronts(ctx)
+	a.sockets.clear()
 	a.dropPools()
 }
 

@@ -229,12 +229,17 @@ func environment() []string {
 // PID returns the process's number.
 func (s *Successor) PID() int { return s.cmd.Process.Pid }
 
+// Signal sends it a signal.
+func (s *Successor) Signal(sig os.Signal) error { return s.cmd.Process.Signal(sig) }
+
 // End ends the process at once, waits for it and says how it has ended, which it
 // may have done by itself.
 func (s *Successor) End() string {
-	s.Close()
-	_ = s.cmd.Process.Kill() // it may have ended
-	_ = s.cmd.Wait()         // its result is in ProcessState
+	if s.cmd.ProcessState == nil {
+		_ = s.cmd.Process.Kill() // it may have ended
+		_ = s.cmd.Wait()         // its result is in ProcessState
+	}
+	s.Close() // not before: it would take over from a process that is gone
 	return s.cmd.ProcessState.String()
 }
 

@@ -57,7 +57,6 @@ type Proxy struct {
 	counters
 	meters meters
 	crowd  crowd
-	yields atomic.Int64 // see Yield; in nanoseconds
 	mu     sync.Mutex
 	cuts   map[*context.CancelFunc]struct{} // of Serve calls that run
 }
@@ -184,7 +183,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, u *upload) {
 	defer p.running.Add(-1)
 	defer r.Context().Value(takenBackKey{}).(*takenBack).ends(w, r)
 	t := p.table.Load()
-	counted := &counted{ResponseWriter: w, counters: &p.counters, began: time.Now(), old: !r.ProtoAtLeast(1, 1), yields: &p.yields, upload: u}
+	counted := &counted{ResponseWriter: w, counters: &p.counters, began: time.Now(), old: !r.ProtoAtLeast(1, 1), upload: u}
 	counted.last = r.ProtoMajor == 1 && slices.ContainsFunc(r.Header["Upgrade"], changes) // nobody guards what follows, if it does not change
 	defer counted.end()
 	if p.Challenge != nil && strings.HasPrefix(r.URL.Path, challengePath) && p.Challenge(counted, r) {

@@ -31,6 +31,7 @@ type counters struct {
 
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
+	yields          atomic.Int64 // what Yield was given
 	times           times
 }
 
@@ -63,7 +64,6 @@ type counted struct {
 	cookie   string // to set; past what keeps answers for others
 	old      bool   // the client speaks HTTP/1.0
 	last     bool   // the connection ends with the answer
-	yields   *atomic.Int64
 	upload   *upload
 
 	// idle bounds how long the client may take for a part of an answer, 0 is for
@@ -82,7 +82,7 @@ func (w *counted) WriteHeader(status int) {
 		if w.cookie != "" {
 			w.Header().Add("Set-Cookie", w.cookie)
 		}
-		if w.last || w.yields.Load() > 0 || w.upload.isLarge() {
+		if w.last || w.counters.yields.Load() > 0 || w.upload.isLarge() {
 			w.Header().Set("Connection", "close")
 		}
 	}

@@ -1,6 +1,7 @@
 package udpproxy
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -35,32 +36,51 @@ func (p *Proxy) Adopt(h Handed) {
 	p.given[h.Local] = append(p.given[h.Local], h)
 }
 
-// adopt gives s the flows that were handed over for it.
+// adopt gives s the flows that were handed over for it. OnFlow may have been told of
+// them, and is told of those that end here.
 func (p *Proxy) adopt(s *server) {
 	p.mu.Lock()
 	all := p.given[s.local]
 	delete(p.given, s.local)
 	p.mu.Unlock()
 	for _, h := range all {
-		c, err := net.FileConn(h.Socket)
-		h.Socket.Close()
+		c, err := socketOf(h)
 		if err != nil {
 			p.log().Warn("take flow over", "client", h.Client, "err", err)
-			continue
 		}
-		udp, ok := c.(*net.UDPConn)
-		if !ok || !p.room().take(p) {
-			c.Close()
-			continue
-		}
-		f := &flow{key: key{h.Client, s.local}, server: s, conn: udp, addr: h.Backend, done: func(error) {}, last: time.Now()}
+		placed := err == nil && p.room().take(p)
 		p.mu.Lock()
-		p.add(f)
-		p.silent.push(f)
+		if placed {
+			f := &flow{key: key{h.Client, s.local}, server: s, conn: c, addr: h.Backend, done: func(error) {}, last: time.Now()}
+			p.add(f)
+			p.silent.push(f)
+			s.running.Go(func() { p.answer(f, c) })
+		} else if p.OnFlow != nil {
+			p.OnFlow(unmap(h.Client), s.local, false)
+		}
 		p.mu.Unlock()
-		s.running.Go(func() { p.answer(f, udp) })
+		if err == nil && !placed {
+			c.Close()
+		}
 	}
 }
+
+// socketOf returns the socket of a flow, whose file it closes.
+func socketOf(h Handed) (*net.UDPConn, error) {
+	c, err := net.FileConn(h.Socket)
+	h.Socket.Close()
+	if err != nil {
+		return nil, err
+	}
+	udp, ok := c.(*net.UDPConn)
+	if !ok {
+		c.Close()
+		return nil, errKind
+	}
+	return udp, nil
+}
+
+var errKind = errors.New("socket is of another kind")
 
 // handOver gives away the flows that came by s, if somebody takes them. Nobody
 // receives for s any more.
