@@ -322,6 +322,13 @@ func (a *agent) hostChanged(ctx context.Context) {
 	a.kernel.Recheck()
 }
 
+// closePools ends the connections to backends that no request uses.
+func (a *agent) closePools() {
+	for _, p := range a.pools {
+		p.http.Close()
+	}
+}
+
 // close releases what the agent holds. Packets keep flowing.
 func (a *agent) close() error {
 	var errs []error

@@ -110,8 +110,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(err, a.finish(false))
 	}
-	a.sockets.clear()
 	a.takeFlows()
+	a.sockets.settle()
 	o.Log.Info("ready", "services", len(state.Services))
 	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, orders), a.finish(true))

@@ -134,6 +134,7 @@ func (a *agent) finish(served bool) error {
 		a.leaveLock()
 	}
 	endFronts(slices.Collect(maps.Values(a.fronts)))
+	a.closePools()
 	errs := []error{a.standby.use(nil), a.holder.use(nil)}
 	var kept []netip.Addr
 	if a.kernel != nil {

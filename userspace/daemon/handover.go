@@ -32,7 +32,7 @@ func (a *agent) handOver(ctx, inner context.Context, orders <-chan os.Signal) bo
 	s, err := handover.Start(os.Args)
 	if err == nil {
 		if err = a.guide(ctx, inner, s); err != nil {
-			err = fmt.Errorf("%w: process %d: %s", err, s.PID(), s.End())
+			err = fmt.Errorf("%w: process %d: %s", err, s.PID(), s.End(errors.Is(err, handover.ErrGone)))
 		}
 	}
 	if err != nil {
@@ -96,7 +96,7 @@ func (a *agent) stepAside(ctx context.Context, s *handover.Successor) error {
 		served <- err
 	}()
 	if err := a.awaitAlive(served); err != nil {
-		s.End() // before it can do more
+		s.End(errors.Is(err, handover.ErrGone)) // before it can do more
 		a.resume(ctx)
 		return err
 	}
@@ -216,6 +216,7 @@ func (a *agent) retire() error {
 		}
 	}
 	a.endProxies(slices.Collect(maps.Values(a.fronts)))
+	a.closePools()
 	if v, err := view.Read(a.opts.RunDir); err == nil && v.PID == os.Getpid() {
 		errs = append(errs, view.Remove(a.opts.RunDir)) // the successor's is elsewhere
 	}

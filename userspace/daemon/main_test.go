@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -19,6 +21,7 @@ const childOptions = "FAIRLEAD_DAEMON_CHILD"
 
 func TestMain(m *testing.M) {
 	if o := os.Getenv(childOptions); o != "" {
+		crash = crashAsTold
 		if err := playAgent(o); err != nil {
 			fmt.Fprintln(os.Stderr, "agent:", err)
 			os.Exit(1)
@@ -26,6 +29,29 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// crashFile is the environment variable that names the file that says who is to be
+// killed in the middle of a handover, and when.
+const crashFile = "FAIRLEAD_DAEMON_CRASH"
+
+func crashAsTold(step string) {
+	text, err := os.ReadFile(os.Getenv(crashFile))
+	if err != nil {
+		return // nobody
+	}
+	switch who, when, _ := strings.Cut(string(text), " "); {
+	case when != step:
+	case who == "self":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	default:
+		parent := os.Getppid()
+		_ = syscall.Kill(parent, syscall.SIGKILL)
+		for os.Getppid() == parent {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // playAgent runs an agent until SIGTERM, and then looks for goroutines that it

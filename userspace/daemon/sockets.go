@@ -32,13 +32,39 @@ type sockets struct {
 	// those that go from one service to another.
 	idle map[string]*os.File
 	open map[string]syscall.Conn
+	// mute says that the manager does not hear this process yet.
+	mute bool
 	// failed says that the manager does not keep one, and that this was logged.
 	failed bool
 }
 
-// newSockets takes over some that nobody serves.
+// newSockets takes over some that nobody serves. The service manager learns of what
+// becomes of them once settle is called.
 func newSockets(idle map[string]*os.File, log *slog.Logger) *sockets {
-	return &sockets{log: log, idle: idle, open: map[string]syscall.Conn{}}
+	return &sockets{log: log, idle: idle, open: map[string]syscall.Conn{}, mute: true}
+}
+
+// settle has the manager keep the sockets that are served now, and closes the others.
+func (s *sockets) settle() {
+	s.mu.Lock()
+	s.mute = false
+	for name, c := range s.open {
+		s.store(name, c)
+	}
+	s.mu.Unlock()
+	s.clear()
+}
+
+// store has the service manager keep a socket, which it may do already.
+func (s *sockets) store(name string, c syscall.Conn) {
+	if s.mute {
+		return
+	}
+	err := control(c, func(fd int) error { return supervise.Store(name, fd) })
+	if err != nil && !s.failed {
+		s.failed = true
+		s.log.Warn("a restart will close sockets", "err", err)
+	}
 }
 
 // socketName names the socket of an address. A colon would end it: see
@@ -122,11 +148,7 @@ func listen[S syscall.Conn](s *sockets, name string, adopt func(*os.File) (S, er
 		return c, err
 	}
 	s.open[name] = c
-	err = control(c, func(fd int) error { return supervise.Store(name, fd) })
-	if err != nil && !s.failed {
-		s.failed = true
-		s.log.Warn("a restart will close sockets", "err", err)
-	}
+	s.store(name, c)
 	return c, nil
 }
 
@@ -143,6 +165,9 @@ func control(c syscall.Conn, f func(fd int) error) error {
 
 // discard has the manager keep the socket of a name no longer.
 func (s *sockets) discard(name string) {
+	if s.mute {
+		return
+	}
 	if err := supervise.Remove(name); err != nil {
 		s.log.Warn("let go of a socket", "socket", name, "err", err)
 	}

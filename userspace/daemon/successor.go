@@ -39,6 +39,9 @@ const (
 // flowsTime is how long a successor waits for the flows of UDP.
 const flowsTime = 10 * time.Second
 
+// crash is called at steps of a successor; tests kill it there, or its predecessor.
+var crash = func(string) {}
+
 // A predecessor is the process whose place this one takes; nil is none.
 type predecessor struct {
 	*handover.Peer
@@ -98,6 +101,7 @@ func (p *predecessor) awaitTurn(ctx context.Context) error {
 	if p == nil {
 		return nil
 	}
+	crash(stepPrepared)
 	err := p.Send(stepPrepared)
 	var items []handover.Item
 	if err == nil {
@@ -106,6 +110,7 @@ func (p *predecessor) awaitTurn(ctx context.Context) error {
 	if err != nil && !errors.Is(err, handover.ErrGone) {
 		return err
 	}
+	crash(stepTurn)
 	p.known = lastKnown{}
 	for _, item := range items {
 		if item.Text == itemLock {
@@ -159,6 +164,7 @@ func (a *agent) takeFlows() {
 	a.before = nil
 	p.SetDeadline(time.Now().Add(flowsTime))
 	err := p.Send(stepServing)
+	crash(stepServing)
 	var items []handover.Item
 	if err == nil {
 		items, err = p.Receive(stepFlows)

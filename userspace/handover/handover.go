@@ -31,6 +31,9 @@ const batch = 100
 // maxMessage is how long a message may be.
 const maxMessage = 128 << 10
 
+// endTime is how long a process may take to end.
+const endTime = 2 * time.Second
+
 // ErrGone says that the other process has ended, or has nothing more to say.
 var ErrGone = errors.New("the other process is gone")
 
@@ -232,12 +235,17 @@ func (s *Successor) PID() int { return s.cmd.Process.Pid }
 // Signal sends it a signal.
 func (s *Successor) Signal(sig os.Signal) error { return s.cmd.Process.Signal(sig) }
 
-// End ends the process at once, waits for it and says how it has ended, which it
-// may have done by itself.
-func (s *Successor) End() string {
+// End ends the process, waits for it and says how it has ended. One that is gone,
+// as [ErrGone] says, is given a moment to end by itself.
+func (s *Successor) End(gone bool) string {
 	if s.cmd.ProcessState == nil {
-		_ = s.cmd.Process.Kill() // it may have ended
-		_ = s.cmd.Wait()         // its result is in ProcessState
+		if gone {
+			late := time.AfterFunc(endTime, func() { _ = s.cmd.Process.Kill() })
+			defer late.Stop()
+		} else {
+			_ = s.cmd.Process.Kill()
+		}
+		_ = s.cmd.Wait() // its result is in ProcessState
 	}
 	s.Close() // not before: it would take over from a process that is gone
 	return s.cmd.ProcessState.String()

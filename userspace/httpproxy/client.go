@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync"
@@ -16,6 +17,27 @@ type client struct {
 	from, to netip.AddrPort
 	leave    func()
 	once     sync.Once
+	// heard is called when the first request has come, or none can any more; more than
+	// once is no more than once.
+	heard func()
+}
+
+type clientKey struct{}
+
+// withClient is for [http.Server]: requests find the client that they are of.
+func withClient(ctx context.Context, conn net.Conn) context.Context {
+	for {
+		switch c := conn.(type) {
+		case *client:
+			return context.WithValue(ctx, clientKey{}, c)
+		case *guardedTLS:
+			conn = c.tls
+		case *guarded:
+			conn = c.Conn
+		case *tls.Conn:
+			conn = c.NetConn()
+		}
+	}
 }
 
 // RemoteAddr returns whom the connection is of.
@@ -53,6 +75,7 @@ func (c *client) learn(ctx context.Context, p *Proxy) error {
 
 // Close closes the connection, and makes room for another of its client.
 func (c *client) Close() error {
+	c.heard()
 	c.once.Do(c.leave)
 	return c.TCPConn.Close()
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type intake struct {
 	tls     *tls.Config     // nil is without; one for all, as it has the keys of tickets
 	open    *sync.WaitGroup // connections, and requests while they have one
 	opening sync.WaitGroup  // connections that no server has yet
+	fresh   atomic.Int64    // connections without a request so far
 	serving sync.WaitGroup  // servers
 
 	mu      sync.Mutex
@@ -68,6 +70,7 @@ func (in *intake) accept(ctx context.Context, l *net.TCPListener) error {
 		switch {
 		case err == nil:
 			backoff = backoffMin
+			in.fresh.Add(1)
 			in.opening.Go(func() { in.welcome(c) })
 			continue
 		case ctx.Err() != nil:
@@ -86,7 +89,7 @@ func (in *intake) accept(ctx context.Context, l *net.TCPListener) error {
 
 // welcome finds out who a client is and hands it to a server, or resets it.
 func (in *intake) welcome(tcp *net.TCPConn) {
-	c := &client{TCPConn: tcp, leave: func() {}}
+	c := &client{TCPConn: tcp, leave: func() {}, heard: sync.OnceFunc(func() { in.fresh.Add(-1) })}
 	in.proxy.accepted.Add(1)
 	if err := c.learn(in.entry, in.proxy); err != nil {
 		in.proxy.log().Debug("client refused", "peer", c.RemoteAddr(), "err", err)
@@ -165,30 +168,32 @@ func (in *intake) server(t terms, addr net.Addr) *server {
 	return s
 }
 
-// How long clients may take at the end until they speak HTTP, unless the proxy
-// yields, and how often it is looked whether they have left.
+// How long clients may take at the end until their first request is there, unless the
+// proxy yields, and how often it is looked for that.
 const (
-	entryTime = time.Second
-	leaveLook = 10 * time.Millisecond
+	entryTime  = time.Second
+	lingerLook = 5 * time.Millisecond
 )
 
-// linger waits for a while until servers have the clients that were accepted and, if
-// the proxy yields, until these have left. Nobody must accept any more.
+// linger waits for a while for the first requests of all clients that were accepted:
+// a server that shuts down drops what it reads by then. If the proxy yields, it waits
+// until the clients have left. Nobody must accept any more.
 func (in *intake) linger(grace context.Context) {
 	yields := time.Duration(in.proxy.yields.Load())
 	ctx, cancel := context.WithTimeout(grace, cmp.Or(yields, entryTime))
 	defer cancel()
-	awaitGroup(ctx, &in.opening)
+	tick := time.NewTicker(lingerLook)
+	defer tick.Stop()
+	for in.fresh.Load() > 0 || yields > 0 && in.proxy.active.Load() > 0 {
+		select {
+		case <-tick.C:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
 	in.refuse()
 	in.opening.Wait()
-	tick := time.NewTicker(leaveLook)
-	defer tick.Stop()
-	for yields > 0 && in.proxy.active.Load() > 0 && ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
-	}
 }
 
 // shutdown lets what runs end until grace is over, after linger.
