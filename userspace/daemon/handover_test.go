@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -183,6 +184,37 @@ func visitHTTP(t *testing.T, stay bool) func() error {
 	}
 }
 
+// visitUDP returns what sends a datagram of a flow, and is answered by the backend that
+// the flow has had at first.
+func visitUDP(t *testing.T) func() error {
+	c, err := net.Dial("udp4", at(udpPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	first, count := byte(0), 0
+	return func() error {
+		count++
+		sent := fmt.Sprint(count)
+		if _, err := c.Write([]byte(sent)); err != nil {
+			return err
+		}
+		var b [100]byte
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		n, err := c.Read(b[:])
+		if err != nil {
+			return err
+		}
+		first = cmp.Or(first, b[0])
+		if b[0] != first || string(b[1:n]) != sent {
+			return fmt.Errorf("backend %c answers %q, want %c and %q", b[0], b[1:n], first, sent)
+		}
+		return nil
+	}
+}
+
 // descriptors counts those of a process.
 func (s *supervisor) descriptors() int {
 	s.t.Helper()
@@ -197,23 +229,14 @@ func (s *supervisor) descriptors() int {
 // and while others stay.
 func TestSuccessorsTakeOver(t *testing.T) {
 	s := supervised(t, 20*time.Second)
-	flow, err := net.Dial("udp4", at(udpPort))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer flow.Close()
-	backend := askUDP(t, flow)
 	fds := 0
-	stop := visitors(t, visitTCP, visitTCP, visitHTTP(t, true), visitHTTP(t, false))
+	stop := visitors(t, visitUDP(t), visitTCP, visitTCP, visitHTTP(t, true), visitHTTP(t, false))
 	for i := range repeats {
 		long, err := welcomed()
 		if err != nil {
 			t.Fatal(err)
 		}
 		was := s.reload()
-		if got := askUDP(t, flow); got != backend {
-			t.Errorf("the flow of backend %s is answered by %s", backend, got)
-		}
 		if err := works(long); err != nil {
 			t.Errorf("a connection of the process before: %v", err)
 		}
@@ -283,7 +306,7 @@ func (s *supervisor) crash(who, step string) {
 // TestAProcessGoesOnWithoutASuccessor has successors fail in all ways, while clients
 // come, and others stay.
 func TestAProcessGoesOnWithoutASuccessor(t *testing.T) {
-	s := supervised(t, 20*time.Second)
+	s := supervised(t, 2*time.Second)
 	own, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -36,6 +36,8 @@ func withClient(ctx context.Context, conn net.Conn) context.Context {
 			conn = c.Conn
 		case *tls.Conn:
 			conn = c.NetConn()
+		default:
+			return ctx
 		}
 	}
 }

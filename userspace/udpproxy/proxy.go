@@ -138,13 +138,13 @@ func (p *Proxy) receive(ctx context.Context, s *server) error {
 	var backoff time.Duration
 	for {
 		n, client, err := s.conn.ReadFromUDPAddrPort(buf[:])
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		if err == nil {
 			backoff = 0
 			p.forward(s, client, buf[:n])
 			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("receive on %s: %w", s.local, err)
