@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # What `make generate` writes; all of it is committed.
-GENERATED := '*_bpfel.go' '*_bpfel.o' '*.pb.go'
+GENERATED := '*_bpfel.go' '*_bpfel.o' '*.pb.go' '*.connect.go'
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
 # Tests and the demo need root: they get it through sudo, with the caller's

@@ -64,6 +64,9 @@ func (l *Lock) create(ctx context.Context, o Options, r *Report) (err error) {
 	if r.Interfaces, err = l.linkAll(ctx, l.next(), b.prog, o); err != nil {
 		return err
 	}
+	if err := give(l.next()); err != nil {
+		return err
+	}
 	if err := os.Rename(l.next(), l.dir); err != nil {
 		return err
 	}

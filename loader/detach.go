@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,6 +78,9 @@ func (l *Lock) remove() error {
 	}
 	if err := l.discard(); err != nil {
 		return err
+	}
+	if l.dir == DefaultDir && ownedByMe(filepath.Dir(l.dir)) {
+		_ = os.Remove(filepath.Dir(l.dir)) // only if it is empty
 	}
 	return removeUnlocked(lockPath(l.dir, "agent"))
 }

@@ -56,16 +56,21 @@ func checkCapabilities(effective uint64) error {
 	return nil
 }
 
-// checkDir mounts the BPF file system at its usual place if dir needs it, and
-// reports why dir cannot hold pins, if so.
+// checkDir mounts the BPF file system at its usual place if dir needs it, makes
+// what is around DefaultDir, and reports why dir cannot hold pins, if so.
 func checkDir(dir string) error {
 	if strings.ContainsRune(filepath.Base(dir), '.') {
 		return fmt.Errorf("use pin directory %s: a BPF file system allows no dot in a name", dir)
 	}
 	parent := filepath.Dir(dir)
-	if parent == bpffsMount {
+	if parent == bpffsMount || dir == DefaultDir {
 		if err := mountBPFFS(); err != nil {
 			return err
+		}
+	}
+	if dir == DefaultDir {
+		if err := os.Mkdir(parent, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("use pin directory %s: %w", dir, err)
 		}
 	}
 	on, err := onBPFFS(parent)

@@ -15,8 +15,10 @@ import (
 	"path/filepath"
 )
 
-// DefaultDir is where an instance is pinned if nothing else is asked for.
-const DefaultDir = "/sys/fs/bpf/fairlead"
+// DefaultDir is where an instance is pinned if nothing else is asked for. The
+// directory around it may belong to a user that the agent runs as: instances are
+// put together there.
+const DefaultDir = "/sys/fs/bpf/fairlead/main"
 
 // Errors that callers can tell apart with [errors.Is].
 var (

@@ -57,7 +57,7 @@ func NewLock(ctx context.Context, dir string) (*Lock, error) {
 }
 
 // Unlock releases the lock. It removes the lock file if no instance is left.
-func (l *Lock) Unlock() error { return release(l.dir, l.file, true) }
+func (l *Lock) Unlock() error { return errors.Join(give(l.dir), release(l.dir, l.file, true)) }
 
 // A SharedLock lets others read, and keeps commands that change away.
 type SharedLock struct {
@@ -109,7 +109,8 @@ func tryLock(path string, how int) (*os.File, error) {
 		err := os.MkdirAll(RunDir, 0o755)
 		var file *os.File
 		if err == nil {
-			file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+			// The directory may be another user's, who could have put a link there.
+			file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		}
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) && !blocked(RunDir) {
 			continue // another command has just removed the directory
@@ -120,7 +121,7 @@ func tryLock(path string, how int) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
+		err = errors.Join(give(path), unix.Flock(int(file.Fd()), how|unix.LOCK_NB))
 		if err == nil && isAt(file, path) {
 			return file, nil
 		}

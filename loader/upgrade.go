@@ -54,6 +54,9 @@ func (l *Lock) upgrade(ctx context.Context, o Options, old *Instance, r *Report)
 	if r.Interfaces, err = l.linkAll(ctx, l.next(), b.prog, o); err != nil {
 		return err
 	}
+	if err := give(l.next()); err != nil {
+		return err
+	}
 	if err := l.exchange(); err != nil {
 		return err
 	}

@@ -43,6 +43,9 @@ write_tests() {
 		}
 	EOF
 	(cd "$work" && CGO_ENABLED=0 go test -c -o gate.test .)
+	cp "$work/gate.test" "$work/twin.test"
+	sed -i 's/TestPass(\*testing.T) .*/TestPass(t *testing.T) { t.Error("as it should") }/' "$work/gate_test.go"
+	(cd "$work" && CGO_ENABLED=0 go test -c -o other.test .)
 }
 
 # expect NAME STATUS LINE [VARIABLE=VALUE]... [-- ARGUMENT]... runs the gate and
@@ -72,6 +75,8 @@ echo "package none" >"$none/none.go"
 
 expect "a test that passes" 0 '^ok   6\.1\..*: gate\.test: 1 passed, 0 failed, 0 skipped' RUN='^TestPass$'
 expect "a test that fails" 1 '^FAIL 6\.1\..*: gate\.test: --- FAIL: TestFail, exit 1' RUN='TestPass|TestFail'
+expect "two binaries in a machine" 0 '^ok   .*: gate\.test\+twin\.test: 2 passed' RUN='^TestPass$' -- "$work/gate.test+$work/twin.test"
+expect "the second of a machine fails" 1 '^FAIL .*: gate\.test\+other\.test: --- FAIL: TestPass' RUN='^TestPass$' -- "$work/gate.test+$work/other.test"
 expect "a test that panics" 1 '^FAIL .*: --- FAIL: TestPanic, exit 2' RUN=TestPanic
 expect "a test that hangs" 1 '^FAIL .*: (panic: test timed out after|hangs: no end after 60 s)' RUN=TestHang TIMEOUT=60
 expect "a machine that hangs" 1 '^FAIL .*: hangs: no end after 2 s' RUN=TestPass TIMEOUT=2

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# test-kernels.sh [PACKAGE | TEST_BINARY]... - runs tests under other kernels.
+# test-kernels.sh [PACKAGE[+PACKAGE]... | TEST_BINARY]... - runs tests under other
+# kernels.
 #
-# Each test binary gets a machine of its own in qemu (no KVM needed), with a
-# Debian kernel and an initramfs of busybox, modules and the binary. A machine
+# Each argument gets a machine of its own in qemu (no KVM needed), with a Debian
+# kernel and an initramfs of busybox, modules and the test binaries. A machine
 # that hangs, panics, runs no test or skips one has failed; so has a kernel that
 # cannot be fetched. Their logs stay in build/kernels/.
 #
@@ -19,9 +20,10 @@ export LC_ALL=C
 cd "$(dirname "$0")/.."
 
 # What runs by default: every package with tests that talk to the kernel, those
-# that take longest first, so that none is left alone at the end.
-PACKAGES=${PACKAGES:-./loader ./testenv/lbtest ./userspace/kernel ./testenv/fuzz ./userspace/datapath
-	./testenv/livegen ./userspace/host ./testenv ./testenv/xdpwatch}
+# that take longest first, so that none is left alone at the end, and the short
+# ones in one machine, which takes longer to boot than each of them to run.
+PACKAGES=${PACKAGES:-./loader ./testenv/lbtest ./userspace/kernel ./testenv/fuzz
+	./userspace/datapath+./testenv/livegen+./userspace/host+./testenv+./testenv/xdpwatch}
 # What takes minutes without KVM: programs with every fault that is seeded into
 # them, every row twice as a dry run, commands that are killed at every point,
 # shares of a hundred thousand flows, and races that a single CPU does not have;
@@ -48,28 +50,39 @@ die() {
 	exit 1
 }
 
-# add_binary PACKAGE_OR_FILE puts a test binary and its testdata into $work/tests,
-# and the directory into dirs.
-add_binary() {
-	local name dir
+# add_machine PACKAGE[+PACKAGE]... or FILE makes a directory of what one machine
+# runs, and puts it into dirs.
+add_machine() {
+	local dir members member
+	IFS=+ read -ra members <<<"$1"
+	dir=$work/machines/$(for member in "${members[@]}"; do name_of "$member"; done | paste -sd +)
+	mkdir "$dir" || die "two machines would be called $(basename "$dir")"
+	for member in "${members[@]}"; do
+		add_binary "$member" "$dir/tests/$(name_of "$member")"
+	done
+	dirs+=("$dir")
+}
+
+# name_of PACKAGE_OR_FILE prints what its test binary is called.
+name_of() {
 	if [ -f "$1" ]; then
-		name=$(basename "$1" .test)
-		dir=$work/tests/$name.test
-		[ ! -e "$dir" ] || die "two test binaries are called $name.test"
-		mkdir -p "$dir/src"
-		cp "$1" "$dir/t"
-		dirs+=("$dir")
+		basename "$1"
 		return
 	fi
 	[ -d "$1" ] || die "no such package or test binary: $1"
-	name=$(basename "$(cd "$1" && pwd)")
-	dir=$work/tests/$name.test
-	[ ! -e "$dir" ] || die "two test binaries are called $name.test"
-	mkdir -p "$dir/src"
-	CGO_ENABLED=0 go test -c -o "$dir/t" "$1" || die "build the tests of $1"
-	[ -e "$dir/t" ] || die "$1 has no tests"
-	[ ! -d "$1/testdata" ] || cp -r "$1/testdata" "$dir/src/"
-	dirs+=("$dir")
+	echo "$(basename "$(cd "$1" && pwd)").test"
+}
+
+# add_binary PACKAGE_OR_FILE DIR puts a test binary and its testdata into DIR.
+add_binary() {
+	mkdir -p "$2/src"
+	if [ -f "$1" ]; then
+		cp "$1" "$2/t"
+		return
+	fi
+	CGO_ENABLED=0 go test -c -o "$2/t" "$1" || die "build the tests of $1"
+	[ -e "$2/t" ] || die "$1 has no tests"
+	[ ! -d "$1/testdata" ] || cp -r "$1/testdata" "$2/src/"
 }
 
 # module_files KERNEL_DIR prints the files to load, in order. A module that the
@@ -116,12 +129,16 @@ write_init() {
 			insmod /modules/\$m || { echo "guest: insmod \$m failed"; poweroff -f; }
 		done
 		ip link set lo up
-		cd /src
 		echo "guest: start"
 		export FAIRLEAD_TEST_ROOT=1 FAIRLEAD_VM=1
 		. /environment
-		/t -test.v -test.count=1 "-test.timeout=\$go_limit" "-test.run=\$run" "-test.skip=\$skip"
-		echo "guest: exit \$?"
+		for test in /tests/*; do
+			cd \$test/src
+			\$test/t -test.v -test.count=1 "-test.timeout=\$go_limit" "-test.run=\$run" "-test.skip=\$skip"
+			status=\$?
+			[ \$status -eq 0 ] || break
+		done
+		echo "guest: exit \$status"
 		poweroff -f
 	EOF
 }
@@ -134,7 +151,7 @@ pack() {
 make_base() {
 	local root file files
 	root=$(mktemp -d "$work/root.XXXXXX")
-	mkdir -p "$root"/{bin,proc,sys,dev,tmp,run,etc,var,modules,src}
+	mkdir -p "$root"/{bin,proc,sys,dev,tmp,run,etc,var,modules}
 	ln -s /run "$root/var/run"
 	cp /bin/busybox "$root/bin/"
 	files=$(module_files "$1") || return
@@ -152,7 +169,7 @@ make_base() {
 	rm -rf "$root"
 }
 
-# boot KERNEL_IMAGE BASE TEST_DIR OUT runs one machine. Two faults of qemu 7.2's
+# boot KERNEL_IMAGE BASE DIR OUT runs one machine. Two faults of qemu 7.2's
 # translator are kept out of the way: with two CPUs it sometimes runs a stale
 # instruction after another CPU patched code, which the XDP dispatcher lives
 # from; and CMPXCHG16B, the heart of the kernel's allocator, may leave a pointer
@@ -174,7 +191,8 @@ count() {
 	grep -cE "$1" "$2" || true
 }
 
-# fault OUT STATUS says in a line what is wrong with a machine's end, if anything.
+# fault OUT STATUS BINARIES says in a line what is wrong with a machine's end, if
+# anything.
 fault() {
 	local out=$1/output console=$1/console skipped
 	skipped=$(sed -nE 's/^ *--- SKIP: ([^ ]+).*/\1/p' "$out" | grep -vE "^(${allowed_skips})\$" | paste -sd ' ' || true)
@@ -190,7 +208,7 @@ fault() {
 		echo "the machine stopped before the tests ended"
 	elif grep -q '^panic: test timed out' "$out"; then
 		grep -m 1 '^panic: test timed out' "$out"
-	elif ! grep -qx 'guest: exit 0' "$out" || ! grep -qx PASS "$out"; then
+	elif ! grep -qx 'guest: exit 0' "$out" || [ "$(count '^PASS$' "$out")" -ne "$3" ]; then
 		echo "$(grep -oE -m 1 -- '(--- FAIL: [^ ]+|^panic: .*|^fatal error: .*)' "$out" || echo "no PASS"), $(grep '^guest: exit' "$out" | sed 's/^guest: //')"
 	elif [ "$(count '^--- PASS' "$out")" -eq 0 ]; then
 		echo "no test ran"
@@ -212,7 +230,7 @@ boot_until_started() {
 		if grep -q '^guest: start' "$4/output" || [ "$status" -eq 124 ] || [ "$try" = 3 ]; then
 			return "$status"
 		fi
-		echo "     $(basename "$4"): did not come up, booting again: $(fault "$4" "$status")"
+		echo "     $(basename "$4"): did not come up, booting again: $(fault "$4" "$status" 1)"
 	done
 }
 
@@ -226,15 +244,16 @@ last_words() {
 	fi
 }
 
-# machine RELEASE KERNEL_IMAGE BASE TEST_DIR runs one machine and judges it.
+# machine RELEASE KERNEL_IMAGE BASE DIR runs one machine and judges it.
 machine() {
-	local name out status=0 why begin=$SECONDS
+	local name out binaries status=0 why begin=$SECONDS
 	name=$(basename "$4")
 	out=$work/$1-$name
 	mkdir "$out"
 	boot_until_started "$2" "$3" "$4" "$out" || status=$?
 	rm -f "$out/initrd"
-	why=$(fault "$out" "$status")
+	binaries=$(find "$4/tests" -mindepth 1 -maxdepth 1 | wc -l)
+	why=$(fault "$out" "$status" "$binaries")
 	cat "$out/console" "$out/output" >"$logs/$1-$name.log"
 	if [ -z "$why" ]; then
 		echo "ok   $1: $name: $(count '^--- PASS' "$out/output") passed, 0 failed, $(count '^ *--- SKIP' "$out/output") skipped ($((SECONDS - begin)) s)"
@@ -278,12 +297,12 @@ command -v qemu-system-x86_64 >/dev/null || die "qemu-system-x86_64 is missing: 
 work=$(mktemp -d)
 trap cleanup EXIT
 trap 'exit 130' INT TERM
-mkdir -p "$logs" "$work/tests"
-read -rd '' -a tests <<<"$PACKAGES" || true
-[ $# -eq 0 ] || tests=("$@")
+mkdir -p "$logs" "$work/machines"
+read -rd '' -a machines <<<"$PACKAGES" || true
+[ $# -eq 0 ] || machines=("$@")
 dirs=()
-for test in "${tests[@]}"; do
-	add_binary "$test"
+for machine in "${machines[@]}"; do
+	add_machine "$machine"
 done
 for dir in "${dirs[@]}"; do
 	{

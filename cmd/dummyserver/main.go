@@ -25,7 +25,7 @@ func newApp(out, errOut io.Writer, getenv func(string) string) *cli.App {
 	return &cli.App{
 		Name:      "dummyserver",
 		Usage:     "answer HTTP and UDP with a message, the client's address and what it sent",
-		UsageText: "dummyserver [--port PORT] [--message TEXT]",
+		UsageText: "dummyserver [--port PORT] [--message TEXT] [--register URL --token-file FILE]",
 		Description: "The environment variables PORT and MESSAGE win over the flags, if they are set\n" +
 			"and not empty. /health, /healthz and /healthcheck answer ok.",
 		Writer:          out,
@@ -42,6 +42,8 @@ func newApp(out, errOut io.Writer, getenv func(string) string) *cli.App {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "port", Value: "9000", Usage: "listen on `PORT`, TCP and UDP; 0 lets the system choose; the variable PORT wins"},
 			&cli.StringFlag{Name: "message", Value: "dummyserver", Usage: "answer with `TEXT`; the variable MESSAGE wins"},
+			&cli.StringFlag{Name: "register", Usage: "be a backend of the balancer at `URL` while running"},
+			&cli.StringFlag{Name: "token-file", Usage: "register with the token in `FILE`"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
@@ -59,7 +61,14 @@ func newApp(out, errOut io.Writer, getenv func(string) string) *cli.App {
 			if err != nil {
 				return err
 			}
+			o, err := registration(c.String("register"), c.String("token-file"), s.port(), errOut)
+			if err != nil {
+				return errors.Join(err, s.close())
+			}
 			fmt.Fprintf(out, "dummyserver %q listens on port %d, HTTP and UDP\n", message, s.port())
+			if o != nil {
+				return s.runRegistered(c.Context, o)
+			}
 			return s.run(c.Context)
 		},
 	}

@@ -62,6 +62,9 @@ func listenOnce(ctx context.Context, port uint16, message string) (*server, erro
 	return s, nil
 }
 
+// close ends a server that has not begun.
+func (s *server) close() error { return errors.Join(s.tcp.Close(), s.udp.Close()) }
+
 func (s *server) port() int { return s.tcp.Addr().(*net.TCPAddr).Port }
 
 // run answers until ctx is done, lets running requests end and returns nil. It

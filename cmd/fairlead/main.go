@@ -25,6 +25,7 @@ type world struct {
 	getenv      func(name string) string
 	config      string                 // read when nothing else says what to balance
 	exists      func(name string) bool // an interface
+	root        bool
 	run         func(ctx context.Context, o daemon.Options) error
 	status      func(dir string) (*kernel.View, error)
 	// look returns what may keep a configuration from working on this host, where
@@ -41,7 +42,7 @@ func newApp(w world) *cli.App {
 
 func main() {
 	os.Exit(command.Main(newApp(world{
-		out: os.Stdout, errOut: os.Stderr, now: time.Now, getenv: os.Getenv, config: defaultConfig, exists: command.HasInterface,
+		out: os.Stdout, errOut: os.Stderr, now: time.Now, getenv: os.Getenv, config: defaultConfig, exists: command.HasInterface, root: os.Geteuid() == 0,
 		run: daemon.Run, status: kernel.Status, look: look, plan: kernel.Foresee,
 	})))
 }

@@ -40,7 +40,7 @@ func run(t *testing.T, ctx context.Context, w world, args ...string) (code int, 
 	if w.getenv == nil {
 		w.getenv = func(string) string { return "" }
 	}
-	w.config = cmp.Or(w.config, "/nonexistent/fairlead.yaml")
+	w.config, w.root = cmp.Or(w.config, "/nonexistent/fairlead.yaml"), true
 	code = command.Run(ctx, newApp(w), append([]string{"fairlead"}, args...))
 	return code, o.String(), e.String()
 }
@@ -67,11 +67,11 @@ func TestRunPassesOnWhatItIsTold(t *testing.T) {
 	}{
 		{"", daemon.Options{Config: path, PinDir: loader.DefaultDir, Grace: 10 * time.Second}},
 		{
-			"--pin-dir /p --run-dir /r -i a -i b --mode generic --force --set-sysctl --detach-on-exit --grace 3s --proxy-flows 5 --proxy-sockets 6",
+			"--pin-dir /p --run-dir /r -i a -i b --mode generic --force --set-sysctl --detach-on-exit --grace 3s --proxy-flows 5 --proxy-sockets 6 --sandbox on",
 			daemon.Options{
 				Config: path, PinDir: "/p", RunDir: "/r", Interfaces: []string{"a", "b"}, Mode: model.XDPGeneric,
 				Force: true, SetSysctl: true, DetachOnExit: true, Grace: 3 * time.Second,
-				ProxyFlows: 5, ProxySockets: 6,
+				ProxyFlows: 5, ProxySockets: 6, Sandbox: true,
 			},
 		},
 	} {
@@ -81,7 +81,7 @@ func TestRunPassesOnWhatItIsTold(t *testing.T) {
 		if code != 0 || out != "" || errOut != "" || got.Log == nil {
 			t.Errorf("%s: status %d, stdout %q, stderr %q, log %v", row.args, code, out, errOut, got.Log)
 		}
-		if diff := gocmp.Diff(row.want, got, cmpopts.IgnoreFields(daemon.Options{}, "Log")); diff != "" {
+		if diff := gocmp.Diff(row.want, got, cmpopts.IgnoreFields(daemon.Options{}, "Log", "Version")); diff != "" {
 			t.Errorf("%s: -want +got\n%s", row.args, diff)
 		}
 	}

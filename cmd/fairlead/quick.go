@@ -219,10 +219,15 @@ func metricsFlag() cli.Flag {
 	return f
 }
 
-// openLog opens the file that --logging-file or its variable names, or else the
-// configuration, and returns errOut if none does.
+// logFile returns the file that --logging-file or its variable names, or else the
+// configuration; "" if none does.
+func logFile(c *cli.Context, conf *model.Agent) string {
+	return cmp.Or(c.String("logging-file"), conf.LogFile)
+}
+
+// openLog opens the file that the log is written to, and returns errOut if there is none.
 func openLog(c *cli.Context, conf *model.Agent, errOut io.Writer) (out io.Writer, done func(), err error) {
-	name := cmp.Or(c.String("logging-file"), conf.LogFile)
+	name := logFile(c, conf)
 	if name == "" {
 		return errOut, func() {}, nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/daemon"
+	"fairlead/userspace/model"
 )
 
 var levels = map[string]slog.Level{
@@ -37,6 +39,7 @@ func runCommand(w world) *cli.Command {
 			command.PinDirFlag(),
 			command.RunDirFlag(),
 			metricsFlag(),
+			sandboxFlag(),
 			command.String("logging-file", "", "write the log to `FILE`, at its end, in place of standard error"),
 			command.Choice("log-format", "text", "write the log as `FORMAT`: text or json", "text", "json"),
 			command.Choice("log-level", "info", "log what is at least `LEVEL`: debug, info, warn or error", "debug", "info", "warn", "error"),
@@ -64,6 +67,10 @@ func runAgent(c *cli.Context, w world) error {
 	for _, name := range what.ignored {
 		log.Warn("variable ignored", "variable", name, "config", what.name())
 	}
+	var written []string
+	if name := logFile(c, &state.Agent); name != "" {
+		written = append(written, name)
+	}
 	err = w.run(c.Context, daemon.Options{
 		Config:       what.name(),
 		Quick:        what.quick,
@@ -78,6 +85,9 @@ func runAgent(c *cli.Context, w world) error {
 		Grace:        c.Duration("grace"),
 		ProxyFlows:   int(c.Uint("proxy-flows")),
 		ProxySockets: int(c.Uint("proxy-sockets")),
+		Sandbox:      sandboxed(c, &state.Agent, w.root),
+		Written:      written,
+		Version:      command.Version,
 		Log:          log,
 	})
 	if c.Err() != nil && errors.Is(err, context.Canceled) {
@@ -97,6 +107,24 @@ func boundFlag(name, usage string) cli.Flag {
 		return nil
 	}
 	return f
+}
+
+// sandboxFlag says whether the agent gives up what it does not need.
+func sandboxFlag() cli.Flag {
+	f := command.Choice("sandbox", "", "have the agent give up files and system calls that it does not need: on or off", string(model.SandboxOn), string(model.SandboxOff))
+	f.DefaultText = "off for root, else on"
+	return f
+}
+
+// sandboxed reports what the flag, its variable or the configuration says.
+func sandboxed(c *cli.Context, conf *model.Agent, root bool) bool {
+	switch cmp.Or(model.Sandbox(c.String("sandbox")), conf.Sandbox) {
+	case model.SandboxOn:
+		return true
+	case model.SandboxOff:
+		return false
+	}
+	return !root
 }
 
 func newLog(w io.Writer, format string, level slog.Level) *slog.Logger {

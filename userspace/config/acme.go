@@ -32,7 +32,7 @@ func (r *reader) acme(v value) *model.ACME {
 			text, ok := r.text(v)
 			u, err := url.Parse(text)
 			if ok && (err != nil || u.Scheme != "https" || u.Host == "") {
-				r.fault(v, "%s is not a URL of https: write it like %s", quote(text), defaultDirectory)
+				r.fault(v, "%s is not a URL of https: write it like %s", r.quoteURL(text), defaultDirectory)
 			}
 			a.Directory = text
 		},

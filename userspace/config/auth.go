@@ -97,7 +97,7 @@ func (r *reader) forwardAuth(v value) *model.ForwardAuth {
 			}
 			u, err := url.Parse(text)
 			if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Fragment != "" || u.User != nil {
-				r.fault(v, "%s is not a URL: write it like http://10.0.0.1:9000/check", quote(text))
+				r.fault(v, "%s is not a URL: write it like http://10.0.0.1:9000/check", r.quoteURL(text))
 			}
 			a.URL = text
 		},

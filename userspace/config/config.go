@@ -74,14 +74,30 @@ func Parse(name string, data []byte) (model.State, error) { return parse(name, d
 
 func parse(name string, data []byte, look bool) (model.State, error) {
 	r := &reader{file: name, look: look, homes: map[*yaml.Node]string{}}
-	var s model.State
-	if v, ok := r.open(name, data); ok {
-		s = r.state(v)
-	}
+	s := r.read(data)
 	if err := r.err(); err != nil {
 		return model.State{}, err
 	}
 	return s, nil
+}
+
+// read reads the main file.
+func (r *reader) read(data []byte) (s model.State) {
+	if v, ok := r.open(r.file, data); ok {
+		s = r.state(v)
+	}
+	return s
+}
+
+// Files returns the file at path and the paths that it names to be read, or that
+// files which it includes name, whether or not they are there. Some may be patterns,
+// as a shell has them.
+func Files(path string) []string {
+	r := &reader{file: path, homes: map[*yaml.Node]string{}, named: []string{path}}
+	if data, err := os.ReadFile(path); err == nil {
+		r.read(data)
+	}
+	return r.named
 }
 
 // open returns the top of a file whose variables have their values.

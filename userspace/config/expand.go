@@ -136,6 +136,14 @@ func (r *reader) mask(arg any) any {
 	return text
 }
 
+// login is what stands before the host of a URL.
+var login = regexp.MustCompile(`//[^/]*@`)
+
+// quoteURL is quote for what ought to be a URL, without secrets and passwords.
+func (r *reader) quoteURL(s string) string {
+	return quote(login.ReplaceAllString(r.mask(s).(string), "//...@"))
+}
+
 // maskCut masks the beginning of a secret, all that [quote] has left of it.
 func maskCut(text string, s secret, short int) string {
 	const cut = `..."`

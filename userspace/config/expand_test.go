@@ -78,19 +78,35 @@ func TestFaultsOfVariables(t *testing.T) {
 	}
 }
 
+func TestURLsAreShownWithoutPasswords(t *testing.T) {
+	t.Setenv("SECRET", "hunter2")
+	t.Setenv("WHOLE", "http://admin:hunter2@10.0.0.1")
+	t.Setenv("LONG", strings.Repeat("hunter2", 10))
+	for text, want := range map[string]string{
+		"http://admin:hunter2@10.0.0.1": "http://...@10.0.0.1", "http://admin:${SECRET}@10.0.0.1": "http://...@10.0.0.1",
+		"${WHOLE}": "${WHOLE}", "http://${LONG}:${LONG}@10.0.0.1": "http://...@10.0.0.1", "http://admin:${SECRET} @10.0.0.1": "http://...@10.0.0.1",
+	} {
+		_, err := load(t, map[string]string{"main.yaml": "services: [{name: a, listen: '10.0.0.2:80', forward: http, backends: [{url: '" + text + "'}]}]\n"})
+		if !strings.Contains(err, `"`+want+`"`) || strings.Contains(err, "hunter2") {
+			t.Errorf("%s: %s", text, err)
+		}
+	}
+}
+
 func TestAgentSettings(t *testing.T) {
 	for _, row := range []struct{ text, want string }{
 		{"logging-file: log", `main.yaml:1:23: agent.logging-file: "log" is not an absolute path: begin it with /`},
 		{"metrics: 0", `main.yaml:1:18: agent.metrics: "0" is neither a port, an address and port, nor off: write it like 8080, 127.0.0.1:8080 or off`},
 		{"metrics: 'localhost:80'", `main.yaml:1:18: agent.metrics: "localhost:80" is neither a port`},
-		{"pin: /x", "main.yaml:1:9: agent.pin: unknown key: use logging-file, metrics, pin-dir or run-dir"},
+		{"pin: /x", "main.yaml:1:9: agent.pin: unknown key: use logging-file, metrics, pin-dir, run-dir, sandbox or web"},
+		{"sandbox: maybe", `main.yaml:1:18: agent.sandbox: "maybe" is unknown: use on or off`},
 	} {
 		if _, err := load(t, map[string]string{"main.yaml": "agent: {" + row.text + "}\nservices: []\n"}); !strings.HasPrefix(err, row.want) {
 			t.Errorf("%s: %s\nwant %s", row.text, err, row.want)
 		}
 	}
-	s, err := load(t, map[string]string{"main.yaml": "agent: {logging-file: /l, metrics: 8080, pin-dir: /p, run-dir: /r}\nservices: []\n"})
-	if want := (model.Agent{LogFile: "/l", Metrics: ":8080", PinDir: "/p", RunDir: "/r"}); err != "" || s.Agent != want {
+	s, err := load(t, map[string]string{"main.yaml": "agent: {logging-file: /l, metrics: 8080, pin-dir: /p, run-dir: /r, sandbox: on}\nservices: []\n"})
+	if want := (model.Agent{LogFile: "/l", Metrics: ":8080", PinDir: "/p", RunDir: "/r", Sandbox: model.SandboxOn}); err != "" || s.Agent != want {
 		t.Errorf("%+v, want %+v, error %s", s.Agent, want, err)
 	}
 	for text, want := range map[string]string{"off": "off", "127.0.0.1:80": "127.0.0.1:80", "[::1]:80": "[::1]:80", ":80": ":80"} {

@@ -53,7 +53,12 @@ func TestASmallFileGetsEveryDefault(t *testing.T) {
 func TestAFileThatSaysEverything(t *testing.T) {
 	check(t, "testdata/full.yaml", model.State{
 		Interfaces: []string{"eth0", "eth1.100"},
-		XDP:        model.XDPNative, Addresses: model.AddressesLeave, OnAgentLoss: model.LossAllUp,
+		Admin: model.Admin{
+			Write:  model.Identities{Users: []string{"root", "1000"}, Groups: []string{"root"}, Certificates: []string{"ops.example"}},
+			Read:   model.Identities{Users: []string{"1001"}, Groups: []string{"1002"}, Certificates: []string{"CN=monitor,O=Example"}},
+			Listen: ":9443", Cert: "testdata/site.pem", Key: "testdata/site.key", ClientCA: "testdata/site.pem",
+		},
+		XDP: model.XDPNative, Addresses: model.AddressesLeave, OnAgentLoss: model.LossAllUp,
 		FlowTable: 1024, ReplyLimit: 50,
 		Timeouts: model.Timeouts{
 			TCPNew: time.Second, TCPEstablished: 24 * time.Hour, TCPFin: 10 * time.Second,
@@ -159,7 +164,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%s is there twice", x.Name)
 			}
 			keys[x.Key()], names[x.Name] = true, true
-			if x.Name == "" || !isPool && (x.Listen.Port() == 0 || x.LastPort < x.Listen.Port()) || (len(x.Backends) == 0) != routes || x.Health.Timeout > x.Health.Interval {
+			if x.Name == "" || !isPool && (x.Listen.Port() == 0 || x.LastPort < x.Listen.Port()) || len(x.Backends) > 0 && routes || len(x.Backends) == 0 && !routes && s.Registration == nil || x.Health.Timeout > x.Health.Interval {
 				t.Errorf("service %+v is not valid", x)
 			}
 			l := x.Clients.Limit

@@ -48,8 +48,10 @@ func (r *reader) includeAll(v value, known fields) {
 
 // beside returns the path of a file that the main one names.
 func (r *reader) beside(name string) string {
-	if filepath.IsAbs(name) {
-		return filepath.Clean(name)
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(filepath.Dir(r.file), name)
 	}
-	return filepath.Join(filepath.Dir(r.file), name)
+	name = filepath.Clean(name)
+	r.named = append(r.named, name)
+	return name
 }

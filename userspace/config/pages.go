@@ -102,9 +102,7 @@ func (r *reader) content(v value, limit int64) (name, text string, ok bool) {
 	if !ok {
 		return "", "", false
 	}
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(filepath.Dir(r.file), name)
-	}
+	name = r.beside(name)
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:

@@ -38,6 +38,7 @@ type httpKeys struct {
 	hsts     string  // of every route
 	shares   []value // places of the names of pools, in the order of routes
 	named    bool    // it is not a service but a pool
+	own      bool    // it lists backends itself
 	cached   bool    // routes that say nothing store answers
 }
 
@@ -174,10 +175,10 @@ func (r *reader) origin(v value, s *service, b *model.Backend) bool {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Hostname() == "":
-		r.fault(v, "%s is not a URL: write it like http://10.0.0.1:8080 or https://10.0.0.1/prefix", quote(text))
+		r.fault(v, "%s is not a URL: write it like http://10.0.0.1:8080 or https://10.0.0.1/prefix", r.quoteURL(text))
 		return false
 	case u.User != nil || strings.ContainsAny(text, "?#"):
-		r.fault(v, "%s has more than a scheme, a host, a port and a path: remove the rest", quote(text))
+		r.fault(v, "%s has more than a scheme, a host, a port and a path: remove the rest", r.quoteURL(text))
 		return false
 	}
 	addr, err := netip.ParseAddr(u.Hostname())
@@ -185,13 +186,13 @@ func (r *reader) origin(v value, s *service, b *model.Backend) bool {
 	case named:
 		b.Name.Host = nameOf(u.Hostname())
 	case err != nil:
-		r.fault(v, "%s has neither an address nor a name: write it like http://10.0.0.1:8080 or http://app.example.com", quote(text))
+		r.fault(v, "%s has neither an address nor a name: write it like http://10.0.0.1:8080 or http://app.example.com", r.quoteURL(text))
 		return false
 	case addr.IsUnspecified():
-		r.fault(v, "%s is no server's address: use the address that the backend has", quote(text))
+		r.fault(v, "%s is no server's address: use the address that the backend has", r.quoteURL(text))
 		return false
 	case unfit(addr) != "":
-		r.fault(v, "%s %s", quote(text), unfit(addr))
+		r.fault(v, "%s %s", r.quoteURL(text), unfit(addr))
 		return false
 	}
 	port := uint16(80)

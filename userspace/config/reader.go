@@ -53,10 +53,13 @@ type reader struct {
 	// that they come from; files are the former, in the order of reading.
 	homes    map[*yaml.Node]string
 	files    []string
-	defaults value // without a node if there are none
-	metrics  value // where they are told; without a node if nothing says so
-	secrets  []secret
-	faults   []Fault
+	named    []string      // paths that are named to be read
+	defaults value         // without a node if there are none
+	own      []ownListener // of the agent itself
+	// registers are the pools whose backends may all have to register first.
+	registers map[string]bool
+	secrets   []secret
+	faults    []Fault
 }
 
 func (r *reader) fault(v value, format string, args ...any) {

@@ -111,7 +111,7 @@ func (r *reader) routes(s *service) {
 	fillBounds(&h.http.Bounds)
 	if h.routes.Node == nil {
 		own := h.newRoute()
-		if own.Match = "/"; len(s.Backends) > 0 {
+		if own.Match = "/"; h.own {
 			own.Pools = []model.Share{{Pool: s.OwnPool(), Weight: 1}}
 		}
 		h.http.Routes = []model.Route{own}
@@ -338,7 +338,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 				r.notItself(x, p)
 			}
 		}
-		if x.Forward == model.ForwardHTTP && x.http.routes.Node == nil && len(x.Backends) > 0 {
+		if x.Forward == model.ForwardHTTP && x.http.routes.Node == nil && x.http.own {
 			add(x, x.OwnPool())
 		}
 		s := newService(x.Forward).Service

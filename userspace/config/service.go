@@ -110,7 +110,7 @@ func (r *reader) groupFields(known fields, s *service, g *group) {
 
 // group reads what g holds into s.
 func (r *reader) group(met map[string]value, s *service, g *group) {
-	if g.backends.Node != nil {
+	if s.http.own = g.backends.Node != nil; s.http.own {
 		r.backends(g.backends, s)
 	}
 	if at, ok := met["zone-threshold"]; ok && !zoned(&s.Service) {
@@ -195,7 +195,10 @@ func (r *reader) backends(v value, s *service) {
 		s.backends = append(s.backends, at)
 	})
 	if ok && len(v.Content) == 0 {
-		r.fault(v, noBackends)
+		if !r.registers[s.Name] {
+			r.fault(v, noBackends)
+		}
+		return
 	}
 	if len(r.faults) == before && !slices.ContainsFunc(s.Backends, func(b model.Backend) bool { return !b.Backup }) {
 		r.fault(v, "all are backups: at least one must serve before them")

@@ -27,6 +27,7 @@ func (r *reader) state(v value) model.State {
 	pools := map[string]*service{}
 	var zone string
 	r.readDefaults(v)
+	r.readRegisters(v)
 	groups := fields{
 		"services": func(v value) {
 			r.list(v, func(v value) { services = append(services, r.service(v)) })
@@ -35,6 +36,7 @@ func (r *reader) state(v value) model.State {
 	}
 	var acme *model.ACME
 	var vault *model.Vault
+	var reg registration
 	known := r.settings(&s)
 	maps.Copy(known, groups)
 	maps.Copy(known, fields{
@@ -44,6 +46,7 @@ func (r *reader) state(v value) model.State {
 		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },
 		"vault":        func(v value) { vault = r.vault(v) },
 		"acme":         func(v value) { acme = r.acme(v) },
+		"registration": func(v value) { reg = r.registration(v) },
 	})
 	met := r.object(v, known)
 	_, includes := met["include"]
@@ -54,6 +57,8 @@ func (r *reader) state(v value) model.State {
 	r.linkACME(&s, services, acme)
 	r.linkVault(&s, services, vault)
 	r.linkPools(&s, services, pools, zone)
+	r.linkRegistration(&s, &reg, pools, services)
+	r.linkListeners(services)
 	return s
 }
 
@@ -65,9 +70,6 @@ func (r *reader) linkServices(s *model.State, services []service, zone string) {
 		x := &services[i]
 		r.reach(x, s.XDP)
 		r.distinct(x, taken, names)
-		if x.listen.Node != nil && Clashes(s.Agent.Metrics, &x.Service) {
-			r.fault(x.listen, "%s is where metrics are told, by agent.metrics in %s: use another port for one of the two", quote(x.listen.Value), r.place(r.metrics, x.listen))
-		}
 		if x.Zone = zone; zoned(&x.Service) {
 			x.ClientZones = s.ClientZones
 		}
@@ -77,6 +79,7 @@ func (r *reader) linkServices(s *model.State, services []service, zone string) {
 // settings reads what concerns no service in particular.
 func (r *reader) settings(s *model.State) fields {
 	return fields{
+		"admin":      func(v value) { r.admin(v, &s.Admin) },
 		"agent":      func(v value) { r.process(v, &s.Agent) },
 		"interfaces": func(v value) { s.Interfaces = r.interfaces(v) },
 		"xdp": func(v value) {

@@ -3,7 +3,6 @@ package config
 import (
 	"crypto/tls"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -113,8 +112,8 @@ func (r *reader) authorities(v value, file string) {
 // filePath reads the name of a file, from the directory of the configuration.
 func (r *reader) filePath(v value, p *string) bool {
 	text, ok := r.text(v)
-	if ok && !filepath.IsAbs(text) {
-		text = filepath.Join(filepath.Dir(r.file), text)
+	if ok {
+		text = r.beside(text)
 	}
 	*p = text
 	return ok

@@ -38,7 +38,7 @@ func (r *reader) vaultAddress(v value, p *string) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(text, "?#") {
-		r.fault(v, "%s is not the URL of a server: write it like https://vault.example.com:8200", quote(text))
+		r.fault(v, "%s is not the URL of a server: write it like https://vault.example.com:8200", r.quoteURL(text))
 		return
 	}
 	if host, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && (err != nil || !host.IsLoopback()) {

@@ -17,8 +17,11 @@ import (
 	"fairlead/userspace/view"
 )
 
-// Faults of a change. Whatever else is wrong with it wraps config.ErrInvalid.
+// Faults of a change.
 var (
+	// ErrInvalid says that the configuration would have a fault, which is wrapped
+	// too, or that the change is none.
+	ErrInvalid = errors.New("invalid change")
 	// ErrConflict says that the expected revision is not the one in force.
 	ErrConflict = errors.New("revision conflict")
 	// ErrNotFound says that there is no service, pool, route, backend or revision
@@ -66,6 +69,12 @@ const (
 	OpSetBackends Op = "set-backends"
 )
 
+// Ops are all of them.
+var Ops = []Op{
+	OpApply, OpPutService, OpRemoveService, OpPutPool, OpRemovePool, OpPutRoute, OpRemoveRoute,
+	OpAddBackend, OpRemoveBackend, OpSetWeight, OpDrain, OpUndrain, OpSetBackends,
+}
+
 // An Edit is one thing to change.
 type Edit struct {
 	Op      Op     `json:"op"`
@@ -77,6 +86,11 @@ type Edit struct {
 	Backends []string `json:"backends,omitempty"`
 	Weight   *int     `json:"weight,omitempty"`
 	Spec     string   `json:"spec,omitempty"` // YAML, or JSON
+	// Lease says of OpAddBackend that the backend has registered itself, and goes
+	// when it was silent for so long. 0 is for good. Whoever leases sees to it.
+	Lease time.Duration `json:"lease,omitempty"`
+	// New has a put-edit fail with [ErrExists] if what it puts is there already.
+	New bool `json:"new,omitempty"`
 }
 
 // A Request is a change: its edits come in force together, or none does.
@@ -116,6 +130,8 @@ type Plane interface {
 	Rollback(ctx context.Context, number uint64, r Request) (Revision, error)
 	// Revision returns the one in force.
 	Revision() Revision
+	// Edits returns those that stand on top of the file. They must not be changed.
+	Edits() []Edit
 	// Export returns the configuration in force as YAML, with variables and files of
 	// secrets by name, as they were written.
 	Export() ([]byte, error)

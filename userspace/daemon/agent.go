@@ -38,6 +38,7 @@ type agent struct {
 	names       *names.Resolver
 	given       atomic.Pointer[model.State] // the configuration in force, before names are looked up
 	renamed     chan struct{}               // holds one element after another was given
+	reloaded    time.Time                   // when state came into force
 	configError string                      // why the configuration's newest version is not in force
 
 	kernel *kernel.Kernel // nil while XDP does not run
@@ -97,6 +98,10 @@ type agent struct {
 	// pulse is where the heartbeat goes; nil while XDP does not run.
 	pulse atomic.Pointer[loader.ControlView]
 
+	// held is how many flows the kernel's table had when it was last searched, -1
+	// before that.
+	held atomic.Int64
+
 	published time.Time
 	cost      time.Duration // of publishing
 	said      map[string]string
@@ -116,6 +121,8 @@ func newAgent(o Options, state *model.State) *agent {
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o), sockets: newSockets(map[string]*os.File{}, o.Log), flowsCame: make(chan struct{}),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
 	}
+	a.reloaded = a.started
+	a.held.Store(-1)
 	a.given.Store(state)
 	a.notices.Use(state.Notify)
 	a.files = certs.NewWatcher(func(ctx context.Context) { a.send(ctx, a.rereadFiles) }, o.Log)

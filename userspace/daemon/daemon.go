@@ -62,7 +62,14 @@ type Options struct {
 	// ports, beyond one for each service. 0 means 16384, but no more than a
 	// quarter of the process's descriptors.
 	ProxySockets int
-	Log          *slog.Logger // nil discards
+	// Sandbox has the process give up, once it has started, files and system calls
+	// that it does not need. That is for good, and for all of the process.
+	Sandbox bool
+	// Written are files that the process writes besides those of the agent: the
+	// sandbox lets it make them anew.
+	Written []string
+	Version string       // of the program, for who asks
+	Log     *slog.Logger // nil discards
 }
 
 // collectEvery is how often the flow table is searched for what has expired.
@@ -112,6 +119,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	a.takeFlows()
 	a.sockets.settle()
+	if o.Sandbox {
+		a.enterSandbox()
+	}
 	o.Log.Info("ready", "services", len(state.Services))
 	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, orders), a.finish(true))
@@ -169,7 +179,6 @@ func (a *agent) obey(ctx, inner context.Context, orders <-chan os.Signal) (succe
 		case <-ctx.Done():
 			return false
 		case order := <-orders:
-			a.send(ctx, func() { a.report(supervise.Reloading()) })
 			if order == syscall.SIGUSR2 {
 				if a.handOver(ctx, inner, orders) {
 					return true
@@ -177,10 +186,7 @@ func (a *agent) obey(ctx, inner context.Context, orders <-chan os.Signal) (succe
 				continue
 			}
 			state, err := a.load(ctx)
-			a.send(ctx, func() {
-				a.reload(inner, state, err)
-				a.report(supervise.Ready)
-			})
+			a.send(ctx, func() { a.reload(inner, state, err) })
 		}
 	}
 }
@@ -237,7 +243,7 @@ func (a *agent) start(ctx context.Context) error {
 		}
 		return nil
 	}
-	a.openFronts(ctx)
+	a.warnUnheard(a.openFronts(ctx)...)
 	return nil
 }
 
@@ -308,8 +314,9 @@ func (a *agent) warn() {
 	}
 }
 
-// openFronts opens the proxies of services that have none.
-func (a *agent) openFronts(ctx context.Context) {
+// openFronts opens the proxies of services that have none, and returns the services
+// of those that do not listen on all ports.
+func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
 		limits: a.limits, sockets: a.sockets, flowsCame: a.flowsCame, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
@@ -323,11 +330,12 @@ func (a *agent) openFronts(ctx context.Context) {
 		}
 		f := openFront(context.WithoutCancel(ctx), s, a.judge(s), o)
 		a.fronts[s.Key()] = f
-		if why := f.missing(); why != "" {
-			a.warnUnheard(s, why)
+		if f.missing() != "" {
+			unheard = append(unheard, s)
 		}
 	}
 	a.retried = time.Now()
+	return unheard
 }
 
 // retryFronts lets proxies that cannot listen try again.
@@ -348,7 +356,7 @@ func (a *agent) retryFronts(ctx context.Context) {
 			a.log.Info("proxy listens", "service", s.Name)
 		case before:
 		default:
-			a.warnUnheard(s, why)
+			a.warnUnheard(s)
 		}
 	}
 	a.retried = time.Now()
@@ -378,18 +386,18 @@ func (a *agent) collect(ctx context.Context) {
 	defer tick.Stop()
 	said := false
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
 		a.collecting.Lock()
-		err := onInstance(a.opts.PinDir, collectOnce)
+		err := onInstance(a.opts.PinDir, a.collectOnce)
 		a.collecting.Unlock()
 		if err != nil && !said {
 			a.log.Warn("collect flows", "err", err)
 		}
 		said = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }
 
@@ -405,8 +413,11 @@ func onInstance(dir string, f func(*loader.Maps) error) error {
 	return errors.Join(f(inst.Maps()), inst.Close())
 }
 
-func collectOnce(maps *loader.Maps) error {
-	_, _, err := datapath.Collect(maps)
+func (a *agent) collectOnce(maps *loader.Maps) error {
+	c, err := datapath.Collect(maps)
+	if err == nil {
+		a.held.Store(int64(c.Held+1) / 2)
+	}
 	return err
 }
 

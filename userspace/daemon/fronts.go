@@ -14,6 +14,7 @@ import (
 	"fairlead/userspace/access"
 	"fairlead/userspace/balance"
 	"fairlead/userspace/certs"
+	"fairlead/userspace/latency"
 	"fairlead/userspace/model"
 	"fairlead/userspace/splice"
 	"fairlead/userspace/udpproxy"
@@ -59,6 +60,8 @@ type table struct {
 	guard   *access.Guard
 	service *model.Service
 	duties  balance.Duties
+	// connects are how long backends take to accept connections, by their index.
+	connects []*latency.Recorder
 }
 
 // A judgement is what is known of a service's backends, by their index.
@@ -81,7 +84,45 @@ func newTable(s *model.Service, j judgement, old *table) *table {
 	} else {
 		t.guard = access.New(s.Clients)
 	}
+	t.connects = connectsOf(s, old)
 	return t
+}
+
+// connectsOf returns the recorders of the backends of s, those that old has for who
+// stays.
+func connectsOf(s *model.Service, old *table) []*latency.Recorder {
+	all := make([]*latency.Recorder, len(s.Backends))
+	for i := range s.Backends {
+		at := -1
+		if old != nil {
+			at = backendAt(old.service, s.Backends[i].Address, i)
+		}
+		if at >= 0 {
+			all[i] = old.connects[at]
+		} else {
+			all[i] = new(latency.Recorder)
+		}
+	}
+	return all
+}
+
+// backendAt returns the index of a backend, which is probably guess, or -1.
+func backendAt(s *model.Service, addr netip.AddrPort, guess int) int {
+	if guess < len(s.Backends) && s.Backends[guess].Address == addr {
+		return guess
+	}
+	return slices.IndexFunc(s.Backends, func(b model.Backend) bool { return b.Address == addr })
+}
+
+// connected notes that a backend has accepted a connection, after so long.
+func (t *table) connected(addr netip.AddrPort, took time.Duration) {
+	i := backendAt(t.service, addr, 0)
+	if i < 0 { // it has the client's port, or is gone
+		i = backendAt(t.service, netip.AddrPortFrom(addr.Addr(), 0), 0)
+	}
+	if i >= 0 {
+		t.connects[i].Record(took, time.Now())
+	}
 }
 
 // pick returns the backend for a connection from client to local, and what to
@@ -130,7 +171,8 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 		f.names = newFrontNames(s, &o)
 		f.tcp = &splice.Proxy{Route: f.names.route, Admit: admit, Origin: f.origin, Grace: o.grace, Log: o.log}
 	default:
-		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Origin: f.origin, First: first, Grace: o.grace, Log: o.log}
+		connected := func(addr netip.AddrPort, took time.Duration) { f.table.Load().connected(addr, took) }
+		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Origin: f.origin, First: first, Connected: connected, Grace: o.grace, Log: o.log}
 	}
 	f.move(s)
 	f.listen(ctx)

@@ -29,6 +29,7 @@ const (
 // consists of runs until inner is done.
 func (a *agent) handOver(ctx, inner context.Context, orders <-chan os.Signal) bool {
 	a.log.Info("starting a successor", "program", os.Args[0])
+	a.send(inner, func() { a.report(supervise.Reloading()) })
 	s, err := handover.Start(os.Args)
 	if err == nil {
 		if err = a.guide(ctx, inner, s); err != nil {

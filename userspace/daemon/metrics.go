@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"fairlead/userspace/config"
-	"fairlead/userspace/httpproxy"
+	"fairlead/userspace/latency"
 	"fairlead/userspace/metrics"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
@@ -60,25 +61,39 @@ func (a *agent) snapshot(ctx context.Context) (*metrics.Snapshot, error) {
 	a.send(ctx, func() { ready <- a.look() })
 	select {
 	case s := <-ready:
-		return s, nil
+		return s, a.addDatapath(s) // which takes a while with many services
 	case <-ctx.Done():
 		return nil, errEnding
 	}
 }
 
 func (a *agent) look() *metrics.Snapshot {
-	s := &metrics.Snapshot{ReloadFailed: a.configError != ""}
+	s := &metrics.Snapshot{Version: a.opts.Version, ReloadFailed: a.configError != "", ReloadedAt: a.reloaded, Fragments: a.holder.measure()}
+	for _, i := range a.interfaceViews() {
+		s.Interfaces = append(s.Interfaces, metrics.Interface{Name: i.Name, Mode: i.Mode})
+	}
+	if a.kernel != nil {
+		s.Datapath = &metrics.Datapath{}
+	}
 	flows, _ := a.flows()
 	for i := range a.state.Services {
 		conf := &a.state.Services[i]
 		if f := a.fronts[conf.Key()]; f != nil {
-			s.Services = append(s.Services, f.measure(conf))
+			m := f.measure(conf)
+			on, _ := a.rung(i)
+			m.Rung = string(on)
+			s.Services = append(s.Services, m)
 		}
 		s.Certificates = append(s.Certificates, a.measureCertificates(conf)...)
 		backends, _ := a.backendViews(conf) // none of an HTTP service
 		for b := range backends {
 			backends[b].Flows = flows[i][b]
-			s.Backends = append(s.Backends, measured(&backends[b], conf.Name, ""))
+			m := a.measured(conf, b, &backends[b])
+			m.Service = conf.Name
+			if f := a.fronts[conf.Key()]; f != nil && f.tcp != nil {
+				m.Connects = latencyOf(f.table.Load().connects[b])
+			}
+			s.Backends = append(s.Backends, m)
 		}
 	}
 	for i := range a.state.Pools {
@@ -106,37 +121,30 @@ func (a *agent) measurePool(conf *model.Pool) (all []metrics.Backend) {
 	ejected := p.http.Ejected()
 	for b := range backends {
 		backends[b].Serves = backends[b].Serves && ejected[b].IsZero()
-		m, s := measured(&backends[b], conf.OwnerName(), conf.GivenName()), &stats[b]
+		m, s := a.measured(&conf.Service, b, &backends[b]), &stats[b]
+		m.Service, m.Pool = conf.OwnerName(), conf.GivenName()
 		m.HTTP, m.Active, m.Failures = true, int64(chooser.Flows(b)), s.Failures
-		m.Requests = requests(s.Attempts, s.Answers, s.Times)
+		m.Requests = requests(s.Attempts, s.Answers, s.Latency)
+		m.Connects = latencyOf(p.tcp.Load().connects[b])
 		all = append(all, m)
 	}
 	return all
 }
 
-func measured(v *view.Backend, service, pool string) metrics.Backend {
-	return metrics.Backend{Service: service, Pool: pool, Address: v.Address, Up: v.Up, Serves: v.Serves, Active: int64(v.Flows)}
-}
-
-func requests(begun uint64, answers [4]uint64, t httpproxy.Times) metrics.Requests {
-	return metrics.Requests{Begun: begun, Answers: answers, Bounds: httpproxy.Bounds[:], Times: slices.Clone(t.Counts[:]), Sum: t.Sum}
-}
-
-// measure returns what the front has counted.
-func (f *front) measure(conf *model.Service) metrics.Service {
-	m := metrics.Service{Name: conf.Name, Protocol: string(conf.Protocol)}
-	switch {
-	case f.udp != nil:
-		s := f.udp.Stats()
-		m.Accepted, m.Active, m.Refused, m.NoBackend = s.Opened, int64(s.Flows), s.Denied+s.SourceLimit, s.NoBackend
-	case f.http != nil:
-		s := f.http.proxy.Stats()
-		m.Protocol = "http"
-		m.Accepted, m.Active, m.Refused, m.NoBackend, m.Retries = s.Accepted, s.Active, s.Denied+s.SourceLimit, s.NoBackend, s.Retries
-		m.Requests = requests(s.Requests, s.Answers, s.Times)
-	default:
-		s := f.tcp.Stats()
-		m.Accepted, m.Active, m.Refused, m.NoBackend, m.Retries = s.Accepted, s.Active, s.Denied+s.SourceLimit, s.NoBackend, s.Retries
+// measured returns what is known of the b-th backend of a service, whatever it is
+// spoken to.
+func (a *agent) measured(s *model.Service, b int, v *view.Backend) metrics.Backend {
+	m := metrics.Backend{Address: v.Address, Up: v.Up, Serves: v.Serves, Active: int64(v.Flows)}
+	if p, ok := a.checker.Probes(a.roster.checks[s.Key()][b]); ok {
+		m.Probes = &metrics.Probes{Successes: p.Successes, Failures: p.Failures, Latency: p.Latency.Totals()}
 	}
 	return m
+}
+
+func requests(begun uint64, answers [4]uint64, r *latency.Recorder) metrics.Requests {
+	return metrics.Requests{Begun: begun, Answers: answers, Latency: *latencyOf(r)}
+}
+
+func latencyOf(r *latency.Recorder) *metrics.Latency {
+	return &metrics.Latency{Totals: r.Totals(), Recent: r.Recent(time.Now())}
 }

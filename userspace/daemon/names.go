@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"fairlead/userspace/model"
 	"fairlead/userspace/sni"
@@ -38,28 +39,31 @@ func (n *frontNames) use(s *model.Service) {
 // end lets no connection have a backend any more.
 func (n *frontNames) end() { n.routes.Store(nil) }
 
-// route returns what picks for a client, by the name that it asks for, and what its
-// backend is sent first.
-func (n *frontNames) route(ctx context.Context, client *net.TCPConn) (splice.Pick, splice.First) {
+// route returns what serves a client, by the name that it asks for.
+func (n *frontNames) route(ctx context.Context, client *net.TCPConn) (none splice.Way) {
 	name, err := sni.Peek(ctx, client)
 	if err != nil {
 		n.log.Debug("no server name", "client", client.RemoteAddr(), "err", err)
-		return nil, nil
+		return none
 	}
 	routes := n.routes.Load()
 	if routes == nil {
-		return nil, nil
+		return none
 	}
 	p, ok := routes.Find(name)
 	if !ok {
 		n.log.Debug("no route", "client", client.RemoteAddr(), "name", name)
-		return nil, nil
+		return none
 	}
-	first := func(from, to netip.AddrPort) []byte { return announcement(p.tcp.Load().service.SendProxy, from, to) }
-	return func(from, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
+	pick := func(from, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
 		if n.routes.Load() == nil {
 			return netip.AddrPort{}, nil, false
 		}
 		return p.tcp.Load().pick(from, local, tried, n.onFailure)
-	}, first
+	}
+	return splice.Way{
+		Pick:      pick,
+		First:     func(from, to netip.AddrPort) []byte { return announcement(p.tcp.Load().service.SendProxy, from, to) },
+		Connected: func(addr netip.AddrPort, took time.Duration) { p.tcp.Load().connected(addr, took) },
+	}
 }

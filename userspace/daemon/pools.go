@@ -3,6 +3,7 @@ package daemon
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"fairlead/userspace/httpproxy"
 	"fairlead/userspace/model"
@@ -77,6 +78,7 @@ func (a *agent) poolViews(s *model.Service) []view.Backend {
 		i := slices.IndexFunc(a.state.Pools, func(conf model.Pool) bool { return conf.Name == name })
 		conf := &a.state.Pools[i]
 		backends, _ := a.backendViews(&conf.Service)
+		p.tellLatency(backends, s.Forward == model.ForwardHTTP)
 		ejected := p.http.Ejected()
 		for b := range backends {
 			backends[b].Pool, backends[b].Flows = conf.GivenName(), p.tcp.Load().chooser.Flows(b)
@@ -87,6 +89,19 @@ func (a *agent) poolViews(s *model.Service) []view.Backend {
 		all = append(all, backends...)
 	}
 	return all
+}
+
+// tellLatency adds how long the backends of a pool take: to answer, or to accept.
+func (p *pool) tellLatency(all []view.Backend, http bool) {
+	now := time.Now()
+	if !http {
+		p.tcp.Load().tellConnects(all, now)
+		return
+	}
+	stats := p.http.Stats()
+	for b := range all {
+		all[b].Latency = latencyView(stats[b].Latency.Recent(now))
+	}
 }
 
 // poolsOf returns the names of the pools that a service sends to, some perhaps

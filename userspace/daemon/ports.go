@@ -195,13 +195,16 @@ func (a *agent) serves(at netip.AddrPort, p model.Protocol) bool {
 	return false
 }
 
-// warnUnheard says that the proxy of a service does not listen, and what that means.
-func (a *agent) warnUnheard(s *model.Service, why string) {
-	if a.lock == nil || s.UserSpace() {
-		a.log.Warn("service is not served", "service", s.Name, "reason", why)
-		return
+// warnUnheard says that the proxies of services do not listen, and what that means.
+func (a *agent) warnUnheard(services ...*model.Service) {
+	for _, s := range services {
+		why := a.fronts[s.Key()].missing()
+		if a.lock == nil || s.UserSpace() {
+			a.log.Warn("service is not served", "service", s.Name, "reason", why)
+		} else {
+			a.log.Warn("no standby", "service", s.Name, "reason", why)
+		}
 	}
-	a.log.Warn("no standby", "service", s.Name, "reason", why)
 }
 
 // listenFault says in words why an address cannot be listened on.

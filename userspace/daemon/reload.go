@@ -9,6 +9,7 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/supervise"
 )
 
 // errRestart says that a change of the configuration needs a new process.
@@ -20,6 +21,8 @@ var errLeaving = errors.New("the agent ends")
 // reload puts a configuration that was read in force. A bad one, of which err
 // tells, changes nothing.
 func (a *agent) reload(ctx context.Context, given *model.State, err error) {
+	a.report(supervise.Reloading())
+	defer a.report(supervise.Ready)
 	if err == nil {
 		err = a.checkMetrics(given)
 	}
@@ -33,7 +36,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 		a.log.Error("configuration not taken, the old one stays", "config", a.opts.Config, "err", err)
 		return
 	}
-	a.configError = ""
+	a.configError, a.reloaded = "", time.Now()
 	if given.Agent != a.given.Load().Agent {
 		a.log.Warn("what agent says is for the next start", "config", a.opts.Config)
 	}
@@ -185,7 +188,7 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 		f.remove()
 		delete(a.fronts, key)
 	}
-	a.openFronts(ctx)
+	a.warnUnheard(a.openFronts(ctx)...)
 	a.retryFronts(ctx)
 	a.sockets.clear()
 	a.dropPools()

@@ -1,13 +1,32 @@
 package daemon
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"fairlead/userspace/view"
 )
+
+func TestATakenPortIsSaidInOneLine(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	var log bytes.Buffer
+	dir := t.TempDir()
+	r := &running{t: t, opts: Options{Config: filepath.Join(dir, "fairlead.yaml"), RunDir: filepath.Join(dir, "run"), Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	r.write(fmt.Sprintf("services: [{name: web, listen: '%s', forward: proxy, backends: [{address: '127.0.0.1:1'}]}]\n", taken.Addr()))
+	err = Run(t.Context(), r.opts)
+	if want := fmt.Sprintf("service cannot be served: web: another program listens on %s: stop it, or choose another port", taken.Addr()); err == nil || err.Error() != want || log.Len() > 0 {
+		t.Errorf("error %v, want %s; log %q", err, want, &log)
+	}
+}
 
 func TestAReloadToATakenPortChangesNothing(t *testing.T) {
 	taken, err := net.Listen("tcp4", "127.0.0.1:0")

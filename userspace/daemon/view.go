@@ -7,6 +7,7 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/balance"
 	"fairlead/userspace/kernel"
+	"fairlead/userspace/latency"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
@@ -93,6 +94,9 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 	var duties balance.Duties
 	v.Backends, duties = a.backendViews(s)
 	v.Serving = duties[0].Serving
+	if f := a.fronts[s.Key()]; f != nil && f.tcp != nil {
+		f.table.Load().tellConnects(v.Backends, time.Now())
+	}
 	for k, zone := range s.ClientZones.Names() {
 		if v.ClientZones == nil {
 			v.ClientZones = map[string]model.Serving{}
@@ -126,6 +130,21 @@ func (a *agent) backendViews(s *model.Service) (all []view.Backend, duties balan
 		all = append(all, x)
 	}
 	return all, duties
+}
+
+// latencyView returns what is usual, nil if nothing was recorded lately.
+func latencyView(s latency.Summary) *view.Latency {
+	if s.Count == 0 {
+		return nil
+	}
+	return &view.Latency{Count: s.Count, Median: s.Median.Seconds(), P95: s.P95.Seconds(), P99: s.P99.Seconds()}
+}
+
+// tellConnects adds how long backends take to accept the proxies' connections.
+func (t *table) tellConnects(all []view.Backend, now time.Time) {
+	for b := range all {
+		all[b].Latency = latencyView(t.connects[b].Recent(now))
+	}
 }
 
 // rung returns what serves the i-th service, and why nothing higher does.

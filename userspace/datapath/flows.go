@@ -112,26 +112,34 @@ func (r *rows) gone(f *loader.Entry) bool {
 		b.State == backendNone || b.Gen != f.BackendGen || b.Service != f.Service
 }
 
-// Collect frees the places of entries that count as absent, and returns how
-// many flows go on, which closed ones do not, and how many entries it freed.
-// The datapath is right without it: it treats them as absent.
-func Collect(maps *loader.Maps) (live, freed int, err error) {
+// Collected is what [Collect] has found.
+type Collected struct {
+	Live  int // flows that go on, which closed ones do not
+	Held  int // entries that stay in the table, two of a flow
+	Freed int // entries that do not
+}
+
+// Collect frees the places of entries that count as absent. The datapath is right
+// without it: it treats them as absent.
+func Collect(maps *loader.Maps) (c Collected, err error) {
 	err = eachEntry(maps, func(t *loader.FlowTable, e *loader.Entry, at moment) bool {
 		at.era = maps.ControlView().Era() // read after the entry: one of a newer era is not dead
 		switch {
 		case at.expired(e) && (uint32(e.Era) != at.era || at.age(e.Seen)-e.Idle >= at.hz): // not at its edge
 			if t.Free(*e) {
-				freed++
+				c.Freed++
+				return true
 			}
 		case forward(e) && !e.Over():
-			live++
+			c.Live++
 		}
+		c.Held++
 		return true
 	})
 	if err != nil {
-		return live, freed, fmt.Errorf("collect flows: %w", err)
+		return c, fmt.Errorf("collect flows: %w", err)
 	}
-	return live, freed, nil
+	return c, nil
 }
 
 // liveFlows returns how many flows the table holds, and how many of them go on,

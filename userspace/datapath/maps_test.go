@@ -169,8 +169,8 @@ func TestFlowsThatCountAreSeenAndOthersCollected(t *testing.T) {
 		t.Errorf("ReadLive = %+v, %v, want 4 flows held and 1 that goes on", v, err)
 	}
 	for _, want := range []int{2, 0} { // the second time there is nothing to do
-		if live, freed, err := Collect(maps); err != nil || live != 2 || freed != want {
-			t.Errorf("Collect = %d live, %d freed, %v, want 2 and %d", live, freed, err, want)
+		if c, err := Collect(maps); err != nil || c.Live != 2 || c.Freed != want || c.Held != 5 {
+			t.Errorf("Collect = %+v, %v, want 2 live, 5 held and %d freed", c, err, want)
 		}
 	}
 }

@@ -20,6 +20,8 @@ type View struct {
 	// Held are the flows in the flow table, closed ones included, if they were
 	// counted.
 	Held int `json:"-"`
+	// Fill is how full the maps are that hold services.
+	Fill []Fill `json:"-"`
 	// At is when the counters were read.
 	At time.Time `json:"-"`
 }
@@ -136,7 +138,7 @@ func (r *rows) view(maps *loader.Maps, live []int) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}, At: at}
+	v := &View{Services: []ServiceView{}, Verdicts: map[string]uint64{}, Evictions: map[string]uint64{}, Fill: r.fills(maps), At: at}
 	for i := range loader.Verdicts {
 		v.Verdicts[i.String()] = verdicts[i]
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"fairlead/userspace/latency"
 	"fairlead/userspace/model"
 )
 
@@ -28,6 +29,8 @@ type check struct {
 	said    string    // why its agent's last answer does not count
 	suspect bool      // probes that fail are repeated soon
 	hurried time.Time // when it was last probed out of turn for that
+
+	latency latency.Recorder // of probes
 }
 
 // probeNow has the target probed as soon as no other probe of it runs.

@@ -155,6 +155,7 @@ func (c *Checker) try(ctx context.Context, k *check) (again time.Duration) {
 	before := k.status
 	k.status.count(k.target.Check, start, err)
 	after, removed := k.status, k.removed
+	k.latency.Record(after.Duration, time.Now())
 	k.suspect = k.suspect && err != nil && after.Up
 	switch {
 	case k.suspect:
@@ -194,6 +195,18 @@ func (c *Checker) StatusOf(key string) (Status, bool) {
 		return Status{}, false
 	}
 	return k.status, true
+}
+
+// Probes returns what there were of the target of this key, false if it is not
+// probed.
+func (c *Checker) Probes(key string) (Probes, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.checks[key]
+	if k == nil || k.target.Check.Type == model.CheckNone {
+		return Probes{}, false
+	}
+	return Probes{k.status.Successes, k.status.Failures, &k.latency}, true
 }
 
 // Knows reports whether what the check of this key says comes from a probe, or was

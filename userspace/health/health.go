@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"time"
 
+	"fairlead/userspace/latency"
 	"fairlead/userspace/model"
 )
 
@@ -90,6 +91,13 @@ type Status struct {
 	// Word is the target's own, beside its probes; Weight is 100 if it has said
 	// nothing.
 	Word Word
+}
+
+// Probes are all that a target has had.
+type Probes struct {
+	Successes, Failures uint64
+	// Latency is of both, from the beginning of the probe.
+	Latency *latency.Recorder
 }
 
 // Serves reports whether the target may serve, by probes and by its own word.

@@ -7,6 +7,7 @@
 package httpcache
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"hash/maphash"
 	"math"
@@ -48,7 +49,8 @@ type Cache struct {
 	pages   *otter.Cache[string, *page]
 	flights flights
 	seed    maphash.Seed
-	changes [4096]atomic.Uint64 // of what is stored, by the hash of a key
+	changes [1 << 16]atomic.Uint32 // of what is stored, by the hash of a key
+	filling atomic.Int64           // bytes of bodies that are being stored
 	counters
 }
 
@@ -100,15 +102,12 @@ func (c *Cache) Stats() Stats {
 // Link returns what answers the requests of a route, with next for what is not
 // stored. Requests that change something make it forgotten on every route.
 func (c *Cache) Link(r *model.Route, next http.Handler) http.Handler {
-	route := fmt.Sprint(r.Match, r.Clients, r.Headers, r.Query, r.Cookies, r.Pools)
-	guarded := r.BasicAuth != nil || r.ForwardAuth != nil
+	id := identify(r)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch req.Method {
 		case http.MethodGet, http.MethodHead:
 			if r.Cache && req.Header.Get("Upgrade") == "" {
-				q := c.query(req, route)
-				q.authorized = q.authorized || guarded
-				c.get(w, req, q, next)
+				c.get(w, req, c.query(req, r, id), next)
 				return
 			}
 		case http.MethodOptions, http.MethodTrace:
@@ -117,6 +116,25 @@ func (c *Cache) Link(r *model.Route, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, req)
 	})
+}
+
+// identify returns what a route has in common with another one if what is stored of
+// one is good for the other: who takes it, and what backends are asked and have
+// answered. What is done to answers that are stored already does not matter.
+func identify(r *model.Route) string {
+	all := fmt.Sprintf("%q", []any{
+		r.Match, r.Clients, r.Headers, r.Query, r.Cookies, r.Pools, r.RequestHeaders, deref(r.Rewrite), deref(r.Replace), deref(r.ForwardAuth),
+	})
+	sum := sha256.Sum256([]byte(all))
+	return string(sum[:])
+}
+
+// deref returns what p leads to, as Sprintf does not.
+func deref[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
 }
 
 // get answers a request from what is stored, or with what next answers.
@@ -223,13 +241,13 @@ func (c *Cache) passes(q *query) bool {
 }
 
 // change returns what counts the changes of a key, and perhaps of others.
-func (c *Cache) change(key string) *atomic.Uint64 {
+func (c *Cache) change(key string) *atomic.Uint32 {
 	return &c.changes[maphash.String(c.seed, key)%uint64(len(c.changes))]
 }
 
 // put stores what make makes of a page in its place, unless the key has changed
 // since since.
-func (c *Cache) put(key string, since uint64, make func(old page) page) {
+func (c *Cache) put(key string, since uint32, make func(old page) page) {
 	c.pages.Compute(key, func(old *page, found bool) (*page, otter.ComputeOp) {
 		if c.change(key).Load() != since {
 			return nil, otter.CancelOp
@@ -246,7 +264,7 @@ func (c *Cache) put(key string, since uint64, make func(old page) page) {
 }
 
 // store puts an entry in the place of what the query has found before.
-func (c *Cache) store(q *query, since uint64, e *entry) {
+func (c *Cache) store(q *query, since uint32, e *entry) {
 	c.put(q.key, since, func(p page) page {
 		all := []*entry{e}
 		for _, old := range p.entries {
@@ -259,7 +277,7 @@ func (c *Cache) store(q *query, since uint64, e *entry) {
 }
 
 // drop forgets an entry.
-func (c *Cache) drop(q *query, since uint64, e *entry) {
+func (c *Cache) drop(q *query, since uint32, e *entry) {
 	c.put(q.key, since, func(p page) page {
 		return page{slices.DeleteFunc(slices.Clone(p.entries), func(old *entry) bool { return old == e }), p.pass}
 	})
@@ -278,4 +296,20 @@ func (c *Cache) Purge(key string) bool {
 	c.change(key).Add(1)
 	_, ok := c.pages.Invalidate(key)
 	return ok
+}
+
+// PurgeAll forgets all that is stored of the keys that match, and reports whether
+// there was any. It looks at each key.
+func (c *Cache) PurgeAll(matches func(key string) bool) bool {
+	for i := range c.changes {
+		c.changes[i].Add(1)
+	}
+	found := false
+	for key := range c.pages.Keys() { // which waits for what is just being put
+		if matches(key) {
+			_, ok := c.pages.Invalidate(key)
+			found = found || ok
+		}
+	}
+	return found
 }

@@ -48,6 +48,8 @@ func (q *query) assess(status int, h http.Header, asked, now time.Time) (*entry,
 		return nil, false
 	case q.authorized && !d.shared() && !d.has("must-revalidate"):
 		return nil, false
+	case q.judged != nil && !d.shared() && !q.tells(selectors):
+		return nil, false // a backend may know users by what it is told, and nothing of a cache
 	case len(h["Set-Cookie"]) > 0 && !d.shared():
 		return nil, false // a session of one client is not another's
 	}

@@ -1,6 +1,7 @@
 package httpcache
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"slices"
@@ -23,14 +24,17 @@ type fetch struct {
 
 	validating, storing bool
 	asked               time.Time
-	since               uint64 // what Cache.change was before old was found
+	since               uint32 // what Cache.change was before old was found
 
 	header   http.Header // until it is passed on
+	trailer  http.Header // from then on
 	status   int         // 0 until then
 	withheld bool
 	entry    *entry // what is being stored
+	stored   *entry // what has been
 	body     []byte
 	length   int // of the body; -1 is not known
+	room     int // that it has of Cache.filling
 }
 
 // id returns by what flights for the query are known.
@@ -48,7 +52,8 @@ func (f *fetch) run() {
 	c := f.cache
 	c.misses.Add(1)
 	defer f.land(broken)
-	f.asked, f.header = time.Now(), http.Header{}
+	defer f.leave()
+	f.asked, f.header, f.trailer = time.Now(), http.Header{}, http.Header{}
 	f.forward()
 	switch now := time.Now(); {
 	case f.withheld && f.status == http.StatusNotModified:
@@ -59,6 +64,9 @@ func (f *fetch) run() {
 		c.store(f.query, f.since, &e)
 		f.land(done)
 		c.reply(f.w, f.in, &e, "fwd="+f.why+"; fwd-status="+strconv.Itoa(f.status))
+	case len(f.trailer) > 0 && (f.entry != nil || f.stored != nil): // nobody had announced them
+		c.drop(f.query, f.since, cmp.Or(f.stored, f.old))
+		f.land(personal)
 	case f.entry != nil && (f.length < 0 || f.length == len(f.body)):
 		f.complete()
 	}
@@ -103,7 +111,9 @@ func (f *fetch) forward() {
 		}
 	}
 	f.next.ServeHTTP(f, out)
-	f.begin()
+	if f.begin(); !f.withheld {
+		copyHeader(f.w.Header(), f.trailer)
+	}
 }
 
 // begin begins an answer whose status goes without saying.
@@ -115,8 +125,8 @@ func (f *fetch) begin() {
 
 // Header is for [http.ResponseWriter].
 func (f *fetch) Header() http.Header {
-	if f.status != 0 && !f.withheld {
-		return f.w.Header() // for trailers
+	if f.status != 0 {
+		return f.trailer
 	}
 	return f.header
 }
@@ -191,7 +201,7 @@ func (f *fetch) consider(now time.Time) {
 	} else if f.status == http.StatusNoContent {
 		f.length = 0
 	}
-	if e, ok := q.assess(f.status, f.header, f.asked, now); ok && int64(f.length) <= c.conf.Load().MaxBody {
+	if e, ok := q.assess(f.status, f.header, f.asked, now); ok && int64(f.length) <= c.conf.Load().MaxBody && f.enter(max(f.length, 0)) {
 		f.entry, f.body = e, make([]byte, 0, max(f.length, 0))
 	} else if f.old != nil && f.status < http.StatusInternalServerError {
 		c.drop(q, f.since, f.old)
@@ -230,8 +240,10 @@ func (f *fetch) Write(p []byte) (int, error) {
 // keep adds a part of the body to what is being stored. The last one is stored
 // before the client has it, who then finds it.
 func (f *fetch) keep(p []byte) {
-	if int64(len(f.body)+len(p)) > f.cache.conf.Load().MaxBody {
+	size := len(f.body) + len(p)
+	if int64(size) > f.cache.conf.Load().MaxBody || !f.enter(size-f.room) {
 		f.entry, f.body = nil, nil
+		f.leave()
 		f.land(personal)
 		return
 	}
@@ -248,8 +260,30 @@ func (f *fetch) complete() {
 		f.entry.body = slices.Clone(f.body) // without the room that has grown
 	}
 	f.cache.store(f.query, f.since, f.entry)
-	f.entry, f.body = nil, nil
+	f.entry, f.body, f.stored = nil, nil, f.entry
+	f.leave()
 	f.land(done)
+}
+
+// enter makes room for n more bytes of what is being stored, or returns false if
+// there is none: all of that may take as much as what is stored.
+func (f *fetch) enter(n int) bool {
+	if n <= 0 {
+		return true
+	}
+	all := &f.cache.filling
+	if all.Add(int64(n)) > f.cache.conf.Load().Size {
+		all.Add(-int64(n))
+		return false
+	}
+	f.room += n
+	return true
+}
+
+// leave gives back the room.
+func (f *fetch) leave() {
+	f.cache.filling.Add(-int64(f.room))
+	f.room = 0
 }
 
 // land lets those go on who wait for the answer, and others like them not wait if

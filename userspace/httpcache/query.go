@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"fairlead/userspace/model"
 )
 
 // A query is what a request asks of the cache.
@@ -15,13 +17,15 @@ type query struct {
 	header     http.Header
 	control    directives
 	authorized bool
+	judged     *model.ForwardAuth // who said that it may pass; may be nil
 }
 
-func (c *Cache) query(r *http.Request, route string) *query {
+// query returns what r asks for by a route that is identified so.
+func (c *Cache) query(r *http.Request, route *model.Route, id string) *query {
 	key, scope := c.front.Key(r)
 	return &query{
-		key: key, scope: scope + " " + route, method: r.Method, header: r.Header,
-		control: parseControl(r.Header["Cache-Control"]), authorized: r.Header.Get("Authorization") != "",
+		key: key, scope: scope + " " + id, method: r.Method, header: r.Header, control: parseControl(r.Header["Cache-Control"]),
+		authorized: r.Header.Get("Authorization") != "" || route.BasicAuth != nil, judged: route.ForwardAuth,
 	}
 }
 
@@ -142,4 +146,12 @@ func (q *query) selecting(name string) string {
 // selects reports whether an entry is for such requests.
 func (q *query) selects(e *entry) bool {
 	return e.scope == q.scope && !slices.ContainsFunc(e.selectors, func(s selector) bool { return q.selecting(s.name) != s.value })
+}
+
+// tells reports whether an answer with such selectors is another one wherever
+// forward-auth has said something else.
+func (q *query) tells(selectors []selector) bool {
+	return len(q.judged.Headers) > 0 && !slices.ContainsFunc(q.judged.Headers, func(name string) bool {
+		return !slices.ContainsFunc(selectors, func(s selector) bool { return strings.EqualFold(s.name, name) })
+	})
 }

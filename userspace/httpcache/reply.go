@@ -13,7 +13,7 @@ import (
 // detail is what Cache-Status says.
 func (c *Cache) reply(w http.ResponseWriter, r *http.Request, e *entry, detail string) {
 	now, h := time.Now(), w.Header()
-	left := e.left(now)
+	left, part := e.left(now), partOf(r.Header)
 	if left <= 0 {
 		c.stale.Add(1)
 	}
@@ -29,9 +29,9 @@ func (c *Cache) reply(w http.ResponseWriter, r *http.Request, e *entry, detail s
 			h.Del(name)
 		}
 		w.WriteHeader(http.StatusNotModified)
-	case e.status == http.StatusOK && r.Method == http.MethodGet && r.Header.Get("Range") != "":
-		part := &http.Request{Method: http.MethodGet, Header: http.Header{"Range": r.Header["Range"], "If-Range": r.Header["If-Range"]}}
-		http.ServeContent(w, part, "", e.modified, bytes.NewReader(e.body))
+	case e.status == http.StatusOK && r.Method == http.MethodGet && part != "":
+		in := &http.Request{Method: http.MethodGet, Header: http.Header{"Range": {part}, "If-Range": r.Header["If-Range"]}}
+		http.ServeContent(partWriter{w}, in, "", e.modified, bytes.NewReader(e.body))
 	default:
 		if e.status != http.StatusNoContent {
 			h.Set("Content-Length", strconv.Itoa(len(e.body)))
@@ -41,6 +41,26 @@ func (c *Cache) reply(w http.ResponseWriter, r *http.Request, e *entry, detail s
 			_, _ = w.Write(e.body) // a client that is gone is no concern of the cache
 		}
 	}
+}
+
+// partOf returns the range of bytes that a client asks for, "" for several, and for
+// those of another unit (RFC 9110, section 14.2).
+func partOf(h http.Header) string {
+	unit, part, ok := strings.Cut(strings.Join(h["Range"], ","), "=")
+	if !ok || !strings.EqualFold(unit, "bytes") || strings.Contains(part, ",") {
+		return ""
+	}
+	return "bytes=" + part
+}
+
+// A partWriter takes away what would have others keep that there is no such part.
+type partWriter struct{ http.ResponseWriter }
+
+func (w partWriter) WriteHeader(status int) {
+	if status == http.StatusRequestedRangeNotSatisfiable {
+		w.Header().Del("Expires")
+	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // satisfies reports whether a client has what the entry is (RFC 9110, section

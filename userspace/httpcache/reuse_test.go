@@ -39,18 +39,21 @@ func changed(h map[string]string, changes []string) map[string]string {
 func TestAnswersFromTheCache(t *testing.T) {
 	stored := []string{
 		minute, `Etag: "a"`, modified, "Content-Type: text/x", "X-A: 1", "X-A: 2", "Age: 5", "Proxy-Authenticate: x",
-		`Cache-Control: no-cache="x-hidden"`, "X-Hidden: 1", "Cache-Status: other; hit",
+		`Cache-Control: no-cache="x-hidden"`, "X-Hidden: 1", "Cache-Status: other; hit", "Expires: Sat, 01 Jan 2000 00:01:00 GMT",
 	}
 	const status = "other; hit | fairlead; hit; ttl=45"
 	whole := map[string]string{
 		"Age": "15", "Cache-Control": `max-age=60 | no-cache="x-hidden"`, "Cache-Status": status, "Content-Length": "10", "Content-Type": "text/x",
-		"Etag": `"a"`, "Last-Modified": modified[15:], "X-A": "1 | 2",
+		"Expires": "Sat, 01 Jan 2000 00:01:00 GMT",
+		"Etag":    `"a"`, "Last-Modified": modified[15:], "X-A": "1 | 2",
 	}
 	with := func(changes ...string) map[string]string { return changed(whole, changes) }
 	bare := with("Content-Length", "Content-Type")
 	part := func(r string, n string) map[string]string {
 		return with("Accept-Ranges: bytes", "Content-Range: bytes "+r, "Content-Length: "+n)
 	}
+	beyond := with("Cache-Control", "Etag", "Expires", "Last-Modified", "Content-Length", "Content-Type: text/plain; charset=utf-8", "Content-Range: bytes */10",
+		"X-Content-Type-Options: nosniff")
 	for _, row := range []struct {
 		name, request string
 		headers       []string
@@ -71,6 +74,17 @@ func TestAnswersFromTheCache(t *testing.T) {
 		{"last bytes", "GET /", []string{"Range: bytes=-2"}, 206, "89", part("8-9/10", "2")},
 		{"range if it is the same", "GET /", []string{"Range: bytes=0-0", `If-Range: "a"`}, 206, "0", part("0-0/10", "1")},
 		{"range, but it is another", "GET /", []string{"Range: bytes=0-0", `If-Range: "b"`}, 200, "0123456789", with("Accept-Ranges: bytes")},
+		{"range if it has not changed since", "GET /", []string{"Range: bytes=0-0", "If-Range: Fri, 31 Dec 1999 00:00:00 GMT"}, 206, "0", part("0-0/10", "1")},
+		{"range, but it has changed since", "GET /", []string{"Range: bytes=0-0", "If-Range: Thu, 30 Dec 1999 00:00:00 GMT"}, 200, "0123456789", with("Accept-Ranges: bytes")},
+		{"range if it is about the same", "GET /", []string{"Range: bytes=0-0", `If-Range: W/"a"`}, 200, "0123456789", with("Accept-Ranges: bytes")},
+		{"range of what the client has", "GET /", []string{"Range: bytes=0-0", `If-None-Match: "a"`}, 304, "", bare},
+		{"range to the end and beyond", "GET /", []string{"Range: bytes=8-99"}, 206, "89", part("8-9/10", "2")},
+		{"range beyond the end", "GET /", []string{"Range: bytes=10-"}, 416, "invalid range: failed to overlap\n", beyond},
+		{"range beyond the end of another", "GET /", []string{"Range: bytes=10-", `If-Range: "b"`}, 200, "0123456789", with("Accept-Ranges: bytes")},
+		{"ranges", "GET /", []string{"Range: bytes=0-0,2-2"}, 200, "0123456789", whole},
+		{"range in two lines", "GET /", []string{"Range: bytes=0-0", "Range: bytes=2-2"}, 200, "0123456789", whole},
+		{"range of capitals", "GET /", []string{"Range: Bytes=2-4"}, 206, "234", part("2-4/10", "3")},
+		{"range in another unit", "GET /", []string{"Range: lines=0-0"}, 200, "0123456789", whole},
 		{"range of a head", "HEAD /", []string{"Range: bytes=2-4"}, 200, "", whole},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -209,18 +209,84 @@ func TestOnlyIfCachedIsNotForwarded(t *testing.T) {
 	}
 }
 
+func TestAnswersToPostAreNotStored(t *testing.T) {
+	b := lay(t, say(200, "x", minute, "Content-Location: /"))
+	for _, method := range []string{"POST", "GET", "POST"} {
+		if w := b.do(method + " /"); w.Body.String() != "x" {
+			t.Errorf("body %q", w.Body)
+		}
+	}
+	if n := len(b.asked()); n != 3 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 func TestRoutesThatAskWhoItIs(t *testing.T) {
-	for _, route := range []model.Route{
-		{Cache: true, Rules: model.Rules{BasicAuth: &model.BasicAuth{}}},
-		{Cache: true, Rules: model.Rules{ForwardAuth: &model.ForwardAuth{}}},
+	basic := model.Rules{BasicAuth: &model.BasicAuth{}}
+	forward := model.Rules{ForwardAuth: &model.ForwardAuth{}}
+	named := model.Rules{ForwardAuth: &model.ForwardAuth{Headers: []string{"remote-user", "Remote-Group"}}}
+	const of = "Remote-User: a"
+	for _, row := range []struct {
+		name    string
+		rules   model.Rules
+		headers []string
+		request string
+		hit     bool
+	}{
+		{"basic", basic, []string{minute}, of, false},
+		{"basic, public", basic, []string{minute, "Cache-Control: public"}, of, true},
+		{"basic, must-revalidate", basic, []string{minute, "Cache-Control: must-revalidate"}, of, true},
+		{"forward", forward, []string{minute}, of, false},
+		{"forward, must-revalidate", forward, []string{minute, "Cache-Control: must-revalidate"}, of, false},
+		{"forward, varies", forward, []string{minute, "Vary: Remote-User"}, of, false},
+		{"forward, public", forward, []string{minute, "Cache-Control: public"}, of, true},
+		{"forward, s-maxage", forward, []string{"Cache-Control: s-maxage=60"}, of, true},
+		{"named, must-revalidate", named, []string{minute, "Cache-Control: must-revalidate"}, of, false},
+		{"named, public", named, []string{minute, "Cache-Control: public"}, of, true},
+		{"named, varies by one", named, []string{minute, "Vary: Remote-User"}, of, false},
+		{"named, varies by all", named, []string{minute, "Vary: Remote-User, remote-group"}, of, true},
+		{"named, varies by all, authorized", named, []string{minute, "Vary: Remote-User, Remote-Group"}, "Authorization: a", false},
 	} {
-		b := lay(t, nil)
-		b.handler = b.Link(&route, http.HandlerFunc(b.serve))
-		b.now(b.count(minute))
-		b.do("GET /")
-		b.expect("what may be for one only", "2", "fwd=uri-miss")
-		b.now(b.count("Cache-Control: public, max-age=60"))
-		b.do("GET /")
-		b.expect("what is for all who may pass", "3", "hit")
+		b := lay(t, say(200, "x", row.headers...))
+		b.handler = b.Link(&model.Route{Cache: true, Rules: row.rules}, http.HandlerFunc(b.serve))
+		b.do("GET /", row.request)
+		b.do("GET /", row.request)
+		if hit := len(b.asked()) == 1; hit != row.hit {
+			t.Errorf("%s: hit %t", row.name, hit)
+		}
+	}
+}
+
+func TestOtherRulesAskAnew(t *testing.T) {
+	set := model.HeaderRules{Set: []model.Header{{Name: "A", Value: "b"}}}
+	for _, row := range []struct {
+		name  string
+		rules model.Rules
+		hit   bool
+	}{
+		{"the same", model.Rules{}, true},
+		{"what is done to all answers", model.Rules{ResponseHeaders: set, Compress: &model.Compress{MinSize: 1}}, true},
+		{"headers of requests", model.Rules{RequestHeaders: set}, false},
+		{"paths", model.Rules{Rewrite: &model.Rewrite{Prefix: "/a", To: "/b"}}, false},
+		{"texts", model.Rules{Replace: &model.Replace{Texts: []model.Replacement{{Find: "a", With: "b"}}}}, false},
+		{"who may pass", model.Rules{ForwardAuth: &model.ForwardAuth{Headers: []string{"A"}}}, false},
+	} {
+		b := lay(t, say(200, "x", "Cache-Control: public, max-age=60"))
+		ask := func(rules model.Rules, requests int) {
+			t.Helper()
+			b.handler = b.Link(&model.Route{Match: "/", Cache: true, Rules: rules}, http.HandlerFunc(b.serve))
+			b.do("GET /")
+			if n := len(b.asked()); n != requests {
+				t.Errorf("%s: %d requests, want %d", row.name, n, requests)
+			}
+		}
+		all := 2
+		if row.hit {
+			all = 1
+		}
+		ask(model.Rules{}, 1)
+		ask(row.rules, all)
+		ask(row.rules, all)
+		ask(model.Rules{}, all)
 	}
 }

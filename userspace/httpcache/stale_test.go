@@ -128,17 +128,6 @@ func TestWhatIsForgotten(t *testing.T) {
 	}
 }
 
-func TestPurge(t *testing.T) {
-	b := lay(t, say(200, "x", minute))
-	b.do("GET /a?b")
-	if b.Purge("example.com/a") || !b.Purge("example.com/a?b") || b.Purge("example.com/a?b") {
-		t.Error("not once")
-	}
-	if s := b.Stats(); s.Pages != 0 || s.Bytes != 0 {
-		t.Errorf("stats %+v", s)
-	}
-}
-
 func TestWhatWasAskedForBeforeAChangeIsNotStored(t *testing.T) {
 	b := lay(t, nil)
 	b.now(func(w http.ResponseWriter, r *http.Request) {

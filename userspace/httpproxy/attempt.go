@@ -176,9 +176,10 @@ func (a *attempt) end() {
 // judge lets the pool know how the backend has served. What the client or this
 // host is to blame for says nothing about it.
 func (a *attempt) judge(req *http.Request, res *http.Response, err error) {
-	took := time.Since(a.began)
+	now := time.Now()
+	took := now.Sub(a.began)
 	if err == nil {
-		a.turn.backend.tally.answer(res.StatusCode, took)
+		a.turn.backend.tally.answer(res.StatusCode, took, now)
 	}
 	clients := req.Context().Err() != nil || a.x.body != nil && a.x.body.broken.Load()
 	switch {

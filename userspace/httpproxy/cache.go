@@ -16,8 +16,10 @@ import (
 type Cache interface {
 	// Link is the last of a route's links.
 	Link(r *model.Route, next http.Handler) http.Handler
-	// Purge forgets what is stored of a key; false: nothing was.
+	// Purge forgets what is stored of a key, and PurgeAll of those that match;
+	// false: nothing was.
 	Purge(key string) bool
+	PurgeAll(matches func(key string) bool) bool
 }
 
 // methodPurge is how those who may do so make a cache forget something.
@@ -29,11 +31,28 @@ func (t *Table) purge(w http.ResponseWriter, x *exchange) {
 	switch {
 	case !within(x.client, t.purgers):
 		refuse(w, http.StatusForbidden)
-	case t.cache.Purge(key):
+	case t.forget(key):
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		refuse(w, http.StatusNotFound)
 	}
+}
+
+// forget makes the cache forget a key, or all that begin with it if it ends with a
+// *, which is of all hosts if the host is one, too.
+func (t *Table) forget(key string) bool {
+	prefix, many := strings.CutSuffix(key, "*")
+	if !many {
+		return t.cache.Purge(key)
+	}
+	path, everywhere := strings.CutPrefix(prefix, "*/")
+	return t.cache.PurgeAll(func(stored string) bool {
+		if everywhere {
+			_, rest, _ := strings.Cut(stored, "/")
+			return strings.HasPrefix(rest, path)
+		}
+		return strings.HasPrefix(stored, prefix)
+	})
 }
 
 // told are headers by which a trusted peer says what it was asked for. Backends make

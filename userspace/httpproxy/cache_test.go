@@ -78,6 +78,12 @@ var cachedBytes = []struct {
 		nil,
 	},
 	{
+		"trailers that nobody announced", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n"},
+		[]string{getOf("/"), getOf("/")},
+		[]string{"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\n\nhi", "200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\n\nhi"},
+		nil,
+	},
+	{
 		"another path is another", []string{"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 1\r\n\r\n1", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2"},
 		[]string{getOf("/a%2fb"), getOf("/a%2Fb")},
 		[]string{"200 OK\nCache-Status: fairlead; fwd=uri-miss; stored\nContent-Length: 1\n\n1", "200 OK\nCache-Status: fairlead; fwd=uri-miss\nContent-Length: 1\n\n2"},
@@ -140,23 +146,6 @@ func TestCachedBytes(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestPurgeIsForSome(t *testing.T) {
-	f := caching(t, names(t, "a"))
-	h := everything(usual)
-	h.Routes[0].Cache, h.Cache = true, model.DefaultCache()
-	const purge = "PURGE / HTTP/1.1\r\nHost: example.com\r\n\r\n"
-	h.Cache.Purge = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	f.route(h)
-	if res, _ := f.ask(purge); res.StatusCode != http.StatusForbidden {
-		t.Errorf("status %d for somebody else", res.StatusCode)
-	}
-	h.Cache.Purge = nil
-	f.route(h)
-	if _, body := f.ask(purge); body != "a" {
-		t.Errorf("answer %q where nobody may", body)
 	}
 }
 
@@ -288,5 +277,47 @@ func TestWhatATrustedPeerWasAskedForIsNotMixed(t *testing.T) {
 	}
 	if hits := f.cache.(*httpcache.Cache).Stats().Hits; hits != uint64(len(told)) {
 		t.Errorf("%d hits", hits)
+	}
+}
+
+// TestWhatIsForOneUserIsNotAnothers asks in the name of two users for what backends
+// make of the header that forward-auth gives them.
+func TestWhatIsForOneUserIsNotAnothers(t *testing.T) {
+	t.Cleanup(judges.CloseIdleConnections)
+	judge := handle(t, func(w http.ResponseWriter, r *http.Request) {
+		if user, ok := strings.CutPrefix(r.Header.Get("Cookie"), "session="); ok {
+			w.Header().Set("Remote-User", user)
+			return
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	backend := handle(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", strings.TrimPrefix(r.URL.Path, "/"))
+		if r.URL.RawQuery != "" {
+			w.Header().Set("Vary", r.URL.RawQuery)
+		}
+		fmt.Fprint(w, r.Header.Get("Remote-User"))
+	})
+	f := caching(t, backend)
+	h := everything(usual)
+	h.Routes[0].Cache, h.Cache = true, model.DefaultCache()
+	h.Routes[0].ForwardAuth = &model.ForwardAuth{URL: "http://" + judge, Headers: []string{"Remote-User"}, Timeout: patience}
+	f.route(h)
+	for _, row := range []struct{ path, bob, status string }{
+		{"/max-age=60", "bob", "fwd=uri-miss"},
+		{"/max-age=60,must-revalidate", "bob", "fwd=uri-miss"},
+		{"/max-age=60?Accept", "bob", "fwd=uri-miss"},
+		{"/max-age=60?Remote-User", "bob", "fwd=vary-miss; stored"},
+		{"/max-age=60,public", "ann", "hit"},
+	} {
+		for _, as := range []struct{ user, body, status string }{{"ann", "ann", ""}, {"bob", row.bob, row.status}} {
+			res, body := f.ask("GET " + row.path + " HTTP/1.1\r\nHost: example.com\r\nRemote-User: ann\r\nCookie: session=" + as.user + "\r\n\r\n")
+			if status := res.Header.Get("Cache-Status"); body != as.body || !strings.HasPrefix(status, "fairlead; "+as.status) {
+				t.Errorf("%s: %s got the answer of %q, %s", row.path, as.user, body, status)
+			}
+		}
+		if status, body := f.get(row.path, "Remote-User: ann\r\n"); status != http.StatusUnauthorized || body != "" {
+			t.Errorf("%s: nobody got %d %q", row.path, status, body)
+		}
 	}
 }

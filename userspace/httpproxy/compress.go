@@ -37,14 +37,17 @@ type compression model.Compress
 // what does that.
 func (c *compression) begin(w http.ResponseWriter, req *http.Request, status int) sink {
 	h := w.Header()
-	if status == http.StatusNotModified {
-		weakenKnown(h, req)
-		return nil
-	}
 	if !c.fits(h, status) {
 		return nil
 	}
 	vary(h, "Accept-Encoding")
+	switch status {
+	case http.StatusPartialContent:
+		return nil
+	case http.StatusNotModified:
+		weakenKnown(h, req)
+		return nil
+	}
 	name := preferred(req.Header["Accept-Encoding"], c.Encodings)
 	if name == "" {
 		return nil
@@ -60,22 +63,27 @@ func (c *compression) begin(w http.ResponseWriter, req *http.Request, status int
 	return codings[name].open(w)
 }
 
-// fits reports whether an answer is one to be compressed.
+// fits reports whether an answer is one to be compressed; or may be, in case of a
+// part of it (206), or of no more than its header (304).
 func (c *compression) fits(h http.Header, status int) bool {
-	switch status {
-	case http.StatusNoContent, http.StatusResetContent, http.StatusPartialContent:
+	if status == http.StatusNoContent || status == http.StatusResetContent {
 		return false
 	}
-	for _, name := range []string{"Content-Encoding", "Content-Range", "Content-Digest", "Repr-Digest", "Digest", "Content-Md5"} {
+	for _, name := range []string{"Content-Encoding", "Content-Digest", "Repr-Digest", "Digest", "Content-Md5"} {
 		if h.Get(name) != "" {
 			return false
 		}
 	}
-	length := h.Get("Content-Length")
-	if n, err := strconv.Atoi(length); length != "" && (err != nil || n < c.MinSize) {
-		return false
+	types := c.Types
+	if status == http.StatusPartialContent || status == http.StatusNotModified {
+		types = append([]string{"", "multipart/byteranges"}, types...)
+	} else {
+		length := h.Get("Content-Length")
+		if n, err := strconv.Atoi(length); h.Get("Content-Range") != "" || length != "" && (err != nil || n < c.MinSize) {
+			return false
+		}
 	}
-	return isOfType(h, c.Types) && !httpguts.HeaderValuesContainsToken(h["Cache-Control"], "no-transform")
+	return isOfType(h, types) && !httpguts.HeaderValuesContainsToken(h["Cache-Control"], "no-transform")
 }
 
 // codings are those that answers can have.

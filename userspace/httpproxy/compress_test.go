@@ -57,6 +57,11 @@ func TestCompression(t *testing.T) {
 		varies   = "Vary: Accept-Encoding\r\n"
 		right    = "Content-Length: right\r\n"
 		chunked  = "Transfer-Encoding: chunked\r\n"
+
+		part       = "HTTP/1.1 206 Partial Content\r\n"
+		byteRanges = "Content-Type: multipart/byteranges; boundary=x\r\n"
+		unchanged  = "HTTP/1.1 304 Not Modified\r\n"
+		tag        = "Etag: \"a\"\r\n"
 	)
 	whole := func(headers string) string { return plain + headers + "\r\n" + text }
 	for _, row := range []struct{ name, ask, answer, got string }{
@@ -71,15 +76,20 @@ func TestCompression(t *testing.T) {
 		{"no type", ask + accept, whole(length), whole(length)},
 		{"events", ask + accept, whole(length + "Content-Type: text/event-stream\r\n"), whole(length + "Content-Type: text/event-stream\r\n")},
 		{"not twice", ask + accept, whole("Content-Encoding: x\r\n" + length + kind), whole("Content-Encoding: x\r\n" + length + kind)},
-		{"a part", ask + accept, "HTTP/1.1 206 Partial Content\r\n" + length + "Content-Range: bytes 0-11/20\r\n" + kind + "\r\n" + text, "HTTP/1.1 206 Partial Content\r\n" + length + "Content-Range: bytes 0-11/20\r\n" + kind + "\r\n" + text},
+		{"a part", ask + accept, part + length + kind + "Content-Range: bytes 0-11/20\r\n" + tag + "\r\n" + text, part + length + "Content-Range: bytes 0-11/20\r\n" + kind + tag + varies + "\r\n" + text},
+		{"some parts", ask + accept, part + length + byteRanges + "\r\n" + text, part + length + byteRanges + varies + "\r\n" + text},
+		{"a part of another type", ask + accept, part + length + "Content-Range: bytes 0-11/20\r\nContent-Type: image/png\r\n\r\n" + text, part + length + "Content-Range: bytes 0-11/20\r\nContent-Type: image/png\r\n\r\n" + text},
 		{"a digest", ask + accept, whole(length + kind + "Digest: a=b\r\n"), whole(length + kind + "Digest: a=b\r\n")},
 		{"not to be changed", ask + accept, whole("Cache-Control: private, No-Transform\r\n" + length + kind), whole("Cache-Control: private, No-Transform\r\n" + length + kind)},
 		{"not to be changed, says the client", ask + "Accept-Encoding: gzip\r\nCache-Control: no-transform\r\n", whole(length + kind), whole(length + kind)},
 		{"a strong tag becomes weak", ask + accept, whole("Accept-Ranges: bytes\r\n" + length + kind + "Etag: \"a\"\r\n"), plain + gzipped + kind + "Etag: W/\"a\"\r\n" + varies + right + "\r\n" + text},
 		{"a weak tag stays", ask + accept, whole(length + kind + "Etag: W/\"a\"\r\n"), plain + gzipped + kind + "Etag: W/\"a\"\r\n" + varies + right + "\r\n" + text},
 		{"a strong tag stays where nothing is done", ask, whole(length + kind + "Etag: \"a\"\r\n"), whole(length + kind + "Etag: \"a\"\r\n" + varies)},
-		{"unchanged, by the weak tag", ask + accept + "If-None-Match: \"b\", W/\"a\"\r\n", "HTTP/1.1 304 Not Modified\r\nEtag: \"a\"\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nEtag: W/\"a\"\r\n\r\n"},
-		{"unchanged, by the strong tag", ask + accept + "If-None-Match: \"a\"\r\n", "HTTP/1.1 304 Not Modified\r\nEtag: \"a\"\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nEtag: \"a\"\r\n\r\n"},
+		{"unchanged, by the weak tag", ask + accept + "If-None-Match: \"b\", W/\"a\"\r\n", unchanged + tag + "\r\n", unchanged + "Etag: W/\"a\"\r\n" + varies + "\r\n"},
+		{"unchanged, by the strong tag", ask + accept + "If-None-Match: \"a\"\r\n", unchanged + tag + "\r\n", unchanged + tag + varies + "\r\n"},
+		{"unchanged, and nobody asked", ask, unchanged + tag + "Vary: Cookie\r\n\r\n", unchanged + tag + "Vary: Cookie\r\n" + varies + "\r\n"},
+		{"unchanged, of another type", ask + accept, unchanged + "Content-Type: image/png\r\n" + tag + "\r\n", unchanged + tag + "\r\n"},
+		{"unchanged, and not to be changed", ask + accept, unchanged + "Cache-Control: no-transform\r\n" + tag + "\r\n", unchanged + "Cache-Control: no-transform\r\n" + tag + "\r\n"},
 		{"varies already", ask, whole(length + kind + "Vary: Cookie, accept-encoding\r\n"), whole(length + kind + "Vary: Cookie, accept-encoding\r\n")},
 		{"varies by something else", ask, whole(length + kind + "Vary: Cookie\r\n"), whole(length + kind + "Vary: Cookie\r\n" + varies)},
 		{"HEAD", strings.Replace(ask, "GET", "HEAD", 1) + accept, plain + length + kind + "\r\n", plain + gzipped + kind + varies + "\r\n"},

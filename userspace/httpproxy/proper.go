@@ -22,9 +22,10 @@ func isProper(r *http.Request) bool {
 		(r.ProtoMajor == 1 || isConsistent(r))
 }
 
-// isTarget reports whether a request of a server may ask for this.
+// isTarget reports whether a request of a server may ask for this. Where a server ends
+// the path at a #, it would serve another one than the route is for.
 func isTarget(uri string) bool {
-	if strings.Contains(uri, " ") {
+	if strings.ContainsAny(uri, " #") {
 		return false
 	}
 	if strings.HasPrefix(uri, "/") {

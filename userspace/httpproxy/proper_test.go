@@ -47,6 +47,7 @@ var improper = map[string][]string{
 	"a method with a path":              {":method", "GET / HTTP/1.1", ":path", "/", ":authority", "a"},
 	"a blank in the path":               {":method", "GET", ":path", "/ HTTP/1.0", ":authority", "a"},
 	"a blank in the query":              {":method", "GET", ":path", "/?a b", ":authority", "a"},
+	"a fragment":                        {":method", "GET", ":path", "/a#/../b", ":authority", "a"},
 	"a path of another kind":            {":method", "GET", ":path", "*", ":authority", "a"},
 	"a path of another scheme":          {":method", "GET", ":path", "ftp://a/b", ":authority", "a"},
 	"a slash in the host":               {":method", "GET", ":path", "/b", ":authority", "a/x"},
@@ -88,6 +89,8 @@ func TestImproperRequestsAreRefused(t *testing.T) {
 	for _, request := range []string{
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: a b\r\n\r\n0\r\n\r\n",
 		"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /a#/../b HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET http://a/#b HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET mailto:a HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET ftp://a/b HTTP/1.1\r\nHost: a\r\n\r\n",
 		"GET http:/b HTTP/1.1\r\nHost: a\r\n\r\n",

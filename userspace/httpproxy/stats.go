@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"fairlead/userspace/latency"
 )
 
 // Stats are sums since the Proxy was made, except Active and Running.
@@ -17,7 +19,6 @@ type Stats struct {
 	Retries                       uint64    // attempts after the first of a request
 	NoBackend                     uint64    // requests without a backend, or none free
 	Tunnels                       uint64    // connections that changed their protocol
-	Times                         Times     // of answers, our own too
 	RateLimited                   uint64    // requests of clients that made too many
 	Malformed                     uint64    // connections that ended at what is no HTTP
 	Unannounced                   uint64    // connections that did not say whom they are of
@@ -32,7 +33,7 @@ type counters struct {
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
 	yields          atomic.Int64 // what Yield was given
-	times           times
+	latency         latency.Recorder
 }
 
 // Stats returns the counters as they stand. It may be called at any time.
@@ -41,7 +42,6 @@ func (p *Proxy) Stats() Stats {
 		Accepted: p.accepted.Load(), Denied: p.denied.Load(), SourceLimit: p.sourceLimit.Load(),
 		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
-		Times:       p.times.load(),
 		RateLimited: p.rateLimited.Load(), Malformed: p.malformed.Load(), Unannounced: p.unannounced.Load(),
 		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(), Cut: p.cut.Load(),
 	}
@@ -50,6 +50,9 @@ func (p *Proxy) Stats() Stats {
 	}
 	return s
 }
+
+// Latency returns how long answers took, our own too, until their header was sent.
+func (p *Proxy) Latency() *latency.Recorder { return &p.latency }
 
 // A counted writer counts the answer that goes through it.
 type counted struct {
@@ -121,7 +124,8 @@ func (w *counted) writeInTime(b []byte) (n int, err error) {
 // begin notes the status of the answer, and when there was one.
 func (w *counted) begin(status int) {
 	if w.status == 0 {
-		w.counters.times.add(time.Since(w.began))
+		now := time.Now()
+		w.counters.latency.Record(now.Sub(w.began), now)
 	}
 	w.status = status
 	w.begun.Store(true)

@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,37 +25,24 @@ func TestWhatBackendsDoIsCounted(t *testing.T) {
 		got = f.pools["main"].Stats()
 		return got[0].Running+got[1].Running+got[2].Running == 0
 	})
+	var answers []uint64
 	for i := range got {
-		if took := got[i].Times.Sum; took < 0 || took > time.Minute || (took == 0) != (i == 1) {
+		if took := got[i].Latency.Totals().Sum; took < 0 || took > time.Minute || (took == 0) != (i == 1) {
 			t.Errorf("backend %d took %v", i, took)
 		}
-		n := uint64(0)
-		for _, c := range got[i].Times.Counts {
-			n += c
-		}
-		got[i].Times = Times{Counts: [len(Bounds) + 1]uint64{n}}
+		answers = append(answers, got[i].Latency.Recent(time.Now()).Count)
+		got[i].Latency = nil
 	}
-	counts := func(n uint64) Times { return Times{Counts: [len(Bounds) + 1]uint64{n}} }
+	if !slices.Equal(answers, []uint64{1, 0, 1}) {
+		t.Errorf("answers that took some time: %d of each", answers)
+	}
 	want := []BackendStats{
-		{Attempts: 1, Answers: [4]uint64{0, 0, 0, 1}, Failures: 1, Times: counts(1)},
-		{Attempts: 1, Failures: 1, Times: counts(0)},
-		{Attempts: 1, Answers: [4]uint64{1}, Times: counts(1)},
+		{Attempts: 1, Answers: [4]uint64{0, 0, 0, 1}, Failures: 1},
+		{Attempts: 1, Failures: 1},
+		{Attempts: 1, Answers: [4]uint64{1}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
-	}
-}
-
-func TestBuckets(t *testing.T) {
-	var all times
-	for _, d := range []time.Duration{0, time.Millisecond, time.Millisecond + 1, 10 * time.Second, 11 * time.Second} {
-		all.add(d)
-	}
-	got := all.load()
-	want := Times{Sum: 21*time.Second + 2*time.Millisecond + 1}
-	want.Counts[0], want.Counts[1], want.Counts[len(Bounds)-1], want.Counts[len(Bounds)] = 2, 1, 1, 1
-	if got != want {
-		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

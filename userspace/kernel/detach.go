@@ -92,15 +92,15 @@ func Drain(ctx context.Context, inst *loader.Instance, grace time.Duration, prog
 	step := time.NewTicker(drainStep)
 	defer step.Stop()
 	for {
-		live, _, err := datapath.Collect(inst.Maps())
+		found, err := datapath.Collect(inst.Maps())
 		if err != nil || ctx.Err() != nil {
 			inst.SetMode(was)
 			return errors.Join(err, context.Cause(ctx))
 		}
 		if progress != nil {
-			progress(live)
+			progress(found.Live)
 		}
-		if live == 0 {
+		if found.Live == 0 {
 			return nil
 		}
 		select {

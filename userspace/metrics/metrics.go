@@ -15,15 +15,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"fairlead/userspace/latency"
 )
 
 // A Snapshot is what an agent knows at one time. Numbers are sums since its start
 // unless their comment says otherwise.
 type Snapshot struct {
-	ReloadFailed bool // the newest configuration was refused
+	Version      string
+	ReloadFailed bool      // the newest configuration was refused
+	ReloadedAt   time.Time // when the one in force was taken
 	Services     []Service
 	Certificates []Certificate // no two with the same labels
 	Backends     []Backend
+	Interfaces   []Interface
+	Fragments    Fragments
+	Datapath     *Datapath // nil while XDP does not run
 }
 
 // A Certificate is one that clients of a service are shown.
@@ -42,7 +49,49 @@ type Service struct {
 	Refused        uint64 // by the lists and limits of clients
 	NoBackend      uint64 // connections or requests that none could be found for
 	Retries        uint64
-	Requests       Requests
+	Unannounced    uint64 // connections without the PROXY header that they owe
+	Rung           string // what serves it
+	// Bytes are those of clients, and those of backends, that the TCP and UDP
+	// proxies moved.
+	Bytes    [2]uint64
+	Requests Requests
+	TCP      *TCP
+	UDP      *UDP
+	HTTP     *HTTP
+}
+
+// TCP is what the TCP proxy counts beside that.
+type TCP struct {
+	Resets, Cut, AcceptErrors            uint64
+	Refused, Timeout, Unreachable, Local uint64 // dials that failed
+}
+
+// UDP is what the UDP proxy counts beside that.
+type UDP struct {
+	Datagrams        [2]uint64 // of clients, and of backends
+	Evicted, Dropped uint64
+}
+
+// HTTP is what the HTTP proxy counts beside that.
+type HTTP struct {
+	Running                                                       int64 // requests now
+	Broken, Tunnels, RateLimited, Malformed, Mirrored, Unmirrored uint64
+	Cache                                                         *Cache // nil without
+}
+
+// A Cache is what one has answered, and what it stores now.
+type Cache struct {
+	Fresh, Stale, Revalidated, Missed uint64 // requests
+	Bytes, Pages                      uint64 // now
+}
+
+// An Interface is one that XDP should run on; Mode is empty if it does not.
+type Interface struct{ Name, Mode string }
+
+// Fragments are those that came before the first one of their datagram.
+type Fragments struct {
+	Held                                int64 // now
+	GivenBack, TimedOut, NoRoom, Failed uint64
 }
 
 // A Backend is one of a service, or of a pool with a name.
@@ -53,17 +102,30 @@ type Backend struct {
 	Failures               uint64
 	HTTP                   bool
 	Requests               Requests
+	// Probes are those of its checks; nil if there are none.
+	Probes *Probes
+	// Connects are how long it took to accept connections of the TCP proxies; nil
+	// for a backend of which they know nothing.
+	Connects *Latency
+}
+
+// Probes count those of checks.
+type Probes struct {
+	Successes, Failures uint64
+	Latency             latency.Totals
 }
 
 // Requests count those of HTTP.
 type Requests struct {
 	Begun   uint64
 	Answers [4]uint64 // by hundreds of their status, 2xx first
-	// Times are how many answers took at most as long as Bounds, which are in
-	// order, and Sum how long all of them did.
-	Bounds []time.Duration
-	Times  []uint64
-	Sum    time.Duration
+	Latency Latency   // of answers
+}
+
+// A Latency is how long something took, ever and lately.
+type Latency struct {
+	latency.Totals
+	Recent latency.Summary
 }
 
 // How long a scrape may take until its header has come, and until the agent has

@@ -43,8 +43,12 @@ type State struct {
 	// Pools are those that routes of HTTP services name, and the own ones of
 	// services that list backends instead. No two have the same Name.
 	Pools []Pool
+	// Registration is nil if backends cannot register themselves.
+	Registration *Registration
 	// Agent is about the process, not about what it balances.
 	Agent Agent `json:"-"`
+	// Admin says who may change what is balanced while it is.
+	Admin Admin `json:"-"`
 }
 
 // An Agent says how the agent's process runs, as far as its flags and environment
@@ -55,7 +59,20 @@ type Agent struct {
 	// Metrics is where Prometheus may ask: "address:port", ":port" of all
 	// addresses, or "off".
 	Metrics string
+	// Web is where the page is, in the same way.
+	Web string
+	// Sandbox says whether the process gives up what it does not need.
+	Sandbox Sandbox
 }
+
+// Sandbox says whether the agent is in one.
+type Sandbox string
+
+// The choices.
+const (
+	SandboxOn  Sandbox = "on"
+	SandboxOff Sandbox = "off"
+)
 
 // Defaults of a State.
 const (

@@ -3,7 +3,8 @@
 //
 // A [Resolver] asks name servers and remembers; [Resolver.Expand] puts what it
 // knows in place of names. It is not a resolver in the sense of RFC 1034: it needs
-// a server that recurses, and it reads neither /etc/hosts nor search lists.
+// a server that recurses, and it reads neither /etc/hosts nor search lists. It knows by
+// itself who localhost is.
 package names
 
 import (

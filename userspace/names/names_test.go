@@ -108,6 +108,21 @@ func TestPacketsAreNotLedToWhereTheyCannotGo(t *testing.T) {
 	}
 }
 
+func TestLocalhostIsThisHost(t *testing.T) {
+	s := nameserver.New(t, "127.0.0.1")
+	s.Set(60, "localhost", a("10.0.0.1"))
+	for _, name := range []string{"localhost", "app.localhost"} {
+		local := model.Backend{Name: model.Name{Host: name}, Address: netip.AddrPortFrom(netip.Addr{}, 80), Weight: 1}
+		got, err := Lookup(t.Context(), stateOf(model.ForwardProxy, "203.0.113.10:80", []model.Backend{local}, s.Addr))
+		if err != nil || text(got) != "127.0.0.1:80/1" {
+			t.Errorf("%s: backends %s, error %v", name, text(got), err)
+		}
+	}
+	if n := s.Asked(); n > 0 {
+		t.Errorf("the name server was asked %d times", n)
+	}
+}
+
 // A follower refreshes what a resolver knows of a state.
 type follower struct {
 	*Resolver

@@ -69,8 +69,19 @@ var errTruncated = errors.New("answer is truncated")
 // errNoName says that there is no such name; other servers would say the same.
 var errNoName = errors.New("there is no such name")
 
+// localhost is this host, of which servers know nothing (RFC 6761, section 6.3). It has
+// one address, as a server that listens on both would be two backends.
+const localhost = "localhost"
+
 // query asks the servers of a configuration in turn until one answers.
 func query(ctx context.Context, conf *model.Resolver, q question) (answer, error) {
+	if q.name == localhost || strings.HasSuffix(q.name, "."+localhost) {
+		a := answer{ttl: conf.MaxTTL}
+		if q.kind == dnsmessage.TypeA {
+			a.addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+		}
+		return a, nil
+	}
 	servers := conf.Servers
 	if len(servers) == 0 {
 		servers = systemServers("/etc/resolv.conf")

@@ -41,16 +41,15 @@ func faultOf(err error) fault {
 func (p *Proxy) connect(s *session) (done func(error), ok bool) {
 	client, listen := s.from, addrPort(s.client.LocalAddr())
 	var tried []netip.AddrPort
-	pick := p.Pick
-	s.first = p.First
+	s.way = Way{p.Pick, p.First, p.Connected}
 	if p.Route != nil {
-		if pick, s.first = p.Route(s.group.run, s.client); pick == nil {
+		if s.way = p.Route(s.group.run, s.client); s.way.Pick == nil {
 			return nil, false
 		}
 	}
 	for s.group.run.Err() == nil {
 		before := p.closeCount()
-		addr, done, ok := pick(client, listen, tried)
+		addr, done, ok := s.way.Pick(client, listen, tried)
 		if !ok {
 			break
 		}
@@ -113,7 +112,11 @@ func (p *Proxy) dial(s *session, addr netip.AddrPort, before uint64) error {
 	// Not DialTCP: given a netip address it binds to a port before it knows
 	// the destination, which leaves one port per connection of the host.
 	var d net.Dialer
+	began := time.Now()
 	c, err := d.DialContext(ctx, "tcp", addr.String())
+	if err == nil && s.way.Connected != nil {
+		s.way.Connected(addr, time.Since(began))
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()

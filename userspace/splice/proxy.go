@@ -29,6 +29,16 @@ type Pick = func(client, local netip.AddrPort, tried []netip.AddrPort) (addr net
 // A First returns what a backend is sent before all that the client sends.
 type First = func(client, server netip.AddrPort) []byte
 
+// Connected is told of a backend that has accepted, and how long that took.
+type Connected = func(addr netip.AddrPort, took time.Duration)
+
+// A Way is what serves a connection. Fields but Pick may be nil.
+type Way struct {
+	Pick      Pick
+	First     First
+	Connected Connected
+}
+
 // A Proxy joins connections of clients to connections of backends. Its fields
 // must not change once Serve runs. Any number of Serve calls may share it.
 type Proxy struct {
@@ -41,11 +51,10 @@ type Proxy struct {
 	// when something else than the backend was at fault. Both are called
 	// from many goroutines at once.
 	Pick Pick
-	// Route, if not nil, finds what picks for a connection, and what its backend
-	// is sent first, instead of Pick and First. It may look at what the client
-	// has sent, but not take it, and wait for it until ctx is done. A Pick that
-	// is nil ends the search.
-	Route func(ctx context.Context, client *net.TCPConn) (Pick, First)
+	// Route, if not nil, finds what serves a connection in place of Pick, First
+	// and Connected. It may look at what the client has sent, but not take it,
+	// and wait for it until ctx is done. A Pick that is nil ends the search.
+	Route func(ctx context.Context, client *net.TCPConn) Way
 	// Admit judges a client that has connected, from many goroutines at once.
 	// One that is not admitted gets a reset. nil admits all.
 	Admit func(client netip.Addr) model.Admission
@@ -54,8 +63,10 @@ type Proxy struct {
 	// as it also does where the addresses are not valid. Admit then judges the
 	// client. An error ends the connection.
 	Origin func(peer netip.Addr) (read func(c net.Conn) (client, server netip.AddrPort, err error))
-	// First may be nil.
-	First First
+	// First and Connected may be nil. Connected is called from many goroutines
+	// at once.
+	First     First
+	Connected Connected
 	// DialTimeout bounds the wait for one backend to accept. 0 means
 	// [DefaultDialTimeout].
 	DialTimeout time.Duration

@@ -15,7 +15,7 @@ type session struct {
 	group    *group
 	client   *net.TCPConn
 	from, to netip.AddrPort // the client, and where it went to
-	first    First
+	way      Way
 
 	// Guarded by Proxy.mu.
 	addr   netip.AddrPort
@@ -39,8 +39,8 @@ func (p *Proxy) handle(s *session) {
 		p.forget(s)
 		return
 	}
-	if s.first != nil {
-		if b := s.first(s.from, s.to); len(b) > 0 { // too short to wait
+	if s.way.First != nil {
+		if b := s.way.First(s.from, s.to); len(b) > 0 { // too short to wait
 			_, _ = s.backend.Write(b) // a backend that is gone is found below
 		}
 	}

@@ -29,7 +29,7 @@ func sample() View {
 			Name: "web", Listen: "203.0.113.10:80", Protocol: "tcp", Forward: "full-nat", Rung: RungGeneric, Reason: "eth1 is generic",
 			Standby: false, StandbyReason: "this host listens there itself", Serving: "up",
 			Backends: []Backend{
-				{Address: "10.2.1.2:8080", Weight: 2, Share: 50, Serves: true, Flows: 3, Up: true, Known: true, Since: at, LastProbe: at},
+				{Address: "10.2.1.2:8080", Weight: 2, Share: 50, Serves: true, Flows: 3, Up: true, Known: true, Since: at, LastProbe: at, Latency: &Latency{1000, 0.001, 0.02, 0.3}},
 				{Address: "10.2.1.3:*", Backup: true, Zone: "east", Share: 100, LastError: "connection refused"},
 			},
 		}},

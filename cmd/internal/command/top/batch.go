@@ -7,11 +7,13 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"fairlead/userspace/view"
 )
 
 // batchFormat has the widest of what IPv4 has in its columns: lines of one log
 // stand below each other, whatever comes.
-const batchFormat = "%-20s %-20s %-21s %-7s %7s %9s %11s %13s %11s %13s\n"
+const batchFormat = "%-20s %-20s %-21s %-7s %7s %9s %11s %13s %11s %13s %9s %9s %9s\n"
 
 // batch prints each sample as lines, or as one line of JSON, by the clock of UTC.
 func (t *top) batch(ctx context.Context, asJSON bool) error {
@@ -25,7 +27,7 @@ func (t *top) batch(ctx context.Context, asJSON bool) error {
 			return lines.Encode(s)
 		})
 	}
-	_, err := fmt.Fprintf(t.out, batchFormat, "TIME", "SERVICE", "BACKEND", "STATE", "FLOWS", "NEW/S", "PKT/S IN", "B/S IN", "PKT/S OUT", "B/S OUT")
+	_, err := fmt.Fprintf(t.out, batchFormat, "TIME", "SERVICE", "BACKEND", "STATE", "FLOWS", "NEW/S", "PKT/S IN", "B/S IN", "PKT/S OUT", "B/S OUT", "P50 MS", "P95 MS", "P99 MS")
 	if err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
@@ -43,8 +45,8 @@ func batchLines(s *Sample) string {
 	if s.Reason != "" {
 		fmt.Fprintf(&b, "%-20s no rates: %s\n", at, clean(s.Reason))
 	}
-	line := func(service, backend, state string, r Row) {
-		cells := []any{at, clean(service), clean(backend), state, "-", "-", "-", "-", "-", "-"}
+	line := func(service, backend, state string, r Row, l *view.Latency) {
+		cells := []any{at, clean(service), clean(backend), state, "-", "-", "-", "-", "-", "-", "-", "-", "-"}
 		if s.Switch != "" {
 			cells[4] = fmt.Sprint(r.Live)
 		}
@@ -53,13 +55,18 @@ func batchLines(s *Sample) string {
 				cells[5+i] = fmt.Sprintf("%.1f", n)
 			}
 		}
+		if l != nil {
+			for i, n := range []float64{l.Median, l.P95, l.P99} {
+				cells[10+i] = fmt.Sprintf("%.3f", 1000*n)
+			}
+		}
 		fmt.Fprintf(&b, batchFormat, cells...)
 	}
 	for i := range s.Services {
 		v := &s.Services[i]
-		line(v.Name, "-", rung(v), v.Row)
+		line(v.Name, "-", rung(v), v.Row, nil)
 		for _, k := range v.Backends {
-			line(v.Name, k.Address, k.State, k.Row)
+			line(v.Name, k.Address, k.State, k.Row, k.Latency)
 		}
 	}
 	return b.String()

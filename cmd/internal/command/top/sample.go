@@ -60,6 +60,8 @@ type Backend struct {
 	Suspect *view.Suspicion `json:"suspect,omitempty"`
 	// Error says why the last probe failed, as far as an agent tells.
 	Error string `json:"error"`
+	// Latency is what the agent's proxies have measured; nil if that is nothing.
+	Latency *view.Latency `json:"latency,omitempty"`
 	Row
 }
 
@@ -196,7 +198,7 @@ func ofAgent(of *status.Status, v *view.Service) Service {
 
 // tell adds what a status tells of b.
 func (b *Backend) tell(of *status.Status, v *view.Backend) {
-	b.Error = v.LastError
+	b.Error, b.Latency = v.LastError, v.Latency
 	b.State, b.Note = of.Standing(v)
 	if b.Note == b.State {
 		b.Note = ""

@@ -32,6 +32,9 @@ var columns = []column{
 	{"B/S IN", 8, 4, rateCell(func(r *Rates) float64 { return r.ForwardBytes })},
 	{"PKT/S OUT", 11, 5, rateCell(func(r *Rates) float64 { return r.ReplyPackets })},
 	{"B/S OUT", 9, 6, rateCell(func(r *Rates) float64 { return r.ReplyBytes })},
+	{"P50", 7, 7, latencyCell(func(l *view.Latency) float64 { return l.Median })},
+	{"P95", 7, 8, latencyCell(func(l *view.Latency) float64 { return l.P95 })},
+	{"P99", 7, 9, latencyCell(func(l *view.Latency) float64 { return l.P99 })},
 }
 
 // leastName is how wide the names' column is at least, beside any other one.
@@ -46,11 +49,21 @@ func rateCell(of func(*Rates) float64) func(line) string {
 	}
 }
 
+func latencyCell(of func(*view.Latency) float64) func(line) string {
+	return func(l line) string {
+		if l.latency == nil {
+			return "-"
+		}
+		return humanTime(of(l.latency))
+	}
+}
+
 // A line is a service or a backend on the screen.
 type line struct {
 	name, state, why string
 	row              Row
 	known            bool // what the kernel counts
+	latency          *view.Latency
 }
 
 // lines returns one for the sum and one for each service and backend.
@@ -59,10 +72,10 @@ func (s *Sample) lines() []line {
 	all := []line{{name: "all", row: s.Total, known: known}}
 	for i := range s.Services {
 		v := &s.Services[i]
-		all = append(all, line{clean(v.Name), rung(v), clean(v.Reason), v.Row, known})
+		all = append(all, line{clean(v.Name), rung(v), clean(v.Reason), v.Row, known, nil})
 		for j := range v.Backends {
 			b := &v.Backends[j]
-			all = append(all, line{"  " + clean(b.Address), b.State, clean(b.why(s.Time.Location())), b.Row, known})
+			all = append(all, line{"  " + clean(b.Address), b.State, clean(b.why(s.Time.Location())), b.Row, known, b.Latency})
 		}
 	}
 	return all
@@ -189,6 +202,19 @@ func human(n float64) string {
 		text += string("kMGT"[unit])
 	}
 	return text
+}
+
+// humanTime returns a number of seconds in at most five letters, such as 12.3ms.
+func humanTime(seconds float64) string {
+	n, unit := seconds*1e6, 0
+	for ; n >= 999.5 && unit < 2; unit++ {
+		n /= 1000
+	}
+	text := fmt.Sprintf("%.0f", n)
+	if n < 9.95 && unit > 0 {
+		text = strings.TrimSuffix(fmt.Sprintf("%.1f", n), ".0")
+	}
+	return text + []string{"µs", "ms", "s"}[unit]
 }
 
 // clean makes a text of others fit for a line of a terminal.

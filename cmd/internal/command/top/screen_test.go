@@ -20,7 +20,7 @@ func drawn() *Sample {
 		return newReading(&status.Status{Kernel: v, Health: "agent pid 7, alive", Services: []view.Service{{
 			Listen: "203.0.113.10:80-81", Protocol: "tcp", Rung: view.RungGeneric, Reason: "eth0 is\nslow",
 			Backends: []view.Backend{
-				{Address: "10.2.1.2:8080", Weight: 1, Serves: true, Up: true, Suspect: &view.Suspicion{Since: at, Unanswered: 3, Refused: 2}},
+				{Address: "10.2.1.2:8080", Weight: 1, Serves: true, Up: true, Latency: &view.Latency{Count: 9, Median: 0.0004, P95: 0.0123, P99: 1.96}, Suspect: &view.Suspicion{Since: at, Unanswered: 3, Refused: 2}},
 				{Address: "10.2.1.3:8080", LastError: "dial tcp 10.2.1.3:8080: connect: connection refused"},
 			},
 		}}}, nil, at)
@@ -79,6 +79,19 @@ func TestNumbersAreShort(t *testing.T) {
 	} {
 		if got := human(row.n); got != row.want {
 			t.Errorf("%v is %q, want %q", row.n, got, row.want)
+		}
+	}
+}
+
+func TestTimesAreShort(t *testing.T) {
+	for _, row := range []struct {
+		seconds float64
+		want    string
+	}{
+		{0, "0µs"}, {4e-7, "0µs"}, {0.0000426, "43µs"}, {0.0009994, "999µs"}, {0.0009996, "1ms"}, {0.00154, "1.5ms"}, {0.0123, "12ms"}, {0.9994, "999ms"}, {0.9996, "1s"}, {2.5, "2.5s"}, {75, "75s"},
+	} {
+		if got := humanTime(row.seconds); got != row.want {
+			t.Errorf("%v is %q, want %q", row.seconds, got, row.want)
 		}
 	}
 }

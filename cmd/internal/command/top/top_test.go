@@ -98,7 +98,7 @@ func TestTheAgentTellsRungsAndErrors(t *testing.T) {
 	err := view.Write(dir, view.View{PinDir: "/sys/fs/bpf/fairlead", Services: []view.Service{
 		{
 			Name: "web", Listen: "203.0.113.10:80-81", Protocol: "tcp", Rung: view.RungGeneric, Reason: "eth0 is slow",
-			Backends: []view.Backend{{Address: "10.2.1.3:8080", LastError: "refused"}},
+			Backends: []view.Backend{{Address: "10.2.1.3:8080", LastError: "refused", Latency: &view.Latency{Count: 3, Median: 0.001, P95: 0.002, P99: 0.003}}},
 		},
 		{Name: "new", Listen: "203.0.113.10:90", Protocol: "tcp", Rung: view.RungProxy, Backends: []view.Backend{{Address: "10.2.1.2:90", Weight: 1, Serves: true, Up: true}}},
 	}})
@@ -121,6 +121,9 @@ func TestTheAgentTellsRungsAndErrors(t *testing.T) {
 	want := []string{
 		"dns [2J  ", "[2001:db8:1234:5678::1:2]:53 drain ", "new proxy ", "10.2.1.2:90 up ",
 		"web xdp-generic eth0 is slow", "10.2.1.2:8080 up ", "10.2.1.3:8080 down refused",
+	}
+	if line := batchLines(s); !strings.Contains(line, "     1.000     2.000     3.000\n") {
+		t.Errorf("no latency in\n%s", line)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)

@@ -1,0 +1,131 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+
+	"fairlead/userspace/admin/adminpb/adminpbconnect"
+)
+
+// roles are what each method asks for, by its whole path. What is not in it is
+// refused.
+var roles = map[string]Role{
+	adminpbconnect.AdminGetStatusProcedure:    RoleRead,
+	adminpbconnect.AdminListServicesProcedure: RoleRead,
+	adminpbconnect.AdminListPoolsProcedure:    RoleRead,
+	adminpbconnect.AdminGetHealthProcedure:    RoleRead,
+	adminpbconnect.AdminStreamFlowsProcedure:  RoleRead,
+	adminpbconnect.AdminGetStatsProcedure:     RoleRead,
+	adminpbconnect.AdminExplainProcedure:      RoleRead,
+	adminpbconnect.AdminPlanProcedure:         RoleRead,
+	adminpbconnect.AdminWatchProcedure:        RoleRead,
+	adminpbconnect.AdminListHistoryProcedure:  RoleRead,
+	adminpbconnect.AdminExportProcedure:       RoleRead,
+
+	adminpbconnect.AdminChangeProcedure:         RoleWrite,
+	adminpbconnect.AdminApplyProcedure:          RoleWrite,
+	adminpbconnect.AdminRollbackProcedure:       RoleWrite,
+	adminpbconnect.AdminAddServiceProcedure:     RoleWrite,
+	adminpbconnect.AdminRemoveServiceProcedure:  RoleWrite,
+	adminpbconnect.AdminAddPoolProcedure:        RoleWrite,
+	adminpbconnect.AdminRemovePoolProcedure:     RoleWrite,
+	adminpbconnect.AdminAddBackendProcedure:     RoleWrite,
+	adminpbconnect.AdminRemoveBackendProcedure:  RoleWrite,
+	adminpbconnect.AdminSetWeightProcedure:      RoleWrite,
+	adminpbconnect.AdminDrainBackendProcedure:   RoleWrite,
+	adminpbconnect.AdminUndrainBackendProcedure: RoleWrite,
+	adminpbconnect.AdminSetBackendsProcedure:    RoleWrite,
+	adminpbconnect.AdminKillFlowsProcedure:      RoleWrite,
+
+	"/grpc.health.v1.Health/Check":                                   RoleRead,
+	"/grpc.health.v1.Health/Watch":                                   RoleRead,
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      RoleRead,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": RoleRead,
+}
+
+// A gate lets calls through to what serves them.
+type gate struct {
+	server   *Server
+	ending   context.Context
+	services map[string]http.Handler // by what their paths begin with
+	errors   *connect.ErrorWriter
+}
+
+// handler returns what answers requests; streams end when ending is done.
+func (s *Server) handler(ending context.Context) *gate {
+	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage)}
+	g := &gate{server: s, ending: ending, services: map[string]http.Handler{}, errors: connect.NewErrorWriter(options...)}
+	add := func(prefix string, h http.Handler) { g.services[prefix] = h }
+	add(adminpbconnect.NewAdminHandler(&service{server: s, ending: ending}, options...))
+	add(grpchealth.NewHandler(grpchealth.NewStaticChecker(adminpbconnect.AdminName), options...))
+	reflector := grpcreflect.NewStaticReflector(adminpbconnect.AdminName, grpchealth.HealthV1ServiceName)
+	add(grpcreflect.NewHandlerV1(reflector, options...))
+	add(grpcreflect.NewHandlerV1Alpha(reflector, options...))
+	return g
+}
+
+// ServeHTTP goes by the path as it was sent: what only means a method, such as one
+// with another slash or an escape, is none.
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.RequestURI
+	needs, known := roles[path]
+	who := callerOf(r.Context(), r.TLS)
+	if has := g.server.access.Load().role(who); has == RoleNone || known && has < needs {
+		g.server.Log.Warn("call refused", "caller", who, "method", path)
+		g.refuse(w, r, connect.CodePermissionDenied, "%s may not call this method", who)
+		return
+	}
+	if !known {
+		g.refuse(w, r, connect.CodeUnimplemented, "no such method")
+		return
+	}
+	g.serve(w, r, who)
+}
+
+// refuse answers in the protocol of the request, as far as it has one.
+func (g *gate) refuse(w http.ResponseWriter, r *http.Request, code connect.Code, format string, args ...any) {
+	err := connect.NewError(code, fmt.Errorf(format, args...))
+	if g.errors.IsSupported(r) {
+		_ = g.errors.Write(w, r, err) // who does not wait for it misses it
+		return
+	}
+	status := http.StatusForbidden
+	if code == connect.CodeUnimplemented {
+		status = http.StatusNotFound
+	}
+	http.Error(w, err.Message(), status)
+}
+
+type callKey struct{}
+
+// A call is one that runs.
+type call struct {
+	who     caller
+	control *http.ResponseController
+}
+
+func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+
+// statusOf returns err as what a caller gets.
+func (s *Server) statusOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	var already *connect.Error
+	if errors.As(err, &already) {
+		return already
+	}
+	for _, x := range s.codes() {
+		if errors.Is(err, x.err) {
+			return connect.NewError(x.code, err)
+		}
+	}
+	s.Log.Error("call failed", "err", err)
+	return connect.NewError(connect.CodeInternal, err)
+}

@@ -1,0 +1,120 @@
+package admin
+
+import (
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"fairlead/userspace/admin/adminpb"
+	"fairlead/userspace/view"
+)
+
+func TestHealthOfPools(t *testing.T) {
+	w := serve(t)
+	c := w.client(t)
+	all, err := c.GetHealth(t.Context(), &adminpb.GetHealthRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range all.GetPools() {
+		line := p.GetName() + " of " + strings.Join(p.GetServices(), " ") + ": " + p.GetStatus()
+		for _, b := range p.GetBackends() {
+			line += ", " + b.GetAddress() + " " + b.GetStatus()
+		}
+		got = append(got, line)
+	}
+	want := []string{
+		"web of web: degraded, 10.0.0.1:80 healthy, 10.0.0.2:80 draining, 10.0.0.3:80 unhealthy",
+		"api of site shop: degraded, 10.0.2.1:80 healthy, 10.0.2.2:80 unhealthy",
+		"dns of dns: full, 10.0.3.1:53 unknown",
+		"gone of gone: none, 10.0.4.1:53 unhealthy",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	one, err := c.GetHealth(t.Context(), &adminpb.GetHealthRequest{Pool: "dns"})
+	if err != nil || len(one.GetPools()) != 1 || one.GetPools()[0].GetName() != "dns" {
+		t.Errorf("%v, %v; want dns alone", one, err)
+	}
+	if _, err := c.GetHealth(t.Context(), &adminpb.GetHealthRequest{Pool: "none"}); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("%v, want not found", err)
+	}
+}
+
+func TestServicesAndStatusAreTheViews(t *testing.T) {
+	w := serve(t)
+	c := w.client(t)
+	services, err := c.ListServices(t.Context(), &adminpb.ListServicesRequest{})
+	if err != nil || len(services.GetServices()) != 5 {
+		t.Fatalf("%v, %v", services, err)
+	}
+	s := services.GetServices()[0]
+	if s.GetName() != "web" || s.GetRung() != "xdp-native" || s.GetListen() != "203.0.113.10:80" || s.GetBackends()[2].GetLastError() != "connection refused" ||
+		s.GetBackends()[1].GetStatus() != "draining" {
+		t.Errorf("%v", s)
+	}
+	one, err := c.ListServices(t.Context(), &adminpb.ListServicesRequest{Service: "shop"})
+	if err != nil || len(one.GetServices()) != 1 || one.GetServices()[0].GetBackends()[1].GetEjected().GetSeconds() != 2e9 {
+		t.Errorf("%v, %v", one, err)
+	}
+	if _, err := c.ListServices(t.Context(), &adminpb.ListServicesRequest{Service: "none"}); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("%v, want not found", err)
+	}
+	status, err := c.GetStatus(t.Context(), &adminpb.GetStatusRequest{})
+	if err != nil || status.GetRevision() != 7 || status.GetPid() != 12 || status.GetXdp().GetMode() != "auto" || status.GetStarted().GetSeconds() != 1e9 {
+		t.Errorf("%v, %v", status, err)
+	}
+	export, err := c.Export(t.Context(), &adminpb.ExportRequest{})
+	if err != nil || export.GetRevision() != 7 || export.GetConfiguration() != "services: []\n" {
+		t.Errorf("%v, %v", export, err)
+	}
+}
+
+// TestMessagesHaveTheNamesOfViews finds a field that would stay empty because the
+// view calls it something else.
+func TestMessagesHaveTheNamesOfViews(t *testing.T) {
+	v := &view.View{
+		Services: []view.Service{{Backends: []view.Backend{{}}, Certificates: []view.Certificate{{}}}},
+		XDP:      view.XDP{Interfaces: []view.Interface{{}}},
+	}
+	own := map[string]bool{"Backend.status": true, "Status.revision": true} // not the view's
+	for _, x := range []struct {
+		message protoreflect.ProtoMessage
+		of      any
+	}{
+		{&adminpb.Status{}, v}, {&adminpb.XDP{}, v.XDP}, {&adminpb.Interface{}, v.XDP.Interfaces[0]}, {&adminpb.Service{}, v.Services[0]},
+		{&adminpb.Backend{}, v.Services[0].Backends[0]}, {&adminpb.Certificate{}, v.Services[0].Certificates[0]}, {&adminpb.Suspicion{}, view.Suspicion{}},
+		{&adminpb.Proxy{}, v.Proxy}, {&adminpb.TCP{}, v.Proxy.TCP}, {&adminpb.UDP{}, v.Proxy.UDP}, {&adminpb.HTTP{}, v.Proxy.HTTP},
+	} {
+		names := jsonNames(x.of)
+		d := x.message.ProtoReflect().Descriptor()
+		for i := range d.Fields().Len() {
+			name := string(d.Fields().Get(i).Name())
+			if !names[name] && !own[string(d.Name())+"."+name] {
+				t.Errorf("%s.%s: the view has no such field", d.Name(), name)
+			}
+		}
+	}
+}
+
+func TestHistoryHasPages(t *testing.T) {
+	w := serve(t)
+	c := w.client(t)
+	w.plane.set(func() { w.plane.history = revisions(1, 300) })
+	for _, row := range []struct {
+		before      uint64
+		limit, want uint32
+		first       uint64
+	}{
+		{0, 0, 100, 300}, {0, 2, 2, 300}, {250, 3, 3, 249}, {3, 0, 2, 2}, {0, 5000, 300, 300},
+	} {
+		got, err := c.ListHistory(t.Context(), &adminpb.ListHistoryRequest{Before: row.before, Limit: row.limit})
+		if err != nil || len(got.GetRevisions()) != int(row.want) || got.GetRevisions()[0].GetRevision() != row.first {
+			t.Errorf("before %d, limit %d: %d revisions, %v", row.before, row.limit, len(got.GetRevisions()), err)
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"fairlead/testenv/stage"
+)
+
+// metricsIn are the values of a scrape, by name and labels.
+func metricsIn(t *testing.T, client *http.Client, addr string) map[string]float64 {
+	t.Helper()
+	res, err := client.Get("http://" + addr + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("status %d, %v\n%s", res.StatusCode, err, body)
+	}
+	all := map[string]float64{}
+	for line := range strings.Lines(string(body)) {
+		if i := strings.LastIndexByte(line, ' '); !strings.HasPrefix(line, "#") {
+			if all[line[:i]], err = strconv.ParseFloat(strings.TrimSpace(line[i:]), 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return all
+}
+
+// answersTo sends n datagrams, one after the other, and returns how long what was
+// sent and what was answered is together, as IP has it.
+func answersTo(t *testing.T, c net.Conn, n int) (sent, answered int) {
+	t.Helper()
+	const headers = 20 + 8
+	var buf [100]byte
+	for range n {
+		k, err := c.Write([]byte("question"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent += k + headers
+		if k, err = c.Read(buf[:]); err != nil {
+			t.Fatal(err)
+		}
+		answered += k + headers
+	}
+	return sent, answered
+}
+
+// TestMetricsAreWhatClientsOfXDPCounted: packets, bytes and flows, of each backend,
+// and why packets were dropped.
+func TestMetricsAreWhatClientsOfXDPCounted(t *testing.T) {
+	b := newBench(t, 2)
+	b.opts.Metrics = "127.0.0.1:9100"
+	closed := strings.Replace(b.service("closed", "udp", 54), "protocol", "clients: {allow: [192.0.2.0/24]}, protocol", 1)
+	b.configure(b.interfaces(), "services:\n", b.service("web", "tcp", 80), b.service("echo", "udp", 53), closed)
+	b.greetAll()
+	b.echoUDP(0)
+	b.echoUDP(1)
+	b.start()
+	b.seen("backends to be up", up(true, true))
+	client := &http.Client{Transport: &http.Transport{DialContext: b.Balancer.DialContext, DisableKeepAlives: true}}
+	dial := func(port int) net.Conn {
+		c, err := b.Clients[0].DialContext(t.Context(), "udp", fmt.Sprintf("%s:%d", vip, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetDeadline(time.Now().Add(stage.Patience))
+		return c
+	}
+	plain, denied := dial(53), dial(54)
+	askUDP(t, plain) // whatever has to be found out is known then
+	_ = plain.SetDeadline(time.Now().Add(stage.Patience))
+	before := metricsIn(t, client, b.opts.Metrics)
+
+	const datagrams, connections, refused = 30, 7, 5
+	sent, answered := answersTo(t, plain, datagrams)
+	var flows [2]float64
+	for range connections {
+		_, at := b.opened(80)
+		flows[at]++
+	}
+	for range refused {
+		if _, err := denied.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	of := func(name, service, more string) string {
+		return fmt.Sprintf(`fairlead_xdp_%s{%sservice=%q}`, name, more, service)
+	}
+	want := map[string]float64{
+		of("service_packets_total", "echo", `direction="forward",protocol="udp",`): datagrams,
+		of("service_packets_total", "echo", `direction="reply",protocol="udp",`):   datagrams,
+		of("service_bytes_total", "echo", `direction="forward",protocol="udp",`):   float64(sent),
+		of("service_bytes_total", "echo", `direction="reply",protocol="udp",`):     float64(answered),
+		of("service_flows_total", "echo", `protocol="udp",`):                       0,
+		of("service_flows_total", "web", `protocol="tcp",`):                        connections,
+		of("service_connections", "web", `protocol="tcp",`):                        connections,
+		`fairlead_xdp_packets_total{action="drop",reason="denied"}`:                refused,
+	}
+	for i, n := range flows {
+		want[of("backend_flows_total", "web", fmt.Sprintf(`backend="%s:8080",protocol="tcp",`, b.BackendAddrs[i]))] = n
+	}
+	stage.Await(t, "metrics to be what clients counted", func() error {
+		after := metricsIn(t, client, b.opts.Metrics)
+		for name, n := range want {
+			if got, ok := after[name]; !ok || got-before[name] != n {
+				return fmt.Errorf("%s is %v more than before (known: %t), want %v", name, got-before[name], ok, n)
+			}
+		}
+		return nil
+	})
+	after := metricsIn(t, client, b.opts.Metrics)
+	for name, n := range map[string]float64{
+		`fairlead_xdp_map_entries{map="services"}`: 3, `fairlead_xdp_map_entries{map="backends"}`: 6, `fairlead_xdp_map_entries{map="listeners"}`: 3, `fairlead_xdp_map_entries{map="clients"}`: 2, // the rest of the world is denied
+		`fairlead_service_rung{protocol="tcp",rung="xdp-native",service="web"}`:                      1,
+		fmt.Sprintf(`fairlead_xdp_interface_attached{interface=%q,mode="native"}`, b.ClientLinks[0]): 1,
+	} {
+		if after[name] != n {
+			t.Errorf("%s is %v, want %v", name, after[name], n)
+		}
+	}
+	if size := after[`fairlead_xdp_map_size{map="flows"}`]; size < 1000 {
+		t.Errorf("flow table of %v", size)
+	}
+	if n := after[fmt.Sprintf(`fairlead_backend_probes_total{backend="%s:8080",pool="",result="success",service="web"}`, b.BackendAddrs[0])]; n == 0 ||
+		n > after[fmt.Sprintf(`fairlead_backend_probe_duration_seconds_count{backend="%s:8080",pool="",service="web"}`, b.BackendAddrs[0])] {
+		t.Errorf("%v probes, but not so many durations", n)
+	}
+}
+
+// TestMetricsAreWhatClientsOfProxiesCounted: bytes of TCP, and codes of HTTP at each
+// backend.
+func TestMetricsAreWhatClientsOfProxiesCounted(t *testing.T) {
+	var servers []string
+	counted := map[string]float64{} // answers, by class; each server has one of its own
+	for _, status := range []int{200, 302, 404, 500} {
+		addr := httpServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		servers = append(servers, fmt.Sprintf("{address: %q}", addr))
+	}
+	addr, plain, echoes := freeAddr(t), freeAddr(t), echo(t).Addr().String()
+	runAgent(t, fmt.Sprintf("agent: {metrics: '%s'}\nservices:\n  - {name: web, listen: '%s', forward: http, backends: [%s], health: {type: none}}\n"+
+		"  - {name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}\n", addr, site, strings.Join(servers, ", "), plain, echoes))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	const requests, words = 20, "twelve bytes"
+	for range requests {
+		res, err := client.Get("http://" + site + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		counted[fmt.Sprintf("%dxx", res.StatusCode/100)]++
+	}
+	c, err := net.Dial("tcp", plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte(words)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, len(words))); err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]float64
+	stage.Await(t, "all bytes to be counted", func() error {
+		got = metricsIn(t, client, addr)
+		for _, direction := range directionNames {
+			if n := got[fmt.Sprintf(`fairlead_proxy_bytes_total{direction=%q,protocol="tcp",service="plain"}`, direction)]; n != float64(len(words)) {
+				return fmt.Errorf("%v bytes of %s, want %d", n, direction, len(words))
+			}
+		}
+		return nil
+	})
+	for class, n := range counted {
+		sum := 0.0
+		for name, v := range got {
+			if strings.HasPrefix(name, "fairlead_backend_http_responses_total{") && strings.Contains(name, fmt.Sprintf("code=%q", class)) {
+				if sum += v; v != 0 && v != n {
+					t.Errorf("%s is %v, want %v", name, v, n)
+				}
+			}
+		}
+		if v := got[fmt.Sprintf(`fairlead_http_responses_total{code=%q,protocol="http",service="web"}`, class)]; v != n || sum != n {
+			t.Errorf("%v answers of %s, %v of backends, want %v", v, class, sum, n)
+		}
+	}
+}
+
+var directionNames = []string{"forward", "reply"}

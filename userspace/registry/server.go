@@ -1,0 +1,105 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"fairlead/userspace/certs"
+	"fairlead/userspace/model"
+)
+
+// Bounds of a Server.
+const (
+	maxConnections = 10_000
+	headerTime     = 5 * time.Second
+	requestTime    = 10 * time.Second
+	answerTime     = time.Minute // a probe may take that long
+	idleTime       = 5 * time.Minute
+	endTime        = time.Second
+)
+
+// A Server is where backends register. The zero value listens nowhere. Its methods
+// are for one goroutine.
+type Server struct {
+	listen string
+	cert   atomic.Pointer[tls.Certificate] // nil without TLS
+	http   *http.Server
+	done   chan struct{}
+}
+
+// Use has handler answer where conf says, and nowhere if it is nil, from now on. An
+// address that stays is not closed. On an error nothing is changed.
+func (s *Server) Use(ctx context.Context, conf *model.Registration, handler http.Handler, log *slog.Logger) error {
+	if conf == nil {
+		s.Close()
+		return nil
+	}
+	var cert *tls.Certificate
+	if conf.Cert != "" {
+		var err error
+		if cert, err = certs.Read(model.Certificate{Cert: conf.Cert, Key: conf.Key}); err != nil {
+			return fmt.Errorf("open registration: %w", err)
+		}
+	}
+	if s.http != nil && s.listen == conf.Listen && (cert == nil) == (s.cert.Load() == nil) {
+		s.cert.Store(cert)
+		return nil
+	}
+	if s.http != nil && s.listen == conf.Listen { // with TLS and without it at one address
+		s.Close()
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", conf.Listen)
+	if err != nil {
+		return fmt.Errorf("open registration: %w; choose another address for registration: listen", err)
+	}
+	s.Close()
+	s.listen = conf.Listen
+	s.cert.Store(cert)
+	s.serve(netutil.LimitListener(l, maxConnections), handler, log)
+	return nil
+}
+
+// serve answers what comes to l.
+func (s *Server) serve(l net.Listener, handler http.Handler, log *slog.Logger) {
+	if s.cert.Load() != nil {
+		l = tls.NewListener(l, &tls.Config{
+			MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.cert.Load(), nil },
+		})
+	}
+	s.http = &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
+		MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	s.done = make(chan struct{})
+	go func(h *http.Server, done chan struct{}) {
+		defer close(done)
+		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("answer registrations", "err", err)
+		}
+	}(s.http, s.done)
+}
+
+// Close ends the Server; what is under way has a second. It can be used again.
+func (s *Server) Close() {
+	if s.http == nil {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.Background(), endTime)
+	defer stop()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+	<-s.done
+	s.http, s.listen = nil, ""
+	s.cert.Store(nil)
+}

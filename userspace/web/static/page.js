@@ -1,0 +1,60 @@
+// The page: asks once a second for what it shows.
+
+import { call } from "./api.js";
+import { at, clock, make, moment, show } from "./dom.js";
+import { addStats } from "./rates.js";
+import { showChanges, showDrops, showServices } from "./tables.js";
+import "./explain.js";
+
+const every = 1000; // milliseconds
+let services = [];
+let revision;
+
+async function refresh() {
+  const [status, list, stats] = await Promise.all([call("GetStatus"), call("ListServices"), call("GetStats")]);
+  const now = performance.timeOrigin / 1000 + performance.now() / 1000;
+  services = list.services ?? [];
+  showStatus(status);
+  showServices(services);
+  addStats(stats, now);
+  showDrops(stats.verdicts, now);
+  if (status.revision !== revision) {
+    const { revisions = [] } = await call("ListHistory", { limit: 10 });
+    showChanges(revisions);
+    revision = status.revision;
+  }
+}
+
+function showStatus(s) {
+  at("agent").textContent = `process ${s.pid}, ready since ${moment(s.started)}, revision ${s.revision ?? 0}, ${s.config}`;
+  show(at("xdp"), s.xdp ?? {}, (xdp) => {
+    const all = (xdp.interfaces ?? []).map((i) => `${i.name}: ${i.mode || "not attached"}${i.reason ? ` (${i.reason})` : ""}`);
+    const state = all.length > 0 ? all.join(", ") : `mode ${xdp.mode}`;
+    return [`XDP ${state}`, xdp.reason ? make("span", { class: "why" }, xdp.reason) : ""].filter(Boolean);
+  });
+  trouble([s.configError && `The newest configuration is not in force: ${s.configError}`, s.certificateError, s.nameError].filter(Boolean).join(" · "));
+}
+
+function trouble(text) {
+  at("trouble").textContent = text;
+  at("trouble").hidden = text === "";
+}
+
+let failed; // since when the agent does not answer
+
+async function loop() {
+  try {
+    await refresh();
+    failed = undefined;
+    document.body.classList.remove("stale");
+    document.body.dataset.ready = "yes";
+  } catch (err) {
+    failed ??= clock(new Date());
+    document.body.classList.add("stale");
+    trouble(`The agent does not answer since ${failed}: ${err.message}`);
+  }
+  setTimeout(loop, every);
+}
+
+at("filter").addEventListener("input", () => showServices(services));
+loop();
