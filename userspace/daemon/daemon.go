@@ -53,6 +53,10 @@ type Options struct {
 	DetachOnExit bool
 	// Grace is how long flows may go on when XDP or a proxy ends.
 	Grace time.Duration
+	// Handover is for who runs the agent as a process of its own: SIGUSR2 starts a
+	// successor by the command line of this process, and sockets are handed over to
+	// it, and kept by the service manager between two processes.
+	Handover bool
 	// ProxyFlows is how many flows the UDP proxies may have together. Each
 	// takes a port and a descriptor. 0 means [udpproxy.DefaultMaxFlows], but
 	// no more than half of the host's local ports and a quarter of the
@@ -79,15 +83,18 @@ const collectEvery = 10 * time.Second
 var ErrListen = errors.New("service cannot be served")
 
 // Run reads the configuration, attaches and serves until ctx is done; then it
-// returns nil. SIGHUP reads the configuration again. SIGUSR2 starts a successor,
-// by the command line of this process; once that serves, Run lets connections end
-// and returns nil. Errors before it serves wrap [config.ErrInvalid], [ErrListen]
-// and those of packages kernel and loader.
+// returns nil. SIGHUP reads the configuration again. With Handover, SIGUSR2 starts
+// a successor; once that serves, Run lets connections end and returns nil. Errors
+// before it serves wrap [config.ErrInvalid], [ErrListen] and those of packages
+// kernel and loader.
 func Run(ctx context.Context, o Options) error {
 	orders := make(chan os.Signal, 2)
-	signal.Notify(orders, syscall.SIGHUP, syscall.SIGUSR2)
+	signal.Notify(orders, syscall.SIGHUP)
 	defer signal.Stop(orders)
-	before, idle, err := inherit(ctx)
+	if o.Handover {
+		signal.Notify(orders, syscall.SIGUSR2)
+	}
+	before, idle, err := o.inherit(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,24 +114,33 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	a.useTrove(t)
-	err = errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx))
-	if err == nil {
-		err = a.before.awaitTurn(ctx)
-	}
-	if err == nil {
-		err = a.start(ctx)
-	}
-	if err != nil {
+	if err := a.begin(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
-	a.takeFlows()
-	a.sockets.settle()
 	if o.Sandbox {
 		a.enterSandbox()
 	}
 	o.Log.Info("ready", "services", len(state.Services))
 	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, orders), a.finish(true))
+}
+
+// begin starts the agent, in its turn if it takes the place of another process.
+func (a *agent) begin(ctx context.Context) error {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx)); err != nil {
+		return err
+	}
+	if err := a.before.awaitTurn(ctx); err != nil {
+		return err
+	}
+	if err := a.start(ctx); err != nil {
+		return err
+	}
+	a.takeFlows()
+	if a.opts.Handover {
+		a.sockets.settle()
+	}
+	return nil
 }
 
 // read returns the configuration.

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 // killed in the middle of a handover, and when.
 const crashFile = "FAIRLEAD_DAEMON_CRASH"
 
-func crashAsTold(step string) {
+func crashAsTold(step string, predecessor int) {
 	text, err := os.ReadFile(os.Getenv(crashFile))
 	if err != nil {
 		return // nobody
@@ -46,9 +46,8 @@ func crashAsTold(step string) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	default:
-		parent := os.Getppid()
-		_ = syscall.Kill(parent, syscall.SIGKILL)
-		for os.Getppid() == parent {
+		_ = syscall.Kill(predecessor, syscall.SIGKILL) // it may have ended
+		for os.Getppid() == predecessor {
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -37,7 +37,7 @@ func (a *agent) openMetrics(ctx context.Context) error {
 	if a.opts.Metrics == metricsOff {
 		return nil
 	}
-	l, err := a.sockets.metrics(ctx, a.opts.Metrics)
+	l, err := a.sockets.own(ctx, "metrics", a.opts.Metrics)
 	if err != nil {
 		return fmt.Errorf("tell metrics: %w; choose another address with --metrics, or off", err)
 	}

@@ -84,9 +84,9 @@ func (s *sockets) udp(ctx context.Context, at netip.AddrPort) (*net.UDPConn, err
 	return listen(s, nameOf(at, model.UDP), adoptUDP, func() (*net.UDPConn, error) { return udpproxy.Listen(ctx, at) })
 }
 
-// metrics listens where metrics are told.
-func (s *sockets) metrics(ctx context.Context, at string) (net.Listener, error) {
-	l, err := listen(s, socketName("metrics", at), adoptTCP, func() (*net.TCPListener, error) {
+// own listens for something of the agent's own, such as metrics, on an address of TCP.
+func (s *sockets) own(ctx context.Context, what, at string) (net.Listener, error) {
+	l, err := listen(s, socketName(what, at), adoptTCP, func() (*net.TCPListener, error) {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", at)
 		if err != nil {
 			return nil, err

@@ -40,7 +40,7 @@ const (
 const flowsTime = 10 * time.Second
 
 // crash is called at steps of a successor; tests kill it there, or its predecessor.
-var crash = func(string) {}
+var crash = func(step string, predecessor int) {}
 
 // A predecessor is the process whose place this one takes; nil is none.
 type predecessor struct {
@@ -52,8 +52,11 @@ type predecessor struct {
 
 // inherit returns the process before this one, and the sockets that it has handed
 // over, or that the service manager has kept, by their names.
-func inherit(ctx context.Context) (*predecessor, map[string]*os.File, error) {
+func (o *Options) inherit(ctx context.Context) (*predecessor, map[string]*os.File, error) {
 	idle := map[string]*os.File{}
+	if !o.Handover {
+		return nil, idle, nil
+	}
 	peer, err := handover.Predecessor()
 	if err != nil {
 		return nil, nil, err
@@ -101,7 +104,7 @@ func (p *predecessor) awaitTurn(ctx context.Context) error {
 	if p == nil {
 		return nil
 	}
-	crash(stepPrepared)
+	crash(stepPrepared, p.pid)
 	err := p.Send(stepPrepared)
 	var items []handover.Item
 	if err == nil {
@@ -110,7 +113,7 @@ func (p *predecessor) awaitTurn(ctx context.Context) error {
 	if err != nil && !errors.Is(err, handover.ErrGone) {
 		return err
 	}
-	crash(stepTurn)
+	crash(stepTurn, p.pid)
 	p.known = lastKnown{}
 	for _, item := range items {
 		if item.Text == itemLock {
@@ -164,7 +167,7 @@ func (a *agent) takeFlows() {
 	a.before = nil
 	p.SetDeadline(time.Now().Add(flowsTime))
 	err := p.Send(stepServing)
-	crash(stepServing)
+	crash(stepServing, p.pid)
 	var items []handover.Item
 	if err == nil {
 		items, err = p.Receive(stepFlows)
