@@ -15,7 +15,7 @@ GO_TEST := go test -count=1 $(if $(ROOT),-exec '$(ROOT)')
 # The longest packages, which mostly wait: they come first, beside the others.
 LONGEST := fairlead/testenv/e2e fairlead/userspace/daemon
 
-.PHONY: help build demo test test-slow fuzz test-kernels bench bench-against generate check-generate lint release release-check clean
+.PHONY: help build demo test test-slow fuzz test-kernels bench bench-against generate check-generate lint release release-check package docker clean
 
 ## build          static binaries and a sample configuration in build/
 build:
@@ -90,6 +90,16 @@ lint:
 release:
 	@scripts/setup.sh build
 	scripts/release.sh dist
+
+## package        Debian packages in dist/
+package:
+	@scripts/setup.sh build
+	scripts/package.sh dist
+
+## docker         the image, called fairlead (needs docker)
+docker:
+	@command -v docker >/dev/null || { echo "docker not found: install docker.io, or build the file system alone: scripts/image-root.sh DIRECTORY"; exit 1; }
+	docker build -f deploy/Dockerfile -t fairlead .
 
 ## release-check  build the release twice, from two places, and compare
 release-check:

@@ -54,7 +54,7 @@ check_sizes() {
 }
 
 check_shell() {
-	sources '*.sh' '.ci/run' | xargs -0r shellcheck -f gcc
+	sources '*.sh' '.ci/run' 'deploy/debian/p*' | xargs -0r shellcheck -f gcc
 }
 
 check_vagrant() {

@@ -28,7 +28,13 @@ type Server struct {
 // New starts a server at an address, such as 127.0.0.1, that ends with the test.
 func New(t *testing.T, at string) *Server {
 	t.Helper()
-	tcp, err := net.Listen("tcp", net.JoinHostPort(at, "0"))
+	return NewAt(t, net.JoinHostPort(at, "0"))
+}
+
+// NewAt is [New] for an address and port.
+func NewAt(t *testing.T, at string) *Server {
+	t.Helper()
+	tcp, err := net.Listen("tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,22 @@ func (r *reader) readDefaults(v value) {
 		delete(known, key)
 	}
 	r.object(r.defaults, known)
+	r.defaults.Node = only(n, known)
+}
+
+// only returns n without keys that are not known.
+func only(n *yaml.Node, known fields) *yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		return n
+	}
+	left := *n
+	left.Content = nil
+	for i := 0; i < len(n.Content); i += 2 {
+		if known[n.Content[i].Value] != nil {
+			left.Content = append(left.Content, n.Content[i], n.Content[i+1])
+		}
+	}
+	return &left
 }
 
 // withDefaults returns v with the defaults of keys that it has not, but for those

@@ -159,6 +159,7 @@ func TestFaultsOfDefaults(t *testing.T) {
 		{"after those who use them", named(oneService, "a") + "defaults: {drain: x}\n", `main.yaml:2:19: defaults.drain: "x" is not a time: write it like 500ms, 2s or 5m`},
 		{"told once, by a user", "defaults: {health: {type: x}}\n" + strings.ReplaceAll(named(oneService, "a"), "}]}]", "}]}, {name: b, listen: '203.0.113.10:81', backends: [{address: '10.0.0.1:80'}]}]"),
 			`main.yaml:1:27: services[0].health.type: "x" is unknown: use none, tcp, http, https, udp, dns, grpc or exec`},
+		{"unknown, told once", "defaults: {nope: 1}\n" + named(oneService, "a"), "main.yaml:1:12: defaults.nope: unknown key: use "},
 		{"no default", "defaults: {name: a}\nservices: []\n", "main.yaml:1:12: defaults.name: unknown key: use "},
 		{"not keys", "defaults: x\nservices: []\n", `main.yaml:1:11: defaults: "x" stands where keys with values must stand, such as name: web`},
 	} {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"fairlead/userspace/model"
 )
 
@@ -139,8 +137,8 @@ func (r *reader) feedback(v value, f *model.LoadFeedback) {
 	f.Expiry = usualExpiry
 	met := r.object(v, fields{
 		"header": func(v value) {
-			if r.set(v, &f.Header); f.Header != "" && !httpguts.ValidHeaderFieldName(f.Header) {
-				r.fault(v, "%s is not a header name: use letters, digits and -", quote(f.Header))
+			if r.set(v, &f.Header); f.Header != "" {
+				r.headerName(v, f.Header, false) // it does not reach clients
 			}
 		},
 		"expiry": func(v value) { r.duration(v, &f.Expiry, minExpiry, maxInterval) },

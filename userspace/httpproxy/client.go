@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,14 +23,11 @@ type client struct {
 	heard func()
 }
 
-type clientKey struct{}
-
-// withClient is for [http.Server]: requests find the client that they are of.
-func withClient(ctx context.Context, conn net.Conn) context.Context {
+// clientOf returns the client whose connection a server has got, perhaps guarded or
+// with TLS.
+func clientOf(conn net.Conn) *client {
 	for {
 		switch c := conn.(type) {
-		case *client:
-			return context.WithValue(ctx, clientKey{}, c)
 		case *guardedTLS:
 			conn = c.tls
 		case *guarded:
@@ -37,7 +35,7 @@ func withClient(ctx context.Context, conn net.Conn) context.Context {
 		case *tls.Conn:
 			conn = c.NetConn()
 		default:
-			return ctx
+			return conn.(*client)
 		}
 	}
 }
@@ -95,6 +93,7 @@ type guarded struct {
 	proxy *Proxy
 	bad   bool
 	spoil string // what is left to be handed on in place of what is malformed
+	rest  atomic.Int64
 }
 
 // spoiled ends whatever line or chunk it stands in, and makes it one that net/http
@@ -128,12 +127,30 @@ func (c *guarded) Read(p []byte) (int, error) {
 	}
 }
 
+// lingerer is a connection whose end may wait for what its client still sends.
+type lingerer interface{ linger(limit time.Duration) }
+
+// linger has CloseWrite take the rest of a body, for so long at most: a client that is
+// reset while it sends might lose the answer.
+func (c *guarded) linger(limit time.Duration) { c.rest.Store(int64(limit)) }
+
 // CloseWrite ends what is written.
 func (c *guarded) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return c.Close()
 	}
-	return c.Close()
+	err := half.CloseWrite()
+	if limit := time.Duration(c.rest.Load()); err == nil && limit > 0 {
+		_ = c.SetReadDeadline(time.Now().Add(limit)) // who is gone is found by Read
+		b := moving.Get()
+		defer moving.Put(b)
+		for err == nil && !c.bad && c.guard.isInside() {
+			_, err = c.Read(b)
+		}
+		return nil
+	}
+	return err
 }
 
 // A crowd counts the connections that each client has. The zero value is empty.

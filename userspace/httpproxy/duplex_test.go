@@ -2,12 +2,15 @@ package httpproxy
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"fairlead/userspace/httpcache"
 	"fairlead/userspace/model"
@@ -82,6 +85,95 @@ func TestAnAnswerDoesNotWaitForTheBody(t *testing.T) {
 				t.Errorf("%s, %s: then %q, error %v", path, length, rest, err)
 			}
 		}
+	}
+}
+
+// TestAnAnswerEndsBeforeItsRequestDoes, whatever says where it ends; who sends on is
+// not reset meanwhile.
+func TestAnAnswerEndsBeforeItsRequestDoes(t *testing.T) {
+	b := take(t, func(string, net.Conn) string {
+		return "HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n"
+	})
+	h := everything(usual)
+	h.Routes = append(h.Routes, model.Route{Match: "/ours", Rules: model.Rules{Redirect: &model.Redirect{To: "/", Status: 307}}})
+	h.Bounds.HeaderTimeout = time.Hour
+	f := serve(t, h, map[string]*model.Pool{"main": poolOf(b.addr())})
+	const large = largeUpload + 1<<20
+	chunk := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", large, make([]byte, large))
+	for path, want := range map[string]int{"/ours": 307, "/its": 403} {
+		for _, row := range []struct{ header, body string }{
+			{"Content-Length: 5\r\nExpect: 100-continue", "hello"},
+			{"Transfer-Encoding: chunked\r\nExpect: 100-continue", chunk},
+			{fmt.Sprint("Content-Length: ", large), string(make([]byte, large))},
+			{"Transfer-Encoding: chunked", chunk},
+		} {
+			c, r := f.dial()
+			fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", path, row.header)
+			send := sync.OnceFunc(func() {
+				if _, err := io.WriteString(c, row.body); err != nil {
+					t.Errorf("%s, %s: send the body: %v", path, row.header, err)
+				}
+			})
+			res, _ := answerOf(t, r, false)
+			if res.StatusCode == http.StatusContinue { // the backend's answer came a moment later
+				send()
+				res, _ = answerOf(t, r, false)
+			}
+			if res.StatusCode != want || !res.Close && row.body != "hello" {
+				t.Errorf("%s, %s: status %d, want %d; the connection ends: %t", path, row.header, res.StatusCode, want, res.Close)
+			}
+			send()
+			_ = c.CloseWrite()
+			if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
+				t.Errorf("%s, %s: then %q, error %v", path, row.header, rest, err)
+			}
+		}
+	}
+}
+
+// TestTheEndOfAConnectionWaitsForTheBody, if it is to, and for so long.
+func TestTheEndOfAConnectionWaitsForTheBody(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		limit time.Duration
+		body  string
+	}{
+		{"not asked to", 0, ""},
+		{"until it has come", patience, "hello"},
+		{"not for ever", short, ""},
+	} {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := net.Dial("tcp4", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+		g := &guarded{Conn: server, proxy: &Proxy{}}
+		for b := make([]byte, 100); !g.guard.isInside(); {
+			if _, err := g.Read(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.linger(row.limit)
+		ended := make(chan error, 1)
+		go func() { ended <- g.CloseWrite() }()
+		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: the client reads %v", row.name, err)
+		}
+		_, _ = io.WriteString(client, row.body)
+		if err := <-ended; err != nil || g.guard.isInside() != (row.body == "") {
+			t.Errorf("%s: error %v, a part of the body is missing: %t", row.name, err, g.guard.isInside())
+		}
+		client.Close()
+		server.Close()
+		l.Close()
 	}
 }
 

@@ -93,6 +93,9 @@ func (g *guard) bodyEnds() {
 	g.requestEnds()
 }
 
+// isInside reports whether a part of a body is yet to come.
+func (g *guard) isInside() bool { return inBody <= g.at && g.at <= inTrailer }
+
 // requestEnds goes on after the last byte of a request.
 func (g *guard) requestEnds() {
 	g.at, g.later, g.line = atRequest, true, nil

@@ -151,9 +151,7 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	s.Protocols, s.HTTP2 = &protocols, &http.HTTP2Config{MaxReadFrameSize: maxFrame, WriteByteTimeout: t.keepAlive}
 	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = t.headerTimeout, t.keepAlive, t.maxHeader
 	s.ErrorLog = slog.NewLogLogger(p.log().Handler(), slog.LevelDebug)
-	s.BaseContext, s.ConnContext = func(net.Listener) context.Context { return run }, func(ctx context.Context, c net.Conn) context.Context {
-		return withTakenBack(withClient(ctx, c), c)
-	}
+	s.BaseContext, s.ConnContext = func(net.Listener) context.Context { return run }, withConn
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open.Add(1)
 		defer open.Done()
@@ -162,7 +160,7 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 				p.cut.Add(1)
 			}
 		}()
-		r.Context().Value(clientKey{}).(*client).heard()
+		clientOf(r.Context().Value(connKey{}).(net.Conn)).heard()
 		u := receive(w, r)
 		p.serve(w, r, u)
 		u.finish(t.headerTimeout)

@@ -85,7 +85,7 @@ func (w *counted) WriteHeader(status int) {
 		if w.cookie != "" {
 			w.Header().Add("Set-Cookie", w.cookie)
 		}
-		if w.last || w.counters.yields.Load() > 0 || w.upload.isLarge() {
+		if w.upload.answer() || w.last || w.counters.yields.Load() > 0 {
 			w.Header().Set("Connection", "close")
 		}
 	}

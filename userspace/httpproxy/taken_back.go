@@ -15,11 +15,14 @@ const leastLeft = 100
 // back.
 type takenBack struct{ requests, left atomic.Int64 }
 
-type takenBackKey struct{}
+type (
+	takenBackKey struct{}
+	connKey      struct{}
+)
 
-// withTakenBack is for [http.Server].
-func withTakenBack(ctx context.Context, _ net.Conn) context.Context {
-	return context.WithValue(ctx, takenBackKey{}, &takenBack{})
+// withConn is for [http.Server].
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(context.WithValue(ctx, connKey{}, c), takenBackKey{}, &takenBack{})
 }
 
 // ends counts a request of HTTP/2 that is over. A client that makes requests only to

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // An upload is the body of a request of HTTP/1, which may still come when the answer
@@ -19,7 +21,10 @@ type upload struct {
 	io.ReadCloser
 	w     http.ResponseWriter
 	r     *http.Request
+	begun atomic.Bool // somebody has asked for it
 	ended atomic.Bool
+	// unasked says that the client waits to be asked for it, and will not be.
+	unasked bool
 }
 
 // largeUpload is how much of a body is not worth waiting for, so that the connection
@@ -36,17 +41,12 @@ func receive(w http.ResponseWriter, r *http.Request) *upload {
 }
 
 func (u *upload) Read(p []byte) (int, error) {
+	u.begun.Store(true)
 	n, err := u.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
 		u.ended.Store(true)
 	}
 	return n, err
-}
-
-// isLarge reports whether the client is better told to end the connection than to send
-// what is left.
-func (u *upload) isLarge() bool {
-	return u != nil && u.r.ContentLength > largeUpload && !u.ended.Load()
 }
 
 // leave leaves the rest to a connection that changes its protocol.
@@ -56,18 +56,41 @@ func (u *upload) leave() {
 	}
 }
 
-// finish takes what is left once the request is answered, for so long: who is in the
-// middle of it might not see the answer if the connection ended. If that is not all,
-// the connection ends.
+// finish takes what is left of a small one once the request is answered, for so long.
+// Otherwise the connection ends, but not before the client had as long to send the rest:
+// an answer that does not say its length ends only when this returns.
 func (u *upload) finish(limit time.Duration) {
 	if u == nil || u.ended.Load() {
 		return
 	}
 	c := http.NewResponseController(u.w)
 	_ = c.SetReadDeadline(time.Now().Add(limit)) // who is gone is found by what follows
-	_ = c.Flush()
-	if _, err := io.Copy(io.Discard, u); err != nil {
-		// A body that is too long is how a server is told so when the header has left.
-		_, _ = http.MaxBytesReader(u.w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
+	if u.isSmall() {
+		if u.w.Header().Get("Content-Length") != "" {
+			_ = c.Flush()
+		}
+		if _, err := io.Copy(io.Discard, u); err == nil {
+			return
+		}
 	}
+	if conn, ok := u.r.Context().Value(connKey{}).(lingerer); ok {
+		conn.linger(limit)
+	}
+	// A body that is too long is how a server is told so when the header has left.
+	_, _ = http.MaxBytesReader(u.w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
+}
+
+// isSmall reports whether a client sends a body that is soon there.
+func (u *upload) isSmall() bool {
+	return !u.unasked && 0 < u.r.ContentLength && u.r.ContentLength <= largeUpload
+}
+
+// answer notes that the header of the answer leaves, and reports whether the client is
+// better told to end the connection than to send what is left.
+func (u *upload) answer() (last bool) {
+	if u == nil || u.ended.Load() {
+		return false
+	}
+	u.unasked = !u.begun.Load() && httpguts.HeaderValuesContainsToken(u.r.Header["Expect"], "100-continue")
+	return !u.isSmall()
 }

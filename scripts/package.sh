@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# package.sh DIRECTORY [ARCHITECTURE...] - Debian packages, for amd64 and arm64.
+#
+# The same commit gives the same bytes, as with release.sh; VERSION and
+# SOURCE_DATE_EPOCH mean the same. PROGRAMS is a directory of programs that are built
+# already, COMPRESSION another one than xz. Manual pages in build/man and completions in build/completions, if they are
+# there, are packed too.
+set -euo pipefail
+export LC_ALL=C TZ=UTC
+cd "$(dirname "$0")/.."
+
+out=${1:?usage: package.sh DIRECTORY [ARCHITECTURE...]}
+shift
+[ $# -gt 0 ] || set -- amd64 arm64
+version=${VERSION:-$(git describe --tags --always --dirty)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# debian_version prints a version as Debian orders it: a commit after v1.2 comes behind
+# 1.2, and one of no tag before everything.
+debian_version() {
+	case $1 in
+	v[0-9]*) echo "${1#v}" | sed 's/-/+/; s/-/./g' ;;
+	[0-9]*.*) echo "${1//-/+}" ;;
+	*) echo "0~$(date -d "@$SOURCE_DATE_EPOCH" +%Y%m%d%H%M%S).${1//-/.}" ;;
+	esac
+}
+
+# put MODE SOURCE TARGET copies a file into the tree.
+put() { install -D -m "$1" "$2" "$root/$3"; }
+
+# pack TARGET SOURCE compresses a file into the tree.
+pack() {
+	mkdir -p "$(dirname "$root/$1")"
+	gzip -9n <"$2" >"$root/$1"
+	chmod 0644 "$root/$1"
+}
+
+# put_documents puts what people read.
+put_documents() {
+	local doc=usr/share/doc/fairlead file
+	put 0644 LICENSE "$doc/copyright"
+	put 0644 deploy/fairlead.yaml "$doc/fairlead.yaml"
+	for file in README.md ARCHITECTURE.md docs/*.md; do
+		put 0644 "$file" "$doc/$file"
+	done
+	printf 'fairlead (%s) stable; urgency=medium\n\n  * See the history of the source.\n\n -- %s  %s\n' \
+		"$debian" "$maintainer" "$(date -R -d "@$SOURCE_DATE_EPOCH")" >"$work/changelog"
+	pack "$doc/changelog.gz" "$work/changelog"
+	for file in build/man/*.[1-8]; do
+		[ ! -f "$file" ] || pack "usr/share/man/man${file##*.}/${file##*/}.gz" "$file"
+	done
+	for file in build/completions/*; do
+		case $file in
+		*.bash) put 0644 "$file" "usr/share/bash-completion/completions/$(basename "$file" .bash)" ;;
+		*.zsh) put 0644 "$file" "usr/share/zsh/vendor-completions/_$(basename "$file" .zsh)" ;;
+		*.fish) put 0644 "$file" "usr/share/fish/vendor_completions.d/$(basename "$file")" ;;
+		esac
+	done
+}
+
+# put_control writes what dpkg goes by. The field takes KiB.
+put_control() {
+	local script
+	mkdir -p "$root/DEBIAN"
+	for script in postinst prerm postrm; do
+		put 0755 "deploy/debian/$script" "DEBIAN/$script"
+	done
+	echo /etc/fairlead/fairlead.yaml >"$root/DEBIAN/conffiles"
+	(cd "$root" && find usr -type f -print0 | sort -z | xargs -0r md5sum) >"$root/DEBIAN/md5sums"
+	cat >"$root/DEBIAN/control" <<-EOF
+		Package: fairlead
+		Version: $debian
+		Architecture: $1
+		Maintainer: $maintainer
+		Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f 1)
+		Section: net
+		Priority: optional
+		Description: load balancer that forwards in XDP, and proxies in user space
+		 Fairlead forwards TCP and UDP packets to a virtual address in the kernel's XDP
+		 hook. An agent checks the backends' health and keeps the kernel's tables true to
+		 one configuration file; where XDP cannot be used, it proxies in user space. It
+		 also forwards HTTP, request by request.
+	EOF
+	chmod 0644 "$root"/DEBIAN/{control,conffiles,md5sums}
+}
+
+maintainer="Fairlead maintainers <fairlead@lists.invalid>"
+debian=$(debian_version "$version")
+mkdir -p "$out"
+for arch in "$@"; do
+	root=$work/$arch
+	programs=${PROGRAMS:-$work/programs-$arch}
+	[ -n "${PROGRAMS:-}" ] || GOOS=linux GOARCH=$arch CGO_ENABLED=0 \
+		go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o "$programs/" ./cmd/loader ./cmd/fairlead
+	put 0755 "$programs/fairlead" usr/bin/fairlead
+	put 0755 "$programs/loader" usr/bin/loader
+	put 0644 deploy/fairlead.service usr/lib/systemd/system/fairlead.service
+	put 0644 deploy/debian/sysusers.conf usr/lib/sysusers.d/fairlead.conf
+	put 0644 deploy/debian/fairlead.yaml etc/fairlead/fairlead.yaml
+	put_documents
+	put_control "$arch"
+	find "$root" -type d -exec chmod 0755 {} +
+	find "$root" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
+	dpkg-deb --root-owner-group "-Z${COMPRESSION:-xz}" --build "$root" "$out/fairlead_${debian}_$arch.deb" >/dev/null
+	echo "$out/fairlead_${debian}_$arch.deb"
+done

@@ -1,0 +1,196 @@
+package install
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"fairlead/testenv"
+	"fairlead/testenv/stage"
+)
+
+// A machine is a Debian that is this one, but forgets what is changed. It has a service
+// manager that only notes what it is told, in /run/told, and says that a service is active if there
+// is /run/active, and one interface, d0.
+type machine struct {
+	t     *testing.T
+	host  *testenv.Host
+	place *exec.Cmd
+	root  string
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{t: t, host: testenv.NewHost(t, "machine"), root: filepath.Join(t.TempDir(), "root")}
+	script := `set -e
+ip link add d0 type veth peer name d1 && ip link set d0 up && ip link set d1 up
+base=$(dirname "$1")
+mount -t tmpfs tmpfs "$base" && mkdir "$1" "$base/upper" "$base/work"
+mount -t overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" overlay "$1"
+cd "$1"
+mount -t proc proc proc && mount -t tmpfs tmpfs run && mount -t tmpfs tmpfs tmp
+mkdir -p run/systemd/system && mount -t sysfs sysfs sys && mount -t bpf bpf sys/fs/bpf
+rm -f usr/sbin/policy-rc.d
+printf '#!/bin/sh\necho "$*" >>/run/told\ncase "$*" in *is-active*) test -e /run/active ;; esac\n' >usr/local/sbin/systemctl && chmod 755 usr/local/sbin/systemctl
+echo made
+exec sleep infinity`
+	var out stage.Output
+	m.place = exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", m.root)
+	m.place.Stdout, m.place.Stderr = &out, &out
+	m.host.Start(t, m.place)
+	stage.Await(t, "the machine", func() error {
+		if out.String() != "made\n" {
+			return fmt.Errorf("said %s", out.String())
+		}
+		return nil
+	})
+	return m
+}
+
+// try runs a command.
+func (m *machine) try(command ...string) (out string, err error) {
+	cmd := exec.Command("nsenter", append([]string{"--mount", "--target", fmt.Sprint(m.place.Process.Pid), "chroot", m.root}, command...)...)
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
+	all, err := m.host.CombinedOutput(cmd)
+	return string(all), err
+}
+
+// run is try of what must work.
+func (m *machine) run(command ...string) string {
+	m.t.Helper()
+	out, err := m.try(command...)
+	if err != nil {
+		m.t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, out)
+	}
+	return out
+}
+
+// dpkg has it do something with a package that is given as a file, or named.
+func (m *machine) dpkg(what, of string) {
+	m.t.Helper()
+	if strings.HasPrefix(of, "/") {
+		text, err := os.ReadFile(of)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		of = "/tmp/fairlead.deb"
+		m.put(of, text)
+	}
+	if out := m.run("dpkg", what, of); strings.Contains(out, "warning") {
+		m.t.Errorf("dpkg %s %s:\n%s", what, of, out)
+	}
+}
+
+func (m *machine) put(path string, text []byte) {
+	m.t.Helper()
+	cmd := exec.Command("nsenter", "--mount", "--target", fmt.Sprint(m.place.Process.Pid), "tee", filepath.Join(m.root, path))
+	cmd.Stdin = bytes.NewReader(text)
+	if err := m.host.Run(cmd); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// told returns what the service manager was told since the last call.
+func (m *machine) told() string {
+	m.t.Helper()
+	out, _ := m.try("cat", "/run/told")
+	m.run("rm", "-f", "/run/told")
+	return out
+}
+
+func (m *machine) wantPaths(there bool, paths ...string) {
+	m.t.Helper()
+	for _, p := range paths {
+		if _, err := m.try("test", "-e", p); (err == nil) != there {
+			m.t.Errorf("%s is there: %t, want %t", p, err == nil, there)
+		}
+	}
+}
+
+// makePackage makes a package of a version.
+func makePackage(t *testing.T, version string) (path string) {
+	t.Helper()
+	arch, err := exec.Command("dpkg", "--print-architecture").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("../../scripts/package.sh", t.TempDir(), strings.TrimSpace(string(arch)))
+	cmd.Env = append(os.Environ(), "PROGRAMS="+filepath.Dir(programs.Fairlead), "VERSION="+version, "COMPRESSION=none", "SOURCE_DATE_EPOCH=1790000000")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestPackage installs, upgrades, removes and purges the package.
+func TestPackage(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.dpkg("--install", makePackage(t, "v1.2"))
+	if got := m.told(); strings.Contains(got, "start fairlead") || strings.Contains(got, "enable") {
+		t.Errorf("an installation starts something: %s", got)
+	}
+	m.wantPaths(true, "/usr/bin/fairlead", "/usr/bin/loader", "/usr/lib/systemd/system/fairlead.service")
+	if got := m.run("stat", "-c", "%U:%G %a", "/etc/fairlead"); got != "root:fairlead 750\n" {
+		t.Errorf("/etc/fairlead is %s", got)
+	}
+	if out := m.run("sh", "-c", "dpkg --audit; dpkg --verify fairlead; fairlead check --config /etc/fairlead/fairlead.yaml"); !strings.Contains(out, "good") {
+		t.Errorf("the package, or its configuration, is not in order: %s", out)
+	}
+
+	own := "interfaces: [d0]\nservices: [{name: web, listen: '203.0.113.10:80', backends: [{address: '10.2.1.2:8080'}]}]\n"
+	m.put("/etc/fairlead/fairlead.yaml", []byte(own))
+	m.run("loader", "attach", "--set-sysctl", "--config", "/etc/fairlead/fairlead.yaml")
+	m.run("mkdir", "-p", "/var/lib/fairlead", "/var/log/fairlead")
+	m.run("touch", "/run/active")
+	m.dpkg("--install", makePackage(t, "v1.2-3-gabcdef0"))
+	if got := m.told(); !strings.Contains(got, "restart fairlead.service") || strings.Contains(got, "stop ") {
+		t.Errorf("an upgrade tells the service manager: %s", got)
+	}
+	if got := m.run("cat", "/etc/fairlead/fairlead.yaml"); got != own {
+		t.Errorf("an upgrade changes the configuration: %s", got)
+	}
+	if got := m.run("dpkg-query", "-W", "-f", "${Version}", "fairlead"); got != "1.2+3.gabcdef0" {
+		t.Errorf("the version is %s", got)
+	}
+	m.wantPaths(true, "/sys/fs/bpf/fairlead/main/program")
+
+	m.dpkg("--remove", "fairlead")
+	if got := m.told(); !strings.Contains(got, "stop fairlead.service") {
+		t.Errorf("a removal tells the service manager: %s", got)
+	}
+	m.wantPaths(false, "/usr/bin/fairlead", "/usr/bin/loader", "/sys/fs/bpf/fairlead/main", "/usr/lib/systemd/system/fairlead.service")
+	if got := m.run("ip", "address"); strings.Contains(got, "xdp") || strings.Contains(got, "203.0.113.10") {
+		t.Errorf("a removal leaves something: %s", got)
+	}
+	m.wantPaths(true, "/etc/fairlead/fairlead.yaml", "/var/lib/fairlead")
+
+	m.run("mkdir", "-p", "/sys/fs/bpf/fairlead/rest")
+	m.dpkg("--purge", "fairlead")
+	m.wantPaths(false, "/etc/fairlead", "/var/lib/fairlead", "/var/log/fairlead", "/sys/fs/bpf/fairlead", "/usr/share/doc/fairlead")
+}
+
+// TestPackageMakesItsUser has the user made by each of the tools of which a Debian has
+// one at least.
+func TestPackageMakesItsUser(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.dpkg("--install", makePackage(t, "v1.2"))
+	for _, next := range []string{"systemd-sysusers", "adduser", "useradd"} {
+		user := strings.Split(m.run("getent", "passwd", "fairlead"), ":")
+		if len(user) != 7 || user[5] != "/var/lib/fairlead" || user[6] != "/usr/sbin/nologin\n" {
+			t.Errorf("before %s is gone: %q", next, user)
+		}
+		if next == "useradd" {
+			break // nobody would be left
+		}
+		m.run("userdel", "fairlead")
+		m.run("sh", "-c", "rm $(command -v "+next+")")
+		m.run("/var/lib/dpkg/info/fairlead.postinst", "configure", "1.2")
+	}
+}
