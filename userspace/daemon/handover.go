@@ -125,13 +125,13 @@ func (a *agent) turn() (items []handover.Item) {
 		items = append(items, handover.Item{Text: itemLock, File: a.lock.File()})
 	}
 	for _, t := range a.roster.targets {
+		key := t.Key()
 		status, ok := a.checker.Status(t)
 		switch {
-		case !ok || !status.Known:
-		case status.Up:
-			items = append(items, handover.Item{Text: itemUp + digestOf(t.Key())})
-		default:
-			items = append(items, handover.Item{Text: itemDown + digestOf(t.Key())})
+		case ok && !status.Up: // perhaps not by its own probes
+			items = append(items, handover.Item{Text: itemDown + digestOf(key)})
+		case ok && status.Known:
+			items = append(items, handover.Item{Text: itemUp + digestOf(key)})
 		}
 	}
 	return items

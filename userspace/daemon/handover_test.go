@@ -426,3 +426,49 @@ func (s *supervisor) awaitRunning(n int64) {
 		return err == nil && v.Proxy.HTTP.Running == n
 	})
 }
+
+// TestAPortChangesItsService has another kind of service listen where one did, while
+// the supervisor keeps the socket open.
+func TestAPortChangesItsService(t *testing.T) {
+	s := supervised(t, 20*time.Second)
+	for i, config := range []string{strings.Replace(s.good, "forward: http", "forward: proxy", 1), s.good} {
+		s.configure(config)
+		s.signal(syscall.SIGHUP)
+		s.awaitLog(`msg="configuration taken"`, i)
+		if err := visitHTTP(t, false)(); err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(s.logged(), "service is not served") {
+			t.Error("the port was not free")
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.kept) != 4 {
+		t.Errorf("kept: %v", s.kept)
+	}
+}
+
+// TestHealthIsHandedOver asks whether a backend that is known to be down is so for a
+// successor, which has not looked yet.
+func TestHealthIsHandedOver(t *testing.T) {
+	s := supervised(t, 20*time.Second)
+	silent, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, silent, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	s.good = fmt.Sprintf("services: [{name: web, listen: '%s', forward: proxy, panic-threshold: 0, backends: [{address: '%s'}], health: {type: http, interval: 1h, fast-interval: 100ms, timeout: 100ms, fall: 1}}]\n", at(httpPort), silent.Addr())
+	s.configure(s.good)
+	s.reload()
+	down := func() bool {
+		v, err := view.Read(s.opts.RunDir)
+		return err == nil && v.PID == s.pid() && len(v.Services) == 1 && !v.Services[0].Backends[0].Up
+	}
+	await(t, "the backend to be down", down)
+	s.configure(strings.ReplaceAll(s.good, "timeout: 100ms", "timeout: 1h")) // no probe says so again in time
+	s.signal(syscall.SIGHUP)
+	s.awaitLog(`msg="configuration taken"`, 0)
+	s.reload()
+	await(t, "the successor to know", down)
+}

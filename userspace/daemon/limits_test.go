@@ -41,7 +41,7 @@ func TestLimitsLeaveTheHostMostOfWhatItHas(t *testing.T) {
 
 func TestRangesShareTheSocketsThatThereAre(t *testing.T) {
 	a := echo(t)
-	o := frontOptionsOf(Options{ProxySockets: 2})
+	o := frontOptionsOf(t, Options{ProxySockets: 2})
 	open := func(first, last uint16) *front {
 		s := &model.Service{
 			Name: "web", Listen: netip.AddrPortFrom(loopback, first), LastPort: last, Protocol: model.TCP,
