@@ -15,7 +15,7 @@ GO_TEST := go test -count=1 $(if $(ROOT),-exec '$(ROOT)')
 # The longest packages, which mostly wait: they come first, beside the others.
 LONGEST := fairlead/testenv/e2e fairlead/userspace/daemon
 
-.PHONY: help build demo test test-slow fuzz test-kernels bench bench-against generate check-generate lint release release-check package docker clean
+.PHONY: help build man demo test test-slow fuzz test-kernels bench bench-against generate check-generate lint release release-check package docker clean
 
 ## build          static binaries and a sample configuration in build/
 build:
@@ -23,6 +23,12 @@ build:
 	@mkdir -p build
 	$(GO_BUILD) -o build/ ./cmd/loader ./cmd/fairlead ./cmd/dummyserver
 	@cp deploy/fairlead.yaml build/fairlead.yaml
+
+## man            manual pages and shell completions in build/
+man: build
+	@for p in fairlead loader; do \
+		build/$$p man >build/$$p.8 && for s in bash zsh fish; do build/$$p completion $$s >build/$$p.$$s || exit 1; done || exit 1; \
+	done
 
 ## demo           three servers behind the balancer on this machine, step by step
 demo: build

@@ -49,7 +49,7 @@ func startAgent(t *testing.T) *agent {
 	if err != nil {
 		log.Fatal(err)
 	}
-	s := &admin.Server{Plane: a, Datapath: nowhere{}, Invalid: errors.New("invalid"), Log: slog.New(slog.DiscardHandler)}
+	s := &admin.Server{Plane: a, Datapath: nowhere{}, Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l) }()

@@ -17,7 +17,7 @@ packages() {
 	case $1 in
 	build) ;; # nothing but Go
 	generate) echo clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler libprotobuf-dev git ;;
-	test) echo curl openssl wrk netcat-openbsd nghttp2-client iperf3 bind9-dnsutils haproxy nginx nftables tcpdump iproute2 ethtool procps debian-archive-keyring systemd chromium-headless-shell ;;
+	test) echo curl openssl wrk fish zsh netcat-openbsd nghttp2-client iperf3 bind9-dnsutils haproxy nginx nftables tcpdump iproute2 ethtool procps debian-archive-keyring systemd chromium-headless-shell ;;
 	bench) echo wrk haproxy nginx nghttp2-client ;;
 	kernels) echo qemu-system-x86 busybox-static cpio gzip xz-utils zstd kmod debian-archive-keyring ;;
 	lint) echo shellcheck clang-format-19 ruby ;;

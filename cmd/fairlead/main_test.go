@@ -24,6 +24,7 @@ import (
 	"fairlead/userspace/daemon"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/state"
 	"fairlead/userspace/view"
 )
 
@@ -33,7 +34,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func run(t *testing.T, ctx context.Context, w world, args ...string) (code int, out, errOut string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	w.out, w.errOut, w.now = &o, &e, time.Now
+	w.out, w.errOut = &o, &e
+	if w.now == nil {
+		w.now = time.Now
+	}
 	if w.exists == nil {
 		w.exists = func(string) bool { return true }
 	}
@@ -65,11 +69,11 @@ func TestRunPassesOnWhatItIsTold(t *testing.T) {
 		args string
 		want daemon.Options
 	}{
-		{"", daemon.Options{Config: path, PinDir: loader.DefaultDir, Grace: 10 * time.Second, Handover: true}},
+		{"", daemon.Options{Config: path, PinDir: loader.DefaultDir, StateDir: state.DefaultDir(), Grace: 10 * time.Second, Handover: true}},
 		{
-			"--pin-dir /p --run-dir /r -i a -i b --mode generic --force --set-sysctl --detach-on-exit --grace 3s --proxy-flows 5 --proxy-sockets 6 --sandbox on",
+			"--pin-dir /p --run-dir /r --state-dir /s -i a -i b --mode generic --force --set-sysctl --detach-on-exit --grace 3s --proxy-flows 5 --proxy-sockets 6 --sandbox on",
 			daemon.Options{
-				Config: path, PinDir: "/p", RunDir: "/r", Interfaces: []string{"a", "b"}, Mode: model.XDPGeneric,
+				Config: path, PinDir: "/p", RunDir: "/r", StateDir: "/s", Interfaces: []string{"a", "b"}, Mode: model.XDPGeneric,
 				Force: true, SetSysctl: true, DetachOnExit: true, Grace: 3 * time.Second,
 				ProxyFlows: 5, ProxySockets: 6, Sandbox: true, Handover: true,
 			},
@@ -81,7 +85,7 @@ func TestRunPassesOnWhatItIsTold(t *testing.T) {
 		if code != 0 || out != "" || errOut != "" || got.Log == nil {
 			t.Errorf("%s: status %d, stdout %q, stderr %q, log %v", row.args, code, out, errOut, got.Log)
 		}
-		if diff := gocmp.Diff(row.want, got, cmpopts.IgnoreFields(daemon.Options{}, "Log", "Version")); diff != "" {
+		if diff := gocmp.Diff(row.want, got, cmpopts.IgnoreFields(daemon.Options{}, "Log", "Version"), cmpopts.IgnoreUnexported(daemon.Options{})); diff != "" {
 			t.Errorf("%s: -want +got\n%s", row.args, diff)
 		}
 	}
@@ -219,7 +223,7 @@ func TestVersion(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	for _, row := range []struct{ args, want string }{
-		{"", "a command is missing: use run, check, plan, status, top or version; try fairlead --help"},
+		{"", "a command is missing: use run, check, plan, status, top, services, pool, backend, health, flows, kill, apply, watch, history, rollback, export, completion or version; try fairlead --help"},
 		{"chek", `unknown command "chek": did you mean check?`},
 		{"run", "nothing says what to balance: use --config, --servers or -b, or write /nonexistent/fairlead.yaml; try fairlead run --help"},
 		{"check", "--config is missing: name the configuration file; try fairlead check --help"},
@@ -243,9 +247,14 @@ func TestWrongUsage(t *testing.T) {
 
 func TestEveryFlagHasItsVariable(t *testing.T) {
 	own := []string{"port", "servers"} // whose variables are PORT and SERVERS
+	// What is asked of a running agent comes from the command line alone.
+	asked := []string{"services", "health", "flows", "kill", "apply", "history", "rollback"}
 	for _, c := range newApp(world{}).Commands {
 		for _, f := range c.Flags {
 			if slices.Contains(own, f.Names()[0]) {
+				continue
+			}
+			if d, ok := f.(cli.DocGenerationFlag); ok && len(d.GetEnvVars()) == 0 && (slices.Contains(asked, c.Name) || f.Names()[0] == "live") {
 				continue
 			}
 			want := "FAIRLEAD_" + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))

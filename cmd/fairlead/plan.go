@@ -11,8 +11,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"fairlead/client"
 	"fairlead/cmd/internal/command"
 	"fairlead/cmd/internal/command/status"
+	"fairlead/userspace/admin/adminpb"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -26,15 +28,46 @@ func planCommand(w world) *cli.Command {
 		Description: "Says what a reload by the agent, or loader attach where none runs, would do to the\n" +
 			"tables of the kernel. What the agent alone goes by, such as health, drain, slow-start,\n" +
 			"passive-threshold, passive-resets and xdp, is not compared. Whether the configuration\n" +
-			"is good for this host is what check says.",
-		Flags: []cli.Flag{
+			"is good for this host is what check says.\n\n" +
+			"With --live it is the agent who says what fairlead apply would make different in its\n" +
+			"configuration.",
+		Flags: remoteFlags(
 			command.ConfigFlag(),
 			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),
-			command.Bool("exit-code", "end with status 4 if something would change in the kernel"),
-			command.PinDirFlag(), command.RunDirFlag(), command.OutputFlag(),
+			command.Bool("exit-code", "end with status 4 if something would change in the kernel, or the agent's configuration"),
+			&cli.BoolFlag{Name: "live", Usage: "ask the agent what would be different in its configuration"},
+			command.PinDirFlag(), command.OutputFlag(),
+		),
+		Action: func(c *cli.Context) error {
+			if c.Bool("live") {
+				return planLive(w)(c)
+			}
+			return plan(c, w)
 		},
-		Action: func(c *cli.Context) error { return plan(c, w) },
 	}
+}
+
+// planLive has the agent say what a configuration would change.
+func planLive(w world) cli.ActionFunc {
+	return remote(func(c *cli.Context, lb *client.Client) error {
+		text, _, err := configuration(c)
+		if err != nil {
+			return err
+		}
+		apply := &adminpb.Edit{Op: "apply", Spec: text}
+		would, err := lb.Plan(c.Context, &adminpb.ChangeRequest{Edits: []*adminpb.Edit{apply}})
+		if err != nil {
+			return err
+		}
+		difference := cmp.Or(would.GetDifference(), "no changes in the agent's configuration\n")
+		if err := write(c, w.out, would, func() error { return printf(w.out, "%s", difference) }); err != nil {
+			return err
+		}
+		if c.Bool("exit-code") && would.GetDifference() != "" {
+			return command.ErrChanges
+		}
+		return nil
+	})
 }
 
 func plan(c *cli.Context, w world) error {

@@ -167,7 +167,7 @@ func TestWrongQuickCommandLines(t *testing.T) {
 func TestSettingsOfTheProcess(t *testing.T) {
 	dir := t.TempDir()
 	logs := func(name string) string { return filepath.Join(dir, name) }
-	path := configFile(t, "agent: {pin-dir: /file, run-dir: /file, metrics: 1, logging-file: "+logs("file")+"}\n"+goodConfig)
+	path := configFile(t, "agent: {pin-dir: /file, run-dir: /file, state-dir: /file, metrics: 1, logging-file: "+logs("file")+"}\n"+goodConfig)
 	settings := func(want, wantMetrics string, args ...string) {
 		t.Helper()
 		r, code, errOut := runQuick(t, "PORT=80", append([]string{"--config", path}, args...)...)
@@ -178,7 +178,7 @@ func TestSettingsOfTheProcess(t *testing.T) {
 		if want == "/file" {
 			runDir = "" // the agent reads it
 		}
-		if r.PinDir != want || r.RunDir != runDir || r.Metrics != wantMetrics {
+		if r.PinDir != want || r.StateDir != want || r.RunDir != runDir || r.Metrics != wantMetrics {
 			t.Errorf("%q, %q, %q, want %q, %q", r.PinDir, r.RunDir, r.Metrics, want, wantMetrics)
 		}
 		log, err := os.ReadFile(logs(strings.TrimPrefix(want, "/")))
@@ -187,9 +187,9 @@ func TestSettingsOfTheProcess(t *testing.T) {
 		}
 	}
 	settings("/file", "")
-	for name, value := range map[string]string{"PIN_DIR": "/env", "RUN_DIR": "/env", "METRICS": "2", "LOGGING_FILE": logs("env")} {
+	for name, value := range map[string]string{"PIN_DIR": "/env", "RUN_DIR": "/env", "STATE_DIR": "/env", "METRICS": "2", "LOGGING_FILE": logs("env")} {
 		t.Setenv("FAIRLEAD_"+name, value)
 	}
 	settings("/env", ":2")
-	settings("/flag", ":3", "--pin-dir", "/flag", "--run-dir", "/flag", "--metrics", "3", "--logging-file", logs("flag"))
+	settings("/flag", ":3", "--pin-dir", "/flag", "--run-dir", "/flag", "--state-dir", "/flag", "--metrics", "3", "--logging-file", logs("flag"))
 }

@@ -13,6 +13,7 @@ import (
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/daemon"
 	"fairlead/userspace/model"
+	store "fairlead/userspace/state"
 )
 
 var levels = map[string]slog.Level{
@@ -39,6 +40,7 @@ func runCommand(w world) *cli.Command {
 			boundFlag("proxy-sockets", "let the proxies open `N` sockets for ranges of ports, beyond one for each service"),
 			command.PinDirFlag(),
 			command.RunDirFlag(),
+			stateDirFlag(),
 			metricsFlag(),
 			sandboxFlag(),
 			command.String("logging-file", "", "write the log to `FILE`, at its end, in place of standard error"),
@@ -77,6 +79,7 @@ func runAgent(c *cli.Context, w world) error {
 		Quick:        what.quick,
 		PinDir:       command.PinDir(c, &state.Agent),
 		RunDir:       c.String("run-dir"),
+		StateDir:     cmp.Or(c.String("state-dir"), state.Agent.StateDir, store.DefaultDir()),
 		Metrics:      what.metrics(c),
 		Interfaces:   command.Interfaces(c),
 		Mode:         command.Mode(c),
@@ -96,6 +99,13 @@ func runAgent(c *cli.Context, w world) error {
 		return nil // asked to end
 	}
 	return err
+}
+
+// stateDirFlag says where what has to survive the agent is kept.
+func stateDirFlag() cli.Flag {
+	f := command.String("state-dir", "", "keep changes of the configuration, and what is known of backends, in `DIR`; off keeps them in memory alone")
+	f.DefaultText = "$STATE_DIRECTORY, or /var/lib/fairlead for root, or off"
+	return f
 }
 
 // boundFlag bounds what the proxies take of the host; 0 leaves that to the agent.

@@ -41,7 +41,7 @@ func newFort(b *bench, fairlead string, cookies bool) *fort {
 	config := f.write("fairlead.yaml", f.config())
 	dir := filepath.Join(testenv.BPFFS(b), "fairlead")
 	cmd := exec.Command(fairlead, "run", "--config", config, "--run-dir", filepath.Join(filepath.Dir(config), "run"),
-		"--pin-dir", dir, "--log-level", "error")
+		"--pin-dir", dir, "--state-dir", "off", "--log-level", "error")
 	f.start(cmd)
 	f.pid = cmd.Process.Pid
 	f.await(dir)

@@ -74,7 +74,7 @@ pools:
 %[4]s`, vip, cert, key, s.servers("      - address: %s\n")))
 	dir := filepath.Dir(config)
 	s.start(exec.Command(fairlead, "run", "--config", config, "--run-dir", filepath.Join(dir, "run"),
-		"--pin-dir", filepath.Join(testenv.BPFFS(b), "fairlead"), "--log-level", "warn"))
+		"--pin-dir", filepath.Join(testenv.BPFFS(b), "fairlead"), "--state-dir", "off", "--log-level", "warn"))
 	return s
 }
 

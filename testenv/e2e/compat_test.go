@@ -54,7 +54,7 @@ func runCompat(t *testing.T, file, lines string) {
 		cmd := s.Command(name, args...)
 		cmd.Env = []string{
 			"PATH=" + filepath.Dir(programs.Fairlead) + ":" + os.Getenv("PATH"), "HOME=" + s.Dir, "LC_ALL=C",
-			"FAIRLEAD_RUN_DIR=" + s.RunDir, "FAIRLEAD_PIN_DIR=" + s.PinDir,
+			"FAIRLEAD_RUN_DIR=" + s.RunDir, "FAIRLEAD_PIN_DIR=" + s.PinDir, "FAIRLEAD_STATE_DIR=off",
 		}
 		return cmd
 	}

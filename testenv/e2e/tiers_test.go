@@ -23,7 +23,7 @@ func TestTwoTiers(t *testing.T) {
 			args = append(args, "-b", fmt.Sprintf("http://%s:8080", server))
 		}
 		cmd := s.Command("env", args...)
-		cmd.Env = []string{"LC_ALL=C"} // no configuration file
+		cmd.Env = []string{"LC_ALL=C", "FAIRLEAD_STATE_DIR=off"} // no configuration file
 		tier = append(tier, s.StartCommand(s.Backends[i], cmd))
 	}
 	for _, p := range tier {

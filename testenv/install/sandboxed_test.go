@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -93,8 +94,17 @@ services:
   - {name: web, listen: '%s:80', backends: %s, health: {type: tcp, interval: 200ms, timeout: 200ms, rise: 1, fall: 1}}
   - {name: safe, listen: '%s:443', forward: http, tls: {certificates: [{cert: cert.pem, key: key.pem}]}, backends: %s}
 `, s.Links(), tell, vip, s.BackendList(8080), vip, s.BackendList(8080))
+	told := s.supervise()
 	s.start()
 	s.logged(`msg="sandboxed: `, 1)
+	stage.Await(t, "the watchdog", func() error {
+		for _, words := range []string{"READY=1", "STATUS=2 services, xdp on", "WATCHDOG=1"} {
+			if got := told.String(); !strings.Contains(got, words+"\n") {
+				return errors.New("told: " + got)
+			}
+		}
+		return nil
+	})
 	s.native()
 	s.served(website)
 

@@ -2,6 +2,7 @@ package install
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,7 @@ type service struct {
 	t     *testing.T
 	place *stage.Process // has the file systems
 	agent *stage.Process
+	env   []string // of agents, besides
 }
 
 // newService raises a stage with servers on port 8080, and two backends.
@@ -96,7 +98,9 @@ func (s *service) start(args ...string) {
 	s.t.Helper()
 	s.root("sh", "-c", s.before()).OK(s.t)
 	run := append([]string{programs.Fairlead, "run", "--config", "/mnt/conf/fairlead.yaml"}, args...)
-	s.agent = s.Start(s.Balancer, "nsenter", s.inside(asService(s.t, run...)...)...)
+	cmd := s.Command("nsenter", s.inside(asService(s.t, run...)...)...)
+	cmd.Env = append(cmd.Env, s.env...)
+	s.agent = s.StartCommand(s.Balancer, cmd)
 	s.agent.AwaitOutput("msg=ready")
 }
 
@@ -163,4 +167,31 @@ func (s *service) wantNoRefusal() {
 			s.t.Errorf("the agent says: %s", words)
 		}
 	}
+}
+
+// supervise makes agents those of a service manager, and returns what it is told.
+func (s *service) supervise() *stage.Output {
+	s.t.Helper()
+	path := filepath.Join(s.Dir, "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	if err := os.Chmod(path, 0o666); err != nil {
+		s.t.Fatal(err)
+	}
+	s.env = append(s.env, "NOTIFY_SOCKET=/mnt/conf/notify", "WATCHDOG_USEC=200000")
+	told := &stage.Output{}
+	go func() {
+		var b [4096]byte
+		for {
+			n, err := c.Read(b[:])
+			if err != nil {
+				return
+			}
+			_, _ = told.Write(append(b[:n:n], '\n'))
+		}
+	}()
+	return told
 }

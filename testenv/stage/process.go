@@ -56,6 +56,7 @@ func (s *Stage) Command(program string, args ...string) *exec.Cmd {
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "LC_ALL=C",
 		"FAIRLEAD_CONFIG=" + s.ConfigPath, "FAIRLEAD_PIN_DIR=" + s.PinDir, "FAIRLEAD_RUN_DIR=" + s.RunDir,
+		"FAIRLEAD_STATE_DIR=" + filepath.Join(s.Dir, "state"),
 	}
 	return cmd
 }

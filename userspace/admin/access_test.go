@@ -135,7 +135,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 	for name, row := range callers() {
 		t.Run(name, func(t *testing.T) {
 			w := &world{plane: newPlane(), datapath: &datapath{}}
-			w.Server = &Server{Plane: w.plane, Datapath: w.datapath, Invalid: errInvalid, Log: discard}
+			w.Server = &Server{Plane: w.plane, Datapath: w.datapath, Log: discard}
 			w.Use(matrixAccess())
 			client := as(t, w.Server, row.caller)
 			for path, needs := range methods {

@@ -36,7 +36,7 @@ type Datapath interface {
 
 var (
 	// ErrRequest says that a call makes no sense.
-	ErrRequest = errors.New("wrong request")
+	ErrRequest = errors.New("invalid request")
 	// ErrNoXDP says that there is no datapath in the kernel.
 	ErrNoXDP = errors.New("xdp does not run")
 )
@@ -45,9 +45,7 @@ var (
 type Server struct {
 	Plane    control.Plane
 	Datapath Datapath
-	// Invalid is wrapped by errors of Plane that are the caller's mistakes.
-	Invalid error
-	Log     *slog.Logger
+	Log      *slog.Logger
 
 	access atomic.Pointer[Access]
 	tls    atomic.Pointer[tls.Config]

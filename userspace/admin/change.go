@@ -15,25 +15,20 @@ import (
 )
 
 // codes are what errors mean to a caller.
-func (s *Server) codes() []struct {
+var codes = []struct {
 	err  error
 	code connect.Code
-} {
-	return []struct {
-		err  error
-		code connect.Code
-	}{
-		{control.ErrConflict, connect.CodeAborted},
-		{control.ErrNotFound, connect.CodeNotFound},
-		{control.ErrExists, connect.CodeAlreadyExists},
-		{control.ErrUnhealthy, connect.CodeFailedPrecondition},
-		{control.ErrUnavailable, connect.CodeUnavailable},
-		{s.Invalid, connect.CodeInvalidArgument},
-		{ErrRequest, connect.CodeInvalidArgument},
-		{ErrNoXDP, connect.CodeFailedPrecondition},
-		{context.Canceled, connect.CodeCanceled},
-		{context.DeadlineExceeded, connect.CodeDeadlineExceeded},
-	}
+}{
+	{control.ErrConflict, connect.CodeAborted},
+	{control.ErrNotFound, connect.CodeNotFound},
+	{control.ErrExists, connect.CodeAlreadyExists},
+	{control.ErrUnhealthy, connect.CodeFailedPrecondition},
+	{control.ErrUnavailable, connect.CodeUnavailable},
+	{control.ErrInvalid, connect.CodeInvalidArgument},
+	{ErrRequest, connect.CodeInvalidArgument},
+	{ErrNoXDP, connect.CodeFailedPrecondition},
+	{context.Canceled, connect.CodeCanceled},
+	{context.DeadlineExceeded, connect.CodeDeadlineExceeded},
 }
 
 // change carries out edits in the name of the caller.

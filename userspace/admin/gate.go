@@ -121,7 +121,7 @@ func (s *Server) statusOf(err error) error {
 	if errors.As(err, &already) {
 		return already
 	}
-	for _, x := range s.codes() {
+	for _, x := range codes {
 		if errors.Is(err, x.err) {
 			return connect.NewError(x.code, err)
 		}

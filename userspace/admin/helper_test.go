@@ -28,9 +28,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// errInvalid is what the plane's faults wrap.
-var errInvalid = errors.New("invalid")
-
 // A plane is a [control.Plane] that notes what it is asked and answers what it is told.
 type plane struct {
 	mu       sync.Mutex
@@ -193,7 +190,7 @@ type world struct {
 func serve(t *testing.T) *world {
 	t.Helper()
 	p, d := newPlane(), &datapath{}
-	w := &world{plane: p, datapath: d, Server: &Server{Plane: p, Datapath: d, Invalid: errInvalid, Log: discard}}
+	w := &world{plane: p, datapath: d, Server: &Server{Plane: p, Datapath: d, Log: discard}}
 	w.socket = filepath.Join(t.TempDir(), "a.sock")
 	l, err := peercred.Listen(w.socket, peercred.Allowed{})
 	if err != nil {

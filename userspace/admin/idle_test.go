@@ -63,7 +63,7 @@ func TestNobodyHoldsAConnectionForEver(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				l := &pipes{conns: make(chan net.Conn)}
-				s := &Server{Plane: newPlane(), Datapath: &datapath{}, Invalid: errInvalid, Log: discard}
+				s := &Server{Plane: newPlane(), Datapath: &datapath{}, Log: discard}
 				done := make(chan error)
 				go func() { done <- s.Serve(ctx, l) }()
 				c := l.dial()
@@ -91,7 +91,7 @@ func TestWhoTakesNothingLosesTheStream(t *testing.T) {
 		for range 3 * flowsAtOnce {
 			d.flows = append(d.flows, &adminpb.Flow{State: strings.Repeat("x", 1000)})
 		}
-		s := &Server{Plane: newPlane(), Datapath: d, Invalid: errInvalid, Log: discard}
+		s := &Server{Plane: newPlane(), Datapath: d, Log: discard}
 		l := &pipes{conns: make(chan net.Conn)}
 		h, ended := s.handler(t.Context()), make(chan time.Time, 1)
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -128,8 +128,8 @@ func TestErrorsHaveTheirCodes(t *testing.T) {
 		{control.ErrExists, connect.CodeAlreadyExists},
 		{control.ErrUnhealthy, connect.CodeFailedPrecondition},
 		{control.ErrUnavailable, connect.CodeUnavailable},
-		{errInvalid, connect.CodeInvalidArgument},
-		{errors.Join(errInvalid, errInvalid), connect.CodeInvalidArgument},
+		{control.ErrInvalid, connect.CodeInvalidArgument},
+		{errors.Join(errors.New("line 3"), control.ErrInvalid), connect.CodeInvalidArgument},
 		{errors.New("disk is full"), connect.CodeInternal},
 	} {
 		w.plane.err = fmt.Errorf("change: %w: because", row.err)

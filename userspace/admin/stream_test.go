@@ -156,7 +156,7 @@ func TestABrokenListenerEndsServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	s := &Server{Plane: newPlane(), Datapath: &datapath{}, Invalid: errInvalid, Log: discard}
+	s := &Server{Plane: newPlane(), Datapath: &datapath{}, Log: discard}
 	if err := s.Serve(context.WithoutCancel(t.Context()), l); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("%v, want %v", err, net.ErrClosed)
 	}

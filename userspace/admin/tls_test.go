@@ -82,7 +82,7 @@ func serveTCP(t *testing.T) (w *world, addr string, a *authority) {
 	}
 	a = newAuthority(t)
 	w = &world{plane: newPlane(), datapath: &datapath{}}
-	w.Server = &Server{Plane: w.plane, Datapath: w.datapath, Invalid: errInvalid, Log: discard}
+	w.Server = &Server{Plane: w.plane, Datapath: w.datapath, Log: discard}
 	w.Use(&Access{Write: Callers{Certificates: []string{"ops.example"}}, Read: Callers{Certificates: []string{"monitor.example"}}})
 	w.run(t, w.Secure(l))
 	return w, l.Addr().String(), a

@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -26,7 +25,7 @@ var ErrInvalid = errors.New("invalid configuration")
 
 // A Fault is one mistake in a configuration file. It wraps [ErrInvalid].
 type Fault struct {
-	// File is the file, or the flag or variable, which has no line.
+	// File is the file, or the flag, variable or edit, which has no line.
 	File         string
 	Line, Column int // from 1; the column counts characters
 	// Field is the path of keys to the mistake, such as
@@ -36,12 +35,15 @@ type Fault struct {
 	Text string
 }
 
-// Error returns "file:line:column: field: text", or "flag: text", in one line.
+// Error returns "file:line:column: field: text", "flag: text" or
+// "change: field: text", in one line.
 func (f Fault) Error() string {
-	if f.Line == 0 {
+	switch {
+	case f.Line == 0 && f.Field == "":
 		return f.File + ": " + f.Text
-	}
-	if f.Field == "" {
+	case f.Line == 0:
+		return f.File + ": " + f.Field + ": " + f.Text
+	case f.Field == "":
 		return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text)
 	}
 	return fmt.Sprintf("%s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Field, f.Text)
@@ -59,63 +61,43 @@ func (e loadError) Unwrap() []error { return []error{ErrInvalid, e.err} }
 // Load reads the file at path, and the certificates that it names. Its errors are
 // those of [Parse], and the cause if a file cannot be read; all wrap [ErrInvalid].
 func Load(path string) (model.State, error) {
-	data, err := os.ReadFile(path)
+	t, err := Read(path)
 	if err != nil {
-		return model.State{}, loadError{err}
+		return model.State{}, err
 	}
-	return parse(path, data, true)
+	return t.State(true)
 }
 
 // Parse reads a configuration; name stands for its file in errors, and files
 // that it includes are looked for beside it. Every default is filled in. The
 // error joins one [Fault] for each mistake, in the order of the files.
 // Certificates that the configuration names are not looked at.
-func Parse(name string, data []byte) (model.State, error) { return parse(name, data, false) }
+func Parse(name string, data []byte) (model.State, error) { return NewTree(name, data).State(false) }
 
-func parse(name string, data []byte, look bool) (model.State, error) {
-	r := &reader{file: name, look: look, homes: map[*yaml.Node]string{}}
-	s := r.read(data)
-	if err := r.err(); err != nil {
-		return model.State{}, err
-	}
-	return s, nil
+// Files returns the main file and the paths that t names to be read, or that files
+// which it includes name, whether or not they are there. Some may be patterns, as a
+// shell has them.
+func (t *Tree) Files() []string {
+	r, _ := t.read(false, nil)
+	return append([]string{t.file}, r.named...)
 }
 
-// read reads the main file.
-func (r *reader) read(data []byte) (s model.State) {
-	if v, ok := r.open(r.file, data); ok {
-		s = r.state(v)
-	}
-	return s
-}
-
-// Files returns the file at path and the paths that it names to be read, or that
-// files which it includes name, whether or not they are there. Some may be patterns,
-// as a shell has them.
-func Files(path string) []string {
-	r := &reader{file: path, homes: map[*yaml.Node]string{}, named: []string{path}}
-	if data, err := os.ReadFile(path); err == nil {
-		r.read(data)
-	}
-	return r.named
-}
-
-// open returns the top of a file whose variables have their values.
-func (r *reader) open(name string, data []byte) (v value, ok bool) {
+// open returns the top of a file, nil if it is at fault.
+func (r *reader) open(name string, data []byte) *yaml.Node {
 	r.files = append(r.files, name)
 	root, fault := parseYAML(name, data)
 	if fault != nil {
 		r.faults = append(r.faults, *fault)
-		return v, false
+		return nil
 	}
-	if v = (value{Node: root}); name != r.file {
+	if name != r.file {
 		r.settle(root, name)
 	}
 	before := len(r.faults)
-	if r.refuse(v); len(r.faults) == before {
-		r.expand(v)
+	if r.refuse(value{Node: root}); len(r.faults) > before {
+		return nil
 	}
-	return v, len(r.faults) == before
+	return root
 }
 
 // settle notes where a node and all below it come from.
@@ -136,7 +118,10 @@ func (r *reader) err() error {
 	seen := map[Fault]bool{}
 	for _, f := range r.faults {
 		mistake := f
-		if mistake.Field = ""; !seen[mistake] {
+		if f.Line > 0 {
+			mistake.Field = ""
+		}
+		if !seen[mistake] {
 			seen[mistake] = true
 			errs = append(errs, f)
 		}

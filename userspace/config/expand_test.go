@@ -98,15 +98,16 @@ func TestAgentSettings(t *testing.T) {
 		{"logging-file: log", `main.yaml:1:23: agent.logging-file: "log" is not an absolute path: begin it with /`},
 		{"metrics: 0", `main.yaml:1:18: agent.metrics: "0" is neither a port, an address and port, nor off: write it like 8080, 127.0.0.1:8080 or off`},
 		{"metrics: 'localhost:80'", `main.yaml:1:18: agent.metrics: "localhost:80" is neither a port`},
-		{"pin: /x", "main.yaml:1:9: agent.pin: unknown key: use logging-file, metrics, pin-dir, run-dir, sandbox or web"},
+		{"pin: /x", "main.yaml:1:9: agent.pin: unknown key: use logging-file, metrics, pin-dir, run-dir, sandbox, state-dir or web"},
 		{"sandbox: maybe", `main.yaml:1:18: agent.sandbox: "maybe" is unknown: use on or off`},
+		{"state-dir: on", `main.yaml:1:20: agent.state-dir: "on" is not an absolute path: begin it with /`},
 	} {
 		if _, err := load(t, map[string]string{"main.yaml": "agent: {" + row.text + "}\nservices: []\n"}); !strings.HasPrefix(err, row.want) {
 			t.Errorf("%s: %s\nwant %s", row.text, err, row.want)
 		}
 	}
-	s, err := load(t, map[string]string{"main.yaml": "agent: {logging-file: /l, metrics: 8080, pin-dir: /p, run-dir: /r, sandbox: on}\nservices: []\n"})
-	if want := (model.Agent{LogFile: "/l", Metrics: ":8080", PinDir: "/p", RunDir: "/r", Sandbox: model.SandboxOn}); err != "" || s.Agent != want {
+	s, err := load(t, map[string]string{"main.yaml": "agent: {logging-file: /l, metrics: 8080, pin-dir: /p, run-dir: /r, state-dir: /s, sandbox: on}\nservices: []\n"})
+	if want := (model.Agent{LogFile: "/l", Metrics: ":8080", PinDir: "/p", RunDir: "/r", StateDir: "/s", Sandbox: model.SandboxOn}); err != "" || s.Agent != want {
 		t.Errorf("%+v, want %+v, error %s", s.Agent, want, err)
 	}
 	for text, want := range map[string]string{"off": "off", "127.0.0.1:80": "127.0.0.1:80", "[::1]:80": "[::1]:80", ":80": ":80"} {

@@ -9,20 +9,26 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// include reads the files that v names, whose top has the keys of known.
-func (r *reader) include(v value, known fields) {
-	if v.Kind == yaml.ScalarNode {
-		r.includeAll(v, known)
-		return
+// include reads the files that v names and returns their tops.
+func (r *reader) include(v value) (tops []*yaml.Node) {
+	t := Tree{homes: map[*yaml.Node]string{}}
+	v.Node = t.copyNode(v.Node, nil)
+	before := len(r.faults)
+	if r.expand(v); len(r.faults) > before {
+		return nil
 	}
-	r.list(v, func(v value) { r.includeAll(v, known) })
+	if v.Kind == yaml.ScalarNode {
+		return r.includeAll(v)
+	}
+	r.list(v, func(v value) { tops = append(tops, r.includeAll(v)...) })
+	return tops
 }
 
 // includeAll reads the files that fit one pattern, in the order of their names.
-func (r *reader) includeAll(v value, known fields) {
+func (r *reader) includeAll(v value) (tops []*yaml.Node) {
 	pattern, ok := r.text(v)
 	if !ok {
-		return
+		return nil
 	}
 	names, err := filepath.Glob(r.beside(pattern))
 	switch {
@@ -40,18 +46,9 @@ func (r *reader) includeAll(v value, known fields) {
 			r.fault(v, "cannot be read: %v", err)
 			continue
 		}
-		if top, ok := r.open(name, data); ok {
-			r.object(top, known)
+		if top := r.open(name, data); top != nil {
+			tops = append(tops, top)
 		}
 	}
-}
-
-// beside returns the path of a file that the main one names.
-func (r *reader) beside(name string) string {
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(filepath.Dir(r.file), name)
-	}
-	name = filepath.Clean(name)
-	r.named = append(r.named, name)
-	return name
+	return tops
 }

@@ -59,12 +59,13 @@ func (r *reader) pools(v value, all map[string]*service) {
 			r.fault(key, "%s is not a name: use 1 to 63 of a-z, 0-9 and -, a - only inside", quote(key.Value))
 			return
 		}
-		all[key.Value] = r.pool(key, v)
+		x := remembered(r, v, "pool", func() service { return r.pool(key, v) })
+		all[key.Value] = &x
 	})
 }
 
 // pool reads one named pool.
-func (r *reader) pool(key, v value) *service {
+func (r *reader) pool(key, v value) service {
 	s := newService(model.ForwardHTTP)
 	s.Name, s.name, s.http.named = key.Value, key, true
 	before := len(r.faults)
@@ -72,12 +73,12 @@ func (r *reader) pool(key, v value) *service {
 	v = r.withDefaults(v, r.poolLacks())
 	met := r.object(v, r.namedFields(&s, &g))
 	if len(met) == 0 && len(r.faults) > before {
-		return &s
+		return s
 	}
 	r.require(v, met, "backends", noBackends)
 	r.group(met, &s, &g)
 	s.SourcePrefix = 0
-	return &s
+	return s
 }
 
 // namedFields are the keys of a named pool.

@@ -33,10 +33,13 @@ const quickName = "quick"
 
 // State returns what a file would say. Its error joins one [Fault] for each
 // mistake.
-func (q *Quick) State() (model.State, error) {
-	r := &reader{look: true, homes: map[*yaml.Node]string{}}
+func (q *Quick) State() (model.State, error) { return q.Tree().State(true) }
+
+// Tree returns what a file would say as it would be written.
+func (q *Quick) Tree() *Tree {
+	r := &reader{homes: map[*yaml.Node]string{}}
 	if _, ok := r.port(value{Node: r.node(q.Port)}, q.Port.Text, q.Port.Text); !ok {
-		return model.State{}, r.err()
+		return &Tree{faults: r.faults, memo: &memo{}}
 	}
 	services := []any{q.service(quickName, "0.0.0.0:")}
 	if q.IPv6 {
@@ -46,11 +49,7 @@ func (q *Quick) State() (model.State, error) {
 	if len(q.Servers) == 0 {
 		file = append(file, "pools", keys{quickName, q.pool()})
 	}
-	s := r.state(value{Node: r.node(file)})
-	if err := r.err(); err != nil {
-		return model.State{}, err
-	}
-	return s, nil
+	return &Tree{root: r.node(file), homes: r.homes, memo: &memo{}}
 }
 
 func (q *Quick) service(name, addr string) keys {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,11 +17,17 @@ type value struct {
 	path string
 }
 
-var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,60}$`)
+// isPlainKey reports whether a key may stand in a path as it is.
+func isPlainKey(key string) bool {
+	odd := strings.ContainsFunc(key, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '_' && c != '-'
+	})
+	return key != "" && len(key) <= 60 && !odd
+}
 
 // at returns n as the value of key in v.
 func (v value) at(key string, n *yaml.Node) value {
-	if !plainKey.MatchString(key) {
+	if !isPlainKey(key) {
 		key = quote(key)
 	}
 	if v.path == "" {
@@ -49,10 +54,11 @@ func quote(s string) string {
 type reader struct {
 	file string // the main one
 	look bool   // at certificates that the configuration names
-	// homes are the files of nodes that are not of the main one, or the flags
-	// that they come from; files are the former, in the order of reading.
+	// homes are the files of nodes that are not of the main one, or the flags or
+	// edits that they come from; files are the former, in the order of reading.
 	homes    map[*yaml.Node]string
 	files    []string
+	parts    []*yaml.Node  // tops of files that the main one includes
 	named    []string      // paths that are named to be read
 	defaults value         // without a node if there are none
 	own      []ownListener // of the agent itself
@@ -60,6 +66,9 @@ type reader struct {
 	registers map[string]bool
 	secrets   []secret
 	faults    []Fault
+	// before is what was read by then, and read what is now; nil if nobody is to
+	// remember it.
+	before, read map[digest]any
 }
 
 func (r *reader) fault(v value, format string, args ...any) {
@@ -67,7 +76,10 @@ func (r *reader) fault(v value, format string, args ...any) {
 		args[i] = r.mask(args[i])
 	}
 	f := Fault{r.home(v), v.Line, v.Column, v.path, fmt.Sprintf(format, args...)}
-	if f.Line == 0 {
+	switch {
+	case f.File == editHome:
+		f.Line, f.Column = 0, 0 // nobody has numbered the lines of an edit
+	case f.Line == 0:
 		f.Field = "" // a flag says what it is
 	}
 	r.faults = append(r.faults, f)
@@ -143,15 +155,15 @@ func (r *reader) each(v value, f func(key, val value)) {
 		r.fault(v, "%s where keys with values must stand, such as %s", kind(v.Node), example)
 		return
 	}
-	lines := map[string]int{}
+	met := map[string]value{}
 	for i := 0; i < len(v.Content); i += 2 {
 		k := v.Content[i]
 		key := v.at(k.Value, k)
-		if line, ok := lines[k.Value]; ok {
-			r.fault(key, "the key stands in line %d already: remove one of the two", line)
+		if by, ok := met[k.Value]; ok {
+			r.fault(key, "the key stands in %s already: remove one of the two", r.place(by, key))
 			continue
 		}
-		lines[k.Value] = k.Line
+		met[k.Value] = key
 		f(key, v.at(k.Value, v.Content[i+1]))
 	}
 }

@@ -132,7 +132,7 @@ func (h *httpKeys) newRoute() model.Route {
 // A place is where the file has a route.
 type place struct {
 	match string
-	line  int
+	at    value
 	every bool // it has no conditions
 }
 
@@ -176,7 +176,7 @@ func (r *reader) route(v value, h *httpKeys, seen *[]place) {
 		return
 	}
 	if match.Node != nil && r.pattern(match, t.Match) && r.unlike(match, &t, *seen) {
-		*seen = append(*seen, place{t.Match, match.Line, !t.Conditional()})
+		*seen = append(*seen, place{t.Match, match, !t.Conditional()})
 	}
 	h.http.Routes = append(h.http.Routes, t)
 }
@@ -282,10 +282,10 @@ func (r *reader) unlike(v value, t *model.Route, seen []place) bool {
 	for _, p := range seen {
 		switch {
 		case p.match == t.Match && p.every:
-			r.fault(v, "%s takes every request of this pattern in line %d already: write this route before it, with a condition, or remove one of the two", quote(t.Match), p.line)
+			r.fault(v, "%s takes every request of this pattern in %s already: write this route before it, with a condition, or remove one of the two", quote(t.Match), r.place(p.at, v))
 			return false
 		case p.match != t.Match && register(p.match, t.Match) != nil:
-			r.fault(v, "%s conflicts with %s in line %d: some requests match both, and neither is more specific; change one of the two", quote(t.Match), quote(p.match), p.line)
+			r.fault(v, "%s conflicts with %s in %s: some requests match both, and neither is more specific; change one of the two", quote(t.Match), quote(p.match), r.place(p.at, v))
 			return false
 		}
 	}

@@ -30,7 +30,9 @@ func (r *reader) state(v value) model.State {
 	r.readRegisters(v)
 	groups := fields{
 		"services": func(v value) {
-			r.list(v, func(v value) { services = append(services, r.service(v)) })
+			r.list(v, func(v value) {
+				services = append(services, remembered(r, v, "service", func() service { return r.service(v) }))
+			})
 		},
 		"pools": func(v value) { r.pools(v, pools) },
 	}
@@ -40,8 +42,12 @@ func (r *reader) state(v value) model.State {
 	known := r.settings(&s)
 	maps.Copy(known, groups)
 	maps.Copy(known, fields{
-		"defaults":     func(value) {}, // read before all
-		"include":      func(v value) { r.include(v, groups) },
+		"defaults": func(value) {}, // read before all
+		"include": func(value) {
+			for _, part := range r.parts {
+				r.object(value{Node: part}, groups)
+			}
+		},
 		"zone":         func(v value) { r.word(v, &zone) },
 		"client-zones": func(v value) { s.ClientZones = r.clientZones(v) },
 		"vault":        func(v value) { vault = r.vault(v) },

@@ -24,6 +24,7 @@ import (
 	"fairlead/userspace/names"
 	"fairlead/userspace/notify"
 	"fairlead/userspace/supervise"
+	"fairlead/userspace/view"
 )
 
 // An agent is the state of a run. Everything in it belongs to the goroutine of
@@ -102,6 +103,8 @@ type agent struct {
 	// before that.
 	held atomic.Int64
 
+	plane     *plane                    // carries out changes
+	latest    atomic.Pointer[view.View] // as published last
 	published time.Time
 	cost      time.Duration // of publishing
 	said      map[string]string
@@ -119,7 +122,7 @@ func newAgent(o Options, state *model.State) *agent {
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o), sockets: newSockets(map[string]*os.File{}, o.Log), flowsCame: make(chan struct{}),
-		events: make(chan func()), said: map[string]string{}, out: map[string]bool{},
+		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.reloaded = a.started
 	a.held.Store(-1)

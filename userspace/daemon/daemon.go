@@ -8,11 +8,9 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -29,52 +27,6 @@ import (
 	"fairlead/userspace/view"
 )
 
-// Options say how an agent runs.
-type Options struct {
-	Config string // path of the configuration
-	// Quick is the configuration in place of a file, if there is none; Config is
-	// then what messages call it.
-	Quick *config.Quick
-	// PinDir, RunDir, where status.json goes, and Metrics, where Prometheus may
-	// ask, are what the configuration says if they are empty, and if it is
-	// silent too loader.DefaultDir, view.DefaultDir and "off".
-	PinDir, RunDir string
-	Metrics        string // as in model.Agent
-	// Interfaces and Mode win over the configuration's, if any.
-	Interfaces []string
-	Mode       model.XDPMode
-	// Force replaces foreign XDP programs and takes over addresses on which
-	// this host listens.
-	Force bool
-	// SetSysctl switches forwarding on where it is off.
-	SetSysctl bool
-	// DetachOnExit takes XDP out at the end, after at most Grace.
-	DetachOnExit bool
-	// Grace is how long flows may go on when XDP or a proxy ends.
-	Grace time.Duration
-	// Handover is for who runs the agent as a process of its own: SIGUSR2 starts a
-	// successor by the command line of this process, and sockets are handed over to
-	// it, and kept by the service manager between two processes.
-	Handover bool
-	// ProxyFlows is how many flows the UDP proxies may have together. Each
-	// takes a port and a descriptor. 0 means [udpproxy.DefaultMaxFlows], but
-	// no more than half of the host's local ports and a quarter of the
-	// process's descriptors.
-	ProxyFlows int
-	// ProxySockets is how many sockets the proxies may open for ranges of
-	// ports, beyond one for each service. 0 means 16384, but no more than a
-	// quarter of the process's descriptors.
-	ProxySockets int
-	// Sandbox has the process give up, once it has started, files and system calls
-	// that it does not need. That is for good, and for all of the process.
-	Sandbox bool
-	// Written are files that the process writes besides those of the agent: the
-	// sandbox lets it make them anew.
-	Written []string
-	Version string       // of the program, for who asks
-	Log     *slog.Logger // nil discards
-}
-
 // ErrListen says that a service has neither XDP nor a proxy that listens.
 var ErrListen = errors.New("service cannot be served")
 
@@ -90,20 +42,45 @@ func Run(ctx context.Context, o Options) error {
 	if o.Handover {
 		signal.Notify(orders, syscall.SIGUSR2)
 	}
-	before, idle, err := o.inherit(ctx)
+	h, err := o.inherit(ctx)
 	if err != nil {
 		return err
 	}
-	defer before.close()
-	state, err := o.read()
+	defer h.before.close()
+	tree, err := o.tree()
 	if err != nil {
 		return err
 	}
-	o.complete(&state.Agent)
-	a := newAgent(o, &state)
-	a.before, a.sockets, a.standby.inherits = before, newSockets(idle, o.Log), before != nil
-	a.prepareNames(ctx, &state)
-	a.state = a.names.Expand(&state)
+	conf, err := tree.State(true)
+	if err != nil {
+		return err
+	}
+	o.complete(&conf.Agent)
+	if err := h.before.awaitTurn(ctx); err != nil {
+		return err
+	}
+	store, err := openLent(o.StateDir, o.Log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.run(ctx, orders, h, tree, store), store.Close())
+}
+
+// run is [Run] with what it inherits, a configuration and the state that was kept.
+func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, tree *config.Tree, store *lent) error {
+	p, err := newPlane(ctx, tree, store, o)
+	if err != nil {
+		return err
+	}
+	given, err := p.conf.tree.State(true)
+	if err != nil {
+		return err
+	}
+	a := newAgent(*o, &given)
+	a.plane, p.agent = p, a
+	a.before, a.sockets, a.standby.inherits = h.before, newSockets(h.sockets, a.log), h.before != nil
+	a.prepareNames(ctx, &given)
+	a.state = a.names.Expand(&given)
 	a.roster = newRoster(a.state)
 	t, err := a.openTrove(a.state)
 	if err != nil {
@@ -116,17 +93,18 @@ func Run(ctx context.Context, o Options) error {
 	if o.Sandbox {
 		a.enterSandbox()
 	}
-	o.Log.Info("ready", "services", len(state.Services))
+	p.noteFile(ctx)
+	if o.ready != nil {
+		o.ready(p)
+	}
+	o.Log.Info("ready", "services", len(given.Services), "revision", p.Revision().Number)
 	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, orders), a.finish(true))
 }
 
-// begin starts the agent, in its turn if it takes the place of another process.
+// begin starts the agent, and takes over what a process before it has.
 func (a *agent) begin(ctx context.Context) error {
 	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx)); err != nil {
-		return err
-	}
-	if err := a.before.awaitTurn(ctx); err != nil {
 		return err
 	}
 	if err := a.start(ctx); err != nil {
@@ -139,24 +117,6 @@ func (a *agent) begin(ctx context.Context) error {
 	return nil
 }
 
-// read returns the configuration.
-func (o *Options) read() (model.State, error) {
-	if o.Quick != nil {
-		return o.Quick.State()
-	}
-	return config.Load(o.Config)
-}
-
-// complete fills in what the configuration says of the process.
-func (o *Options) complete(conf *model.Agent) {
-	o.PinDir = cmp.Or(o.PinDir, conf.PinDir, loader.DefaultDir)
-	o.RunDir = cmp.Or(o.RunDir, conf.RunDir, view.DefaultDir())
-	o.Metrics = cmp.Or(o.Metrics, conf.Metrics, metricsOff)
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-}
-
 // serve runs what an agent consists of until ctx is done, and until XDP is
 // taken out then if that was asked for.
 func (a *agent) serve(ctx context.Context, orders <-chan os.Signal) error {
@@ -166,7 +126,7 @@ func (a *agent) serve(ctx context.Context, orders <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -197,8 +157,7 @@ func (a *agent) obey(ctx, inner context.Context, orders <-chan os.Signal) (succe
 				}
 				continue
 			}
-			state, err := a.load(ctx)
-			a.send(ctx, func() { a.reload(inner, state, err) })
+			a.plane.reload(ctx)
 		}
 	}
 }

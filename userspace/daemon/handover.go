@@ -66,17 +66,11 @@ func (a *agent) guide(ctx, inner context.Context, s *handover.Successor) error {
 	if _, err := s.Receive(stepPrepared); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	result := make(chan error, 1)
-	a.send(inner, func() { result <- a.stepAside(inner, s) })
-	select {
-	case err := <-result:
-		return err
-	case <-inner.Done():
-		return context.Cause(inner)
-	}
+	err = errEnding
+	a.plane.pause(ctx, func(inner context.Context) {
+		err = a.do(inner, func() error { return a.stepAside(inner, s) })
+	})
+	return err
 }
 
 // stepAside lets a successor take over, and stands down once it serves. After an
@@ -86,6 +80,9 @@ func (a *agent) stepAside(ctx context.Context, s *handover.Successor) error {
 	defer a.collecting.Unlock()
 	if err := a.holder.use(nil); err != nil { // two cannot read what the kernel hands out once
 		a.log.Warn("let go of fragments", "err", err)
+	}
+	if err := a.plane.store.lend(); err != nil {
+		a.log.Error("let go of the state", "err", err)
 	}
 	s.SetDeadline(time.Now().Add(serveTime))
 	served := make(chan error, 1)
@@ -139,6 +136,9 @@ func (a *agent) turn() (items []handover.Item) {
 
 // resume takes back what a successor may have taken that is gone.
 func (a *agent) resume(ctx context.Context) {
+	if err := a.plane.store.takeBack(); err != nil {
+		a.log.Error("open the state again: changes cannot be kept", "err", err)
+	}
 	a.added = nil
 	if err := a.inheritAddresses(); err != nil {
 		a.log.Warn("take service addresses over", "err", err)

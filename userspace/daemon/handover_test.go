@@ -39,7 +39,7 @@ func supervised(t *testing.T, grace time.Duration) *supervisor {
 	dir := t.TempDir()
 	s := newSupervisor(t, Options{
 		Config: filepath.Join(dir, "fairlead.yaml"), RunDir: filepath.Join(dir, "run"), PinDir: filepath.Join(dir, "pins"),
-		Metrics: at(metricsPort), Grace: grace, Handover: true,
+		StateDir: filepath.Join(dir, "state"), Metrics: at(metricsPort), Grace: grace, Handover: true,
 	})
 	greeter, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

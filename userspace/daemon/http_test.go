@@ -31,11 +31,18 @@ type running struct {
 // runAgent starts an agent that ends with the test.
 func runAgent(t *testing.T, config string) *running {
 	t.Helper()
+	return runAgentWith(t, config, func(*Options) {})
+}
+
+// runAgentWith is runAgent with other options.
+func runAgentWith(t *testing.T, config string, set func(*Options)) *running {
+	t.Helper()
 	dir := t.TempDir()
 	r := &running{t: t, ended: make(chan error, 1), opts: Options{
 		Config: filepath.Join(dir, "fairlead.yaml"), RunDir: filepath.Join(dir, "run"), PinDir: filepath.Join(dir, "pins"),
 		Grace: 20 * time.Second, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}}
+	set(&r.opts)
 	r.write(config)
 	r.start()
 	t.Cleanup(r.end)

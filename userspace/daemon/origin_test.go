@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -49,4 +50,28 @@ func TestPROXYHeadersOfTCP(t *testing.T) {
 	// A connection that comes in the middle of the reload may have its header read by
 	// the old configuration, and announced by none.
 	r.await("what nobody asks for is passed on", func(view.View) bool { return sent(t, other, other) == other })
+}
+
+func TestPROXYHeadersBeforeServerNames(t *testing.T) {
+	ours, theirs := net.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- tls.Client(theirs, &tls.Config{ServerName: "a.example"}).Handshake() }()
+	b := make([]byte, 8192)
+	n, err := ours.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
+	<-ended // nobody answers
+	hello := string(b[:n])
+	r := runAgent(t, fmt.Sprintf("services: [{name: names, listen: '%s', forward: tls, accept-proxy: {from: [127.0.0.0/8]}, routes: [{server-name: a.example, pool: a}]}]\npools: {a: {send-proxy: v1, health: {type: none}, backends: [{address: '%s'}]}}\n",
+		site, echo(t).Addr()))
+	const header = "PROXY TCP4 192.0.2.1 203.0.113.10 1025 443\r\n"
+	if got := sent(t, header+hello, header+hello); got != header+hello {
+		t.Errorf("the backend gets %q, want %q", got, header+hello)
+	}
+	if got := sent(t, hello, "."); got != "" {
+		t.Errorf("without a header there is %q", got)
+	}
+	r.await("who owes a header counts", func(v view.View) bool { return v.Proxy.TCP.Unannounced == 1 })
 }

@@ -19,8 +19,8 @@ var errRestart = errors.New("xdp: off and on are chosen at the start: restart th
 var errLeaving = errors.New("the agent ends")
 
 // reload puts a configuration that was read in force. A bad one, of which err
-// tells, changes nothing.
-func (a *agent) reload(ctx context.Context, given *model.State, err error) {
+// tells, changes nothing. The error is why it is not in force.
+func (a *agent) reload(ctx context.Context, given *model.State, err error) error {
 	a.report(supervise.Reloading())
 	defer a.report(supervise.Ready)
 	if err == nil {
@@ -34,7 +34,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 	if err != nil {
 		a.configError = err.Error()
 		a.log.Error("configuration not taken, the old one stays", "config", a.opts.Config, "err", err)
-		return
+		return err
 	}
 	a.configError, a.reloaded = "", time.Now()
 	if given.Agent != a.given.Load().Agent {
@@ -42,6 +42,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) {
 	}
 	a.adoptState(given)
 	a.log.Info("configuration taken", "config", a.opts.Config, "services", len(given.Services))
+	return nil
 }
 
 // replaceWith puts another state in force, for which it reads files and secrets. An

@@ -8,17 +8,6 @@ import (
 	"fairlead/userspace/model"
 )
 
-// load reads the configuration and looks up the names in it that are not known
-// yet. It may take a while, and is not for the goroutine of loop.
-func (a *agent) load(ctx context.Context) (*model.State, error) {
-	state, err := a.opts.read()
-	if err != nil {
-		return nil, err
-	}
-	a.prepareNames(ctx, &state)
-	return &state, nil
-}
-
 // prepareNames looks up the names of a state that are not known yet. Those of which
 // nothing is known serve nobody until they are.
 func (a *agent) prepareNames(ctx context.Context, state *model.State) {

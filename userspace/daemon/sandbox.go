@@ -9,14 +9,12 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/config"
 	"fairlead/userspace/sandbox"
+	"fairlead/userspace/state"
 )
 
 // sandboxedEnv is set in a sandbox: whoever is started in it, as by a handover, cannot
 // get out, and needs no second one.
 const sandboxedEnv = "FAIRLEAD_SANDBOXED"
-
-// stateDir is where the service keeps its state.
-const stateDir = "/var/lib/fairlead"
 
 // enterSandbox gives up what the agent does not need after its start.
 func (a *agent) enterSandbox() {
@@ -38,7 +36,7 @@ func (a *agent) paths() sandbox.Paths {
 	p := sandbox.Paths{
 		Read: []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/etc", "/proc", "/sys", "/dev/urandom", "/dev/zero"},
 		Write: []string{
-			a.opts.RunDir, loader.RunDir, stateDir, filepath.Dir(a.opts.PinDir),
+			a.opts.RunDir, loader.RunDir, filepath.Dir(a.opts.PinDir),
 			"/dev/null", "/proc/sys/net", "/tmp", "/var/tmp",
 		},
 	}
@@ -46,6 +44,9 @@ func (a *agent) paths() sandbox.Paths {
 	resolver, _ := filepath.EvalSymlinks("/etc/resolv.conf")
 	for _, name := range append(a.named(), own, resolver) {
 		p.Read = append(p.Read, around(name)...)
+	}
+	if a.opts.StateDir != state.Off {
+		p.Write = append(p.Write, a.opts.StateDir)
 	}
 	for _, name := range a.opts.Written {
 		p.Write = append(p.Write, around(name)...)
@@ -61,9 +62,11 @@ func (a *agent) paths() sandbox.Paths {
 // named returns the files that the configuration names to be read or run.
 func (a *agent) named() []string {
 	names := append([]string(nil), a.safe.files...) // all there is without a file
-	if a.opts.Quick == nil {
-		path, _ := filepath.Abs(a.opts.Config)
-		names = append(names, config.Files(path)...)
+	for _, t := range []*config.Tree{a.plane.file.Load().tree, a.plane.inForce().tree} {
+		for _, name := range t.Files() {
+			path, _ := filepath.Abs(name)
+			names = append(names, path)
+		}
 	}
 	for _, n := range a.state.Notify {
 		names = append(names, n.Command...)

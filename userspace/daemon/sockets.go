@@ -60,7 +60,7 @@ func (s *sockets) store(name string, c syscall.Conn) {
 	if s.mute {
 		return
 	}
-	err := control(c, func(fd int) error { return supervise.Store(name, fd) })
+	err := withFD(c, func(fd int) error { return supervise.Store(name, fd) })
 	if err != nil && !s.failed {
 		s.failed = true
 		s.log.Warn("a restart will close sockets", "err", err)
@@ -152,8 +152,8 @@ func listen[S syscall.Conn](s *sockets, name string, adopt func(*os.File) (S, er
 	return c, nil
 }
 
-// control calls f with the descriptor of c.
-func control(c syscall.Conn, f func(fd int) error) error {
+// withFD calls f with the descriptor of c.
+func withFD(c syscall.Conn, f func(fd int) error) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -175,7 +175,7 @@ func (s *sockets) discard(name string) {
 
 // twin returns another descriptor of c.
 func twin(name string, c syscall.Conn) (f *os.File, err error) {
-	err = control(c, func(fd int) error {
+	err = withFD(c, func(fd int) error {
 		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err == nil {
 			f = os.NewFile(uintptr(n), name)

@@ -50,32 +50,39 @@ type predecessor struct {
 	known lastKnown
 }
 
-// inherit returns the process before this one, and the sockets that it has handed
-// over, or that the service manager has kept, by their names.
-func (o *Options) inherit(ctx context.Context) (*predecessor, map[string]*os.File, error) {
-	idle := map[string]*os.File{}
+// A heritage is what a process finds when it starts.
+type heritage struct {
+	before *predecessor
+	// sockets are those that the predecessor has handed over, or else the service
+	// manager has kept, by their names.
+	sockets map[string]*os.File
+}
+
+// inherit returns what this process finds.
+func (o *Options) inherit(ctx context.Context) (heritage, error) {
+	h := heritage{sockets: map[string]*os.File{}}
 	if !o.Handover {
-		return nil, idle, nil
+		return h, nil
 	}
 	peer, err := handover.Predecessor()
 	if err != nil {
-		return nil, nil, err
+		return h, err
 	}
 	if peer == nil {
 		for _, f := range supervise.Listeners() {
-			idle[f.Name()] = f
+			h.sockets[f.Name()] = f
 		}
-		return nil, idle, nil
+		return h, nil
 	}
-	p := &predecessor{Peer: peer, pid: os.Getppid()}
-	items, err := p.receive(ctx, stepSockets)
+	h.before = &predecessor{Peer: peer, pid: os.Getppid()}
+	items, err := h.before.receive(ctx, stepSockets)
 	if err != nil {
-		return nil, nil, errors.Join(err, peer.Close())
+		return h, errors.Join(err, peer.Close())
 	}
 	for _, item := range items {
-		idle[item.Text] = item.File
+		h.sockets[item.Text] = item.File
 	}
-	return p, idle, nil
+	return h, nil
 }
 
 // receive is Receive until ctx is done.

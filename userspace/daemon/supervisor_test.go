@@ -54,7 +54,7 @@ func newSupervisor(t *testing.T, o Options) *supervisor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = control(c, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
+	err = withFD(c, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
 	if err != nil {
 		t.Fatal(err)
 	}

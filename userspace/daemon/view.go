@@ -23,9 +23,12 @@ func (a *agent) publish() {
 		return
 	}
 	start := time.Now()
-	if err := view.Write(a.opts.RunDir, a.view()); a.news("publish", err) {
+	v := a.view()
+	if err := view.Write(a.opts.RunDir, v); a.news("publish", err) {
 		a.log.Error("publish", "err", err)
 	}
+	a.latest.Store(&v)
+	a.plane.tell()
 	a.published, a.cost = time.Now(), time.Since(start)
 }
 

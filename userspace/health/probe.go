@@ -29,6 +29,14 @@ var kinds = map[model.CheckType]func(context.Context, Target) error{
 	model.CheckExec:  probeExec,
 }
 
+// Probe asks a target once, as its check says, and returns nil if it is healthy.
+func Probe(ctx context.Context, t Target) error {
+	t = t.normal()
+	ctx, cancel := context.WithTimeout(ctx, t.Check.Timeout)
+	defer cancel()
+	return probe(ctx, t)
+}
+
 // probe asks a backend once and returns nil if it is healthy. It returns soon
 // after ctx is done and leaves nothing behind.
 func probe(ctx context.Context, t Target) error {

@@ -56,6 +56,7 @@ type State struct {
 type Agent struct {
 	LogFile        string // path
 	PinDir, RunDir string
+	StateDir       string // "off" keeps nothing
 	// Metrics is where Prometheus may ask: "address:port", ":port" of all
 	// addresses, or "off".
 	Metrics string

@@ -102,10 +102,12 @@ func (r *Resolver) Prepare(ctx context.Context, state *model.State) error {
 // Missing returns an error for each name of a state of which no address is known.
 func (r *Resolver) Missing(state *model.State) error {
 	var faults []error
+	said := map[string]bool{}
 	for _, s := range state.Groups() {
 		for i := range s.Backends {
 			b := &s.Backends[i]
-			if b.Name.Host != "" && len(r.expand(state, s, b)) == 0 {
+			if b.Name.Host != "" && !said[b.Name.Host] && len(r.expand(state, s, b)) == 0 {
+				said[b.Name.Host] = true
 				faults = append(faults, fmt.Errorf("look %s up: %w", b.Name.Host, r.why(s, b)))
 			}
 		}

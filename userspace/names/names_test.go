@@ -123,6 +123,17 @@ func TestLocalhostIsThisHost(t *testing.T) {
 	}
 }
 
+func TestANameThatIsMissingIsSaidOnce(t *testing.T) {
+	s := nameserver.New(t, "127.0.0.1")
+	state := stateOf(model.ForwardProxy, "203.0.113.10:80", []model.Backend{host}, s.Addr)
+	more := state.Services[0]
+	more.Name, more.Listen = "more", netip.MustParseAddrPort("[2001:db8::10]:80")
+	state.Services = append(state.Services, more)
+	if _, err := Lookup(t.Context(), state); err == nil || strings.Count(err.Error(), "app.test") != 1 {
+		t.Errorf("error %v", err)
+	}
+}
+
 // A follower refreshes what a resolver knows of a state.
 type follower struct {
 	*Resolver

@@ -72,8 +72,10 @@ func filter() []unix.SockFilter {
 	return append(f, allow)
 }
 
-func restrictCalls() error {
-	f := filter()
+func restrictCalls() error { return install(filter()) }
+
+// install has the kernel ask a filter at each call of every thread.
+func install(f []unix.SockFilter) error {
 	runtime.LockOSThread() // which has the flag without which others cannot be told
 	defer runtime.UnlockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

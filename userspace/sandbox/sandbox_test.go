@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -19,9 +20,19 @@ import (
 // enters the sandbox: nobody comes out of it.
 const childDir = "FAIRLEAD_SANDBOX_CHILD"
 
+// childWithout makes it one on a kernel without Landlock.
+const childWithout = "FAIRLEAD_SANDBOX_WITHOUT"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		if err := play(dir); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if os.Getenv(childWithout) != "" {
+		if err := playWithout(); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -129,6 +140,38 @@ func trials(in func(...string) string) []trial {
 func TestSandbox(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), childDir+"="+t.TempDir())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+// playWithout enters the sandbox where a filter has the kernel look like one without
+// Landlock: the other part must hold.
+func playWithout() error {
+	none := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: atNumber},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_LANDLOCK_CREATE_RULESET, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	if err := install(none); err != nil {
+		return err
+	}
+	if err := Enter(Paths{}); !errors.Is(err, ErrKernel) || !strings.HasPrefix(err.Error(), "landlock: ") {
+		return fmt.Errorf("without Landlock: %w", cmp.Or(err, errNone))
+	}
+	if _, err := os.ReadFile("/proc/self/stat"); err != nil {
+		return err
+	}
+	if err := unix.Unshare(0); !errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("leave a namespace: %w", cmp.Or(err, errNone))
+	}
+	return nil
+}
+
+func TestSandboxWithoutLandlock(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), childWithout+"=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v:\n%s", err, out)
 	}

@@ -9,41 +9,88 @@ import (
 
 // checkArgs finds what the library takes silently, or answers with a page of
 // help: unknown verbs and flags, a verb that is missing, and arguments, also
-// flags, where none belong. No verb takes any argument but flags.
-func checkArgs(app *cli.App, args []string) error {
-	path, verbs, flags := app.Name, app.Commands, slices.Concat(app.Flags, []cli.Flag{cli.VersionFlag, cli.HelpFlag})
-	helped := false
+// flags, where none belong. It returns args with the arguments of a verb, which its
+// ArgsUsage names, behind its flags: the library looks for no flags after them.
+func checkArgs(app *cli.App, args []string) ([]string, error) {
+	w := &walk{path: app.Name, verbs: app.Commands, flags: slices.Concat(app.Flags, []cli.Flag{cli.VersionFlag, cli.HelpFlag})}
 	for i := 0; i < len(args); i++ {
-		arg := args[i]
-		if name, ok := strings.CutPrefix(arg, "-"); ok && name != "" && arg != "--" {
-			name, _, hasValue := strings.Cut(strings.TrimPrefix(name, "-"), "=")
-			f := findFlag(flags, name)
-			if f == nil {
-				return Usagef("unknown flag %s: %s", arg, suggestFlag(name, flags, path))
-			}
-			helped = helped || f == cli.HelpFlag || f == cli.VersionFlag
-			if !hasValue && takesValue(f) {
-				if i++; i == len(args) {
-					return Usagef("%s needs a value; try %s --help", arg, path)
-				}
+		name, hasValue, isFlag := flagName(args[i])
+		if !isFlag {
+			if err := w.word(args[i]); err != nil {
+				return nil, err
 			}
 			continue
 		}
-		if len(verbs) == 0 {
-			return Usagef("unexpected argument %q: %s takes only flags; try %s --help", arg, path, path)
+		f := findFlag(w.flags, name)
+		if f == nil {
+			return nil, Usagef("unknown flag %s: %s", args[i], suggestFlag(name, w.flags, w.path))
 		}
-		at := slices.IndexFunc(verbs, func(c *cli.Command) bool { return c.HasName(arg) })
-		if at < 0 {
-			return Usagef("unknown command %q: %s", arg, suggestVerb(arg, verbs))
+		w.helped = w.helped || f == cli.HelpFlag || f == cli.VersionFlag
+		w.ordered = append(w.ordered, args[i])
+		if !hasValue && takesValue(f) {
+			if i++; i == len(args) {
+				return nil, Usagef("%s needs a value; try %s --help", args[i-1], w.path)
+			}
+			w.ordered = append(w.ordered, args[i])
 		}
-		path += " " + arg
-		flags = slices.Concat(verbs[at].Flags, []cli.Flag{cli.HelpFlag})
-		verbs = verbs[at].Subcommands
 	}
-	if len(verbs) > 0 && !helped {
-		return Usagef("a command is missing: use %s; try %s --help", oneOf(verbNames(verbs)), path)
+	switch {
+	case w.helped:
+	case len(w.verbs) > 0:
+		return nil, Usagef("a command is missing: use %s; try %s --help", oneOf(verbNames(w.verbs)), w.path)
+	case len(w.words) < len(w.wants):
+		return nil, Usagef("%s is missing: %s takes %s; try %s --help", w.wants[len(w.words)], w.path, strings.Join(w.wants, " "), w.path)
 	}
+	return append(w.ordered, w.words...), nil
+}
+
+// A walk is how far a command line has led.
+type walk struct {
+	path   string // of verbs
+	verbs  []*cli.Command
+	flags  []cli.Flag
+	helped bool
+	wants  []string // names of the verb's arguments
+	words  []string // these arguments
+	// ordered are verbs and flags.
+	ordered []string
+}
+
+// word takes what is no flag.
+func (w *walk) word(arg string) error {
+	switch {
+	case len(w.words) < len(w.wants) && arg != "--" && arg != "-":
+		w.words = append(w.words, arg)
+		return nil
+	case len(w.wants) > 0:
+		return Usagef("unexpected argument %q: %s takes only %s and flags; try %s --help", arg, w.path, strings.Join(w.wants, " "), w.path)
+	case len(w.verbs) == 0:
+		return Usagef("unexpected argument %q: %s takes only flags; try %s --help", arg, w.path, w.path)
+	}
+	at := slices.IndexFunc(w.verbs, func(c *cli.Command) bool { return c.HasName(arg) })
+	if at < 0 {
+		return Usagef("unknown command %q: %s", arg, suggestVerb(arg, w.verbs))
+	}
+	w.enter(w.verbs[at])
+	w.ordered = append(w.ordered, arg)
 	return nil
+}
+
+// enter goes on with what a verb has.
+func (w *walk) enter(c *cli.Command) {
+	w.path += " " + c.Name
+	w.flags = slices.Concat(c.Flags, []cli.Flag{cli.HelpFlag})
+	w.verbs, w.wants = c.Subcommands, strings.Fields(c.ArgsUsage)
+}
+
+// flagName returns what a flag is called, and whether its value is within.
+func flagName(arg string) (name string, hasValue, ok bool) {
+	name, ok = strings.CutPrefix(arg, "-")
+	if !ok || name == "" || arg == "--" {
+		return "", false, false
+	}
+	name, _, hasValue = strings.Cut(strings.TrimPrefix(name, "-"), "=")
+	return name, hasValue, true
 }
 
 func findFlag(flags []cli.Flag, name string) cli.Flag {
@@ -62,7 +109,9 @@ func takesValue(f cli.Flag) bool {
 
 func verbNames(verbs []*cli.Command) (names []string) {
 	for _, c := range verbs {
-		names = append(names, c.Name)
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
 	}
 	return names
 }

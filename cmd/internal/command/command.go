@@ -25,6 +25,18 @@ import (
 // ErrUsage is wrapped by errors that are the caller's typing mistakes.
 var ErrUsage = errors.New("wrong usage")
 
+// ErrRefused is wrapped by errors of requests that somebody, or the state of things,
+// refuses.
+var ErrRefused = errors.New("refused")
+
+// refusedError is an error of [Refused].
+type refusedError struct{ error }
+
+func (e refusedError) Unwrap() []error { return []error{ErrRefused, e.error} }
+
+// Refused returns err as one that wraps [ErrRefused].
+func Refused(err error) error { return refusedError{err} }
+
 // ErrChanges says that something would change, to a caller who asked for a status
 // of its own for that. Nothing is printed.
 var ErrChanges = errors.New("something would change")
@@ -76,7 +88,7 @@ var wrongValue = regexp.MustCompile(`^invalid value (".*") for flag -([a-z-]+): 
 func onUsageError(c *cli.Context, err error, _ bool) error {
 	if m := wrongValue.FindStringSubmatch(err.Error()); m != nil {
 		switch findFlag(c.Command.Flags, m[2]).(type) {
-		case *cli.UintFlag:
+		case *cli.UintFlag, *cli.Uint64Flag:
 			return Usagef("--%s is %s: use a whole number, 0 or more", m[2], m[1])
 		case *cli.DurationFlag:
 			return Usagef("--%s is %s: use a time, such as 10s", m[2], m[1])
@@ -99,9 +111,13 @@ func Main(app *cli.App) int {
 // conflict or refused, 4 for [ErrChanges]. An error is printed, in one line, or one for each fault
 // of a configuration.
 func Run(ctx context.Context, app *cli.App, args []string) int {
-	err := checkArgs(app, args[1:])
+	if len(args) > 1 && args[1] == completeVerb {
+		complete(app, args[2:])
+		return 0
+	}
+	ordered, err := checkArgs(app, args[1:])
 	if err == nil {
-		err = app.RunContext(ctx, args)
+		err = app.RunContext(ctx, append([]string{args[0]}, ordered...))
 	}
 	if err == nil {
 		return 0
@@ -135,6 +151,7 @@ func judge(err error) (code int, next string) {
 		next string
 	}{
 		{ErrUsage, 2, ""},
+		{ErrRefused, 3, ""},
 		{config.ErrInvalid, 2, ""},
 		{kernel.ErrNoInterfaces, 2, ""},
 		{loader.ErrNoInterface, 2, "ip link shows those that there are"},

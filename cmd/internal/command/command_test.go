@@ -23,6 +23,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv("COMMAND_TEST_SIGNALS") != "" {
 		waitForSignals()
 	}
+	if os.Getenv("COMMAND_TEST_PROG") != "" {
+		var out bytes.Buffer
+		Run(context.Background(), completing(nil, &out), append([]string{"prog"}, os.Args[1:]...))
+		fmt.Print(out.String())
+		os.Exit(0)
+	}
 	goleak.VerifyTestMain(m)
 }
 

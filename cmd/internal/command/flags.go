@@ -34,8 +34,8 @@ func Uint(name string, value uint, usage string) *cli.UintFlag {
 }
 
 // Choice returns a flag whose value is one of words.
-func Choice(name, value, usage string, words ...string) *cli.StringFlag {
-	f := String(name, value, usage)
+func Choice(name, value, usage string, words ...string) *ChoiceFlag {
+	f := &ChoiceFlag{String(name, value, usage), words}
 	f.Action = func(_ *cli.Context, s string) error {
 		if !slices.Contains(words, s) {
 			return Usagef("--%s is %q: use %s", name, s, oneOf(words))

@@ -3581,15 +3581,18 @@ type Edit struct {
 	// apply, put-service, remove-service, put-pool, remove-pool, put-route,
 	// remove-route, add-backend, remove-backend, set-weight, drain, undrain or
 	// set-backends.
-	Op            string   `protobuf:"bytes,1,opt,name=op,proto3" json:"op,omitempty"`
-	Service       string   `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
-	Pool          string   `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
-	Match         string   `protobuf:"bytes,4,opt,name=match,proto3" json:"match,omitempty"`     // the pattern of a route
-	Backend       string   `protobuf:"bytes,5,opt,name=backend,proto3" json:"backend,omitempty"` // host:port or URL, as in the configuration
-	Backends      []string `protobuf:"bytes,6,rep,name=backends,proto3" json:"backends,omitempty"`
-	Weight        *uint32  `protobuf:"varint,7,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
-	Spec          string   `protobuf:"bytes,8,opt,name=spec,proto3" json:"spec,omitempty"` // as in the configuration, YAML or JSON
-	New           bool     `protobuf:"varint,9,opt,name=new,proto3" json:"new,omitempty"`  // of the put-edits: what is there already is not replaced
+	Op       string   `protobuf:"bytes,1,opt,name=op,proto3" json:"op,omitempty"`
+	Service  string   `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Pool     string   `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
+	Match    string   `protobuf:"bytes,4,opt,name=match,proto3" json:"match,omitempty"`     // the pattern of a route
+	Backend  string   `protobuf:"bytes,5,opt,name=backend,proto3" json:"backend,omitempty"` // host:port or URL, as in the configuration
+	Backends []string `protobuf:"bytes,6,rep,name=backends,proto3" json:"backends,omitempty"`
+	Weight   *uint32  `protobuf:"varint,7,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
+	Spec     string   `protobuf:"bytes,8,opt,name=spec,proto3" json:"spec,omitempty"` // as in the configuration, YAML or JSON
+	New      bool     `protobuf:"varint,9,opt,name=new,proto3" json:"new,omitempty"`  // of the put-edits: what is there already is not replaced
+	// Of a backend that has registered itself: after so many nanoseconds of silence
+	// it goes. This is told, and cannot be asked for.
+	Lease         int64 `protobuf:"varint,10,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3685,6 +3688,13 @@ func (x *Edit) GetNew() bool {
 		return x.New
 	}
 	return false
+}
+
+func (x *Edit) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
 }
 
 // ChangeRequest is some edits, which come in force together.
@@ -5003,7 +5013,7 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\brollback\x18\x05 \x01(\x04R\brollback\x12\x1e\n" +
 	"\n" +
 	"difference\x18\x06 \x01(\tR\n" +
-	"difference\"\xde\x01\n" +
+	"difference\"\xf4\x01\n" +
 	"\x04Edit\x12\x0e\n" +
 	"\x02op\x18\x01 \x01(\tR\x02op\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
@@ -5013,7 +5023,9 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\bbackends\x18\x06 \x03(\tR\bbackends\x12\x1b\n" +
 	"\x06weight\x18\a \x01(\rH\x00R\x06weight\x88\x01\x01\x12\x12\n" +
 	"\x04spec\x18\b \x01(\tR\x04spec\x12\x10\n" +
-	"\x03new\x18\t \x01(\bR\x03newB\t\n" +
+	"\x03new\x18\t \x01(\bR\x03new\x12\x14\n" +
+	"\x05lease\x18\n" +
+	" \x01(\x03R\x05leaseB\t\n" +
 	"\a_weight\"l\n" +
 	"\rChangeRequest\x12-\n" +
 	"\x05edits\x18\x01 \x03(\v2\x17.fairlead.admin.v1.EditR\x05edits\x12\x16\n" +

@@ -1,0 +1,269 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"fairlead/userspace/control"
+	"fairlead/userspace/model"
+)
+
+// A Dormant is an edit that has nothing to be about in the configuration that it is
+// carried out on, or does not fit it any more, and why.
+type Dormant struct {
+	Edit control.Edit
+	Err  error
+}
+
+// With returns t, whose files are without faults as such, with edits on top, as
+// [Draft] keeps them. Those that find nothing to be about are left out and returned.
+func (t *Tree) With(edits []control.Edit) (*Tree, []Dormant) {
+	var dormant []Dormant
+	x := t.copy()
+	x.root, x.parts = x.merged(), nil
+	for _, drains := range []bool{false, true} { // whatever the weight
+		for i := range edits {
+			if (edits[i].Op == control.OpDrain) != drains {
+				continue
+			}
+			if err := x.apply(&edits[i]); err != nil {
+				dormant = append(dormant, Dormant{edits[i], err})
+			}
+		}
+	}
+	return x, dormant
+}
+
+// Fit is [Tree.With] without the edits that make a good configuration a bad one, too.
+// It returns what the result means, or what is wrong with t itself.
+func (t *Tree) Fit(edits []control.Edit) (*Tree, model.State, []Dormant, error) {
+	plain, err := t.State(false)
+	if err != nil || len(edits) == 0 {
+		return t, plain, nil, err
+	}
+	x, dormant := t.With(edits)
+	if s, err := x.State(false); err == nil {
+		return x, s, dormant, nil
+	}
+	x, _ = t.With(nil)
+	s, fit := plain, []control.Edit(nil)
+	dormant = nil
+	for _, e := range edits {
+		more, out := t.With(append(slices.Clip(fit), e))
+		meaning, err := more.State(false)
+		if len(out) > 0 {
+			err = out[0].Err
+		}
+		if err != nil {
+			dormant = append(dormant, Dormant{e, err})
+			continue
+		}
+		x, s, fit = more, meaning, append(fit, e)
+	}
+	return x, s, dormant, nil
+}
+
+// A Draft is a list of edits that grows. What a later edit makes pointless is not
+// kept: the list is as long as what is edited, not as what was done.
+type Draft struct {
+	base, work *Tree
+	edits      []control.Edit
+}
+
+// NewDraft returns a Draft of edits, which are another Draft's, on base, whose files
+// are without faults as such.
+func NewDraft(base *Tree, edits []control.Edit) *Draft {
+	work, _ := base.With(edits)
+	return &Draft{base, work, slices.Clone(edits)}
+}
+
+// Edits returns what is to be kept.
+func (d *Draft) Edits() []control.Edit { return d.edits }
+
+// Tree returns the base with the edits, and those that are dormant.
+func (d *Draft) Tree() (*Tree, []Dormant) { return d.base.With(d.edits) }
+
+// Add adds an edit, which is not [control.OpApply]. The error wraps
+// [control.ErrNotFound] if there is nothing that it could be about,
+// [control.ErrExists] if there is what it is to add, or [ErrInvalid]; the Draft is
+// of no more use then.
+func (d *Draft) Add(e control.Edit) error {
+	if err := checkEdit(&e); err != nil {
+		return err
+	}
+	if err := d.resolve(&e); err != nil {
+		return err
+	}
+	if err := d.work.apply(&e); err != nil {
+		return err
+	}
+	d.edits = slices.DeleteFunc(d.edits, func(old control.Edit) bool { return supersedes(&e, &old) })
+	if e.Op == control.OpUndrain || isRemoval(e.Op) && d.isTakenBack(&e) {
+		return nil
+	}
+	d.edits = append(d.edits, e)
+	return nil
+}
+
+// resolve makes an edit of backends say whose they are, and write them as they are
+// written already.
+func (d *Draft) resolve(e *control.Edit) error {
+	e.Match = plainMatch(e.Match)
+	if e.New {
+		if err := d.isNew(e); err != nil {
+			return err
+		}
+		e.New = false // once it is kept
+	}
+	if !ofBackends(e.Op) {
+		return nil
+	}
+	if e.Service == "" && d.work.pool(e.Pool) == nil {
+		if _, at := d.work.service(e.Pool); at >= 0 {
+			e.Service, e.Pool = e.Pool, ""
+		}
+	}
+	g, err := d.work.group(e)
+	if err != nil {
+		return err
+	}
+	if e.Op == control.OpSetBackends {
+		e.Backends = slices.Clone(e.Backends)
+		for i, text := range e.Backends {
+			if at, err := d.work.backend(g, text); err == nil {
+				e.Backends[i] = backendText(g.list.Content[at]).Value
+			}
+		}
+		return nil
+	}
+	at, err := d.work.backend(g, e.Backend)
+	switch {
+	case e.Op == control.OpAddBackend && errors.Is(err, control.ErrNotFound):
+	case e.Op == control.OpAddBackend:
+		return fmt.Errorf("backend %s of %s: %w", quote(e.Backend), g.owner, control.ErrExists)
+	case err != nil:
+		return err
+	default:
+		e.Backend = backendText(g.list.Content[at]).Value
+	}
+	return nil
+}
+
+// isNew refuses to put what is there already.
+func (d *Draft) isNew(e *control.Edit) error {
+	switch e.Op {
+	case control.OpPutService:
+		if _, at := d.work.service(e.Service); at >= 0 {
+			return fmt.Errorf("service %s: %w", quote(e.Service), control.ErrExists)
+		}
+	case control.OpPutPool:
+		if d.work.pool(e.Pool) != nil {
+			return fmt.Errorf("pool %s: %w", quote(e.Pool), control.ErrExists)
+		}
+	case control.OpPutRoute:
+		n, err := d.work.newRoute(e, "routes")
+		if err != nil {
+			return err
+		}
+		if _, at := d.work.route(e, n); at >= 0 {
+			return fmt.Errorf("route %s of service %s: %w", quote(e.Match), quote(e.Service), control.ErrExists)
+		}
+	}
+	return nil
+}
+
+// isTakenBack reports whether what an edit removes is not there anyway, without the
+// edits before it.
+func (d *Draft) isTakenBack(e *control.Edit) bool {
+	x, _ := d.base.With(d.edits)
+	return errors.Is(x.apply(e), control.ErrNotFound)
+}
+
+func isRemoval(op control.Op) bool {
+	return op == control.OpRemoveService || op == control.OpRemovePool || op == control.OpRemoveRoute || op == control.OpRemoveBackend
+}
+
+func ofBackends(op control.Op) bool {
+	switch op {
+	case control.OpAddBackend, control.OpRemoveBackend, control.OpSetWeight, control.OpDrain, control.OpUndrain, control.OpSetBackends:
+		return true
+	}
+	return false
+}
+
+func ofRoutes(op control.Op) bool { return op == control.OpPutRoute || op == control.OpRemoveRoute }
+
+// supersedes reports whether nothing is left of an older edit after e.
+func supersedes(e, old *control.Edit) bool {
+	switch e.Op {
+	case control.OpPutService, control.OpRemoveService:
+		return old.Service == e.Service
+	case control.OpPutPool, control.OpRemovePool:
+		return old.Service == "" && old.Pool == e.Pool
+	case control.OpPutRoute:
+		return old.Op == e.Op && old.Service == e.Service && old.Match == e.Match && sameConditions(conditions(old), conditions(e))
+	case control.OpRemoveRoute:
+		return ofRoutes(old.Op) && old.Service == e.Service && old.Match == e.Match
+	}
+	if !ofBackends(old.Op) || old.Service != e.Service || old.Pool != e.Pool {
+		return false
+	}
+	switch e.Op {
+	case control.OpSetBackends:
+		return old.Op == e.Op || old.Op == control.OpRemoveBackend || !slices.Contains(e.Backends, old.Backend)
+	case control.OpSetWeight, control.OpDrain:
+		return old.Op == e.Op && old.Backend == e.Backend
+	case control.OpUndrain:
+		return old.Op == control.OpDrain && old.Backend == e.Backend
+	}
+	return old.Op != control.OpSetBackends && old.Backend == e.Backend
+}
+
+// conditions returns what an edit says of a route, nil if it says nothing.
+func conditions(e *control.Edit) *yaml.Node {
+	if e.Spec == "" {
+		return nil
+	}
+	n, _ := parseYAML(editHome, []byte(e.Spec)) // it was read before
+	return n
+}
+
+// needs are the keys of edits that must say something.
+var needs = map[control.Op][]string{
+	control.OpPutService: {"service"}, control.OpRemoveService: {"service"}, control.OpPutPool: {"pool"}, control.OpRemovePool: {"pool"},
+	control.OpPutRoute: {"service", "match"}, control.OpRemoveRoute: {"service", "match"},
+	control.OpAddBackend: {"pool", "backend"}, control.OpRemoveBackend: {"pool", "backend"}, control.OpSetWeight: {"pool", "backend", "weight"},
+	control.OpDrain: {"pool", "backend"}, control.OpUndrain: {"pool", "backend"}, control.OpSetBackends: {"pool", "backends"},
+}
+
+// checkEdit finds what an edit does not say.
+func checkEdit(e *control.Edit) error {
+	keys, ok := needs[e.Op]
+	if !ok {
+		return Fault{File: editHome, Field: "op", Text: quote(string(e.Op)) + " is unknown"}
+	}
+	for _, key := range keys {
+		var has bool
+		switch key {
+		case "service":
+			has = e.Service != ""
+		case "pool":
+			has = e.Pool != "" || e.Service != ""
+		case "match":
+			has = e.Match != ""
+		case "backend":
+			has = e.Backend != ""
+		case "backends":
+			has = len(e.Backends) > 0
+		case "weight":
+			has = e.Weight != nil
+		}
+		if !has {
+			return Fault{File: editHome, Field: key, Text: fmt.Sprintf("is missing: %s needs it", e.Op)}
+		}
+	}
+	return nil
+}

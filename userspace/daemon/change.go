@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"fairlead/userspace/control"
+	"fairlead/userspace/model"
+)
+
+// change puts a configuration that was changed in force. An error changes nothing.
+func (a *agent) change(ctx context.Context, given *model.State) error {
+	if a.leaving {
+		return control.ErrUnavailable
+	}
+	if err := a.checkMetrics(given); err != nil {
+		return err
+	}
+	state := a.names.Expand(given)
+	a.drains.keep(state, hadBy(a.state))
+	r := newRoster(state)
+	var err error
+	if sameSecrets(state, a.state) {
+		err = a.replace(ctx, r, a.trove(), a.out)
+	} else {
+		err = a.replaceWith(ctx, r)
+	}
+	if errors.Is(err, errLeaving) {
+		return control.ErrUnavailable
+	}
+	if err != nil {
+		return fmt.Errorf("put the change in force: %w", err)
+	}
+	a.reloaded = time.Now()
+	a.adoptState(given)
+	return nil
+}
+
+// sameSecrets reports whether two states have the same certificates, in the same
+// services and pools.
+func sameSecrets(x, y *model.State) bool {
+	services, pools := secretsOf(x)
+	otherServices, otherPools := secretsOf(y)
+	return reflect.DeepEqual(services, otherServices) && reflect.DeepEqual(pools, otherPools) &&
+		reflect.DeepEqual(x.ACME, y.ACME) && reflect.DeepEqual(x.Vault, y.Vault)
+}
+
+func secretsOf(s *model.State) (map[model.Key]*model.TLS, map[string]model.BackendTLS) {
+	services, pools := map[model.Key]*model.TLS{}, map[string]model.BackendTLS{}
+	for i := range s.Services {
+		if t := s.Services[i].HTTP.TLS; t != nil {
+			services[s.Services[i].Key()] = t
+		}
+	}
+	for i := range s.Pools {
+		if s.Pools[i].TLS != (model.BackendTLS{}) {
+			pools[s.Pools[i].Name] = s.Pools[i].TLS
+		}
+	}
+	return services, pools
+}

@@ -1,0 +1,216 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"fairlead/userspace/control"
+	"fairlead/userspace/model"
+	"fairlead/userspace/state"
+)
+
+// most is how many requests are carried out together.
+const most = 64
+
+// run carries out requests until ctx is done: all that wait at a time.
+func (p *plane) run(ctx context.Context) {
+	defer close(p.over)
+	for {
+		var batch []*request
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-p.requests:
+			batch = append(batch, r)
+		}
+		for more := true; more && len(batch) < most; {
+			select {
+			case r := <-p.requests:
+				batch = append(batch, r)
+			default:
+				more = false
+			}
+		}
+		p.carryAll(ctx, batch)
+	}
+}
+
+// carryAll carries out requests in their order, changes that follow each other
+// together.
+func (p *plane) carryAll(ctx context.Context, batch []*request) {
+	var changes []*request
+	for _, r := range batch {
+		if r.reread == nil {
+			changes = append(changes, r)
+			continue
+		}
+		p.carry(ctx, changes)
+		changes = nil
+		r.reread(ctx)
+		r.answer <- answer{}
+	}
+	p.carry(ctx, changes)
+}
+
+// carry carries out changes: those that are good come in force together, are kept,
+// and then all are answered.
+func (p *plane) carry(ctx context.Context, changes []*request) {
+	before := p.inForce()
+	now, number := before, p.Revision().Number
+	var good []*request
+	var steps []state.Step
+	for _, r := range changes {
+		next, step, err := p.next(ctx, now, r, number+uint64(len(steps)))
+		if err != nil {
+			r.answer <- answer{err: err}
+			continue
+		}
+		now, good, steps = next, append(good, r), append(steps, step)
+	}
+	if len(good) == 0 {
+		return
+	}
+	err := p.force(ctx, now, before)
+	if err != nil && len(good) > 1 {
+		for _, r := range good { // whose fault it is
+			p.carry(ctx, []*request{r})
+		}
+		return
+	}
+	if err == nil {
+		if err = p.history.Append(ctx, steps); err != nil {
+			err = errors.Join(err, p.force(ctx, before, now))
+		}
+	}
+	if err == nil {
+		p.settle(now, steps[len(steps)-1].Revision)
+	}
+	for i, r := range good {
+		if err != nil {
+			r.answer <- answer{err: err}
+			continue
+		}
+		p.log.Info("configuration changed", "revision", steps[i].Revision.Number, "who", r.Who)
+		r.answer <- answer{revision: steps[i].Revision}
+	}
+}
+
+// next returns what a request makes of a configuration, which is that of revision
+// number.
+func (p *plane) next(ctx context.Context, c *conf, r *request, number uint64) (*conf, state.Step, error) {
+	if err := p.expected(&r.Request, number); err != nil {
+		return nil, state.Step{}, err
+	}
+	var next *conf
+	var err error
+	if r.rollback == 0 {
+		next, err = p.edit(c, r.Edits)
+	} else {
+		next, err = p.rolledBack(ctx, r.rollback)
+	}
+	if err != nil {
+		return nil, state.Step{}, err
+	}
+	return next, next.step(control.Revision{Time: time.Now(), Who: r.Who, Edits: r.Edits, Rollback: r.rollback}), nil
+}
+
+// rolledBack returns the configuration of a revision. Its document stands in the
+// place of the file if that has changed since.
+func (p *plane) rolledBack(ctx context.Context, number uint64) (*conf, error) {
+	kept, err := p.history.Range(ctx, number, number)
+	if err != nil {
+		return nil, err
+	}
+	c := kept[0].Config
+	c.Applied = true
+	return p.restore(ctx, c, p.agent.opts.Config)
+}
+
+// force puts a configuration in force in the place of another one.
+func (p *plane) force(ctx context.Context, c, before *conf) error {
+	if !sameSecrets(&c.state, &before.state) {
+		if _, err := c.tree.State(true); err != nil { // which names the line
+			return err
+		}
+	}
+	given := c.state
+	p.agent.prepareNames(ctx, &given)
+	return p.agent.do(ctx, func() error { return p.agent.change(ctx, &given) })
+}
+
+// do has loop call f, and returns what that does.
+func (a *agent) do(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	a.send(ctx, func() { done <- f() })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return control.ErrUnavailable
+	}
+}
+
+// reload reads the file again and puts it in force, whether or not it has changed:
+// certificates and interfaces may have.
+func (p *plane) reload(ctx context.Context) {
+	if _, err := p.ask(ctx, &request{reread: p.reread}); err != nil && ctx.Err() == nil {
+		p.log.Error("read the configuration again", "err", err)
+	}
+}
+
+// pause calls f while no change is carried out, with what ends when the agent does. It
+// does not if ctx is done before it comes to that, or the agent ends.
+func (p *plane) pause(ctx context.Context, f func(context.Context)) {
+	r := &request{reread: f, answer: make(chan answer, 1)}
+	select {
+	case p.requests <- r:
+		<-r.answer
+	case <-p.over:
+	case <-ctx.Done():
+	}
+}
+
+func (p *plane) reread(ctx context.Context) {
+	a, was := p.agent, p.file.Load()
+	file := was
+	tree, err := a.opts.tree()
+	if err == nil {
+		_, err = tree.State(true)
+	}
+	if err == nil {
+		file, err = baseOf(tree)
+	}
+	var c *conf
+	if err == nil {
+		p.file.Store(file)
+		c, err = p.anew(p.inForce())
+	}
+	if err == nil {
+		_, err = c.tree.State(true)
+	}
+	var given *model.State
+	if err == nil {
+		given = &c.state
+		a.prepareNames(ctx, given)
+	}
+	if err = a.do(ctx, func() error { return a.reload(ctx, given, err) }); err != nil {
+		p.file.Store(was)
+		return
+	}
+	if c.base.applied && file.digest != was.digest {
+		p.log.Warn("the file is not what is in force: a revision stands in its place until one applies the file", "config", a.opts.Config, "revision", p.Revision().Number)
+	}
+	c.warn(p.log)
+	p.settle(c, p.Revision())
+	p.noteFile(ctx)
+}
+
+// anew returns a configuration on top of the file as it is now, unless a document
+// stands in the place of that.
+func (p *plane) anew(c *conf) (*conf, error) {
+	if c.base.applied {
+		return c.base.with(c.edits)
+	}
+	return p.file.Load().with(c.edits)
+}
