@@ -349,6 +349,13 @@ func TestAProcessGoesOnWithoutASuccessor(t *testing.T) {
 		}
 	}
 	stop()
+	// Changes are kept as before.
+	s.configure("addresses: leave\n" + s.good)
+	s.signal(syscall.SIGHUP)
+	s.awaitLog(`msg="configuration taken"`, 0)
+	if text := s.logged(); strings.Contains(text, "the state again") || strings.Contains(text, "keep the revision") {
+		t.Error("the state is lost")
+	}
 	fds := s.descriptors()
 	long.Close()
 	s.reload()
