@@ -98,9 +98,14 @@ func (p *predecessor) receive(ctx context.Context, step string) ([]handover.Item
 
 // close ends what is between the processes.
 func (p *predecessor) close() {
-	if p != nil {
-		p.Close()
+	if p == nil {
+		return
 	}
+	if p.lock != nil { // of another directory, or for nothing
+		p.lock.Close()
+		p.lock = nil
+	}
+	p.Close()
 }
 
 // is reports whether a process is the predecessor.
@@ -138,10 +143,12 @@ func (p *predecessor) awaitTurn(ctx context.Context) error {
 func (p *predecessor) lockAgent(ctx context.Context, dir, digest string) (*loader.AgentLock, error) {
 	if p != nil && p.lock != nil {
 		l, ok, err := loader.AdoptAgent(p.lock, dir, digest)
+		if ok {
+			p.lock = nil
+		}
 		if ok || err != nil {
 			return l, err
 		}
-		p.lock.Close()
 	}
 	return loader.LockAgent(ctx, dir, digest)
 }
@@ -172,6 +179,7 @@ func (a *agent) takeFlows() {
 		return
 	}
 	a.before = nil
+	defer p.close()
 	p.SetDeadline(time.Now().Add(flowsTime))
 	err := p.Send(stepServing)
 	crash(stepServing, p.pid)
