@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,29 +20,34 @@ import (
 type machine struct {
 	t     *testing.T
 	host  *testenv.Host
-	place *exec.Cmd
 	root  string
+	enter []string // what a command begins with that runs there
 }
 
-func newMachine(t *testing.T) *machine {
-	t.Helper()
-	m := &machine{t: t, host: testenv.NewHost(t, "machine"), root: filepath.Join(t.TempDir(), "root")}
-	script := `set -e
+// makeRoot makes the machine's file systems, in the directory $1.
+const makeRoot = `set -e
 ip link add d0 type veth peer name d1 && ip link set d0 up && ip link set d1 up
 base=$(dirname "$1")
 mount -t tmpfs tmpfs "$base" && mkdir "$1" "$base/upper" "$base/work"
 mount -t overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" overlay "$1"
 cd "$1"
 mount -t proc proc proc && mount -t tmpfs tmpfs run && mount -t tmpfs tmpfs tmp
-mkdir -p run/systemd/system && mount -t sysfs sysfs sys && mount -t bpf bpf sys/fs/bpf
+mount -t sysfs sysfs sys && mount -t bpf -o mode=0700 bpf sys/fs/bpf
 rm -f usr/sbin/policy-rc.d
+`
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{t: t, host: testenv.NewHost(t, "machine"), root: filepath.Join(t.TempDir(), "root")}
+	const script = makeRoot + `mkdir -p run/systemd/system
 printf '#!/bin/sh\necho "$*" >>/run/told\ncase "$*" in *is-active*) test -e /run/active ;; esac\n' >usr/local/sbin/systemctl && chmod 755 usr/local/sbin/systemctl
 echo made
 exec sleep infinity`
 	var out stage.Output
-	m.place = exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", m.root)
-	m.place.Stdout, m.place.Stderr = &out, &out
-	m.host.Start(t, m.place)
+	place := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", m.root)
+	place.Stdout, place.Stderr = &out, &out
+	m.host.Start(t, place)
+	m.enter = []string{"nsenter", "--mount", "--target", fmt.Sprint(place.Process.Pid)}
 	stage.Await(t, "the machine", func() error {
 		if out.String() != "made\n" {
 			return fmt.Errorf("said %s", out.String())
@@ -53,7 +59,8 @@ exec sleep infinity`
 
 // try runs a command.
 func (m *machine) try(command ...string) (out string, err error) {
-	cmd := exec.Command("nsenter", append([]string{"--mount", "--target", fmt.Sprint(m.place.Process.Pid), "chroot", m.root}, command...)...)
+	line := slices.Concat(m.enter, []string{"chroot", m.root}, command)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}
 	all, err := m.host.CombinedOutput(cmd)
 	return string(all), err
@@ -87,7 +94,7 @@ func (m *machine) dpkg(what, of string) {
 
 func (m *machine) put(path string, text []byte) {
 	m.t.Helper()
-	cmd := exec.Command("nsenter", "--mount", "--target", fmt.Sprint(m.place.Process.Pid), "tee", filepath.Join(m.root, path))
+	cmd := exec.Command(m.enter[0], append(m.enter[1:], "tee", filepath.Join(m.root, path))...)
 	cmd.Stdin = bytes.NewReader(text)
 	if err := m.host.Run(cmd); err != nil {
 		m.t.Fatal(err)

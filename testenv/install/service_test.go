@@ -1,6 +1,7 @@
 package install
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -47,6 +48,7 @@ func (s *service) prepare() string {
 		"set -e",
 		"mount -t tmpfs -o mode=0755 tmpfs /run",
 		"mount -t tmpfs -o mode=0755 tmpfs /mnt",
+		"install -d -o " + user + " -g " + user + " -m 0700 /mnt/state",
 		"mkdir /mnt/conf && mount --bind " + s.Dir + " /mnt/conf",
 		"echo precious >/mnt/secret && chmod 0644 /mnt/secret",
 		"mount -t bpf -o mode=0700 bpf /sys/fs/bpf", // as systemd mounts it
@@ -99,7 +101,7 @@ func (s *service) start(args ...string) {
 	s.root("sh", "-c", s.before()).OK(s.t)
 	run := append([]string{programs.Fairlead, "run", "--config", "/mnt/conf/fairlead.yaml"}, args...)
 	cmd := s.Command("nsenter", s.inside(asService(s.t, run...)...)...)
-	cmd.Env = append(cmd.Env, s.env...)
+	cmd.Env = append(append(cmd.Env, "FAIRLEAD_STATE_DIR=/mnt/state"), s.env...)
 	s.agent = s.StartCommand(s.Balancer, cmd)
 	s.agent.AwaitOutput("msg=ready")
 }
@@ -169,8 +171,9 @@ func (s *service) wantNoRefusal() {
 	}
 }
 
-// supervise makes agents those of a service manager, and returns what it is told.
-func (s *service) supervise() *stage.Output {
+// supervise makes agents those of a service manager, and returns what waits until that is
+// told a line.
+func (s *service) supervise() (hears func(line string)) {
 	s.t.Helper()
 	path := filepath.Join(s.Dir, "notify")
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -182,7 +185,7 @@ func (s *service) supervise() *stage.Output {
 		s.t.Fatal(err)
 	}
 	s.env = append(s.env, "NOTIFY_SOCKET=/mnt/conf/notify", "WATCHDOG_USEC=200000")
-	told := &stage.Output{}
+	var told stage.Output
 	go func() {
 		var b [4096]byte
 		for {
@@ -193,5 +196,13 @@ func (s *service) supervise() *stage.Output {
 			_, _ = told.Write(append(b[:n:n], '\n'))
 		}
 	}()
-	return told
+	return func(line string) {
+		s.t.Helper()
+		stage.Await(s.t, line, func() error {
+			if got := told.String(); !strings.Contains(got, line+"\n") {
+				return errors.New("told: " + got)
+			}
+			return nil
+		})
+	}
 }
