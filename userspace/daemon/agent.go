@@ -121,7 +121,7 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
-		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o), sockets: newSockets(map[string]*os.File{}, o.Log), flowsCame: make(chan struct{}),
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o), sockets: newSockets(map[string]*os.File{}, true, o.Log), flowsCame: make(chan struct{}),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.reloaded = a.started

@@ -78,7 +78,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 	}
 	a := newAgent(*o, &given)
 	a.plane, p.agent = p, a
-	a.before, a.sockets, a.standby.inherits = h.before, newSockets(h.sockets, a.log), h.before != nil
+	a.before, a.sockets, a.standby.inherits = h.before, newSockets(h.sockets, h.before != nil || !o.Handover, a.log), h.before != nil
 	a.prepareNames(ctx, &given)
 	a.state = a.names.Expand(&given)
 	a.roster = newRoster(a.state)
@@ -106,6 +106,9 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 func (a *agent) begin(ctx context.Context) error {
 	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx)); err != nil {
 		return err
+	}
+	if a.before == nil {
+		a.sockets.clear(a.state) // else that process has them, too
 	}
 	if err := a.start(ctx); err != nil {
 		return err

@@ -74,8 +74,8 @@ func frontOf(t *testing.T, backends ...*net.TCPListener) (*front, *model.Service
 func frontOptionsOf(t *testing.T, o Options) frontOptions {
 	log, came := slog.New(slog.DiscardHandler), make(chan struct{})
 	close(came)
-	s := newSockets(map[string]*os.File{}, log)
-	t.Cleanup(s.clear)
+	s := newSockets(map[string]*os.File{}, true, log)
+	t.Cleanup(func() { s.clear(nil) })
 	return frontOptions{grace: o.Grace, limits: newLimits(o), sockets: s, flowsCame: came, log: log}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,10 +39,10 @@ type sockets struct {
 	failed bool
 }
 
-// newSockets takes over some that nobody serves. The service manager learns of what
-// becomes of them once settle is called.
-func newSockets(idle map[string]*os.File, log *slog.Logger) *sockets {
-	return &sockets{log: log, idle: idle, open: map[string]syscall.Conn{}, mute: true}
+// newSockets takes over some that nobody serves. If it is mute, the service manager
+// learns of what becomes of them once settle is called.
+func newSockets(idle map[string]*os.File, mute bool, log *slog.Logger) *sockets {
+	return &sockets{log: log, idle: idle, open: map[string]syscall.Conn{}, mute: mute}
 }
 
 // settle has the manager keep the sockets that are served now, and closes the others.
@@ -52,7 +53,7 @@ func (s *sockets) settle() {
 		s.store(name, c)
 	}
 	s.mu.Unlock()
-	s.clear()
+	s.clear(nil)
 }
 
 // store has the service manager keep a socket, which it may do already.
@@ -211,15 +212,46 @@ func (s *sockets) broke(name string) {
 	s.discard(name)
 }
 
-// clear closes the sockets that nobody serves.
-func (s *sockets) clear() {
+// clear closes the sockets that nobody serves, but for those that a state, which may
+// be nil, will have served. Their addresses are free then.
+func (s *sockets) clear(state *model.State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, f := range s.idle {
-		f.Close()
-		s.discard(name)
+	if len(s.idle) == 0 {
+		return
 	}
-	clear(s.idle)
+	wanted := namesOf(state)
+	for name, f := range s.idle {
+		if !wanted[name] {
+			f.Close()
+			delete(s.idle, name)
+			s.discard(name)
+		}
+	}
+	if s.mute {
+		return
+	}
+	if err := supervise.Await(managerTime); err != nil {
+		s.log.Warn("let go of sockets", "err", err)
+	}
+}
+
+// managerTime is how long the service manager may take to close what it keeps.
+const managerTime = time.Second
+
+// namesOf returns the names of the sockets of services.
+func namesOf(state *model.State) map[string]bool {
+	names := map[string]bool{}
+	if state == nil {
+		return names
+	}
+	for i := range state.Services {
+		s := &state.Services[i]
+		for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
+			names[nameOf(netip.AddrPortFrom(s.Listen.Addr(), uint16(port)), s.Protocol)] = true
+		}
+	}
+	return names
 }
 
 // has reports whether a socket of an address is the agent's, served or idle.

@@ -123,6 +123,9 @@ func (s *supervisor) obey(pid int, lines []string, given *os.File) {
 		key, value, _ := strings.Cut(line, "=")
 		told[key] = value
 	}
+	if told["BARRIER"] == "1" {
+		given.Close()
+	}
 	name := told["FDNAME"]
 	if told["FDSTORE"] == "1" || told["FDSTOREREMOVE"] == "1" {
 		if old := s.kept[name]; old != nil {
@@ -263,7 +266,7 @@ func (s *supervisor) awaitEnd(pid int) (status unix.WaitStatus) {
 		if n == pid {
 			return nil
 		}
-		return fmt.Errorf("it runs: %v", err) // or is the child of another one yet
+		return errors.Join(errors.New("it runs"), err) // or is the child of another one yet
 	})
 	return status
 }

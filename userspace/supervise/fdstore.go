@@ -3,9 +3,11 @@ package supervise
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,13 +46,17 @@ func Listeners() (all []*os.File) {
 // lost in between. A name has no colon and no control character, and at most 255
 // characters; two descriptors do not have the same. The caller still closes its own.
 func Store(name string, fd int) error {
+	// Not polled: an error that waits on a UDP socket is no reason to drop it.
+	return send("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, fd)
+}
+
+// send tells the manager something about a descriptor.
+func send(text string, fd int) error {
 	c, err := dial()
 	if c == nil || err != nil {
 		return err
 	}
 	defer c.Close()
-	// Not polled: an error that waits on a UDP socket is no reason to drop it.
-	text := "FDSTORE=1\nFDPOLL=0\nFDNAME=" + name
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -61,10 +67,32 @@ func Store(name string, fd int) error {
 		return !errors.Is(sent, unix.EAGAIN) && !errors.Is(sent, unix.EINTR)
 	})
 	if err = errors.Join(err, sent); err != nil {
-		return fmt.Errorf("have service manager keep a socket: %w", err)
+		return fmt.Errorf("hand service manager a descriptor: %w", err)
 	}
 	return nil
 }
 
-// Remove has the manager close what it keeps by a name.
+// Remove has the manager close what it keeps by a name. It may do so later: see [Await].
 func Remove(name string) error { return Notify("FDSTOREREMOVE=1\nFDNAME=" + name) }
+
+// Await waits until the manager has done what it was told so far, but no longer than
+// limit (sd_notify_barrier(3)).
+func Await(limit time.Duration) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	err = send("BARRIER=1", int(w.Fd()))
+	w.Close()
+	if err != nil {
+		return err
+	}
+	if err := r.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return err
+	}
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) { // which means that all others have closed it
+		return fmt.Errorf("wait for service manager: %w", err)
+	}
+	return nil
+}

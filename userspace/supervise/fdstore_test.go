@@ -2,11 +2,13 @@ package supervise
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -106,5 +108,40 @@ func TestStoreWithoutManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", t.TempDir()+"/gone")
 	if err := Store("web", 0); err == nil {
 		t.Error("a manager that is gone was told")
+	}
+}
+
+func TestAwait(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := Await(time.Hour); err != nil {
+		t.Errorf("without a manager: %v", err)
+	}
+	c := manager(t, t.TempDir()+"/notify")
+	if err := Await(time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a manager that does nothing: %v", err)
+	}
+	var data, rights [200]byte
+	take := func() {
+		n, m, _, _, err := c.ReadMsgUnix(data[:], rights[:])
+		if err != nil || string(data[:n]) != "BARRIER=1" {
+			t.Errorf("told %q, %v", data[:n], err)
+		}
+		parts, err := unix.ParseSocketControlMessage(rights[:m])
+		if err != nil || len(parts) != 1 {
+			t.Errorf("%d messages, %v", len(parts), err)
+			return
+		}
+		fds, err := unix.ParseUnixRights(&parts[0])
+		if err != nil {
+			t.Error(err)
+		}
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}
+	take() // the one from before
+	go take()
+	if err := Await(time.Minute); err != nil {
+		t.Error(err)
 	}
 }
