@@ -75,7 +75,7 @@ put_control() {
 		Version: $debian
 		Architecture: $1
 		Maintainer: $maintainer
-		Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f 1)
+		Installed-Size: $(find "$root" -type f -printf '%s\n' | awk '{ n += $1 } END { print int(n / 1024) + 1 }')
 		Section: net
 		Priority: optional
 		Description: load balancer that forwards in XDP, and proxies in user space

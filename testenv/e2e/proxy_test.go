@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -93,14 +95,13 @@ func asNobody(s *stage.Stage, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// giveRunDir lets nobody write status.json.
+// giveRunDir lets nobody write status.json, and keep a state.
 func giveRunDir(t *testing.T, s *stage.Stage) {
 	t.Helper()
-	if err := os.Mkdir(s.RunDir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(s.RunDir, nobody, nobody); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{s.RunDir, filepath.Join(s.Dir, "state")} {
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, nobody, nobody)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

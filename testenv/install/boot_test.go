@@ -75,6 +75,11 @@ func removeGroup(t *testing.T, name string) {
 	})
 }
 
+func (m *machine) mainPID() string {
+	m.t.Helper()
+	return strings.TrimSpace(m.run("systemctl", "show", "-P", "MainPID", "fairlead"))
+}
+
 // property waits until systemd says that of the service.
 func (m *machine) property(name, want string) {
 	m.t.Helper()
@@ -99,8 +104,7 @@ func TestUnitUnderSystemd(t *testing.T) {
 	m.put("/etc/default/fairlead", []byte("FAIRLEAD_SET_SYSCTL=1\n"))
 	m.run("systemctl", "start", "fairlead")
 	m.property("StatusText", "1 service, xdp on")
-	pid := strings.TrimSpace(m.run("systemctl", "show", "-P", "MainPID", "fairlead"))
-	status := m.run("cat", "/proc/"+pid+"/status")
+	status := m.run("cat", "/proc/"+m.mainPID()+"/status")
 	// CAP_NET_BIND_SERVICE 10, CAP_NET_ADMIN 12, CAP_PERFMON 38, CAP_BPF 39
 	for _, want := range []string{"CapEff:\t000000c000001400", "CapBnd:\t000000c000001400", "NoNewPrivs:\t1", "Seccomp:\t2"} {
 		if !strings.Contains(status, want+"\n") {
@@ -112,14 +116,14 @@ func TestUnitUnderSystemd(t *testing.T) {
 	}
 
 	m.put("/etc/fairlead/fairlead.yaml", []byte(strings.Replace(config, "}]\n", "}, "+fmt.Sprintf(service, "more", 81)+"]\n", 1)))
+	pid := m.mainPID()
 	m.run("systemctl", "reload", "fairlead")
 	m.property("StatusText", "2 services, xdp on")
-	successor := strings.TrimSpace(m.run("systemctl", "show", "-P", "MainPID", "fairlead"))
-	if successor == pid {
+	if m.mainPID() == pid {
 		t.Errorf("process %s goes on after a reload", pid)
 	}
 	m.property("NFileDescriptorStore", "2")
-	m.run("kill", "-KILL", successor)
+	m.run("kill", "-KILL", m.mainPID())
 	m.property("NRestarts", "1")
 	m.property("StatusText", "2 services, xdp on")
 

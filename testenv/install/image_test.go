@@ -182,7 +182,10 @@ func TestComposition(t *testing.T) {
 				t.Errorf("%s depends on %s, which is none", name, other)
 			}
 		}
-		startContainer(t, s, hosts[name], service.Entrypoint, service.Command, service.Volumes)
+		p := startContainer(t, s, hosts[name], service.Entrypoint, service.Command, service.Volumes)
+		if name == "balancer" {
+			p.AwaitOutput("sandboxed: ")
+		}
 	}
 	if got := c.Services["balancer"].Ports; len(got) != 1 || got[0] != "8080:8080" {
 		t.Errorf("ports are %v, want 8080:8080", got)
@@ -199,7 +202,7 @@ func TestComposition(t *testing.T) {
 
 // startContainer runs a command as an engine does: in the image, as its user, without
 // capabilities. Without an entry point or arguments it has the image's.
-func startContainer(t *testing.T, s *stage.Stage, on *testenv.Host, entry, args, volumes []string) {
+func startContainer(t *testing.T, s *stage.Stage, on *testenv.Host, entry, args, volumes []string) *stage.Process {
 	t.Helper()
 	all, root := readDockerfile(t), makeImage(t)
 	if len(entry) == 0 {
@@ -225,6 +228,6 @@ func startContainer(t *testing.T, s *stage.Stage, on *testenv.Host, entry, args,
 mount -t proc proc "$1/proc" && mount -t tmpfs -o mode=1777 tmpfs "$1/run" && exec chroot --userspec="$2" --groups= "$1" "${@:3}"`
 	cmd := exec.Command("unshare", slices.Concat(
 		[]string{"--mount", "--propagation", "private", "bash", "-c", script, "bash", root, last(t, all, "USER")}, entry, args)...)
-	cmd.Env = []string{last(t, all, "ENV")}
-	s.StartCommand(on, cmd)
+	cmd.Env = strings.Fields(last(t, all, "ENV"))
+	return s.StartCommand(on, cmd)
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"fairlead/testenv"
@@ -180,6 +181,24 @@ func TestPackage(t *testing.T) {
 	m.run("mkdir", "-p", "/sys/fs/bpf/fairlead/rest")
 	m.dpkg("--purge", "fairlead")
 	m.wantPaths(false, "/etc/fairlead", "/var/lib/fairlead", "/var/log/fairlead", "/sys/fs/bpf/fairlead", "/usr/share/doc/fairlead")
+}
+
+func TestPackageIsTheSameAgain(t *testing.T) {
+	testenv.RequireRoot(t) // who has built the programs
+	var last []byte
+	for _, umask := range []int{0o077, 0o022} {
+		old := syscall.Umask(umask)
+		path := makePackage(t, "v1.2")
+		syscall.Umask(old)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last != nil && !bytes.Equal(text, last) {
+			t.Error("two packages of one source differ")
+		}
+		last = text
+	}
 }
 
 // TestPackageMakesItsUser has the user made by each of the tools of which a Debian has

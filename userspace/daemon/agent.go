@@ -88,6 +88,7 @@ type agent struct {
 	// flowsCame is closed when the flows of the process before this one are here, if
 	// there is one. Proxies of UDP wait for it.
 	flowsCame chan struct{}
+	doors     *doors
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -350,6 +351,7 @@ func (a *agent) close() error {
 		m.Close()
 	}
 	a.vault.close()
+	errs = append(errs, a.doors.close())
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())
 	}

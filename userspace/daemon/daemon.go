@@ -79,6 +79,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 	a := newAgent(*o, &given)
 	a.plane, p.agent = p, a
 	a.before, a.sockets, a.standby.inherits = h.before, newSockets(h.sockets, h.before != nil || !o.Handover, a.log), h.before != nil
+	a.doors = newDoors(o.RunDir, p, a.sockets, o.Log)
 	a.prepareNames(ctx, &given)
 	a.state = a.names.Expand(&given)
 	a.roster = newRoster(a.state)
@@ -90,6 +91,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 	if err := a.begin(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
+	a.openDoors()
 	if o.Sandbox {
 		a.enterSandbox()
 	}
@@ -104,7 +106,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 
 // begin starts the agent, and takes over what a process before it has.
 func (a *agent) begin(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.doors.register(ctx, a.state, a.log)); err != nil {
 		return err
 	}
 	if a.before == nil {
@@ -129,7 +131,7 @@ func (a *agent) serve(ctx context.Context, orders <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run, a.doors.registry.Run,
 	} {
 		group.Go(func() error {
 			part(inner)

@@ -19,6 +19,7 @@ import (
 // leave takes XDP out, if that was asked for, and ends the proxies, while
 // everything else goes on.
 func (a *agent) leave(ctx context.Context) error {
+	a.sockets.end()
 	a.send(ctx, func() {
 		a.leaving = true
 		a.report(supervise.Stopping)
@@ -126,6 +127,7 @@ func (a *agent) warnOfEnd() {
 
 // finish ends what start began. The kernel goes on.
 func (a *agent) finish(served bool) error {
+	a.sockets.end()
 	if a.handed {
 		return a.retire()
 	}

@@ -155,6 +155,7 @@ func (a *agent) resume(ctx context.Context) {
 // serves by now.
 func (a *agent) standDown(s *handover.Successor) {
 	a.handed, a.leaving, a.owns = true, true, false
+	a.sockets.end()
 	a.pulse.Store(nil)
 	if err := a.standby.use(nil); err != nil {
 		a.log.Warn("let go of standby flows", "err", err)

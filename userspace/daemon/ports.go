@@ -142,7 +142,7 @@ func (f *front) ended(at netip.AddrPort, l *listener, err error) {
 		return
 	}
 	f.log.Error("proxy listener broke", "address", at, "err", err)
-	f.sockets.broke(l.name)
+	f.sockets.closed(l.name)
 	delete(f.serving, at.Port())
 	f.lacking = append(f.lacking, at.Port())
 	f.why = err.Error()

@@ -77,6 +77,9 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 	} else if err := a.checkPorts(ctx, r.state); err != nil {
 		return err
 	}
+	if err := a.doors.register(ctx, r.state, a.log); err != nil {
+		return err
+	}
 	// Health first: who is known to be down gets nothing because its check changes,
 	// and who is known to be up is not judged by a single probe.
 	a.checker.Set(slices.Concat(r.targets, a.roster.targets), r.inherit(a.roster, a.isDown, a.checker.Knows))
@@ -89,7 +92,7 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 			a.out = out
 			a.checker.Set(a.roster.targets, nil)
 			a.undoKernel(ctx, r, err)
-			return err
+			return errors.Join(err, a.doors.register(ctx, a.state, a.log))
 		}
 	}
 	old := a.state
@@ -104,6 +107,7 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 		}
 	}
 	a.replaceFronts(ctx, old)
+	a.openDoors()
 	return nil
 }
 

@@ -35,6 +35,8 @@ type sockets struct {
 	open map[string]syscall.Conn
 	// mute says that the manager does not hear this process yet.
 	mute bool
+	// ended says that what is closed now is to be kept for another process.
+	ended bool
 	// failed says that the manager does not keep one, and that this was logged.
 	failed bool
 }
@@ -86,6 +88,7 @@ func (s *sockets) udp(ctx context.Context, at netip.AddrPort) (*net.UDPConn, err
 }
 
 // own listens for something of the agent's own, such as metrics, on an address of TCP.
+// It may be closed at any time.
 func (s *sockets) own(ctx context.Context, what, at string) (net.Listener, error) {
 	l, err := listen(s, socketName(what, at), adoptTCP, func() (*net.TCPListener, error) {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", at)
@@ -97,7 +100,39 @@ func (s *sockets) own(ctx context.Context, what, at string) (net.Listener, error
 	if err != nil {
 		return nil, err
 	}
-	return l, nil
+	return &ownListener{l, s, socketName(what, at)}, nil
+}
+
+// An ownListener is kept by nobody once it is closed, unless the process ends.
+type ownListener struct {
+	net.Listener
+	sockets *sockets
+	name    string
+}
+
+func (l *ownListener) Close() error {
+	err := l.Listener.Close()
+	if err == nil {
+		l.sockets.closed(l.name)
+	}
+	return err
+}
+
+// closed forgets the socket of a name, which was closed.
+func (s *sockets) closed(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		delete(s.open, name)
+		s.discard(name)
+	}
+}
+
+// end has the manager keep what is closed from now on.
+func (s *sockets) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
 }
 
 func adoptTCP(f *os.File) (*net.TCPListener, error) {
@@ -164,15 +199,23 @@ func withFD(c syscall.Conn, f func(fd int) error) error {
 	return errors.Join(err, inner)
 }
 
-// discard has the manager keep the socket of a name no longer.
-func (s *sockets) discard(name string) {
-	if s.mute {
+// discard has the manager close what it keeps by some names, and waits for that: the
+// addresses are free then.
+func (s *sockets) discard(names ...string) {
+	if s.mute || len(names) == 0 {
 		return
 	}
-	if err := supervise.Remove(name); err != nil {
-		s.log.Warn("let go of a socket", "socket", name, "err", err)
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, supervise.Remove(name))
+	}
+	if err := errors.Join(append(errs, supervise.Await(managerTime))...); err != nil {
+		s.log.Warn("let go of sockets", "sockets", names, "err", err)
 	}
 }
+
+// managerTime is how long the service manager may take to close what it keeps.
+const managerTime = time.Second
 
 // twin returns another descriptor of c.
 func twin(name string, c syscall.Conn) (f *os.File, err error) {
@@ -204,14 +247,6 @@ func (s *sockets) park(name string) {
 	s.idle[name] = f
 }
 
-// broke forgets the socket of a name, which cannot be used any more.
-func (s *sockets) broke(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, name)
-	s.discard(name)
-}
-
 // clear closes the sockets that nobody serves, but for those that a state, which may
 // be nil, will have served. Their addresses are free then.
 func (s *sockets) clear(state *model.State) {
@@ -221,23 +256,16 @@ func (s *sockets) clear(state *model.State) {
 		return
 	}
 	wanted := namesOf(state)
+	var over []string
 	for name, f := range s.idle {
 		if !wanted[name] {
 			f.Close()
 			delete(s.idle, name)
-			s.discard(name)
+			over = append(over, name)
 		}
 	}
-	if s.mute {
-		return
-	}
-	if err := supervise.Await(managerTime); err != nil {
-		s.log.Warn("let go of sockets", "err", err)
-	}
+	s.discard(over...)
 }
-
-// managerTime is how long the service manager may take to close what it keeps.
-const managerTime = time.Second
 
 // namesOf returns the names of the sockets of services.
 func namesOf(state *model.State) map[string]bool {

@@ -21,6 +21,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,16 +76,19 @@ func (s *Server) Use(pools []string, allowed peercred.Allowed) error {
 		return nil
 	}
 	var errs []error
+	moved := !slices.Equal(s.allowed.Users, allowed.Users) || !slices.Equal(s.allowed.Groups, allowed.Groups)
 	s.allowed = allowed
 	if err := os.MkdirAll(filepath.Join(s.dir, "pool"), 0o755); err != nil {
 		return fmt.Errorf("make directory of pool sockets: %w", err)
 	}
 	wanted := map[string]bool{}
 	for _, name := range pools {
-		if wanted[name] = true; s.sockets[name] != nil {
-			errs = append(errs, peercred.Allow(s.path(name), allowed))
-		} else {
+		wanted[name] = true
+		switch {
+		case s.sockets[name] == nil:
 			errs = append(errs, s.listen(name))
+		case moved:
+			errs = append(errs, peercred.Allow(s.path(name), allowed))
 		}
 	}
 	for name, k := range s.sockets {
