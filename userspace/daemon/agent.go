@@ -82,6 +82,7 @@ type agent struct {
 	retried    time.Time // when fronts last tried to listen
 	standby    *standby
 	holder     holder
+	journal    journal
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
 	sockets    *sockets
@@ -122,7 +123,8 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
-		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o), sockets: newSockets(map[string]*os.File{}, true, o.Log), flowsCame: make(chan struct{}),
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: journal{log: o.Log}, limits: newLimits(o),
+		sockets: newSockets(map[string]*os.File{}, true, o.Log), flowsCame: make(chan struct{}),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.reloaded = a.started
@@ -351,6 +353,7 @@ func (a *agent) close() error {
 		m.Close()
 	}
 	a.vault.close()
+	a.journal.close()
 	errs = append(errs, a.doors.close())
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())

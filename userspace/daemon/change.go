@@ -19,15 +19,19 @@ func (a *agent) change(ctx context.Context, given *model.State) error {
 	if err := a.checkMetrics(given); err != nil {
 		return err
 	}
+	keep, err := a.journal.prepare(given.AccessLog)
+	if err != nil {
+		return fmt.Errorf("put the change in force: %w", err)
+	}
 	state := a.names.Expand(given)
 	a.drains.keep(state, hadBy(a.state))
 	r := newRoster(state)
-	var err error
 	if sameSecrets(state, a.state) {
 		err = a.replace(ctx, r, a.trove(), a.out)
 	} else {
 		err = a.replaceWith(ctx, r)
 	}
+	keep(err == nil)
 	if errors.Is(err, errLeaving) {
 		return control.ErrUnavailable
 	}

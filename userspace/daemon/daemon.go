@@ -31,10 +31,10 @@ import (
 var ErrListen = errors.New("service cannot be served")
 
 // Run reads the configuration, attaches and serves until ctx is done; then it
-// returns nil. SIGHUP reads the configuration again. With Handover, SIGUSR2 starts
-// a successor; once that serves, Run lets connections end and returns nil. Errors
-// before it serves wrap [config.ErrInvalid], [ErrListen] and those of packages
-// kernel and loader.
+// returns nil. SIGHUP opens logs and reads the configuration again. With Handover,
+// SIGUSR2 starts a successor; once that serves, Run lets connections end and returns
+// nil. Errors before it serves wrap [config.ErrInvalid], [ErrListen] and those of
+// packages kernel and loader.
 func Run(ctx context.Context, o Options) error {
 	orders := make(chan os.Signal, 2)
 	signal.Notify(orders, syscall.SIGHUP)
@@ -106,7 +106,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 
 // begin starts the agent, and takes over what a process before it has.
 func (a *agent) begin(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.doors.register(ctx, a.state, a.log)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openJournal(), a.doors.register(ctx, a.state, a.log)); err != nil {
 		return err
 	}
 	if a.before == nil {
@@ -162,6 +162,7 @@ func (a *agent) obey(ctx, inner context.Context, orders <-chan os.Signal) (succe
 				}
 				continue
 			}
+			a.rotate()
 			a.plane.reload(ctx)
 		}
 	}
@@ -295,7 +296,8 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, sockets: a.sockets, flowsCame: a.flowsCame, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
+		limits: a.limits, sockets: a.sockets, flowsCame: a.flowsCame, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool,
+		sets: a.certificates, challenge: a.challenge, access: a.journal.of, log: a.log,
 	}
 	a.keepPools()
 	a.useSafe()

@@ -210,8 +210,7 @@ func (a *agent) leaveLock() {
 // cut when the grace is over.
 func (a *agent) retire() error {
 	a.leaveLock()
-	errs := []error{a.close()}
-	a.kernel = nil
+	errs := []error{a.doors.close()}
 	for _, f := range a.fronts {
 		if f.http != nil {
 			f.http.proxy.Yield(a.opts.Grace / 2)
@@ -219,6 +218,7 @@ func (a *agent) retire() error {
 	}
 	a.endProxies(slices.Collect(maps.Values(a.fronts)))
 	a.closePools()
+	errs = append(errs, a.close())
 	if v, err := view.Read(a.opts.RunDir); err == nil && v.PID == os.Getpid() {
 		errs = append(errs, view.Remove(a.opts.RunDir)) // the successor's is elsewhere
 	}

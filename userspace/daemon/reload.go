@@ -26,11 +26,16 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) error
 	if err == nil {
 		err = a.checkMetrics(given)
 	}
+	keep := func(bool) {}
+	if err == nil {
+		keep, err = a.journal.prepare(given.AccessLog)
+	}
 	if err == nil {
 		state := a.names.Expand(given)
 		a.drains.keep(state, hadBy(a.state))
 		err = a.replaceWith(ctx, newRoster(state))
 	}
+	keep(err == nil)
 	if err != nil {
 		a.configError = err.Error()
 		a.log.Error("configuration not taken, the old one stays", "config", a.opts.Config, "err", err)

@@ -51,6 +51,9 @@ func (a *agent) paths() sandbox.Paths {
 	for _, name := range a.opts.Written {
 		p.Write = append(p.Write, around(name)...)
 	}
+	if name := a.state.AccessLog.File; name != "" {
+		p.Write = append(p.Write, around(name)...)
+	}
 	if acme := a.state.ACME; acme != nil {
 		p.Write = append(p.Write, acme.Storage)
 	}
