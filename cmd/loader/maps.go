@@ -153,35 +153,18 @@ func drops(c *cli.Context, v *datapath.View) table {
 
 // A statsView is every verdict's count, and sums of them.
 type statsView struct {
-	Packets  uint64                 `json:"packets"`
-	Kinds    map[loader.Kind]uint64 `json:"kinds"`
-	Verdicts map[string]uint64      `json:"verdicts"`
+	datapath.Totals
+	Verdicts map[string]uint64 `json:"verdicts"`
 	// Evictions are the entries that the flow table gave up for others.
 	Evictions map[string]uint64 `json:"evictions"`
-	// Forwarded are the sums over the services that there are.
-	Forwarded datapath.Counters `json:"forwarded"`
 }
 
 func stats(_ *cli.Context, v *datapath.View) table {
 	kinds := []loader.Kind{loader.KindPass, loader.KindForward, loader.KindAnswer, loader.KindHold, loader.KindDrop}
-	s := statsView{Kinds: map[loader.Kind]uint64{}, Verdicts: v.Verdicts, Evictions: v.Evictions}
-	t := table{titles: []string{"VERDICT", "PACKETS"}}
+	s := statsView{v.Totals(), v.Verdicts, v.Evictions}
+	t := table{titles: []string{"VERDICT", "PACKETS"}, json: s}
 	for i := range loader.Verdicts {
-		n := v.Verdicts[i.String()]
-		s.Kinds[i.Kind()] += n
-		s.Packets += n
-		t.rows = append(t.rows, []string{i.String(), number(n)})
-	}
-	for i := range v.Services {
-		c, f := &v.Services[i].Counters, &s.Forwarded
-		f.Flows += c.Flows
-		f.ForwardPackets += c.ForwardPackets
-		f.ForwardBytes += c.ForwardBytes
-		f.ReplyPackets += c.ReplyPackets
-		f.ReplyBytes += c.ReplyBytes
-		f.Unanswered += c.Unanswered
-		f.Refused += c.Refused
-		f.Resets += c.Resets
+		t.rows = append(t.rows, []string{i.String(), number(v.Verdicts[i.String()])})
 	}
 	for _, k := range kinds {
 		t.rows = append(t.rows, []string{"all " + string(k), number(s.Kinds[k])})
@@ -190,7 +173,6 @@ func stats(_ *cli.Context, v *datapath.View) table {
 	for i := range loader.Evictions {
 		t.rows = append(t.rows, []string{"evicted " + i.String(), number(v.Evictions[i.String()])})
 	}
-	t.json = s
 	return t
 }
 

@@ -89,6 +89,7 @@ type agent struct {
 	// flowsCame is closed when the flows of the process before this one are here, if
 	// there is one. Proxies of UDP wait for it.
 	flowsCame chan struct{}
+	desk      desk
 	doors     *doors
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
@@ -107,6 +108,9 @@ type agent struct {
 
 	plane     *plane                    // carries out changes
 	latest    atomic.Pointer[view.View] // as published last
+	unsigned  bool                      // the lock does not say yet which state is in force
+	hopsDue   bool                      // backends have come or gone since hopsKept
+	hopsKept  time.Time
 	published time.Time
 	cost      time.Duration // of publishing
 	said      map[string]string
@@ -246,9 +250,14 @@ func (a *agent) reconcile() {
 	if a.news("reconcile", err) {
 		a.log.Error("reconcile", "err", err)
 	}
-	for i, r := range rungs {
+	a.logRungs(a.state, before, rungs)
+}
+
+// logRungs names the services of a state that are not forwarded where they were.
+func (a *agent) logRungs(state *model.State, before, now []kernel.Rung) {
+	for i, r := range now {
 		if i < len(before) && before[i] != r {
-			a.log.Info("rung changed", "service", a.state.Services[i].Name, "proxy", r.Proxy, "reason", r.Reason)
+			a.log.Info("rung changed", "service", state.Services[i].Name, "proxy", r.Proxy, "reason", r.Reason)
 		}
 	}
 }
@@ -264,6 +273,12 @@ func (a *agent) tick(ctx context.Context) {
 	if time.Since(a.retried) >= retryAfter {
 		a.retryFronts(ctx)
 		a.followFullNAT()
+	}
+	if a.unsigned {
+		a.sign()
+	}
+	if a.hopsDue {
+		a.keepHops(ctx, a.state)
 	}
 	a.keepCookies()
 	a.followStandby()
@@ -328,9 +343,7 @@ func (a *agent) hostChanged(ctx context.Context) {
 	if a.kernel == nil {
 		return
 	}
-	if err := a.kernel.KeepNeighbours(ctx, a.state, 0); a.news("neighbours", err) {
-		a.log.Warn("keep neighbours", "err", err)
-	}
+	a.keepHops(ctx, a.state)
 	a.reconcile()
 	a.kernel.Recheck()
 }
@@ -346,6 +359,7 @@ func (a *agent) closePools() {
 func (a *agent) close() error {
 	var errs []error
 	a.pulse.Store(nil)
+	errs = append(errs, a.desk.close())
 	if a.metrics != nil {
 		a.metrics.Close() // again, if it has served
 	}

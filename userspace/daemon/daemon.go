@@ -115,6 +115,9 @@ func (a *agent) begin(ctx context.Context) error {
 	if err := a.start(ctx); err != nil {
 		return err
 	}
+	if err := a.openDesk(ctx); err != nil {
+		return err
+	}
 	a.takeFlows()
 	if a.opts.Handover {
 		a.sockets.settle()
@@ -131,7 +134,8 @@ func (a *agent) serve(ctx context.Context, orders <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run, a.doors.registry.Run,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
+		a.serveDesk, a.doors.registry.Run,
 	} {
 		group.Go(func() error {
 			part(inner)

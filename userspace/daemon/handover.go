@@ -148,7 +148,7 @@ func (a *agent) resume(ctx context.Context) {
 	} else {
 		a.keepAddresses()
 	}
-	a.signLock()
+	a.sign()
 }
 
 // standDown leaves everything but what the proxies of TCP serve to a successor that

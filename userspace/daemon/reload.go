@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"fairlead/internal/crashpoint"
 	"fairlead/loader"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -100,30 +101,23 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 			return errors.Join(err, a.doors.register(ctx, a.state, a.log))
 		}
 	}
+	crashpoint.Pass()
 	old := a.state
 	a.state, a.roster, a.isDown = r.state, r, isDown
 	a.useTrove(t)
+	crashpoint.Pass()
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
-	a.signLock()
+	a.sign()
 	if a.kernel == nil {
 		if err := a.setAddresses(); err != nil {
 			a.log.Warn("set service addresses", "err", err)
 		}
 	}
 	a.replaceFronts(ctx, old)
+	crashpoint.Pass()
 	a.openDoors()
 	return nil
-}
-
-// signLock says in the agent's lock which state is in force.
-func (a *agent) signLock() {
-	if a.lock == nil {
-		return
-	}
-	if err := a.lock.SetDigest(kernel.Digest(a.state)); err != nil {
-		a.log.Warn("sign lock", "err", err)
-	}
 }
 
 // replaceKernel gives the kernel another state. Where XDP cannot run anyway,

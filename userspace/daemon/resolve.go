@@ -17,14 +17,24 @@ func (a *agent) prepareNames(ctx context.Context, state *model.State) {
 }
 
 // adoptState makes a state, whose names are looked up, the one that names backends,
-// and those who are told of changes, from now on.
+// those who are told of changes, and those who may make some, from now on.
 func (a *agent) adoptState(state *model.State) {
 	a.given.Store(state)
 	a.notices.Use(state.Notify)
+	if err := a.useAdmin(&state.Admin); a.news("admin", err) {
+		a.log.Warn("who may call", "err", err)
+	}
+	if !hasNames(state) {
+		return
+	}
 	select {
 	case a.renamed <- struct{}{}:
 	default: // it is said already
 	}
+}
+
+func hasNames(state *model.State) bool {
+	return slices.ContainsFunc(state.Groups(), (*model.Service).Named)
 }
 
 // followNames looks names up again when what is known of them is too old, until

@@ -2,7 +2,6 @@ package httpproxy
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync"
@@ -16,28 +15,15 @@ type client struct {
 	// from is whom it is of, and to where that went to; not valid unless
 	// somebody trusted says so.
 	from, to netip.AddrPort
-	leave    func()
+	leave    func() // room for another of the client
+	forget   func()
 	once     sync.Once
 	// heard is called when the first request has come, or none can any more; more than
 	// once is no more than once.
 	heard func()
-}
 
-// clientOf returns the client whose connection a server has got, perhaps guarded or
-// with TLS.
-func clientOf(conn net.Conn) *client {
-	for {
-		switch c := conn.(type) {
-		case *guardedTLS:
-			conn = c.tls
-		case *guarded:
-			conn = c.Conn
-		case *tls.Conn:
-			conn = c.NetConn()
-		default:
-			return conn.(*client)
-		}
-	}
+	mu sync.Mutex
+	at []netip.AddrPort // backends that requests are with
 }
 
 // RemoteAddr returns whom the connection is of.
@@ -76,7 +62,10 @@ func (c *client) learn(ctx context.Context, p *Proxy) error {
 // Close closes the connection, and makes room for another of its client.
 func (c *client) Close() error {
 	c.heard()
-	c.once.Do(c.leave)
+	c.once.Do(func() {
+		c.leave()
+		c.forget()
+	})
 	return c.TCPConn.Close()
 }
 
