@@ -153,15 +153,19 @@ func drops(c *cli.Context, v *datapath.View) table {
 
 // A statsView is every verdict's count, and sums of them.
 type statsView struct {
-	datapath.Totals
-	Verdicts map[string]uint64 `json:"verdicts"`
+	Packets  uint64                 `json:"packets"`
+	Kinds    map[loader.Kind]uint64 `json:"kinds"`
+	Verdicts map[string]uint64      `json:"verdicts"`
 	// Evictions are the entries that the flow table gave up for others.
 	Evictions map[string]uint64 `json:"evictions"`
+	// Forwarded are the sums over the services that there are.
+	Forwarded datapath.Counters `json:"forwarded"`
 }
 
 func stats(_ *cli.Context, v *datapath.View) table {
 	kinds := []loader.Kind{loader.KindPass, loader.KindForward, loader.KindAnswer, loader.KindHold, loader.KindDrop}
-	s := statsView{v.Totals(), v.Verdicts, v.Evictions}
+	sums := v.Totals()
+	s := statsView{sums.Packets, sums.Kinds, v.Verdicts, v.Evictions, sums.Forwarded}
 	t := table{titles: []string{"VERDICT", "PACKETS"}, json: s}
 	for i := range loader.Verdicts {
 		t.rows = append(t.rows, []string{i.String(), number(v.Verdicts[i.String()])})

@@ -82,9 +82,11 @@ type agent struct {
 	retried    time.Time // when fronts last tried to listen
 	standby    *standby
 	holder     holder
-	journal    journal
+	journal    *journal
+	flowLog    *flowLog
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
+	page       net.Listener // the same
 	sockets    *sockets
 	// flowsCame is closed when the flows of the process before this one are here, if
 	// there is one. Proxies of UDP wait for it.
@@ -127,10 +129,11 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
-		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: journal{log: o.Log}, limits: newLimits(o),
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: newJournal(o.Log), limits: newLimits(o),
 		sockets: newSockets(map[string]*os.File{}, true, o.Log), flowsCame: make(chan struct{}),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
+	a.flowLog = newFlowLog(func(f func(*loader.Maps) error) error { return onInstance(a.pinDir(), f) }, flowsEvery, o.Log)
 	a.reloaded = a.started
 	a.held.Store(-1)
 	a.given.Store(state)
@@ -363,11 +366,15 @@ func (a *agent) close() error {
 	if a.metrics != nil {
 		a.metrics.Close() // again, if it has served
 	}
+	if a.page != nil {
+		a.page.Close() // the same
+	}
 	if m := a.issuer.Load(); m != nil {
 		m.Close()
 	}
 	a.vault.close()
 	a.journal.close()
+	a.flowLog.close()
 	errs = append(errs, a.doors.close())
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())

@@ -106,7 +106,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 
 // begin starts the agent, and takes over what a process before it has.
 func (a *agent) begin(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openJournal(), a.doors.register(ctx, a.state, a.log)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openWeb(ctx), a.openLogs(), a.doors.register(ctx, a.state, a.log)); err != nil {
 		return err
 	}
 	if a.before == nil {
@@ -135,7 +135,7 @@ func (a *agent) serve(ctx context.Context, orders <-chan os.Signal) error {
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
 		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
-		a.serveDesk, a.doors.registry.Run,
+		a.serveDesk, a.serveWeb, a.doors.registry.Run,
 	} {
 		group.Go(func() error {
 			part(inner)

@@ -210,6 +210,7 @@ func (a *agent) leaveLock() {
 // cut when the grace is over.
 func (a *agent) retire() error {
 	a.leaveLock()
+	a.flowLog.close() // of the kernel's flows, which are the successor's
 	errs := []error{a.doors.close()}
 	for _, f := range a.fronts {
 		if f.http != nil {
