@@ -27,6 +27,7 @@ const (
 	httpPort
 	udpPort
 	metricsPort
+	webPort
 )
 
 func at(port uint16) string { return netip.AddrPortFrom(loopback, port).String() }
@@ -40,7 +41,7 @@ func supervised(t *testing.T, grace time.Duration) *supervisor {
 	dir := t.TempDir()
 	s := newSupervisor(t, Options{
 		Config: filepath.Join(dir, "fairlead.yaml"), RunDir: filepath.Join(dir, "run"), PinDir: filepath.Join(dir, "pins"),
-		StateDir: filepath.Join(dir, "state"), Metrics: at(metricsPort), Grace: grace, Handover: true,
+		StateDir: filepath.Join(dir, "state"), Metrics: at(metricsPort), Web: at(webPort), Grace: grace, Handover: true,
 	})
 	greeter, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -272,8 +273,13 @@ func TestSuccessorsTakeOver(t *testing.T) {
 	if v, err := view.Read(s.opts.RunDir); err != nil || v.PID != s.pid() {
 		t.Errorf("view of process %d, %v, want %d", v.PID, err, s.pid())
 	}
-	if _, err := http.Get("http://" + at(metricsPort) + "/metrics"); err != nil {
-		t.Error(err)
+	for _, url := range []string{"http://" + at(metricsPort) + "/metrics", "http://" + at(webPort) + "/"} {
+		res, err := http.Get(url)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		res.Body.Close()
 	}
 	s.stop()
 }
@@ -290,7 +296,7 @@ func TestRestartsRefuseNobody(t *testing.T) {
 		t.Errorf("%d visits", came)
 	}
 	s.mu.Lock()
-	if len(s.kept) != 4 {
+	if len(s.kept) != 5 {
 		t.Errorf("kept: %v", s.kept)
 	}
 	s.mu.Unlock()
@@ -300,7 +306,7 @@ func TestRestartsRefuseNobody(t *testing.T) {
 	await(t, "sockets to be let go of", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return len(s.kept) == 1
+		return len(s.kept) == 2
 	})
 	await(t, "the port to be free", func() bool {
 		_, err := net.Dial("tcp4", at(tcpPort))
@@ -466,7 +472,7 @@ func TestAPortChangesItsService(t *testing.T) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.kept) != 4 {
+	if len(s.kept) != 5 {
 		t.Errorf("kept: %v", s.kept)
 	}
 }
