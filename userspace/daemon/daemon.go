@@ -77,7 +77,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 		return err
 	}
 	a := newAgent(*o, &given)
-	a.plane, p.agent = p, a
+	a.plane, p.agent, a.last = p, a, p.readLast(ctx)
 	a.before, a.sockets, a.standby.inherits = h.before, newSockets(h.sockets, h.before != nil || !o.Handover, a.log), h.before != nil
 	a.doors = newDoors(o.RunDir, p, a.sockets, o.Log)
 	a.prepareNames(ctx, &given)
@@ -134,7 +134,7 @@ func (a *agent) serve(ctx context.Context, orders <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run, a.remember,
 		a.serveDesk, a.serveWeb, a.doors.registry.Run,
 	} {
 		group.Go(func() error {
