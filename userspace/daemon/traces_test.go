@@ -19,25 +19,33 @@ import (
 	"fairlead/userspace/view"
 )
 
+// A collected is what a collector of OpenTelemetry got.
+type collected struct {
+	t     *testing.T
+	mu    sync.Mutex
+	spans []*otlp.Span
+}
+
+func (c *collected) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	var got collector.ExportTraceServiceRequest
+	if err != nil || proto.Unmarshal(body, &got) != nil {
+		c.t.Errorf("not what OTLP has: %q, %v", body, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rs := range got.GetResourceSpans() {
+		for _, s := range rs.GetScopeSpans() {
+			c.spans = append(c.spans, s.GetSpans()...)
+		}
+	}
+}
+
 // TestRequestsAreTraced: the span of a request is its parent's child, and the backend
 // is told that its own are children of that.
 func TestRequestsAreTraced(t *testing.T) {
-	var mu sync.Mutex
-	var spans []*otlp.Span
-	told := httpServer(t, func(_ http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		var got collector.ExportTraceServiceRequest
-		if err != nil || proto.Unmarshal(body, &got) != nil {
-			t.Errorf("not what OTLP has: %q, %v", body, err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		for _, rs := range got.GetResourceSpans() {
-			for _, s := range rs.GetScopeSpans() {
-				spans = append(spans, s.GetSpans()...)
-			}
-		}
-	})
+	c := &collected{t: t}
+	told := httpServer(t, c.ServeHTTP)
 	parents := make(chan string, 10)
 	backend := httpServer(t, func(_ http.ResponseWriter, r *http.Request) { parents <- r.Header.Get("Traceparent") })
 	access := filepath.Join(t.TempDir(), "access")
@@ -77,10 +85,10 @@ func TestRequestsAreTraced(t *testing.T) {
 	})
 	r.reload(conf) // which sends what waits
 	stage.Await(t, "a span", func() error {
-		mu.Lock()
-		defer mu.Unlock()
-		if len(spans) != 1 || hex.EncodeToString(spans[0].GetTraceId()) != trace || hex.EncodeToString(spans[0].GetParentSpanId()) != parent || hex.EncodeToString(spans[0].GetSpanId()) != parts[2] {
-			return fmt.Errorf("%v", spans)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if spans := c.spans; len(spans) != 1 || hex.EncodeToString(spans[0].GetTraceId()) != trace || hex.EncodeToString(spans[0].GetParentSpanId()) != parent || hex.EncodeToString(spans[0].GetSpanId()) != parts[2] {
+			return fmt.Errorf("%v", c.spans)
 		}
 		return nil
 	})
