@@ -80,6 +80,7 @@ type agent struct {
 	traces     *traces
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
+	page       net.Listener // the same
 	desk       desk
 	doors      *doors
 	// added are the addresses that the agent itself put on the host, or got
@@ -99,6 +100,8 @@ type agent struct {
 
 	plane     *plane                    // carries out changes
 	latest    atomic.Pointer[view.View] // as published last
+	last      *lastSeen                 // by the agent before; nil: nothing
+	checks    atomic.Pointer[lastKnown] // that are to be kept
 	unsigned  bool                      // the lock does not say yet which state is in force
 	hopsDue   bool                      // backends have come or gone since hopsKept
 	hopsKept  time.Time
@@ -138,6 +141,7 @@ func (a *agent) loop(ctx context.Context) {
 	due, stop := watchdog()
 	defer stop()
 	a.publish()
+	a.keepKnown()
 	a.noticeServing() // what changes from now on
 	for {
 		select {
@@ -343,6 +347,9 @@ func (a *agent) close() error {
 	errs = append(errs, a.desk.close())
 	if a.metrics != nil {
 		a.metrics.Close() // again, if it has served
+	}
+	if a.page != nil {
+		a.page.Close() // the same
 	}
 	if m := a.issuer.Load(); m != nil {
 		m.Close()
