@@ -273,6 +273,14 @@ func TestSuccessorsTakeOver(t *testing.T) {
 	if v, err := view.Read(s.opts.RunDir); err != nil || v.PID != s.pid() {
 		t.Errorf("view of process %d, %v, want %d", v.PID, err, s.pid())
 	}
+	for _, name := range []string{"admin.sock", "pool/tcp.sock"} {
+		c, err := net.Dial("unix", filepath.Join(s.opts.RunDir, name))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		c.Close()
+	}
 	for _, url := range []string{"http://" + at(metricsPort) + "/metrics", "http://" + at(webPort) + "/"} {
 		res, err := http.Get(url)
 		if err != nil {
