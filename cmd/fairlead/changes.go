@@ -12,8 +12,8 @@ import (
 
 	"fairlead/client"
 	"fairlead/cmd/internal/command"
-	"fairlead/userspace/config"
 	"fairlead/userspace/admin/adminpb"
+	"fairlead/userspace/config"
 )
 
 func applyCommand(w world) *cli.Command {

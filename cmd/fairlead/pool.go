@@ -9,8 +9,8 @@ import (
 
 	"fairlead/client"
 	"fairlead/cmd/internal/command"
-	"fairlead/userspace/config"
 	"fairlead/userspace/admin/adminpb"
+	"fairlead/userspace/config"
 )
 
 func poolCommand(w world) *cli.Command {

@@ -55,7 +55,7 @@ func (r *reader) readable(v value, name string) {
 	}
 	info, err := os.Stat(name)
 	if err == nil && !info.Mode().IsRegular() {
-		r.fault(v, "%s is no regular file: name one", quote(name))
+		r.fault(v, "is no regular file: name one")
 		return
 	}
 	f, err := os.Open(name)

@@ -46,19 +46,19 @@ func TestFilesAndProgramsMustBeThere(t *testing.T) {
 	const vault = "vault: {address: 'https://vault.example', token-file: %}\n"
 	for _, row := range []struct{ name, text, want string }{
 		{"a token", vault + "#token", ""},
-		{"no token", strings.ReplaceAll(vault, "%", "none"), `main.yaml:1:54: vault.token-file: cannot be read: open none: no such file or directory`},
-		{"a directory", strings.ReplaceAll(vault, "%", "sub"), `main.yaml:1:54: vault.token-file: "sub" is no regular file: name one`},
+		{"no token", strings.ReplaceAll(vault, "%", "none"), `main.yaml:1:55: vault.token-file: cannot be read: open none: no such file or directory`},
+		{"a directory", strings.ReplaceAll(vault, "%", "sub"), `main.yaml:1:55: vault.token-file: is no regular file: name one`},
 		{"a notification", "notify: [{command: [%]}]\n#/bin/true", ""},
 		{"a name in PATH", "notify: [{command: [%]}]\n#true", ""},
 		{"no program to notify", "notify: [{command: [/bin/tell, x]}]\n", `main.yaml:1:21: notify[0].command[0]: "/bin/tell" cannot be run: stat /bin/tell: no such file or directory: install it, or name another program`},
 		{"none of the name", "notify: [{command: [no-such-program]}]\n", `main.yaml:1:21: notify[0].command[0]: "no-such-program" cannot be run: executable file not found in $PATH: install it, or name another program`},
-		{"no check", "defaults: {health: {type: exec, command: [/bin/check]}}\n", `main.yaml:1:43: defaults.health.command[0]: "/bin/check" cannot be run: stat /bin/check: no such file or directory: install it, or name another program`},
-		{"not executable", "notify: [{command: [DIR/token]}]\n", `main.yaml:1:21: notify[0].command[0]: "token" cannot be run: permission denied: install it, or name another program`},
+		{"no check", "defaults: {health: {type: exec, command: [/bin/check]}}\n", `main.yaml:1:43: services[0].health.command[0]: "/bin/check" cannot be run: stat /bin/check: no such file or directory: install it, or name another program`},
+		{"not executable", "notify: [{command: [/etc/passwd]}]\n", `main.yaml:1:21: notify[0].command[0]: "/etc/passwd" cannot be run: permission denied: install it, or name another program`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			text, word, _ := strings.Cut(row.text, "#")
 			dir := write(t, map[string]string{"token": "s.x", "sub/x": ""})
-			text = strings.NewReplacer("%", word, "DIR", dir).Replace(text) + named(oneService, "web")
+			text = strings.ReplaceAll(text, "%", word) + named(oneService, "web")
 			path := filepath.Join(dir, "main.yaml")
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
