@@ -99,6 +99,8 @@ type agent struct {
 
 	plane     *plane                    // carries out changes
 	latest    atomic.Pointer[view.View] // as published last
+	last      *lastSeen                 // by the agent before; nil: nothing
+	checks    atomic.Pointer[lastKnown] // that are to be kept
 	unsigned  bool                      // the lock does not say yet which state is in force
 	hopsDue   bool                      // backends have come or gone since hopsKept
 	hopsKept  time.Time
@@ -138,6 +140,7 @@ func (a *agent) loop(ctx context.Context) {
 	due, stop := watchdog()
 	defer stop()
 	a.publish()
+	a.keepKnown()
 	a.noticeServing() // what changes from now on
 	for {
 		select {

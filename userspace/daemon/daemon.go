@@ -66,7 +66,7 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 		return err
 	}
 	a := newAgent(*o, &given)
-	a.plane, p.agent = p, a
+	a.plane, p.agent, a.last = p, a, p.readLast(ctx)
 	a.doors = newDoors(o.RunDir, p, o.Log)
 	a.prepareNames(ctx, &given)
 	a.state = a.names.Expand(&given)
@@ -104,7 +104,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run, a.remember,
 		a.serveDesk, a.serveWeb, a.doors.registry.Run,
 	} {
 		group.Go(func() error {
