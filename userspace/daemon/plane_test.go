@@ -250,7 +250,7 @@ func TestTheHistoryHasNoSecretsOfEdits(t *testing.T) {
 	a, _ := page(t, "a")
 	c := controlAgent(t, oneSite(a))
 	c.must(control.Edit{Op: control.OpPutPool, Pool: "spare", Spec: fmt.Sprintf("{backends: [{address: %q}], health: {type: http, headers: {Authorization: Bearer sesame}}}", a)})
-	c.must(control.Edit{Op: control.OpApply, Spec: oneSite(a) + "  other: {backends: [{address: '127.0.0.1:1'}], health: {type: http, headers: {X-Auth: sesame}}}\n"})
+	c.must(control.Edit{Op: control.OpApply, Spec: "xdp: off\n" + oneSite(a) + "  other: {backends: [{address: '127.0.0.1:1'}], health: {type: http, headers: {X-Auth: sesame}}}\n"})
 	look := func(when string) {
 		t.Helper()
 		all, err := c.History(0, 10)
