@@ -77,6 +77,7 @@ type agent struct {
 	holder     holder
 	journal    *journal
 	flowLog    *flowLog
+	traces     *traces
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
 	page       net.Listener // the same
@@ -120,7 +121,7 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
-		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: newJournal(o.Log), limits: newLimits(o),
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: newJournal(o.Log), traces: newTraces(o.Version, o.Log), limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.flowLog = newFlowLog(func(f func(*loader.Maps) error) error { return onInstance(a.pinDir(), f) }, flowsEvery, o.Log)
@@ -356,6 +357,7 @@ func (a *agent) close() error {
 	a.vault.close()
 	a.journal.close()
 	a.flowLog.close()
+	a.traces.close()
 	errs = append(errs, a.doors.close())
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())

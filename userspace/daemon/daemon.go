@@ -272,7 +272,7 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, access: a.journal.of, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, access: a.journal.of, trace: a.traces.of, log: a.log,
 	}
 	a.keepPools()
 	a.useSafe()
