@@ -79,6 +79,7 @@ type agent struct {
 	flowLog    *flowLog
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
+	page       net.Listener // the same
 	desk       desk
 	doors      *doors
 	// added are the addresses that the agent itself put on the host, or got
@@ -342,6 +343,9 @@ func (a *agent) close() error {
 	errs = append(errs, a.desk.close())
 	if a.metrics != nil {
 		a.metrics.Close() // again, if it has served
+	}
+	if a.page != nil {
+		a.page.Close() // the same
 	}
 	if m := a.issuer.Load(); m != nil {
 		m.Close()

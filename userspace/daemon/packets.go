@@ -212,7 +212,7 @@ func (p *packets) Explain(ctx context.Context, r *adminpb.ExplainRequest) (*admi
 	switch {
 	case errors.Is(err, loader.ErrNotAttached):
 		return nil, fmt.Errorf("%w: %w", admin.ErrNoXDP, err)
-	case errors.Is(err, loader.ErrNoInterface):
+	case errors.Is(err, loader.ErrNoInterface), errors.Is(err, loader.ErrNoRoute):
 		return nil, fmt.Errorf("%w: %w", admin.ErrRequest, err)
 	case err != nil:
 		return nil, err

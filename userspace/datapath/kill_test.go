@@ -37,6 +37,28 @@ func putPairs(t *testing.T, maps *loader.Maps, at moment, client, virtual, backe
 	return b
 }
 
+// wantKilled compares the stamps of a bucket with those of before the first two entries
+// and the one of UDP were killed.
+func wantKilled(t *testing.T, maps *loader.Maps, before *loader.LBBucket) {
+	t.Helper()
+	var b loader.LBBucket
+	if err := maps.Flows.Lookup(uint32(9), &b); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 7 {
+		want := before.Stamps[i]
+		switch i {
+		case 0, 1:
+			want.Life = want.Life&7 | uint8(loader.LBFlowStateFLOW_RESET)<<3
+		case 6:
+			want.Era = uint8(loader.LBSpecialEraERA_FREE)
+		}
+		if b.Stamps[i] != want {
+			t.Errorf("entry %d has %+v, want %+v", i, b.Stamps[i], want)
+		}
+	}
+}
+
 // TestKillEndsThoseThatAreMeant looks at what becomes of the entries.
 func TestKillEndsThoseThatAreMeant(t *testing.T) {
 	maps := newMaps(t)
@@ -59,22 +81,7 @@ func TestKillEndsThoseThatAreMeant(t *testing.T) {
 	if n, err := Kill(maps, func(v *FlowView) bool { return v.Protocol == model.UDP }); n != 1 || err != nil {
 		t.Errorf("killed %d, %v, want the one of UDP", n, err)
 	}
-	var b loader.LBBucket
-	if err := maps.Flows.Lookup(uint32(9), &b); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 7 {
-		want := before.Stamps[i]
-		switch i {
-		case 0, 1:
-			want.Life = want.Life&7 | uint8(loader.LBFlowStateFLOW_RESET)<<3
-		case 6:
-			want.Era = uint8(loader.LBSpecialEraERA_FREE)
-		}
-		if b.Stamps[i] != want {
-			t.Errorf("entry %d has %+v, want %+v", i, b.Stamps[i], want)
-		}
-	}
+	wantKilled(t, maps, &before)
 	var left []uint16
 	if err := Flows(maps, func(v FlowView) bool {
 		if v.State == "answered" {
