@@ -24,7 +24,7 @@ type plane struct {
 	agent   *agent
 	log     *slog.Logger
 	history *state.History
-	store   state.Store
+	store   *lent
 
 	requests chan *request
 	over     chan struct{} // closed when nobody takes requests any more
@@ -68,7 +68,7 @@ func openStore(dir string, log *slog.Logger) (state.Store, error) {
 }
 
 // newPlane returns a plane that begins with what a store holds, on top of the file.
-func newPlane(ctx context.Context, file *config.Tree, store state.Store, o *Options) (*plane, error) {
+func newPlane(ctx context.Context, file *config.Tree, store *lent, o *Options) (*plane, error) {
 	p := &plane{log: o.Log, store: store, requests: make(chan *request), over: make(chan struct{}), watchers: map[chan struct{}]bool{}}
 	var err error
 	if p.history, err = state.NewHistory(ctx, store, state.DefaultLimit); err != nil {
