@@ -81,6 +81,7 @@ func newPlane(ctx context.Context, file *config.Tree, store *lent, o *Options) (
 	p.file.Store(b)
 	var kept state.Config
 	p.revision, kept = p.history.Last()
+	p.revision = shown(p.revision)
 	if p.conf, err = p.restore(ctx, kept, o.Config); err != nil {
 		p.log.Error("what changes of the API stand on is not usable, the file counts", "revision", p.revision.Number, "err", err)
 		if p.conf, err = p.file.Load().with(kept.Edits); err != nil {
@@ -126,7 +127,7 @@ func (p *plane) noteFile(ctx context.Context) {
 // settle makes a configuration the one in force.
 func (p *plane) settle(c *conf, r control.Revision) {
 	p.mu.Lock()
-	p.conf, p.revision = c, r
+	p.conf, p.revision = c, shown(r)
 	p.mu.Unlock()
 	p.tell()
 }

@@ -79,7 +79,7 @@ func (s *Server) Use(pools []string, allowed peercred.Allowed) error {
 	var errs []error
 	moved := !slices.Equal(s.allowed.Users, allowed.Users) || !slices.Equal(s.allowed.Groups, allowed.Groups)
 	s.allowed = allowed
-	if err := os.MkdirAll(filepath.Join(s.dir, "pool"), 0o755); err != nil {
+	if err := s.makeDir(); err != nil {
 		return fmt.Errorf("make directory of pool sockets: %w", err)
 	}
 	wanted := map[string]bool{}
@@ -99,6 +99,15 @@ func (s *Server) Use(pools []string, allowed peercred.Allowed) error {
 		}
 	}
 	return errors.Join(append(errs, s.link(pools))...)
+}
+
+// makeDir makes the directory of sockets, which others pass whatever the umask is.
+func (s *Server) makeDir() error {
+	path := filepath.Join(s.dir, "pool")
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o755)
 }
 
 // listen opens the socket of a pool.
