@@ -18,6 +18,7 @@ import (
 	"fairlead/userspace/latency"
 	"fairlead/userspace/model"
 	"fairlead/userspace/splice"
+	"fairlead/userspace/tracing"
 	"fairlead/userspace/udpproxy"
 )
 
@@ -40,7 +41,9 @@ type front struct {
 	stop    context.CancelCauseFunc
 	running sync.WaitGroup
 
-	limits limits
+	limits    limits
+	sockets   *sockets
+	flowsCame <-chan struct{} // closed: see agent
 	// first and last enclose the ports of all that runs, perhaps on ports that
 	// the service has left.
 	first, last uint16
@@ -152,7 +155,7 @@ func dialed(b model.Backend, local netip.AddrPort) netip.AddrPort {
 // openFront makes a front for s, listening on every port of it. A front that
 // cannot listen is not an error: see missing.
 func openFront(ctx context.Context, s *model.Service, j judgement, o frontOptions) *front {
-	f := &front{log: o.log, limits: o.limits, serving: map[uint16]*listener{}, first: s.Listen.Port(), last: s.LastPort}
+	f := &front{log: o.log, limits: o.limits, sockets: o.sockets, flowsCame: o.flowsCame, serving: map[uint16]*listener{}, first: s.Listen.Port(), last: s.LastPort}
 	f.table.Store(newTable(s, j, nil))
 	pick := func(client, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
 		return f.table.Load().pick(client, local, tried, o.onFailure)
@@ -160,9 +163,10 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	admit := func(client netip.Addr) model.Admission { return f.table.Load().guard.Admit(client, time.Now()) }
 	first := func(client, server netip.AddrPort) []byte { return f.table.Load().first(client, server) }
 	f.ctx, f.stop = context.WithCancelCause(ctx)
+	name := func() string { return f.table.Load().service.Name }
 	var told func() func(*accesslog.Record)
 	if o.access != nil {
-		told = o.access(func() string { return f.table.Load().service.Name })
+		told = o.access(name)
 	}
 	switch {
 	case s.Protocol == model.UDP:
@@ -170,6 +174,9 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	case s.Forward == model.ForwardHTTP:
 		f.http = newFrontHTTP(s, &o, admit)
 		f.http.proxy.Origin, f.http.proxy.Access = f.origin, told
+		if o.trace != nil {
+			f.http.proxy.Trace = o.trace(name)
+		}
 	case s.Forward == model.ForwardTLS:
 		f.names = newFrontNames(s, &o)
 		f.tcp = &splice.Proxy{Route: f.names.route, Admit: admit, Origin: f.origin, Access: told, Grace: o.grace, Log: o.log}
@@ -187,7 +194,10 @@ type frontOptions struct {
 	grace   time.Duration // that TCP connections get at the end
 	udpIdle time.Duration
 	limits  limits
-	onFlow  func(client, local netip.AddrPort, open bool)
+	sockets *sockets
+	// flowsCame is closed when flows of UDP may be served.
+	flowsCame <-chan struct{}
+	onFlow    func(client, local netip.AddrPort, open bool)
 	// onFailure is told of backends that could not be reached, from any goroutine.
 	onFailure func(member, error)
 	pool      func(name string) *pool
@@ -195,7 +205,9 @@ type frontOptions struct {
 	challenge func(http.ResponseWriter, *http.Request) bool
 	// access returns who is told of what a service has served; nil is nobody.
 	access func(service func() string) func() func(*accesslog.Record)
-	log    *slog.Logger
+	// trace returns what begins the spans of a service; nil is without.
+	trace func(service func() string) func(r *http.Request, trusted bool) *tracing.Span
+	log   *slog.Logger
 }
 
 // update gives the front another table, and ends what goes to backends that it
@@ -253,6 +265,11 @@ func (f *front) remove() {
 	none := *s
 	none.Backends = nil
 	f.table.Store(newTable(&none, judgement{}, f.table.Load())) // what is only being connected finds nobody
+	f.mu.Lock()
+	for _, l := range f.serving {
+		f.sockets.park(l.name)
+	}
+	f.mu.Unlock()
 	f.stop(errServiceGone)
 	switch {
 	case f.http != nil:
