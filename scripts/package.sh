@@ -3,8 +3,7 @@
 #
 # The same commit gives the same bytes, as with release.sh; VERSION and
 # SOURCE_DATE_EPOCH mean the same. PROGRAMS is a directory of programs that are built
-# already, COMPRESSION another one than xz. Manual pages in build/man and completions in build/completions, if they are
-# there, are packed too.
+# already, for this machine; COMPRESSION is another one than xz.
 set -euo pipefail
 export LC_ALL=C TZ=UTC
 cd "$(dirname "$0")/.."
@@ -40,7 +39,7 @@ pack() {
 
 # put_documents puts what people read.
 put_documents() {
-	local doc=usr/share/doc/fairlead file
+	local doc=usr/share/doc/fairlead file program
 	put 0644 LICENSE "$doc/copyright"
 	put 0644 deploy/fairlead.yaml "$doc/fairlead.yaml"
 	for file in README.md ARCHITECTURE.md docs/*.md; do
@@ -49,16 +48,28 @@ put_documents() {
 	printf 'fairlead (%s) stable; urgency=medium\n\n  * See the history of the source.\n\n -- %s  %s\n' \
 		"$debian" "$maintainer" "$(date -R -d "@$SOURCE_DATE_EPOCH")" >"$work/changelog"
 	pack "$doc/changelog.gz" "$work/changelog"
-	for file in build/man/*.[1-8]; do
-		[ ! -f "$file" ] || pack "usr/share/man/man${file##*.}/${file##*/}.gz" "$file"
+	for program in fairlead loader; do
+		tell "$program" man >"$work/man"
+		pack "usr/share/man/man8/$program.8.gz" "$work/man"
+		put_completion "$program" bash "usr/share/bash-completion/completions/$program"
+		put_completion "$program" zsh "usr/share/zsh/vendor-completions/_$program"
+		put_completion "$program" fish "usr/share/fish/vendor_completions.d/$program.fish"
 	done
-	for file in build/completions/*; do
-		case $file in
-		*.bash) put 0644 "$file" "usr/share/bash-completion/completions/$(basename "$file" .bash)" ;;
-		*.zsh) put 0644 "$file" "usr/share/zsh/vendor-completions/_$(basename "$file" .zsh)" ;;
-		*.fish) put 0644 "$file" "usr/share/fish/vendor_completions.d/$(basename "$file")" ;;
-		esac
-	done
+}
+
+# tell PROGRAM ARGUMENT... has a program print something, whatever is packed.
+tell() {
+	if [ -n "${PROGRAMS:-}" ]; then
+		"$PROGRAMS/$1" "${@:2}"
+	else
+		go run "./cmd/$1" "${@:2}"
+	fi
+}
+
+# put_completion PROGRAM SHELL TARGET
+put_completion() {
+	tell "$1" completion "$2" >"$work/completion"
+	put 0644 "$work/completion" "$3"
 }
 
 # put_control writes what dpkg goes by. The field takes KiB.

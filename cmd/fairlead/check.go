@@ -2,9 +2,12 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -14,6 +17,7 @@ import (
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/names"
+	"fairlead/userspace/view"
 )
 
 func checkCommand(w world) *cli.Command {
@@ -24,6 +28,7 @@ func checkCommand(w world) *cli.Command {
 			command.ConfigFlag(),
 			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),
 			command.PinDirFlag(),
+			command.RunDirFlag(),
 		},
 		Action: func(c *cli.Context) error { return check(c, w) },
 	}
@@ -33,6 +38,11 @@ func check(c *cli.Context, w world) error {
 	path, state, err := command.State(c, w.exists)
 	if err != nil {
 		return err
+	}
+	if state.XDP == model.XDPOff {
+		if err := w.taken(&state, cmp.Or(c.String("run-dir"), state.Agent.RunDir, view.DefaultDir())); err != nil {
+			return err
+		}
 	}
 	found, missing := names.Lookup(c.Context, &state)
 	lines, err := w.look(found, command.PinDir(c, &state.Agent))
@@ -79,6 +89,38 @@ func conflicts(state *model.State, pinDir string) ([]string, error) {
 		return nil, nil
 	}
 	return kernel.Conflicts(state, nil)
+}
+
+// taken returns an error for each service of a state without XDP that nobody could
+// serve, as another program listens there. What the agent of a run directory has is its
+// own.
+func taken(state *model.State, runDir string) error {
+	own := func(netip.AddrPort, model.Protocol) bool { return false }
+	if v, err := view.Read(runDir); err == nil && v.Alive() {
+		own = func(at netip.AddrPort, p model.Protocol) bool {
+			return slices.ContainsFunc(v.Services, func(s view.Service) bool { return s.Standby && s.Protocol == p && listens(s.Listen, at) })
+		}
+	}
+	lines, err := kernel.Conflicts(state, own)
+	if err != nil {
+		return nil // the agent will see
+	}
+	var errs []error
+	for _, line := range lines {
+		errs = append(errs, fmt.Errorf("%s: stop that program, or choose another port", line))
+	}
+	return errors.Join(errs...)
+}
+
+// listens reports whether a service that listens as text says has a socket at at.
+func listens(text string, at netip.AddrPort) bool {
+	first, end, ranged := strings.Cut(text, "-")
+	listen, err := netip.ParseAddrPort(first)
+	last := uint64(listen.Port())
+	if ranged && err == nil {
+		last, err = strconv.ParseUint(end, 10, 16)
+	}
+	return err == nil && listen.Addr() == at.Addr() && listen.Port() <= at.Port() && uint64(at.Port()) <= last
 }
 
 // look returns what may keep state from working on this host.

@@ -31,6 +31,9 @@ type world struct {
 	// look returns what may keep a configuration from working on this host, where
 	// an agent of a pin directory may run.
 	look func(state *model.State, pinDir string) ([]string, error)
+	// taken returns an error if other programs listen where services of a state
+	// without XDP would, beside the agent of a run directory.
+	taken func(state *model.State, runDir string) error
 	// plan is [kernel.Foresee].
 	plan func(ctx context.Context, dir string, state *model.State, told kernel.Told) (*kernel.Plan, error)
 }
@@ -46,6 +49,6 @@ func newApp(w world) *cli.App {
 func main() {
 	os.Exit(command.Main(newApp(world{
 		out: os.Stdout, errOut: os.Stderr, now: time.Now, getenv: os.Getenv, config: defaultConfig, exists: command.HasInterface, root: os.Geteuid() == 0,
-		run: daemon.Run, status: kernel.Status, look: look, plan: kernel.Foresee,
+		run: daemon.Run, status: kernel.Status, look: look, taken: taken, plan: kernel.Foresee,
 	})))
 }

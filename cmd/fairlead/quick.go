@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
+	"fairlead/userspace/logfile"
 	"fairlead/userspace/model"
 )
 
@@ -195,12 +195,16 @@ func (o *choice) metrics(c *cli.Context) string {
 
 // checkMetrics finds one port that is to be two.
 func (o *choice) checkMetrics(c *cli.Context, state *model.State) error {
-	at := o.metrics(c)
 	for i := range state.Services {
-		if config.Clashes(at, &state.Services[i]) {
-			metrics := cmp.Or(c.String("metrics"), defaultMetrics+", the default,")
-			return command.Usagef("%s %s and --prometheus-port %s are one listener: change one of the two", o.quick.Port.From, o.quick.Port.Text, metrics)
+		s, flag, text := &state.Services[i], "--prometheus-port", cmp.Or(c.String("metrics"), defaultMetrics+", the default,")
+		switch {
+		case config.Clashes(o.metrics(c), s):
+		case config.Clashes(webAt(c), s):
+			flag, text = "--web", c.String("web")
+		default:
+			continue
 		}
+		return command.Usagef("%s %s and %s %s are one listener: change one of the two", o.quick.Port.From, o.quick.Port.Text, flag, text)
 	}
 	return nil
 }
@@ -210,13 +214,33 @@ func metricsFlag() cli.Flag {
 	f := command.String("metrics", "", "tell metrics over HTTP at `ADDRESS`: a port, address:port or off")
 	f.Aliases = []string{"prometheus-port"}
 	f.DefaultText = "off; " + defaultMetrics + " with -b"
-	f.Action = func(_ *cli.Context, text string) error {
+	f.Action = listenerAction("--prometheus-port")
+	return f
+}
+
+// webFlag says where the page is.
+func webFlag() cli.Flag {
+	f := command.String("web", "", "show a page to browsers at `ADDRESS`: a port, address:port or off")
+	f.DefaultText = "off"
+	f.Action = listenerAction("--web")
+	return f
+}
+
+// webAt returns where the page is by flag and variable; "" leaves that to the
+// configuration.
+func webAt(c *cli.Context) string {
+	addr, _ := config.Listener(c.String("web")) // the flag's action has looked at it
+	return addr
+}
+
+// listenerAction looks at where a flag has the agent listen.
+func listenerAction(flag string) func(*cli.Context, string) error {
+	return func(_ *cli.Context, text string) error {
 		if _, err := config.Listener(text); err != nil {
-			return command.Usagef("--prometheus-port: %q %w", text, err)
+			return command.Usagef("%s: %q %w", flag, text, err)
 		}
 		return nil
 	}
-	return f
 }
 
 // logFile returns the file that --logging-file or its variable names, or else the
@@ -225,15 +249,15 @@ func logFile(c *cli.Context, conf *model.Agent) string {
 	return cmp.Or(c.String("logging-file"), conf.LogFile)
 }
 
-// openLog opens the file that the log is written to, and returns errOut if there is none.
-func openLog(c *cli.Context, conf *model.Agent, errOut io.Writer) (out io.Writer, done func(), err error) {
+// openLog opens the file that the log is written to; nil if there is none.
+func openLog(c *cli.Context, conf *model.Agent) (*logfile.File, error) {
 	name := logFile(c, conf)
 	if name == "" {
-		return errOut, func() {}, nil
+		return nil, nil
 	}
-	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	f, err := logfile.Open(name)
 	if err != nil {
-		return nil, nil, command.Usagef("open log: %w", err)
+		return nil, command.Usagef("%w", err)
 	}
-	return f, func() { f.Close() }, nil
+	return f, nil
 }

@@ -24,7 +24,7 @@ func runCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:  "run",
 		Usage: "run the agent",
-		Description: "SIGHUP reads the configuration again. SIGTERM ends the agent and leaves the kernel\n" +
+		Description: "SIGHUP opens log files and reads the configuration again. SIGTERM ends the agent and leaves the kernel\n" +
 			"forwarding; a second one ends it at once. Without --config, --servers and -b the\n" +
 			"configuration is " + defaultConfig + ".",
 		Flags: append(quickFlags(),
@@ -41,6 +41,7 @@ func runCommand(w world) *cli.Command {
 			command.RunDirFlag(),
 			stateDirFlag(),
 			metricsFlag(),
+			webFlag(),
 			sandboxFlag(),
 			command.String("logging-file", "", "write the log to `FILE`, at its end, in place of standard error"),
 			command.Choice("log-format", "text", "write the log as `FORMAT`: text or json", "text", "json"),
@@ -60,11 +61,15 @@ func runAgent(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	out, done, err := openLog(c, &state.Agent, w.errOut)
+	file, err := openLog(c, &state.Agent)
 	if err != nil {
 		return err
 	}
-	defer done()
+	out, reopen := w.errOut, (func() error)(nil)
+	if file != nil {
+		defer file.Close()
+		out, reopen = file, file.Reopen
+	}
 	log := newLog(out, c.String("log-format"), levels[c.String("log-level")])
 	for _, name := range what.ignored {
 		log.Warn("variable ignored", "variable", name, "config", what.name())
@@ -80,6 +85,7 @@ func runAgent(c *cli.Context, w world) error {
 		RunDir:       c.String("run-dir"),
 		StateDir:     cmp.Or(c.String("state-dir"), state.Agent.StateDir, store.DefaultDir()),
 		Metrics:      what.metrics(c),
+		Web:          webAt(c),
 		Interfaces:   command.Interfaces(c),
 		Mode:         command.Mode(c),
 		Force:        c.Bool("force"),
@@ -91,6 +97,7 @@ func runAgent(c *cli.Context, w world) error {
 		Sandbox:      sandboxed(c, &state.Agent, w.root),
 		Written:      written,
 		Version:      command.Version,
+		Reopen:       reopen,
 		Log:          log,
 	})
 	if c.Err() != nil && errors.Is(err, context.Canceled) {

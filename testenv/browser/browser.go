@@ -4,20 +4,16 @@
 package browser
 
 import (
-	"context"
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 // program is Debian's Chromium without a window.
@@ -28,16 +24,19 @@ const patience = time.Minute
 
 // A Page is one that a browser of its own shows.
 type Page struct {
-	t    testing.TB
-	conn *websocket.Conn
-	last int
+	t       testing.TB
+	to      *os.File
+	from    *bufio.Reader
+	session string
+	last    int
 	// Faults are what the page's scripts threw or logged as errors.
 	Faults []string
 }
 
-// Open shows url until the test ends, in a window of the given size. It skips the
-// test where there is no Chromium, and fails it where FAIRLEAD_TEST_ROOT is set.
-func Open(t testing.TB, url string, width, height int) *Page {
+// Open shows url until the test ends, in a window of the given size. It starts the
+// browser by start, which fails the test if it cannot. It skips the test where there
+// is no Chromium, and fails it where FAIRLEAD_TEST_ROOT is set.
+func Open(t testing.TB, start func(*exec.Cmd), url string, width, height int) *Page {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
 		if os.Getenv("FAIRLEAD_TEST_ROOT") != "" {
@@ -45,19 +44,21 @@ func Open(t testing.TB, url string, width, height int) *Page {
 		}
 		t.Skip("no " + program + ": scripts/setup.sh test installs it")
 	}
-	dir := t.TempDir()
 	cmd := exec.Command(program, "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--force-color-profile=srgb",
-		"--remote-debugging-port=0", "--user-data-dir="+dir, fmt.Sprintf("--window-size=%d,%d", width, height), "about:blank")
+		"--remote-debugging-pipe", "--user-data-dir="+t.TempDir(), fmt.Sprintf("--window-size=%d,%d", width, height), "about:blank")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	its, to := pipe(t)
+	from, theirs := pipe(t)
+	cmd.ExtraFiles = []*os.File{its, theirs} // descriptors 3 and 4, as the browser has them
+	start(cmd)
+	its.Close()
+	theirs.Close()
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with its renderers
 		_ = cmd.Wait()                                      // killed, as it should be
 	})
-	p := &Page{t: t}
-	p.connect(awaitPort(t, dir))
+	p := &Page{t: t, to: to, from: bufio.NewReader(from)}
+	p.attach()
 	for _, domain := range []string{"Page", "Runtime", "Log"} {
 		p.call(domain+".enable", nil, nil)
 	}
@@ -65,15 +66,18 @@ func Open(t testing.TB, url string, width, height int) *Page {
 	return p
 }
 
-// awaitPort returns where a browser listens once it says so.
-func awaitPort(t testing.TB, dir string) (port string) {
+// pipe returns both ends of one, which are closed when the test ends.
+func pipe(t testing.TB) (r, w *os.File) {
 	t.Helper()
-	await(t, "the browser's port", func() bool {
-		text, err := os.ReadFile(filepath.Join(dir, "DevToolsActivePort"))
-		port, _, _ = strings.Cut(string(text), "\n")
-		return err == nil && port != ""
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Close()
+		w.Close()
 	})
-	return port
+	return r, w
 }
 
 func await(t testing.TB, what string, is func() bool) {
@@ -85,29 +89,30 @@ func await(t testing.TB, what string, is func() bool) {
 	}
 }
 
-// connect takes the browser's only page.
-func (p *Page) connect(port string) {
+// attach takes the browser's first page.
+func (p *Page) attach() {
 	p.t.Helper()
-	res, err := http.Get("http://127.0.0.1:" + port + "/json/list")
-	if err != nil {
-		p.t.Fatal(err)
+	var all struct {
+		Targets []struct {
+			ID   string `json:"targetId"`
+			Type string `json:"type"`
+		} `json:"targetInfos"`
 	}
-	defer res.Body.Close()
-	defer http.DefaultClient.CloseIdleConnections()
-	var pages []struct {
-		Type string `json:"type"`
-		URL  string `json:"webSocketDebuggerUrl"`
+	page := ""
+	await(p.t, "the browser's page", func() bool {
+		p.call("Target.getTargets", nil, &all)
+		for _, x := range all.Targets {
+			if x.Type == "page" {
+				page = x.ID
+			}
+		}
+		return page != ""
+	})
+	var attached struct {
+		Session string `json:"sessionId"`
 	}
-	if err := json.NewDecoder(res.Body).Decode(&pages); err != nil || len(pages) == 0 {
-		p.t.Fatalf("pages %v, error %v", pages, err)
-	}
-	ctx, stop := context.WithTimeout(context.Background(), patience)
-	defer stop()
-	if p.conn, _, err = websocket.Dial(ctx, pages[0].URL, nil); err != nil {
-		p.t.Fatal(err)
-	}
-	p.conn.SetReadLimit(64 << 20)
-	p.t.Cleanup(func() { p.conn.CloseNow() })
+	p.call("Target.attachToTarget", map[string]any{"targetId": page, "flatten": true}, &attached)
+	p.session = attached.Session
 }
 
 // A message is an answer or an event.
@@ -124,38 +129,47 @@ type message struct {
 // call calls a method and reads its result into result, if that is not nil.
 func (p *Page) call(method string, params map[string]any, result any) {
 	p.t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), patience)
-	defer stop()
 	p.last++
-	request, err := json.Marshal(map[string]any{"id": p.last, "method": method, "params": params})
+	call := map[string]any{"id": p.last, "method": method, "params": params}
+	if p.session != "" {
+		call["sessionId"] = p.session
+	}
+	request, err := json.Marshal(call)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if err := p.conn.Write(ctx, websocket.MessageText, request); err != nil {
+	if _, err := p.to.Write(append(request, 0)); err != nil {
 		p.t.Fatalf("%s: %v", method, err)
 	}
+	m := p.answer(method)
+	if m.Error != nil {
+		p.t.Fatalf("%s: %s", method, m.Error.Message)
+	}
+	if result != nil {
+		if err := json.Unmarshal(m.Result, result); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+// answer returns the answer to the last call.
+func (p *Page) answer(method string) *message {
+	p.t.Helper()
+	stop := time.AfterFunc(patience, func() { p.to.Close() }) // who reads nothing ends
+	defer stop.Stop()
 	for {
-		_, text, err := p.conn.Read(ctx)
+		text, err := p.from.ReadBytes(0)
 		if err != nil {
 			p.t.Fatalf("%s: %v", method, err)
 		}
-		var m message
-		if err := json.Unmarshal(text, &m); err != nil {
+		m := &message{}
+		if err := json.Unmarshal(text[:len(text)-1], m); err != nil {
 			p.t.Fatal(err)
 		}
-		if m.ID != p.last {
-			p.note(&m)
-			continue
+		if m.ID == p.last {
+			return m
 		}
-		if m.Error != nil {
-			p.t.Fatalf("%s: %s", method, m.Error.Message)
-		}
-		if result != nil {
-			if err := json.Unmarshal(m.Result, result); err != nil {
-				p.t.Fatal(err)
-			}
-		}
-		return
+		p.note(m)
 	}
 }
 

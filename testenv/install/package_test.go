@@ -144,6 +144,10 @@ func TestPackage(t *testing.T) {
 		t.Errorf("an installation starts something: %s", got)
 	}
 	m.wantPaths(true, "/usr/bin/fairlead", "/usr/bin/loader", "/usr/lib/systemd/system/fairlead.service")
+	for _, p := range []string{"fairlead", "loader"} {
+		m.wantPaths(true, "/usr/share/man/man8/"+p+".8.gz", "/usr/share/bash-completion/completions/"+p,
+			"/usr/share/zsh/vendor-completions/_"+p, "/usr/share/fish/vendor_completions.d/"+p+".fish")
+	}
 	if got := m.run("stat", "-c", "%U:%G %a", "/etc/fairlead"); got != "root:fairlead 750\n" {
 		t.Errorf("/etc/fairlead is %s", got)
 	}

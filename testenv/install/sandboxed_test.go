@@ -71,6 +71,15 @@ func TestRootCommandsBesideTheService(t *testing.T) {
 	s.served(website)
 }
 
+// issue writes a certificate that the agent may read.
+func issue(t *testing.T, ca *testca.CA, leaf testca.Leaf) {
+	t.Helper()
+	ca.Issue(leaf)
+	if err := errors.Join(os.Chmod(leaf.Cert, 0o644), os.Chmod(leaf.Key, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestSandboxedAgentGoesOn has a sandboxed agent do what it may have to do after its
 // start: open listeners and files that it did not know, run commands, attach again.
 func TestSandboxedAgentGoesOn(t *testing.T) {
@@ -78,13 +87,7 @@ func TestSandboxedAgentGoesOn(t *testing.T) {
 	s := newService(t)
 	ca := testca.New(t)
 	leaf := testca.Leaf{Names: []string{vip}, Cert: filepath.Join(s.Dir, "cert.pem"), Key: filepath.Join(s.Dir, "key.pem")}
-	issue := func() {
-		ca.Issue(leaf)
-		if err := errors.Join(os.Chmod(leaf.Cert, 0o644), os.Chmod(leaf.Key, 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	issue()
+	issue(t, ca, leaf)
 	tell := "cat /mnt/secret >/run/fairlead/secret; unshare --user true && echo out >>/run/fairlead/secret; echo $FAIRLEAD_STATE >/run/fairlead/told"
 	s.Configure(`interfaces: %s
 include: more*.yaml
@@ -106,12 +109,16 @@ services:
 	s.agent.Signal(syscall.SIGHUP)
 	s.logged("configuration taken", 1)
 	s.served("http://" + vip + ":81/")
+	line := "echo " + s.BackendAddrs[0].String() + ":8080 | nc -U /run/fairlead/pool/more.sock"
+	if got := s.root("sh", "-c", line).OK(t); got != "ok\n" {
+		t.Errorf("a line to the socket of a new pool gets %q", got)
+	}
 
 	s.root("rm", "/sys/fs/bpf/fairlead/main/link-client1").OK(t)
 	s.logged("xdp is on again", 1)
 	s.native()
 
-	issue()
+	issue(t, ca, leaf)
 	s.logged("certificates taken", 1)
 
 	s.Servers[1].Kill()

@@ -96,6 +96,14 @@ func poolsOf(v *view.View) (all []*pool) {
 			}
 		}
 	}
+	for i := range v.Pools {
+		x := &v.Pools[i]
+		p := &pool{name: x.Name, services: x.Services}
+		for j := range x.Backends {
+			p.backends = append(p.backends, &x.Backends[j])
+		}
+		all = append(all, p)
+	}
 	return all
 }
 

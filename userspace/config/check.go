@@ -40,6 +40,7 @@ var checkKeys = map[string][]model.CheckType{
 	"expect":      {model.CheckHTTP, model.CheckHTTPS, model.CheckUDP},
 	"send":        {model.CheckUDP},
 	"skip-verify": {model.CheckHTTPS},
+	"tls":         {model.CheckHTTPS},
 	"query":       {model.CheckDNS},
 	"service":     {model.CheckGRPC},
 	"command":     {model.CheckExec},
@@ -96,6 +97,7 @@ func (r *reader) checkFields(c *model.Check) fields {
 		"expect":      func(v value) { r.set(v, &c.Expect) },
 		"send":        func(v value) { r.set(v, &c.Send) },
 		"skip-verify": func(v value) { r.boolean(v, &c.SkipVerify) },
+		"tls":         func(v value) { r.backendTLS(v, &c.TLS) },
 		"query":       func(v value) { r.query(v, &c.Query) },
 		"service":     func(v value) { r.set(v, &c.Service) },
 		"command":     func(v value) { c.Command = r.command(v) },
@@ -130,6 +132,10 @@ func (r *reader) probe(v value, met map[string]value, c *model.Check, s *service
 		}
 		if at, ok := met["expect"]; ok && c.Method == http.MethodHead {
 			r.fault(at, "does not go with method: HEAD, which has no body: remove one of the two")
+		}
+		_, hasTLS := met["tls"]
+		if at, ok := met["skip-verify"]; ok && hasTLS {
+			r.fault(at, "stands beside tls: write it there")
 		}
 	case model.CheckDNS:
 		if c.Query == "" {
@@ -177,6 +183,9 @@ func (r *reader) host(v value, p *string) {
 	*p = s
 }
 
+// badHeaderValue does not quote the value, which may be a secret.
+const badHeaderValue = "is not a header value: write it in one line, without control characters"
+
 func (r *reader) headers(v value) (headers []model.Header) {
 	names := map[string]int{}
 	r.each(v, func(key, v value) {
@@ -190,7 +199,7 @@ func (r *reader) headers(v value) (headers []model.Header) {
 		case !httpguts.ValidHeaderFieldName(key.Value):
 			r.fault(key, "%s is not a header name: use letters, digits and -", quote(key.Value))
 		case !httpguts.ValidHeaderFieldValue(s):
-			r.fault(v, "%s is not a header value: write it in one line, without control characters", quote(s))
+			r.fault(v, badHeaderValue)
 		case names[name] != 0:
 			r.fault(key, "the header stands in line %d already: remove one of the two", names[name])
 		default:

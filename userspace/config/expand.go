@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,14 @@ func (r *reader) expand(v value) {
 		}
 		v.Value = r.variables(v, v.Value)
 	}
+}
+
+// expands reports whether expand could change n or something below it.
+func expands(n *yaml.Node) bool {
+	if n.Kind == yaml.ScalarNode {
+		return strings.Contains(n.Value, "{") || strings.HasPrefix(n.Value, "file:")
+	}
+	return slices.ContainsFunc(n.Content, expands)
 }
 
 // variables returns text with the variables that it names. Before a { two $ stand

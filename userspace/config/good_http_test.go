@@ -73,7 +73,7 @@ func TestServicesOfHTTPAndTheirPools(t *testing.T) {
 	ownPool.Backends[1].Origin = model.Origin{TLS: true, Prefix: "/app"}
 	ownPool.Balance.Method = model.LeastConnections
 	ownPool.Health.Type, ownPool.Health.Path, ownPool.Health.Statuses = model.CheckHTTP, "/health", []model.StatusRange{{Min: 200, Max: 399}}
-	ownPool.HTTP2, ownPool.MaxRequests = true, 100
+	ownPool.HTTP2, ownPool.KeepAlive, ownPool.MaxRequests = true, time.Minute, 100
 	ownPool.Queue = model.Queue{Size: 10, Timeout: time.Second}
 	ownPool.Retry = model.Retry{Attempts: 1, Statuses: []int{502, 503}, Budget: 10}
 	ownPool.Eject = model.Eject{Failures: 3, Time: 10 * time.Minute, Most: 10 * time.Minute, Share: 50}

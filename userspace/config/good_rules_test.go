@@ -30,10 +30,11 @@ func TestRulesOfRoutesAndOfTheirServices(t *testing.T) {
 			RequestHeaders: model.HeaderRules{
 				Remove: []string{"Cookie"}, Set: pairs("Host", "a.example", "X-A", "1"), Add: pairs("X-B", "b", "X-B", "c", "X-C", "d"),
 			},
-			ErrorPages: pages,
-			Compress:   &model.Compress{Types: defaultTypes, MinSize: 1024, Encodings: []string{"zstd", "br", "gzip"}},
-			RequestID:  &model.RequestID{Header: "X-Request-Id"},
-			BasicAuth:  &model.BasicAuth{Realm: "restricted", Users: []model.User{{Name: "ann", Hash: hash}, {Name: "bob", Hash: hash}}},
+			ResponseHeaders: model.HeaderRules{Set: pairs("X-D", "1")},
+			ErrorPages:      pages,
+			Compress:        &model.Compress{Types: defaultTypes, MinSize: 1024, Encodings: []string{"zstd", "br", "gzip"}},
+			RequestID:       &model.RequestID{Header: "X-Request-Id"},
+			BasicAuth:       &model.BasicAuth{Realm: "restricted", Users: []model.User{{Name: "ann", Hash: hash}, {Name: "bob", Hash: hash}}},
 		}
 	}
 	moved, odd := of(), of()
@@ -59,5 +60,8 @@ func TestRulesOfRoutesAndOfTheirServices(t *testing.T) {
 	}
 	if diff := cmp.Diff(pages, state.Services[0].HTTP.ErrorPages); diff != "" {
 		t.Errorf("pages without a route (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(of().ResponseHeaders, state.Services[0].HTTP.ResponseHeaders); diff != "" {
+		t.Errorf("headers without a route (-want +got):\n%s", diff)
 	}
 }

@@ -34,7 +34,8 @@ func TestServicesOfTLS(t *testing.T) {
 		Certificates: []model.Certificate{own, {Vault: "secret/tls/site"}}, ACME: []string{"www.example.com"}, MinVersion: tls.VersionTLS13, ClientCA: own.Cert, ClientAuth: model.ClientRequired,
 	}
 	secure.HTTP.Routes = []model.Route{route("/", "service/secure")}
-	secure.HTTP.Routes[0].HSTS = "max-age=31536000; includeSubDomains; preload"
+	secure.HTTP.HSTS = "max-age=31536000; includeSubDomains; preload"
+	secure.HTTP.Routes[0].HSTS = secure.HTTP.HSTS
 	plain.HTTP.Routes = []model.Route{route("/", "")}
 	plain.HTTP.Routes[0].RedirectHTTPS = 443
 	both.HTTP.Routes = []model.Route{route("/a", "names")}
@@ -47,6 +48,8 @@ func TestServicesOfTLS(t *testing.T) {
 	shared.Zone, ownPool.Zone = "", ""
 	ownPool.Backends[0].Origin.TLS = true
 	ownPool.TLS = model.BackendTLS{CA: own.Cert, ServerName: "app", Certificate: own}
+	ownPool.Health.Type, ownPool.Health.Path, ownPool.Health.TLS = model.CheckHTTPS, "/", ownPool.TLS
+	ownPool.Health.Statuses = []model.StatusRange{{Min: 200, Max: 399}}
 	for _, s := range []*model.Service{&secure, &plain, &both} {
 		fillBounds(&s.HTTP.Bounds)
 	}

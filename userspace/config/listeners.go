@@ -35,7 +35,7 @@ func (r *reader) listener(v value, p *string, what string) {
 func (r *reader) linkListeners(services []service) {
 	for i, own := range r.own {
 		for _, other := range r.own[:i] {
-			if sameListener(own.listen, other.listen) {
+			if SameListener(own.listen, other.listen) {
 				r.fault(own.at, "%s is %s in %s: use another port for one of the two", quote(own.at.Value), other.what, r.place(other.at, own.at))
 			}
 		}
@@ -47,8 +47,9 @@ func (r *reader) linkListeners(services []service) {
 	}
 }
 
-// sameListener reports whether only one of two can listen.
-func sameListener(a, b string) bool {
+// SameListener reports whether of two listeners of the agent's own, as [Listener]
+// returns them, only one can be.
+func SameListener(a, b string) bool {
 	first, port, err := net.SplitHostPort(a)
 	second, port2, err2 := net.SplitHostPort(b)
 	return err == nil && err2 == nil && port == port2 && (first == second || anywhere(first) || anywhere(second))

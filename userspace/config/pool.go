@@ -76,9 +76,18 @@ func (r *reader) pool(key, v value) service {
 		return s
 	}
 	r.require(v, met, "backends", noBackends)
+	r.queueBelongs(met)
 	r.group(met, &s, &g)
 	s.SourcePrefix = 0
 	return s
+}
+
+// queueBelongs finds a queue that nobody ever waits in.
+func (r *reader) queueBelongs(met map[string]value) {
+	at, ok := met["queue"]
+	if _, bounded := met["max-requests"]; ok && !bounded {
+		r.fault(at, "is of no effect without max-requests, as every request gets a backend at once: give that, too, or remove it")
+	}
 }
 
 // namedFields are the keys of a named pool.
@@ -94,6 +103,7 @@ func (r *reader) poolFields(known fields, h *httpKeys) {
 	h.pool = newPool()
 	p := &h.pool
 	known["backend-tls"] = func(v value) { r.backendTLS(v, &p.TLS) }
+	known["backend-keep-alive"] = func(v value) { r.duration(v, &p.KeepAlive, minTime, maxInterval) }
 	known["http2"] = func(v value) { r.boolean(v, &p.HTTP2) }
 	known["max-requests"] = func(v value) { r.number(v, &p.MaxRequests, 1, maxRequests) }
 	known["queue"] = func(v value) {

@@ -20,10 +20,10 @@ var defaultTimeouts = model.HTTPTimeouts{Connect: 3 * time.Second, FirstByte: ti
 
 // httpOnly and packetsOnly are keys of services that mean nothing to the others.
 var (
-	httpOnly = append([]string{"routes", "trusted-proxies", "timeouts", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "tls", "redirect-https", "backend-tls",
+	httpOnly = append([]string{"routes", "trusted-proxies", "timeouts", "backend-keep-alive", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "tls", "redirect-https", "backend-tls",
 		"max-header", "max-uri", "max-body", "max-connections", "rate-limit", "cache"}, ruleKeys...)
 	packetsOnly = []string{"affinity", "drain", "on-down", "passive-threshold", "passive-resets"}
-	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "backend-tls"}
+	poolsOnly   = []string{"balance", "slow-start", "panic-threshold", "zone-threshold", "health", "send-proxy", "backend-keep-alive", "http2", "max-requests", "queue", "retry", "eject", "sticky", "load-feedback", "backend-tls"}
 )
 
 // httpFields adds the keys of a service with forward: http.
@@ -88,6 +88,8 @@ func (r *reader) httpBelongs(v value, met map[string]value, s *service) {
 		refuse(poolsOnly, "belongs to the pools that the routes name: write it there")
 	case !hasBackends && !redirects:
 		r.require(v, met, "backends", "is missing: list backends, or routes that name pools")
+	default:
+		r.queueBelongs(met)
 	}
 }
 
@@ -107,7 +109,7 @@ func (r *reader) routes(s *service) {
 		return
 	}
 	defer boundCache(&h.http)
-	h.http.ErrorPages = h.rules.ErrorPages
+	h.http.ErrorPages, h.http.HSTS, h.http.ResponseHeaders = h.rules.ErrorPages, h.hsts, h.rules.ResponseHeaders
 	fillBounds(&h.http.Bounds)
 	if h.routes.Node == nil {
 		own := h.newRoute()

@@ -75,7 +75,7 @@ func (r *reader) headerValue(key, v value, all *[]model.Header, host bool) {
 			*all = append(*all, model.Header{Name: key.Value, Value: s})
 		}
 	case !httpguts.ValidHeaderFieldValue(s):
-		r.fault(v, "%s is not a header value: write it in one line, without control characters", quote(s))
+		r.fault(v, badHeaderValue)
 	default:
 		*all = append(*all, model.Header{Name: key.Value, Value: s})
 	}

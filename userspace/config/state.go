@@ -101,6 +101,7 @@ func (r *reader) settings(s *model.State) fields {
 		"reply-limit": func(v value) { r.number(v, &s.ReplyLimit, 1, maxReplies) },
 		"timeouts":    func(v value) { r.timeouts(v, &s.Timeouts) },
 		"notify":      func(v value) { s.Notify = r.notify(v) },
+		"access-log":  func(v value) { s.AccessLog = r.accessLog(v) },
 		"resolver":    func(v value) { r.resolver(v, &s.Resolver) },
 		"full-nat":    func(v value) { r.fullNAT(v, &s.FullNAT) },
 	}

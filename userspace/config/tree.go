@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,7 +78,12 @@ func (t *Tree) State(look bool) (model.State, error) {
 // read reads all of t but for what was read before and says the same. That is not
 // for who looks.
 func (t *Tree) read(look bool, before map[digest]any) (*reader, model.State) {
-	x := t.copy()
+	x := *t
+	if t.root != nil && slices.ContainsFunc(append([]*yaml.Node{t.root}, t.parts...), expands) {
+		x = *t.copy()
+	} else {
+		x.homes = maps.Clone(t.homes)
+	}
 	r := &reader{file: x.file, look: look, homes: x.homes, files: x.files, named: slices.Clip(x.named), faults: slices.Clip(x.faults)}
 	if !look {
 		r.before, r.read = before, map[digest]any{}

@@ -75,6 +75,7 @@ type agent struct {
 	retried    time.Time // when fronts last tried to listen
 	standby    *standby
 	holder     holder
+	journal    journal
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
 	doors      *doors
@@ -95,6 +96,9 @@ type agent struct {
 
 	plane     *plane                    // carries out changes
 	latest    atomic.Pointer[view.View] // as published last
+	unsigned  bool                      // the lock does not say yet which state is in force
+	hopsDue   bool                      // backends have come or gone since hopsKept
+	hopsKept  time.Time
 	published time.Time
 	cost      time.Duration // of publishing
 	said      map[string]string
@@ -111,7 +115,7 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
-		standby: newStandby(o.Log), holder: holder{log: o.Log}, limits: newLimits(o),
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: journal{log: o.Log}, limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.reloaded = a.started
@@ -230,9 +234,14 @@ func (a *agent) reconcile() {
 	if a.news("reconcile", err) {
 		a.log.Error("reconcile", "err", err)
 	}
-	for i, r := range rungs {
+	a.logRungs(a.state, before, rungs)
+}
+
+// logRungs names the services of a state that are not forwarded where they were.
+func (a *agent) logRungs(state *model.State, before, now []kernel.Rung) {
+	for i, r := range now {
 		if i < len(before) && before[i] != r {
-			a.log.Info("rung changed", "service", a.state.Services[i].Name, "proxy", r.Proxy, "reason", r.Reason)
+			a.log.Info("rung changed", "service", state.Services[i].Name, "proxy", r.Proxy, "reason", r.Reason)
 		}
 	}
 }
@@ -248,6 +257,12 @@ func (a *agent) tick(ctx context.Context) {
 	if time.Since(a.retried) >= retryAfter {
 		a.retryFronts(ctx)
 		a.followFullNAT()
+	}
+	if a.unsigned {
+		a.sign()
+	}
+	if a.hopsDue {
+		a.keepHops(ctx, a.state)
 	}
 	a.keepCookies()
 	a.followStandby()
@@ -312,9 +327,7 @@ func (a *agent) hostChanged(ctx context.Context) {
 	if a.kernel == nil {
 		return
 	}
-	if err := a.kernel.KeepNeighbours(ctx, a.state, 0); a.news("neighbours", err) {
-		a.log.Warn("keep neighbours", "err", err)
-	}
+	a.keepHops(ctx, a.state)
 	a.reconcile()
 	a.kernel.Recheck()
 }
@@ -330,6 +343,7 @@ func (a *agent) close() error {
 		m.Close()
 	}
 	a.vault.close()
+	a.journal.close()
 	errs = append(errs, a.doors.close())
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())

@@ -19,15 +19,15 @@ func (a *agent) change(ctx context.Context, given *model.State) error {
 	if err := a.checkMetrics(given); err != nil {
 		return err
 	}
+	keep, err := a.journal.prepare(given.AccessLog)
+	if err != nil {
+		return fmt.Errorf("put the change in force: %w", err)
+	}
 	state := a.names.Expand(given)
 	a.drains.keep(state, hadBy(a.state))
-	r := newRoster(state)
-	var err error
-	if sameSecrets(state, a.state) {
-		err = a.replace(ctx, r, a.trove(), a.out)
-	} else {
-		err = a.replaceWith(ctx, r)
-	}
+	r := a.roster.next(state)
+	err = a.replaceLightly(ctx, r)
+	keep(err == nil)
 	if errors.Is(err, errLeaving) {
 		return control.ErrUnavailable
 	}
@@ -37,6 +37,20 @@ func (a *agent) change(ctx context.Context, given *model.State) error {
 	a.reloaded = time.Now()
 	a.adoptState(given)
 	return nil
+}
+
+// replaceLightly puts another state in force with no more effort than what differs
+// asks for.
+func (a *agent) replaceLightly(ctx context.Context, r *roster) error {
+	if !sameSecrets(r.state, a.state) {
+		return a.replaceWith(ctx, r)
+	}
+	if w := swapTo(r.state, a.state); w != nil {
+		if err := a.swap(ctx, r, w); !tooMuch(err) {
+			return err
+		}
+	}
+	return a.replace(ctx, r, a.trove(), a.out)
 }
 
 // sameSecrets reports whether two states have the same certificates, in the same

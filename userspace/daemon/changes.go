@@ -3,8 +3,12 @@ package daemon
 import (
 	"context"
 	"errors"
+	"runtime"
+	"slices"
 	"time"
 
+	"fairlead/internal/crashpoint"
+	"fairlead/userspace/config"
 	"fairlead/userspace/control"
 	"fairlead/userspace/model"
 	"fairlead/userspace/state"
@@ -24,6 +28,7 @@ func (p *plane) run(ctx context.Context) {
 		case r := <-p.requests:
 			batch = append(batch, r)
 		}
+		runtime.Gosched() // those who have just got an answer may come again
 		for more := true; more && len(batch) < most; {
 			select {
 			case r := <-p.requests:
@@ -57,21 +62,17 @@ func (p *plane) carryAll(ctx context.Context, batch []*request) {
 // and then all are answered.
 func (p *plane) carry(ctx context.Context, changes []*request) {
 	before := p.inForce()
-	now, number := before, p.Revision().Number
-	var good []*request
-	var steps []state.Step
-	for _, r := range changes {
-		next, step, err := p.next(ctx, now, r, number+uint64(len(steps)))
-		if err != nil {
-			r.answer <- answer{err: err}
-			continue
-		}
-		now, good, steps = next, append(good, r), append(steps, step)
+	good := changes
+	now, steps := p.together(before, changes)
+	if now == nil {
+		now, good, steps = p.inTurn(ctx, before, changes)
 	}
 	if len(good) == 0 {
 		return
 	}
+	crashpoint.Pass()
 	err := p.force(ctx, now, before)
+	crashpoint.Pass()
 	if err != nil && len(good) > 1 {
 		for _, r := range good { // whose fault it is
 			p.carry(ctx, []*request{r})
@@ -83,6 +84,7 @@ func (p *plane) carry(ctx context.Context, changes []*request) {
 			err = errors.Join(err, p.force(ctx, before, now))
 		}
 	}
+	crashpoint.Pass()
 	if err == nil {
 		p.settle(now, steps[len(steps)-1].Revision)
 	}
@@ -94,6 +96,52 @@ func (p *plane) carry(ctx context.Context, changes []*request) {
 		p.log.Info("configuration changed", "revision", steps[i].Revision.Number, "who", r.Who)
 		r.answer <- answer{revision: steps[i].Revision}
 	}
+}
+
+// together returns what requests make of a configuration, and their revisions, by
+// looking at the result alone; nil if that would not do, or some are at fault.
+func (p *plane) together(before *conf, changes []*request) (*conf, []state.Step) {
+	var all [][]control.Edit
+	for _, r := range changes {
+		if r.rollback != 0 || r.Expect != 0 {
+			return nil, nil
+		}
+		all = append(all, r.Edits)
+	}
+	if len(changes) < 2 || len(before.dormant) > 0 || !config.Independent(all) {
+		return nil, nil
+	}
+	draft := config.NewDraft(before.base.tree, before.edits)
+	var steps []state.Step
+	for _, r := range changes {
+		for _, e := range r.Edits {
+			if draft.Add(e) != nil {
+				return nil, nil
+			}
+		}
+		c := conf{base: before.base, edits: slices.Clone(draft.Edits())}
+		steps = append(steps, c.step(control.Revision{Time: time.Now(), Who: r.Who, Edits: r.Edits}))
+	}
+	now, err := before.base.strictly(steps[len(steps)-1].Config.Edits, nil)
+	if err != nil {
+		return nil, nil
+	}
+	return now, steps
+}
+
+// inTurn is together for requests of any kind, of which it answers those that are at
+// fault and returns the others.
+func (p *plane) inTurn(ctx context.Context, now *conf, changes []*request) (_ *conf, good []*request, steps []state.Step) {
+	number := p.Revision().Number
+	for _, r := range changes {
+		next, step, err := p.next(ctx, now, r, number+uint64(len(steps)))
+		if err != nil {
+			r.answer <- answer{err: err}
+			continue
+		}
+		now, good, steps = next, append(good, r), append(steps, step)
+	}
+	return now, good, steps
 }
 
 // next returns what a request makes of a configuration, which is that of revision

@@ -33,7 +33,7 @@ import (
 var ErrListen = errors.New("service cannot be served")
 
 // Run reads the configuration, attaches and serves until ctx is done; then it
-// returns nil. SIGHUP reads the configuration again. Errors before it serves
+// returns nil. SIGHUP opens logs and reads the configuration again. Errors before it serves
 // wrap [config.ErrInvalid], [ErrListen] and those of packages kernel and loader.
 func Run(ctx context.Context, o Options) error {
 	hup := make(chan os.Signal, 1)
@@ -114,6 +114,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 			case <-ctx.Done():
 				return nil
 			case <-hup:
+				a.rotate()
 				a.plane.reload(inner)
 			}
 		}
@@ -129,7 +130,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.doors.register(ctx, a.state, a.log)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openJournal(), a.doors.register(ctx, a.state, a.log)); err != nil {
 		return err
 	}
 	if a.mode(a.state) == model.XDPOff {
@@ -267,7 +268,7 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, access: a.journal.of, log: a.log,
 	}
 	a.keepPools()
 	a.useSafe()

@@ -145,7 +145,7 @@ func TestSilentBackendsGo(t *testing.T) {
 	if status := ask(b); status != http.StatusConflict {
 		t.Errorf("one of the API: status %d", status)
 	}
-	c.served(b+"=1")
+	c.served(b + "=1")
 	cert, key := filepath.Join(t.TempDir(), "none.pem"), filepath.Join(t.TempDir(), "none.key")
 	c.reload(oneSite() + "registration: {listen: 203.0.113.99:1, cert: " + cert + ", key: " + key + ", tokens: [{token: " + secret + ", pool: main}]}\n")
 	c.await("the fault", func(v view.View) bool { return strings.Contains(v.ConfigError, cert) })

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fairlead/userspace/access"
+	"fairlead/userspace/accesslog"
 	"fairlead/userspace/balance"
 	"fairlead/userspace/certs"
 	"fairlead/userspace/latency"
@@ -159,18 +160,22 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	admit := func(client netip.Addr) model.Admission { return f.table.Load().guard.Admit(client, time.Now()) }
 	first := func(client, server netip.AddrPort) []byte { return f.table.Load().first(client, server) }
 	f.ctx, f.stop = context.WithCancelCause(ctx)
+	var told func() func(*accesslog.Record)
+	if o.access != nil {
+		told = o.access(func() string { return f.table.Load().service.Name })
+	}
 	switch {
 	case s.Protocol == model.UDP:
 		f.udp = &udpproxy.Proxy{Pick: pick, Admit: admit, Idle: o.udpIdle, Room: o.limits.flows, OnFlow: o.onFlow, Log: o.log}
 	case s.Forward == model.ForwardHTTP:
 		f.http = newFrontHTTP(s, &o, admit)
-		f.http.proxy.Origin = f.origin
+		f.http.proxy.Origin, f.http.proxy.Access = f.origin, told
 	case s.Forward == model.ForwardTLS:
 		f.names = newFrontNames(s, &o)
-		f.tcp = &splice.Proxy{Route: f.names.route, Admit: admit, Origin: f.origin, Grace: o.grace, Log: o.log}
+		f.tcp = &splice.Proxy{Route: f.names.route, Admit: admit, Origin: f.origin, Access: told, Grace: o.grace, Log: o.log}
 	default:
 		connected := func(addr netip.AddrPort, took time.Duration) { f.table.Load().connected(addr, took) }
-		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Origin: f.origin, First: first, Connected: connected, Grace: o.grace, Log: o.log}
+		f.tcp = &splice.Proxy{Pick: pick, Admit: admit, Origin: f.origin, First: first, Connected: connected, Access: told, Grace: o.grace, Log: o.log}
 	}
 	f.move(s)
 	f.listen(ctx)
@@ -188,7 +193,9 @@ type frontOptions struct {
 	pool      func(name string) *pool
 	sets      func(model.Key) *certs.Set
 	challenge func(http.ResponseWriter, *http.Request) bool
-	log       *slog.Logger
+	// access returns who is told of what a service has served; nil is nobody.
+	access func(service func() string) func() func(*accesslog.Record)
+	log    *slog.Logger
 }
 
 // update gives the front another table, and ends what goes to backends that it

@@ -7,10 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"fairlead/internal/crashpoint"
+	"fairlead/userspace/control"
 )
 
 // childOptions is the environment variable that makes the test binary an
@@ -28,6 +33,28 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// crashAt is the environment variable that says at which step of its first change an
+// agent kills itself.
+const crashAt = "FAIRLEAD_CRASH_AT"
+
+// changing says that a change has come.
+var changing atomic.Bool
+
+// armCrash has the process end as crashAt says.
+func armCrash() {
+	at, err := strconv.ParseInt(os.Getenv(crashAt), 10, 64)
+	if err != nil {
+		return
+	}
+	var steps atomic.Int64
+	crashpoint.Set(func() {
+		if changing.Load() && steps.Add(1) == at {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	})
+}
+
 // playAgent runs an agent until SIGTERM, and then looks for goroutines that it
 // has forgotten.
 func playAgent(options string) error {
@@ -39,6 +66,19 @@ func playAgent(options string) error {
 	err := func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
+		var served func()
+		o.ready = func(p control.Plane) {
+			var err error
+			if served, err = serveRemote(o.RunDir, p); err != nil {
+				panic(err)
+			}
+		}
+		defer func() {
+			if served != nil {
+				served()
+			}
+		}()
+		armCrash()
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		return Run(ctx, o)
 	}()

@@ -56,9 +56,10 @@ func answersTo(t *testing.T, c net.Conn, n int) (sent, answered int) {
 	return sent, answered
 }
 
-// TestMetricsAreWhatClientsOfXDPCounted: packets, bytes and flows, of each backend,
-// and why packets were dropped.
-func TestMetricsAreWhatClientsOfXDPCounted(t *testing.T) {
+// measuredBench starts an agent whose metrics the client can read: a TCP and a UDP service,
+// and one that no client of the rig may use.
+func measuredBench(t *testing.T) (*bench, *http.Client) {
+	t.Helper()
 	b := newBench(t, 2)
 	b.opts.Metrics = "127.0.0.1:9100"
 	closed := strings.Replace(b.service("closed", "udp", 54), "protocol", "clients: {allow: [192.0.2.0/24]}, protocol", 1)
@@ -68,17 +69,29 @@ func TestMetricsAreWhatClientsOfXDPCounted(t *testing.T) {
 	b.echoUDP(1)
 	b.start()
 	b.seen("backends to be up", up(true, true))
-	client := &http.Client{Transport: &http.Transport{DialContext: b.Balancer.DialContext, DisableKeepAlives: true}}
-	dial := func(port int) net.Conn {
-		c, err := b.Clients[0].DialContext(t.Context(), "udp", fmt.Sprintf("%s:%d", vip, port))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		_ = c.SetDeadline(time.Now().Add(stage.Patience))
-		return c
+	return b, &http.Client{Transport: &http.Transport{DialContext: b.Balancer.DialContext, DisableKeepAlives: true}}
+}
+
+// dialUDP returns a socket of a client for a port of the service address.
+func (b *bench) dialUDP(port int) net.Conn {
+	b.t.Helper()
+	c, err := b.Clients[0].DialContext(b.t.Context(), "udp", fmt.Sprintf("%s:%d", vip, port))
+	if err != nil {
+		b.t.Fatal(err)
 	}
-	plain, denied := dial(53), dial(54)
+	b.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func ofService(name, service, labels string) string {
+	return fmt.Sprintf(`fairlead_xdp_%s{%sservice=%q}`, name, labels, service)
+}
+
+// TestMetricsAreWhatClientsOfXDPCounted: packets, bytes and flows, of each backend,
+// and why packets were dropped.
+func TestMetricsAreWhatClientsOfXDPCounted(t *testing.T) {
+	b, client := measuredBench(t)
+	plain, denied := b.dialUDP(53), b.dialUDP(54)
 	askUDP(t, plain) // whatever has to be found out is known then
 	_ = plain.SetDeadline(time.Now().Add(stage.Patience))
 	before := metricsIn(t, client, b.opts.Metrics)
@@ -95,21 +108,18 @@ func TestMetricsAreWhatClientsOfXDPCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	of := func(name, service, more string) string {
-		return fmt.Sprintf(`fairlead_xdp_%s{%sservice=%q}`, name, more, service)
-	}
 	want := map[string]float64{
-		of("service_packets_total", "echo", `direction="forward",protocol="udp",`): datagrams,
-		of("service_packets_total", "echo", `direction="reply",protocol="udp",`):   datagrams,
-		of("service_bytes_total", "echo", `direction="forward",protocol="udp",`):   float64(sent),
-		of("service_bytes_total", "echo", `direction="reply",protocol="udp",`):     float64(answered),
-		of("service_flows_total", "echo", `protocol="udp",`):                       0,
-		of("service_flows_total", "web", `protocol="tcp",`):                        connections,
-		of("service_connections", "web", `protocol="tcp",`):                        connections,
-		`fairlead_xdp_packets_total{action="drop",reason="denied"}`:                refused,
+		ofService("service_packets_total", "echo", `direction="forward",protocol="udp",`): datagrams,
+		ofService("service_packets_total", "echo", `direction="reply",protocol="udp",`):   datagrams,
+		ofService("service_bytes_total", "echo", `direction="forward",protocol="udp",`):   float64(sent),
+		ofService("service_bytes_total", "echo", `direction="reply",protocol="udp",`):     float64(answered),
+		ofService("service_flows_total", "echo", `protocol="udp",`):                       0,
+		ofService("service_flows_total", "web", `protocol="tcp",`):                        connections,
+		ofService("service_connections", "web", `protocol="tcp",`):                        connections,
+		`fairlead_xdp_packets_total{action="drop",reason="denied"}`:                       refused,
 	}
 	for i, n := range flows {
-		want[of("backend_flows_total", "web", fmt.Sprintf(`backend="%s:8080",protocol="tcp",`, b.BackendAddrs[i]))] = n
+		want[ofService("backend_flows_total", "web", fmt.Sprintf(`backend="%s:8080",protocol="tcp",`, b.BackendAddrs[i]))] = n
 	}
 	stage.Await(t, "metrics to be what clients counted", func() error {
 		after := metricsIn(t, client, b.opts.Metrics)
@@ -120,21 +130,29 @@ func TestMetricsAreWhatClientsOfXDPCounted(t *testing.T) {
 		}
 		return nil
 	})
-	after := metricsIn(t, client, b.opts.Metrics)
+}
+
+func TestMetricsOfMapsRungsAndProbes(t *testing.T) {
+	b, client := measuredBench(t)
+	var got map[string]float64
+	stage.Await(t, "the flow table to be searched", func() error {
+		if got = metricsIn(t, client, b.opts.Metrics); got[`fairlead_xdp_map_size{map="flows"}`] < 1000 {
+			return fmt.Errorf("flow table of %v", got[`fairlead_xdp_map_size{map="flows"}`])
+		}
+		return nil
+	})
 	for name, n := range map[string]float64{
-		`fairlead_xdp_map_entries{map="services"}`: 3, `fairlead_xdp_map_entries{map="backends"}`: 6, `fairlead_xdp_map_entries{map="listeners"}`: 3, `fairlead_xdp_map_entries{map="clients"}`: 2, // the rest of the world is denied
+		`fairlead_xdp_map_entries{map="services"}`: 3, `fairlead_xdp_map_entries{map="backends"}`: 6, `fairlead_xdp_map_entries{map="listeners"}`: 3,
+		`fairlead_xdp_map_entries{map="clients"}`:                                                    2, // the rest of the world is denied
 		`fairlead_service_rung{protocol="tcp",rung="xdp-native",service="web"}`:                      1,
 		fmt.Sprintf(`fairlead_xdp_interface_attached{interface=%q,mode="native"}`, b.ClientLinks[0]): 1,
 	} {
-		if after[name] != n {
-			t.Errorf("%s is %v, want %v", name, after[name], n)
+		if got[name] != n {
+			t.Errorf("%s is %v, want %v", name, got[name], n)
 		}
 	}
-	if size := after[`fairlead_xdp_map_size{map="flows"}`]; size < 1000 {
-		t.Errorf("flow table of %v", size)
-	}
-	if n := after[fmt.Sprintf(`fairlead_backend_probes_total{backend="%s:8080",pool="",result="success",service="web"}`, b.BackendAddrs[0])]; n == 0 ||
-		n > after[fmt.Sprintf(`fairlead_backend_probe_duration_seconds_count{backend="%s:8080",pool="",service="web"}`, b.BackendAddrs[0])] {
+	if n := got[fmt.Sprintf(`fairlead_backend_probes_total{backend="%s:8080",pool="",result="success",service="web"}`, b.BackendAddrs[0])]; n == 0 ||
+		n > got[fmt.Sprintf(`fairlead_backend_probe_duration_seconds_count{backend="%s:8080",pool="",service="web"}`, b.BackendAddrs[0])] {
 		t.Errorf("%v probes, but not so many durations", n)
 	}
 }

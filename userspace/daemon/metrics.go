@@ -22,12 +22,18 @@ const metricsOff = "off"
 // errEnding says that an agent answers no more.
 var errEnding = errors.New("the agent ends")
 
-// checkMetrics refuses a state with a service that listens where metrics are told.
+// checkMetrics refuses a state with a service that listens where metrics are told or
+// the page is, which must not be one.
 func (a *agent) checkMetrics(state *model.State) error {
+	if config.SameListener(a.opts.Metrics, a.opts.Web) {
+		return fmt.Errorf("%w: metrics are told on %s and the page is on %s: change metrics or web", config.ErrInvalid, a.opts.Metrics, a.opts.Web)
+	}
 	for i := range state.Services {
-		if s := &state.Services[i]; config.Clashes(a.opts.Metrics, s) {
-			return fmt.Errorf("%w: %s: service %q listens on %s and metrics on %s: change listen or metrics",
-				config.ErrInvalid, a.opts.Config, s.Name, s.ListenText(), a.opts.Metrics)
+		for what, own := range map[string]string{"metrics": a.opts.Metrics, "web": a.opts.Web} {
+			if s := &state.Services[i]; config.Clashes(own, s) {
+				return fmt.Errorf("%w: %s: service %q listens on %s and %s on %s: change listen or %s",
+					config.ErrInvalid, a.opts.Config, s.Name, s.ListenText(), what, own, what)
+			}
 		}
 	}
 	return nil

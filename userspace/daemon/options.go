@@ -26,7 +26,9 @@ type Options struct {
 	// StateDir is where the agent keeps what has to survive it: what the
 	// configuration says if it is empty, and [state.Off] if that is silent too.
 	StateDir string
-	Metrics  string // as in model.Agent
+	// Metrics and Web are as in model.Agent, and what the configuration says if they
+	// are empty.
+	Metrics, Web string
 	// Interfaces and Mode win over the configuration's, if any.
 	Interfaces []string
 	Mode       model.XDPMode
@@ -55,6 +57,7 @@ type Options struct {
 	// sandbox lets it make them anew.
 	Written []string
 	Version string       // of the program, for who asks
+	Reopen  func() error `json:"-"` // called at SIGHUP, to open Log's file again; may be nil
 	Log     *slog.Logger // nil discards
 
 	ready func(control.Plane) // is called, in tests, before the agent serves
@@ -74,6 +77,7 @@ func (o *Options) complete(conf *model.Agent) {
 	o.RunDir = cmp.Or(o.RunDir, conf.RunDir, view.DefaultDir())
 	o.StateDir = cmp.Or(o.StateDir, conf.StateDir, state.Off)
 	o.Metrics = cmp.Or(o.Metrics, conf.Metrics, metricsOff)
+	o.Web = cmp.Or(o.Web, conf.Web, metricsOff)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

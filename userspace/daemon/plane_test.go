@@ -120,6 +120,9 @@ func TestChangesThatAreRefusedChangeNothing(t *testing.T) {
 	sick, ill := page(t, "sick")
 	ill.Store(true)
 	c := controlAgent(t, oneSite(a)+"  other: {backends: [{address: '127.0.0.1:1'}], "+quickHealth+"}\n")
+	c.await("a pool that nobody sends to", func(v view.View) bool {
+		return len(v.Pools) == 1 && v.Pools[0].Name == "other" && len(v.Pools[0].Backends) == 1 && v.Revision == 1
+	})
 	before := c.exported()
 	for _, row := range []struct {
 		name    string

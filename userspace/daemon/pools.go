@@ -24,13 +24,16 @@ type pool struct {
 // keepPools makes the pools those of the state in force, as far as it names them.
 func (a *agent) keepPools() {
 	for i := range a.state.Pools {
-		conf := &a.state.Pools[i]
-		if a.pools[conf.Name] == nil {
-			a.pools[conf.Name] = &pool{http: httpproxy.NewPool(a.log)}
-			a.pools[conf.Name].http.First = origin.Header
-		}
-		a.updatePool(conf)
+		a.keepPool(&a.state.Pools[i])
 	}
+}
+
+func (a *agent) keepPool(conf *model.Pool) {
+	if a.pools[conf.Name] == nil {
+		a.pools[conf.Name] = &pool{http: httpproxy.NewPool(a.log)}
+		a.pools[conf.Name].http.First = origin.Header
+	}
+	a.updatePool(conf)
 }
 
 // updatePool gives a pool what is known of its backends by now.
@@ -87,6 +90,33 @@ func (a *agent) poolViews(s *model.Service) []view.Backend {
 			}
 		}
 		all = append(all, backends...)
+	}
+	return all
+}
+
+// otherPools returns the pools that no backend of some services is of.
+func (a *agent) otherPools(services []view.Service) (all []view.Pool) {
+	shown := map[string]bool{}
+	for i := range services {
+		for b := range services[i].Backends {
+			shown[services[i].Backends[b].Pool] = true
+		}
+	}
+	senders := map[string][]string{}
+	for i := range a.state.Services {
+		s := &a.state.Services[i]
+		for _, name := range poolsOf(s) {
+			if !slices.Contains(senders[name], s.Name) {
+				senders[name] = append(senders[name], s.Name)
+			}
+		}
+	}
+	for i := range a.state.Pools {
+		conf := &a.state.Pools[i]
+		if name := conf.GivenName(); name != "" && !shown[name] {
+			backends, _ := a.backendViews(&conf.Service)
+			all = append(all, view.Pool{Name: name, Services: senders[name], Backends: backends})
+		}
 	}
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"fairlead/internal/crashpoint"
 	"fairlead/loader"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -26,11 +27,16 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) error
 	if err == nil {
 		err = a.checkMetrics(given)
 	}
+	keep := func(bool) {}
+	if err == nil {
+		keep, err = a.journal.prepare(given.AccessLog)
+	}
 	if err == nil {
 		state := a.names.Expand(given)
 		a.drains.keep(state, hadBy(a.state))
 		err = a.replaceWith(ctx, newRoster(state))
 	}
+	keep(err == nil)
 	if err != nil {
 		a.configError = err.Error()
 		a.log.Error("configuration not taken, the old one stays", "config", a.opts.Config, "err", err)
@@ -95,22 +101,21 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 			return errors.Join(err, a.doors.register(ctx, a.state, a.log))
 		}
 	}
+	crashpoint.Pass()
 	old := a.state
 	a.state, a.roster, a.isDown = r.state, r, isDown
 	a.useTrove(t)
+	crashpoint.Pass()
 	a.checker.Set(r.targets, nil)
 	a.takeOut(ctx, a.interfaces(old))
-	if a.lock != nil {
-		if err := a.lock.SetDigest(kernel.Digest(r.state)); err != nil {
-			a.log.Warn("sign lock", "err", err)
-		}
-	}
+	a.sign()
 	if a.kernel == nil {
 		if err := a.setAddresses(); err != nil {
 			a.log.Warn("set service addresses", "err", err)
 		}
 	}
 	a.replaceFronts(ctx, old)
+	crashpoint.Pass()
 	a.openDoors()
 	return nil
 }

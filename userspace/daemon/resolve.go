@@ -21,10 +21,17 @@ func (a *agent) prepareNames(ctx context.Context, state *model.State) {
 func (a *agent) adoptState(state *model.State) {
 	a.given.Store(state)
 	a.notices.Use(state.Notify)
+	if !hasNames(state) {
+		return
+	}
 	select {
 	case a.renamed <- struct{}{}:
 	default: // it is said already
 	}
+}
+
+func hasNames(state *model.State) bool {
+	return slices.ContainsFunc(state.Groups(), (*model.Service).Named)
 }
 
 // followNames looks names up again when what is known of them is too old, until

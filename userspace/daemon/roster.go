@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"net/netip"
+	"reflect"
 	"sync"
 
 	"fairlead/userspace/datapath"
@@ -18,21 +19,55 @@ type roster struct {
 	services map[string][]int       // indexes of groups, by key of a check
 }
 
-func newRoster(state *model.State) *roster {
-	r := &roster{state: state, groups: state.Groups(), checks: map[model.Key][]string{}, services: map[string][]int{}}
-	for i, s := range r.groups {
-		keys := make([]string, len(s.Backends))
-		for b := range s.Backends {
-			t := target(s, b)
-			keys[b] = t.Key()
-			r.targets = append(r.targets, t)
-			if at := r.services[keys[b]]; len(at) == 0 || at[len(at)-1] != i {
-				r.services[keys[b]] = append(at, i)
-			}
-		}
-		r.checks[s.Key()] = keys
+func newRoster(state *model.State) *roster { return (&roster{}).next(state) }
+
+// next returns the roster of a state that may differ little from that of r.
+func (r *roster) next(state *model.State) *roster {
+	before := map[model.Key]*model.Service{}
+	for _, s := range r.groups {
+		before[s.Key()] = s
 	}
-	return r
+	n := &roster{state: state, groups: state.Groups(), checks: map[model.Key][]string{}, services: map[string][]int{}}
+	for i, s := range n.groups {
+		n.add(i, s, before[s.Key()], r.checks[s.Key()])
+	}
+	return n
+}
+
+// add adds the i-th group, which had some checks before, by their keys, if it was
+// there.
+func (r *roster) add(i int, s, was *model.Service, had []string) {
+	known := map[netip.AddrPort]string{}
+	if was != nil && reflect.DeepEqual(was.Health, s.Health) {
+		for b := range was.Backends {
+			known[was.Backends[b].Address] = had[b]
+		}
+	}
+	keys := make([]string, len(s.Backends))
+	for b := range s.Backends {
+		t := target(s, b)
+		if keys[b] = known[s.Backends[b].Address]; keys[b] == "" {
+			keys[b] = t.Key()
+		}
+		r.targets = append(r.targets, t)
+		if at := r.services[keys[b]]; len(at) == 0 || at[len(at)-1] != i {
+			r.services[keys[b]] = append(at, i)
+		}
+	}
+	r.checks[s.Key()] = keys
+}
+
+// sameChecks reports whether two rosters have the same checks.
+func (r *roster) sameChecks(o *roster) bool {
+	if len(r.services) != len(o.services) {
+		return false
+	}
+	for key := range r.services {
+		if o.services[key] == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // target is what is checked for a backend of a service.

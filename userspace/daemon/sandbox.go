@@ -36,7 +36,7 @@ func (a *agent) paths() sandbox.Paths {
 	p := sandbox.Paths{
 		Read: []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/etc", "/proc", "/sys", "/dev/urandom", "/dev/zero"},
 		Write: []string{
-			a.opts.RunDir, loader.RunDir, filepath.Dir(a.opts.PinDir),
+			a.opts.RunDir, loader.RunDir, filepath.Dir(a.opts.PinDir), "/var/lib/fairlead", "/var/log/fairlead",
 			"/dev/null", "/proc/sys/net", "/tmp", "/var/tmp",
 		},
 	}
@@ -49,6 +49,9 @@ func (a *agent) paths() sandbox.Paths {
 		p.Write = append(p.Write, a.opts.StateDir)
 	}
 	for _, name := range a.opts.Written {
+		p.Write = append(p.Write, around(name)...)
+	}
+	if name := a.state.AccessLog.File; name != "" {
 		p.Write = append(p.Write, around(name)...)
 	}
 	if acme := a.state.ACME; acme != nil {

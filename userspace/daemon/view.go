@@ -60,6 +60,7 @@ func (a *agent) view() view.View {
 			f.count(&v.Proxy)
 		}
 	}
+	v.Pools, v.Revision = a.otherPools(v.Services), a.plane.Revision().Number
 	return v
 }
 

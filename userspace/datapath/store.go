@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 
+	"fairlead/internal/crashpoint"
 	"fairlead/loader"
 )
 
@@ -47,6 +48,7 @@ func (p *plan) carryOut(on store) error {
 		if err := step(); err != nil {
 			return err
 		}
+		crashpoint.Pass()
 	}
 	return nil
 }

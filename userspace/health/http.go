@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"fairlead/userspace/certs"
 	"fairlead/userspace/model"
 )
 
@@ -45,7 +46,11 @@ func probeHTTP(ctx context.Context, t Target) error {
 	defer interrupt(ctx, conn)()
 
 	if t.Check.Type == model.CheckHTTPS {
-		secure := tls.Client(conn, tlsConfig(t))
+		conf, err := tlsConfig(t)
+		if err != nil {
+			return err
+		}
+		secure := tls.Client(conn, conf)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return fmt.Errorf("shake hands: %w", err)
 		}
@@ -61,17 +66,21 @@ func probeHTTP(ctx context.Context, t Target) error {
 	return judge(t.Check, answer)
 }
 
-// tlsConfig says whom to trust: the certificate must be for the check's host,
-// or for the backend's address without one.
-func tlsConfig(t Target) *tls.Config {
+// tlsConfig says whom to trust, and what to show, by what the check's files have now.
+// Without a name there, the certificate must be for the check's host, or for the
+// backend's address.
+func tlsConfig(t Target) (*tls.Config, error) {
+	c, err := certs.Client(&t.Check.TLS, nil)
+	if err != nil {
+		return nil, err
+	}
 	name := t.Check.Host
 	if host, _, err := net.SplitHostPort(name); err == nil {
 		name = host
 	}
-	return &tls.Config{
-		ServerName:         cmp.Or(strings.Trim(name, "[]"), t.Address.Addr().WithZone("").String()),
-		InsecureSkipVerify: t.Check.SkipVerify,
-	}
+	c.ServerName = cmp.Or(c.ServerName, strings.Trim(name, "[]"), t.Address.Addr().WithZone("").String())
+	c.InsecureSkipVerify = c.InsecureSkipVerify || t.Check.SkipVerify
+	return c, nil
 }
 
 // httpRequest returns the bytes to send. Headers of the check keep their order

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"fairlead/testenv/testca"
 	"fairlead/userspace/model"
 )
 
@@ -222,5 +223,41 @@ func TestProxiesAreNotAsked(t *testing.T) {
 	}
 	if n := connections.Load(); n != 3 {
 		t.Errorf("%d connections for 3 probes: none may be kept", n)
+	}
+}
+
+// TestProbeHTTPSWithFiles has a server that wants a certificate, and shows one of an
+// authority that nobody else trusts.
+func TestProbeHTTPSWithFiles(t *testing.T) {
+	ca, foreign := testca.New(t), testca.New(t)
+	var name atomic.Value
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		name.Store(r.TLS.ServerName + " " + r.Host)
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Pair("app.inside")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	address := server.Listener.Addr().String()
+	cert, key := ca.Issue(testca.Leaf{Names: []string{"balancer"}})
+	own := model.Certificate{Cert: cert, Key: key}
+	for _, row := range []struct {
+		name string
+		tls  model.BackendTLS
+		want string
+	}{
+		{"all that it wants", model.BackendTLS{CA: ca.File, ServerName: "app.inside", Certificate: own}, ""},
+		{"no certificate of ours", model.BackendTLS{CA: ca.File, ServerName: "app.inside"}, "certificate required"},
+		{"another name", model.BackendTLS{CA: ca.File, ServerName: "other", Certificate: own}, "not other"},
+		{"a foreign authority", model.BackendTLS{CA: foreign.File, ServerName: "app.inside", Certificate: own}, "unknown authority"},
+		{"no look at it", model.BackendTLS{SkipVerify: true, Certificate: own}, ""},
+		{"a file that is gone", model.BackendTLS{CA: cert + ".gone", ServerName: "app.inside"}, "no such file"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			expect(t, run(t, address, model.Check{Type: model.CheckHTTPS, Host: "shown.example", TLS: row.tls, Timeout: long}), row.want)
+		})
+	}
+	if got := name.Load(); got != "shown.example shown.example" { // of the last that passed, by its Host
+		t.Errorf("server name and host %q", got)
 	}
 }

@@ -170,7 +170,7 @@ func (c *Cache) hit(f *fetch, how use) {
 	if how == asStale {
 		c.refetch(f)
 	}
-	c.reply(f.w, f.in, f.old, "hit")
+	c.replyUnasked(f.w, f.in, f.old, "hit")
 }
 
 // refetch asks for a new answer aside, unless somebody asks already.
@@ -206,7 +206,7 @@ func (c *Cache) wait(f *fetch) {
 					c.flights.land(f.query.id(), flight, done)
 				}
 				c.hits.Add(1)
-				c.reply(f.w, f.in, e, "fwd="+f.why+"; collapsed")
+				c.replyUnasked(f.w, f.in, e, "fwd="+f.why+"; collapsed")
 				return
 			}
 		}

@@ -63,7 +63,7 @@ func (f *fetch) run() {
 		e.bridging = now.Add(bridgeTime)
 		c.store(f.query, f.since, &e)
 		f.land(done)
-		c.reply(f.w, f.in, &e, "fwd="+f.why+"; fwd-status="+strconv.Itoa(f.status))
+		c.replyUnasked(f.w, f.in, &e, "fwd="+f.why+"; fwd-status="+strconv.Itoa(f.status))
 	case len(f.trailer) > 0 && (f.entry != nil || f.stored != nil): // nobody had announced them
 		c.drop(f.query, f.since, cmp.Or(f.stored, f.old))
 		f.land(personal)

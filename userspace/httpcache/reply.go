@@ -9,14 +9,19 @@ import (
 	"time"
 )
 
+// replyUnasked is reply with what no backend has just said to be good.
+func (c *Cache) replyUnasked(w http.ResponseWriter, r *http.Request, e *entry, detail string) {
+	if e.left(time.Now()) <= 0 {
+		c.stale.Add(1)
+	}
+	c.reply(w, r, e, detail)
+}
+
 // reply answers with an entry, or with as much of it as the client asks for;
 // detail is what Cache-Status says.
 func (c *Cache) reply(w http.ResponseWriter, r *http.Request, e *entry, detail string) {
 	now, h := time.Now(), w.Header()
 	left, part := e.left(now), partOf(r.Header)
-	if left <= 0 {
-		c.stale.Add(1)
-	}
 	copyHeader(h, e.header)
 	if len(e.header["Content-Type"]) == 0 {
 		h["Content-Type"] = nil // or the server would guess one

@@ -36,6 +36,31 @@ func changed(h map[string]string, changes []string) map[string]string {
 	return all
 }
 
+// A reuse is a request for what is stored, and the answer that it gets.
+type reuse struct {
+	name, request string
+	headers       []string
+	status        int
+	body          string
+	want          map[string]string
+}
+
+// check asks for an answer that was stored with some headers ten seconds ago.
+func (row *reuse) check(t *testing.T, stored []string) {
+	synctest.Test(t, func(t *testing.T) {
+		b := lay(t, say(200, "0123456789", stored...))
+		b.do("GET /")
+		time.Sleep(10 * time.Second)
+		w := b.do(row.request, row.headers...)
+		if w.Code != row.status || w.Body.String() != row.body || len(b.asked()) != 1 {
+			t.Errorf("answer %d %q after %d requests", w.Code, w.Body, len(b.asked()))
+		}
+		if diff := cmp.Diff(row.want, reduced(w.Header())); diff != "" {
+			t.Errorf("headers (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestAnswersFromTheCache(t *testing.T) {
 	stored := []string{
 		minute, `Etag: "a"`, modified, "Content-Type: text/x", "X-A: 1", "X-A: 2", "Age: 5", "Proxy-Authenticate: x",
@@ -54,13 +79,7 @@ func TestAnswersFromTheCache(t *testing.T) {
 	}
 	beyond := with("Cache-Control", "Etag", "Expires", "Last-Modified", "Content-Length", "Content-Type: text/plain; charset=utf-8", "Content-Range: bytes */10",
 		"X-Content-Type-Options: nosniff")
-	for _, row := range []struct {
-		name, request string
-		headers       []string
-		status        int
-		body          string
-		want          map[string]string
-	}{
+	for _, row := range []reuse{
 		{"all", "GET /", nil, 200, "0123456789", whole},
 		{"head", "HEAD /", nil, 200, "", whole},
 		{"same tag", "GET /", []string{`If-None-Match: "b", W/"a"`}, 304, "", bare},
@@ -87,20 +106,7 @@ func TestAnswersFromTheCache(t *testing.T) {
 		{"range in another unit", "GET /", []string{"Range: lines=0-0"}, 200, "0123456789", whole},
 		{"range of a head", "HEAD /", []string{"Range: bytes=2-4"}, 200, "", whole},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := lay(t, say(200, "0123456789", stored...))
-				b.do("GET /")
-				time.Sleep(10 * time.Second)
-				w := b.do(row.request, row.headers...)
-				if w.Code != row.status || w.Body.String() != row.body || len(b.asked()) != 1 {
-					t.Errorf("answer %d %q after %d requests", w.Code, w.Body, len(b.asked()))
-				}
-				if diff := cmp.Diff(row.want, reduced(w.Header())); diff != "" {
-					t.Errorf("headers (-want +got):\n%s", diff)
-				}
-			})
-		})
+		t.Run(row.name, func(t *testing.T) { row.check(t, stored) })
 	}
 }
 

@@ -17,13 +17,17 @@ import (
 
 // An attempt is one try to have a request answered by one backend.
 type attempt struct {
-	x     *exchange
-	turn  *turn
-	began time.Time
-	watch watch
-	line  *line // of HTTP/1, once connected; may be nil
-	ctx   context.Context
-	stop  context.CancelCauseFunc
+	x      *exchange
+	turn   *turn
+	began  time.Time
+	watch  watch
+	line   *line // of HTTP/1, once connected; may be nil
+	shared bool  // others may have the connection, too
+	// dropped says that the last connection was not fit for the request, so that
+	// nothing of that was sent.
+	dropped bool
+	ctx     context.Context
+	stop    context.CancelCauseFunc
 	// connected says that the request has a connection, heard that the backend
 	// has sent something.
 	connected, heard atomic.Bool
@@ -44,7 +48,9 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil && req.Body != http.NoBody {
 		x.body = newBody(req, conf.Retry.Attempts > 0 && idempotent(req.Method))
 	}
+	began := time.Now()
 	next, err := x.pool.take(req.Context(), x, nil)
+	x.w.note.waited(time.Since(began))
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +64,7 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 			return res, err
 		}
 		x.proxy.retries.Add(1)
+		x.w.note.retried()
 		if res != nil {
 			res.Body.Close()
 		}
@@ -75,15 +82,7 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 		a.end()
 		return nil, errPath
 	}
-	if a.x.body != nil {
-		reader, ok := a.x.body.reader(a.touch)
-		if !ok {
-			a.end()
-			return nil, errOvertaken
-		}
-		out.Body, out.Trailer = reader, reader.trailer
-	}
-	res, err := a.turn.set.carriers.of(out).RoundTrip(out)
+	res, err := a.send(out)
 	a.mu.Lock()
 	a.answered = true
 	a.watch.arm(a.x.timeouts.Idle, errIdle)
@@ -103,13 +102,58 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 	a.x.w.watched = true
 	a.turn.hear(res.Header)
 	a.turn.hear(res.Trailer)
-	if res.ProtoMajor != 1 {
+	switch {
+	case res.ProtoMajor != 1:
 		a.line = nil // others share it
+	case a.line != nil:
+		a.line.promise(res.Header)
 	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
-		res.Body = &answer{res.Body, a, res}
+		res.Body = &answer{ReadCloser: res.Body, attempt: a, of: res}
 	}
 	return res, nil
+}
+
+// send sends the request over a connection that is fit for it.
+func (a *attempt) send(out *http.Request) (*http.Response, error) {
+	set := a.turn.set
+	carrier := set.carriers.of(out)
+	a.shared = set.conf.HTTP2 && carrier == set.carriers.usual
+	for {
+		r := out.WithContext(out.Context()) // another one may still be looked at
+		if a.x.body != nil {
+			reader, ok := a.x.body.reader(a.touch)
+			if !ok {
+				return nil, errOvertaken
+			}
+			r.Body, r.Trailer = reader, reader.trailer
+		}
+		a.dropped = false
+		res, err := carrier.RoundTrip(r)
+		if err == nil || !a.dropped || a.ctx.Err() != nil {
+			return res, err
+		}
+	}
+}
+
+// connect notes the connection that the transport has for the request. One of HTTP/1
+// that has waited for it may be about to be closed by the backend: then it is given up,
+// while nothing was sent. Where net/http would send the request again by itself, it is
+// enough that the backend has said how long it waits.
+func (a *attempt) connect(got httptrace.GotConnInfo) {
+	if a.line = lineOf(got); got.Reused && a.line != nil && !a.shared {
+		again := a.x.body == nil && isSafe(a.x.in.Method)
+		a.dropped = a.line.isOver(got.IdleTime) || !again && a.line.hasEnded()
+	}
+	if a.dropped {
+		a.line.Close()
+		if a.x.body != nil {
+			a.x.body.hold()
+		}
+	}
+	a.x.w.note.connects()
+	a.connected.Store(true)
+	a.watch.arm(a.x.timeouts.Idle, errIdle)
 }
 
 // trace returns what follows the attempt, and takes informational answers as outer
@@ -129,13 +173,11 @@ func (a *attempt) trace(outer *httptrace.ClientTrace) *httptrace.ClientTrace {
 		},
 		GetConn: func(string) { // again, if a connection that waited was closed just now
 			a.connected.Store(false)
+			a.dropped = false
+			a.x.w.note.asks()
 			a.watch.arm(t.Connect, errConnectLate)
 		},
-		GotConn: func(got httptrace.GotConnInfo) {
-			a.line = lineOf(got)
-			a.connected.Store(true)
-			a.watch.arm(t.Idle, errIdle)
-		},
+		GotConn: a.connect,
 		WroteRequest: func(httptrace.WroteRequestInfo) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
@@ -180,6 +222,7 @@ func (a *attempt) judge(req *http.Request, res *http.Response, err error) {
 	took := now.Sub(a.began)
 	if err == nil {
 		a.turn.backend.tally.answer(res.StatusCode, took, now)
+		a.x.w.note.answered()
 	}
 	clients := req.Context().Err() != nil || a.x.body != nil && a.x.body.broken.Load()
 	switch {
@@ -188,7 +231,7 @@ func (a *attempt) judge(req *http.Request, res *http.Response, err error) {
 	case err == nil && res.StatusCode < 500: // who fails is not to look quick
 		a.turn.backend.quick.add(took)
 	case err == nil:
-	case clients || errors.Is(err, errIdle) || isLocal(err):
+	case clients || errors.Is(err, errIdle) || errors.Is(err, errOvertaken) || isLocal(err):
 		return
 	}
 	a.turn.pool.judge(a.turn, err)
@@ -230,8 +273,13 @@ func (a *attempt) again(req *http.Request, res *http.Response, err error, tried 
 
 // idempotent reports whether a request may arrive twice (RFC 9110, section 9.2.2).
 func idempotent(method string) bool {
+	return isSafe(method) || method == http.MethodPut || method == http.MethodDelete
+}
+
+// isSafe reports whether a request changes nothing (RFC 9110, section 9.2.1).
+func isSafe(method string) bool {
 	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
 		return true
 	}
 	return false
@@ -242,10 +290,12 @@ type answer struct {
 	io.ReadCloser
 	attempt *attempt
 	of      *http.Response
+	ended   bool // another request may have the connection
 }
 
 func (b *answer) Read(p []byte) (int, error) {
 	n, err := b.read(p)
+	b.ended = err != nil
 	b.attempt.touch()
 	if errors.Is(err, io.EOF) {
 		b.attempt.turn.hear(b.of.Trailer)
@@ -254,7 +304,7 @@ func (b *answer) Read(p []byte) (int, error) {
 }
 
 func (b *answer) read(p []byte) (int, error) {
-	if l, w := b.attempt.line, b.attempt.x.w; w.patient && w.held {
+	if l, w := b.attempt.line, b.attempt.x.w; w.patient && w.held && !b.ended {
 		l.reader.Store(w)
 		defer l.leave(w)
 	}

@@ -34,6 +34,10 @@ func basicAuth(r *model.Route, next http.Handler) http.Handler {
 			}
 			ok = passwords.fit(req.Context(), hash, password, known)
 		}
+		if err := req.Context().Err(); !ok && err != nil { // there was no time to see
+			refuseFor(w, req, err)
+			return
+		}
 		if !ok {
 			w.Header().Set("Www-Authenticate", challenge)
 			refuse(w, http.StatusUnauthorized)

@@ -64,6 +64,13 @@ func (b *body) reader(read func()) (*bodyReader, bool) {
 	return b.current, true
 }
 
+// hold keeps what is not read yet for the next attempt.
+func (b *body) hold() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current = nil
+}
+
 // replayable reports whether another attempt can be made.
 func (b *body) replayable() bool {
 	b.mu.Lock()

@@ -105,6 +105,8 @@ func refuseFor(w http.ResponseWriter, req *http.Request, err error) {
 	switch ctx := req.Context(); {
 	case errors.Is(context.Cause(ctx), errRequestLate), ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 		refuse(w, http.StatusGatewayTimeout)
+	case errors.Is(context.Cause(ctx), errBodyLate):
+		refuse(w, http.StatusRequestTimeout)
 	case ctx.Err() != nil:
 		panic(http.ErrAbortHandler) // the client is gone
 	default:

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // forwarding are the headers by which proxies tell backends of clients. One with
@@ -31,9 +33,13 @@ func setForwarded(x *exchange, out http.Header) {
 	}
 	const list, proto, host = "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"
 	const all = "Forwarded"
+	hops := prior.Values(all)
+	if len(hops) == 0 {
+		hops = translated(prior.Get(proto), prior.Get(host), prior.Values(list))
+	}
 	values := [...]string{
 		after(prior.Values(list), x.peer.Addr().String()),
-		after(prior.Values(all), "for="+node(x.peer.Addr())+";host="+quoted(x.in.Host)+";proto="+scheme),
+		after(hops, "for="+node(x.peer.Addr())+";host="+quoted(x.in.Host)+";proto="+scheme),
 		scheme,
 		x.in.Host,
 	}
@@ -44,6 +50,27 @@ func setForwarded(x *exchange, out http.Header) {
 			out[name] = values[i : i+1 : i+1] // one piece of memory for all
 		}
 	}
+}
+
+// translated returns what Forwarded has for those in X-Forwarded-For, of whom the first
+// is who asked for this host by this protocol (RFC 7239, section 7.4).
+func translated(proto, host string, list []string) (hops []string) {
+	for _, lines := range list {
+		for text := range strings.SplitSeq(lines, ",") {
+			hop := "for=unknown"
+			if a, err := netip.ParseAddr(strings.TrimSpace(text)); err == nil {
+				hop = "for=" + node(a.WithZone(""))
+			}
+			if len(hops) == 0 && host != "" && httpguts.ValidHostHeader(host) {
+				hop += ";host=" + quoted(host)
+			}
+			if len(hops) == 0 && httpguts.ValidHeaderFieldName(proto) { // a token
+				hop += ";proto=" + proto
+			}
+			hops = append(hops, hop)
+		}
+	}
+	return hops
 }
 
 // isForwarding reports whether a header is one of forwarding. Most are none by their

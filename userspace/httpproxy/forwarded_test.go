@@ -37,8 +37,18 @@ func TestBackendsAreToldOfTheClient(t *testing.T) {
 			"X-Forwarded-Host: bad", "X-Forwarded-Port: 1", "X-Forwarded-Proto: https", "X-Real-Ip: 192.0.2.2",
 		}},
 		{"a trusted peer with several lines", "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.2, 192.0.2.3\r\n", true, []string{
-			own[0], "X-Forwarded-For: 192.0.2.1, 192.0.2.2, 192.0.2.3, 127.0.0.1", own[2], own[3],
+			"Forwarded: for=192.0.2.1, for=192.0.2.2, for=192.0.2.3, " + own[0][len("Forwarded: "):],
+			"X-Forwarded-For: 192.0.2.1, 192.0.2.2, 192.0.2.3, 127.0.0.1", own[2], own[3],
 		}},
+		{"a trusted peer without Forwarded", "X-Forwarded-For: 2001:db8::1, nonsense\r\nX-Forwarded-Host: shop.example\r\nX-Forwarded-Proto: https\r\n", true, []string{
+			`Forwarded: for="[2001:db8::1]";host="shop.example";proto=https, for=unknown, for=127.0.0.1;host="example.com";proto=http`,
+			"X-Forwarded-For: 2001:db8::1, nonsense, 127.0.0.1", "X-Forwarded-Host: shop.example", "X-Forwarded-Proto: https",
+		}},
+		{"what would be more than an element", "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: a\"b, c\r\nX-Forwarded-Proto: https, http\r\n", true, []string{
+			"Forwarded: for=192.0.2.1, " + own[0][len("Forwarded: "):],
+			"X-Forwarded-For: 192.0.2.1, 127.0.0.1", `X-Forwarded-Host: a"b, c`, "X-Forwarded-Proto: https, http",
+		}},
+		{"a trusted peer that does not say for whom", "X-Forwarded-Proto: https\r\n", true, []string{own[0], own[1], own[2], "X-Forwarded-Proto: https"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := take(t, say("ok"))

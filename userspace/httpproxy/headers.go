@@ -33,15 +33,23 @@ func changeAnswer(r *model.Route, next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		next.ServeHTTP(&tap{ResponseWriter: w, begin: func(int) sink {
-			h := w.Header()
-			change(rules, h)
-			if h["Content-Type"] == nil {
-				h["Content-Type"] = nil // or the server would guess one
-			}
-			return nil
-		}}, req)
+		next.ServeHTTP(changed(w, rules), req)
 	})
+}
+
+// changed returns what changes the headers of an answer.
+func changed(w http.ResponseWriter, rules *model.HeaderRules) http.ResponseWriter {
+	if isEmpty(rules) {
+		return w
+	}
+	return &tap{ResponseWriter: w, begin: func(int) sink {
+		h := w.Header()
+		change(rules, h)
+		if h["Content-Type"] == nil {
+			h["Content-Type"] = nil // or the server would guess one
+		}
+		return nil
+	}}
 }
 
 func isEmpty(rules *model.HeaderRules) bool {

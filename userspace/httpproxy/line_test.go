@@ -132,3 +132,32 @@ func TestWhoGivesNoWindowForAnAnswerIsBrokenOff(t *testing.T) {
 	}
 	t.Errorf("the request does not end: %v", err)
 }
+
+// An endedBody notes whether somebody asks for more of it for a client.
+type endedBody struct {
+	line  *line
+	asked []bool
+}
+
+func (b *endedBody) Read([]byte) (int, error) {
+	b.asked = append(b.asked, b.line.reader.Load() != nil)
+	return 0, io.EOF
+}
+
+func (b *endedBody) Close() error { return nil }
+
+// TestAnAnswerLeavesItsConnectionAtItsEnd though it may be read once more: by then the
+// connection is another request's.
+func TestAnAnswerLeavesItsConnectionAtItsEnd(t *testing.T) {
+	b := &endedBody{line: &line{}}
+	x := &exchange{w: &counted{patient: true, held: true}, timeouts: &model.HTTPTimeouts{}}
+	a := &answer{ReadCloser: b, attempt: &attempt{x: x, line: b.line, turn: &turn{set: &set{}}}, of: &http.Response{}}
+	for range 2 {
+		if n, err := a.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+	if !slices.Equal(b.asked, []bool{true, false}) {
+		t.Errorf("the connection waits for the client: %v", b.asked)
+	}
+}

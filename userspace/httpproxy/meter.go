@@ -93,7 +93,7 @@ func household(a netip.Addr) netip.Addr {
 
 // grants reports whether a client may make one more request of what a limit is
 // about, and answers it if not.
-func (x *exchange) grants(what string, limit model.Rate) bool {
+func (x *exchange) grants(w http.ResponseWriter, what string, limit model.Rate) bool {
 	if limit.Requests == 0 {
 		return true
 	}
@@ -102,7 +102,7 @@ func (x *exchange) grants(what string, limit model.Rate) bool {
 		return true
 	}
 	x.proxy.rateLimited.Add(1)
-	x.w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-	refuse(x.w, http.StatusTooManyRequests)
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	refuse(w, http.StatusTooManyRequests)
 	return false
 }

@@ -79,7 +79,7 @@ func NewPool(log *slog.Logger) *Pool {
 		log = slog.New(slog.DiscardHandler)
 	}
 	p := &Pool{log: log}
-	p.set.Store(&set{carriers: newCarriers(false, nil, nil)})
+	p.set.Store(&set{carriers: newCarriers(&model.Pool{}, nil, nil)})
 	return p
 }
 
@@ -90,8 +90,8 @@ func (p *Pool) Update(conf *model.Pool, chooser Chooser) {
 	defer p.updating.Unlock()
 	old := p.set.Load()
 	s := &set{conf: *conf, chooser: chooser, carriers: old.carriers, backends: make([]*backend, len(conf.Backends))}
-	if conf.HTTP2 != old.conf.HTTP2 || conf.SendProxy != old.conf.SendProxy {
-		s.carriers = newCarriers(conf.HTTP2, p.tls, p.first(conf.SendProxy))
+	if conf.HTTP2 != old.conf.HTTP2 || conf.SendProxy != old.conf.SendProxy || conf.KeepAlive != old.conf.KeepAlive {
+		s.carriers = newCarriers(conf, p.tls, p.first(conf.SendProxy))
 	}
 	for i, b := range conf.Backends {
 		at := slices.IndexFunc(old.backends, func(o *backend) bool { return o.Address == b.Address && o.Origin == b.Origin })
@@ -120,7 +120,7 @@ func (p *Pool) UseTLS(c *tls.Config) {
 	p.tls = c
 	old := p.set.Load()
 	s := *old
-	s.carriers = newCarriers(s.conf.HTTP2, c, p.first(s.conf.SendProxy))
+	s.carriers = newCarriers(&s.conf, c, p.first(s.conf.SendProxy))
 	p.set.Store(&s)
 	old.carriers.close()
 }

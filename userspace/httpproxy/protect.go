@@ -31,7 +31,7 @@ func limitRate(r *model.Route, next http.Handler) http.Handler {
 	}
 	name := fmt.Sprint(r.Match, r.Clients, r.Headers, r.Query, r.Cookies) // the same after a reload
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if exchangeOf(req.Context()).grants(name, r.Rate) {
+		if exchangeOf(req.Context()).grants(w, name, r.Rate) {
 			next.ServeHTTP(w, req)
 		}
 	})

@@ -200,6 +200,20 @@ func TestABodyThatTakesTooLong(t *testing.T) {
 	}
 }
 
+// TestABodyThatTakesTooLongForAVerdict ends while somebody else is asked whether the
+// request may pass.
+func TestABodyThatTakesTooLongForAVerdict(t *testing.T) {
+	t.Cleanup(judges.CloseIdleConnections)
+	g := gated(t)
+	rules := model.Rules{ForwardAuth: &model.ForwardAuth{URL: "http://" + g.addr, Timeout: patience}}
+	f := bounded(t, model.Bounds{}, model.Route{Match: "/", Timeouts: model.HTTPTimeouts{Body: short}, Rules: rules})
+	c, r := f.dial()
+	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo")
+	if res, _ := answerOf(t, r, false); res.StatusCode != 408 {
+		t.Errorf("status %d, want 408", res.StatusCode)
+	}
+}
+
 func TestSlowHeadersAndIdleConnectionsEnd(t *testing.T) {
 	f := bounded(t, model.Bounds{HeaderTimeout: short, KeepAlive: 2 * short}, model.Route{Match: "/"})
 	for _, begin := range []string{"", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: "} {

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fairlead/userspace/accesslog"
 	"fairlead/userspace/model"
 )
 
@@ -50,6 +51,9 @@ type Proxy struct {
 	// Challenge answers what an authority asks to see whose a name is, or returns
 	// false if a request is not that. nil answers nothing.
 	Challenge func(w http.ResponseWriter, r *http.Request) bool
+	// Access, which may be nil, returns who is told of a request that begins when
+	// it is over; nil is nobody. Both are called from many goroutines at once.
+	Access func() func(*accesslog.Record)
 	// Log may be nil.
 	Log *slog.Logger
 
@@ -145,8 +149,9 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open.Add(1)
 		defer open.Done()
+		n := p.note(run, r)
 		u := receive(w, r)
-		p.serve(w, r, u)
+		p.serve(w, r, u, n)
 		u.finish(t.headerTimeout)
 	})
 	s.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -162,13 +167,13 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 }
 
 // serve forwards one request, whose body is u.
-func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, u *upload) {
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, u *upload, n *note) {
 	p.requests.Add(1)
 	p.running.Add(1)
 	defer p.running.Add(-1)
 	defer r.Context().Value(takenBackKey{}).(*takenBack).ends(w, r)
 	t := p.table.Load()
-	counted := &counted{ResponseWriter: w, counters: &p.counters, began: time.Now(), old: !r.ProtoAtLeast(1, 1), upload: u}
+	counted := &counted{ResponseWriter: w, counters: &p.counters, began: time.Now(), old: !r.ProtoAtLeast(1, 1), upload: u, note: n}
 	counted.last = r.ProtoMajor == 1 && slices.ContainsFunc(r.Header["Upgrade"], changes) // nobody guards what follows, if it does not change
 	defer counted.end()
 	if p.Challenge != nil && strings.HasPrefix(r.URL.Path, challengePath) && p.Challenge(counted, r) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"fairlead/userspace/accesslog"
 	"fairlead/userspace/model"
 )
 
@@ -82,6 +83,9 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errTunnelled):
 	case errors.Is(err, errNoBackend), errors.Is(err, errBusy):
 		x.proxy.noBackend.Add(1)
+		if errors.Is(err, errBusy) {
+			x.w.note.ends(accesslog.Agent, accesslog.Limit)
+		}
 		refuse(w, http.StatusServiceUnavailable)
 	case errors.Is(err, errConnectLate), errors.Is(err, errAnswerLate), errors.Is(err, errRequestLate), errors.Is(err, errIdle):
 		refuse(w, http.StatusGatewayTimeout)

@@ -20,6 +20,7 @@ func identify(r *model.Route, next http.Handler) http.Handler {
 			id = rand.Text()
 		}
 		x.say(req, rule.Header, []string{id})
+		x.w.note.identified(id)
 		if rule.Answer {
 			h := w.Header()
 			w = &tap{ResponseWriter: w, begin: func(int) sink {

@@ -63,11 +63,17 @@ func setHSTS(r *model.Route, next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.TLS != nil {
-			w = &strict{ResponseWriter: w, value: r.HSTS}
-		}
-		next.ServeHTTP(w, req)
+		next.ServeHTTP(strictly(w, req, r.HSTS), req)
 	})
+}
+
+// strictly returns what gives answers to a request that came over TLS this header of
+// HSTS, if there is one.
+func strictly(w http.ResponseWriter, req *http.Request, value string) http.ResponseWriter {
+	if value == "" || req.TLS == nil {
+		return w
+	}
+	return &strict{ResponseWriter: w, value: value}
 }
 
 // A strict writer gives answers the header of HSTS.

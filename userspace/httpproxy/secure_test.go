@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"testing"
+	"time"
 
 	"fairlead/testenv/testca"
 	"fairlead/userspace/model"
@@ -192,6 +193,41 @@ func TestNewCertificatesOfBackendsCountAtOnce(t *testing.T) {
 		f.pools["main"].UseTLS(&tls.Config{RootCAs: foreign.Pool(), ServerName: "app"})
 		if status, _ := f.get("/"); status != 502 {
 			t.Errorf("status %d with a foreign authority", status)
+		}
+	}
+}
+
+// TestAnswersThatNoRouteMakesHaveTheHeadersOfTheService also where a limit of a route
+// answers.
+func TestAnswersThatNoRouteMakesHaveTheHeadersOfTheService(t *testing.T) {
+	ca := testca.New(t)
+	h := everything(usual)
+	h.HSTS, h.ResponseHeaders = "max-age=1", model.HeaderRules{Set: []model.Header{{Name: "X-Frame-Options", Value: "DENY"}}}
+	r := &h.Routes[0]
+	r.Match, r.HSTS, r.ResponseHeaders = "GET /here", h.HSTS, h.ResponseHeaders
+	r.Rate = model.Rate{Requests: 1, Per: time.Hour, Burst: 1}
+	f := serveWith(t, &Proxy{TLS: &tls.Config{Certificates: []tls.Certificate{ca.Pair("127.0.0.1")}}}, h, map[string]*model.Pool{"main": poolOf(names(t, "x"))})
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}, DisableKeepAlives: true}, Timeout: patience}
+	for _, row := range []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/here", 200},
+		{"GET", "/here", 429},
+		{"GET", "/there", 404},
+		{"POST", "/here", 405},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), row.method, "https://"+f.addr+row.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if got := []string{res.Header.Get("Strict-Transport-Security"), res.Header.Get("X-Frame-Options")}; res.StatusCode != row.status || got[0] != "max-age=1" || got[1] != "DENY" {
+			t.Errorf("%s %s: status %d, want %d; headers %q", row.method, row.path, res.StatusCode, row.status, got)
 		}
 	}
 }

@@ -66,6 +66,7 @@ type counted struct {
 	old      bool   // the client speaks HTTP/1.0
 	last     bool   // the connection ends with the answer
 	upload   *upload
+	note     *note
 
 	// idle bounds how long the client may take for a part of an answer, 0 is for
 	// ever; unless watched says that an attempt looks to that.
@@ -99,6 +100,7 @@ func (w *counted) Write(b []byte) (int, error) {
 		return w.writeInTime(b)
 	}
 	n, err := w.ResponseWriter.Write(b)
+	w.note.wrote(n, err)
 	w.flush()
 	return n, err
 }
@@ -115,6 +117,7 @@ func (w *counted) writeInTime(b []byte) (n int, err error) {
 		var part int
 		part, err = w.ResponseWriter.Write(b[n:min(len(b), n+bufferSize)])
 		n += part
+		w.note.wrote(part, err)
 	}
 	return n, err
 }
@@ -154,7 +157,9 @@ func (w *counted) end() {
 	if class >= 0 && class < len(w.counters.answers) {
 		w.counters.answers[class].Add(1)
 	}
-	if err := recover(); err != nil {
+	err := recover()
+	w.note.end(w, err != nil)
+	if err != nil {
 		w.counters.broken.Add(1)
 		panic(err)
 	}

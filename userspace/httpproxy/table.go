@@ -22,6 +22,9 @@ type Table struct {
 	purgers []netip.Prefix
 	bounds  model.Bounds
 	pages   pages
+	// hsts and headers are of answers to requests that no route takes.
+	hsts    string
+	headers model.HeaderRules
 }
 
 // A route is a model.Route and what serves its requests.
@@ -37,6 +40,7 @@ func NewTable(h *model.HTTP, pool func(name string) *Pool, cache Cache) (t *Tabl
 	t = &Table{
 		mux: http.NewServeMux(), routes: map[string][]*route{}, trusted: h.Trusted,
 		cache: cache, purgers: h.Cache.Purge, bounds: h.Bounds, pages: h.ErrorPages,
+		hsts: h.HSTS, headers: h.ResponseHeaders,
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -125,37 +129,38 @@ func forward(r *model.Route, pool func(string) *Pool) http.Handler {
 // serve forwards a request by its route.
 func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 	w.pages = t.pages
+	own := changed(strictly(w, r, t.hsts), &t.headers)
 	switch {
 	case r.Method == "PRI": // not the whole preface of HTTP/2
-		refuse(w, http.StatusBadRequest)
+		refuse(own, http.StatusBadRequest)
 		return
 	case r.Method == http.MethodConnect:
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close") // what follows may be meant for somebody else
 		}
 		w.Header().Set("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")
-		refuse(w, http.StatusMethodNotAllowed)
+		refuse(own, http.StatusMethodNotAllowed)
 		return
 	case !isProper(r):
-		refuse(w, http.StatusBadRequest)
+		refuse(own, http.StatusBadRequest)
 		return
 	}
 	x := newExchange(w, r, t, p)
 	if t.bounds.MaxURI > 0 && len(r.RequestURI) > t.bounds.MaxURI {
-		refuse(w, http.StatusRequestURITooLong)
+		refuse(own, http.StatusRequestURITooLong)
 		return
 	}
-	if !x.grants("", t.bounds.Rate) {
+	if !x.grants(own, "", t.bounds.Rate) {
 		return
 	}
 	if r.Method == methodPurge && t.cache != nil && len(t.purgers) > 0 {
-		t.purge(w, x)
+		t.purge(own, x)
 		return
 	}
 	fallback, pattern := t.mux.Handler(shadow(r, x.path))
 	routes, ok := t.routes[pattern]
 	if !ok {
-		refuse(w, statusOf(fallback, r, w.Header())) // no such page, or method
+		refuse(own, statusOf(fallback, r, w.Header())) // no such page, or method
 		return
 	}
 	for _, route := range routes {
@@ -165,7 +170,7 @@ func (t *Table) serve(w *counted, r *http.Request, p *Proxy) {
 			return
 		}
 	}
-	refuse(w, http.StatusNotFound)
+	refuse(own, http.StatusNotFound)
 }
 
 // trusts reports whether a peer's forwarding headers are kept.
@@ -218,6 +223,9 @@ func newExchange(w *counted, r *http.Request, t *Table, p *Proxy) *exchange {
 	x.in = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	if w.upload != nil {
 		x.in.Body = w.upload
+	}
+	if w.note != nil {
+		w.note.x = x
 	}
 	return x
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"fairlead/userspace/accesslog"
 )
 
 // tunnel hands the client an answer by which its connection changes the protocol,
@@ -27,15 +29,24 @@ func (x *exchange) tunnel(res *http.Response) error {
 		return fmt.Errorf("take connection over: %w", err)
 	}
 	x.proxy.tunnels.Add(1)
+	if x.w.note != nil {
+		x.w.note.tunnelled = true
+	}
 	x.w.upload.leave()
 	ends := sync.OnceFunc(func() {
 		client.Close()
 		backend.Close()
 	})
 	defer ends()
-	x.attempt.watch.call(func(error) { ends() })
+	x.attempt.watch.call(func(error) {
+		x.w.note.ends(accesslog.Agent, accesslog.Timeout)
+		ends()
+	})
 	x.attempt.touch()
-	defer context.AfterFunc(x.attempt.ctx, ends)()
+	defer context.AfterFunc(x.attempt.ctx, func() {
+		x.w.note.ends(accesslog.Agent, accesslog.Cut)
+		ends()
+	})()
 
 	removeHopByHop(res.Header)
 	res.Header.Set("Connection", "Upgrade")
@@ -51,8 +62,8 @@ func (x *exchange) tunnel(res *http.Response) error {
 	var up sync.WaitGroup
 	// The server's reader takes the end of what a client sends for the end of its request.
 	early := io.LimitReader(buffered.Reader, int64(buffered.Reader.Buffered()))
-	up.Go(func() { x.move(backend, io.MultiReader(early, client), ends) })
-	x.move(client, backend, ends)
+	up.Go(func() { x.move(backend, io.MultiReader(early, client), accesslog.Client, ends) })
+	x.move(client, backend, accesslog.Backend, ends)
 	up.Wait()
 	return errTunnelled
 }
@@ -62,15 +73,17 @@ func writeEnd(w io.Writer) error {
 	return err
 }
 
-// move copies until src ends, which it tells dst, or breaks both.
-func (x *exchange) move(dst io.Writer, src io.Reader, ends func()) {
-	b := moving.Get()
+// move copies what from sends until it ends, which it tells dst, or breaks both.
+func (x *exchange) move(dst io.Writer, src io.Reader, from accesslog.Party, ends func()) {
+	b, note := moving.Get(), x.w.note
 	defer moving.Put(b)
 	for {
 		n, err := src.Read(b)
+		note.moved(from == accesslog.Client, n)
 		x.attempt.touch()
 		if n > 0 {
 			if _, err := dst.Write(b[:n]); err != nil {
+				note.ends(other(from), accesslog.Reset)
 				ends()
 				return
 			}
@@ -79,12 +92,24 @@ func (x *exchange) move(dst io.Writer, src io.Reader, ends func()) {
 		if err == nil {
 			continue
 		}
+		if err == io.EOF {
+			note.ends(from, accesslog.Done)
+		} else {
+			note.ends(from, accesslog.Reset)
+		}
 		half, ok := dst.(interface{ CloseWrite() error })
 		if err != io.EOF || !ok || half.CloseWrite() != nil {
 			ends()
 		}
 		return
 	}
+}
+
+func other(p accesslog.Party) accesslog.Party {
+	if p == accesslog.Client {
+		return accesslog.Backend
+	}
+	return accesslog.Client
 }
 
 // removeHopByHop removes headers that are about the backend's connection alone.

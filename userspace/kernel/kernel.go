@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"fairlead/internal/crashpoint"
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/host"
@@ -106,14 +107,17 @@ type Kernel struct {
 	interfaces map[string]bool
 	rungs      []Rung         // of the last Reconcile
 	want       *datapath.Want // of that, too
-	nat        natFaults
-	unplaced   Unplaced // service addresses, by the last KeepAddresses
-	standby    []bool   // which services had one then
+	// unusable says of interfaces, by name, why XDP cannot send out of them; it is of
+	// that, too.
+	unusable map[string]string
+	nat      natFaults
+	unplaced Unplaced // service addresses, by the last KeepAddresses
+	standby  []bool   // which services had one then
 }
 
 // crash is called where a command may be killed with something half done;
 // tests do that there.
-var crash = func(string) {}
+var crash = func(string) { crashpoint.Pass() }
 
 // Attach attaches the state's interfaces, or upgrades what is attached, and
 // makes the maps hold the state. Health that the maps know is kept; a backend

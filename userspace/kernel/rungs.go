@@ -40,6 +40,38 @@ func (k *Kernel) Reconcile(state *model.State, down func(*model.Service) []bool)
 	return rungs, nil
 }
 
+// Update is [Kernel.Reconcile] of a state that differs from that of the last one in
+// the backends of services alone, where these are not between families and without
+// full NAT. It looks at nothing else of the host than the routes to new backends.
+func (k *Kernel) Update(state *model.State, down func(*model.Service) []bool) ([]Rung, error) {
+	want, rungs := *k.want, slices.Clone(k.rungs)
+	want.Services = slices.Clone(want.Services)
+	var ways host.Routes
+	for i := range want.Services {
+		s := &want.Services[i]
+		moved := !sameAddresses(s.Backends, state.Services[i].Backends)
+		s.Service = state.Services[i]
+		s.Down, s.Shares = down(&s.Service), k.opts.shares(&s.Service)
+		if !moved {
+			continue
+		}
+		var err error
+		if rungs[i], err = k.rung(&ways, &s.Service, want.Sources); err != nil {
+			return nil, err
+		}
+		s.Proxy = rungs[i].Proxy
+	}
+	if _, err := k.writer.Reconcile(&want); err != nil {
+		return nil, err
+	}
+	k.want, k.rungs = &want, rungs
+	return rungs, nil
+}
+
+func sameAddresses(a, b []model.Backend) bool {
+	return slices.EqualFunc(a, b, func(x, y model.Backend) bool { return x.Address == y.Address })
+}
+
 // wanted returns what the maps are to hold so that they hold state, while
 // k.interfaces are attached.
 func (k *Kernel) wanted(state *model.State, down func(*model.Service) []bool) (*datapath.Want, []Rung, error) {
@@ -49,14 +81,15 @@ func (k *Kernel) wanted(state *model.State, down func(*model.Service) []bool) (*
 	}
 	want := k.writer.Keep(state)
 	clear(want.Devices)
-	usable := map[string]string{} // why not, by name
+	unusable := map[string]string{}
 	for _, d := range devices {
 		if d.Transmits {
 			want.Devices[uint32(d.Ifindex)] = datapath.Device{TX: d.TX}
 		} else {
-			usable[d.Name] = d.Why
+			unusable[d.Name] = d.Why
 		}
 	}
+	k.unusable = unusable
 	var ways host.Routes
 	if err := setSources(&ways, state, want.Sources); err != nil {
 		return nil, nil, err
@@ -64,7 +97,7 @@ func (k *Kernel) wanted(state *model.State, down func(*model.Service) []bool) (*
 	rungs, standby := make([]Rung, len(want.Services)), k.standbys(state)
 	for i := range want.Services {
 		s := &want.Services[i]
-		if rungs[i], err = k.rung(&ways, &s.Service, usable, want.Sources); err != nil {
+		if rungs[i], err = k.rung(&ways, &s.Service, want.Sources); err != nil {
 			return nil, nil, err
 		}
 		s.Proxy = rungs[i].Proxy
@@ -85,7 +118,7 @@ func (k *Kernel) Rungs() []Rung { return k.rungs }
 
 // rung finds where a service can be forwarded. Without an agent there is only
 // one place, so then the reason is a warning.
-func (k *Kernel) rung(ways *host.Routes, s *model.Service, unusable map[string]string, sources map[netip.Addr][]netip.Addr) (Rung, error) {
+func (k *Kernel) rung(ways *host.Routes, s *model.Service, sources map[netip.Addr][]netip.Addr) (Rung, error) {
 	if s.Forward.UserSpace() {
 		return Rung{true, "forward: " + string(s.Forward)}, nil
 	}
@@ -104,7 +137,7 @@ func (k *Kernel) rung(ways *host.Routes, s *model.Service, unusable map[string]s
 			return Rung{}, err
 		}
 		reason := ""
-		if why, ok := unusable[r.Interface]; ok {
+		if why, ok := k.unusable[r.Interface]; ok {
 			reason = why
 		} else if !k.interfaces[r.Interface] {
 			reason = r.Interface + " is not attached"

@@ -54,6 +54,9 @@ type Check struct {
 	Send string
 	// SkipVerify accepts any certificate (HTTPS).
 	SkipVerify bool
+	// TLS says whom to trust and what to show (HTTPS); its ServerName goes before
+	// Host.
+	TLS BackendTLS
 	// Query is the name that a DNS probe asks for (type A), default ".".
 	Query string
 	// Service is the name that a gRPC probe asks about, "" for the server.

@@ -19,8 +19,11 @@ type HTTP struct {
 	Bounds Bounds
 	// TLS is nil where clients come without.
 	TLS *TLS
-	// ErrorPages are for requests that no route takes.
-	ErrorPages []ErrorPage
+	// ErrorPages, HSTS and ResponseHeaders are for requests that no route takes, as
+	// those of a [Route] are for its own.
+	ErrorPages      []ErrorPage
+	HSTS            string
+	ResponseHeaders HeaderRules
 }
 
 // A Route says where some requests go. All its conditions must hold.
@@ -91,6 +94,9 @@ type Pool struct {
 	Service
 	// HTTP2 says that requests are sent over HTTP/2, without TLS too.
 	HTTP2 bool
+	// KeepAlive is how long a connection without a request may be used again; 0 is
+	// the proxy's default.
+	KeepAlive time.Duration
 	// TLS is how backends with [Origin.TLS] are spoken to.
 	TLS BackendTLS
 	// MaxRequests bounds the requests that each backend has at once. 0 is any

@@ -34,6 +34,8 @@ type State struct {
 	Resolver Resolver
 	// Notify are those who are told of changes.
 	Notify []Notify
+	// AccessLog is that of all services that a proxy serves.
+	AccessLog AccessLog
 	// ClientZones are those of the clients of all services.
 	ClientZones *ClientZones
 	// ACME and Vault are nil if no service needs them.

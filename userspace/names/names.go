@@ -307,20 +307,3 @@ func (r *Resolver) expand(state *model.State, s *model.Service, b *model.Backend
 	}
 	return all
 }
-
-var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-
-// fits reports whether a backend of a service can have an address.
-func fits(state *model.State, s *model.Service, a netip.AddrPort) bool {
-	addr := a.Addr()
-	listen, port := s.Listen.Addr(), a.Port()
-	switch {
-	case addr.IsUnspecified(), addr.IsMulticast(), addr.Is6() && addr.IsLinkLocalUnicast(), addr == broadcast, addr.Is4() && addr.As4()[0] == 0:
-		return false
-	case addr.IsLoopback() && state.XDP != model.XDPOff && !s.UserSpace():
-		return false
-	case addr == listen || listen.IsValid() && listen.IsUnspecified() && addr.IsLoopback():
-		return port != 0 && (port < s.Listen.Port() || port > s.LastPort) // else it is the service itself
-	}
-	return true
-}

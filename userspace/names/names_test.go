@@ -94,6 +94,35 @@ func TestNamesGiveWayToTheirAddresses(t *testing.T) {
 	}
 }
 
+// TestPoolsDoNotLeadBack has a name mean services that the pool is of, and one that it
+// is not.
+func TestPoolsDoNotLeadBack(t *testing.T) {
+	s := nameserver.New(t, "127.0.0.1")
+	s.Set(60, "app.test", a("10.0.0.1"), a("10.0.0.2"), a("10.0.0.3"), a("10.0.0.4"), a("10.0.0.5"))
+	state := stateOf(model.ForwardHTTP, "10.0.0.1:80", nil, s.Addr)
+	add := func(listen string, f model.Forward) *model.Service {
+		at := netip.MustParseAddrPort(listen)
+		state.Services = append(state.Services, model.Service{Name: listen, Listen: at, LastPort: at.Port(), Forward: f})
+		return &state.Services[len(state.Services)-1]
+	}
+	state.Services[0].HTTP.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: "main", Weight: 1}}}}
+	add("10.0.0.2:80", model.ForwardHTTP).HTTP.Routes = []model.Route{{Match: "/", Rules: model.Rules{Mirror: &model.Mirror{Pool: "main"}}}}
+	add("10.0.0.3:80", model.ForwardTLS).Names = []model.NameRoute{{Name: "*", Pool: "main"}}
+	add("10.0.0.4:80", model.ForwardHTTP).HTTP.Routes = []model.Route{{Match: "/", Pools: []model.Share{{Pool: "other", Weight: 1}}}}
+	state.Pools = []model.Pool{{Service: model.Service{Name: "main", Forward: model.ForwardHTTP, Backends: []model.Backend{host}}}}
+	got, err := Lookup(t.Context(), state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, b := range got.Pools[0].Backends {
+		all = append(all, b.Address.String())
+	}
+	if want := []string{"10.0.0.4:80", "10.0.0.5:80"}; !slices.Equal(all, want) {
+		t.Errorf("backends %q, want %q", all, want)
+	}
+}
+
 func TestPacketsAreNotLedToWhereTheyCannotGo(t *testing.T) {
 	s := nameserver.New(t, "127.0.0.1")
 	s.Set(60, "app.test", a("127.0.0.1"), a("224.0.0.1"), a("0.0.0.0"), a("255.255.255.255"), a("10.0.0.1"), a("10.0.0.1"))

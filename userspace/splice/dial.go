@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fairlead/userspace/accesslog"
 )
 
 // A fault is a kind of failed dial.
@@ -62,6 +64,7 @@ func (p *Proxy) connect(s *session) (done func(error), ok bool) {
 		}
 		if len(tried) > 0 {
 			p.retries.Add(1)
+			s.retries++
 		}
 		err := p.dial(s, addr, before)
 		switch {
@@ -80,6 +83,7 @@ func (p *Proxy) connect(s *session) (done func(error), ok bool) {
 			tried = append(tried, addr)
 		}
 		if gone(s.client) {
+			s.ends(accesslog.Client, accesslog.Gone)
 			return nil, false
 		}
 	}
@@ -114,8 +118,8 @@ func (p *Proxy) dial(s *session, addr netip.AddrPort, before uint64) error {
 	var d net.Dialer
 	began := time.Now()
 	c, err := d.DialContext(ctx, "tcp", addr.String())
-	if err == nil && s.way.Connected != nil {
-		s.way.Connected(addr, time.Since(began))
+	if s.connect = time.Since(began); err == nil && s.way.Connected != nil {
+		s.way.Connected(addr, s.connect)
 	}
 
 	p.mu.Lock()

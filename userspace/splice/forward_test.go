@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"fairlead/userspace/accesslog"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,21 +27,23 @@ func TestWhatOneSideDoesArrivesAtTheOther(t *testing.T) {
 		name            string
 		client, backend script
 		want            Stats
+		end             accesslog.Ending
 	}{
-		{"the client's end, and then an answer", says("ping", ends, reads("pong")), reads("ping", says("pong", ends)), Stats{ToBackends: 4, ToClients: 4}},
-		{"the backend's end, and then more from the client", reads("pong", says("ping", ends)), says("pong", ends, reads("ping")), Stats{ToBackends: 4, ToClients: 4}},
-		{"a backend that accepts and closes", reads(""), says("", ends), Stats{}},
-		{"a client that connects and closes", says("", ends), reads(""), Stats{}},
-		{"the client's reset", says("", awaits, resets), says("", goesOn, getsReset), Stats{Resets: 1}},
-		{"the backend's reset", says("", hears("hello"), goesOn, getsReset), says("hello", awaits, resets), Stats{Resets: 1, ToClients: 5}},
-		{"the client's reset after its end", says("", ends, awaits, resets), reads("", goesOn, breaks), Stats{Resets: 1}},
-		{"the backend's reset after its end", reads("", goesOn, breaks), says("", ends, awaits, resets), Stats{Resets: 1}},
-		{"what the backend said before its reset", says("", hears("last words"), goesOn, getsReset), says("last words", awaits, resets), Stats{Resets: 1, ToClients: 10}},
+		{"the client's end, and then an answer", says("ping", ends, reads("pong")), reads("ping", says("pong", ends)), Stats{ToBackends: 4, ToClients: 4}, accesslog.Ending{By: accesslog.Client, Reason: accesslog.Done}},
+		{"the backend's end, and then more from the client", reads("pong", says("ping", ends)), says("pong", ends, reads("ping")), Stats{ToBackends: 4, ToClients: 4}, accesslog.Ending{By: accesslog.Backend, Reason: accesslog.Done}},
+		{"a backend that accepts and closes", reads(""), says("", ends), Stats{}, accesslog.Ending{By: accesslog.Backend, Reason: accesslog.Done}},
+		{"a client that connects and closes", says("", ends), reads(""), Stats{}, accesslog.Ending{By: accesslog.Client, Reason: accesslog.Done}},
+		{"the client's reset", says("", awaits, resets), says("", goesOn, getsReset), Stats{Resets: 1}, accesslog.Ending{By: accesslog.Client, Reason: accesslog.Reset}},
+		{"the backend's reset", says("", hears("hello"), goesOn, getsReset), says("hello", awaits, resets), Stats{Resets: 1, ToClients: 5}, accesslog.Ending{By: accesslog.Backend, Reason: accesslog.Reset}},
+		{"the client's reset after its end", says("", ends, awaits, resets), reads("", goesOn, breaks), Stats{Resets: 1}, accesslog.Ending{By: accesslog.Client, Reason: accesslog.Reset}},
+		{"the backend's reset after its end", reads("", goesOn, breaks), says("", ends, awaits, resets), Stats{Resets: 1}, accesslog.Ending{By: accesslog.Backend, Reason: accesslog.Reset}},
+		{"what the backend said before its reset", says("", hears("last words"), goesOn, getsReset), says("last words", awaits, resets), Stats{Resets: 1, ToClients: 10}, accesslog.Ending{By: accesslog.Backend, Reason: accesslog.Reset}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			next, ended := make(chan struct{}), make(chan error, 1)
-			p := serve(t, &Proxy{Pick: to(listen(t, func(c *net.TCPConn) { ended <- row.backend(c, next) }))})
+			backend, told := listen(t, func(c *net.TCPConn) { ended <- row.backend(c, next) }), make(chan *accesslog.Record, 1)
+			p := serve(t, &Proxy{Pick: to(backend), Access: func() func(*accesslog.Record) { return func(r *accesslog.Record) { told <- r } }})
 			c := dial(t, p.addr)
 			err := row.client(c, next)
 			c.Close()
@@ -53,6 +57,11 @@ func TestWhatOneSideDoesArrivesAtTheOther(t *testing.T) {
 			row.want.Accepted = 1
 			if diff := cmp.Diff(row.want, p.Stats()); diff != "" {
 				t.Errorf("stats -want +got:\n%s", diff)
+			}
+			r := <-told
+			if r.Ending != row.end || r.BytesIn != row.want.ToBackends || r.BytesOut != row.want.ToClients || r.Backend != backend.String() || r.Client != c.LocalAddr().String() ||
+				r.Connect <= 0 || r.Total < r.Connect || (r.FirstByte > 0) != (r.BytesOut > 0) || r.Protocol != "tcp" {
+				t.Errorf("the access log is told %+v", r)
 			}
 		})
 	}

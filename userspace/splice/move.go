@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -39,7 +38,7 @@ type mover struct {
 
 // move copies from src to dst until src ends, and counts in moved. Only one of
 // the errors is set: srcErr if src is broken or closed, dstErr if dst is.
-func move(dst, src *net.TCPConn, moved *atomic.Uint64) (srcErr, dstErr error) {
+func move(dst, src *net.TCPConn, moved *flow) (srcErr, dstErr error) {
 	srcRaw, err := src.SyscallConn()
 	if err != nil {
 		return err, nil
@@ -123,18 +122,18 @@ func (m *mover) ended() bool {
 }
 
 // give writes what take got.
-func (m *mover) give(moved *atomic.Uint64) error {
+func (m *mover) give(moved *flow) error {
 	if m.pipe != nil {
 		return m.givePipe(moved)
 	}
 	n, err := m.dst.Write(m.buf[:m.n])
-	moved.Add(uint64(n))
+	moved.add(uint64(n))
 	buffers.Put(m.buf)
 	m.buf = nil
 	return err
 }
 
-func (m *mover) givePipe(moved *atomic.Uint64) error {
+func (m *mover) givePipe(moved *flow) error {
 	p := m.pipe
 	m.pipe = nil
 	var failed error
@@ -146,7 +145,7 @@ func (m *mover) givePipe(moved *atomic.Uint64) error {
 			})
 			if n > 0 {
 				m.n -= n
-				moved.Add(uint64(n))
+				moved.add(uint64(n))
 				continue
 			}
 			if errors.Is(err, unix.EAGAIN) {

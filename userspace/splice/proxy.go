@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"fairlead/userspace/accesslog"
 	"fairlead/userspace/model"
 )
 
@@ -67,6 +68,10 @@ type Proxy struct {
 	// at once.
 	First     First
 	Connected Connected
+	// Access, which may be nil, returns who is told of a connection that begins
+	// when it is over; nil is nobody. Both are called from many goroutines at
+	// once. The record does not say of which service it is.
+	Access func() func(*accesslog.Record)
 	// DialTimeout bounds the wait for one backend to accept. 0 means
 	// [DefaultDialTimeout].
 	DialTimeout time.Duration
@@ -193,6 +198,9 @@ func (p *Proxy) accept(ctx context.Context, l *net.TCPListener, g *group) error 
 func (p *Proxy) welcome(g *group, c *net.TCPConn) {
 	p.accepted.Add(1)
 	s := &session{group: g, client: c, from: addrPort(c.RemoteAddr()), to: addrPort(c.LocalAddr())}
+	if p.Access != nil {
+		s.add, s.began = p.Access(), time.Now()
+	}
 	if p.Origin != nil {
 		if read := p.Origin(s.from.Addr()); read != nil {
 			g.conns.Go(func() {
@@ -215,7 +223,7 @@ func (p *Proxy) learn(s *session, read func(net.Conn) (client, server netip.Addr
 	if err != nil {
 		p.log().Debug("client refused", "peer", s.from, "err", err)
 		p.unannounced.Add(1)
-		reset(s.client)
+		s.refuse(accesslog.Malformed)
 		return false
 	}
 	if client.IsValid() && server.IsValid() {
@@ -232,12 +240,13 @@ func (p *Proxy) admits(s *session) bool {
 	switch p.Admit(s.from.Addr()) {
 	case model.Denied:
 		p.denied.Add(1)
+		s.refuse(accesslog.Denied)
 	case model.Limited:
 		p.sourceLimit.Add(1)
+		s.refuse(accesslog.Limit)
 	default:
 		return true
 	}
-	reset(s.client)
 	return false
 }
 
@@ -268,7 +277,7 @@ func (p *Proxy) cut(which func(*session) bool) (n int) {
 	}
 	p.mu.Unlock()
 	for _, s := range joined {
-		s.abort(&p.cuts)
+		s.abort(&p.cuts, accesslog.Agent, accesslog.Cut)
 	}
 	return len(joined)
 }

@@ -7,6 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
+
+	"fairlead/userspace/accesslog"
 )
 
 // A session is one client's connection and, once it is made, the one to the
@@ -24,6 +27,14 @@ type session struct {
 	// backend is also read without the lock by who runs the session.
 	backend *net.TCPConn
 
+	add      func(*accesslog.Record) // nil if nobody wants to know
+	began    time.Time               // if somebody does
+	joined   time.Time               // when it had its backend
+	retries  int
+	connect  time.Duration
+	up, down flow
+	end      atomic.Pointer[accesslog.Ending] // the first that was noted
+
 	aborted atomic.Bool
 	ended   atomic.Int32 // directions that are over
 	dead    atomic.Bool  // one direction ended because its reader is gone
@@ -35,7 +46,10 @@ func (p *Proxy) handle(s *session) {
 	defer p.active.Add(-1)
 	done, ok := p.connect(s)
 	if !ok {
-		reset(s.client)
+		if s.group.run.Err() != nil {
+			s.ends(accesslog.Agent, accesslog.Cut)
+		}
+		s.refuse(accesslog.NoBackend)
 		p.forget(s)
 		return
 	}
@@ -45,11 +59,13 @@ func (p *Proxy) handle(s *session) {
 		}
 	}
 	var up sync.WaitGroup
-	up.Go(func() { p.forward(s, s.backend, s.client, &p.toBackends) })
-	p.forward(s, s.client, s.backend, &p.toClients)
+	s.up.total, s.down.total, s.joined = &p.toBackends, &p.toClients, time.Now()
+	up.Go(func() { p.forward(s, s.backend, s.client, &s.up, accesslog.Client) })
+	p.forward(s, s.client, s.backend, &s.down, accesslog.Backend)
 	up.Wait()
 	p.forget(s)
 	done(nil)
+	s.tell()
 }
 
 func (p *Proxy) forget(s *session) {
@@ -58,19 +74,21 @@ func (p *Proxy) forget(s *session) {
 	p.mu.Unlock()
 }
 
-// forward runs one direction of s until it is over, and closes both
-// connections if the other one is over as well.
-func (p *Proxy) forward(s *session, dst, src *net.TCPConn, moved *atomic.Uint64) {
+// forward runs the direction of s that from sends in until it is over, and closes
+// both connections if the other one is over as well.
+func (p *Proxy) forward(s *session, dst, src *net.TCPConn, moved *flow, from accesslog.Party) {
 	srcErr, dstErr := move(dst, src, moved)
 	if srcErr != nil {
-		s.abort(&p.resets)
+		s.abort(&p.resets, from, accesslog.Reset)
 		return
 	}
 	if dstErr != nil {
+		s.ends(other(from), accesslog.Reset)
 		// dst has reset. What it sent before is still to be read by the
 		// other direction, which then finds the reset or the end.
 		s.dead.Store(true)
 	}
+	s.ends(from, accesslog.Done)
 	if s.ended.Add(1) == 2 {
 		p.finish(s)
 		return
@@ -81,14 +99,14 @@ func (p *Proxy) forward(s *session, dst, src *net.TCPConn, moved *atomic.Uint64)
 	_ = dst.CloseWrite() // fails only if dst is gone, which the other direction sees
 	// Nobody reads src any more, but it may still reset.
 	if watch(src) != nil {
-		s.abort(&p.resets)
+		s.abort(&p.resets, from, accesslog.Reset)
 	}
 }
 
 // finish closes what both directions are done with.
 func (p *Proxy) finish(s *session) {
 	if s.dead.Load() {
-		s.abort(&p.resets)
+		s.abort(&p.resets, "", "") // whose doing it was is known
 		return
 	}
 	if s.aborted.CompareAndSwap(false, true) {
@@ -98,10 +116,13 @@ func (p *Proxy) finish(s *session) {
 }
 
 // abort resets both connections, if that or their end was not done before,
-// and counts it.
-func (s *session) abort(why *atomic.Uint64) {
+// and counts it. by is empty if it is known who has ended them.
+func (s *session) abort(why *atomic.Uint64, by accesslog.Party, reason accesslog.Reason) {
 	if s.aborted.CompareAndSwap(false, true) {
 		why.Add(1)
+		if by != "" {
+			s.end.Store(&accesslog.Ending{By: by, Reason: reason})
+		}
 		reset(s.client)
 		reset(s.backend)
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"fairlead/internal/crashpoint"
 )
 
 const (
@@ -252,6 +254,7 @@ func (f *File) Append(_ context.Context, h Head, entries []Entry, documents map[
 		if err := trim(tx, &h); err != nil {
 			return err
 		}
+		crashpoint.Pass()
 		return put(tx.Bucket(bucketMeta), keyHead, h)
 	})
 }

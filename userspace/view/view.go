@@ -37,7 +37,12 @@ type View struct {
 	PinDir   string    `json:"pin_dir"`
 	XDP      XDP       `json:"xdp"`
 	Services []Service `json:"services"`
-	Proxy    Proxy     `json:"proxy"`
+	// Pools are those that no backend of Services is of: nobody sends to them, or
+	// they are empty.
+	Pools []Pool `json:"pools,omitempty"`
+	// Revision is that of the configuration in force.
+	Revision uint64 `json:"revision,omitempty"`
+	Proxy    Proxy  `json:"proxy"`
 	// Fragments count what the agent holds for the kernel.
 	Fragments Fragments `json:"fragments"`
 }
@@ -97,6 +102,14 @@ type Service struct {
 	Backends    []Backend                `json:"backends"`
 	// Certificates are those that clients are shown, if any.
 	Certificates []Certificate `json:"certificates,omitempty"`
+}
+
+// A Pool is an entry of pools.
+type Pool struct {
+	Name string `json:"name"`
+	// Services are those that send to it.
+	Services []string  `json:"services,omitempty"`
+	Backends []Backend `json:"backends"`
 }
 
 // A Certificate is one that a service shows to its clients.

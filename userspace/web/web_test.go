@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -136,7 +137,7 @@ const read = `((wanted) => Object.fromEntries(Object.entries(wanted).map(([name,
 
 func TestPage(t *testing.T) {
 	a := &api{answers: everything}
-	p := browser.Open(t, "http://"+serve(t, a)+"/", 1200, 1400)
+	p := browser.Open(t, begin(t), "http://"+serve(t, a)+"/", 1200, 1400)
 	p.Await("document.body.dataset.ready === 'yes' && document.querySelector('#packets canvas')")
 	var got map[string][]string
 	p.Eval(read+`({
@@ -162,6 +163,15 @@ func TestPage(t *testing.T) {
 	filter(t, p)
 	explain(t, p, a)
 	silence(t, p, a)
+}
+
+// begin starts a command.
+func begin(t *testing.T) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) {
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // keep writes a picture where FAIRLEAD_PICTURES says, for people to look at.
