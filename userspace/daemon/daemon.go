@@ -48,7 +48,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	o.complete(&conf.Agent)
-	store, err := openStore(o.StateDir, o.Log)
+	store, err := openStore(ctx, o.StateDir, conf.Vault, o.Log)
 	if err != nil {
 		return err
 	}

@@ -84,6 +84,9 @@ func (v *Vault) take(ctx context.Context) (former string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if known.Commit == "" && len(names) > 0 {
+		return "", fmt.Errorf("%s/%s of vault is missing, but not what it has named: restore it, or delete all below %s/%s", v.path, headName, v.path, blobsName)
+	}
 	if o := known.Owner; o.ID != "" && !o.Closed && (o.Host != v.self.Host || o.PID != v.self.PID) {
 		former = o.String()
 	}
@@ -260,16 +263,14 @@ func (v *Vault) Kept(ctx context.Context, name string) ([]byte, time.Time, error
 	return data, k.At, err
 }
 
-// Close lets another agent have the store without a word about this one. Where another
-// one has it already, there is nothing to do.
+// Close lets another agent have the store without a word about this one. If that does
+// not work, there is a word: nothing else is lost.
 func (v *Vault) Close() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.self.Closed = true
 	if v.lost == nil {
-		if err := v.commit(context.Background(), v.now); err != nil && v.lost == nil {
-			return errors.Join(fmt.Errorf("close state: %w", err), v.kv.Close())
-		}
+		_ = v.commit(context.Background(), v.now)
 	}
 	return v.kv.Close()
 }

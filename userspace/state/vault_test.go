@@ -283,6 +283,8 @@ func TestAVaultThatCannotBeHadIsSaidAtTheStart(t *testing.T) {
 		}, "not allowed: the token is not good, or no policy lets it delete secret/metadata/fairlead/blobs/"},
 		{"somebody else's secret", func(s *testvault.Server) { s.Set("fairlead/head", map[string]string{"password": "x"}) },
 			"open state: read secret/fairlead/head of vault: it is not what fairlead has put there: use another path; mend that, or use another --state-dir"},
+		{"the index is deleted", func(s *testvault.Server) { s.Set("fairlead/blobs/x-0", nil) },
+			"open state: secret/fairlead/head of vault is missing, but not what it has named: restore it, or delete all below secret/fairlead/blobs; mend that, or use another --state-dir"},
 		{"a secret of another kind", func(s *testvault.Server) { s.Set("fairlead/head", map[string]string{"fairlead": "e30="}) },
 			"open state: secret/fairlead/head of vault has no state of an agent: use another path; mend that, or use another --state-dir"},
 	} {

@@ -126,12 +126,14 @@ func TestTokensOfSecretsAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Read(Fields{"secret/web": {"token"}}); err != nil || store.Token("secret/web") != "abc" {
-		t.Errorf("%q, %v", store.Token("secret/web"), err)
+	err = store.Read(Fields{"secret/web": {"token"}})
+	if token, tokenErr := store.Token("secret/web"); err != nil || tokenErr != nil || token != "abc" {
+		t.Errorf("%q, %v, %v", token, err, tokenErr)
 	}
 	s.Set("db", map[string]string{"other": "abc"})
 	want := "read secret/db of vault: the secret has no token: put text there"
-	if err := store.Read(Fields{"secret/db": {"token"}}); err == nil || err.Error() != want || store.Token("secret/db") != "" {
-		t.Errorf("error %v, want %s", err, want)
+	err = store.Read(Fields{"secret/db": {"token"}})
+	if token, tokenErr := store.Token("secret/db"); err == nil || err.Error() != want || tokenErr == nil || token != "" {
+		t.Errorf("error %v, want %s; %q, %v", err, want, token, tokenErr)
 	}
 }

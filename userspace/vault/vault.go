@@ -124,11 +124,12 @@ func (s *Store) Secret(path string) (chain, key []byte, err error) {
 	return []byte(known.values["cert"]), []byte(known.values["key"]), known.err
 }
 
-// Token returns the token of a secret that was read last, empty if none was.
-func (s *Store) Token(path string) string {
+// Token returns the token of a secret that was read last, or why it could not be.
+func (s *Store) Token(path string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.read[path].values["token"]
+	known := s.read[path]
+	return known.values["token"], known.err
 }
 
 // values returns some fields of a secret.
