@@ -181,7 +181,7 @@ func towards(addr netip.Addr) (netlink.Link, net.IP, error) {
 		err = errors.New("none")
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("find route to client %s: %w; say where it comes in with --interface", addr, err)
+		return nil, nil, fmt.Errorf("%w %s: %w; say where it comes in with --interface", ErrNoRoute, addr, err)
 	}
 	dev, err := netlink.LinkByIndex(routes[0].LinkIndex)
 	if err != nil {

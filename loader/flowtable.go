@@ -130,10 +130,7 @@ func (t *FlowTable) Free(e Entry) bool {
 	if !atomic.CompareAndSwapUint64(e.at, e.word(), free.word()) {
 		return false
 	}
-	if e.connects() {
-		t.ofBackends.add(e.Backend, e.BackendGen, -1)
-		t.ofServices.add(e.Service, e.ServiceGen, -1)
-	}
+	t.disconnect(&e)
 	return true
 }
 
@@ -203,8 +200,14 @@ func stampOf(word uint64) Stamp {
 // Dir says which way the entry's packets go.
 func (s *LBStamp) Dir() LBFlowDir { return LBFlowDir(s.Life & 1) }
 
+// Where the state is in the life of a stamp.
+const (
+	stateShift = 3
+	stateMask  = 7
+)
+
 // State says how far the flow is.
-func (s *LBStamp) State() LBFlowState { return LBFlowState(s.Life >> 3 & 7) }
+func (s *LBStamp) State() LBFlowState { return LBFlowState(s.Life >> stateShift & stateMask) }
 
 // Over says that the flow has come to its end: nobody waits for it.
 func (s *LBStamp) Over() bool { return s.State() >= LBFlowStateFLOW_CLOSED }

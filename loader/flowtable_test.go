@@ -141,6 +141,32 @@ func TestFreeTakesWhatHasNotChanged(t *testing.T) {
 	}
 }
 
+func TestEndLeavesWhatHasChanged(t *testing.T) {
+	table, m := newFlowTable(t)
+	b := bucketOf(standingOf(1, 1), standingOf(2, 1))
+	b.Stamps[0].Life = 1 | 3<<1 | uint8(LBFlowStateFLOW_ESTABLISHED)<<3 | 1<<6
+	if err := m.Put(uint32(3), b); err != nil {
+		t.Fatal(err)
+	}
+	var all []Entry
+	table.Each(func(e Entry) bool { all = append(all, e); return true })
+	b.Stamps[1].Seen++
+	if err := m.Put(uint32(3), b); err != nil {
+		t.Fatal(err)
+	}
+	if !table.End(all[0]) || table.End(all[1]) {
+		t.Error("want the first ended alone")
+	}
+	var got LBBucket
+	if err := m.Lookup(uint32(3), &got); err != nil {
+		t.Fatal(err)
+	}
+	b.Stamps[0].Life = 1 | 3<<1 | uint8(LBFlowStateFLOW_RESET)<<3 | 1<<6
+	if diff := cmp.Diff(b, got, ignoreLayout); diff != "" {
+		t.Errorf("bucket (-want +got):\n%s", diff)
+	}
+}
+
 // TestEachIsNeverTorn reads while others give places to one entry after another,
 // as the kernel does.
 func TestEachIsNeverTorn(t *testing.T) {

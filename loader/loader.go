@@ -31,6 +31,8 @@ var (
 	ErrLocked = errors.New("another process holds the lock")
 	// ErrMode says that an interface cannot be attached in the mode asked for.
 	ErrMode = errors.New("not possible in this mode")
+	// ErrNoRoute says that this host does not know where a client is.
+	ErrNoRoute = errors.New("find route to client")
 	// ErrNoInterface says that there is no interface of that name.
 	ErrNoInterface = errors.New("no such interface")
 	// ErrPrivileges says that the process may not load BPF programs.

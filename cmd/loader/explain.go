@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -12,11 +10,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"fairlead/cmd/internal/command"
-	"fairlead/cmd/internal/command/status"
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
-	"fairlead/userspace/model"
-	"fairlead/userspace/view"
+	"fairlead/userspace/kernel"
 )
 
 func explainCommand(w world) *cli.Command {
@@ -54,130 +50,27 @@ func runExplain(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	describe(&e.Packet, q)
-	addAgent(e, w.agent(c.String("run-dir"), c.String("pin-dir")))
+	kernel.Describe(&e.Packet, q)
+	kernel.AddAgent(e, w.agent(c.String("run-dir"), c.String("pin-dir")))
 	if command.JSON(c) {
 		return command.WriteJSON(w.out, e)
 	}
 	return writeExplanation(w.out, q, e)
 }
 
-// explain asks the instance in dir.
-func explain(ctx context.Context, dir string, q loader.Question, iface string) (*datapath.Explanation, error) {
-	inst, at, err := openAt(ctx, dir, q.From.Addr(), iface)
-	if err != nil {
-		return nil, err
-	}
-	defer inst.Close()
-	x, err := datapath.NewExplainer(inst, q.From.Addr().Is6())
-	if err != nil {
-		return nil, err
-	}
-	defer x.Close()
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	e, err := x.Explain(q, at)
-	if err != nil {
-		return nil, err
-	}
-	_, _, agent, err := loader.AgentRunning(dir)
-	if err == nil && !agent {
-		leaveAlone(e)
-	}
-	return e, err
-}
-
-// leaveAlone says that no agent runs, so that nobody serves what is the proxy's.
-func leaveAlone(e *datapath.Explanation) {
-	if e.Service != nil && e.Service.Rung == string(view.RungProxy) {
-		e.Service.Rung, e.Service.Reason = string(status.RungNone), "it is the proxy's, and no agent runs"
-	}
-}
-
-// openAt opens an instance, and finds where packets of a client come in. An upgrade
-// waits until both are of one version, and no longer.
-func openAt(ctx context.Context, dir string, client netip.Addr, iface string) (*loader.Instance, loader.Ingress, error) {
-	var at loader.Ingress
-	lock, err := loader.NewSharedLock(ctx, dir)
-	if err != nil {
-		return nil, at, err
-	}
-	inst, err := loader.Open(dir)
-	if err == nil {
-		at, err = inst.Ingress(iface, client)
-	}
-	if err = errors.Join(err, lock.Unlock()); err == nil {
-		return inst, at, nil
-	}
-	if inst != nil {
-		err = errors.Join(err, inst.Close())
-	}
-	return nil, at, err
-}
-
 // question reads the packet that is asked about.
-func question(c *cli.Context) (q loader.Question, err error) {
-	if q.From, err = endpoint(c, "from"); err != nil {
-		return q, err
+func question(c *cli.Context) (loader.Question, error) {
+	if c.String("proto") == "udp" && c.IsSet("flags") {
+		return loader.Question{}, command.Usagef("--flags are TCP's: leave them out with --proto udp")
 	}
-	if q.To, err = endpoint(c, "to"); err != nil {
-		return q, err
+	q, err := kernel.Asked{
+		UDP: c.String("proto") == "udp", From: c.String("from"), To: c.String("to"), TTL: c.Uint("ttl"), Length: c.Uint("length"),
+		Flags: strings.FieldsFunc(c.String("flags"), func(r rune) bool { return strings.ContainsRune(",|+", r) }),
+	}.Question("--")
+	if err != nil {
+		return q, command.Usagef("%w", err)
 	}
-	if q.From.Addr().Is4() != q.To.Addr().Is4() {
-		return q, command.Usagef("--from %s and --to %s are of two families: use IPv4 or IPv6 for both", q.From, q.To)
-	}
-	q.UDP = c.String("proto") == "udp"
-	if q.UDP && c.IsSet("flags") {
-		return q, command.Usagef("--flags are TCP's: leave them out with --proto udp")
-	}
-	if q.Flags, err = tcpFlags(c.String("flags")); err != nil {
-		return q, err
-	}
-	ttl, length := c.Uint("ttl"), c.Uint("length")
-	if ttl > 255 {
-		return q, command.Usagef("--ttl is %d: use 0 to 255", ttl)
-	}
-	if least := uint(q.Least()); length != 0 && length < least || length > maxLength {
-		return q, command.Usagef("--length is %d: use %d to %d, or 0", length, least, maxLength)
-	}
-	q.TTL, q.Length = uint8(ttl), uint16(length)
 	return q, nil
-}
-
-// maxLength is the longest packet that fits the one page of a dry run's frame.
-const maxLength = 3000
-
-func endpoint(c *cli.Context, flag string) (netip.AddrPort, error) {
-	text := c.String(flag)
-	if text == "" {
-		return netip.AddrPort{}, command.Usagef("--%s is missing: say the packet's, as ADDRESS:PORT", flag)
-	}
-	at, err := netip.ParseAddrPort(text)
-	switch {
-	case err != nil:
-		return at, command.Usagef("--%s is %q: use ADDRESS:PORT, such as 203.0.113.10:80 or [2001:db8::10]:80", flag, text)
-	case at.Port() == 0:
-		return at, command.Usagef("--%s is %q: no packet has port 0, use 1 to 65535", flag, text)
-	case at.Addr().Zone() != "":
-		return at, command.Usagef("--%s is %q: say the interface with --interface, not behind the address", flag, text)
-	}
-	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
-}
-
-var flagBits = map[string]uint8{
-	"fin": loader.TCPFin, "syn": loader.TCPSyn, "rst": loader.TCPRst, "psh": loader.TCPPsh, "ack": loader.TCPAck,
-}
-
-func tcpFlags(text string) (flags uint8, err error) {
-	for _, word := range strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return strings.ContainsRune(",|+", r) }) {
-		bit, ok := flagBits[word]
-		if !ok {
-			return 0, command.Usagef("--flags has %q: use fin, syn, rst, psh and ack, with commas between", word)
-		}
-		flags |= bit
-	}
-	return flags, nil
 }
 
 // writeExplanation prints a line for each thing that there is to say.
@@ -232,20 +125,6 @@ func familyOf(a netip.Addr) string {
 		return "IPv4"
 	}
 	return "IPv6"
-}
-
-// describe adds to p what was asked about it.
-func describe(p *datapath.PacketView, q loader.Question) {
-	p.Protocol, p.Length = model.UDP, max(int(q.Length), q.Least())
-	if q.UDP {
-		return
-	}
-	p.Protocol = model.TCP
-	for _, word := range []string{"fin", "syn", "rst", "psh", "ack"} {
-		if q.Flags&flagBits[word] != 0 {
-			p.Flags = append(p.Flags, word)
-		}
-	}
 }
 
 func packetText(p *datapath.PacketView) string {

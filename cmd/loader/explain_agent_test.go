@@ -8,6 +8,7 @@ import (
 
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
+	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
@@ -66,7 +67,7 @@ func TestExplainSaysWhetherTheProxyServes(t *testing.T) {
 		want []string
 	}{
 		{"an agent", func(*datapath.Explanation) {}, []string{"which the proxy serves (forward: proxy)", "where the proxy of the agent (fairlead run) serves it"}},
-		{"none", leaveAlone, []string{"which nobody serves (it is the proxy's, and no agent runs)", "where nobody serves it: it is the proxy's, and no agent runs"}},
+		{"none", kernel.LeaveAlone, []string{"which nobody serves (it is the proxy's, and no agent runs)", "where nobody serves it: it is the proxy's, and no agent runs"}},
 		{
 			"a client that is denied", func(e *datapath.Explanation) { e.Client = &datapath.ExplainedClient{Rule: &denied} },
 			[]string{"denied, as 10.1.2.0/24", "where the proxy of the agent (fairlead run) refuses the client"},

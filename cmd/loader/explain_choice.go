@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/model"
@@ -107,47 +106,4 @@ func whyNotChosen(c *datapath.Choice, o *datapath.Other) string {
 		return "not where the hash leads"
 	}
 	return "not chosen"
-}
-
-// addAgent adds what an agent knows beyond the kernel.
-func addAgent(e *datapath.Explanation, v *view.View) {
-	if v == nil || e.Service == nil {
-		return
-	}
-	at := slices.IndexFunc(v.Services, func(s view.Service) bool { return s.Name == e.Service.Name })
-	if at < 0 {
-		return
-	}
-	s := &v.Services[at]
-	e.Service.Serving, e.Service.Zone = s.Serving, s.Zone
-	if e.ClientZone != nil && *e.ClientZone != "" {
-		e.Service.Serving = s.ClientZones[*e.ClientZone]
-	}
-	if e.Service.Rung == "proxy" {
-		e.Service.Reason = s.Reason
-	}
-	if e.Choice == nil {
-		return
-	}
-	if s.Balance == model.ResponseTime {
-		e.Choice.Balance = string(s.Balance) // which the kernel has as weights of turns
-	}
-	for i := range e.Choice.Rest {
-		o := &e.Choice.Rest[i]
-		b := slices.IndexFunc(s.Backends, func(b view.Backend) bool { return b.Address == o.Backend })
-		if o.Why == datapath.WhyNoWeight && b >= 0 {
-			waits(o, &s.Backends[b])
-		}
-	}
-}
-
-// waits says why a backend is not to have new flows.
-func waits(o *datapath.Other, b *view.Backend) {
-	wait := b.Wait()
-	if wait == "" {
-		return // it has some by now
-	}
-	if o.Why = datapath.Why(wait); wait == view.WaitZone {
-		o.Zone = b.Zone
-	}
 }

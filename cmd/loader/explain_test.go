@@ -12,6 +12,7 @@ import (
 	"fairlead/loader"
 	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
+	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
@@ -145,7 +146,7 @@ func TestExplainRefusesWrongPackets(t *testing.T) {
 		from + "--to [fe80::1%eth0]:80":       `--to is "[fe80::1%eth0]:80": say the interface with --interface, not behind the address`,
 		from + "--to [2001:db8::1]:80":        "--from 198.51.100.1:1 and --to [2001:db8::1]:80 are of two families: use IPv4 or IPv6 for both",
 		from + to + "--proto sctp":            `--proto is "sctp": use tcp or udp`,
-		from + to + "--flags urg":             `--flags has "urg": use fin, syn, rst, psh and ack, with commas between`,
+		from + to + "--flags urg":             `--flags has "urg": use fin, syn, rst, psh and ack`,
 		from + to + "--proto udp --flags ack": "--flags are TCP's: leave them out with --proto udp",
 		from + to + "--ttl 256":               "--ttl is 256: use 0 to 255",
 		from + to + "--length 39":             "--length is 39: use 40 to 3000, or 0",
@@ -188,7 +189,7 @@ func TestAgentsKnowWhyBackendsWait(t *testing.T) {
 		b.Address = "10.2.1.2:8080"
 		v := &view.View{Services: []view.Service{{Name: "dns"}, {Name: "web", Serving: model.ServingPanic, Reason: "no XDP", Backends: []view.Backend{b}}}}
 		e := known(datapath.WhyNoWeight)
-		addAgent(e, v)
+		kernel.AddAgent(e, v)
 		if got := whyNot(e, &e.Choice.Rest[0]); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -196,12 +197,12 @@ func TestAgentsKnowWhyBackendsWait(t *testing.T) {
 			t.Errorf("service is told as %+v", e.Service)
 		}
 		down := known(datapath.WhyDown)
-		if addAgent(down, v); down.Choice.Rest[0].Why != datapath.WhyDown {
+		if kernel.AddAgent(down, v); down.Choice.Rest[0].Why != datapath.WhyDown {
 			t.Errorf("who is down is told as %+v", down.Choice.Rest)
 		}
 	}
 	e := known(datapath.WhyNoWeight)
-	if addAgent(e, nil); e.Choice.Rest[0].Why != datapath.WhyNoWeight {
+	if kernel.AddAgent(e, nil); e.Choice.Rest[0].Why != datapath.WhyNoWeight {
 		t.Errorf("without an agent: %+v", e.Choice.Rest)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"fairlead/cmd/internal/command/status"
 	"fairlead/loader"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/model"
@@ -60,7 +59,7 @@ var verdictWords = [loader.Verdicts]string{
 func verdictText(e *datapath.Explanation) string {
 	text := e.VerdictName + ": " + verdictWords[e.Verdict]
 	switch {
-	case e.Verdict == loader.LBVerdictPASS_PROXY && e.Service != nil && e.Service.Rung == string(status.RungNone):
+	case e.Verdict == loader.LBVerdictPASS_PROXY && e.Service != nil && e.Service.Rung == string(view.RungNone):
 		return e.VerdictName + ": left to this host, where nobody serves it: it is the proxy's, and no agent runs"
 	case e.Verdict == loader.LBVerdictPASS_PROXY && e.Client != nil && !e.Client.Allowed:
 		return e.VerdictName + ": left to this host, where the proxy of the agent (fairlead run) refuses the client"
@@ -121,7 +120,7 @@ func serviceText(s *datapath.ExplainedService) string {
 	switch s.Rung {
 	case string(view.RungProxy):
 		text += ", which the proxy serves"
-	case string(status.RungNone):
+	case string(view.RungNone):
 		text += ", which nobody serves"
 	}
 	if s.Reason != "" {

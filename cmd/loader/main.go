@@ -49,7 +49,7 @@ func main() {
 	os.Exit(command.Main(newApp(world{
 		out: os.Stdout, errOut: os.Stderr, now: time.Now, exists: command.HasInterface,
 		attach: attach, look: kernel.Warnings, detach: kernel.Detach, status: kernel.Status, rows: rows, flows: flows,
-		explain: explain, agent: status.Agent,
+		explain: kernel.Explain, agent: status.Agent,
 	})))
 }
 

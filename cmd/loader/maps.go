@@ -164,24 +164,11 @@ type statsView struct {
 
 func stats(_ *cli.Context, v *datapath.View) table {
 	kinds := []loader.Kind{loader.KindPass, loader.KindForward, loader.KindAnswer, loader.KindHold, loader.KindDrop}
-	s := statsView{Kinds: map[loader.Kind]uint64{}, Verdicts: v.Verdicts, Evictions: v.Evictions}
-	t := table{titles: []string{"VERDICT", "PACKETS"}}
+	sums := v.Totals()
+	s := statsView{sums.Packets, sums.Kinds, v.Verdicts, v.Evictions, sums.Forwarded}
+	t := table{titles: []string{"VERDICT", "PACKETS"}, json: s}
 	for i := range loader.Verdicts {
-		n := v.Verdicts[i.String()]
-		s.Kinds[i.Kind()] += n
-		s.Packets += n
-		t.rows = append(t.rows, []string{i.String(), number(n)})
-	}
-	for i := range v.Services {
-		c, f := &v.Services[i].Counters, &s.Forwarded
-		f.Flows += c.Flows
-		f.ForwardPackets += c.ForwardPackets
-		f.ForwardBytes += c.ForwardBytes
-		f.ReplyPackets += c.ReplyPackets
-		f.ReplyBytes += c.ReplyBytes
-		f.Unanswered += c.Unanswered
-		f.Refused += c.Refused
-		f.Resets += c.Resets
+		t.rows = append(t.rows, []string{i.String(), number(v.Verdicts[i.String()])})
 	}
 	for _, k := range kinds {
 		t.rows = append(t.rows, []string{"all " + string(k), number(s.Kinds[k])})
@@ -190,7 +177,6 @@ func stats(_ *cli.Context, v *datapath.View) table {
 	for i := range loader.Evictions {
 		t.rows = append(t.rows, []string{"evicted " + i.String(), number(v.Evictions[i.String()])})
 	}
-	t.json = s
 	return t
 }
 

@@ -32,7 +32,7 @@ var methods = map[string]Role{
 	"/fairlead.admin.v1.Admin/Plan":           RoleRead,
 	"/fairlead.admin.v1.Admin/Watch":          RoleRead,
 	"/fairlead.admin.v1.Admin/ListHistory":    RoleRead,
-	"/fairlead.admin.v1.Admin/Export":         RoleRead,
+	"/fairlead.admin.v1.Admin/Export":         RoleWrite,
 	"/fairlead.admin.v1.Admin/Change":         RoleWrite,
 	"/fairlead.admin.v1.Admin/Apply":          RoleWrite,
 	"/fairlead.admin.v1.Admin/Rollback":       RoleWrite,

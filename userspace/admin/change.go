@@ -185,7 +185,7 @@ func (s *service) routed(name string) (string, error) {
 		return name, nil
 	}
 	var all []string
-	for _, x := range s.server.Plane.View().Services {
+	for _, x := range s.view().Services {
 		if x.Forward == model.ForwardHTTP {
 			all = append(all, x.Name)
 		}

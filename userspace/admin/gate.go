@@ -26,8 +26,8 @@ var roles = map[string]Role{
 	adminpbconnect.AdminPlanProcedure:         RoleRead,
 	adminpbconnect.AdminWatchProcedure:        RoleRead,
 	adminpbconnect.AdminListHistoryProcedure:  RoleRead,
-	adminpbconnect.AdminExportProcedure:       RoleRead,
 
+	adminpbconnect.AdminExportProcedure:         RoleWrite, // it may have secrets
 	adminpbconnect.AdminChangeProcedure:         RoleWrite,
 	adminpbconnect.AdminApplyProcedure:          RoleWrite,
 	adminpbconnect.AdminRollbackProcedure:       RoleWrite,

@@ -17,9 +17,17 @@ type service struct {
 	ending context.Context // streams end when it is done
 }
 
+// view returns what the agent published last, an empty one before that.
+func (s *service) view() *view.View {
+	if v := s.server.Plane.View(); v != nil {
+		return v
+	}
+	return &view.View{}
+}
+
 func (s *service) GetStatus(context.Context, *adminpb.GetStatusRequest) (*adminpb.Status, error) {
 	m := &adminpb.Status{}
-	if err := adminpb.Fill(m, s.server.Plane.View()); err != nil {
+	if err := adminpb.Fill(m, s.view()); err != nil {
 		return nil, s.server.statusOf(err)
 	}
 	m.Revision = s.server.Plane.Revision().Number
@@ -28,8 +36,9 @@ func (s *service) GetStatus(context.Context, *adminpb.GetStatusRequest) (*adminp
 
 func (s *service) ListServices(_ context.Context, r *adminpb.ListServicesRequest) (*adminpb.ListServicesResponse, error) {
 	m := &adminpb.ListServicesResponse{}
-	for i := range s.server.Plane.View().Services {
-		x := &s.server.Plane.View().Services[i]
+	services := s.view().Services
+	for i := range services {
+		x := &services[i]
 		if r.GetService() != "" && r.GetService() != x.Name {
 			continue
 		}
@@ -74,7 +83,7 @@ func (s *service) GetHealth(_ context.Context, r *adminpb.GetHealthRequest) (*ad
 
 func (s *service) pools(name string) ([]*adminpb.Pool, error) {
 	var all []*adminpb.Pool
-	for _, p := range poolsOf(s.server.Plane.View()) {
+	for _, p := range poolsOf(s.view()) {
 		if name != "" && p.name != name {
 			continue
 		}

@@ -150,7 +150,11 @@ type subject struct{ service, pool, backend string }
 // A state is how a subject is: the rung of a service, the status of a backend.
 type state struct{ is, why string }
 
+// newSight returns what is in a view; nil is an empty one.
 func newSight(v *view.View) *sight {
+	if v == nil {
+		v = &view.View{}
+	}
 	s := &sight{configError: v.ConfigError, state: map[subject]state{}}
 	add := func(k subject, x state) {
 		s.state[k] = x

@@ -7,18 +7,15 @@ import (
 	"fairlead/userspace/model"
 )
 
+// maxSample is of how many flows one may be told.
+const maxSample = 1_000_000
+
 // accessLog reads where requests and connections are logged.
 func (r *reader) accessLog(v value) (a model.AccessLog) {
 	a.Format = accesslog.JSON
 	before := len(r.faults)
 	met := r.object(v, fields{
-		"file": func(v value) {
-			s, ok := r.text(v)
-			if ok && !filepath.IsAbs(s) {
-				r.fault(v, "%s is not an absolute path: begin it with /", quote(s))
-			}
-			a.File = s
-		},
+		"file": func(v value) { r.logPath(v, &a.File) },
 		"format": func(v value) {
 			s, ok := r.text(v)
 			if !ok {
@@ -34,4 +31,26 @@ func (r *reader) accessLog(v value) (a model.AccessLog) {
 		r.require(v, met, "file", "is missing: give a path, such as /var/log/fairlead/access.log")
 	}
 	return a
+}
+
+// flowLog reads where flows of the kernel are logged.
+func (r *reader) flowLog(v value) (f model.FlowLog) {
+	f.Sample = 1
+	before := len(r.faults)
+	met := r.object(v, fields{
+		"file":   func(v value) { r.logPath(v, &f.File) },
+		"sample": func(v value) { r.number(v, &f.Sample, 1, maxSample) },
+	})
+	if len(met) > 0 || len(r.faults) == before {
+		r.require(v, met, "file", "is missing: give a path, such as /var/log/fairlead/flows.log")
+	}
+	return f
+}
+
+func (r *reader) logPath(v value, p *string) {
+	s, ok := r.text(v)
+	if ok && !filepath.IsAbs(s) {
+		r.fault(v, "%s is not an absolute path: begin it with /", quote(s))
+	}
+	*p = s
 }

@@ -6,6 +6,22 @@ import (
 	"fairlead/userspace/model"
 )
 
+func TestFlowLogs(t *testing.T) {
+	for _, row := range []struct {
+		text string
+		want model.FlowLog
+	}{
+		{"", model.FlowLog{}},
+		{"flow-log: {file: /var/log/f}\n", model.FlowLog{File: "/var/log/f", Sample: 1}},
+		{"flow-log: {sample: 1000, file: /var/log/f}\n", model.FlowLog{File: "/var/log/f", Sample: 1000}},
+	} {
+		s, err := Parse("f", []byte(row.text+"services: []\n"))
+		if err != nil || s.FlowLog != row.want {
+			t.Errorf("%q: %+v, %v; want %+v", row.text, s.FlowLog, err, row.want)
+		}
+	}
+}
+
 func TestAccessLogs(t *testing.T) {
 	for _, row := range []struct {
 		text string

@@ -75,9 +75,12 @@ type agent struct {
 	retried    time.Time // when fronts last tried to listen
 	standby    *standby
 	holder     holder
-	journal    journal
+	journal    *journal
+	flowLog    *flowLog
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
+	page       net.Listener // the same
+	desk       desk
 	doors      *doors
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
@@ -115,9 +118,10 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
-		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: journal{log: o.Log}, limits: newLimits(o),
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: newJournal(o.Log), limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
+	a.flowLog = newFlowLog(func(f func(*loader.Maps) error) error { return onInstance(a.pinDir(), f) }, flowsEvery, o.Log)
 	a.reloaded = a.started
 	a.held.Store(-1)
 	a.given.Store(state)
@@ -336,14 +340,19 @@ func (a *agent) hostChanged(ctx context.Context) {
 func (a *agent) close() error {
 	var errs []error
 	a.pulse.Store(nil)
+	errs = append(errs, a.desk.close())
 	if a.metrics != nil {
 		a.metrics.Close() // again, if it has served
+	}
+	if a.page != nil {
+		a.page.Close() // the same
 	}
 	if m := a.issuer.Load(); m != nil {
 		m.Close()
 	}
 	a.vault.close()
 	a.journal.close()
+	a.flowLog.close()
 	errs = append(errs, a.doors.close())
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())

@@ -19,7 +19,7 @@ func (a *agent) change(ctx context.Context, given *model.State) error {
 	if err := a.checkMetrics(given); err != nil {
 		return err
 	}
-	keep, err := a.journal.prepare(given.AccessLog)
+	keep, err := a.prepareLogs(given)
 	if err != nil {
 		return fmt.Errorf("put the change in force: %w", err)
 	}

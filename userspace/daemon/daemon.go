@@ -79,6 +79,9 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 	if err := a.start(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
+	if err := a.openDesk(ctx); err != nil {
+		return errors.Join(err, a.finish(false))
+	}
 	a.openDoors()
 	if o.Sandbox {
 		a.enterSandbox()
@@ -101,7 +104,8 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run, a.doors.registry.Run,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
+		a.serveDesk, a.serveWeb, a.doors.registry.Run,
 	} {
 		group.Go(func() error {
 			part(inner)
@@ -130,7 +134,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openJournal(), a.doors.register(ctx, a.state, a.log)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openWeb(ctx), a.openLogs(), a.doors.register(ctx, a.state, a.log)); err != nil {
 		return err
 	}
 	if a.mode(a.state) == model.XDPOff {

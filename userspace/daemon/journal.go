@@ -2,130 +2,86 @@ package daemon
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 
 	"fairlead/userspace/accesslog"
 	"fairlead/userspace/model"
 )
 
-// A journal is the access log of all services, or none: the zero value.
+// A journal is the access log of all services.
 type journal struct {
-	log *slog.Logger
-
-	mu   sync.RWMutex // held for writing while open is another one
-	open *openJournal
-	on   atomic.Bool // whether there is one, for who begins
+	logbook[model.AccessLog, *openJournal]
 }
 
-// An openJournal is a log as a configuration has it, and what writes to it.
+// An openJournal is an access log and what writes its lines.
 type openJournal struct {
 	*accesslog.Log
-	conf model.AccessLog
 	stop context.CancelFunc
 	done chan struct{}
 }
 
-// prepare opens what a configuration asks for. What it returns, never nil, is
-// called once: with true for that to be the log from now on, else to forget it.
-func (j *journal) prepare(conf model.AccessLog) (keep func(bool), err error) {
-	j.mu.RLock()
-	old := j.open
-	j.mu.RUnlock()
-	nothing := func(bool) {}
-	if old != nil && old.conf == conf || old == nil && conf.File == "" {
-		return nothing, nil
+func newJournal(log *slog.Logger) *journal {
+	start := func(conf model.AccessLog) (*openJournal, error) {
+		format, err := accesslog.ParseFormat(conf.Format)
+		if err != nil {
+			return nil, err
+		}
+		l, err := accesslog.Open(conf.File, format, log)
+		if err != nil {
+			return nil, err
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		o := &openJournal{l, stop, make(chan struct{})}
+		go func() {
+			defer close(o.done)
+			l.Run(ctx)
+		}()
+		return o, nil
 	}
-	var next *openJournal
-	if conf.File != "" {
-		if next, err = j.start(conf); err != nil {
-			return nothing, fmt.Errorf("access-log: %w", err)
-		}
-	}
-	return func(taken bool) {
-		unused := next
-		if taken {
-			j.mu.Lock()
-			unused, j.open = j.open, next
-			j.on.Store(next != nil)
-			j.mu.Unlock()
-		}
-		if unused != nil {
-			j.end(unused)
-		}
-	}, nil
+	return &journal{logbook[model.AccessLog, *openJournal]{key: "access-log", start: start, log: log}}
 }
 
-func (j *journal) start(conf model.AccessLog) (*openJournal, error) {
-	format, err := accesslog.ParseFormat(conf.Format)
-	if err != nil {
-		return nil, err
-	}
-	l, err := accesslog.Open(conf.File, format, j.log)
-	if err != nil {
-		return nil, err
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	next := &openJournal{l, conf, stop, make(chan struct{})}
-	go func() {
-		defer close(next.done)
-		l.Run(ctx)
-	}()
-	return next, nil
-}
-
-func (j *journal) end(o *openJournal) {
+// Close writes what waits and closes the file.
+func (o *openJournal) Close() error {
 	o.stop()
 	<-o.done
-	if err := o.Close(); err != nil {
-		j.log.Warn("close access log", "err", err)
-	}
+	return o.Log.Close()
 }
 
 // of returns who is told of what begins at a service now, whose name may change.
 func (j *journal) of(name func() string) func() func(*accesslog.Record) {
 	return func() func(*accesslog.Record) {
-		if !j.on.Load() {
+		if !j.isOn() {
 			return nil
 		}
 		return func(r *accesslog.Record) {
 			r.Service = name()
-			j.mu.RLock()
-			defer j.mu.RUnlock()
-			if j.open != nil {
-				j.open.Add(r)
-			}
+			j.with(func(o *openJournal) { o.Add(r) })
 		}
 	}
 }
 
-// reopen makes the file that has the log's path now the one that is written to.
-func (j *journal) reopen() error {
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	if j.open == nil {
-		return nil
+// prepareLogs opens the logs that a state asks for. What it returns, never nil, is
+// called once: with true for these to be the logs from now on, else to forget them.
+func (a *agent) prepareLogs(s *model.State) (keep func(bool), err error) {
+	keepAccess, err := a.journal.prepare(s.AccessLog)
+	keepFlows, flowErr := a.flowLog.prepare(s.FlowLog)
+	err = errors.Join(err, flowErr)
+	keep = func(taken bool) {
+		keepAccess(taken)
+		keepFlows(taken)
 	}
-	return j.open.Reopen()
+	if err != nil {
+		keep(false)
+		return func(bool) {}, err
+	}
+	return keep, nil
 }
 
-// close ends the log, which gets nothing more.
-func (j *journal) close() {
-	j.mu.Lock()
-	last := j.open
-	j.open = nil
-	j.on.Store(false)
-	j.mu.Unlock()
-	if last != nil {
-		j.end(last)
-	}
-}
-
-// openJournal opens what the state in force asks for, before anything is served.
-func (a *agent) openJournal() error {
-	keep, err := a.journal.prepare(a.state.AccessLog)
+// openLogs opens what the state in force asks for, before anything is served.
+func (a *agent) openLogs() error {
+	keep, err := a.prepareLogs(a.state)
 	keep(err == nil)
 	return err
 }
@@ -137,7 +93,6 @@ func (a *agent) rotate() {
 			a.log.Error("log not opened again, the old file goes on", "err", err)
 		}
 	}
-	if err := a.journal.reopen(); err != nil {
-		a.log.Error("access log not opened again, the old file goes on", "err", err)
-	}
+	a.journal.reopen()
+	a.flowLog.reopen()
 }

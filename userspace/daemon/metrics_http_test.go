@@ -10,15 +10,32 @@ import (
 	"time"
 )
 
+// sendNonsense sends what is no HTTP, and returns how many connections ended with 400.
+func sendNonsense(t *testing.T) (ended int) {
+	t.Helper()
+	for _, what := range []string{"GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n"} {
+		c, err := net.Dial("tcp4", site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, what); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if text, err := io.ReadAll(c); err == nil && strings.HasPrefix(string(text), "HTTP/1.1 400 ") {
+			ended++
+		}
+		c.Close()
+	}
+	return ended
+}
+
 // TestMetricsAreWhatClientsHaveSeen has clients count answers of the cache, refusals by
 // a limit, and connections that end at what they send.
 func TestMetricsAreWhatClientsHaveSeen(t *testing.T) {
 	backend := httpServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"1"`)
-		w.Header().Set("Cache-Control", "max-age=600")
-		if strings.HasPrefix(r.URL.Path, "/check/") {
-			w.Header().Set("Cache-Control", "no-cache")
-		}
+		w.Header().Set("Cache-Control", map[bool]string{true: "no-cache", false: "max-age=600"}[strings.HasPrefix(r.URL.Path, "/check/")])
 		if r.Header.Get("If-None-Match") != "" {
 			w.WriteHeader(http.StatusNotModified)
 			return
@@ -36,7 +53,7 @@ services:
 pools: {main: {backends: [{address: %q}], health: {type: none}}}
 `, addr, site, backend))
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
-	var hits, misses, confirmed, limited, malformed int
+	var hits, misses, confirmed, limited int
 	pages := map[string]bool{}
 	for _, path := range []string{"/a", "/a", "/b", "/a", "/check/c", "/check/c", "/check/c", "/few/1", "/few/2", "/few/1", "/few/1", "/few/2"} {
 		res, err := client.Get("http://" + site + path)
@@ -59,20 +76,7 @@ pools: {main: {backends: [{address: %q}], health: {type: none}}}
 		}
 		pages[path] = true
 	}
-	for _, what := range []string{"GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n"} {
-		c, err := net.Dial("tcp4", site)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(c, what); err != nil {
-			t.Fatal(err)
-		}
-		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
-		if text, err := io.ReadAll(c); err == nil && strings.HasPrefix(string(text), "HTTP/1.1 400 ") {
-			malformed++
-		}
-		c.Close()
-	}
+	malformed := sendNonsense(t)
 	if hits == 0 || misses == 0 || confirmed == 0 || limited == 0 || malformed == 0 {
 		t.Fatalf("clients saw %d hits, %d misses, %d confirmed, %d limits, %d ends: that shows nothing", hits, misses, confirmed, limited, malformed)
 	}

@@ -29,7 +29,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) error
 	}
 	keep := func(bool) {}
 	if err == nil {
-		keep, err = a.journal.prepare(given.AccessLog)
+		keep, err = a.prepareLogs(given)
 	}
 	if err == nil {
 		state := a.names.Expand(given)

@@ -17,10 +17,13 @@ func (a *agent) prepareNames(ctx context.Context, state *model.State) {
 }
 
 // adoptState makes a state, whose names are looked up, the one that names backends,
-// and those who are told of changes, from now on.
+// those who are told of changes, and those who may make some, from now on.
 func (a *agent) adoptState(state *model.State) {
 	a.given.Store(state)
 	a.notices.Use(state.Notify)
+	if err := a.useAdmin(&state.Admin); a.news("admin", err) {
+		a.log.Warn("who may call", "err", err)
+	}
 	if !hasNames(state) {
 		return
 	}

@@ -50,8 +50,8 @@ func (a *agent) paths() sandbox.Paths {
 	for _, name := range a.opts.Written {
 		p.Write = append(p.Write, around(name)...)
 	}
-	if name := a.state.AccessLog.File; name != "" {
-		p.Write = append(p.Write, around(name)...)
+	for _, name := range []string{a.state.AccessLog.File, a.state.FlowLog.File} {
+		p.Write = append(p.Write, around(name)...) // nothing around none
 	}
 	if acme := a.state.ACME; acme != nil {
 		p.Write = append(p.Write, acme.Storage)

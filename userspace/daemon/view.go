@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"os"
 	"time"
 
 	"fairlead/loader"
@@ -34,7 +35,7 @@ func (a *agent) publish() {
 
 func (a *agent) view() view.View {
 	v := view.View{
-		Started: a.started, Config: a.opts.Config, ConfigError: a.configError, CertificateError: a.certError,
+		PID: os.Getpid(), Started: a.started, Written: time.Now(), Config: a.opts.Config, ConfigError: a.configError, CertificateError: a.certError,
 		XDP: view.XDP{Mode: a.mode(a.state), Reason: a.noXDP, Interfaces: a.interfaceViews()}, Services: []view.Service{},
 	}
 	if err := a.names.Missing(a.given.Load()); err != nil {

@@ -77,6 +77,7 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 	a.ctx, a.stop = context.WithCancelCause(a.x.ctx)
 	a.watch.call(a.timeUp)
 	a.turn.backend.tally.attempts.Add(1)
+	a.x.conn.visit(a.turn.backend.Address)
 	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace(httptrace.ContextClientTrace(req.Context()))))
 	if out.URL = a.turn.backend.address(a.x.path, a.x.in.URL); out.URL == nil {
 		a.end()
@@ -211,6 +212,7 @@ func (a *attempt) end() {
 		a.watch.stop()
 		a.x.w.watched = false
 		a.stop(nil)
+		a.x.conn.depart(a.turn.backend.Address)
 		a.turn.end()
 	})
 }

@@ -15,8 +15,12 @@ type client struct {
 	// from is whom it is of, and to where that went to; not valid unless
 	// somebody trusted says so.
 	from, to netip.AddrPort
-	leave    func()
+	leave    func() // room for another of the client
+	forget   func()
 	once     sync.Once
+
+	mu sync.Mutex
+	at []netip.AddrPort // backends that requests are with
 }
 
 // RemoteAddr returns whom the connection is of.
@@ -54,7 +58,10 @@ func (c *client) learn(ctx context.Context, p *Proxy) error {
 
 // Close closes the connection, and makes room for another of its client.
 func (c *client) Close() error {
-	c.once.Do(c.leave)
+	c.once.Do(func() {
+		c.leave()
+		c.forget()
+	})
 	return c.TCPConn.Close()
 }
 

@@ -88,6 +88,7 @@ func (in *intake) accept(ctx context.Context, l *net.TCPListener) error {
 // welcome finds out who a client is and hands it to a server, or resets it.
 func (in *intake) welcome(ctx context.Context, tcp *net.TCPConn) {
 	c := &client{TCPConn: tcp, leave: func() {}}
+	c.forget = func() { in.proxy.roll.leave(c) }
 	in.proxy.accepted.Add(1)
 	if err := c.learn(ctx, in.proxy); err != nil {
 		in.proxy.log().Debug("client refused", "peer", c.RemoteAddr(), "err", err)
@@ -99,6 +100,7 @@ func (in *intake) welcome(ctx context.Context, tcp *net.TCPConn) {
 		c.reset()
 		return
 	}
+	in.proxy.roll.enter(c)
 	var spoken net.Conn = &guarded{Conn: c, proxy: in.proxy}
 	if in.tls != nil {
 		var err error

@@ -61,6 +61,7 @@ type Proxy struct {
 	counters
 	meters meters
 	crowd  crowd
+	roll   roll
 	mu     sync.Mutex
 	cuts   map[*context.CancelFunc]struct{} // of Serve calls that run
 }

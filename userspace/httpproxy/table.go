@@ -197,6 +197,7 @@ type exchange struct {
 	trusted  bool       // the peer is
 	client   netip.Addr // the peer, or who a trusted peer says that it forwards for
 	timeouts *model.HTTPTimeouts
+	conn     *client // whose it is; may be nil
 	pool     *Pool
 	stay     stay
 	body     *body // nil if there is none
@@ -214,6 +215,9 @@ func newExchange(w *counted, r *http.Request, t *Table, p *Proxy) *exchange {
 	x := &exchange{proxy: p, w: w, path: pathOf(r), peer: addrPort(r.RemoteAddr)}
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		x.local = addrPortOf(a)
+	}
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		x.conn = clientOf(c)
 	}
 	x.trusted = t.trusts(x.peer.Addr())
 	x.client = x.peer.Addr()

@@ -7,3 +7,10 @@ type AccessLog struct {
 	// Format is json, or a template, as package accesslog has it.
 	Format string
 }
+
+// A FlowLog says where a line is written for flows of the kernel that begin or end, of
+// one in Sample; without a File, nowhere.
+type FlowLog struct {
+	File   string // path
+	Sample int
+}

@@ -75,6 +75,7 @@ const (
 	RungProxy   Rung = "proxy"
 	RungHTTP    Rung = "proxy (http)" // where the configuration asks for it
 	RungTLS     Rung = "proxy (tls)"  // the same
+	RungNone    Rung = "none"         // nobody: XDP is switched off, or it is the proxy's, and no agent lives
 )
 
 // A Service is one service and who serves it.

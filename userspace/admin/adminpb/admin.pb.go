@@ -3952,7 +3952,7 @@ func (*ExportRequest) Descriptor() ([]byte, []int) {
 
 type ExportResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Configuration string                 `protobuf:"bytes,1,opt,name=configuration,proto3" json:"configuration,omitempty"` // YAML, secrets by name
+	Configuration string                 `protobuf:"bytes,1,opt,name=configuration,proto3" json:"configuration,omitempty"` // YAML, variables and files of secrets by name
 	Revision      uint64                 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

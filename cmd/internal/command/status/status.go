@@ -37,9 +37,6 @@ type Status struct {
 	now time.Time
 }
 
-// RungNone serves nobody: XDP is switched off and no agent lives.
-const RungNone view.Rung = "none"
-
 // silence is the age of a heartbeat from which an agent seems to hang.
 const silence = 5 * time.Second
 
@@ -186,11 +183,11 @@ func kernelForward(s *datapath.ServiceView) model.Forward {
 func kernelRung(k *kernel.View, proxy bool) (view.Rung, string) {
 	switch {
 	case proxy && k.AgentPID == 0:
-		return RungNone, "it is the proxy's, and no agent runs"
+		return view.RungNone, "it is the proxy's, and no agent runs"
 	case proxy:
 		return view.RungProxy, ""
 	case k.Mode == "off" && k.AgentPID == 0:
-		return RungNone, "XDP is switched off, and no agent runs"
+		return view.RungNone, "XDP is switched off, and no agent runs"
 	case k.Mode == "off":
 		return view.RungProxy, "XDP is switched off"
 	}

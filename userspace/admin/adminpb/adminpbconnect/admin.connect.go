@@ -124,7 +124,8 @@ type AdminClient interface {
 	Watch(context.Context, *adminpb.WatchRequest) (*connect.ServerStreamForClient[adminpb.Event], error)
 	// ListHistory tells revisions, the newest first.
 	ListHistory(context.Context, *adminpb.ListHistoryRequest) (*adminpb.ListHistoryResponse, error)
-	// Export tells the configuration in force.
+	// Export tells the configuration in force. It changes nothing, but the file may have
+	// secrets in it.
 	Export(context.Context, *adminpb.ExportRequest) (*adminpb.ExportResponse, error)
 	// Change carries out any edits together.
 	Change(context.Context, *adminpb.ChangeRequest) (*adminpb.Revision, error)
@@ -598,7 +599,8 @@ type AdminHandler interface {
 	Watch(context.Context, *adminpb.WatchRequest, *connect.ServerStream[adminpb.Event]) error
 	// ListHistory tells revisions, the newest first.
 	ListHistory(context.Context, *adminpb.ListHistoryRequest) (*adminpb.ListHistoryResponse, error)
-	// Export tells the configuration in force.
+	// Export tells the configuration in force. It changes nothing, but the file may have
+	// secrets in it.
 	Export(context.Context, *adminpb.ExportRequest) (*adminpb.ExportResponse, error)
 	// Change carries out any edits together.
 	Change(context.Context, *adminpb.ChangeRequest) (*adminpb.Revision, error)
