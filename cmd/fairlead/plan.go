@@ -28,7 +28,8 @@ func planCommand(w world) *cli.Command {
 		Description: "Says what a reload by the agent, or loader attach where none runs, would do to the\n" +
 			"tables of the kernel. What the agent alone goes by, such as health, drain, slow-start,\n" +
 			"passive-threshold, passive-resets and xdp, is not compared. Whether the configuration\n" +
-			"is good for this host is what check says.\n\n" +
+			"is good for this host is what check says. Changes of the agent that stand on top of the\n" +
+			"file are part of it, and named.\n\n" +
 			"With --live it is the agent who says what fairlead apply would make different in its\n" +
 			"configuration.",
 		Flags: remoteFlags(
@@ -36,7 +37,7 @@ func planCommand(w world) *cli.Command {
 			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),
 			command.Bool("exit-code", "end with status 4 if something would change in the kernel, or the agent's configuration"),
 			&cli.BoolFlag{Name: "live", Usage: "ask the agent what would be different in its configuration"},
-			command.PinDirFlag(), command.OutputFlag(),
+			command.PinDirFlag(), stateDirFlag(), command.OutputFlag(),
 		),
 		Action: func(c *cli.Context) error {
 			if c.Bool("live") {
@@ -78,8 +79,13 @@ func plan(c *cli.Context, w world) error {
 	if state.XDP == model.XDPOff {
 		return command.Usagef("%s: xdp is off: nothing of this configuration is in the kernel", path)
 	}
-	pinDir := command.PinDir(c, &state.Agent)
-	agent := status.Agent(cmp.Or(c.String("run-dir"), state.Agent.RunDir), pinDir)
+	conf := state.Agent
+	state, edited, err := onTop(c, w.errOut, path, state)
+	if err != nil {
+		return err
+	}
+	pinDir := command.PinDir(c, &conf)
+	agent := status.Agent(cmp.Or(c.String("run-dir"), conf.RunDir), pinDir)
 	found, err := names.Lookup(c.Context, &state)
 	if err != nil {
 		return err
@@ -92,9 +98,12 @@ func plan(c *cli.Context, w world) error {
 		fmt.Fprintf(w.errOut, "fairlead: warning: the view of the agent, process %d, is not there: who is down, and shares of weights, may be others (--run-dir)\n", p.AgentPID)
 	}
 	if command.JSON(c) {
-		err = command.WriteJSON(w.out, p)
-	} else {
-		err = writePlan(w.out, p)
+		err = command.WriteJSON(w.out, struct {
+			*kernel.Plan
+			overlay
+		}{p, edited})
+	} else if err = writePlan(w.out, p); err == nil {
+		err = printf(w.out, "%s", edited.words())
 	}
 	if err == nil && c.Bool("exit-code") && !p.Empty() {
 		return command.ErrChanges

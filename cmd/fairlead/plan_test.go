@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
 	"fairlead/loader"
+	"fairlead/userspace/control"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/state"
 )
 
 // foreseen returns a plan with one of everything.
@@ -123,5 +126,45 @@ func TestPlanIsOfWhatItIsTold(t *testing.T) {
 	code, _, errOut := run(t, t.Context(), w, "plan", "--config", configFile(t, goodConfig), "--pin-dir", "/p", "-i", "a", "-i", "b")
 	if code != 1 || errOut != "fairlead: seen\n" || dir != "/p" || strings.Join(interfaces, " ") != "a b" {
 		t.Errorf("status %d, stderr %q, directory %q, interfaces %q", code, errOut, dir, interfaces)
+	}
+}
+
+func TestPlanNamesWhatTheFileDoesNotDecide(t *testing.T) {
+	path := configFile(t, goodConfig)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, weight := t.TempDir(), 5
+	f, _, err := state.OpenFile(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := state.NewHistory(t.Context(), f, state.DefaultLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edits := []control.Edit{
+		{Op: control.OpSetWeight, Service: "web", Backend: "10.2.1.2:8080", Weight: &weight},
+		{Op: control.OpDrain, Service: "web", Backend: "10.2.1.9:8080"},
+	}
+	step := state.Step{Config: state.Config{Base: state.Digest(data), Edits: edits}, Document: data}
+	if err := errors.Join(h.Append(t.Context(), []state.Step{step}), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var got int
+	w := world{plan: func(_ context.Context, _ string, s *model.State, _ kernel.Told) (*kernel.Plan, error) {
+		got = s.Services[0].Backends[0].Weight
+		return &kernel.Plan{Attached: true}, nil
+	}}
+	code, out, errOut := run(t, t.Context(), w, "plan", "--config", path, "--state-dir", dir)
+	want := "no changes in the kernel\nset by the API, whatever the file says: services.web.backends[10.2.1.2:8080].weight\n" +
+		"left out, as it does not fit the file: services.web.backends[10.2.1.9:8080].weight (drained): backend \"10.2.1.9:8080\" of service \"web\": not found\n"
+	if code != 0 || errOut != "" || out != want || got != weight {
+		t.Errorf("status %d, stderr %q, weight %d, stdout\n%swant\n%s", code, errOut, got, out, want)
+	}
+	code, out, _ = run(t, t.Context(), w, "plan", "--config", path, "--state-dir", dir, "-o", "json")
+	if code != 0 || !strings.Contains(out, `"edited": [`) || !strings.Contains(out, `"revision": 1`) {
+		t.Errorf("status %d, %s", code, out)
 	}
 }

@@ -22,6 +22,22 @@ func TestFlowLogs(t *testing.T) {
 	}
 }
 
+func TestTracing(t *testing.T) {
+	for _, row := range []struct {
+		text string
+		want model.Tracing
+	}{
+		{"", model.Tracing{}},
+		{"tracing: {endpoint: 'http://127.0.0.1:4318'}\n", model.Tracing{Endpoint: "http://127.0.0.1:4318", Sample: 1}},
+		{"tracing: {sample: 100, endpoint: 'https://c.example/v1/traces'}\n", model.Tracing{Endpoint: "https://c.example/v1/traces", Sample: 100}},
+	} {
+		s, err := Parse("f", []byte(row.text+"services: []\n"))
+		if err != nil || s.Tracing != row.want {
+			t.Errorf("%q: %+v, %v; want %+v", row.text, s.Tracing, err, row.want)
+		}
+	}
+}
+
 func TestAccessLogs(t *testing.T) {
 	for _, row := range []struct {
 		text string

@@ -102,6 +102,7 @@ func (r *reader) settings(s *model.State) fields {
 		"timeouts":    func(v value) { r.timeouts(v, &s.Timeouts) },
 		"notify":      func(v value) { s.Notify = r.notify(v) },
 		"access-log":  func(v value) { s.AccessLog = r.accessLog(v) },
+		"tracing":     func(v value) { s.Tracing = r.tracing(v) },
 		"flow-log":    func(v value) { s.FlowLog = r.flowLog(v) },
 		"resolver":    func(v value) { r.resolver(v, &s.Resolver) },
 		"full-nat":    func(v value) { r.fullNAT(v, &s.FullNAT) },

@@ -77,6 +77,7 @@ type agent struct {
 	holder     holder
 	journal    *journal
 	flowLog    *flowLog
+	traces     *traces
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
 	page       net.Listener // the same
@@ -99,6 +100,8 @@ type agent struct {
 
 	plane     *plane                    // carries out changes
 	latest    atomic.Pointer[view.View] // as published last
+	last      *lastSeen                 // by the agent before; nil: nothing
+	checks    atomic.Pointer[lastKnown] // that are to be kept
 	unsigned  bool                      // the lock does not say yet which state is in force
 	hopsDue   bool                      // backends have come or gone since hopsKept
 	hopsKept  time.Time
@@ -118,7 +121,7 @@ func newAgent(o Options, state *model.State) *agent {
 	a := &agent{
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
-		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: newJournal(o.Log), limits: newLimits(o),
+		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: newJournal(o.Log), traces: newTraces(o.Version, o.Log), limits: newLimits(o),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.flowLog = newFlowLog(func(f func(*loader.Maps) error) error { return onInstance(a.pinDir(), f) }, flowsEvery, o.Log)
@@ -138,6 +141,7 @@ func (a *agent) loop(ctx context.Context) {
 	due, stop := watchdog()
 	defer stop()
 	a.publish()
+	a.keepKnown()
 	a.noticeServing() // what changes from now on
 	for {
 		select {
@@ -353,6 +357,7 @@ func (a *agent) close() error {
 	a.vault.close()
 	a.journal.close()
 	a.flowLog.close()
+	a.traces.close()
 	errs = append(errs, a.doors.close())
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())

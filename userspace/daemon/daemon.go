@@ -66,7 +66,7 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 		return err
 	}
 	a := newAgent(*o, &given)
-	a.plane, p.agent = p, a
+	a.plane, p.agent, a.last = p, a, p.readLast(ctx)
 	a.doors = newDoors(o.RunDir, p, o.Log)
 	a.prepareNames(ctx, &given)
 	a.state = a.names.Expand(&given)
@@ -104,7 +104,7 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 	group, inner := errgroup.WithContext(inner)
 	for _, part := range []func(context.Context){
 		func(ctx context.Context) { _ = a.checker.Run(ctx) }, // returns why ctx ended
-		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run,
+		a.loop, a.beatOn, a.watchHost, a.followNames, a.notices.Run, a.files.Run, a.collect, a.serveMetrics, a.plane.run, a.remember,
 		a.serveDesk, a.serveWeb, a.doors.registry.Run,
 	} {
 		group.Go(func() error {
@@ -272,7 +272,7 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, access: a.journal.of, log: a.log,
+		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, access: a.journal.of, trace: a.traces.of, log: a.log,
 	}
 	a.keepPools()
 	a.useSafe()

@@ -18,6 +18,7 @@ import (
 	"fairlead/userspace/latency"
 	"fairlead/userspace/model"
 	"fairlead/userspace/splice"
+	"fairlead/userspace/tracing"
 	"fairlead/userspace/udpproxy"
 )
 
@@ -160,9 +161,10 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	admit := func(client netip.Addr) model.Admission { return f.table.Load().guard.Admit(client, time.Now()) }
 	first := func(client, server netip.AddrPort) []byte { return f.table.Load().first(client, server) }
 	f.ctx, f.stop = context.WithCancelCause(ctx)
+	name := func() string { return f.table.Load().service.Name }
 	var told func() func(*accesslog.Record)
 	if o.access != nil {
-		told = o.access(func() string { return f.table.Load().service.Name })
+		told = o.access(name)
 	}
 	switch {
 	case s.Protocol == model.UDP:
@@ -170,6 +172,9 @@ func openFront(ctx context.Context, s *model.Service, j judgement, o frontOption
 	case s.Forward == model.ForwardHTTP:
 		f.http = newFrontHTTP(s, &o, admit)
 		f.http.proxy.Origin, f.http.proxy.Access = f.origin, told
+		if o.trace != nil {
+			f.http.proxy.Trace = o.trace(name)
+		}
 	case s.Forward == model.ForwardTLS:
 		f.names = newFrontNames(s, &o)
 		f.tcp = &splice.Proxy{Route: f.names.route, Admit: admit, Origin: f.origin, Access: told, Grace: o.grace, Log: o.log}
@@ -195,7 +200,9 @@ type frontOptions struct {
 	challenge func(http.ResponseWriter, *http.Request) bool
 	// access returns who is told of what a service has served; nil is nobody.
 	access func(service func() string) func() func(*accesslog.Record)
-	log    *slog.Logger
+	// trace returns what begins the spans of a service; nil is without.
+	trace func(service func() string) func(r *http.Request, trusted bool) *tracing.Span
+	log   *slog.Logger
 }
 
 // update gives the front another table, and ends what goes to backends that it

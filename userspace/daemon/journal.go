@@ -67,10 +67,12 @@ func (j *journal) of(name func() string) func() func(*accesslog.Record) {
 func (a *agent) prepareLogs(s *model.State) (keep func(bool), err error) {
 	keepAccess, err := a.journal.prepare(s.AccessLog)
 	keepFlows, flowErr := a.flowLog.prepare(s.FlowLog)
-	err = errors.Join(err, flowErr)
+	keepTraces, traceErr := a.traces.prepare(s.Tracing)
+	err = errors.Join(err, flowErr, traceErr)
 	keep = func(taken bool) {
 		keepAccess(taken)
 		keepFlows(taken)
+		keepTraces(taken)
 	}
 	if err != nil {
 		keep(false)
@@ -93,6 +95,6 @@ func (a *agent) rotate() {
 			a.log.Error("log not opened again, the old file goes on", "err", err)
 		}
 	}
-	a.journal.reopen()
-	a.flowLog.reopen()
+	reopen(&a.journal.logbook)
+	reopen(&a.flowLog.logbook)
 }

@@ -39,6 +39,9 @@ func (a *agent) readKnown() (all lastKnown) {
 	if err == nil {
 		err = json.Unmarshal(data, &all)
 	}
+	if errors.Is(err, fs.ErrNotExist) && a.last != nil {
+		return a.last.Checks // the host has started since
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.log.Warn("read what was last known of backends", "err", err)
 	}
@@ -56,6 +59,7 @@ func (a *agent) keepKnown() {
 			all[digestOf(t.Key())] = status.Up
 		}
 	}
+	a.checks.Store(&all)
 	if len(all) == 0 {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"fairlead/userspace/view"
 )
@@ -58,7 +59,7 @@ func TestAnAgentKnowsWhatTheLastOneKnew(t *testing.T) {
 	config := func(initial string) string {
 		return fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: '127.0.0.1:1'}], health: {type: tcp, interval: 1h, initial: %s}}]\n", site, initial)
 	}
-	r := runAgent(t, config("last-known"))
+	r := runAgentWith(t, config("last-known"), func(o *Options) { o.StateDir = t.TempDir() })
 	r.await("nobody is there", func(v view.View) bool { return !v.Services[0].Backends[0].Up })
 	r.end()
 	if _, err := os.Stat(filepath.Join(r.opts.RunDir, knownFile)); err != nil {
@@ -69,9 +70,45 @@ func TestAnAgentKnowsWhatTheLastOneKnew(t *testing.T) {
 		t.Errorf("backend %+v, want it known to be down", b)
 	}
 	r.end()
+	if err := os.Remove(filepath.Join(r.opts.RunDir, knownFile)); err != nil { // as when the host starts
+		t.Fatal(err)
+	}
+	r.start()
+	if b := r.await("a view", func(view.View) bool { return true }).Services[0].Backends[0]; b.Up || !b.Known {
+		t.Errorf("backend %+v, want it known to be down by the store", b)
+	}
+	r.end()
 	r.write(config("down"))
 	r.start()
 	if b := r.await("a view", func(view.View) bool { return true }).Services[0].Backends[0]; b.Up {
 		t.Errorf("backend %+v, want it down", b)
 	}
+}
+
+func TestTheViewTellsWhatWasLastSeenAndWhen(t *testing.T) {
+	a, _ := page(t, "a")
+	config := func(interval string) string {
+		return fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q, weight: 7}], health: {type: http, path: /health, interval: %s, timeout: 1s}}]\n", site, a, interval)
+	}
+	r := runAgentWith(t, config("1h"), func(o *Options) { o.StateDir = t.TempDir() })
+	for range 20 {
+		fetch(t, "/")
+	}
+	v := r.await("the backend is known", func(v view.View) bool {
+		return v.Services[0].Backends[0].Known && v.Services[0].Backends[0].Latency != nil
+	})
+	if v.Services[0].Backends[0].Last != nil {
+		t.Errorf("the first agent knows of one before: %+v", v.Services[0].Backends[0].Last)
+	}
+	r.end()
+	before := time.Now()
+	r.start()
+	last := r.await("a view", func(v view.View) bool { return v.Services[0].Backends[0].Last != nil }).Services[0].Backends[0].Last
+	if last.Weight != 7 || last.Latency == nil || last.Latency.Count < 20 || last.At.After(before) || before.Sub(last.At) > time.Minute {
+		t.Errorf("last seen: %+v", last)
+	}
+	fetch(t, "/")
+	r.await("it is over", func(v view.View) bool {
+		return v.Services[0].Backends[0].Known && v.Services[0].Backends[0].Last == nil
+	})
 }

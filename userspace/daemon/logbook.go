@@ -2,19 +2,14 @@ package daemon
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 )
 
-// A sink is an open log, and what writes to it.
-type sink interface {
-	Reopen() error // the file that has its path now is the one to write to
-	Close() error
-}
-
 // A logbook is a log that a configuration of type C asks for; its zero value asks for
 // none.
-type logbook[C comparable, S sink] struct {
+type logbook[C comparable, S io.Closer] struct {
 	key   string // of the configuration
 	start func(C) (S, error)
 	log   *slog.Logger
@@ -75,18 +70,24 @@ func (b *logbook[C, S]) isOn() (on bool) {
 	return on
 }
 
-// reopen makes the file that has the log's path now the one that is written to.
-func (b *logbook[C, S]) reopen() {
-	b.with(func(s S) {
-		if err := s.Reopen(); err != nil {
-			b.log.Error("log not opened again, the old file goes on", "log", b.key, "err", err)
-		}
-	})
-}
-
 // close ends the log, which gets nothing more.
 func (b *logbook[C, S]) close() {
 	var none C
 	keep, _ := b.prepare(none) // to open nothing cannot fail
 	keep(true)
+}
+
+// A file is a log that somebody may rename.
+type file interface {
+	io.Closer
+	Reopen() error // the file that has its path now is the one to write to
+}
+
+// reopen has a log, if there is one, written to the file that has its path now.
+func reopen[C comparable, S file](b *logbook[C, S]) {
+	b.with(func(s S) {
+		if err := s.Reopen(); err != nil {
+			b.log.Error("log not opened again, the old file goes on", "log", b.key, "err", err)
+		}
+	})
 }

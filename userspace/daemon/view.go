@@ -62,6 +62,7 @@ func (a *agent) view() view.View {
 		}
 	}
 	v.Pools, v.Revision = a.otherPools(v.Services), a.plane.Revision().Number
+	a.addLast(&v)
 	return v
 }
 

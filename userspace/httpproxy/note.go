@@ -8,15 +8,17 @@ import (
 	"time"
 
 	"fairlead/userspace/accesslog"
+	"fairlead/userspace/tracing"
 )
 
-// A note is what the access log is told of a request. A nil one is of a request that
-// nobody asks about, or that is not a client's.
+// A note is what the access log and the trace are told of a request. A nil one is of a
+// request that nobody asks about, or that is not a client's.
 type note struct {
-	add func(*accesslog.Record)
-	run context.Context // done when requests are broken off
-	in  *http.Request   // of the client
-	x   *exchange       // nil if the request did not come so far
+	add  func(*accesslog.Record) // nil without a log
+	span *tracing.Span           // nil without a trace
+	run  context.Context         // done when requests are broken off
+	in   *http.Request           // of the client
+	x    *exchange               // nil if the request did not come so far
 
 	began            time.Time
 	asked, connected atomic.Int64 // when the last attempt wanted a connection, and had one; in ns
@@ -32,14 +34,17 @@ type note struct {
 
 // note begins one of a request, and counts its body.
 func (p *Proxy) note(run context.Context, r *http.Request) *note {
-	if p.Access == nil {
+	n := &note{run: run, in: r, began: time.Now()}
+	if p.Access != nil {
+		n.add = p.Access()
+	}
+	if p.Trace != nil {
+		t := p.table.Load()
+		n.span = p.Trace(r, t != nil && t.trusts(addrPort(r.RemoteAddr).Addr()))
+	}
+	if n.add == nil && n.span == nil {
 		return nil
 	}
-	add := p.Access()
-	if add == nil {
-		return nil
-	}
-	n := &note{add: add, run: run, in: r, began: time.Now()}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &notedBody{r.Body, n}
 	}
@@ -56,6 +61,13 @@ func (b *notedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.note.bytesIn.Add(uint64(n))
 	return n, err
+}
+
+// tells writes into the header of a request to a backend of which trace it is.
+func (n *note) tells(h http.Header) {
+	if n != nil && n.span != nil {
+		n.span.Tell(h)
+	}
 }
 
 func (n *note) identified(id string) {
@@ -125,7 +137,7 @@ func (n *note) ends(by accesslog.Party, reason accesslog.Reason) {
 	}
 }
 
-// end tells the log. broken says that the answer was broken off.
+// end tells the log and the trace. broken says that the answer was broken off.
 func (n *note) end(w *counted, broken bool) {
 	if n == nil {
 		return
@@ -150,7 +162,13 @@ func (n *note) end(w *counted, broken bool) {
 			r.Backend = x.attempt.turn.backend.String()
 		}
 	}
-	n.add(r)
+	if n.span != nil {
+		r.TraceID = n.span.ID()
+		n.span.End(r)
+	}
+	if n.add != nil {
+		n.add(r)
+	}
 }
 
 // ending returns who has ended the request.

@@ -23,6 +23,7 @@ import (
 
 	"fairlead/userspace/accesslog"
 	"fairlead/userspace/model"
+	"fairlead/userspace/tracing"
 )
 
 // maxFrame is of HTTP/2: more than the least is refused as h2spec wants it.
@@ -54,6 +55,9 @@ type Proxy struct {
 	// Access, which may be nil, returns who is told of a request that begins when
 	// it is over; nil is nobody. Both are called from many goroutines at once.
 	Access func() func(*accesslog.Record)
+	// Trace, which may be nil, begins the span of a request, whose peer is trusted
+	// or not; nil is none.
+	Trace func(r *http.Request, trusted bool) *tracing.Span
 	// Log may be nil.
 	Log *slog.Logger
 

@@ -37,6 +37,7 @@ func rewrite(r *httputil.ProxyRequest) {
 	}
 	x := exchangeOf(r.In.Context())
 	setForwarded(x, r.Out.Header)
+	x.w.note.tells(r.Out.Header)
 	for _, change := range x.prepare {
 		change(r.Out)
 	}

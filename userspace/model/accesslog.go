@@ -14,3 +14,10 @@ type FlowLog struct {
 	File   string // path
 	Sample int
 }
+
+// Tracing says where spans of HTTP requests are sent, of one in Sample; without an
+// Endpoint, nowhere.
+type Tracing struct {
+	Endpoint string // URL of OTLP over HTTP
+	Sample   int
+}

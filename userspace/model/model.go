@@ -36,6 +36,8 @@ type State struct {
 	Notify []Notify
 	// AccessLog is that of all services that a proxy serves.
 	AccessLog AccessLog
+	// Tracing is that of all HTTP services.
+	Tracing Tracing
 	// FlowLog is that of all services that the kernel serves.
 	FlowLog FlowLog
 	// ClientZones are those of the clients of all services.

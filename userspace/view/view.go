@@ -159,6 +159,9 @@ type Backend struct {
 	// LastError says why the last probe failed, "" if it did not.
 	LastError string    `json:"last_error"`
 	LastProbe time.Time `json:"last_probe,omitzero"`
+	// Last is what was known before the agent started and is not known anew; nil:
+	// nothing is.
+	Last *Last `json:"last_known,omitempty"`
 	// Latency is what the proxies have measured in the past five minutes; nil if
 	// that is nothing.
 	Latency *Latency `json:"latency,omitempty"`
@@ -172,6 +175,17 @@ type Latency struct {
 	Median float64 `json:"median_seconds"`
 	P95    float64 `json:"p95_seconds"`
 	P99    float64 `json:"p99_seconds"`
+}
+
+// A Last is what an agent before this one saw of a backend.
+type Last struct {
+	At time.Time `json:"at"` // when it was kept
+	// Up is nil if no probe had told, or this agent's have by now.
+	Up     *bool `json:"up,omitempty"`
+	Weight int   `json:"weight"`
+	Share  int   `json:"share_percent"`
+	// Latency is nil if there was none, or this agent has some by now.
+	Latency *Latency `json:"latency,omitempty"`
 }
 
 // A Suspicion is what clients saw of a backend that no probe has cleared since.

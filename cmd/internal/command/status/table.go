@@ -238,6 +238,9 @@ func (s *Status) Standing(b *view.Backend) (word, all string) {
 // trouble says why the last probe failed, and what makes a backend suspect.
 func (s *Status) trouble(b *view.Backend) string {
 	text := oneLine(b.LastError)
+	if b.Last != nil && b.Last.Up != nil {
+		text = fmt.Sprintf("not probed yet; %s %s ago", map[bool]string{true: "up", false: "down"}[*b.Last.Up], s.now.Sub(b.Last.At).Truncate(time.Second))
+	}
 	if b.Suspect != nil {
 		text = strings.TrimSuffix(fmt.Sprintf("since %s %s; %s", s.clock(b.Suspect.Since), b.Suspect, text), "; ")
 	}
