@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"fairlead/client"
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/admin/adminpb"
+	"fairlead/userspace/config"
 )
 
 func applyCommand(w world) *cli.Command {
@@ -51,7 +51,7 @@ func configuration(c *cli.Context) (text, did string, err error) {
 	case path == "":
 		return "", "", command.Usagef("--config is missing: name the configuration file; try %s --help", c.Command.HelpName)
 	}
-	data, err := os.ReadFile(path)
+	data, err := config.ReadFile(path)
 	if err != nil {
 		return "", "", command.Usagef("--config: %w", err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 	"fairlead/client"
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/admin/adminpb"
+	"fairlead/userspace/config"
 )
 
 func poolCommand(w world) *cli.Command {
@@ -82,7 +82,7 @@ func fillPool(c *cli.Context, r *adminpb.AddPoolRequest) error {
 	}
 	switch {
 	case file != "":
-		data, err := os.ReadFile(file)
+		data, err := config.ReadFile(file)
 		if err != nil {
 			return command.Usagef("--file: %w", err)
 		}

@@ -170,6 +170,11 @@ func (o *choice) state(c *cli.Context, w world) (model.State, error) {
 	if o.quick == nil {
 		return command.StateOf(c, o.path, w.exists)
 	}
+	for _, name := range []string{"interface", "mode"} {
+		if c.IsSet(name) {
+			return model.State{}, command.Usagef("--%s (or %s) is for XDP, which needs a configuration file: remove it, or use --config", name, "FAIRLEAD_"+strings.ToUpper(name))
+		}
+	}
 	o.quick.IPv6 = true
 	state, err := o.quick.State()
 	if err == nil && kernel.CheckIPv6(&state) != nil {

@@ -232,6 +232,9 @@ func (r *reader) command(v value) (words []string) {
 			return
 		}
 		if s, ok := r.text(v); ok {
+			if len(words) == 0 {
+				r.program(v, s)
+			}
 			words = append(words, s)
 		}
 	})

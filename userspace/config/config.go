@@ -3,8 +3,8 @@
 // It is strict. Whatever the file says that this version does not do is a
 // fault, every fault of a file is reported at once, and each says where it is
 // and what to do. It looks at nothing but the file, what that includes, the
-// variables that it names, and its certificates: whether an interface or an
-// address exists is for others to find out.
+// variables that it names, its certificates, and the programs that it has run:
+// whether an interface or an address exists is for others to find out.
 package config
 
 import (
@@ -58,7 +58,7 @@ type loadError struct{ err error }
 func (e loadError) Error() string   { return "read configuration: " + e.err.Error() }
 func (e loadError) Unwrap() []error { return []error{ErrInvalid, e.err} }
 
-// Load reads the file at path, and the certificates that it names. Its errors are
+// Load reads the file at path, and looks at certificates and programs that it names. Its errors are
 // those of [Parse], and the cause if a file cannot be read; all wrap [ErrInvalid].
 func Load(path string) (model.State, error) {
 	t, err := Read(path)
@@ -71,7 +71,7 @@ func Load(path string) (model.State, error) {
 // Parse reads a configuration; name stands for its file in errors, and files
 // that it includes are looked for beside it. Every default is filled in. The
 // error joins one [Fault] for each mistake, in the order of the files.
-// Certificates that the configuration names are not looked at.
+// Certificates and programs that the configuration names are not looked at.
 func Parse(name string, data []byte) (model.State, error) { return NewTree(name, data).State(false) }
 
 // Files returns the main file and the paths that t names to be read, or that files

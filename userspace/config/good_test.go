@@ -60,6 +60,9 @@ func TestAFileThatSaysEverything(t *testing.T) {
 		},
 		XDP: model.XDPNative, Addresses: model.AddressesLeave, OnAgentLoss: model.LossAllUp,
 		FlowTable: 1024, ReplyLimit: 50,
+		AccessLog: model.AccessLog{File: "/var/log/access", Format: "{client} {status}"},
+		FlowLog:   model.FlowLog{File: "/var/log/flows", Sample: 100},
+		Tracing:   model.Tracing{Endpoint: "http://127.0.0.1:4318", Sample: 10},
 		Timeouts: model.Timeouts{
 			TCPNew: time.Second, TCPEstablished: 24 * time.Hour, TCPFin: 10 * time.Second,
 			UDPNew: 5 * time.Second, UDPEstablished: 90 * time.Second,

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,7 +40,7 @@ func (r *reader) includeAll(v value) (tops []*yaml.Node) {
 		if slices.Contains(r.files, name) {
 			continue // another pattern, or the main file itself
 		}
-		data, err := os.ReadFile(name)
+		data, err := ReadFile(name)
 		if err != nil {
 			r.fault(v, "cannot be read: %v", err)
 			continue

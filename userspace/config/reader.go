@@ -53,7 +53,7 @@ func quote(s string) string {
 // Its methods report false for a value that they have found at fault.
 type reader struct {
 	file string // the main one
-	look bool   // at certificates that the configuration names
+	look bool   // at certificates, programs and the like that the configuration names
 	// homes are the files of nodes that are not of the main one, or the flags or
 	// edits that they come from; files are the former, in the order of reading.
 	homes    map[*yaml.Node]string

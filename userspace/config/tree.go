@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,7 +32,7 @@ type Tree struct {
 // Read reads the file at path and those that it includes. The error is the cause if
 // it cannot be read; what is wrong with the contents [Tree.State] tells.
 func Read(path string) (*Tree, error) {
-	data, err := os.ReadFile(path)
+	data, err := ReadFile(path)
 	if err != nil {
 		return nil, loadError{err}
 	}
@@ -58,8 +57,8 @@ func NewTreeBeside(path, name string, data []byte) *Tree {
 }
 
 // State returns what the configuration means, with every default. Its error joins
-// one [Fault] for each mistake, in the order of the files. With look, certificates
-// that the configuration names are looked at, too.
+// one [Fault] for each mistake, in the order of the files. With look, certificates,
+// programs and the file of a token that the configuration names are looked at, too.
 func (t *Tree) State(look bool) (model.State, error) {
 	var before map[digest]any
 	if !look {

@@ -14,8 +14,12 @@ func (r *reader) vault(v value) *model.Vault {
 	x := &model.Vault{Refresh: time.Minute}
 	before := len(r.faults)
 	met := r.object(v, fields{
-		"address":    func(v value) { r.vaultAddress(v, &x.Address) },
-		"token-file": func(v value) { r.filePath(v, &x.TokenFile) },
+		"address": func(v value) { r.vaultAddress(v, &x.Address) },
+		"token-file": func(v value) {
+			if r.filePath(v, &x.TokenFile) {
+				r.readable(v, x.TokenFile)
+			}
+		},
 		"ca": func(v value) {
 			if r.filePath(v, &x.CA) {
 				r.authorities(v, x.CA)

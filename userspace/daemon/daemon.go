@@ -324,5 +324,8 @@ func (a *agent) checkFronts() error {
 			errs = append(errs, fmt.Errorf("%w: %s: %s", ErrListen, s.Name, why))
 		}
 	}
+	if a.opts.Quick != nil && len(errs) > 0 {
+		return errs[0] // its services are one, of one port
+	}
 	return errors.Join(errs...)
 }

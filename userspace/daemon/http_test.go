@@ -101,8 +101,14 @@ var site = netip.AddrPortFrom(loopback, 20180).String()
 // fetch asks the site for a path, over a connection of its own.
 func fetch(t *testing.T, path string) (status int, body string) {
 	t.Helper()
+	return fetchAt(t, site, path)
+}
+
+// fetchAt is fetch of another address and port.
+func fetchAt(t *testing.T, host, path string) (status int, body string) {
+	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
-	res, err := client.Get("http://" + site + path)
+	res, err := client.Get("http://" + host + path)
 	if err != nil {
 		t.Error(err)
 		return 0, ""

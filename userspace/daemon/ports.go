@@ -9,9 +9,11 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"fairlead/userspace/host"
 	"fairlead/userspace/model"
 	"fairlead/userspace/splice"
 	"fairlead/userspace/udpproxy"
@@ -137,6 +139,7 @@ func (f *front) ended(at netip.AddrPort, l *listener, err error) {
 // program, where proxies alone serve. Ports that the agent has itself are not tried.
 func (a *agent) checkPorts(ctx context.Context, state *model.State) error {
 	var errs []error
+	sockets := sync.OnceValues(host.Sockets)
 	for i := range state.Services {
 		s := &state.Services[i]
 		if f := a.fronts[s.Key()]; f != nil && f.table.Load().service.LastPort == s.LastPort {
@@ -144,7 +147,7 @@ func (a *agent) checkPorts(ctx context.Context, state *model.State) error {
 		}
 		for port := int(s.Listen.Port()); port <= int(s.LastPort); port++ {
 			at := netip.AddrPortFrom(s.Listen.Addr(), uint16(port))
-			if err := tryPort(ctx, at, s.Protocol); errors.Is(err, unix.EADDRINUSE) && !a.serves(at, s.Protocol) {
+			if err := tryPort(ctx, at, s.Protocol); errors.Is(err, unix.EADDRINUSE) && (!a.serves(at, s.Protocol) || a.others(sockets, at, s.Protocol)) {
 				errs = append(errs, fmt.Errorf("%w: %s: %s", ErrListen, s.Name, listenFault(at, err)))
 				break
 			}
@@ -172,12 +175,39 @@ func tryPort(ctx context.Context, at netip.AddrPort, p model.Protocol) error {
 func (a *agent) serves(at netip.AddrPort, p model.Protocol) bool {
 	for _, f := range a.fronts {
 		s := f.table.Load().service
-		own := s.Listen.Addr()
-		if s.Protocol == p && (own == at.Addr() || own.IsUnspecified() || at.Addr().IsUnspecified()) && slices.Contains(f.ports(), at.Port()) {
+		if s.Protocol == p && excludes(s.Listen.Addr(), at.Addr()) && slices.Contains(f.ports(), at.Port()) {
 			return true
 		}
 	}
 	return false
+}
+
+// others reports whether another program is in the way, too, where a proxy of the
+// agent is: on another address of the port, for who wants all of them.
+func (a *agent) others(sockets func() ([]host.Socket, error), at netip.AddrPort, p model.Protocol) bool {
+	all, err := sockets()
+	if err != nil {
+		return false // the proxy will see
+	}
+	return slices.ContainsFunc(all, func(k host.Socket) bool {
+		return k.Protocol == p && k.Addr.Port() == at.Port() && excludes(k.Addr.Addr(), at.Addr()) && !a.has(k)
+	})
+}
+
+// has reports whether a socket is that of a proxy of the agent.
+func (a *agent) has(k host.Socket) bool {
+	for _, f := range a.fronts {
+		if s := f.table.Load().service; s.Protocol == k.Protocol && s.Listen.Addr() == k.Addr.Addr() && slices.Contains(f.ports(), k.Addr.Port()) {
+			return true
+		}
+	}
+	return false
+}
+
+// excludes reports whether nobody can listen on one of two addresses while somebody
+// does on the other, on the same port. Those of the proxies are of one family.
+func excludes(a, b netip.Addr) bool {
+	return a.Is4() == b.Is4() && (a == b || a.IsUnspecified() || b.IsUnspecified())
 }
 
 // warnUnheard says that the proxies of services do not listen, and what that means.

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"fairlead/userspace/config"
 	"fairlead/userspace/view"
 )
 
@@ -28,6 +31,11 @@ func TestATakenPortIsSaidInOneLine(t *testing.T) {
 	}
 }
 
+// httpService is the beginning of a configuration, up to what follows the service.
+func httpService(listen, backend string) string {
+	return fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}], health: {type: none}}", listen, backend)
+}
+
 func TestAReloadToATakenPortChangesNothing(t *testing.T) {
 	taken, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -36,13 +44,10 @@ func TestAReloadToATakenPortChangesNothing(t *testing.T) {
 	defer taken.Close()
 	first, _ := page(t, "first")
 	second, _ := page(t, "second")
-	service := func(listen, backend string) string {
-		return fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}], health: {type: none}}", listen, backend)
-	}
-	r := runAgent(t, service(site, first)+"]\n")
+	r := runAgent(t, httpService(site, first)+"]\n")
 	for name, conf := range map[string]string{
-		"another service": service(site, second) + fmt.Sprintf(", {name: more, listen: '%s', forward: proxy, backends: [{address: %q}]}]\n", taken.Addr(), second),
-		"another port":    service(taken.Addr().String(), second) + "]\n",
+		"another service": httpService(site, second) + fmt.Sprintf(", {name: more, listen: '%s', forward: proxy, backends: [{address: %q}]}]\n", taken.Addr(), second),
+		"another port":    httpService(taken.Addr().String(), second) + "]\n",
 	} {
 		r.reload(conf)
 		v := r.await(name, func(v view.View) bool { return v.ConfigError != "" })
@@ -52,14 +57,64 @@ func TestAReloadToATakenPortChangesNothing(t *testing.T) {
 		if _, body := fetch(t, "/"); body != "first /" {
 			t.Errorf("%s: %q, want what there was before", name, body)
 		}
-		r.reload(service(site, first) + "]\n")
+		r.reload(httpService(site, first) + "]\n")
 		r.await("the good one", func(v view.View) bool { return v.ConfigError == "" })
 	}
-	// What the agent itself has in the way it gives away.
-	port := site[strings.LastIndex(site, ":"):]
-	r.reload(service("0.0.0.0"+port, second) + "]\n")
-	r.await("all addresses", func(v view.View) bool { return v.ConfigError == "" && v.Services[0].Listen == "0.0.0.0"+port })
-	if _, body := fetch(t, "/"); body != "second /" {
+}
+
+// unusedPort returns a port that nobody has at any address, and that the kernel gives
+// to nobody. Processes begin their search at different ones.
+func unusedPort(t *testing.T) uint16 {
+	t.Helper()
+	const first, count = 21000, 10000
+	for i := range count {
+		port := uint16(first + (os.Getpid()+i)%count)
+		if l, err := net.Listen("tcp4", netip.AddrPortFrom(netip.IPv4Unspecified(), port).String()); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("every port is taken")
+	return 0
+}
+
+func TestAReloadToAllAddressesOfAPort(t *testing.T) {
+	first, _ := page(t, "first")
+	second, _ := page(t, "second")
+	port := unusedPort(t)
+	own, all := netip.AddrPortFrom(loopback, port).String(), netip.AddrPortFrom(netip.IPv4Unspecified(), port).String()
+	r := runAgent(t, httpService(own, first)+"]\n")
+	other, err := net.Listen("tcp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	r.reload(httpService(all, second) + "]\n")
+	v := r.await("an answer", func(v view.View) bool { return v.ConfigError != "" || v.Services[0].Listen == all })
+	if want := "another program listens on " + all; !strings.Contains(v.ConfigError, want) {
+		t.Errorf("another program has the port of another address: %q, want %q", v.ConfigError, want)
+	}
+	if _, body := fetchAt(t, own, "/"); body != "first /" {
+		t.Errorf("%q, want what there was before", body)
+	}
+	other.Close()
+	r.reload(httpService(all, second) + "]\n")
+	r.await("all addresses", func(v view.View) bool { return v.ConfigError == "" && v.Services[0].Listen == all })
+	if _, body := fetchAt(t, own, "/"); body != "second /" {
 		t.Errorf("%q after a change of address", body)
+	}
+}
+
+func TestATakenPortOfQuickModeIsSaidInOneLine(t *testing.T) {
+	taken, err := net.Listen("tcp", ":0") // of both families
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	q := &config.Quick{Port: config.Given{Text: port, From: "--port"}, Servers: []config.Given{{Text: "127.0.0.1:1", From: "--servers"}}, IPv6: true}
+	err = Run(t.Context(), Options{Config: "command line", Quick: q, RunDir: t.TempDir()})
+	if want := "service cannot be served: quick: another program listens on 0.0.0.0:" + port + ": stop it, or choose another port"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }

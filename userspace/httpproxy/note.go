@@ -34,17 +34,19 @@ type note struct {
 
 // note begins one of a request, and counts its body.
 func (p *Proxy) note(run context.Context, r *http.Request) *note {
-	n := &note{run: run, in: r, began: time.Now()}
+	var add func(*accesslog.Record)
 	if p.Access != nil {
-		n.add = p.Access()
+		add = p.Access()
 	}
+	var span *tracing.Span
 	if p.Trace != nil {
 		t := p.table.Load()
-		n.span = p.Trace(r, t != nil && t.trusts(addrPort(r.RemoteAddr).Addr()))
+		span = p.Trace(r, t != nil && t.trusts(addrPort(r.RemoteAddr).Addr()))
 	}
-	if n.add == nil && n.span == nil {
+	if add == nil && span == nil {
 		return nil
 	}
+	n := &note{add: add, span: span, run: run, in: r, began: time.Now()}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &notedBody{r.Body, n}
 	}

@@ -1,0 +1,67 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+)
+
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 64 << 20
+
+// ReadFile reads a configuration file, or a pipe that one comes from. Devices, and
+// what is larger than 64 MiB, are errors.
+func ReadFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&fs.ModeDevice != 0 {
+		return nil, fmt.Errorf("%s is a device: name a file", name)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		return nil, fmt.Errorf("%s has more than 64 MiB: name a smaller file", name)
+	}
+	return data, err
+}
+
+// program finds what is wrong with the name of a program that is to be run.
+func (r *reader) program(v value, name string) {
+	if !r.look {
+		return
+	}
+	_, err := exec.LookPath(name)
+	if missing := (*exec.Error)(nil); errors.As(err, &missing) {
+		err = missing.Err
+	}
+	if err != nil {
+		r.fault(v, "%s cannot be run: %v: install it, or name another program", quote(name), err)
+	}
+}
+
+// readable finds what is wrong with a file that is to be read later, and again.
+func (r *reader) readable(v value, name string) {
+	if !r.look {
+		return
+	}
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		r.fault(v, "is no regular file: name one")
+		return
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		r.fault(v, "cannot be read: %v", err)
+		return
+	}
+	f.Close()
+}
