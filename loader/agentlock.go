@@ -30,6 +30,37 @@ func LockAgent(ctx context.Context, dir, configDigest string) (*AgentLock, error
 	return l, nil
 }
 
+// AdoptAgent is [LockAgent] with a lock that another process has taken and handed
+// over, by a descriptor that now belongs to it. ok is false if that is not the lock
+// of the instance in dir.
+func AdoptAgent(file *os.File, dir, configDigest string) (l *AgentLock, ok bool, err error) {
+	if dir, err = cleanDir(dir); err != nil {
+		return nil, false, err
+	}
+	path := lockPath(dir, "agent")
+	if !isAt(file, path) {
+		return nil, false, nil
+	}
+	// By its name, which release needs.
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, false, err
+	}
+	file.Close()
+	l = &AgentLock{dir, os.NewFile(uintptr(fd), path)}
+	if err := l.SetDigest(configDigest); err != nil {
+		return nil, false, errors.Join(err, l.file.Close())
+	}
+	return l, true, nil
+}
+
+// File returns the lock for another process, to be adopted there. It must not be
+// closed.
+func (l *AgentLock) File() *os.File { return l.file }
+
+// Leave lets go of a lock that another process has adopted.
+func (l *AgentLock) Leave() error { return l.file.Close() }
+
 // SetDigest says that the agent has taken another configuration.
 func (l *AgentLock) SetDigest(configDigest string) error { return sign(l.file, configDigest) }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // await waits until a condition holds.
@@ -168,5 +170,38 @@ func TestAgentLock(t *testing.T) {
 		t.Errorf("AgentRunning after its death: %t, %v", ok, err)
 	}
 	b.detach()
+	b.wantNothing()
+}
+
+func TestAnAgentAdoptsTheLockOfAnother(t *testing.T) {
+	b := newBench(t)
+	old, err := LockAgent(t.Context(), b.dir, "old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := func() (*os.File, error) {
+		fd, err := unix.FcntlInt(old.File().Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		return os.NewFile(uintptr(fd), "handed over"), err
+	}
+	file, err := another()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := AdoptAgent(file, b.dir+"2", "new"); ok || err != nil {
+		t.Errorf("a lock of another directory: %t, %v", ok, err)
+	}
+	l, ok, err := AdoptAgent(file, b.dir, "new")
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if err := old.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	if pid, digest, running, err := AgentRunning(b.dir); pid != os.Getpid() || digest != "new" || !running || err != nil {
+		t.Errorf("process %d with %q, %t, %v", pid, digest, running, err)
+	}
+	if err := l.Unlock(); err != nil {
+		t.Fatal(err)
+	}
 	b.wantNothing()
 }

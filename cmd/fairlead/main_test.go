@@ -69,13 +69,13 @@ func TestRunPassesOnWhatItIsTold(t *testing.T) {
 		args string
 		want daemon.Options
 	}{
-		{"", daemon.Options{Config: path, PinDir: loader.DefaultDir, StateDir: state.DefaultDir(), Grace: 10 * time.Second}},
+		{"", daemon.Options{Config: path, PinDir: loader.DefaultDir, StateDir: state.DefaultDir(), Grace: 10 * time.Second, Handover: true}},
 		{
 			"--pin-dir /p --run-dir /r --state-dir /s -i a -i b --mode generic --force --set-sysctl --detach-on-exit --grace 3s --proxy-flows 5 --proxy-sockets 6 --sandbox on",
 			daemon.Options{
 				Config: path, PinDir: "/p", RunDir: "/r", StateDir: "/s", Interfaces: []string{"a", "b"}, Mode: model.XDPGeneric,
 				Force: true, SetSysctl: true, DetachOnExit: true, Grace: 3 * time.Second,
-				ProxyFlows: 5, ProxySockets: 6, Sandbox: true,
+				ProxyFlows: 5, ProxySockets: 6, Sandbox: true, Handover: true,
 			},
 		},
 	} {

@@ -25,7 +25,9 @@ func runCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:  "run",
 		Usage: "run the agent",
-		Description: "SIGHUP opens log files and reads the configuration again. SIGTERM ends the agent and leaves the kernel\n" +
+		Description: "SIGHUP opens log files and reads the configuration again. SIGUSR2 has another process\n" +
+			"take over, by the same command line: no client is refused, and connections may end\n" +
+			"within --grace. SIGTERM ends the agent and leaves the kernel\n" +
 			"forwarding; a second one ends it at once. Without --config, --servers and -b the\n" +
 			"configuration is " + defaultConfig + ".",
 		Flags: append(quickFlags(),
@@ -35,7 +37,7 @@ func runCommand(w world) *cli.Command {
 			command.Bool("force", "replace a foreign XDP program, and take over ports that this host listens on"),
 			command.Bool("set-sysctl", "switch forwarding on where it is off, until detach"),
 			command.Bool("detach-on-exit", "take everything out of the kernel at the end"),
-			command.GraceFlag("let known connections and flows go on for `TIME` at most at the end"),
+			command.GraceFlag("let known connections and flows go on for `TIME` at most at the end of a process"),
 			boundFlag("proxy-flows", "let the UDP proxies have `N` flows together"),
 			boundFlag("proxy-sockets", "let the proxies open `N` sockets for ranges of ports, beyond one for each service"),
 			command.PinDirFlag(),
@@ -97,6 +99,7 @@ func runAgent(c *cli.Context, w world) error {
 		SetSysctl:    c.Bool("set-sysctl"),
 		DetachOnExit: c.Bool("detach-on-exit"),
 		Grace:        c.Duration("grace"),
+		Handover:     true,
 		ProxyFlows:   int(c.Uint("proxy-flows")),
 		ProxySockets: int(c.Uint("proxy-sockets")),
 		Sandbox:      sandboxed(c, &state.Agent, w.root),

@@ -23,9 +23,9 @@ for name in null zero full random urandom tty; do : >dev/$name; mount --bind /de
 mount --bind proc/sys proc/sys && mount --bind proc/sys/net proc/sys/net && mount -o remount,bind,ro proc/sys
 rm -rf etc/systemd/system/* usr/lib/systemd/system/*.wants usr/lib/systemd/system-generators/*
 printf '[Unit]\nWants=systemd-journald.service\n' >etc/systemd/system/test.target
-mount -t cgroup2 cgroup2 sys/fs/cgroup && mkdir "sys/fs/cgroup/$2" && echo $$ >"sys/fs/cgroup/$2/cgroup.procs"
+mount -t cgroup2 cgroup2 sys/fs/cgroup && mkdir "sys/fs/cgroup/$2" && echo $$ >"sys/fs/cgroup/$2/cgroup.procs" && umount sys/fs/cgroup
 echo made
-exec unshare --cgroup chroot . env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=test.target`
+exec unshare --cgroup sh -c 'mount -t cgroup2 cgroup2 sys/fs/cgroup && exec chroot . env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=test.target'`
 
 func newBooted(t *testing.T) *machine {
 	t.Helper()
@@ -116,8 +116,13 @@ func TestUnitUnderSystemd(t *testing.T) {
 	}
 
 	m.put("/etc/fairlead/fairlead.yaml", []byte(strings.Replace(config, "}]\n", "}, "+fmt.Sprintf(service, "more", 81)+"]\n", 1)))
+	pid := m.mainPID()
 	m.run("systemctl", "reload", "fairlead")
 	m.property("StatusText", "2 services, xdp on")
+	if m.mainPID() == pid {
+		t.Errorf("process %s goes on after a reload", pid)
+	}
+	m.property("NFileDescriptorStore", "2")
 	m.run("kill", "-KILL", m.mainPID())
 	m.property("NRestarts", "1")
 	m.property("StatusText", "2 services, xdp on")

@@ -29,7 +29,7 @@ var methods = map[string]Role{
 	"/fairlead.admin.v1.Admin/StreamFlows":    RoleRead,
 	"/fairlead.admin.v1.Admin/GetStats":       RoleRead,
 	"/fairlead.admin.v1.Admin/Explain":        RoleRead,
-	"/fairlead.admin.v1.Admin/Plan":           RoleRead,
+	"/fairlead.admin.v1.Admin/Plan":           RoleWrite,
 	"/fairlead.admin.v1.Admin/Watch":          RoleRead,
 	"/fairlead.admin.v1.Admin/ListHistory":    RoleRead,
 	"/fairlead.admin.v1.Admin/Export":         RoleWrite,

@@ -23,11 +23,11 @@ var roles = map[string]Role{
 	adminpbconnect.AdminStreamFlowsProcedure:  RoleRead,
 	adminpbconnect.AdminGetStatsProcedure:     RoleRead,
 	adminpbconnect.AdminExplainProcedure:      RoleRead,
-	adminpbconnect.AdminPlanProcedure:         RoleRead,
 	adminpbconnect.AdminWatchProcedure:        RoleRead,
 	adminpbconnect.AdminListHistoryProcedure:  RoleRead,
 
 	adminpbconnect.AdminExportProcedure:         RoleWrite, // it may have secrets
+	adminpbconnect.AdminPlanProcedure:           RoleWrite, // it has the agent read files that the caller names
 	adminpbconnect.AdminChangeProcedure:         RoleWrite,
 	adminpbconnect.AdminApplyProcedure:          RoleWrite,
 	adminpbconnect.AdminRollbackProcedure:       RoleWrite,
@@ -77,7 +77,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	needs, known := roles[path]
 	who := callerOf(r.Context(), r.TLS)
 	if has := g.server.access.Load().role(who); has == RoleNone || known && has < needs {
-		g.server.Log.Warn("call refused", "caller", who, "method", path)
+		g.server.Log.Warn("call refused", "caller", who.String(), "method", path)
 		g.refuse(w, r, connect.CodePermissionDenied, "%s may not call this method", who)
 		return
 	}

@@ -165,7 +165,8 @@ func sample() *view.View {
 	api := up("10.0.2.1:80", 1)
 	api.Pool = "api"
 	return &view.View{
-		PID: 12, Started: time.Unix(1e9, 0), Written: time.Unix(1e9, 0), Config: "/etc/f.yaml", XDP: view.XDP{Mode: model.XDPAuto, Interfaces: []view.Interface{}},
+		Pools: []view.Pool{{Name: "spare", Backends: []view.Backend{up("10.0.5.1:80", 1)}}},
+		PID:   12, Started: time.Unix(1e9, 0), Written: time.Unix(1e9, 0), Config: "/etc/f.yaml", XDP: view.XDP{Mode: model.XDPAuto, Interfaces: []view.Interface{}},
 		Services: []view.Service{
 			{Name: "web", Listen: "203.0.113.10:80", Protocol: model.TCP, Forward: model.ForwardDNAT, Rung: view.RungNative, Serving: model.ServingUp,
 				Backends: []view.Backend{up("10.0.0.1:80", 1), up("10.0.0.2:80", 0), down}},

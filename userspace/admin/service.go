@@ -238,7 +238,7 @@ func (s *service) KillFlows(ctx context.Context, r *adminpb.KillFlowsRequest) (*
 	if err != nil {
 		return nil, s.server.statusOf(err)
 	}
-	s.server.Log.Info("flows killed", "caller", callOf(ctx).who, "flows", n, "filter", r.GetFilter())
+	s.server.Log.Info("flows killed", "caller", callOf(ctx).who.String(), "flows", n, "filter", r.GetFilter())
 	return &adminpb.KillFlowsResponse{Killed: n}, nil
 }
 

@@ -67,12 +67,13 @@ func TestWatchTellsWhatChanges(t *testing.T) {
 		v.Services[0].Backends[0].Known = false
 		v.Services[0].Backends[1].Address = "10.0.0.9:80"
 		v.Services = v.Services[:4]
+		v.Pools[0].Backends[0].Up = false
 		w.plane.view = v
 	})
 	want("revision 8 // ->", "revision 9 // ->", "revision 10 // ->", "config 10 // -> line 3",
 		"service 10 gone// ->", "backend 10 web/web/10.0.0.2:80 draining->", "backend 10 gone/gone/10.0.4.1:53 unhealthy->",
 		"service 10 web// xdp-native->proxy no route", "backend 10 web/web/10.0.0.1:80 healthy->unknown", "backend 10 web/web/10.0.0.9:80 ->draining",
-		"backend 10 web/web/10.0.0.3:80 unhealthy->healthy connection refused")
+		"backend 10 web/web/10.0.0.3:80 unhealthy->healthy connection refused", "backend 10 /spare/10.0.5.1:80 healthy->unhealthy")
 	w.plane.set(func() { w.plane.view = sample() })
 	want("config 10 // ->")
 	w.plane.set(func() { w.plane.revision.Number = 11 })

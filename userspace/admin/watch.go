@@ -164,12 +164,16 @@ func newSight(v *view.View) *sight {
 		add(subject{service: v.Services[i].Name}, state{string(v.Services[i].Rung), v.Services[i].Reason})
 	}
 	for _, p := range poolsOf(v) {
+		service := "" // nobody may send to it
+		if len(p.services) > 0 {
+			service = p.services[0]
+		}
 		for _, b := range p.backends {
 			why := b.LastError
 			if b.Ejected != nil {
 				why = "ejected for requests that failed"
 			}
-			add(subject{service: p.services[0], pool: p.name, backend: b.Address}, state{string(statusOf(b)), why})
+			add(subject{service: service, pool: p.name, backend: b.Address}, state{string(statusOf(b)), why})
 		}
 	}
 	return s

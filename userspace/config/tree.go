@@ -145,10 +145,15 @@ func (t *Tree) write(each func(key string, v *yaml.Node)) ([]byte, error) {
 	x := t.copy()
 	top := x.merged()
 	plain(top, each)
+	return encode(top)
+}
+
+// encode returns a node as YAML.
+func encode(n *yaml.Node) ([]byte, error) {
 	var b bytes.Buffer
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
-	if err := e.Encode(top); err != nil {
+	if err := e.Encode(n); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), e.Close()

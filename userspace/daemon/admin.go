@@ -28,6 +28,7 @@ type desk struct {
 	file      fs.FileInfo // the socket's
 	listen    string      // where TCP is spoken; "" is nowhere
 	conf      model.Admin // what the API goes by
+	allowed   peercred.Allowed
 }
 
 // openDesk listens for calls of the admin API. An agent whose socket cannot be made
@@ -35,20 +36,24 @@ type desk struct {
 func (a *agent) openDesk(ctx context.Context) error {
 	d := &a.desk
 	d.server = &admin.Server{Plane: a.plane, Datapath: &packets{agent: a}, Log: a.log}
-	path := filepath.Join(a.opts.RunDir, adminSocket)
-	if err := d.open(path); err != nil {
-		a.log.Error("no admin socket", "err", err)
-	}
 	conf := a.given.Load().Admin
 	if conf.Listen != "" {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", conf.Listen)
+		l, err := a.sockets.own(ctx, "admin", conf.Listen)
 		if err != nil {
 			return fmt.Errorf("serve admin API: %w; choose another address in admin: listen", err)
 		}
 		d.listeners = append(d.listeners, d.server.Secure(l))
 	}
 	d.listen = conf.Listen
-	return a.useAdmin(&conf)
+	if err := a.useAdmin(&conf); err != nil {
+		return err
+	}
+	// At last: a process before this one has had its socket there.
+	path := filepath.Join(a.opts.RunDir, adminSocket)
+	if err := d.open(path); err != nil {
+		a.log.Error("no admin socket", "err", err)
+	}
+	return nil
 }
 
 // open makes the socket.
@@ -56,7 +61,7 @@ func (d *desk) open(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	l, err := peercred.Listen(path, peercred.Allowed{})
+	l, err := peercred.Listen(path, d.allowed)
 	if err != nil {
 		return err
 	}
@@ -76,10 +81,9 @@ func (a *agent) useAdmin(conf *model.Admin) error {
 	read, readErr := callersOf(&conf.Read)
 	errs := []error{err, readErr}
 	d.server.Use(&admin.Access{Write: write, Read: read})
+	d.allowed = peercred.Allowed{Users: slices.Concat(write.Users, read.Users), Groups: slices.Concat(write.Groups, read.Groups)}
 	if d.socket != "" {
-		errs = append(errs, peercred.Allow(d.socket, peercred.Allowed{
-			Users: slices.Concat(write.Users, read.Users), Groups: slices.Concat(write.Groups, read.Groups),
-		}))
+		errs = append(errs, peercred.Allow(d.socket, d.allowed))
 	}
 	switch {
 	case d.listen != conf.Listen:

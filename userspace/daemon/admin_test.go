@@ -20,6 +20,7 @@ import (
 	"fairlead/loader"
 	"fairlead/testenv"
 	"fairlead/testenv/stage"
+	"fairlead/testenv/testca"
 	"fairlead/userspace/admin/adminpb"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/view"
@@ -283,5 +284,59 @@ func TestWhoMayUseTheSocketFollowsTheConfiguration(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// TestTheAdminAPIOverTLS has a reload trust another authority.
+func TestTheAdminAPIOverTLS(t *testing.T) {
+	one, _ := page(t, "one")
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	free.Close()
+	ca, other := testca.New(t), testca.New(t)
+	own, ownKey := ca.Issue(testca.Leaf{Names: []string{"127.0.0.1", "localhost"}})
+	admin := func(authority string, who string) string {
+		return fmt.Sprintf("admin: {listen: %q, cert: %s, key: %s, client-ca: %s, %s}\n", addr, own, ownKey, authority, who)
+	}
+	a := runAgent(t, admin(ca.File, "certificates: [ops.example]")+oneSite(one))
+	may := func(by *testca.CA, name string) string {
+		cert, key := by.Issue(testca.Leaf{Names: []string{name}})
+		c, err := client.New(strings.Replace(addr, "127.0.0.1", "localhost", 1), client.TLS{Cert: cert, Key: key, CA: ca.File})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.GetStatus(t.Context(), &adminpb.GetStatusRequest{}); err != nil {
+			return connect.CodeOf(err).String()
+		}
+		if _, err := c.Change(t.Context(), &adminpb.ChangeRequest{}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			return "read"
+		}
+		return "write"
+	}
+	for _, row := range []struct {
+		by   *testca.CA
+		name string
+		want string
+	}{{ca, "ops.example", "write"}, {ca, "x.example", "permission_denied"}} {
+		if got := may(row.by, row.name); got != row.want {
+			t.Errorf("%s may %s, want %s", row.name, got, row.want)
+		}
+	}
+	if got := may(other, "ops.example"); got == "write" || got == "read" {
+		t.Errorf("another authority's certificate may %s", got)
+	}
+	a.reload(admin(other.File, "readers: {certificates: [ops.example]}") + oneSite(one))
+	stage.Await(t, "the other authority is trusted", func() error {
+		if got := may(other, "ops.example"); got != "read" {
+			return errors.New(got)
+		}
+		return nil
+	})
+	if got := may(ca, "ops.example"); got == "write" || got == "read" {
+		t.Errorf("the former authority's certificate may %s", got)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +50,11 @@ type agent struct {
 	retryAt time.Time     // when to attach again; zero: not by itself
 	lock    *loader.AgentLock
 	leaving bool // the agent ends
+	handed  bool // a successor serves in place of this process
+	before  *predecessor
+	// collecting is held while the flow table is searched, and while a successor
+	// takes the kernel's part over.
+	collecting sync.Mutex
 	// out are the interfaces that a command has taken out.
 	out map[string]bool
 
@@ -81,8 +88,12 @@ type agent struct {
 	limits     limits
 	metrics    net.Listener // nil if nobody may ask
 	page       net.Listener // the same
-	desk       desk
-	doors      *doors
+	sockets    *sockets
+	// flowsCame is closed when the flows of the process before this one are here, if
+	// there is one. Proxies of UDP wait for it.
+	flowsCame chan struct{}
+	desk      desk
+	doors     *doors
 	// added are the addresses that the agent itself put on the host, or got
 	// from a kernel part that is gone.
 	added []netip.Addr
@@ -122,6 +133,7 @@ func newAgent(o Options, state *model.State) *agent {
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: newJournal(o.Log), traces: newTraces(o.Version, o.Log), limits: newLimits(o),
+		sockets: newSockets(map[string]*os.File{}, true, o.Log), flowsCame: make(chan struct{}),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.flowLog = newFlowLog(func(f func(*loader.Maps) error) error { return onInstance(a.pinDir(), f) }, flowsEvery, o.Log)
@@ -155,6 +167,9 @@ func (a *agent) loop(ctx context.Context) {
 			a.applyHealth(a.changed.take())
 		case f := <-a.events:
 			f()
+		}
+		if a.handed {
+			return // and publish nothing: another process does
 		}
 		a.publish()
 	}
@@ -338,6 +353,13 @@ func (a *agent) hostChanged(ctx context.Context) {
 	a.keepHops(ctx, a.state)
 	a.reconcile()
 	a.kernel.Recheck()
+}
+
+// closePools ends the connections to backends that no request uses.
+func (a *agent) closePools() {
+	for _, p := range a.pools {
+		p.http.Close()
+	}
 }
 
 // close releases what the agent holds. Packets keep flowing.

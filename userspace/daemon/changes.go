@@ -207,6 +207,18 @@ func (p *plane) reload(ctx context.Context) {
 	}
 }
 
+// pause calls f while no change is carried out, with what ends when the agent does. It
+// does not if ctx is done before it comes to that, or the agent ends.
+func (p *plane) pause(ctx context.Context, f func(context.Context)) {
+	r := &request{reread: f, answer: make(chan answer, 1)}
+	select {
+	case p.requests <- r:
+		<-r.answer
+	case <-p.over:
+	case <-ctx.Done():
+	}
+}
+
 func (p *plane) reread(ctx context.Context) {
 	a, was := p.agent, p.file.Load()
 	file := was

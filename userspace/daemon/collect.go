@@ -24,7 +24,9 @@ func (a *agent) collect(ctx context.Context) {
 	defer tick.Stop()
 	said := false
 	for {
+		a.collecting.Lock()
 		err := onInstance(a.opts.PinDir, a.collectOnce)
+		a.collecting.Unlock()
 		if err != nil && !said {
 			a.log.Warn("collect flows", "err", err)
 		}

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -24,7 +23,6 @@ import (
 	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
-	"fairlead/userspace/state"
 	"fairlead/userspace/supervise"
 	"fairlead/userspace/view"
 )
@@ -33,12 +31,22 @@ import (
 var ErrListen = errors.New("service cannot be served")
 
 // Run reads the configuration, attaches and serves until ctx is done; then it
-// returns nil. SIGHUP opens logs and reads the configuration again. Errors before it serves
-// wrap [config.ErrInvalid], [ErrListen] and those of packages kernel and loader.
+// returns nil. SIGHUP opens logs and reads the configuration again. With Handover,
+// SIGUSR2 starts a successor; once that serves, Run lets connections end and returns
+// nil. Errors before it serves wrap [config.ErrInvalid], [ErrListen] and those of
+// packages kernel and loader.
 func Run(ctx context.Context, o Options) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+	orders := make(chan os.Signal, 2)
+	signal.Notify(orders, syscall.SIGHUP)
+	defer signal.Stop(orders)
+	if o.Handover {
+		signal.Notify(orders, syscall.SIGUSR2)
+	}
+	h, err := o.inherit(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.before.close()
 	tree, err := o.tree()
 	if err != nil {
 		return err
@@ -48,15 +56,18 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	o.complete(&conf.Agent)
-	store, err := openStore(ctx, o.StateDir, conf.Vault, o.Log)
+	if err := h.before.awaitTurn(ctx); err != nil {
+		return err
+	}
+	store, err := openLent(ctx, o.StateDir, conf.Vault, o.Log)
 	if err != nil {
 		return err
 	}
-	return errors.Join(o.run(ctx, hup, tree, store), store.Close())
+	return errors.Join(o.run(ctx, orders, h, tree, store), store.Close())
 }
 
-// run is [Run] with a configuration and the state that was kept.
-func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tree, store state.Store) error {
+// run is [Run] with what it inherits, a configuration and the state that was kept.
+func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, tree *config.Tree, store *lent) error {
 	p, err := newPlane(ctx, tree, store, o)
 	if err != nil {
 		return err
@@ -67,7 +78,8 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 	}
 	a := newAgent(*o, &given)
 	a.plane, p.agent, a.last = p, a, p.readLast(ctx)
-	a.doors = newDoors(o.RunDir, p, o.Log)
+	a.before, a.sockets, a.standby.inherits = h.before, newSockets(h.sockets, h.before != nil || !o.Handover, a.log), h.before != nil
+	a.doors = newDoors(o.RunDir, p, a.sockets, o.Log)
 	a.prepareNames(ctx, &given)
 	a.state = a.names.Expand(&given)
 	a.roster = newRoster(a.state)
@@ -76,10 +88,7 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 		return err
 	}
 	a.useTrove(t)
-	if err := a.start(ctx); err != nil {
-		return errors.Join(err, a.finish(false))
-	}
-	if err := a.openDesk(ctx); err != nil {
+	if err := a.begin(ctx); err != nil {
 		return errors.Join(err, a.finish(false))
 	}
 	a.openDoors()
@@ -92,12 +101,33 @@ func (o *Options) run(ctx context.Context, hup <-chan os.Signal, tree *config.Tr
 	}
 	o.Log.Info("ready", "services", len(given.Services), "revision", p.Revision().Number)
 	a.report(supervise.Ready)
-	return errors.Join(a.serve(ctx, hup), a.finish(true))
+	return errors.Join(a.serve(ctx, orders), a.finish(true))
+}
+
+// begin starts the agent, and takes over what a process before it has.
+func (a *agent) begin(ctx context.Context) error {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openWeb(ctx), a.openLogs(), a.doors.register(ctx, a.state, a.log)); err != nil {
+		return err
+	}
+	if a.before == nil {
+		a.sockets.clear(a.state) // else that process has them, too
+	}
+	if err := a.start(ctx); err != nil {
+		return err
+	}
+	if err := a.openDesk(ctx); err != nil {
+		return err
+	}
+	a.takeFlows()
+	if a.opts.Handover {
+		a.sockets.settle()
+	}
+	return nil
 }
 
 // serve runs what an agent consists of until ctx is done, and until XDP is
 // taken out then if that was asked for.
-func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
+func (a *agent) serve(ctx context.Context, orders <-chan os.Signal) error {
 	// What serves goes on when ctx is done, until XDP is out.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -113,41 +143,48 @@ func (a *agent) serve(ctx context.Context, hup <-chan os.Signal) error {
 		})
 	}
 	group.Go(func() error {
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-hup:
-				a.rotate()
-				a.plane.reload(inner)
-			}
+		defer stop()
+		if a.obey(ctx, inner, orders) {
+			return nil
 		}
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		err := a.leave(inner)
-		stop()
-		return err
+		return a.leave(inner)
 	})
 	return group.Wait()
 }
 
+// obey does what signals ask for until ctx is done, or a successor serves: it reports
+// whether that is so. What an agent consists of runs until inner is done.
+func (a *agent) obey(ctx, inner context.Context, orders <-chan os.Signal) (succeeded bool) {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case order := <-orders:
+			if order == syscall.SIGUSR2 {
+				if a.handOver(ctx, inner, orders) {
+					return true
+				}
+				continue
+			}
+			a.rotate()
+			a.plane.reload(ctx)
+		}
+	}
+}
+
 // start brings the agent to where loop can take over.
 func (a *agent) start(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openWeb(ctx), a.openLogs(), a.doors.register(ctx, a.state, a.log)); err != nil {
-		return err
-	}
 	if a.mode(a.state) == model.XDPOff {
 		if err := a.takeRunDir(); err != nil {
 			return err
 		}
 		a.warnOfPins()
-		a.checker.Set(a.roster.targets, a.roster.adopt(nil, a.readKnown()))
+		a.checker.Set(a.roster.targets, a.before.adopt(a.roster.adopt(nil, a.readKnown())))
 		a.isDown = a.roster.look(a.checker)
 		return a.startProxies(ctx)
 	}
 	var err error
-	if a.lock, err = loader.LockAgent(ctx, a.opts.PinDir, kernel.Digest(a.state)); err != nil {
+	if a.lock, err = a.before.lockAgent(ctx, a.opts.PinDir, kernel.Digest(a.state)); err != nil {
 		if errors.Is(err, loader.ErrLocked) {
 			err = fmt.Errorf("another agent runs: %w", err)
 		}
@@ -166,7 +203,7 @@ func (a *agent) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.checker.Set(a.roster.targets, a.roster.adopt(known, a.readKnown()))
+	a.checker.Set(a.roster.targets, a.before.adopt(a.roster.adopt(known, a.readKnown())))
 	a.isDown = a.roster.look(a.checker)
 	a.warn()
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {
@@ -194,7 +231,7 @@ func (a *agent) start(ctx context.Context) error {
 // takeRunDir makes sure that no other agent lives in the run directory, and
 // takes over what one that was killed has left there.
 func (a *agent) takeRunDir() error {
-	if v, err := view.Read(a.opts.RunDir); err == nil && v.Alive() {
+	if v, err := view.Read(a.opts.RunDir); err == nil && v.Alive() && !a.before.is(v.PID) {
 		return fmt.Errorf("another agent runs: %w: process %d publishes its status in %s; use another --run-dir", loader.ErrLocked, v.PID, a.opts.RunDir)
 	}
 	if err := a.inheritAddresses(); err != nil {
@@ -240,16 +277,7 @@ func (a *agent) checkConflicts(state *model.State) error {
 			fresh.Services = append(fresh.Services, state.Services[i])
 		}
 	}
-	own := map[model.Key]bool{}
-	for _, f := range a.fronts {
-		s := f.table.Load().service
-		for _, port := range f.ports() {
-			own[model.Key{Listen: netip.AddrPortFrom(s.Listen.Addr(), port), Protocol: s.Protocol}] = true
-		}
-	}
-	clashes, err := kernel.Conflicts(&fresh, func(addr netip.AddrPort, p model.Protocol) bool {
-		return own[model.Key{Listen: addr, Protocol: p}]
-	})
+	clashes, err := kernel.Conflicts(&fresh, a.sockets.has)
 	if err != nil || len(clashes) == 0 {
 		return err
 	}
@@ -272,7 +300,8 @@ func (a *agent) warn() {
 func (a *agent) openFronts(ctx context.Context) (unheard []*model.Service) {
 	o := frontOptions{
 		grace: a.opts.Grace, udpIdle: a.state.Timeouts.WithDefaults().UDPEstablished,
-		limits: a.limits, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool, sets: a.certificates, challenge: a.challenge, access: a.journal.of, trace: a.traces.of, log: a.log,
+		limits: a.limits, sockets: a.sockets, flowsCame: a.flowsCame, onFlow: a.standby.change, onFailure: a.suspects.dials.add, pool: a.pool,
+		sets: a.certificates, challenge: a.challenge, access: a.journal.of, trace: a.traces.of, log: a.log,
 	}
 	a.keepPools()
 	a.useSafe()

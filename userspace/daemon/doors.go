@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 
@@ -21,8 +22,10 @@ type doors struct {
 	registration registry.Server
 }
 
-func newDoors(runDir string, p *plane, log *slog.Logger) *doors {
-	return &doors{lines: poolsock.New(runDir, p, log), registry: registry.New(p, log)}
+func newDoors(runDir string, p *plane, s *sockets, log *slog.Logger) *doors {
+	d := &doors{lines: poolsock.New(runDir, p, log), registry: registry.New(p, log)}
+	d.registration.Listen = func(ctx context.Context, at string) (net.Listener, error) { return s.own(ctx, "registration", at) }
+	return d
 }
 
 // register has backends register as a state says, from now on. An error changes

@@ -19,6 +19,7 @@ import (
 // leave takes XDP out, if that was asked for, and ends the proxies, while
 // everything else goes on.
 func (a *agent) leave(ctx context.Context) error {
+	a.sockets.end()
 	a.send(ctx, func() {
 		a.leaving = true
 		a.report(supervise.Stopping)
@@ -39,10 +40,39 @@ func (a *agent) leave(ctx context.Context) error {
 	a.send(ctx, func() { fronts <- slices.Collect(maps.Values(a.fronts)) })
 	select {
 	case all := <-fronts:
-		endFronts(all)
+		a.endProxies(all)
 	case <-ctx.Done():
 	}
 	return err
+}
+
+// endProxies is endFronts that says what became of connections and requests.
+func (a *agent) endProxies(fronts []*front) {
+	load := func() (open int64, cut uint64) {
+		for _, f := range fronts {
+			n, c := f.load()
+			open, cut = open+n, cut+c
+		}
+		return open, cut
+	}
+	open, before := load()
+	endFronts(fronts)
+	_, after := load()
+	a.log.Info("proxies have ended", "open", open, "cut", after-before, "grace", a.opts.Grace)
+}
+
+// load returns how many connections or requests a front of TCP has now, and how many
+// it has cut.
+func (f *front) load() (open int64, cut uint64) {
+	switch {
+	case f.http != nil:
+		s := f.http.proxy.Stats()
+		return s.Running, s.Cut
+	case f.tcp != nil:
+		s := f.tcp.Stats()
+		return s.Active, s.Cut
+	}
+	return 0, 0
 }
 
 // endFronts closes the sockets of proxies and waits until their connections
@@ -97,7 +127,16 @@ func (a *agent) warnOfEnd() {
 
 // finish ends what start began. The kernel goes on.
 func (a *agent) finish(served bool) error {
+	a.sockets.end()
+	if a.handed {
+		return a.retire()
+	}
+	if !served && a.before != nil { // that process goes on, with what is its
+		a.owns = false
+		a.leaveLock()
+	}
 	endFronts(slices.Collect(maps.Values(a.fronts)))
+	a.closePools()
 	errs := []error{a.standby.use(nil), a.holder.use(nil)}
 	var kept []netip.Addr
 	if a.kernel != nil {

@@ -41,7 +41,9 @@ type front struct {
 	stop    context.CancelCauseFunc
 	running sync.WaitGroup
 
-	limits limits
+	limits    limits
+	sockets   *sockets
+	flowsCame <-chan struct{} // closed: see agent
 	// first and last enclose the ports of all that runs, perhaps on ports that
 	// the service has left.
 	first, last uint16
@@ -153,7 +155,7 @@ func dialed(b model.Backend, local netip.AddrPort) netip.AddrPort {
 // openFront makes a front for s, listening on every port of it. A front that
 // cannot listen is not an error: see missing.
 func openFront(ctx context.Context, s *model.Service, j judgement, o frontOptions) *front {
-	f := &front{log: o.log, limits: o.limits, serving: map[uint16]*listener{}, first: s.Listen.Port(), last: s.LastPort}
+	f := &front{log: o.log, limits: o.limits, sockets: o.sockets, flowsCame: o.flowsCame, serving: map[uint16]*listener{}, first: s.Listen.Port(), last: s.LastPort}
 	f.table.Store(newTable(s, j, nil))
 	pick := func(client, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool) {
 		return f.table.Load().pick(client, local, tried, o.onFailure)
@@ -192,7 +194,10 @@ type frontOptions struct {
 	grace   time.Duration // that TCP connections get at the end
 	udpIdle time.Duration
 	limits  limits
-	onFlow  func(client, local netip.AddrPort, open bool)
+	sockets *sockets
+	// flowsCame is closed when flows of UDP may be served.
+	flowsCame <-chan struct{}
+	onFlow    func(client, local netip.AddrPort, open bool)
 	// onFailure is told of backends that could not be reached, from any goroutine.
 	onFailure func(member, error)
 	pool      func(name string) *pool
@@ -260,6 +265,11 @@ func (f *front) remove() {
 	none := *s
 	none.Backends = nil
 	f.table.Store(newTable(&none, judgement{}, f.table.Load())) // what is only being connected finds nobody
+	f.mu.Lock()
+	for _, l := range f.serving {
+		f.sockets.park(l.name)
+	}
+	f.mu.Unlock()
 	f.stop(errServiceGone)
 	switch {
 	case f.http != nil:

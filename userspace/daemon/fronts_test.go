@@ -65,9 +65,18 @@ func frontOf(t *testing.T, backends ...*net.TCPListener) (*front, *model.Service
 	for _, b := range backends {
 		s.Backends = append(s.Backends, model.Backend{Address: b.Addr().(*net.TCPAddr).AddrPort(), Weight: 1})
 	}
-	f := openFront(t.Context(), s, judgement{down: make([]bool, len(backends))}, frontOptions{grace: time.Hour, limits: newLimits(Options{}), log: slog.New(slog.DiscardHandler)})
+	f := openFront(t.Context(), s, judgement{down: make([]bool, len(backends))}, frontOptionsOf(t, Options{Grace: time.Hour}))
 	t.Cleanup(f.remove)
 	return f, s
+}
+
+// frontOptionsOf returns what fronts need that share nothing with an agent.
+func frontOptionsOf(t *testing.T, o Options) frontOptions {
+	log, came := slog.New(slog.DiscardHandler), make(chan struct{})
+	close(came)
+	s := newSockets(map[string]*os.File{}, true, log)
+	t.Cleanup(func() { s.clear(nil) })
+	return frontOptions{grace: o.Grace, limits: newLimits(o), sockets: s, flowsCame: came, log: log}
 }
 
 // connected opens a connection that works.
@@ -133,7 +142,7 @@ func TestFrontTriesOnlyPortsThatItLacks(t *testing.T) {
 		Name: "web", Listen: netip.AddrPortFrom(loopback, port), LastPort: port + 2, Protocol: model.TCP,
 		Backends: []model.Backend{{Address: a.Addr().(*net.TCPAddr).AddrPort(), Weight: 1}},
 	}
-	f := openFront(t.Context(), s, judgement{down: []bool{false}}, frontOptions{limits: newLimits(Options{}), log: slog.New(slog.DiscardHandler)})
+	f := openFront(t.Context(), s, judgement{down: []bool{false}}, frontOptionsOf(t, Options{}))
 	defer f.remove()
 	if !strings.Contains(f.missing(), "another program listens") || !slices.Equal(f.ports(), []uint16{port, port + 2}) {
 		t.Errorf("missing %q, lacking %v", f.missing(), f.lacking)

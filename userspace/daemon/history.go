@@ -35,7 +35,7 @@ func (p *plane) History(before uint64, most int) ([]control.Revision, error) {
 		if confs[i], err = p.past(ctx, bases, &kept[i].Config); err != nil {
 			return nil, fmt.Errorf("revision %d: %w", kept[i].Entry.Number, err)
 		}
-		if r := kept[i].Entry.Revision; r.Number >= from {
+		if r := shown(kept[i].Entry.Revision); r.Number >= from {
 			if i > 0 {
 				if r.Difference, err = confs[i-1].difference(confs[i]); err != nil {
 					return nil, err
@@ -46,6 +46,16 @@ func (p *plane) History(before uint64, most int) ([]control.Revision, error) {
 	}
 	slices.Reverse(all)
 	return all, nil
+}
+
+// shown returns a revision without secrets in what its edits say: those who may only
+// look see it.
+func shown(r control.Revision) control.Revision {
+	r.Edits = slices.Clone(r.Edits)
+	for i := range r.Edits {
+		r.Edits[i].Spec = config.RedactedSpec(r.Edits[i].Spec)
+	}
+	return r
 }
 
 // past returns a configuration that was in force once. Those of bases are at hand.

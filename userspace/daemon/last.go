@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"fairlead/userspace/view"
@@ -126,6 +127,9 @@ func (a *agent) remember(ctx context.Context) {
 		data, err := seen(v, checks)
 		if err == nil && !bytes.Equal(data, kept) {
 			err = a.plane.store.Keep(context.WithoutCancel(ctx), lastName, data)
+		}
+		if errors.Is(err, errLent) {
+			continue // the successor has seen more by then
 		}
 		if err != nil {
 			if err.Error() != told {

@@ -41,7 +41,7 @@ func TestLimitsLeaveTheHostMostOfWhatItHas(t *testing.T) {
 
 func TestRangesShareTheSocketsThatThereAre(t *testing.T) {
 	a := echo(t)
-	o := frontOptions{limits: newLimits(Options{ProxySockets: 2}), log: slog.New(slog.DiscardHandler)}
+	o := frontOptionsOf(t, Options{ProxySockets: 2})
 	open := func(first, last uint16) *front {
 		s := &model.Service{
 			Name: "web", Listen: netip.AddrPortFrom(loopback, first), LastPort: last, Protocol: model.TCP,

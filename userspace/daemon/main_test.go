@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -24,6 +26,7 @@ const childOptions = "FAIRLEAD_DAEMON_CHILD"
 
 func TestMain(m *testing.M) {
 	if o := os.Getenv(childOptions); o != "" {
+		crash = crashAsTold
 		if err := playAgent(o); err != nil {
 			fmt.Fprintln(os.Stderr, "agent:", err)
 			os.Exit(1)
@@ -31,6 +34,28 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// crashFile is the environment variable that names the file that says who is to be
+// killed in the middle of a handover, and when.
+const crashFile = "FAIRLEAD_DAEMON_CRASH"
+
+func crashAsTold(step string, predecessor int) {
+	text, err := os.ReadFile(os.Getenv(crashFile))
+	if err != nil {
+		return // nobody
+	}
+	switch who, when, _ := strings.Cut(string(text), " "); {
+	case when != step:
+	case who == "self":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	default:
+		_ = syscall.Kill(predecessor, syscall.SIGKILL) // it may have ended
+		for os.Getppid() == predecessor {
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // crashAt is the environment variable that says at which step of its first change an

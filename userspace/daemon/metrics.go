@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -44,7 +43,7 @@ func (a *agent) openMetrics(ctx context.Context) error {
 	if a.opts.Metrics == metricsOff {
 		return nil
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.opts.Metrics)
+	l, err := a.sockets.own(ctx, "metrics", a.opts.Metrics)
 	if err != nil {
 		return fmt.Errorf("tell metrics: %w; choose another address with --metrics, or off", err)
 	}

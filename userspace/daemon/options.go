@@ -41,6 +41,10 @@ type Options struct {
 	DetachOnExit bool
 	// Grace is how long flows may go on when XDP or a proxy ends.
 	Grace time.Duration
+	// Handover is for who runs the agent as a process of its own: SIGUSR2 starts a
+	// successor by the command line of this process, and sockets are handed over to
+	// it, and kept by the service manager between two processes.
+	Handover bool
 	// ProxyFlows is how many flows the UDP proxies may have together. Each
 	// takes a port and a descriptor. 0 means [udpproxy.DefaultMaxFlows], but
 	// no more than half of the host's local ports and a quarter of the

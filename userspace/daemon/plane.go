@@ -25,7 +25,7 @@ type plane struct {
 	agent   *agent
 	log     *slog.Logger
 	history *state.History
-	store   state.Store
+	store   *lent
 
 	requests chan *request
 	over     chan struct{} // closed when nobody takes requests any more
@@ -72,7 +72,7 @@ func openStore(ctx context.Context, dir string, conf *model.Vault, log *slog.Log
 }
 
 // newPlane returns a plane that begins with what a store holds, on top of the file.
-func newPlane(ctx context.Context, file *config.Tree, store state.Store, o *Options) (*plane, error) {
+func newPlane(ctx context.Context, file *config.Tree, store *lent, o *Options) (*plane, error) {
 	p := &plane{log: o.Log, store: store, requests: make(chan *request), over: make(chan struct{}), watchers: map[chan struct{}]bool{}}
 	var err error
 	if p.history, err = state.NewHistory(ctx, store, state.DefaultLimit); err != nil {
@@ -85,6 +85,7 @@ func newPlane(ctx context.Context, file *config.Tree, store state.Store, o *Opti
 	p.file.Store(b)
 	var kept state.Config
 	p.revision, kept = p.history.Last()
+	p.revision = shown(p.revision)
 	if p.conf, err = p.restore(ctx, kept, o.Config); err != nil {
 		p.log.Error("what changes of the API stand on is not usable, the file counts", "revision", p.revision.Number, "err", err)
 		if p.conf, err = p.file.Load().with(kept.Edits); err != nil {
@@ -130,7 +131,7 @@ func (p *plane) noteFile(ctx context.Context) {
 // settle makes a configuration the one in force.
 func (p *plane) settle(c *conf, r control.Revision) {
 	p.mu.Lock()
-	p.conf, p.revision = c, r
+	p.conf, p.revision = c, shown(r)
 	p.mu.Unlock()
 	p.tell()
 }

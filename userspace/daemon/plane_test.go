@@ -245,3 +245,31 @@ func TestTheHistoryHasWhoAndWhat(t *testing.T) {
 		t.Errorf("plan of nothing new %s, %v", difference, err)
 	}
 }
+
+func TestTheHistoryHasNoSecretsOfEdits(t *testing.T) {
+	a, _ := page(t, "a")
+	c := controlAgent(t, oneSite(a))
+	c.must(control.Edit{Op: control.OpPutPool, Pool: "spare", Spec: fmt.Sprintf("{backends: [{address: %q}], health: {type: http, headers: {Authorization: Bearer sesame}}}", a)})
+	c.must(control.Edit{Op: control.OpApply, Spec: "xdp: off\n" + oneSite(a) + "  other: {backends: [{address: '127.0.0.1:1'}], health: {type: http, headers: {X-Auth: sesame}}}\n"})
+	look := func(when string) {
+		t.Helper()
+		all, err := c.History(0, 10)
+		if err != nil || len(all) != 3 {
+			t.Fatal(all, err)
+		}
+		for _, r := range append(all, c.Revision()) {
+			if text := fmt.Sprintf("%+v", r); strings.Contains(text, "sesame") {
+				t.Errorf("%s revision %d shows a secret: %s", when, r.Number, text)
+			}
+		}
+		if !strings.Contains(all[1].Edits[0].Spec, "Authorization: (secret)") {
+			t.Errorf("%s the edit is %+v", when, all[1].Edits[0])
+		}
+	}
+	look("running:")
+	c.restart()
+	look("restarted:")
+	if !strings.Contains(c.exported(), "sesame") {
+		t.Error("the configuration in force lost its secret")
+	}
+}

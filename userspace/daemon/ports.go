@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ import (
 // A listener is the socket of one port.
 type listener struct {
 	io.Closer
+	name string                  // among the sockets of the agent
 	stop context.CancelCauseFunc // of what serves it
 }
 
@@ -52,7 +54,8 @@ func (f *front) move(s *model.Service) {
 	for port, l := range f.serving {
 		if port < s.Listen.Port() || port > s.LastPort {
 			delete(f.serving, port)
-			l.Close() // at once: another service may be waiting for the port
+			f.sockets.park(l.name) // another service may be waiting for the port
+			l.Close()
 			l.stop(errPortGone)
 		}
 	}
@@ -95,7 +98,7 @@ func (f *front) serve(ctx context.Context, at netip.AddrPort, counted bool) (why
 		return listenFault(at, err)
 	}
 	ctx, stop := context.WithCancelCause(f.ctx)
-	own := &listener{l, stop}
+	own := &listener{l, nameOf(at, f.table.Load().service.Protocol), stop}
 	f.serving[at.Port()] = own
 	f.running.Go(func() {
 		err := serve(ctx)
@@ -111,14 +114,25 @@ func (f *front) serve(ctx context.Context, at netip.AddrPort, counted bool) (why
 // open opens the socket of one port and returns it and what serves it.
 func (f *front) open(ctx context.Context, at netip.AddrPort) (io.Closer, func(context.Context) error, error) {
 	if f.udp != nil {
-		l, err := udpproxy.Listen(ctx, at)
-		return l, func(ctx context.Context) error { return f.udp.Serve(ctx, l) }, err
+		l, err := f.sockets.udp(ctx, at)
+		return l, func(ctx context.Context) error { return f.serveUDP(ctx, l) }, err
 	}
-	l, err := splice.Listen(ctx, at)
+	l, err := f.sockets.tcp(ctx, at)
 	if f.http != nil {
 		return l, func(ctx context.Context) error { return f.http.proxy.Serve(ctx, l) }, err
 	}
 	return l, func(ctx context.Context) error { return f.tcp.Serve(ctx, l) }, err
+}
+
+// serveUDP serves l once the flows have come that are of a process before this one.
+func (f *front) serveUDP(ctx context.Context, l *net.UDPConn) error {
+	select {
+	case <-f.flowsCame:
+		return f.udp.Serve(ctx, l)
+	case <-ctx.Done():
+		l.Close()
+		return context.Cause(ctx)
+	}
 }
 
 // ended notes that a socket has failed, if that is why it is not served any
@@ -130,6 +144,7 @@ func (f *front) ended(at netip.AddrPort, l *listener, err error) {
 		return
 	}
 	f.log.Error("proxy listener broke", "address", at, "err", err)
+	f.sockets.closed(l.name)
 	delete(f.serving, at.Port())
 	f.lacking = append(f.lacking, at.Port())
 	f.why = err.Error()

@@ -192,8 +192,10 @@ func (a *agent) replaceFronts(ctx context.Context, old *model.State) {
 		f.remove()
 		delete(a.fronts, key)
 	}
+	a.sockets.clear(a.state) // one of all addresses would be in the way
 	a.warnUnheard(a.openFronts(ctx)...)
 	a.retryFronts(ctx)
+	a.sockets.clear(nil)
 	a.dropPools()
 }
 

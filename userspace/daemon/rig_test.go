@@ -43,7 +43,7 @@ func newBenchOf(t *testing.T, o testenv.RigOptions) *bench {
 	dir := t.TempDir()
 	b.opts = Options{
 		Config: filepath.Join(dir, "fairlead.yaml"), RunDir: filepath.Join(dir, "run"),
-		PinDir: filepath.Join(testenv.BPFFS(t), "fairlead"),
+		PinDir: filepath.Join(testenv.BPFFS(t), "fairlead"), Handover: true,
 	}
 	t.Cleanup(func() {
 		if t.Failed() && b.log != nil {

@@ -21,6 +21,9 @@ type standby struct {
 	maps  *loader.Maps               // nil while XDP does not run
 	// failed says that a write into these maps did, and that this was logged.
 	failed bool
+	// inherits says that what stands in the maps is of a process whose flows are to
+	// come: see settle.
+	inherits bool
 }
 
 func newStandby(log *slog.Logger) *standby {
@@ -64,10 +67,10 @@ func (s *standby) use(maps *loader.Maps) error {
 }
 
 func (s *standby) fill(maps *loader.Maps) error {
-	if s.maps == nil {
+	if s.maps == nil && !s.inherits {
 		// What stands there is of before XDP was lost, or of an agent that was
 		// killed. Else it is these flows, which must not vanish meanwhile.
-		if err := datapath.ClearStandby(maps); err != nil {
+		if err := datapath.ClearStandby(maps, nil); err != nil {
 			return err
 		}
 	}
@@ -86,4 +89,22 @@ func (s *standby) fill(maps *loader.Maps) error {
 		held++
 	}
 	return nil
+}
+
+// settle adds the flows of the process before this one, and lets go of what else the
+// maps have of it.
+func (s *standby) settle(flows [][2]netip.AddrPort) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inherits = false
+	for _, f := range flows {
+		s.flows[f] = true
+	}
+	if s.maps == nil {
+		return nil
+	}
+	if err := s.fill(s.maps); err != nil {
+		return err
+	}
+	return datapath.ClearStandby(s.maps, func(client, virtual netip.AddrPort) bool { return s.flows[[2]netip.AddrPort{client, virtual}] })
 }

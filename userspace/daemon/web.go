@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"fairlead/userspace/admin"
@@ -15,7 +14,7 @@ func (a *agent) openWeb(ctx context.Context) error {
 	if a.opts.Web == metricsOff {
 		return nil
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.opts.Web)
+	l, err := a.sockets.own(ctx, "web", a.opts.Web)
 	if err != nil {
 		return fmt.Errorf("show the page: %w; choose another address with --web, or off", err)
 	}

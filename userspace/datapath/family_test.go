@@ -150,7 +150,7 @@ func TestStandbyFlowsOfBothFamilies(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := ClearStandby(m); err != nil {
+	if err := ClearStandby(m, nil); err != nil {
 		t.Error(err)
 	}
 	if four, six := entriesOf[loader.FlowKey](t, m.Standby), entriesOf[loader.FlowKey6](t, m.Standby6); four+six != 0 {

@@ -78,14 +78,20 @@ func ReleaseStandby(maps *loader.Maps, client, virtual netip.AddrPort) error {
 	return nil
 }
 
-// ClearStandby forgets the standby flows of an agent that is no more.
-func ClearStandby(maps *loader.Maps) error {
+// ClearStandby forgets the standby flows of an agent that is no more, but for those
+// that keep, which may be nil, reports true for; its addresses are of IPv4 where they
+// can be.
+func ClearStandby(maps *loader.Maps, keep func(client, virtual netip.AddrPort) bool) error {
 	table := standbyOf(maps)
 	held, err := table.read()
 	if err != nil {
 		return fmt.Errorf("read standby flows: %w", err)
 	}
+	plain := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 	for d := range held {
+		if keep != nil && keep(plain(d.client), plain(d.virtual)) {
+			continue
+		}
 		if err := table.delete(d); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("clear standby flows: %w", err)
 		}

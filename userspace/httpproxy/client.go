@@ -18,6 +18,9 @@ type client struct {
 	leave    func() // room for another of the client
 	forget   func()
 	once     sync.Once
+	// heard is called when the first request has come, or none can any more; more than
+	// once is no more than once.
+	heard func()
 
 	mu sync.Mutex
 	at []netip.AddrPort // backends that requests are with
@@ -58,6 +61,7 @@ func (c *client) learn(ctx context.Context, p *Proxy) error {
 
 // Close closes the connection, and makes room for another of its client.
 func (c *client) Close() error {
+	c.heard()
 	c.once.Do(func() {
 		c.leave()
 		c.forget()

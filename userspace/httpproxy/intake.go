@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,12 +22,15 @@ import (
 type intake struct {
 	proxy   *Proxy
 	run     context.Context // of the requests
+	entry   context.Context // of clients that no server has yet
+	refuse  context.CancelFunc
 	tls     *tls.Config     // nil is without; one for all, as it has the keys of tickets
 	open    *sync.WaitGroup // connections, and requests while they have one
-	opening sync.WaitGroup  // connections that no server has yet, and servers
+	opening sync.WaitGroup  // connections that no server has yet
+	fresh   atomic.Int64    // connections without a request so far
+	serving sync.WaitGroup  // servers
 
 	mu      sync.Mutex
-	ended   bool
 	servers map[terms]*server
 }
 
@@ -64,15 +68,13 @@ func (in *intake) accept(ctx context.Context, l *net.TCPListener) error {
 	for {
 		c, err := l.AcceptTCP()
 		switch {
-		case ctx.Err() != nil:
-			if c != nil {
-				c.Close()
-			}
-			return context.Cause(ctx)
 		case err == nil:
 			backoff = backoffMin
-			in.opening.Go(func() { in.welcome(ctx, c) })
+			in.fresh.Add(1)
+			in.opening.Go(func() { in.welcome(c) })
 			continue
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		case errors.Is(err, net.ErrClosed), errors.Is(err, syscall.EINVAL):
 			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 		}
@@ -86,11 +88,11 @@ func (in *intake) accept(ctx context.Context, l *net.TCPListener) error {
 }
 
 // welcome finds out who a client is and hands it to a server, or resets it.
-func (in *intake) welcome(ctx context.Context, tcp *net.TCPConn) {
-	c := &client{TCPConn: tcp, leave: func() {}}
+func (in *intake) welcome(tcp *net.TCPConn) {
+	c := &client{TCPConn: tcp, leave: func() {}, heard: sync.OnceFunc(func() { in.fresh.Add(-1) })}
 	c.forget = func() { in.proxy.roll.leave(c) }
 	in.proxy.accepted.Add(1)
-	if err := c.learn(ctx, in.proxy); err != nil {
+	if err := c.learn(in.entry, in.proxy); err != nil {
 		in.proxy.log().Debug("client refused", "peer", c.RemoteAddr(), "err", err)
 		in.proxy.unannounced.Add(1)
 		c.reset()
@@ -104,20 +106,15 @@ func (in *intake) welcome(ctx context.Context, tcp *net.TCPConn) {
 	var spoken net.Conn = &guarded{Conn: c, proxy: in.proxy}
 	if in.tls != nil {
 		var err error
-		if spoken, err = in.shake(ctx, c); err != nil {
+		if spoken, err = in.shake(in.entry, c); err != nil {
 			in.proxy.log().Debug("handshake failed", "client", c.RemoteAddr(), "err", err)
 			c.Close()
 			return
 		}
 	}
-	s := in.server(in.proxy.bounds(), c.LocalAddr())
-	if s == nil {
-		c.Close()
-		return
-	}
 	select {
-	case s.feed.ready <- spoken:
-	case <-ctx.Done():
+	case in.server(in.proxy.bounds(), c.LocalAddr()).feed.ready <- spoken:
+	case <-in.entry.Done():
 		c.Close()
 	}
 }
@@ -157,32 +154,57 @@ func (p *Proxy) bounds() terms {
 	return terms{cmp.Or(b.MaxHeader, model.DefaultMaxHeader), cmp.Or(b.HeaderTimeout, model.DefaultHeaderTimeout), cmp.Or(b.KeepAlive, model.DefaultKeepAlive)}
 }
 
-// server returns the one that keeps these terms, nil after shutdown. It serves until
-// then, as connections that are open go on as they began.
+// server returns the one that keeps these terms. It serves until shutdown, as
+// connections that are open go on as they began.
 func (in *intake) server(t terms, addr net.Addr) *server {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	s := in.servers[t]
-	if s != nil || in.ended {
+	if s != nil {
 		return s
 	}
 	s = &server{feed: feed{make(chan net.Conn), make(chan struct{}), addr}}
 	in.proxy.prepare(&s.http, in.run, in.open, t)
 	in.servers[t] = s
-	in.opening.Go(func() { _ = s.http.Serve(&s.feed) }) // it ends when it is shut down
+	in.serving.Go(func() { _ = s.http.Serve(&s.feed) }) // it ends when it is shut down
 	return s
 }
 
-// shutdown lets what runs end until grace is over. Nobody must accept any more.
+// How long clients may take at the end until their first request is there, unless the
+// proxy yields, and how often it is looked for that.
+const (
+	entryTime  = time.Second
+	lingerLook = 5 * time.Millisecond
+)
+
+// linger waits for a while for the first requests of all clients that were accepted:
+// a server that shuts down drops what it reads by then. If the proxy yields, it waits
+// until the clients have left. Nobody must accept any more.
+func (in *intake) linger(grace context.Context) {
+	yields := time.Duration(in.proxy.yields.Load())
+	ctx, cancel := context.WithTimeout(grace, cmp.Or(yields, entryTime))
+	defer cancel()
+	tick := time.NewTicker(lingerLook)
+	defer tick.Stop()
+	for in.fresh.Load() > 0 || yields > 0 && in.proxy.active.Load() > 0 {
+		select {
+		case <-tick.C:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	in.refuse()
+	in.opening.Wait()
+}
+
+// shutdown lets what runs end until grace is over, after linger.
 func (in *intake) shutdown(grace context.Context) {
-	in.mu.Lock()
-	in.ended = true
-	in.mu.Unlock()
 	var all sync.WaitGroup
 	for _, s := range in.servers {
 		all.Go(func() { _ = s.http.Shutdown(grace) }) // what is left then is broken off
 	}
-	in.opening.Wait()
+	in.serving.Wait()
 	all.Wait()
 }
 

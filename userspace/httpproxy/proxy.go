@@ -74,16 +74,25 @@ type Proxy struct {
 // table that they came with. A Proxy without a table answers 503.
 func (p *Proxy) Use(t *Table) { p.table.Store(t) }
 
-// Serve serves what l accepts until ctx is done and then closes l. Requests go on
-// until they end or Grace is over, when they are broken off. Serve waits for its
-// goroutines and returns [context.Cause] of ctx, or why l broke.
+// Yield has clients leave for another process, which listens where this one does:
+// each answer is the last of its connection. When Serve ends, connections without a
+// request stay open for d, or until Grace is over: to close them at once may hit a
+// request that is on its way.
+func (p *Proxy) Yield(d time.Duration) { p.yields.Store(int64(d)) }
+
+// Serve serves what l accepts until ctx is done and then closes l. Requests, also of
+// the last client accepted, go on until they end or Grace is over, when they are
+// broken off. Serve waits for its goroutines and returns [context.Cause] of ctx, or
+// why l broke.
 func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	run, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	defer p.cutLater(&cut)()
 	var open sync.WaitGroup
 	beside := &beside{ctx: run}
-	in := &intake{proxy: p, run: context.WithValue(run, besideKey{}, beside), open: &open, servers: map[terms]*server{}}
+	entry, refuse := context.WithCancel(run)
+	defer refuse()
+	in := &intake{proxy: p, run: context.WithValue(run, besideKey{}, beside), entry: entry, refuse: refuse, open: &open, servers: map[terms]*server{}}
 	if p.TLS != nil {
 		in.tls = p.TLS.Clone()
 		in.tls.NextProtos = []string{"h2", "http/1.1"}
@@ -91,6 +100,7 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	err := in.accept(ctx, l)
 	grace, cancel := context.WithTimeout(run, p.Grace)
 	defer cancel()
+	in.linger(grace)
 	if in.shutdown(grace); grace.Err() == nil {
 		awaitGroup(grace, &open) // connections that speak another protocol by now
 	}
@@ -154,6 +164,12 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open.Add(1)
 		defer open.Done()
+		defer func() {
+			if run.Err() != nil {
+				p.cut.Add(1)
+			}
+		}()
+		clientOf(r.Context().Value(connKey{}).(net.Conn)).heard()
 		n := p.note(run, r)
 		u := receive(w, r)
 		p.serve(w, r, u, n)

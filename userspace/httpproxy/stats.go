@@ -23,14 +23,16 @@ type Stats struct {
 	Malformed                     uint64    // connections that ended at what is no HTTP
 	Unannounced                   uint64    // connections that did not say whom they are of
 	Mirrored, MirrorDrops         uint64    // copies of requests that were sent, and that could not be
+	Cut                           uint64    // requests that Cut broke off, or the end of Grace
 }
 
 type counters struct {
 	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels,
-	rateLimited, malformed, unannounced, mirrored, mirrorDrops atomic.Uint64
+	rateLimited, malformed, unannounced, mirrored, mirrorDrops, cut atomic.Uint64
 
 	answers         [4]atomic.Uint64
 	active, running atomic.Int64
+	yields          atomic.Int64 // what Yield was given
 	latency         latency.Recorder
 }
 
@@ -41,7 +43,7 @@ func (p *Proxy) Stats() Stats {
 		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
 		RateLimited: p.rateLimited.Load(), Malformed: p.malformed.Load(), Unannounced: p.unannounced.Load(),
-		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(),
+		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(), Cut: p.cut.Load(),
 	}
 	for i := range p.answers {
 		s.Answers[i] = p.answers[i].Load()
@@ -84,7 +86,7 @@ func (w *counted) WriteHeader(status int) {
 		if w.cookie != "" {
 			w.Header().Add("Set-Cookie", w.cookie)
 		}
-		if w.upload.answer() || w.last {
+		if w.upload.answer() || w.last || w.counters.yields.Load() > 0 {
 			w.Header().Set("Connection", "close")
 		}
 	}

@@ -98,7 +98,7 @@ func SwitchOn(ctx context.Context, dir string, interfaces []string) (bool, error
 			return false, nil
 		}
 	}
-	if err := datapath.ClearStandby(inst.Maps()); err != nil {
+	if err := datapath.ClearStandby(inst.Maps(), nil); err != nil {
 		return false, err
 	}
 	inst.SetMode(loader.ModeOn)

@@ -210,7 +210,7 @@ func (k *Kernel) finish(ctx context.Context, state *model.State, sysctls []host.
 		return err
 	}
 	if !k.opts.Agent {
-		if err := datapath.ClearStandby(k.inst.Maps()); err != nil {
+		if err := datapath.ClearStandby(k.inst.Maps(), nil); err != nil {
 			return err
 		}
 	}

@@ -39,6 +39,7 @@ type Server struct {
 	mu      sync.Mutex
 	allowed peercred.Allowed
 	sockets map[string]*socket // by pool
+	yielded bool
 	// room has an element for each connection that may be open.
 	room chan struct{}
 	open sync.WaitGroup
@@ -78,7 +79,7 @@ func (s *Server) Use(pools []string, allowed peercred.Allowed) error {
 	var errs []error
 	moved := !slices.Equal(s.allowed.Users, allowed.Users) || !slices.Equal(s.allowed.Groups, allowed.Groups)
 	s.allowed = allowed
-	if err := os.MkdirAll(filepath.Join(s.dir, "pool"), 0o755); err != nil {
+	if err := s.makeDir(); err != nil {
 		return fmt.Errorf("make directory of pool sockets: %w", err)
 	}
 	wanted := map[string]bool{}
@@ -98,6 +99,15 @@ func (s *Server) Use(pools []string, allowed peercred.Allowed) error {
 		}
 	}
 	return errors.Join(append(errs, s.link(pools))...)
+}
+
+// makeDir makes the directory of sockets, which others pass whatever the umask is.
+func (s *Server) makeDir() error {
+	path := filepath.Join(s.dir, "pool")
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o755)
 }
 
 // listen opens the socket of a pool.
@@ -142,9 +152,14 @@ func (s *Server) link(pools []string) error {
 	return nil
 }
 
-// close ends a socket and takes its file away, unless it is another's by now.
+// close ends a socket and removes it.
 func (k *socket) close() error {
 	k.Close() // it only ends once
+	return k.remove()
+}
+
+// remove takes the file of a socket away, unless it is another's by now.
+func (k *socket) remove() error {
 	if now, err := os.Lstat(k.path); err != nil || !os.SameFile(now, k.file) {
 		return nil
 	}
@@ -154,13 +169,32 @@ func (k *socket) close() error {
 	return nil
 }
 
+// Yield takes the files of all sockets away, for another process to make them anew,
+// and leaves what is there from then on alone. [Server.Close] is still to be called.
+func (s *Server) Yield() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, k := range s.sockets {
+		errs = append(errs, k.remove())
+		k.file = nil
+	}
+	if len(s.sockets) > 0 && !s.yielded {
+		if err := os.Remove(filepath.Join(s.dir, "pool.sock")); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	s.yielded = true
+	return errors.Join(errs...)
+}
+
 // Close ends all sockets and connections and waits for them. A change that is under
 // way is given up.
 func (s *Server) Close() error {
 	s.stop()
 	s.mu.Lock()
 	var errs []error
-	own := len(s.sockets) > 0
+	own := len(s.sockets) > 0 && !s.yielded
 	for name, k := range s.sockets {
 		errs = append(errs, k.close())
 		delete(s.sockets, name)

@@ -277,6 +277,15 @@ func TestSocketsFollowPools(t *testing.T) {
 }
 
 // TestFilesOfOthersStay has another process go on with the sockets.
+func TestOthersReachSocketsWhateverTheUmask(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077)) // as the unit has it
+	_, dir := open(t, &plane{}, "web")
+	info, err := os.Stat(filepath.Join(dir, "pool"))
+	if err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
 func TestFilesOfOthersStay(t *testing.T) {
 	p := &plane{}
 	s, dir := open(t, p, "web")

@@ -170,6 +170,7 @@ func TestRequests(t *testing.T) {
 		{"mapped", web, token, `{"address": "[::ffff:10.0.0.1]:80"}`, nil, 400, "address is not like", ""},
 		{"a zone", web, token, `{"address": "[fe80::1%eth0]:80"}`, nil, 400, "address is not like", ""},
 		{"a user", web, token, `{"address": "http://a@10.0.0.1:80"}`, nil, 400, "address is not like", ""},
+		{"a variable of the agent's", web, token, `{"address": "http://10.0.0.1:80/${HOME}"}`, nil, 400, "address is not like", ""},
 		{"no port", web, token, `{"address": "10.0.0.1"}`, nil, 400, "address is not like", ""},
 		{"port 0", web, token, `{"address": ":0"}`, nil, 400, "address is not like", ""},
 		{"no address", web, token, `{}`, nil, 400, "address is not like", ""},

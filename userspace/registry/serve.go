@@ -329,6 +329,9 @@ func place(x *Request, req *http.Request) (netip.Addr, error) {
 		}
 		x.Address = host + ":" + port
 	}
+	if strings.ContainsAny(x.Address, "{}") { // which no URL has, but a variable of the agent's environment
+		return netip.Addr{}, wrong
+	}
 	text := x.Address
 	if strings.Contains(text, "://") {
 		u, err := url.Parse(text)

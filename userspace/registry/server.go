@@ -30,6 +30,9 @@ const (
 // A Server is where backends register. The zero value listens nowhere. Its methods
 // are for one goroutine.
 type Server struct {
+	// Listen opens the listener; nil is that of net.
+	Listen func(ctx context.Context, at string) (net.Listener, error)
+
 	listen string
 	cert   atomic.Pointer[tls.Certificate] // nil without TLS
 	http   *http.Server
@@ -57,7 +60,13 @@ func (s *Server) Use(ctx context.Context, conf *model.Registration, handler http
 	if s.http != nil && s.listen == conf.Listen { // with TLS and without it at one address
 		s.Close()
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", conf.Listen)
+	listen := s.Listen
+	if listen == nil {
+		listen = func(ctx context.Context, at string) (net.Listener, error) {
+			return new(net.ListenConfig).Listen(ctx, "tcp", at)
+		}
+	}
+	l, err := listen(ctx, conf.Listen)
 	if err != nil {
 		return fmt.Errorf("open registration: %w; choose another address for registration: listen", err)
 	}

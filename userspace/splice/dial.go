@@ -45,7 +45,7 @@ func (p *Proxy) connect(s *session) (done func(error), ok bool) {
 	var tried []netip.AddrPort
 	s.way = Way{p.Pick, p.First, p.Connected}
 	if p.Route != nil {
-		if s.way = p.Route(s.group.serving, s.client); s.way.Pick == nil {
+		if s.way = p.Route(s.group.run, s.client); s.way.Pick == nil {
 			return nil, false
 		}
 	}

@@ -118,14 +118,14 @@ func keepAlive(_, _ string, c syscall.RawConn) error {
 	return errors.Join(append(errs, err)...)
 }
 
-// Serve accepts from l until ctx is done and then closes l. Connections go on
-// until they end or Grace is over, when they are reset. Serve waits for its
+// Serve accepts from l until ctx is done and then closes l. Connections, also the
+// last one accepted, go on until they end or Grace is over, when they are reset. Serve waits for its
 // goroutines and returns [context.Cause] of ctx. It returns early, in the same
 // way, if l breaks; a host without descriptors or memory only makes it wait.
 func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	run, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	g := &group{serving: ctx, run: run}
+	g := &group{run: run}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	err := p.accept(ctx, l, g)
@@ -150,9 +150,8 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 
 // A group is what one call of Serve started.
 type group struct {
-	serving context.Context // done when no connection is to begin
-	run     context.Context // done when the connections must end
-	conns   sync.WaitGroup
+	run   context.Context // done when the connections must end
+	conns sync.WaitGroup
 }
 
 // How long accept waits while the host has nothing left to accept with.
@@ -165,13 +164,10 @@ func (p *Proxy) accept(ctx context.Context, l *net.TCPListener, g *group) error 
 	var backoff time.Duration
 	for {
 		c, err := l.AcceptTCP()
-		if ctx.Err() != nil {
-			if c != nil {
-				reset(c)
-			}
-			return context.Cause(ctx)
-		}
 		if err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EINVAL) {
 				return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 			}

@@ -3,6 +3,7 @@ package udpproxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -147,15 +148,23 @@ func client(tb testing.TB, addr netip.AddrPort) *net.UDPConn {
 // ask sends text once and wants it back.
 func ask(tb testing.TB, c *net.UDPConn, text string) {
 	tb.Helper()
-	if _, err := c.Write([]byte(text)); err != nil {
+	if err := asksOnce(c, text); err != nil {
 		tb.Fatal(err)
+	}
+}
+
+// asksOnce is ask for other goroutines.
+func asksOnce(c *net.UDPConn, text string) error {
+	if _, err := c.Write([]byte(text)); err != nil {
+		return err
 	}
 	_ = c.SetReadDeadline(time.Now().Add(patience))
 	buf := make([]byte, maxDatagram)
 	n, err := c.Read(buf)
-	if err != nil || string(buf[:n]) != text {
-		tb.Fatalf("got %d bytes %.40q, %v, want %d bytes %.40q", n, buf[:n], err, len(text), text)
+	if err == nil && string(buf[:n]) != text {
+		err = fmt.Errorf("got %d bytes %.40q, want %d bytes %.40q", n, buf[:n], len(text), text)
 	}
+	return err
 }
 
 // insist sends text until it comes back.

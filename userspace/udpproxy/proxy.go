@@ -62,6 +62,8 @@ type Proxy struct {
 	flows  map[key]*flow
 	silent flowList // the longest silent flow last
 	closes uint64   // calls of CloseBackend
+	take   func(Handed)
+	given  map[netip.AddrPort][]Handed // by the address that Serve is to serve
 	size   atomic.Int64
 	alone  Room
 }
@@ -91,9 +93,9 @@ func Listen(ctx context.Context, addr netip.AddrPort) (*net.UDPConn, error) {
 	return l, nil
 }
 
-// Serve forwards what arrives on l until ctx is done. Then it closes l, forgets
-// the flows that came by l, waits for its goroutines and returns
-// [context.Cause] of ctx. It returns early, in the same way, if l breaks.
+// Serve forwards what arrives on l until ctx is done. Then it forgets the flows
+// that came by l, or hands them over, closes l, waits for its goroutines and
+// returns [context.Cause] of ctx. It returns early, in the same way, if l breaks.
 func (p *Proxy) Serve(ctx context.Context, l *net.UDPConn) error {
 	local := addrPort(l.LocalAddr())
 	if local.Addr().IsUnspecified() {
@@ -102,14 +104,17 @@ func (p *Proxy) Serve(ctx context.Context, l *net.UDPConn) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &server{conn: l, local: local}
-	stop := context.AfterFunc(ctx, func() { l.Close() })
+	// Not closed yet: answers go on until the flows are handed over.
+	stop := context.AfterFunc(ctx, func() { _ = l.SetReadDeadline(time.Unix(1, 0)) })
+	p.adopt(s)
 	s.running.Go(func() { p.sweep(ctx) })
 	err := p.receive(ctx, s)
 	cancel()
 	stop()
-	l.Close()
+	p.handOver(s)
 	p.forget(s)
 	s.running.Wait()
+	l.Close()
 	return err
 }
 
@@ -133,13 +138,13 @@ func (p *Proxy) receive(ctx context.Context, s *server) error {
 	var backoff time.Duration
 	for {
 		n, client, err := s.conn.ReadFromUDPAddrPort(buf[:])
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		if err == nil {
 			backoff = 0
 			p.forward(s, client, buf[:n])
 			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("receive on %s: %w", s.local, err)

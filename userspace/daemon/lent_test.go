@@ -1,0 +1,61 @@
+package daemon
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+
+	"fairlead/userspace/state"
+)
+
+func TestAStateThatIsLentIsNotUsed(t *testing.T) {
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	l, err := openLent(t.Context(), dir, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Keep(t.Context(), "name", []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.lend(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Keep(t.Context(), "name", []byte("two")); !errors.Is(err, errLent) {
+		t.Errorf("keep: %v", err)
+	}
+	if _, err := l.Head(t.Context()); !errors.Is(err, errLent) {
+		t.Errorf("head: %v", err)
+	}
+	other, err := openLent(t.Context(), dir, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.takeBack(); !errors.Is(err, state.ErrInUse) {
+		t.Errorf("taken back from another process: %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.takeBack(); err != nil {
+		t.Fatal(err)
+	}
+	if data, _, err := l.Kept(t.Context(), "name"); string(data) != "one" || err != nil {
+		t.Errorf("kept %q, %v", data, err)
+	}
+	for range 2 {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAStateInMemoryStays(t *testing.T) {
+	l, err := openLent(t.Context(), state.Off, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(l.Keep(t.Context(), "name", []byte("one")), l.lend(), l.takeBack())
+	if data, _, kerr := l.Kept(t.Context(), "name"); string(data) != "one" || err != nil || kerr != nil {
+		t.Errorf("kept %q, %v, %v", data, err, kerr)
+	}
+}
