@@ -92,7 +92,7 @@ func TestAStormOfChanges(t *testing.T) {
 }
 
 // rageIn has four writers change an agent with XDP, as rage does; one of them takes
-// the third backend of services out and puts it in again.
+// the third backend of a service out, or puts it in again, now and then.
 func (x *storm) rageIn(b *bench, d time.Duration) {
 	x.last = map[string]control.Revision{}
 	var writers sync.WaitGroup
@@ -102,9 +102,9 @@ func (x *storm) rageIn(b *bench, d time.Duration) {
 			for i, end := 0, time.Now().Add(d); time.Now().Before(end); i++ {
 				service, backend := fmt.Sprint("s", (i*7+w*3)%20), fmt.Sprintf("%s:8080", b.BackendAddrs[1])
 				e := setWeight(service, backend, 1+(i+w)%1000)
-				if w == 0 {
-					out := fmt.Sprintf("%s:8080", b.BackendAddrs[2])
-					e = []control.Edit{about(control.OpRemoveBackend, service, out), about(control.OpAddBackend, service, out)}[i/20%2]
+				if k := i / 25; w == 0 && i%25 == 0 {
+					service, backend = fmt.Sprint("s", k/2%20), fmt.Sprintf("%s:8080", b.BackendAddrs[2])
+					e = about([]control.Op{control.OpRemoveBackend, control.OpAddBackend}[k%2], service, backend)
 				}
 				r, err := p.do(call{Request: control.Request{Force: true, Edits: []control.Edit{e}}})
 				if err != nil {

@@ -8,10 +8,35 @@ import (
 	"testing"
 )
 
+// askOnAndOn has clients ask one thing after the other, and returns when all are half
+// through.
+func askOnAndOn(t *testing.T, asked *sync.WaitGroup, addr netip.AddrPort, clients int) {
+	t.Helper()
+	const asks = 200
+	half := make(chan struct{}, clients)
+	for range clients {
+		c := client(t, addr)
+		asked.Go(func() {
+			for i := range asks {
+				if i == asks/2 {
+					half <- struct{}{}
+				}
+				if err := asksOnce(c, fmt.Sprint(i)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range clients {
+		<-half
+	}
+}
+
 // TestFlowsGoOnInAnotherProxy hands flows over while their clients send: none loses a
 // datagram, and the backends see the same sockets.
 func TestFlowsGoOnInAnotherProxy(t *testing.T) {
-	const clients, asks = 20, 200
+	const clients = 20
 	var mu sync.Mutex
 	from := map[netip.AddrPort]bool{} // sockets that the backend has seen
 	backend := echo(t, loopback, func(d datagram) {
@@ -30,24 +55,7 @@ func TestFlowsGoOnInAnotherProxy(t *testing.T) {
 	defer file.Close()
 	old := serveOn(t, &Proxy{Pick: to(backend)}, l)
 	var asked sync.WaitGroup
-	half := make(chan struct{}, clients)
-	for range clients {
-		c := client(t, old.addr)
-		asked.Go(func() {
-			for i := range asks {
-				if i == asks/2 {
-					half <- struct{}{}
-				}
-				if err := asksOnce(c, fmt.Sprint(i)); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	for range clients {
-		<-half
-	}
+	askOnAndOn(t, &asked, old.addr, clients)
 	var handed []Handed
 	old.HandOver(func(h Handed) { handed = append(handed, h) })
 	_ = old.stop()
