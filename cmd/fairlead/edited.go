@@ -37,6 +37,10 @@ func onTop(c *cli.Context, w io.Writer, path string, file model.State) (model.St
 	if dir == store.Off {
 		return file, overlay{}, nil
 	}
+	if _, inVault := config.StateInVault(dir); inVault {
+		fmt.Fprintln(w, "fairlead: warning: changes of the agent are in a KV store, the plan is of the file alone: fairlead plan --live asks the agent (--state-dir)")
+		return file, overlay{}, nil
+	}
 	peek, err := store.PeekFile(c.Context, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return file, overlay{}, nil

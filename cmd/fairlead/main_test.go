@@ -226,6 +226,8 @@ func TestWrongUsage(t *testing.T) {
 		{"", "a command is missing: use run, check, plan, status, top, services, pool, backend, health, flows, kill, apply, watch, history, rollback, export, completion or version; try fairlead --help"},
 		{"chek", `unknown command "chek": did you mean check?`},
 		{"run", "nothing says what to balance: use --config, --servers or -b, or write /nonexistent/fairlead.yaml; try fairlead run --help"},
+		{"run --servers 10.0.0.1:80 --state-dir vault:secret", `--state-dir "vault:secret" is not a place in a KV store: write its mount and a path, such as vault:secret/fairlead`},
+		{"run --servers 10.0.0.1:80 -p 80 --state-dir vault:secret/a", "--state-dir vault:secret/a needs a server: write vault: {address: ...} in a configuration file"},
 		{"check", "--config is missing: name the configuration file; try fairlead check --help"},
 		{"plan", "--config is missing: name the configuration file; try fairlead plan --help"},
 		{"top", "standard output is no terminal: use --batch"},

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"fairlead/cmd/internal/command"
+	"fairlead/userspace/config"
 	"fairlead/userspace/daemon"
 	"fairlead/userspace/model"
 	store "fairlead/userspace/state"
@@ -76,6 +77,10 @@ func runAgent(c *cli.Context, w world) error {
 	for _, name := range what.ignored {
 		log.Warn("variable ignored", "variable", name, "config", what.name())
 	}
+	stateDir := cmp.Or(c.String("state-dir"), state.Agent.StateDir, store.DefaultDir())
+	if _, inVault := config.StateInVault(stateDir); inVault && state.Vault == nil {
+		return command.Usagef("--state-dir %s needs a server: write vault: {address: ...} in a configuration file", stateDir)
+	}
 	var written []string
 	if name := logFile(c, &state.Agent); name != "" {
 		written = append(written, name)
@@ -85,7 +90,7 @@ func runAgent(c *cli.Context, w world) error {
 		Quick:        what.quick,
 		PinDir:       command.PinDir(c, &state.Agent),
 		RunDir:       c.String("run-dir"),
-		StateDir:     cmp.Or(c.String("state-dir"), state.Agent.StateDir, store.DefaultDir()),
+		StateDir:     stateDir,
 		Metrics:      what.metrics(c),
 		Web:          webAt(c),
 		Interfaces:   command.Interfaces(c),
@@ -111,8 +116,17 @@ func runAgent(c *cli.Context, w world) error {
 
 // stateDirFlag says where what has to survive the agent is kept.
 func stateDirFlag() cli.Flag {
-	f := command.String("state-dir", "", "keep changes of the configuration, and what is known of backends, in `DIR`; off keeps them in memory alone")
+	f := command.String("state-dir", "", "keep changes of the configuration, and what is known of backends, in `DIR`, or vault:mount/path; off keeps them in memory alone")
 	f.DefaultText = "$STATE_DIRECTORY, or /var/lib/fairlead for root, or off"
+	f.Action = func(_ *cli.Context, text string) error {
+		if _, inVault := config.StateInVault(text); !inVault {
+			return nil // relative names are good on a command line
+		}
+		if fault := config.StateDirFault(text); fault != "" {
+			return command.Usagef("--state-dir %s", fault)
+		}
+		return nil
+	}
 	return f
 }
 

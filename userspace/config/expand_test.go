@@ -100,13 +100,17 @@ func TestAgentSettings(t *testing.T) {
 		{"metrics: 'localhost:80'", `main.yaml:1:18: agent.metrics: "localhost:80" is neither a port`},
 		{"pin: /x", "main.yaml:1:9: agent.pin: unknown key: use logging-file, metrics, pin-dir, run-dir, sandbox, state-dir or web"},
 		{"sandbox: maybe", `main.yaml:1:18: agent.sandbox: "maybe" is unknown: use on or off`},
-		{"state-dir: on", `main.yaml:1:20: agent.state-dir: "on" is not an absolute path: begin it with /`},
+		{"state-dir: on", `main.yaml:1:20: agent.state-dir: "on" is not an absolute path: begin it with /, or with vault: for a KV store`},
 	} {
 		if _, err := load(t, map[string]string{"main.yaml": "agent: {" + row.text + "}\nservices: []\n"}); !strings.HasPrefix(err, row.want) {
 			t.Errorf("%s: %s\nwant %s", row.text, err, row.want)
 		}
 	}
-	s, err := load(t, map[string]string{"main.yaml": "agent: {logging-file: /l, metrics: 8080, pin-dir: /p, run-dir: /r, state-dir: /s, sandbox: on}\nservices: []\n"})
+	s, err := load(t, map[string]string{"main.yaml": "agent: {state-dir: \"vault:secret/a/b\"}\nvault: {address: \"https://v\"}\nservices: []\n"})
+	if path, ok := StateInVault(s.Agent.StateDir); err != "" || path != "secret/a/b" || !ok || s.Vault == nil {
+		t.Errorf("%+v, %s", s.Agent, err)
+	}
+	s, err = load(t, map[string]string{"main.yaml": "agent: {logging-file: /l, metrics: 8080, pin-dir: /p, run-dir: /r, state-dir: /s, sandbox: on}\nservices: []\n"})
 	if want := (model.Agent{LogFile: "/l", Metrics: ":8080", PinDir: "/p", RunDir: "/r", StateDir: "/s", Sandbox: model.SandboxOn}); err != "" || s.Agent != want {
 		t.Errorf("%+v, want %+v, error %s", s.Agent, want, err)
 	}

@@ -64,8 +64,10 @@ type reader struct {
 	own      []ownListener // of the agent itself
 	// registers are the pools whose backends may all have to register first.
 	registers map[string]bool
-	secrets   []secret
-	faults    []Fault
+	// inVault is what is in a KV store, as far as it is not of services.
+	inVault []value
+	secrets []secret
+	faults  []Fault
 	// before is what was read by then, and read what is now; nil if nobody is to
 	// remember it.
 	before, read map[digest]any

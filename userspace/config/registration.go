@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -97,6 +98,7 @@ func (r *reader) tokens(v value, x *registration) {
 		before := len(r.faults)
 		met := r.object(v, fields{
 			"token": func(v value) { r.token(v, x, &t.Token) },
+			"vault": func(v value) { r.tokenSecret(v, x, &t.Vault) },
 			"pool": func(v value) {
 				if r.word(v, &t.Pool) {
 					pool = v
@@ -106,7 +108,11 @@ func (r *reader) tokens(v value, x *registration) {
 			"max-ttl":  func(v value) { r.duration(v, &t.MaxTTL, minTimeout, longestLease) },
 		})
 		if len(met) > 0 || len(r.faults) == before {
-			r.require(v, met, "token", "is missing: name a file that has it, such as file:/etc/fairlead/web.token")
+			if _, ok := met["vault"]; ok {
+				r.refuseKeys(met, []string{"token"}, "stands beside vault, whose secret has it: remove one of the two")
+			} else {
+				r.require(v, met, "token", "is missing: name a file that has it, such as file:/etc/fairlead/web.token")
+			}
 			r.require(v, met, "pool", "is missing: name the pool whose backends register")
 		}
 		x.Tokens = append(x.Tokens, t)
@@ -123,15 +129,9 @@ func (r *reader) token(v value, x *registration, p *string) {
 	if !ok {
 		return
 	}
-	if len(text) < minToken {
-		r.fault(v, "is easily guessed: use at least %d characters, such as those of openssl rand -hex 32", minToken)
+	if fault := TokenFault(text); fault != "" {
+		r.fault(v, "%s", fault)
 		return
-	}
-	for _, c := range []byte(text) {
-		if c <= ' ' || c > '~' {
-			r.fault(v, "has blanks or more than ASCII in it: use letters, digits and signs, such as those of openssl rand -hex 32")
-			return
-		}
 	}
 	for i := range x.Tokens {
 		if x.Tokens[i].Token == text {
@@ -140,6 +140,32 @@ func (r *reader) token(v value, x *registration, p *string) {
 		}
 	}
 	*p = text
+}
+
+// TokenFault returns what is wrong with a token, which it does not show; "" if nothing
+// is.
+func TokenFault(text string) string {
+	if len(text) < minToken {
+		return fmt.Sprintf("is easily guessed: use at least %d characters, such as those of openssl rand -hex 32", minToken)
+	}
+	for _, c := range []byte(text) {
+		if c <= ' ' || c > '~' {
+			return "has blanks or more than ASCII in it: use letters, digits and signs, such as those of openssl rand -hex 32"
+		}
+	}
+	return ""
+}
+
+// tokenSecret reads which secret has a token.
+func (r *reader) tokenSecret(v value, x *registration, p *string) {
+	r.secret(v, p)
+	r.inVault = append(r.inVault, v)
+	for i := range x.Tokens {
+		if *p != "" && x.Tokens[i].Vault == *p {
+			r.fault(v, "is that of tokens[%d], so its token would not say which pool is meant: use another", i)
+			return
+		}
+	}
 }
 
 // backendNetworks reads where backends may be.

@@ -21,7 +21,7 @@ func registering(keys string) string {
 
 const (
 	tokenA = "0123456789abcdef"
-	tokens = "tokens: [{token: " + tokenA + ", pool: main}, {token: 1" + tokenA + ", pool: db, networks: [10.0.0.0/8, \"2001:db8::/32\"], max-ttl: 10s}, {token: 2" + tokenA + ", pool: own}]"
+	tokens = "tokens: [{token: " + tokenA + ", pool: main}, {token: 1" + tokenA + ", pool: db, networks: [10.0.0.0/8, \"2001:db8::/32\"], max-ttl: 10s}, {token: 2" + tokenA + ", pool: own}, {vault: secret/web, pool: main}]\nvault: {address: 'https://v'}"
 )
 
 func TestRegistration(t *testing.T) {
@@ -35,6 +35,7 @@ func TestRegistration(t *testing.T) {
 			{Token: tokenA, Pool: "main", MaxTTL: 5 * time.Minute},
 			{Token: "1" + tokenA, Pool: "db", Networks: prefixes("10.0.0.0/8", "2001:db8::/32"), MaxTTL: 10 * time.Second},
 			{Token: "2" + tokenA, Pool: "own", MaxTTL: 5 * time.Minute},
+			{Vault: "secret/web", Pool: "main", MaxTTL: 5 * time.Minute},
 		},
 	}
 	if diff := cmp.Diff(want, s.Registration, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {

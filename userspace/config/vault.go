@@ -58,24 +58,30 @@ func (r *reader) secret(v value, p *string) {
 	if !ok {
 		return
 	}
-	mount, path, _ := strings.Cut(text, "/")
-	if mount == "" || path == "" || strings.Contains("/"+text+"/", "/../") || strings.Contains(text, "//") || strings.HasSuffix(text, "/") {
+	if !isSecretPath(text) {
 		r.fault(v, "%s is not a secret: write its mount and its path, such as secret/tls/example.com", quote(text))
 		return
 	}
 	*p = text
 }
 
-// linkVault finds services whose secrets are nowhere. Nobody is asked for what no
-// service wants.
+// isSecretPath reports whether a text is like mount/path.
+func isSecretPath(text string) bool {
+	mount, path, _ := strings.Cut(text, "/")
+	return mount != "" && path != "" && !strings.Contains("/"+text+"/", "/../") && !strings.Contains(text, "//") && !strings.HasSuffix(text, "/")
+}
+
+// linkVault finds what is to be in a KV store without a server.
 func (r *reader) linkVault(state *model.State, services []service, x *model.Vault) {
+	state.Vault = x
+	if x != nil {
+		return
+	}
+	wanted := r.inVault
 	for i := range services {
-		for _, v := range services[i].http.secrets {
-			if x == nil {
-				r.fault(v, "needs a server: write vault: {address: ...} at the top of the file")
-				continue
-			}
-			state.Vault = x
-		}
+		wanted = append(wanted, services[i].http.secrets...)
+	}
+	for _, v := range wanted {
+		r.fault(v, "needs a server: write vault: {address: ...} at the top of the file")
 	}
 }

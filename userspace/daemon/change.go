@@ -54,12 +54,12 @@ func (a *agent) replaceLightly(ctx context.Context, r *roster) error {
 }
 
 // sameSecrets reports whether two states have the same certificates, in the same
-// services and pools.
+// services and pools, and the same tokens.
 func sameSecrets(x, y *model.State) bool {
 	services, pools := secretsOf(x)
 	otherServices, otherPools := secretsOf(y)
 	return reflect.DeepEqual(services, otherServices) && reflect.DeepEqual(pools, otherPools) &&
-		reflect.DeepEqual(x.ACME, y.ACME) && reflect.DeepEqual(x.Vault, y.Vault)
+		reflect.DeepEqual(x.ACME, y.ACME) && reflect.DeepEqual(x.Vault, y.Vault) && reflect.DeepEqual(x.Registration, y.Registration)
 }
 
 func secretsOf(s *model.State) (map[model.Key]*model.TLS, map[string]model.BackendTLS) {

@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := h.before.awaitTurn(ctx); err != nil {
 		return err
 	}
-	store, err := openLent(o.StateDir, o.Log)
+	store, err := openLent(ctx, o.StateDir, conf.Vault, o.Log)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (d *doors) register(ctx context.Context, s *model.State, log *slog.Logger) 
 
 // openDoors lets others change what the state in force has.
 func (a *agent) openDoors() {
-	a.doors.registry.Use(a.state.Registration)
+	a.doors.registry.Use(a.vault.tokens(a.state.Registration))
 	allowed, err := peercred.Named(a.state.Admin.Write.Users, a.state.Admin.Write.Groups)
 	if a.news("users of sockets", err) {
 		a.log.Warn("look up who may change pools", "err", err)

@@ -109,6 +109,7 @@ func (a *agent) remember(ctx context.Context) {
 	tick := time.NewTicker(lastEvery)
 	defer tick.Stop()
 	var kept []byte
+	told := ""
 	for over := false; !over; {
 		select {
 		case <-ctx.Done():
@@ -131,9 +132,12 @@ func (a *agent) remember(ctx context.Context) {
 			continue // the successor has seen more by then
 		}
 		if err != nil {
-			a.log.Warn("keep what is seen of backends", "err", err)
+			if err.Error() != told {
+				a.log.Warn("keep what is seen of backends", "err", err)
+			}
+			told = err.Error()
 			continue
 		}
-		kept = data
+		kept, told = data, ""
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"fairlead/userspace/model"
 	"fairlead/userspace/state"
 )
 
@@ -20,9 +21,9 @@ type lent struct {
 	own  state.Store // nil while it is away
 }
 
-// openLent opens where the agent keeps its state.
-func openLent(dir string, log *slog.Logger) (*lent, error) {
-	l := &lent{open: func() (state.Store, error) { return openStore(dir, log) }}
+// openLent opens where the agent keeps its state, which may be the server of conf.
+func openLent(ctx context.Context, dir string, conf *model.Vault, log *slog.Logger) (*lent, error) {
+	l := &lent{open: func() (state.Store, error) { return openStore(ctx, dir, conf, log) }}
 	if dir == state.Off { // there is nothing that another process could have
 		memory := state.NewMemory()
 		l.open = func() (state.Store, error) { return memory, nil }
@@ -91,6 +92,14 @@ func (l *lent) Kept(ctx context.Context, name string) (data []byte, at time.Time
 		return err
 	})
 	return data, at, err
+}
+
+func (l *lent) Most() (n int) {
+	_ = l.use(func(s state.Store) error {
+		n = s.Most()
+		return nil
+	})
+	return n
 }
 
 // Close closes the store, if it is here.

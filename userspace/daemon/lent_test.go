@@ -10,7 +10,7 @@ import (
 
 func TestAStateThatIsLentIsNotUsed(t *testing.T) {
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
-	l, err := openLent(dir, log)
+	l, err := openLent(t.Context(), dir, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func TestAStateThatIsLentIsNotUsed(t *testing.T) {
 	if _, err := l.Head(t.Context()); !errors.Is(err, errLent) {
 		t.Errorf("head: %v", err)
 	}
-	other, err := openLent(dir, log)
+	other, err := openLent(t.Context(), dir, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestAStateThatIsLentIsNotUsed(t *testing.T) {
 }
 
 func TestAStateInMemoryStays(t *testing.T) {
-	l, err := openLent(state.Off, slog.New(slog.DiscardHandler))
+	l, err := openLent(t.Context(), state.Off, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"fairlead/userspace/config"
 	"fairlead/userspace/control"
+	"fairlead/userspace/model"
 	"fairlead/userspace/state"
 	"fairlead/userspace/view"
 )
@@ -52,10 +53,13 @@ type answer struct {
 	err      error
 }
 
-// openStore opens where the agent keeps its state.
-func openStore(dir string, log *slog.Logger) (state.Store, error) {
+// openStore opens where the agent keeps its state, which may be the server of conf.
+func openStore(ctx context.Context, dir string, conf *model.Vault, log *slog.Logger) (state.Store, error) {
 	if dir == state.Off {
 		return state.NewMemory(), nil
+	}
+	if path, ok := config.StateInVault(dir); ok {
+		return openVaultStore(ctx, path, conf, log)
 	}
 	f, broken, err := state.OpenFile(dir)
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/config"
 	"fairlead/userspace/sandbox"
-	"fairlead/userspace/state"
 )
 
 // sandboxedEnv is set in a sandbox: whoever is started in it, as by a handover, cannot
@@ -45,7 +44,7 @@ func (a *agent) paths() sandbox.Paths {
 	for _, name := range append(a.named(), own, resolver) {
 		p.Read = append(p.Read, around(name)...)
 	}
-	if a.opts.StateDir != state.Off {
+	if filepath.IsAbs(a.opts.StateDir) {
 		p.Write = append(p.Write, a.opts.StateDir)
 	}
 	for _, name := range a.opts.Written {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -10,8 +11,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"fairlead/testenv/testca"
+	"fairlead/testenv/testvault"
+	"fairlead/userspace/control"
+	"fairlead/userspace/model"
+	"fairlead/userspace/state"
 	"fairlead/userspace/view"
 )
 
@@ -67,4 +73,124 @@ func TestCertificatesOfVault(t *testing.T) {
 	r.await("no error", func(v view.View) bool { return v.CertificateError == "" })
 	ca.Issue(leaf)
 	shows(t, ca, serial)
+}
+
+// atVault is a configuration with the server of a fake.
+func atVault(s *testvault.Server, rest string) string {
+	return fmt.Sprintf("vault: {address: %q, token-file: %s, refresh: 1s}\n", s.URL, s.TokenFile) + rest
+}
+
+func TestAStateInVaultSurvivesAndRefusesWhatCannotBeKept(t *testing.T) {
+	a, _ := page(t, "a")
+	b, _ := page(t, "b")
+	server := testvault.New(t)
+	c := &controlled{}
+	c.running = runAgentWith(t, atVault(server, oneSite(a)), func(o *Options) {
+		o.StateDir = "vault:secret/fairlead"
+		o.ready = func(p control.Plane) { c.Plane = p }
+	})
+	if n := c.must(about(control.OpAddBackend, "main", b), setWeight("main", a, 0)); n != 2 {
+		t.Errorf("revision %d, want 2", n)
+	}
+	before := c.exported()
+	c.restart()
+	if after := c.exported(); after != before || c.Revision().Number != 2 {
+		t.Errorf("revision %d exports\n%s\nwant\n%s", c.Revision().Number, after, before)
+	}
+	change := control.Request{Who: "test", Edits: []control.Edit{setWeight("main", a, 5)}}
+	server.Fail(func(_, _ string) testvault.Fate { return testvault.Cut })
+	if _, err := c.Change(t.Context(), change); err == nil || !strings.Contains(err.Error(), "keep state: ") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("without the server: %v", err)
+	}
+	c.served(a+"=0", b+"=1")
+	if after := c.exported(); after != before || c.Revision().Number != 2 {
+		t.Errorf("the refused change is there: revision %d\n%s", c.Revision().Number, after)
+	}
+	if _, body := fetch(t, "/x"); body != "b /x" {
+		t.Errorf("answer %q", body)
+	}
+	opts := c.opts
+	opts.RunDir = t.TempDir()
+	if err := Run(t.Context(), opts); err == nil || !strings.HasPrefix(err.Error(), "open state: read secret/fairlead/head of vault: ") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a start without the server: %v", err)
+	}
+	server.Fail(nil)
+	if n := c.must(change.Edits...); n != 3 {
+		t.Errorf("revision %d, want 3", n)
+	}
+	s, err := openStore(t.Context(), c.opts.StateDir, &model.Vault{Address: server.URL, TokenFile: server.TokenFile}, c.opts.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := c.Change(t.Context(), control.Request{Who: "test", Edits: []control.Edit{setWeight("main", b, 5)}}); !errors.Is(err, state.ErrInUse) {
+		t.Errorf("with another agent: %v", err)
+	}
+	c.served(a+"=5", b+"=1")
+	opts.Config = filepath.Join(t.TempDir(), "fairlead.yaml")
+	if err := os.WriteFile(opts.Config, []byte("xdp: off\n"+oneSite(a)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), opts); !errors.Is(err, errNoVault) {
+		t.Errorf("a start that knows no server: %v", err)
+	}
+}
+
+func TestTokensOfVault(t *testing.T) {
+	a, _ := page(t, "a")
+	server := testvault.New(t)
+	server.Set("web", map[string]string{"token": secret})
+	config := atVault(server, oneSite()+"registration: {listen: "+registerAt+", tokens: [{vault: secret/web, pool: main}]}\n")
+	c := controlAgent(t, config)
+	ask := func(token string) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+registerAt+"/register", strings.NewReader(`{"address": "`+a+`", "ttl_seconds": 60}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Close = true
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	if status := ask(secret); status != http.StatusCreated {
+		t.Fatalf("status %d", status)
+	}
+	if status := ask(""); status != http.StatusUnauthorized {
+		t.Errorf("without a token: status %d", status)
+	}
+	const second = "fedcba9876543210"
+	taken := func(token string) {
+		t.Helper()
+		server.Set("web", map[string]string{"token": token})
+		for end := time.Now().Add(20 * time.Second); ask(token) != http.StatusOK; time.Sleep(2 * time.Second) { // fewer wrong ones than are too many
+			if time.Now().After(end) {
+				t.Fatalf("the token is not taken")
+			}
+		}
+	}
+	taken(second)
+	if status := ask(secret); status != http.StatusUnauthorized {
+		t.Errorf("with the old token: status %d", status)
+	}
+	server.Set("web", map[string]string{"token": "short"})
+	before, _ := server.Requests()
+	for n := before; n < before+3; n, _ = server.Requests() { // it was read by then
+		time.Sleep(100 * time.Millisecond)
+	}
+	if status := ask(second); status != http.StatusOK {
+		t.Errorf("with the token that stays: status %d", status)
+	}
+	c.reload(config + "# again\n")
+	v := c.await("the refusal", func(v view.View) bool { return v.ConfigError != "" })
+	if want := "registration: the token of secret/web in vault is easily guessed: use at least 16 characters, such as those of openssl rand -hex 32"; v.ConfigError != want {
+		t.Errorf("error %q", v.ConfigError)
+	}
+	taken(secret)
+	c.reload(config)
+	c.await("the configuration", func(v view.View) bool { return v.ConfigError == "" })
 }

@@ -42,7 +42,7 @@ type State struct {
 	FlowLog FlowLog
 	// ClientZones are those of the clients of all services.
 	ClientZones *ClientZones
-	// ACME and Vault are nil if no service needs them.
+	// ACME is nil if no service needs it, Vault if the file has none.
 	ACME     *ACME
 	Vault    *Vault
 	Services []Service

@@ -18,6 +18,8 @@ type Registration struct {
 // A RegistrationToken lets whoever has it be a backend of a pool.
 type RegistrationToken struct {
 	Token string // secret
+	// Vault is the secret, as mount/path, that has the token in place of Token.
+	Vault string
 	// Pool is a pool, or a service that lists backends itself.
 	Pool string
 	// Networks are where the backends must be. None is anywhere.

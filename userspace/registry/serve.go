@@ -142,6 +142,9 @@ func (r *Registry) token(req *http.Request) (t model.RegistrationToken, err erro
 	if r.conf != nil && strings.EqualFold(scheme, "Bearer") {
 		sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
 		for _, x := range r.conf.Tokens {
+			if x.Token == "" {
+				continue
+			}
 			own := sha256.Sum256([]byte(x.Token))
 			if subtle.ConstantTimeCompare(sum[:], own[:]) == 1 {
 				t, found = x, true

@@ -333,5 +333,8 @@ func (f *File) Kept(_ context.Context, name string) (_ []byte, _ time.Time, err 
 	return k.Data, k.At, err
 }
 
+// Most implements [Store].
+func (f *File) Most() int { return DefaultLimit }
+
 // Close lets another process have the store.
 func (f *File) Close() error { return errors.Join(f.db.Close(), f.lock.Close()) }

@@ -47,9 +47,9 @@ type History struct {
 }
 
 // NewHistory returns the history that a store holds. It keeps limit revisions, and up
-// to 127 more.
+// to 127 more, or what the store is made for if that is less.
 func NewHistory(ctx context.Context, store Store, limit int) (*History, error) {
-	h := &History{store: store, limit: limit}
+	h := &History{store: store, limit: min(limit, store.Most())}
 	var err error
 	if h.head, err = store.Head(ctx); err != nil {
 		return nil, fmt.Errorf("read state: %w", err)

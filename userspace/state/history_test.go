@@ -1,7 +1,6 @@
 package state
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -91,48 +90,19 @@ func wantHistory(t *testing.T, h *History, want map[uint64]Config) {
 	}
 }
 
-func TestAHistoryKeepsWhatEachRevisionLedTo(t *testing.T) {
-	dir := t.TempDir()
-	h, f := opened(t, dir)
-	want := written(t, h, 700)
-	wantHistory(t, h, want)
-	if first, last := h.Bounds(); last != 700 || first != 385 {
-		t.Errorf("revisions %d to %d are kept, want 385 to 700", first, last)
-	}
-	for _, n := range []uint64{0, 1, 384, 701} {
-		if _, err := h.Range(t.Context(), n, n); !errors.Is(err, control.ErrNotFound) {
-			t.Errorf("revision %d: %v", n, err)
-		}
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // it is written anew each time
-		h, f = opened(t, dir)
-		wantHistory(t, h, want)
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestAMemoryIsAHistoryToo(t *testing.T) {
+func TestAMemoryKeepsNoMoreThanItsHistory(t *testing.T) {
 	m := NewMemory()
 	h, err := NewHistory(t.Context(), m, 300)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, c := h.Last(); r.Number != 0 || c.Base != "" {
-		t.Errorf("an empty one has %+v, %+v", r, c)
-	}
-	want := written(t, h, 700)
-	wantHistory(t, h, want)
+	written(t, h, 700)
 	if len(m.documents) > 10 || len(m.entries) > 427 {
 		t.Errorf("%d documents and %d entries are kept", len(m.documents), len(m.entries))
 	}
 }
 
-func TestStepsTogetherAreOneTransaction(t *testing.T) {
+func TestAFaultOfTheStoreChangesNothing(t *testing.T) {
 	h, f := opened(t, t.TempDir())
 	defer f.Close()
 	doc := []byte("x")
@@ -152,48 +122,6 @@ func TestStepsTogetherAreOneTransaction(t *testing.T) {
 	}
 	if r, _ := h.Last(); r.Number != 3 {
 		t.Errorf("after a fault the last is %d", r.Number)
-	}
-}
-
-func TestWhatIsKeptByNames(t *testing.T) {
-	f, _, err := OpenFile(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for _, s := range []Store{f, NewMemory()} {
-		if data, at, err := s.Kept(t.Context(), "x"); data != nil || !at.IsZero() || err != nil {
-			t.Errorf("%q, %v, %v", data, at, err)
-		}
-		for _, text := range []string{"one", "two"} {
-			if err := s.Keep(t.Context(), "x", []byte(text)); err != nil {
-				t.Fatal(err)
-			}
-			if data, at, err := s.Kept(t.Context(), "x"); string(data) != text || time.Since(at) > time.Minute || err != nil {
-				t.Errorf("%q, %v, %v", data, at, err)
-			}
-		}
-	}
-}
-
-func TestALaterSchemaIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	h, f := opened(t, dir)
-	written(t, h, 3)
-	head := h.head
-	head.Schema = 7
-	if err := f.Append(t.Context(), head, nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	f, broken, err := OpenFile(dir)
-	if err != nil || broken != nil {
-		t.Fatal(broken, err)
-	}
-	defer f.Close()
-	_, err = NewHistory(context.Background(), f, 1)
-	if want := "state of a later version: its schema is 7 and this version knows 1: install that version again, or use another --state-dir"; !errors.Is(err, ErrSchema) || err.Error() != want {
-		t.Errorf("error %v", err)
 	}
 }
 

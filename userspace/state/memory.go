@@ -82,4 +82,7 @@ func (m *Memory) Kept(_ context.Context, name string) ([]byte, time.Time, error)
 	return k.Data, k.At, nil
 }
 
+// Most implements [Store].
+func (m *Memory) Most() int { return DefaultLimit }
+
 func (m *Memory) Close() error { return nil }

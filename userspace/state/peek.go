@@ -58,6 +58,8 @@ type looked struct {
 	content map[string]map[string][]byte
 }
 
+func (looked) Most() int { return DefaultLimit }
+
 func (l looked) get(bucket, key []byte) ([]byte, error) {
 	sealed := l.content[string(bucket)][string(key)]
 	if sealed == nil {

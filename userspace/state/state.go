@@ -57,6 +57,8 @@ type Store interface {
 	// there is none.
 	Keep(ctx context.Context, name string, data []byte) error
 	Kept(ctx context.Context, name string) (data []byte, at time.Time, err error)
+	// Most is how many revisions it is made for, at most.
+	Most() int
 	Close() error
 }
 

@@ -19,6 +19,9 @@ import (
 	"fairlead/userspace/model"
 )
 
+// certificate is what secrets with one have.
+var certificate = []string{"cert", "key"}
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A fake is a server of which the token is good, and a Store of it.
@@ -72,7 +75,7 @@ func (f *fake) open(t *testing.T) {
 func TestASecretIsRead(t *testing.T) {
 	f := newFake(t)
 	f.says(200, fmt.Sprintf(good, ""))
-	if err := f.Read([]string{"secret/tls/a b"}); err != nil {
+	if err := f.Read(Fields{"secret/tls/a b": certificate}); err != nil {
 		t.Fatal(err)
 	}
 	chain, key, err := f.Secret("secret/tls/a b")
@@ -105,7 +108,7 @@ func TestWhatIsWrongIsSaidWithoutSecrets(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			f := newFake(t)
 			f.says(row.status, row.body)
-			err := f.Read([]string{path})
+			err := f.Read(Fields{path: certificate})
 			if err == nil || !strings.HasPrefix(err.Error(), "read secret/tls/site of vault: "+row.want) || strings.Contains(err.Error(), "letmein") {
 				t.Errorf("error %v, want %s", err, row.want)
 			}
@@ -125,7 +128,7 @@ func TestTheTokenGoesNowhereElse(t *testing.T) {
 		http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 	})
 	f.answer.Store(&h)
-	if err := f.Read([]string{"secret/a"}); !errors.Is(err, errElsewhere) || other.Load() != 0 {
+	if err := f.Read(Fields{"secret/a": certificate}); !errors.Is(err, errElsewhere) || other.Load() != 0 {
 		t.Errorf("error %v, asked %d times elsewhere", err, other.Load())
 	}
 }
@@ -136,16 +139,16 @@ func TestTokens(t *testing.T) {
 	f.conf.TokenFile = ""
 	f.open(t)
 	t.Setenv("VAULT_TOKEN", "")
-	if err := f.Read([]string{"secret/a"}); !errors.Is(err, errNoToken) {
+	if err := f.Read(Fields{"secret/a": certificate}); !errors.Is(err, errNoToken) {
 		t.Errorf("without a token: %v", err)
 	}
 	t.Setenv("VAULT_TOKEN", "letmein")
-	if err := f.Read([]string{"secret/a"}); err != nil {
+	if err := f.Read(Fields{"secret/a": certificate}); err != nil {
 		t.Errorf("with the token of the environment: %v", err)
 	}
 	f.conf.TokenFile = filepath.Join(t.TempDir(), "none")
 	f.open(t)
-	if err := f.Read([]string{"secret/a"}); !errors.Is(err, os.ErrNotExist) {
+	if err := f.Read(Fields{"secret/a": certificate}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without the token's file: %v", err)
 	}
 }
@@ -160,7 +163,7 @@ func TestTheServerMustShowWhoItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Read([]string{"secret/a"}); err == nil || !strings.Contains(err.Error(), "certificate signed by unknown authority") {
+	if err := store.Read(Fields{"secret/a": certificate}); err == nil || !strings.Contains(err.Error(), "certificate signed by unknown authority") {
 		t.Errorf("a foreign server: %v", err)
 	}
 	if _, err := Open(&model.Vault{CA: filepath.Join(t.TempDir(), "none")}); !errors.Is(err, os.ErrNotExist) {
@@ -171,7 +174,7 @@ func TestTheServerMustShowWhoItIs(t *testing.T) {
 func TestChangesAreTold(t *testing.T) {
 	f := newFake(t)
 	f.says(200, fmt.Sprintf(good, "1"))
-	if err := f.Read([]string{"secret/a"}); err != nil {
+	if err := f.Read(Fields{"secret/a": certificate}); err != nil {
 		t.Fatal(err)
 	}
 	changes := make(chan string)
