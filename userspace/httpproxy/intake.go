@@ -24,11 +24,11 @@ type intake struct {
 	run     context.Context // of the requests
 	entry   context.Context // of clients that no server has yet
 	refuse  context.CancelFunc
-	tls     *tls.Config     // nil is without; one for all, as it has the keys of tickets
-	open    *sync.WaitGroup // connections, and requests while they have one
-	opening sync.WaitGroup  // connections that no server has yet
-	fresh   atomic.Int64    // connections without a request so far
-	serving sync.WaitGroup  // servers
+	tls     *tls.Config    // nil is without; one for all, as it has the keys of tickets
+	open    *headcount     // connections and requests
+	opening sync.WaitGroup // connections that no server has yet
+	fresh   atomic.Int64   // connections without a request so far
+	serving sync.WaitGroup // servers
 
 	mu      sync.Mutex
 	servers map[terms]*server
@@ -213,7 +213,7 @@ func (in *intake) close() {
 	for _, s := range in.servers {
 		_ = s.http.Close()
 	}
-	in.open.Wait()
+	in.open.wait(context.WithoutCancel(in.run))
 }
 
 // Accept waits for a client that is ready.

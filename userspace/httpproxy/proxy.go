@@ -88,7 +88,7 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	run, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	defer p.cutLater(&cut)()
-	var open sync.WaitGroup
+	var open headcount
 	beside := &beside{ctx: run}
 	entry, refuse := context.WithCancel(run)
 	defer refuse()
@@ -102,25 +102,12 @@ func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
 	defer cancel()
 	in.linger(grace)
 	if in.shutdown(grace); grace.Err() == nil {
-		awaitGroup(grace, &open) // connections that speak another protocol by now
+		open.wait(grace) // connections that speak another protocol by now
 	}
 	cut()
 	in.close()
 	beside.running.Wait()
 	return err
-}
-
-// awaitGroup waits for g until ctx is done.
-func awaitGroup(ctx context.Context, g *sync.WaitGroup) {
-	ended := make(chan struct{})
-	go func() {
-		g.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-	}
 }
 
 // Cut breaks off all requests at once. Those that come later are not concerned.
@@ -150,7 +137,7 @@ func (p *Proxy) cutLater(cut *context.CancelFunc) func() {
 
 // prepare makes s a server whose requests end when run does. It counts in open, never
 // from zero once Serve has returned: a request begins while its connection counts.
-func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGroup, t terms) {
+func (p *Proxy) prepare(s *http.Server, run context.Context, open *headcount, t terms) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(p.TLS != nil)
@@ -162,13 +149,16 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	s.ErrorLog = slog.NewLogLogger(p.log().Handler(), slog.LevelDebug)
 	s.BaseContext, s.ConnContext = func(net.Listener) context.Context { return run }, withConn
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		open.Add(1)
-		defer open.Done()
+		open.add()
+		defer open.done()
 		defer func() {
 			if run.Err() != nil {
 				p.cut.Add(1)
 			}
 		}()
+		if run.Err() != nil {
+			panic(http.ErrAbortHandler) // nobody waits for what begins now
+		}
 		clientOf(r.Context().Value(connKey{}).(net.Conn)).heard()
 		n := p.note(run, r)
 		u := receive(w, r)
@@ -178,10 +168,10 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *sync.WaitGrou
 	s.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
-			open.Add(1)
+			open.add()
 			p.active.Add(1)
 		case http.StateClosed, http.StateHijacked:
-			open.Done()
+			open.done()
 			p.active.Add(-1)
 		}
 	}
