@@ -9,7 +9,7 @@ import (
 
 // Sizes are how many entries the maps hold at least. Maps are made with the
 // next power of two, 16 or more, so that a configuration can grow a little
-// without new maps.
+// without new maps; those of slots and backends have room for quick changes, too.
 type Sizes struct {
 	Listeners uint32 // addresses with ports and protocols that clients connect to
 	VIPs      uint32 // addresses of services and backends
@@ -35,6 +35,14 @@ type Sizes struct {
 
 // leastEntries is the size of the smallest map.
 const leastEntries = 16
+
+// What changes have freed is not used again before no packet reads it any more, some
+// ten milliseconds later. Until then a thousand changes a second, each with a table
+// of a thousand slots or another backend, find room in these.
+const (
+	spareSlots    = 96 << 10
+	spareBackends = 48
+)
 
 // entries rounds n up to a size for a map.
 func entries(n uint32) uint32 {
@@ -147,8 +155,8 @@ const (
 func (s Sizes) listeners() uint32  { return entries(s.Listeners) }
 func (s Sizes) vips() uint32       { return entries(s.VIPs) }
 func (s Sizes) services() uint32   { return entries(s.Services) }
-func (s Sizes) backends() uint32   { return entries(s.Backends) }
-func (s Sizes) slots() uint32      { return entries(s.Slots) }
+func (s Sizes) backends() uint32   { return entries(s.Backends + spareBackends) }
+func (s Sizes) slots() uint32      { return entries(s.Slots + spareSlots) }
 func (s Sizes) flows() uint32      { return buckets(s.Flows) }
 func (s Sizes) listeners6() uint32 { return entries(s.Listeners6) }
 func (s Sizes) vips6() uint32      { return entries(s.VIPs6) }

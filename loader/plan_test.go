@@ -37,8 +37,8 @@ func TestPlanMaps(t *testing.T) {
 		want   map[string]fate // but for those that are kept
 	}{
 		{"the same sizes", Sizes{}, false, nil, nil},
-		{"sizes within the rounding", Sizes{Services: 16, Slots: 9}, false, nil, nil},
-		{"more slots take all rows that are written with them", Sizes{Slots: 17}, false, nil, linked},
+		{"sizes within the rounding", Sizes{Services: 16, Backends: 16, Slots: 1 << 15}, false, nil, nil},
+		{"more slots take all rows that are written with them", Sizes{Slots: 1<<15 + 1}, false, nil, linked},
 		{"more services take their turns too", Sizes{Services: 17}, false, nil, with(linked, map[string]fate{LBMapTurns: fateCopy, LBMapServiceConns: fateCopy, LBMapSyns: fateCopy})},
 		{"more flows change nothing", Sizes{Flows: 5000}, false, nil, nil},
 		{"more flows, resized", Sizes{Flows: 5000}, true, nil, map[string]fate{LBMapFlows: fateDrop}},

@@ -106,14 +106,14 @@ func TestGrowthKeepsRows(t *testing.T) {
 	m.SlotsView().Store(15, 4)
 
 	o := two
-	o.Sizes = Sizes{Services: 33, Slots: 20}
+	o.Sizes = Sizes{Services: 33, Slots: 1 << 17}
 	o.Fill = func(m *Maps) error {
-		m.SlotsView().Store(31, 5)
+		m.SlotsView().Store(1<<18-1, 5)
 		return nil
 	}
 	r := b.attach(o, nil)
 	want := []Growth{
-		{LBMapServices, 16, 64}, {LBMapSlots, 16, 32}, {LBMapTurns, 16, 64}, {LBMapSyns, 16, 64},
+		{LBMapServices, 16, 64}, {LBMapSlots, 1 << 17, 1 << 18}, {LBMapTurns, 16, 64}, {LBMapSyns, 16, 64},
 		{LBMapServiceConns, 16, 64}, {mapServiceBase, 16, 64}, {mapServiceNames, 16, 64},
 	}
 	if diff := cmp.Diff(want, r.Grown); diff != "" {
@@ -148,8 +148,8 @@ func (b *bench) wantRowsOfGrowth() {
 		b.t.Fatal(err)
 	}
 	slots := m.SlotsView()
-	got := []any{turn, service, bucket.Places[5].Service, len(names), names[3], slots.Len(), slots.Load(15), slots.Load(31)}
-	want := []any{uint64(11), uint32(3), uint32(3), 64, "web", 32, uint32(4), uint32(5)}
+	got := []any{turn, service, bucket.Places[5].Service, len(names), names[3], slots.Len(), slots.Load(15), slots.Load(1<<18 - 1)}
+	want := []any{uint64(11), uint32(3), uint32(3), 64, "web", 1 << 18, uint32(4), uint32(5)}
 	if diff := cmp.Diff(want, got); diff != "" {
 		b.t.Errorf("rows after growth (-want +got):\n%s", diff)
 	}

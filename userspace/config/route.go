@@ -324,6 +324,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 	for _, name := range slices.Sorted(maps.Keys(named)) {
 		add(named[name], name)
 	}
+	state.Services = slices.Grow(state.Services, len(services))
 	for i := range services {
 		x := &services[i]
 		if x.Forward != model.ForwardHTTP && x.Forward != model.ForwardTLS {

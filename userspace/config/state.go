@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ func (r *reader) state(v value) model.State {
 	r.readRegisters(v)
 	groups := fields{
 		"services": func(v value) {
+			services = slices.Grow(services, len(v.Content))
 			r.list(v, func(v value) {
 				services = append(services, remembered(r, v, "service", func() service { return r.service(v) }))
 			})

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"time"
 
@@ -17,28 +16,54 @@ import (
 // most is how many requests are carried out together.
 const most = 64
 
+// linger is how long requests wait for others. It is shorter than what a change takes,
+// and there is one only while there are several writers.
+const linger = 500 * time.Microsecond
+
 // run carries out requests until ctx is done: all that wait at a time.
 func (p *plane) run(ctx context.Context) {
 	defer close(p.over)
-	for {
-		var batch []*request
-		select {
-		case <-ctx.Done():
+	for writers := 1; ; {
+		batch := p.gather(ctx, writers)
+		if len(batch) == 0 {
 			return
-		case r := <-p.requests:
-			batch = append(batch, r)
-		}
-		runtime.Gosched() // those who have just got an answer may come again
-		for more := true; more && len(batch) < most; {
-			select {
-			case r := <-p.requests:
-				batch = append(batch, r)
-			default:
-				more = false
-			}
 		}
 		p.carryAll(ctx, batch)
+		writers = len(batch)
 	}
+}
+
+// gather returns the requests that wait, none when ctx is done. Those who had an answer
+// together come again one after the other: it lingers until there are so many.
+func (p *plane) gather(ctx context.Context, writers int) (batch []*request) {
+	select {
+	case <-ctx.Done():
+		return nil
+	case r := <-p.requests:
+		batch = append(batch, r)
+	}
+	var over <-chan time.Time
+	if writers > 1 {
+		over = time.After(linger)
+	}
+	for len(batch) < most {
+		select {
+		case r := <-p.requests:
+			batch = append(batch, r)
+			continue
+		default:
+		}
+		if len(batch) >= writers {
+			break
+		}
+		select {
+		case r := <-p.requests:
+			batch = append(batch, r)
+		case <-over:
+			writers = 0
+		}
+	}
+	return batch
 }
 
 // carryAll carries out requests in their order, changes that follow each other

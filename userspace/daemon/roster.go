@@ -28,6 +28,7 @@ func (r *roster) next(state *model.State) *roster {
 		before[s.Key()] = s
 	}
 	n := &roster{state: state, groups: state.Groups(), checks: map[model.Key][]string{}, services: map[string][]int{}}
+	n.targets = make([]health.Target, 0, len(r.targets))
 	for i, s := range n.groups {
 		n.add(i, s, before[s.Key()], r.checks[s.Key()])
 	}
