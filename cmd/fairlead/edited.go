@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"fairlead/userspace/control"
 	"fairlead/userspace/model"
 	store "fairlead/userspace/state"
+	"fairlead/userspace/vault"
 )
 
 // An overlay is what stands on top of the file, or in its place, by changes of the
@@ -37,16 +39,15 @@ func onTop(c *cli.Context, w io.Writer, path string, file model.State) (model.St
 	if dir == store.Off {
 		return file, overlay{}, nil
 	}
-	if _, inVault := config.StateInVault(dir); inVault {
-		fmt.Fprintln(w, "fairlead: warning: changes of the agent are in a KV store, the plan is of the file alone: fairlead plan --live asks the agent (--state-dir)")
-		return file, overlay{}, nil
+	if err := checkServer(dir, file.Vault); err != nil {
+		return file, overlay{}, err
 	}
-	peek, err := store.PeekFile(c.Context, dir)
+	peek, err := kept(c.Context, dir, file.Vault)
 	if errors.Is(err, fs.ErrNotExist) {
 		return file, overlay{}, nil
 	}
 	if err != nil {
-		fmt.Fprintf(w, "fairlead: warning: changes of the agent are not known, the plan is of the file alone: %v (--state-dir)\n", err)
+		fmt.Fprintf(w, "fairlead: warning: changes of the agent are not known, the plan is of the file alone (--live asks the agent): %v (--state-dir)\n", err)
 		return file, overlay{}, nil
 	}
 	tree, err := config.Read(path)
@@ -76,6 +77,27 @@ func onTop(c *cli.Context, w io.Writer, path string, file model.State) (model.St
 		state.Interfaces = given
 	}
 	return state, o, nil
+}
+
+// checkServer refuses a state in a KV store whose server no configuration names.
+func checkServer(stateDir string, server *model.Vault) error {
+	if _, inVault := config.StateInVault(stateDir); inVault && server == nil {
+		return command.Usagef("--state-dir %s needs a server: write vault: {address: ...} in a configuration file", stateDir)
+	}
+	return nil
+}
+
+// kept reads what the agent keeps in a directory, or in the KV store of a server.
+func kept(ctx context.Context, stateDir string, server *model.Vault) (*store.Peek, error) {
+	path, inVault := config.StateInVault(stateDir)
+	if !inVault {
+		return store.PeekFile(ctx, stateDir)
+	}
+	kv, err := vault.OpenKV(server, path)
+	if err != nil {
+		return nil, fmt.Errorf("look at state: %w", err)
+	}
+	return store.PeekVault(ctx, kv, path)
 }
 
 // editWords says what of the configuration an edit decides.

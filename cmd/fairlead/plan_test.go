@@ -3,17 +3,21 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 
 	"fairlead/loader"
+	"fairlead/testenv/testvault"
+	"fairlead/userspace/config"
 	"fairlead/userspace/control"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/state"
+	"fairlead/userspace/vault"
 )
 
 // foreseen returns a plan with one of everything.
@@ -129,42 +133,119 @@ func TestPlanIsOfWhatItIsTold(t *testing.T) {
 	}
 }
 
-func TestPlanNamesWhatTheFileDoesNotDecide(t *testing.T) {
-	path := configFile(t, goodConfig)
-	data, err := os.ReadFile(path)
+// edited writes a state in a store: edits on top of the file at path.
+func edited(t *testing.T, path string, s state.Store, edits ...control.Edit) {
+	t.Helper()
+	tree, err := config.Read(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, weight := t.TempDir(), 5
-	f, _, err := state.OpenFile(dir)
+	document, err := tree.Export()
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := state.NewHistory(t.Context(), f, state.DefaultLimit)
+	h, err := state.NewHistory(t.Context(), s, state.DefaultLimit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	edits := []control.Edit{
-		{Op: control.OpSetWeight, Service: "web", Backend: "10.2.1.2:8080", Weight: &weight},
-		{Op: control.OpDrain, Service: "web", Backend: "10.2.1.9:8080"},
-	}
-	step := state.Step{Config: state.Config{Base: state.Digest(data), Edits: edits}, Document: data}
-	if err := errors.Join(h.Append(t.Context(), []state.Step{step}), f.Close()); err != nil {
+	step := state.Step{Config: state.Config{Base: state.Digest(document), Edits: edits}, Document: document}
+	if err := errors.Join(h.Append(t.Context(), []state.Step{step}), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	var got int
-	w := world{plan: func(_ context.Context, _ string, s *model.State, _ kernel.Told) (*kernel.Plan, error) {
-		got = s.Services[0].Backends[0].Weight
+}
+
+// planOf returns a world that takes down the weight of the first backend.
+func planOf(weight *int) world {
+	return world{plan: func(_ context.Context, _ string, s *model.State, _ kernel.Told) (*kernel.Plan, error) {
+		*weight = s.Services[0].Backends[0].Weight
 		return &kernel.Plan{Attached: true}, nil
 	}}
-	code, out, errOut := run(t, t.Context(), w, "plan", "--config", path, "--state-dir", dir)
-	want := "no changes in the kernel\nset by the API, whatever the file says: services.web.backends[10.2.1.2:8080].weight\n" +
-		"left out, as it does not fit the file: services.web.backends[10.2.1.9:8080].weight (drained): backend \"10.2.1.9:8080\" of service \"web\": not found\n"
-	if code != 0 || errOut != "" || out != want || got != weight {
-		t.Errorf("status %d, stderr %q, weight %d, stdout\n%swant\n%s", code, errOut, got, out, want)
+}
+
+func TestPlanNamesWhatTheFileDoesNotDecide(t *testing.T) {
+	server, weight := testvault.New(t), 5
+	for _, row := range []struct {
+		name, config, stateDir string
+		open                   func(dir string) (state.Store, error)
+	}{
+		{"in a directory", goodConfig, t.TempDir(), func(dir string) (state.Store, error) {
+			f, broken, err := state.OpenFile(dir)
+			return f, errors.Join(broken, err)
+		}},
+		{"in a KV store", atVault(server) + goodConfig, "vault:secret/fairlead", func(string) (state.Store, error) {
+			kv, err := vault.OpenKV(&model.Vault{Address: server.URL, TokenFile: server.TokenFile}, "secret/fairlead")
+			if err != nil {
+				return nil, err
+			}
+			v, _, err := state.OpenVault(t.Context(), kv, "secret/fairlead")
+			return v, err
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			path, got := configFile(t, row.config), 0
+			code, out, errOut := run(t, t.Context(), planOf(&got), "plan", "--config", path, "--state-dir", row.stateDir)
+			if code != 0 || errOut != "" || out != "no changes in the kernel\n" || got != 1 {
+				t.Errorf("without a state: status %d, stderr %q, weight %d, stdout %q", code, errOut, got, out)
+			}
+			s, err := row.open(row.stateDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			edited(t, path, s,
+				control.Edit{Op: control.OpSetWeight, Service: "web", Backend: "10.2.1.2:8080", Weight: &weight},
+				control.Edit{Op: control.OpDrain, Service: "web", Backend: "10.2.1.9:8080"})
+			code, out, errOut = run(t, t.Context(), planOf(&got), "plan", "--config", path, "--state-dir", row.stateDir)
+			want := "no changes in the kernel\nset by the API, whatever the file says: services.web.backends[10.2.1.2:8080].weight\n" +
+				"left out, as it does not fit the file: services.web.backends[10.2.1.9:8080].weight (drained): backend \"10.2.1.9:8080\" of service \"web\": not found\n"
+			if code != 0 || errOut != "" || out != want || got != weight {
+				t.Errorf("status %d, stderr %q, weight %d, stdout\n%swant\n%s", code, errOut, got, out, want)
+			}
+			code, out, _ = run(t, t.Context(), planOf(&got), "plan", "--config", path, "--state-dir", row.stateDir, "-o", "json")
+			if code != 0 || !strings.Contains(out, `"edited": [`) || !strings.Contains(out, `"revision": 1`) {
+				t.Errorf("status %d, %s", code, out)
+			}
+		})
 	}
-	code, out, _ = run(t, t.Context(), w, "plan", "--config", path, "--state-dir", dir, "-o", "json")
-	if code != 0 || !strings.Contains(out, `"edited": [`) || !strings.Contains(out, `"revision": 1`) {
-		t.Errorf("status %d, %s", code, out)
+}
+
+// atVault returns the part of a configuration that names a server.
+func atVault(s *testvault.Server) string {
+	return fmt.Sprintf("vault: {address: %q, token-file: %s}\n", s.URL, s.TokenFile)
+}
+
+func TestPlanSaysThatAVaultCannotBeRead(t *testing.T) {
+	silent, err := net.Listen("tcp4", "127.0.0.1:0") // nobody accepts, and soon nobody listens
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := silent.Addr().String()
+	silent.Close()
+	server := testvault.New(t)
+	for _, row := range []struct {
+		name, vault string
+		fate        testvault.Fate
+		code        int
+		want        string
+	}{
+		{"not reached", fmt.Sprintf("vault: {address: 'http://%s', token-file: %s}\n", gone, server.TokenFile), testvault.Answered, 0, "connect: connection refused (--state-dir)"},
+		{"sealed", atVault(server), testvault.Sealed, 0, "read secret/fairlead/head of vault: the server is sealed, or not ready (--state-dir)"},
+		{"not allowed", atVault(server), testvault.Denied, 0, "no policy lets it read secret/data/fairlead/head (--state-dir)"},
+		{"not named", "", testvault.Answered, 2, "--state-dir vault:secret/fairlead needs a server: write vault: {address: ...} in a configuration file"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			server.Fail(func(_, _ string) testvault.Fate { return row.fate })
+			got := 0
+			code, _, errOut := run(t, t.Context(), planOf(&got), "plan", "--config", configFile(t, row.vault+goodConfig), "--state-dir", "vault:secret/fairlead")
+			start := "fairlead: "
+			if row.code == 0 {
+				start += "warning: changes of the agent are not known, the plan is of the file alone (--live asks the agent): look at state: read secret/fairlead/head of vault: "
+			}
+			if code != row.code || !strings.HasPrefix(errOut, start) || !strings.HasSuffix(errOut, row.want+"\n") || strings.Count(errOut, "\n") != 1 {
+				t.Errorf("status %d, stderr %q, want %d, %q", code, errOut, row.code, start+"... "+row.want)
+			}
+			if planned := got == 1; planned != (row.code == 0) {
+				t.Errorf("weight %d is planned", got)
+			}
+		})
 	}
 }

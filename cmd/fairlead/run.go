@@ -78,8 +78,8 @@ func runAgent(c *cli.Context, w world) error {
 		log.Warn("variable ignored", "variable", name, "config", what.name())
 	}
 	stateDir := cmp.Or(c.String("state-dir"), state.Agent.StateDir, store.DefaultDir())
-	if _, inVault := config.StateInVault(stateDir); inVault && state.Vault == nil {
-		return command.Usagef("--state-dir %s needs a server: write vault: {address: ...} in a configuration file", stateDir)
+	if err := checkServer(stateDir, state.Vault); err != nil {
+		return err
 	}
 	var written []string
 	if name := logFile(c, &state.Agent); name != "" {

@@ -21,11 +21,36 @@ type Peek struct {
 // PeekFile looks at the store in a directory, which an agent may be writing. The error
 // wraps [fs.ErrNotExist] if there is none, or nothing in it yet.
 func PeekFile(ctx context.Context, dir string) (*Peek, error) {
+	path := filepath.Join(dir, fileName)
+	return peek(ctx, path, func() (Store, error) {
+		content, err := readFile(path)
+		return looked{content: content}, err
+	})
+}
+
+// PeekVault looks at the store at a path of a KV store, which messages name, and closes
+// kv. An agent may be writing it, and keeps it. Errors are as those of [PeekFile].
+func PeekVault(ctx context.Context, kv KV, path string) (p *Peek, err error) {
+	p, err = peek(ctx, path, func() (Store, error) {
+		v := &Vault{kv: kv, path: path}
+		_, err := v.survey(ctx)
+		return v, err
+	})
+	if cerr := kv.Close(); err == nil && cerr != nil {
+		return nil, fmt.Errorf("look at state: %w", cerr)
+	}
+	return p, err
+}
+
+// peek looks at what read returns, a store that is not written to.
+func peek(ctx context.Context, path string, read func() (Store, error)) (p *Peek, err error) {
 	const tries = 5 // what is read may change meanwhile
-	var p *Peek
-	var err error
 	for range tries {
-		if p, err = peek(ctx, filepath.Join(dir, fileName)); !errors.Is(err, errBroken) {
+		var s Store
+		if s, err = read(); err == nil {
+			p, err = lastOf(ctx, path, s)
+		}
+		if !errors.Is(err, errBroken) {
 			break
 		}
 	}
@@ -35,12 +60,8 @@ func PeekFile(ctx context.Context, dir string) (*Peek, error) {
 	return p, nil
 }
 
-func peek(ctx context.Context, path string) (*Peek, error) {
-	content, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	h, err := NewHistory(ctx, looked{content: content}, DefaultLimit)
+func lastOf(ctx context.Context, path string, s Store) (*Peek, error) {
+	h, err := NewHistory(ctx, s, DefaultLimit)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,8 @@ import (
 type medium struct {
 	name string
 	open func(ctx context.Context) (Store, error)
+	// peek looks at what was opened; nil if nobody else can.
+	peek func(ctx context.Context) (*Peek, error)
 	// lasting says that a store has what one before it had.
 	lasting bool
 }
@@ -28,15 +30,15 @@ func media(t *testing.T) []medium {
 	t.Helper()
 	memory, dir, server := NewMemory(), t.TempDir(), testvault.New(t)
 	all := []medium{
-		{"memory", func(context.Context) (Store, error) { return memory, nil }, false},
+		{"memory", func(context.Context) (Store, error) { return memory, nil }, nil, false},
 		{"file", func(context.Context) (Store, error) {
 			f, broken, err := OpenFile(dir)
 			return f, errors.Join(broken, err)
-		}, true},
+		}, func(ctx context.Context) (*Peek, error) { return PeekFile(ctx, dir) }, true},
 		{"vault", func(ctx context.Context) (Store, error) {
 			v, _, err := openVault(ctx, server)
 			return v, err
-		}, true},
+		}, func(ctx context.Context) (*Peek, error) { return peekVault(ctx, server) }, true},
 	}
 	if at := os.Getenv("VAULT_ADDR"); at != "" {
 		conf := &model.Vault{Address: at, CA: os.Getenv("VAULT_CACERT"), Namespace: os.Getenv("VAULT_NAMESPACE")}
@@ -44,7 +46,7 @@ func media(t *testing.T) []medium {
 		all = append(all, medium{"vault at VAULT_ADDR", func(ctx context.Context) (Store, error) {
 			v, _, err := openAt(ctx, conf, path)
 			return v, err
-		}, true})
+		}, func(ctx context.Context) (*Peek, error) { return peekAt(ctx, conf, path) }, true})
 	}
 	return all
 }
@@ -60,6 +62,19 @@ func openAt(ctx context.Context, conf *model.Vault, path string) (*Vault, string
 		return nil, "", err
 	}
 	return OpenVault(ctx, kv, path)
+}
+
+// peekVault looks at the store of a server.
+func peekVault(ctx context.Context, s *testvault.Server) (*Peek, error) {
+	return peekAt(ctx, &model.Vault{Address: s.URL, TokenFile: s.TokenFile}, "secret/fairlead")
+}
+
+func peekAt(ctx context.Context, conf *model.Vault, path string) (*Peek, error) {
+	kv, err := vault.OpenKV(conf, path)
+	if err != nil {
+		return nil, err
+	}
+	return PeekVault(ctx, kv, path)
 }
 
 // mustOpen returns a store and its history.

@@ -70,28 +70,36 @@ func OpenVault(ctx context.Context, kv KV, path string) (v *Vault, former string
 	return v, former, nil
 }
 
-// take reads the index and makes it that of this agent.
-func (v *Vault) take(ctx context.Context) (former string, err error) {
+// survey reads the index, and returns the names of all blobs.
+func (v *Vault) survey(ctx context.Context) (names []string, err error) {
 	known, version, err := v.readIndex(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if known.Head.Schema > schema {
-		return "", fmt.Errorf("%w: the schema of %s is %d and this version knows %d", ErrSchema, v.path, known.Head.Schema, schema)
+		return nil, fmt.Errorf("%w: the schema of %s is %d and this version knows %d", ErrSchema, v.path, known.Head.Schema, schema)
 	}
 	// What is there before the index is taken, and is not in it, never will be.
-	names, err := v.kv.List(ctx, blobsName)
+	if names, err = v.kv.List(ctx, blobsName); err != nil {
+		return nil, err
+	}
+	if known.Commit == "" && len(names) > 0 {
+		return nil, fmt.Errorf("%s/%s of vault is missing, but not what it has named: restore it, or delete all below %s/%s", v.path, headName, v.path, blobsName)
+	}
+	v.now, v.version = known, version
+	return names, nil
+}
+
+// take reads the index and makes it that of this agent.
+func (v *Vault) take(ctx context.Context) (former string, err error) {
+	names, err := v.survey(ctx)
 	if err != nil {
 		return "", err
 	}
-	if known.Commit == "" && len(names) > 0 {
-		return "", fmt.Errorf("%s/%s of vault is missing, but not what it has named: restore it, or delete all below %s/%s", v.path, headName, v.path, blobsName)
-	}
-	if o := known.Owner; o.ID != "" && !o.Closed && (o.Host != v.self.Host || o.PID != v.self.PID) {
+	if o := v.now.Owner; o.ID != "" && !o.Closed && (o.Host != v.self.Host || o.PID != v.self.PID) {
 		former = o.String()
 	}
-	v.now, v.version = known, version
-	if err := v.commit(ctx, known); err != nil {
+	if err := v.commit(ctx, v.now); err != nil {
 		return "", err
 	}
 	return former, v.clean(ctx, names)
