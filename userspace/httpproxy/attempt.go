@@ -21,8 +21,9 @@ type attempt struct {
 	turn   *turn
 	began  time.Time
 	watch  watch
-	line   *line // of HTTP/1, once connected; may be nil
-	shared bool  // others may have the connection, too
+	line   *line   // of HTTP/1, once connected; may be nil
+	shared bool    // others may have the connection, too
+	frames *frames // of HTTP/2, once connected; may be nil
 	// dropped says that the last connection was not fit for the request, so that
 	// nothing of that was sent.
 	dropped bool
@@ -46,7 +47,7 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 	conf := &x.pool.set.Load().conf
 	x.pool.spare.earn(conf.Retry.Budget)
 	if req.Body != nil && req.Body != http.NoBody {
-		x.body = newBody(req, conf.Retry.Attempts > 0 && idempotent(req.Method))
+		x.body = newBody(req, conf.HTTP2 || conf.Retry.Attempts > 0 && idempotent(req.Method))
 	}
 	began := time.Now()
 	next, err := x.pool.take(req.Context(), x, nil)
@@ -61,6 +62,9 @@ func (roundTrip) RoundTrip(req *http.Request) (*http.Response, error) {
 		res, err := a.do(req)
 		tried = append(tried, a.turn.backend)
 		if next = a.again(req, res, err, tried); next == nil {
+			if x.body != nil {
+				x.body.forget()
+			}
 			return res, err
 		}
 		x.proxy.retries.Add(1)
@@ -120,7 +124,7 @@ func (a *attempt) send(out *http.Request) (*http.Response, error) {
 	set := a.turn.set
 	carrier := set.carriers.of(out)
 	a.shared = set.conf.HTTP2 && carrier == set.carriers.usual
-	for {
+	for untaken := 0; ; {
 		r := out.WithContext(out.Context()) // another one may still be looked at
 		if a.x.body != nil {
 			reader, ok := a.x.body.reader(a.touch)
@@ -128,10 +132,18 @@ func (a *attempt) send(out *http.Request) (*http.Response, error) {
 				return nil, errOvertaken
 			}
 			r.Body, r.Trailer = reader, reader.trailer
+			if a.shared {
+				r.GetBody = a.untaken
+			}
 		}
 		a.dropped = false
 		res, err := carrier.RoundTrip(r)
-		if err == nil || !a.dropped || a.ctx.Err() != nil {
+		if errors.Is(err, errUntaken) && a.x.body.replayable() && untaken < mostUntaken {
+			untaken++
+		} else if err == nil || !a.dropped {
+			return res, err
+		}
+		if a.ctx.Err() != nil {
 			return res, err
 		}
 	}
@@ -142,6 +154,7 @@ func (a *attempt) send(out *http.Request) (*http.Response, error) {
 // while nothing was sent. Where net/http would send the request again by itself, it is
 // enough that the backend has said how long it waits.
 func (a *attempt) connect(got httptrace.GotConnInfo) {
+	a.frames, _ = got.Conn.(*frames)
 	if a.line = lineOf(got); got.Reused && a.line != nil && !a.shared {
 		again := a.x.body == nil && isSafe(a.x.in.Method)
 		a.dropped = a.line.isOver(got.IdleTime) || !again && a.line.hasEnded()
@@ -256,7 +269,7 @@ func (a *attempt) again(req *http.Request, res *http.Response, err error, tried 
 		return nil
 	case err == nil && !slices.Contains(retry.Statuses, res.StatusCode):
 		return nil
-	case err != nil && !a.connected.Load(): // the backend has got nothing
+	case err != nil && !a.connected.Load(), errors.Is(err, errUntaken): // the backend has got nothing
 	case !idempotent(req.Method):
 		return nil
 	case err != nil && (a.heard.Load() || errors.Is(err, errAnswerLate) || errors.Is(err, errIdle)):

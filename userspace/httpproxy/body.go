@@ -71,6 +71,13 @@ func (b *body) hold() {
 	b.current = nil
 }
 
+// forget keeps nothing any more: there will be no other attempt.
+func (b *body) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lost = true
+}
+
 // replayable reports whether another attempt can be made.
 func (b *body) replayable() bool {
 	b.mu.Lock()

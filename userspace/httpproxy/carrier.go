@@ -31,6 +31,9 @@ const (
 	sharedKeep = 90 * time.Second
 )
 
+// handshakeTime bounds a handshake of TLS that nobody waits for any more.
+const handshakeTime = time.Minute
+
 // carriers hold the connections to a pool's backends.
 type carriers struct {
 	usual *http.Transport
@@ -79,12 +82,13 @@ func newTransport(http2 bool, keep time.Duration, secure *tls.Config) *http.Tran
 	protocols.SetHTTP2(http2)
 	protocols.SetUnencryptedHTTP2(http2)
 	connect, usual := dial, usualKeep
+	var connectTLS func(ctx context.Context, network, addr string) (net.Conn, error)
 	if http2 {
-		connect, usual = dialShared, sharedKeep
+		connect, usual, connectTLS = dialFrames, sharedKeep, dialSecureFrames(secure.Clone())
 	}
 	return &http.Transport{
-		DialContext:         connect,
-		TLSHandshakeTimeout: time.Minute,
+		DialContext: connect, DialTLSContext: connectTLS,
+		TLSHandshakeTimeout: handshakeTime,
 		DisableCompression:  true,
 		MaxIdleConnsPerHost: 256, IdleConnTimeout: cmp.Or(keep, usual),
 		ExpectContinueTimeout:  time.Second,

@@ -23,6 +23,9 @@ func TestSharedConnectionsAreGivenUpSoon(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		if f, ok := c.(*frames); ok {
+			c = f.Conn
+		}
 		raw, err := c.(*line).SyscallConn()
 		if err != nil {
 			t.Fatal(err)

@@ -212,6 +212,8 @@ var (
 	errAnswerLate  = errors.New("backend does not answer in time")
 	errRequestLate = errors.New("request takes too long")
 	errIdle        = errors.New("nothing moves for too long")
+	errUntaken     = errors.New("backend does not take the request") // and has done nothing with it
+	errMalformed   = errors.New("backend says that the request is wrong")
 	errTunnelled   = errors.New("connection has changed its protocol") // no error
 	errOvertaken   = errors.New("another attempt has begun")
 	errPath        = errors.New("path cannot be sent as it is")
