@@ -2,11 +2,14 @@ package state
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // damaged opens a copy of a store whose file is other bytes, and checks its history,
@@ -79,6 +82,38 @@ func TestATruncatedFileIsKeptAside(t *testing.T) {
 	}
 	if damaged(t, nil, want) == nil {
 		t.Error("an empty file is a good one")
+	}
+}
+
+func TestAFileThatLacksSomethingIsKeptAside(t *testing.T) {
+	for name, lose := range map[string]func(*bolt.Tx) error{
+		"a document": func(tx *bolt.Tx) error {
+			b := tx.Bucket(bucketDocuments)
+			first, _ := b.Cursor().First()
+			return b.Delete(first)
+		},
+		"a revision": func(tx *bolt.Tx) error { return tx.Bucket(bucketEntries).Delete(numberKey(200)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, want := sample(t)
+			path := filepath.Join(t.TempDir(), fileName)
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			db, err := bolt.Open(path, 0o600, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(db.Update(lose), db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if data, err = os.ReadFile(path); err != nil {
+				t.Fatal(err)
+			}
+			if damaged(t, data, want) == nil {
+				t.Error("nothing was missed")
+			}
+		})
 	}
 }
 

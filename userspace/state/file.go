@@ -62,7 +62,8 @@ func OpenFile(dir string) (f *File, broken error, err error) {
 		if rerr := os.Rename(path, aside); rerr != nil {
 			return nil, nil, errors.Join(fmt.Errorf("open state: %w", rerr), f.lock.Close())
 		}
-		broken, err = fmt.Errorf("read %s: %w; it is kept as %s", path, err, aside), nil
+		broken = fmt.Errorf("read %s: %w; it is kept as %s", path, err, aside)
+		content, err = nil, nil
 	}
 	if err == nil {
 		f.db, err = rewrite(path, content)
