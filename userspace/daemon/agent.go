@@ -125,8 +125,8 @@ type agent struct {
 const beat = time.Second
 
 // retryAfter is how long XDP stays off after it was lost, and how often what
-// cannot listen tries again.
-const retryAfter = 5 * time.Second
+// cannot listen tries again. Tests shorten it.
+var retryAfter = 5 * time.Second
 
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{

@@ -47,7 +47,7 @@ func TestHashesChooseAlikeInKernelAndProxy(t *testing.T) {
 		}
 		b.seen("XDP", onRung(view.RungNative))
 		foretell()
-		b.loseXDP()
+		b.keepXDPOff()
 		foretell()
 		b.stop()
 	}
@@ -141,7 +141,7 @@ func TestAffinity(t *testing.T) {
 			}
 		}
 		if by == "XDP" {
-			b.loseXDP()
+			b.keepXDPOff()
 		}
 	}
 	b.stop()

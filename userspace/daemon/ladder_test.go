@@ -82,14 +82,17 @@ func TestLostLinkComesBack(t *testing.T) {
 	b.configure(b.interfaces(), "services:\n", b.service("web", "tcp", 80))
 	b.start()
 	b.seen("native XDP", onRung(view.RungNative))
-	v := b.loseXDP()
-	if !strings.Contains(v.Services[0].Reason, "client1") {
-		t.Errorf("reason %q", v.Services[0].Reason)
+	attachAgain := b.keepXDPOff()
+	b.logged(`reason="interface client1 lost its XDP program"`)
+	v := b.seen("why it cannot come back", func(v view.View) bool { return strings.Contains(v.Services[0].Reason, "client1.forwarding=1") })
+	if v.Services[0].Rung != view.RungProxy {
+		t.Errorf("rung %s while nothing can be attached", v.Services[0].Rung)
 	}
 	if m, err := b.mode(); err != nil || m != loader.ModeOff {
 		t.Errorf("mode %v, %v, want off: one interface lost, off everywhere", m, err)
 	}
 	c, _ := b.opened(80)
+	attachAgain()
 	b.seen("XDP again", onRung(view.RungNative))
 	if err := works(c); err != nil {
 		t.Errorf("connection of the proxy: %v", err)
@@ -252,7 +255,7 @@ func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 	b.configure(b.interfaces(), "services:\n", b.service("dns", "udp", 53))
 	b.start()
 	b.seen("native XDP", onRung(view.RungNative))
-	b.loseXDP()
+	attachAgain := b.keepXDPOff()
 
 	ctx, cancel := context.WithTimeout(t.Context(), stage.Patience)
 	defer cancel()
@@ -265,6 +268,7 @@ func TestUDPFlowsOfTheProxyStayThere(t *testing.T) {
 	if !strings.HasPrefix(first, "?10.2.1.1:") {
 		t.Errorf("the backend saw %s, want the balancer", first)
 	}
+	attachAgain()
 	b.seen("XDP again", onRung(view.RungNative))
 	b.signal(syscall.SIGHUP)
 	b.logged("configuration taken")

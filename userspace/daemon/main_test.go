@@ -26,7 +26,7 @@ const childOptions = "FAIRLEAD_DAEMON_CHILD"
 
 func TestMain(m *testing.M) {
 	if o := os.Getenv(childOptions); o != "" {
-		crash = crashAsTold
+		crash, retryAfter = crashAsTold, 100*time.Millisecond
 		if err := playAgent(o); err != nil {
 			fmt.Fprintln(os.Stderr, "agent:", err)
 			os.Exit(1)

@@ -190,29 +190,33 @@ func TestMetricsAreWhatClientsOfProxiesCounted(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, len(words))); err != nil {
 		t.Fatal(err)
 	}
-	var got map[string]float64
-	stage.Await(t, "all bytes to be counted", func() error {
-		got = metricsIn(t, client, addr)
+	stage.Await(t, "metrics to be what clients counted", func() error {
+		got := metricsIn(t, client, addr)
 		for _, direction := range directionNames {
 			if n := got[fmt.Sprintf(`fairlead_proxy_bytes_total{direction=%q,protocol="tcp",service="plain"}`, direction)]; n != float64(len(words)) {
 				return fmt.Errorf("%v bytes of %s, want %d", n, direction, len(words))
 			}
 		}
-		return nil
+		return sameAnswers(got, counted)
 	})
-	for class, n := range counted {
+}
+
+// sameAnswers compares metrics with answers, by class, each of which one backend gave.
+func sameAnswers(got, answers map[string]float64) error {
+	for class, n := range answers {
 		sum := 0.0
 		for name, v := range got {
 			if strings.HasPrefix(name, "fairlead_backend_http_responses_total{") && strings.Contains(name, fmt.Sprintf("code=%q", class)) {
 				if sum += v; v != 0 && v != n {
-					t.Errorf("%s is %v, want %v", name, v, n)
+					return fmt.Errorf("%s is %v, want %v", name, v, n)
 				}
 			}
 		}
 		if v := got[fmt.Sprintf(`fairlead_http_responses_total{code=%q,protocol="http",service="web"}`, class)]; v != n || sum != n {
-			t.Errorf("%v answers of %s, %v of backends, want %v", v, class, sum, n)
+			return fmt.Errorf("%v answers of %s, %v of backends, want %v", v, class, sum, n)
 		}
 	}
+	return nil
 }
 
 var directionNames = []string{"forward", "reply"}

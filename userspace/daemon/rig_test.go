@@ -292,13 +292,27 @@ func (b *bench) mode() (m loader.Mode, err error) {
 	return inst.Control().Mode(), inst.Close()
 }
 
-// loseXDP deletes a link by hand and returns the view once the proxy serves.
-func (b *bench) loseXDP() view.View {
+// loseXDP deletes a link by hand and returns once the agent has seen that the proxy
+// serves. XDP comes back by itself.
+func (b *bench) loseXDP() {
 	b.t.Helper()
+	b.keepXDPOff()()
+}
+
+// keepXDPOff is loseXDP, but XDP comes back only after the function that it returns is
+// called: until then client1 does not forward, and nothing can be attached.
+func (b *bench) keepXDPOff() (letGo func()) {
+	b.t.Helper()
+	const forwarding = "net.ipv4.conf.client1.forwarding"
+	b.Balancer.Sysctl(b.t, forwarding, "0")
 	if err := os.Remove(filepath.Join(b.opts.PinDir, "link-client1")); err != nil {
 		b.t.Fatal(err)
 	}
-	return b.seen("the proxy", onRung(view.RungProxy))
+	b.seen("the proxy", onRung(view.RungProxy))
+	return func() {
+		b.t.Helper()
+		b.Balancer.Sysctl(b.t, forwarding, "1")
+	}
 }
 
 // wantLocal checks whether the balancer has the service address.
