@@ -2,13 +2,16 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
 
 	"fairlead/testenv"
 	"fairlead/testenv/stage"
@@ -27,6 +30,7 @@ func inModes(t *testing.T, test func(t *testing.T, mode string)) {
 func attachedIn(t *testing.T, s *stage.Stage, mode string) (check func()) {
 	t.Helper()
 	s.Loader("attach", "--mode", mode).OK(t)
+	awaitNextHops(t, s)
 	if mode == "generic" {
 		before := s.Transmits()
 		l := openLedger(s)
@@ -46,6 +50,25 @@ func attachedIn(t *testing.T, s *stage.Stage, mode string) (check func()) {
 		wantAllXDP(t, s, account)
 		l.wantNoneLost(t)
 	}
+}
+
+// awaitNextHops waits until the balancer knows the Ethernet addresses that the datapath
+// needs. On a busy machine that may take longer than attaching waits for it, and what
+// comes before is dropped, sent again and given to the next backend.
+func awaitNextHops(t *testing.T, s *stage.Stage) {
+	t.Helper()
+	const known = netlink.NUD_REACHABLE | netlink.NUD_STALE | netlink.NUD_DELAY | netlink.NUD_PROBE
+	stage.Await(t, "next hops to answer", func() error {
+		return s.Balancer.In(func() error {
+			entries, err := netlink.NeighList(0, unix.AF_UNSPEC)
+			for _, n := range entries {
+				if n.FlagsExt&netlink.NTF_EXT_MANAGED != 0 && n.State&known == 0 {
+					err = fmt.Errorf("%s has not answered", n.IP)
+				}
+			}
+			return err
+		})
+	})
 }
 
 func TestCurlThroughXDP(t *testing.T) {

@@ -29,8 +29,8 @@ services:
   - {name: web, listen: %s:80, forward: http, routes: [{match: /, pool: %s}]}
   - {name: secure, listen: %s:443, forward: http, tls: {certificates: [{cert: %s, key: %s}]}, routes: [{match: /, pool: %s}]}
 pools:
-  %s: {backends: %s, health: {type: tcp, interval: %ds}}
-`, s.Links(), vip, pool, vip, leaf.Cert, leaf.Key, pool, pool, s.BackendList(8080, 1, 1+i%2, i%3), 10+i%4)
+  %s: {backends: %s, health: {type: tcp, interval: %ds, timeout: 20s}}
+`, s.Links(), vip, pool, vip, leaf.Cert, leaf.Key, pool, pool, s.BackendList(8080, 1, 1+i%2, i%3), 20+i%4)
 		return pool
 	}
 	configure(0)
