@@ -121,12 +121,14 @@ type agent struct {
 	said      map[string]string
 }
 
-// beat is how often the agent shows that it lives, and looks after itself.
-const beat = time.Second
-
-// retryAfter is how long XDP stays off after it was lost, and how often what
-// cannot listen tries again. Tests shorten it.
-var retryAfter = 5 * time.Second
+// Times that tests shorten.
+var (
+	// beat is how often the agent shows that it lives, and looks after itself.
+	beat = time.Second
+	// retryAfter is how long XDP stays off after it was lost, and how often what
+	// cannot listen tries again.
+	retryAfter = 5 * time.Second
+)
 
 func newAgent(o Options, state *model.State) *agent {
 	a := &agent{

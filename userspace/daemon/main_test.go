@@ -25,8 +25,9 @@ import (
 const childOptions = "FAIRLEAD_DAEMON_CHILD"
 
 func TestMain(m *testing.M) {
+	beat, retryAfter = beat/4, beat/4
 	if o := os.Getenv(childOptions); o != "" {
-		crash, retryAfter = crashAsTold, 100*time.Millisecond
+		crash = crashAsTold
 		if err := playAgent(o); err != nil {
 			fmt.Fprintln(os.Stderr, "agent:", err)
 			os.Exit(1)
