@@ -47,6 +47,7 @@ test:
 test-slow:
 	@scripts/setup.sh build test kernels
 	@scripts/captures-fetch.sh >/dev/null
+	@scripts/vault-fetch.sh >/dev/null
 	FAIRLEAD_SLOW=1 FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 60m ./testenv/... ./loader/... ./userspace/...
 	scripts/test-kernels-check.sh
 

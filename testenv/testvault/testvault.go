@@ -118,10 +118,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Options struct {
 			CAS *int `json:"cas"`
 		} `json:"options"`
-		Data json.RawMessage `json:"data"`
+		Data json.RawMessage `json:"data"` // nil if there is none, null if that is what it is
 	}
 	if r.Method == http.MethodPost && json.NewDecoder(http.MaxBytesReader(w, r.Body, MaxRequest)).Decode(&body) != nil {
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		say(w, http.StatusRequestEntityTooLarge, nil)
 		return
 	}
 	s.mu.Lock()
@@ -137,16 +137,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case fate == Cut:
 		panic(http.ErrAbortHandler)
 	case fate == Refused:
-		w.WriteHeader(http.StatusInternalServerError)
+		say(w, http.StatusInternalServerError, nil)
 		return
 	case fate == Sealed:
-		w.WriteHeader(http.StatusServiceUnavailable)
+		say(w, http.StatusServiceUnavailable, nil)
 		return
 	case r.Header.Get("X-Vault-Token") != Token || fate == Denied:
-		w.WriteHeader(http.StatusForbidden)
+		say(w, http.StatusForbidden, nil)
 		return
 	case !ok || !strings.HasPrefix(r.URL.Path, "/v1/secret/"):
-		w.WriteHeader(http.StatusNotFound)
+		say(w, http.StatusNotFound, nil, "nothing is mounted there")
 		return
 	}
 	status, answer := s.carryOut(r.Method, part, path, body.Options.CAS, body.Data)
@@ -156,10 +156,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.FormValue("list") == "true" {
 		status, answer = s.list(path)
 	}
+	say(w, status, answer)
+}
+
+// say answers with data, or with errors.
+func say(w http.ResponseWriter, status int, data any, errs ...string) {
+	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	if answer != nil {
-		_ = json.NewEncoder(w).Encode(map[string]any{"data": answer}) // whoever has gone does not read it
+	if status == http.StatusNoContent {
+		return
 	}
+	answer := map[string]any{"data": data}
+	if data == nil {
+		if status != http.StatusNotFound {
+			errs = append(errs, http.StatusText(status))
+		}
+		answer = map[string]any{"errors": errs}
+	}
+	_ = json.NewEncoder(w).Encode(answer) // whoever has gone does not read it
 }
 
 // carryOut reads, writes or deletes a secret.
@@ -176,7 +190,7 @@ func (s *Server) carryOut(method, part, path string, cas *int, data json.RawMess
 		}
 		return http.StatusOK, map[string]any{"data": known.data, "metadata": version}
 	case "POST data":
-		if cas != nil && *cas != known.version {
+		if data == nil || cas != nil && *cas != known.version {
 			return http.StatusBadRequest, nil
 		}
 		s.secrets[path] = secret{known.version + 1, data}
@@ -188,7 +202,7 @@ func (s *Server) carryOut(method, part, path string, cas *int, data json.RawMess
 		delete(s.secrets, path)
 		return http.StatusNoContent, nil
 	}
-	return http.StatusMethodNotAllowed, nil
+	return http.StatusNotFound, nil
 }
 
 // list returns the names below a path, those of further paths with / at the end.

@@ -105,8 +105,8 @@ func (v *Vault) take(ctx context.Context) (former string, err error) {
 	return former, v.clean(ctx, names)
 }
 
-// clean drops blobs of some names that the index does not have. It tries a name that
-// nobody has, too: whether this agent may do so at all is to be known at the start.
+// clean drops blobs of some names that the index does not have. It makes and drops one
+// first: whether this agent may do so at all is to be known at the start.
 func (v *Vault) clean(ctx context.Context, names []string) error {
 	used := map[string]bool{}
 	for _, b := range v.now.blobs() {
@@ -114,7 +114,11 @@ func (v *Vault) clean(ctx context.Context, names []string) error {
 			used[b.name(part)] = true
 		}
 	}
-	if err := v.kv.Delete(ctx, blob{ID: v.self.ID}.name(0)); err != nil {
+	own := blob{ID: v.self.ID}.name(0)
+	if _, err := v.kv.Put(ctx, own, nil, 0); err != nil {
+		return err
+	}
+	if err := v.kv.Delete(ctx, own); err != nil {
 		return err
 	}
 	for _, name := range names {

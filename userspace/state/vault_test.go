@@ -285,6 +285,14 @@ func TestAVaultThatCannotBeHadIsSaidAtTheStart(t *testing.T) {
 				return testvault.Answered
 			})
 		}, "not allowed: the token is not good, or no policy lets it delete secret/metadata/fairlead/blobs/"},
+		{"nothing may be created", func(s *testvault.Server) {
+			s.Fail(func(method, path string) testvault.Fate {
+				if method == "POST" && path != "fairlead/head" {
+					return testvault.Denied
+				}
+				return testvault.Answered
+			})
+		}, "not allowed: the token is not good, or no policy lets it create and update secret/data/fairlead/blobs/"},
 		{"somebody else's secret", func(s *testvault.Server) { s.Set("fairlead/head", map[string]string{"password": "x"}) },
 			"open state: read secret/fairlead/head of vault: it is not what fairlead has put there: use another path; mend that, or use another --state-dir"},
 		{"the index is deleted", func(s *testvault.Server) { s.Set("fairlead/blobs/x-0", nil) },

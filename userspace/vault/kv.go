@@ -61,7 +61,7 @@ func (k *KV) Get(ctx context.Context, name string) (data []byte, version int, er
 func (k *KV) Put(ctx context.Context, name string, data []byte, version int) (int, error) {
 	body, err := json.Marshal(map[string]any{
 		"options": map[string]int{"cas": version},
-		"data":    map[string][]byte{field: data},
+		"data":    map[string]string{field: base64.StdEncoding.EncodeToString(data)}, // "" for none, not null
 	})
 	var a answer
 	if err == nil {
