@@ -327,7 +327,11 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 	state.Services = slices.Grow(state.Services, len(services))
 	for i := range services {
 		x := &services[i]
-		if x.Forward != model.ForwardHTTP && x.Forward != model.ForwardTLS {
+		routes := x.Forward == model.ForwardHTTP || x.Forward == model.ForwardTLS
+		if p := named[x.Name]; p != nil && (!routes || x.http.own) && x.name.Node != nil {
+			r.fault(x.name, "%s is a pool in %s, too: what lists backends shares its names with pools, use another one", quote(x.Name), r.place(p.name, x.name))
+		}
+		if !routes {
 			state.Services = append(state.Services, x.Service)
 			continue
 		}

@@ -119,6 +119,36 @@ func TestBackendsRegister(t *testing.T) {
 	}
 }
 
+// TestSilentBackendsOfServicesGo has one register with a service that lists backends
+// itself, and beat once.
+func TestSilentBackendsOfServicesGo(t *testing.T) {
+	a, _ := page(t, "a")
+	b, _ := page(t, "b")
+	c := controlAgent(t, "services: [{name: web, listen: '"+site+"', forward: http, backends: [{address: '"+a+"'}]}]\nregistration: {listen: "+registerAt+", tokens: [{token: "+secret+", pool: web}]}\n")
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	left := make(chan error, 1)
+	go func() {
+		left <- register.Keep(ctx, register.Options{URL: "http://" + registerAt, Token: secret, Address: b, TTL: time.Second, Client: client})
+	}()
+	c.await("the backend", func(v view.View) bool { return len(v.Services[0].Backends) == 2 && v.Services[0].Backends[1].Serves })
+	came := time.Now()
+	c.await("beats", func(view.View) bool { return time.Since(came) > 2*time.Second })
+	if r := c.Revision(); r.Number != 2 {
+		t.Errorf("revision %+v after beats", r)
+	}
+	c.restart()
+	leave()
+	if err := <-left; err != nil {
+		t.Error(err)
+	}
+	c.await("nobody", func(v view.View) bool { return len(v.Services[0].Backends) == 1 })
+	if r := c.Revision(); r.Number != 3 || !strings.HasPrefix(r.Who, "registration") {
+		t.Errorf("revision %+v", r)
+	}
+}
+
 // TestSilentBackendsGo has one register that says nothing more.
 func TestSilentBackendsGo(t *testing.T) {
 	a, _ := page(t, "a")

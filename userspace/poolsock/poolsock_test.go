@@ -147,6 +147,15 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// TestALineTooLongIsAnsweredAtOnce has it lack an end, and its sender wait.
+func TestALineTooLongIsAnsweredAtOnce(t *testing.T) {
+	s, dir := open(t, &plane{}, "web")
+	s.idle = time.Hour
+	if answer := ask(t, filepath.Join(dir, "pool.sock"), strings.Repeat("h", maxLine+100)); answer != "fault: "+errLong.Error()+"\n" {
+		t.Errorf("answer %q", answer)
+	}
+}
+
 func TestTheLongestLine(t *testing.T) {
 	p := &plane{}
 	_, dir := open(t, p, "web")

@@ -60,14 +60,26 @@ func (s *Server) accept(pool string, k *socket) {
 }
 
 // end answers and closes a connection.
-func (s *Server) end(conn net.Conn, fault error) {
+func (s *Server) end(conn *net.UnixConn, fault error) {
 	answer := "ok\n"
 	if fault != nil {
 		answer = "fault: " + oneLine(fault.Error()) + "\n"
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(maxIdle))
 	_, _ = io.WriteString(conn, answer) // whoever has gone will not read it
+	if errors.Is(fault, errLong) {
+		s.skip(conn)
+	}
 	conn.Close()
+}
+
+// skip reads on from somebody who has his answer: who still writes when the connection
+// ends may not see it.
+func (s *Server) skip(conn *net.UnixConn) {
+	defer interruptReads(s, conn)()
+	if conn.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, idleReader{conn, s.idle}, maxRest)
+	}
 }
 
 // serve reads a request and carries it out.
@@ -124,12 +136,6 @@ func readLine(from io.Reader) (string, error) {
 	case err == nil:
 		return strings.TrimRight(string(line), "\r\n"), nil
 	case errors.Is(err, bufio.ErrBufferFull):
-		// Who still writes when the connection ends may not see the answer.
-		for range maxRest / maxLine {
-			if _, err := r.ReadSlice('\n'); !errors.Is(err, bufio.ErrBufferFull) {
-				break
-			}
-		}
 		return "", errLong
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "", errIdle

@@ -9,6 +9,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,8 @@ type Registry struct {
 	earlier chan struct{}
 }
 
-// A key is a backend of a pool, as the configuration would have it.
+// A key is a backend of a pool, or of a service that lists backends itself, as the
+// configuration would have it. No pool and such a service have one name.
 type key struct{ pool, backend string }
 
 // A lease is for how long a backend that registered may be silent.
@@ -48,8 +50,9 @@ type lease struct {
 	// revision is the one that the backend came with, or 0 if that is not known.
 	revision uint64
 	weight   int
-	// going says that the backend is being taken away.
+	// going says that the backend is being taken away, told why that failed last.
 	going bool
+	told  string
 }
 
 // New returns a Registry whose backends come and go through plane. It does nothing
@@ -100,7 +103,7 @@ func (r *Registry) follow() {
 		if e.Op != control.OpAddBackend || e.Lease <= 0 {
 			continue
 		}
-		k := key{e.Pool, e.Backend}
+		k := key{cmp.Or(e.Pool, e.Service), e.Backend}
 		found[k] = true
 		if r.leases[k] == nil {
 			r.leases[k] = &lease{id: idOf(k), ttl: e.Lease, end: r.now().Add(e.Lease), weight: weightOf(e.Weight)}
@@ -120,17 +123,19 @@ func (r *Registry) expire(ctx context.Context) (wait time.Duration) {
 	failed := false
 	for _, k := range gone {
 		err := r.remove(ctx, k, "registration (silent)")
+		news := false
 		r.mu.Lock()
 		if l := r.leases[k]; err == nil {
 			delete(r.leases, k)
 		} else if l != nil {
-			l.going, failed = false, true
+			news = l.told != err.Error()
+			l.going, l.told, failed = false, err.Error(), true
 		}
 		r.mu.Unlock()
 		switch {
 		case err == nil:
 			r.log.Info("backend fell silent", "pool", k.pool, "backend", k.backend)
-		case ctx.Err() == nil && !errors.Is(err, control.ErrUnavailable):
+		case news && ctx.Err() == nil && !errors.Is(err, control.ErrUnavailable):
 			r.log.Error("take silent backend away", "pool", k.pool, "backend", k.backend, "err", err)
 		}
 	}
