@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -39,7 +40,7 @@ func writeHealth(w world, health *adminpb.GetHealthResponse) error {
 	for _, p := range health.GetPools() {
 		for _, b := range p.GetBackends() {
 			rows = append(rows, []string{
-				p.GetName(), p.GetStatus(), b.GetAddress(), b.GetStatus(), strconv.Itoa(int(b.GetWeight())), strconv.FormatUint(b.GetFlows(), 10),
+				p.GetName(), p.GetStatus(), called(b), b.GetStatus(), strconv.Itoa(int(b.GetWeight())), strconv.FormatUint(b.GetFlows(), 10),
 				clock(w, b.GetSince()), clock(w, b.GetLastProbe()), oneLine(b.GetLastError()),
 			})
 		}
@@ -48,6 +49,14 @@ func writeHealth(w world, health *adminpb.GetHealthResponse) error {
 		}
 	}
 	return command.WriteTable(w.out, []string{"POOL", "STATUS", "BACKEND", "HEALTH", "WEIGHT", "FLOWS", "SINCE", "LAST CHECK", "LAST ERROR"}, rows)
+}
+
+// called returns a backend's address and, of one that is given by a name, that.
+func called(b *adminpb.Backend) string {
+	if b.GetName() == "" {
+		return b.GetAddress()
+	}
+	return fmt.Sprintf("%s (%s)", b.GetAddress(), b.GetName())
 }
 
 // clock returns the time of day, with the date if it is not today's, "" if it is not

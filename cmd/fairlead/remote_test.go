@@ -162,7 +162,7 @@ func pools() []*adminpb.Pool {
 		{Name: "web", Services: []string{"web", "shop"}, Status: "degraded", Backends: []*adminpb.Backend{
 			{Address: "10.0.0.1:80", Weight: 5, Status: "healthy", Flows: 12, Up: true, Known: true, Since: at(1), LastProbe: at(7)},
 			{Address: "10.0.0.2:80", Weight: 1, Status: "unhealthy", Known: true, LastError: "dial:\nconnection refused", Since: timestamppb.New(at(0).AsTime().AddDate(0, 0, -2)), LastProbe: at(6)},
-			{Address: "10.0.0.3:80", Status: "draining", Flows: 1, Up: true},
+			{Address: "10.0.0.3:80", Name: "db.example", Status: "draining", Flows: 1, Up: true},
 		}},
 		{Name: "empty", Status: "none"},
 	}

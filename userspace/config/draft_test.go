@@ -187,7 +187,7 @@ func TestFaultsOfEdits(t *testing.T) {
 		{"no service", "remove-service wbe", `service "wbe": not found`, control.ErrNotFound},
 		{"no route", "remove-route web /x", `route "/x" of service "web": not found`, control.ErrNotFound},
 		{"no routes", "put-route db / -> main", `routes of service "db": not found`, control.ErrNotFound},
-		{"no backend", "set-weight db 10.0.1.9:5432 1", `backend "10.0.1.9:5432" of service "db": not found`, control.ErrNotFound},
+		{"no backend", "set-weight db 10.0.1.9:5432 1", `backend "10.0.1.9:5432" of service "db": not found: it has 10.0.1.1:5432, 10.0.1.2:5432`, control.ErrNotFound},
 		{"no backends", "add-backend web 10.0.1.9:5432 1", `backends of service "web": not found`, control.ErrNotFound},
 		{"there already", "add-backend main 10.0.0.1:8080", `backend "10.0.0.1:8080" of pool "main": already exists`, control.ErrExists},
 		{"service there already", "put-service db {}", `service "db": already exists`, control.ErrExists},
@@ -254,7 +254,7 @@ func TestEditsThatDoNotFitAnotherFileAreDormant(t *testing.T) {
 		got = append(got, string(x.Edit.Op)+": "+x.Err.Error())
 	}
 	want := []string{
-		`set-weight: backend "10.0.1.1:5432" of service "db": not found`,
+		`set-weight: backend "10.0.1.1:5432" of service "db": not found: it has 10.0.1.7:5432, 10.0.1.2:5432`,
 		`put-route: change: services[0].routes[1].pool: "images" is not a pool: use main`,
 		`drain: pool "images": not found`,
 	}

@@ -49,11 +49,13 @@ func (t *Tree) listOf(n *yaml.Node, owner, path string) (backendList, error) {
 func (t *Tree) backend(g backendList, text string) (int, error) {
 	want := plainBackend(t.text(word(text)))
 	var fit []int
+	var all []string
 	for i, n := range g.list.Content {
 		at := backendText(n)
 		if at == nil {
 			continue
 		}
+		all = append(all, at.Value)
 		have := plainBackend(t.text(at))
 		if have == want {
 			return i, nil
@@ -64,11 +66,23 @@ func (t *Tree) backend(g backendList, text string) (int, error) {
 	}
 	switch {
 	case len(fit) == 0:
-		return -1, fmt.Errorf("backend %s of %s: %w", quote(text), g.owner, control.ErrNotFound)
+		return -1, fmt.Errorf("backend %s of %s: %w: %s", quote(text), g.owner, control.ErrNotFound, whoIsThere(all))
 	case len(fit) > 1:
 		return -1, Fault{File: editHome, Field: g.path, Text: fmt.Sprintf("%s is the address of %d backends: give the URL of one", quote(text), len(fit))}
 	}
 	return fit[0], nil
+}
+
+// whoIsThere tells whom a list has, by what a change names them.
+func whoIsThere(backends []string) string {
+	const most = 8
+	switch n := len(backends); {
+	case n == 0:
+		return "it has none"
+	case n > most:
+		return fmt.Sprintf("it has %s and %d more", strings.Join(backends[:most], ", "), n-most)
+	}
+	return "it has " + strings.Join(backends, ", ")
 }
 
 // backendText returns what says where a backend is, nil if nothing does.
