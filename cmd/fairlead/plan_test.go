@@ -196,7 +196,7 @@ func TestPlanNamesWhatTheFileDoesNotDecide(t *testing.T) {
 				control.Edit{Op: control.OpDrain, Service: "web", Backend: "10.2.1.9:8080"})
 			code, out, errOut = run(t, t.Context(), planOf(&got), "plan", "--config", path, "--state-dir", row.stateDir)
 			want := "no changes in the kernel\nset by the API, whatever the file says: services.web.backends[10.2.1.2:8080].weight\n" +
-				"left out, as it does not fit the file: services.web.backends[10.2.1.9:8080].weight (drained): backend \"10.2.1.9:8080\" of service \"web\": not found\n"
+				"left out, as it does not fit the file: services.web.backends[10.2.1.9:8080].weight (drained): backend \"10.2.1.9:8080\" of service \"web\": not found: it has 10.2.1.2:8080, 10.2.1.3:8080\n"
 			if code != 0 || errOut != "" || out != want || got != weight {
 				t.Errorf("status %d, stderr %q, weight %d, stdout\n%swant\n%s", code, errOut, got, out, want)
 			}
