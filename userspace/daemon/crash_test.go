@@ -23,11 +23,16 @@ func TestACrashLeavesTheOldConfigurationOrTheNewOne(t *testing.T) {
 		{Op: control.OpRemoveService, Service: "db"},
 		{Op: control.OpPutService, Service: "new", Spec: fmt.Sprintf("{listen: '203.0.113.11:82', backends: [{address: '%s'}]}", backend(1))},
 	}, light[:2]...)
+	text, err := os.ReadFile(b.opts.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := []control.Edit{{Op: control.OpApply, Spec: strings.Replace(strings.Replace(string(text), "name: db", "name: new", 1), "8080'}", "8080', weight: 7}", 1)}}
 	step := 13
 	if os.Getenv("FAIRLEAD_SLOW") != "" {
 		step = 1
 	}
-	for name, edits := range map[string][]control.Edit{"light": light, "heavy": heavy} {
+	for name, edits := range map[string][]control.Edit{"light": light, "heavy": heavy, "whole": whole} {
 		t.Run(name, func(t *testing.T) {
 			inner := *b
 			inner.t = t
