@@ -19,10 +19,13 @@ type frontNames struct {
 	pool      func(name string) *pool
 	onFailure func(member, error)
 	log       *slog.Logger
+	gone      context.Context // done when nobody is asked for a name any more
+	leave     context.CancelFunc
 }
 
 func newFrontNames(s *model.Service, o *frontOptions) *frontNames {
 	n := &frontNames{pool: o.pool, onFailure: o.onFailure, log: o.log}
+	n.gone, n.leave = context.WithCancel(context.Background())
 	n.use(s)
 	return n
 }
@@ -36,11 +39,17 @@ func (n *frontNames) use(s *model.Service) {
 	n.routes.Store(&routes)
 }
 
-// end lets no connection have a backend any more.
-func (n *frontNames) end() { n.routes.Store(nil) }
+// end lets no connection have a backend any more, and waits for no name.
+func (n *frontNames) end() {
+	n.routes.Store(nil)
+	n.leave()
+}
 
 // route returns what serves a client, by the name that it asks for.
 func (n *frontNames) route(ctx context.Context, client *net.TCPConn) (none splice.Way) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(n.gone, stop)()
 	name, err := sni.Peek(ctx, client)
 	if err != nil {
 		n.log.Debug("no server name", "client", client.RemoteAddr(), "err", err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fairlead/testenv/testca"
+	"fairlead/userspace/sni"
 	"fairlead/userspace/view"
 )
 
@@ -85,6 +86,7 @@ func TestNamesLeadToPools(t *testing.T) {
 	if err := works(kept); err != nil {
 		t.Error("a connection ended with its route:", err)
 	}
+	began := time.Now()
 	if c, err := net.Dial("tcp", site); err != nil { // who says nothing stands in nobody's way
 		t.Error(err)
 	} else {
@@ -92,6 +94,9 @@ func TestNamesLeadToPools(t *testing.T) {
 	}
 	r.reload("services: []\n")
 	r.await("the service is gone", func(v view.View) bool { return len(v.Services) == 0 })
+	if took := time.Since(began); took >= sni.Timeout {
+		t.Errorf("the service was gone after %s: the agent has waited for who says nothing", took)
+	}
 	if err := works(kept); err == nil {
 		t.Error("a connection goes on without its service")
 	}
