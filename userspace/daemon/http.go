@@ -88,10 +88,9 @@ func (h *frontHTTP) count(p *view.HTTP) {
 	p.Unannounced += s.Unannounced
 	p.Mirrored += s.Mirrored
 	p.MirrorDrops += s.MirrorDrops
-	p.Answers.Good += s.Answers[0]
-	p.Answers.Elsewhere += s.Answers[1]
-	p.Answers.Clients += s.Answers[2]
-	p.Answers.Servers += s.Answers[3]
+	for status, n := range s.Answers {
+		p.Answered(status, n)
+	}
 	if c := h.cache.Load(); c != nil {
 		s := c.Stats()
 		p.Cache.Hits += s.Hits

@@ -147,7 +147,7 @@ func (a *agent) measured(s *model.Service, b int, v *view.Backend) metrics.Backe
 	return m
 }
 
-func requests(begun uint64, answers [4]uint64, r *latency.Recorder) metrics.Requests {
+func requests(begun uint64, answers map[int]uint64, r *latency.Recorder) metrics.Requests {
 	return metrics.Requests{Begun: begun, Answers: answers, Latency: *latencyOf(r)}
 }
 

@@ -73,7 +73,7 @@ func TestAgentTellsMetrics(t *testing.T) {
 	awaitMetrics(t, addr,
 		"fairlead_config_last_reload_successful 1",
 		`fairlead_http_requests_total{protocol="http",service="web"} 5`,
-		`fairlead_http_responses_total{code="2xx",protocol="http",service="web"} 5`,
+		`fairlead_http_responses_total{code="200",protocol="http",service="web"} 5`,
 		`fairlead_http_request_duration_seconds_count{protocol="http",service="web"} 5`,
 		`fairlead_connections_total{protocol="http",service="web"} 5`,
 		of("backend_http_requests_total", "images", images)+" 1",

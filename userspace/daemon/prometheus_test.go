@@ -169,7 +169,13 @@ func benchOfAll(t *testing.T) *bench {
 	t.Helper()
 	b := newBench(t, 2)
 	b.opts.Metrics = "127.0.0.1:9100"
-	http80 := strings.Replace(b.service("page", "tcp", 8000), "health:", "forward: http, health:", 1)
+	http80 := strings.NewReplacer("health:", "forward: http, health:", ":8080'", ":8081'").Replace(b.service("page", "tcp", 8000))
+	for i := range b.Backends {
+		l := b.Backends[i].Listen(t, "tcp", ":8081")
+		go func() {
+			_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+		}()
+	}
 	proxied := strings.Replace(b.service("plain", "tcp", 81), "health:", "forward: proxy, health:", 1)
 	cert, key := testca.New(t).Issue(testca.Leaf{Names: []string{"example.com"}})
 	secure := strings.Replace(b.service("secure", "tcp", 443), "health:", fmt.Sprintf("forward: http, tls: {certificates: [{cert: %s, key: %s}]}, health:", cert, key), 1)
@@ -191,14 +197,15 @@ func TestPrometheusScrapes(t *testing.T) {
 		b.opened(81)
 	}
 	if res, err := (&http.Client{Transport: &http.Transport{DialContext: b.Clients[0].DialContext, DisableKeepAlives: true}}).Get(fmt.Sprintf("http://%s:8000/", vip)); err == nil {
-		res.Body.Close() // 502, as nobody here speaks HTTP
+		res.Body.Close()
 	}
 	p.await(`up`, map[string]string{"map[]": "1"})
 	p.await(`fairlead_xdp_service_flows_total`, map[string]string{"map[protocol:tcp service:web]": "6"})
 	p.await(`sum(fairlead_connections_total{service="plain"})`, map[string]string{"map[]": "6"})
 	p.await(`histogram_count(sum(fairlead_backend_connect_duration_seconds{service="plain"}))`, map[string]string{"map[]": "6"}) // native
 	p.await(`sum(fairlead:xdp_map:ratio{map="services"} > bool 0)`, map[string]string{"map[]": "1"})
-	p.await(`sum(fairlead_http_responses_total{service="page",code="5xx"})`, map[string]string{"map[]": "1"})
+	p.await(`sum(fairlead_http_responses_total{service="page",code="418"})`, map[string]string{"map[]": "1"})
+	p.await(`sum(fairlead_backend_http_responses_total{service="page",code="418"})`, map[string]string{"map[]": "1"})
 
 	known := metricsIn(t, client, b.opts.Metrics)
 	names := map[string]bool{}

@@ -13,24 +13,24 @@ type Stats struct {
 	Accepted, Denied, SourceLimit uint64 // connections; see [Proxy.Admit]
 	Active                        int64  // connections that speak HTTP now
 	Requests                      uint64
-	Running                       int64     // requests now, changed protocols included
-	Answers                       [4]uint64 // by hundreds of their status, 2xx first
-	Broken                        uint64    // answers that were broken off
-	Retries                       uint64    // attempts after the first of a request
-	NoBackend                     uint64    // requests without a backend, or none free
-	Tunnels                       uint64    // connections that changed their protocol
-	RateLimited                   uint64    // requests of clients that made too many
-	Malformed                     uint64    // connections that ended at what is no HTTP
-	Unannounced                   uint64    // connections that did not say whom they are of
-	Mirrored, MirrorDrops         uint64    // copies of requests that were sent, and that could not be
-	Cut                           uint64    // requests that Cut broke off, or the end of Grace
+	Running                       int64          // requests now, changed protocols included
+	Answers                       map[int]uint64 // by status, those that came; 0 for any but 100 to 599
+	Broken                        uint64         // answers that were broken off
+	Retries                       uint64         // attempts after the first of a request
+	NoBackend                     uint64         // requests without a backend, or none free
+	Tunnels                       uint64         // connections that changed their protocol
+	RateLimited                   uint64         // requests of clients that made too many
+	Malformed                     uint64         // connections that ended at what is no HTTP
+	Unannounced                   uint64         // connections that did not say whom they are of
+	Mirrored, MirrorDrops         uint64         // copies of requests that were sent, and that could not be
+	Cut                           uint64         // requests that Cut broke off, or the end of Grace
 }
 
 type counters struct {
 	accepted, denied, sourceLimit, requests, broken, retries, noBackend, tunnels,
 	rateLimited, malformed, unannounced, mirrored, mirrorDrops, cut atomic.Uint64
 
-	answers         [4]atomic.Uint64
+	answers         statusCounts
 	active, running atomic.Int64
 	yields          atomic.Int64 // what Yield was given
 	latency         latency.Recorder
@@ -38,17 +38,13 @@ type counters struct {
 
 // Stats returns the counters as they stand. It may be called at any time.
 func (p *Proxy) Stats() Stats {
-	s := Stats{
+	return Stats{
 		Accepted: p.accepted.Load(), Denied: p.denied.Load(), SourceLimit: p.sourceLimit.Load(),
 		Active: p.active.Load(), Requests: p.requests.Load(), Running: p.running.Load(),
 		Broken: p.broken.Load(), Retries: p.retries.Load(), NoBackend: p.noBackend.Load(), Tunnels: p.tunnels.Load(),
 		RateLimited: p.rateLimited.Load(), Malformed: p.malformed.Load(), Unannounced: p.unannounced.Load(),
-		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(), Cut: p.cut.Load(),
+		Mirrored: p.mirrored.Load(), MirrorDrops: p.mirrorDrops.Load(), Cut: p.cut.Load(), Answers: p.answers.read(),
 	}
-	for i := range p.answers {
-		s.Answers[i] = p.answers[i].Load()
-	}
-	return s
 }
 
 // Latency returns how long answers took, our own too, until their header was sent.
@@ -155,9 +151,8 @@ func (w *counted) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // end counts the answer; it is deferred, and lets panics pass.
 func (w *counted) end() {
-	class := w.status/100 - 2
-	if class >= 0 && class < len(w.counters.answers) {
-		w.counters.answers[class].Add(1)
+	if w.status != 0 {
+		w.counters.answers.add(w.status)
 	}
 	err := recover()
 	w.note.end(w, err != nil)

@@ -9,10 +9,10 @@ import (
 
 // BackendStats are sums since the pool has the backend, except Running.
 type BackendStats struct {
-	Attempts uint64    // that began
-	Answers  [4]uint64 // by hundreds of their status, 2xx first
-	Failures uint64    // what docs/http.md calls one, rule 6
-	Running  int64     // requests now
+	Attempts uint64         // that began
+	Answers  map[int]uint64 // as those of [Stats]
+	Failures uint64         // what docs/http.md calls one, rule 6
+	Running  int64          // requests now
 	// Latency is of answers, until their header has come.
 	Latency *latency.Recorder
 }
@@ -21,15 +21,13 @@ type BackendStats struct {
 type tally struct {
 	attempts, failures atomic.Uint64
 
-	answers [4]atomic.Uint64
+	answers statusCounts
 	latency latency.Recorder
 }
 
 // answer notes one that took d and came now.
 func (t *tally) answer(status int, d time.Duration, now time.Time) {
-	if class := status/100 - 2; class >= 0 && class < len(t.answers) {
-		t.answers[class].Add(1)
-	}
+	t.answers.add(status)
 	t.latency.Record(d, now)
 }
 
@@ -39,9 +37,8 @@ func (p *Pool) Stats() []BackendStats {
 	all := make([]BackendStats, len(s.backends))
 	for i, b := range s.backends {
 		t := &b.tally
-		all[i] = BackendStats{Attempts: t.attempts.Load(), Failures: t.failures.Load(), Running: b.active.Load(), Latency: &t.latency}
-		for c := range t.answers {
-			all[i].Answers[c] = t.answers[c].Load()
+		all[i] = BackendStats{
+			Attempts: t.attempts.Load(), Answers: t.answers.read(), Failures: t.failures.Load(), Running: b.active.Load(), Latency: &t.latency,
 		}
 	}
 	return all

@@ -37,9 +37,9 @@ func TestWhatBackendsDoIsCounted(t *testing.T) {
 		t.Errorf("answers that took some time: %d of each", answers)
 	}
 	want := []BackendStats{
-		{Attempts: 1, Answers: [4]uint64{0, 0, 0, 1}, Failures: 1},
-		{Attempts: 1, Failures: 1},
-		{Attempts: 1, Answers: [4]uint64{1}},
+		{Attempts: 1, Answers: map[int]uint64{503: 1}, Failures: 1},
+		{Attempts: 1, Answers: map[int]uint64{}, Failures: 1},
+		{Attempts: 1, Answers: map[int]uint64{204: 1}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

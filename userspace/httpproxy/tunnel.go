@@ -29,6 +29,7 @@ func (x *exchange) tunnel(res *http.Response) error {
 		return fmt.Errorf("take connection over: %w", err)
 	}
 	x.proxy.tunnels.Add(1)
+	x.proxy.answers.add(res.StatusCode)
 	if x.w.note != nil {
 		x.w.note.tunnelled = true
 	}

@@ -40,7 +40,7 @@ func TestAConnectionThatChangesItsProtocol(t *testing.T) {
 	if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
 		t.Fatalf("got %q, error %v; want %q", got, err, want)
 	}
-	if s := f.Stats(); s.Tunnels != 1 || s.Running != 1 {
+	if s := f.Stats(); s.Tunnels != 1 || s.Running != 1 || s.Answers[http.StatusSwitchingProtocols] != 1 {
 		t.Errorf("stats %+v", s)
 	}
 	fmt.Fprint(c, "late")

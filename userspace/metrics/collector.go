@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"cmp"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,7 +15,6 @@ var (
 	ofService     = []string{"service", "protocol"}
 	ofBackend     = []string{"service", "pool", "backend"}
 	ofCertificate = []string{"service", "certificate", "names"}
-	classNames    = [4]string{"2xx", "3xx", "4xx", "5xx"}
 
 	build      = desc("build_info", "The version of the agent; always 1.", "version")
 	reloaded   = desc("config_last_reload_successful", "Whether the newest configuration is in force.")
@@ -33,7 +33,7 @@ var (
 	probeTimes      = desc("backend_probe_duration_seconds", "Time that a probe of the backend took.", ofBackend...)
 	failures        = desc("backend_http_failures_total", "Requests that the backend failed to answer.", ofBackend...)
 	backendRequests = desc("backend_http_requests_total", "Requests to the backend, repeated ones included.", ofBackend...)
-	backendAnswers  = desc("backend_http_responses_total", "Answers of the backend, by class of their status.", append(ofBackend, "code")...)
+	backendAnswers  = desc("backend_http_responses_total", "Answers of the backend, by their status; other is what HTTP does not have.", append(ofBackend, "code")...)
 	backendTimes    = desc("backend_http_request_duration_seconds", "Time from a request to the backend until the header of its answer.", ofBackend...)
 	backendLatency  = desc("backend_http_latency_seconds", "The same over the past five minutes, by quantile.", ofBackend...)
 	connectTimes    = desc("backend_connect_duration_seconds", "Time until the backend has accepted a connection of the TCP proxy.", ofBackend...)
@@ -103,8 +103,12 @@ func (f *Fragments) collect(out chan<- prometheus.Metric) {
 // collect gives out what is told of requests.
 func (q *Requests) collect(out chan<- prometheus.Metric, begun, answers, times *prometheus.Desc, of []string) {
 	count(out, begun, q.Begun, of...)
-	for i, name := range classNames {
-		count(out, answers, q.Answers[i], append(of[:len(of):len(of)], name)...)
+	for status, n := range q.Answers {
+		name := "other"
+		if status != 0 {
+			name = strconv.Itoa(status)
+		}
+		count(out, answers, n, append(of[:len(of):len(of)], name)...)
 	}
 	out <- newHistogram(times, &q.Latency.Totals, of...)
 }

@@ -118,8 +118,8 @@ type Probes struct {
 // Requests count those of HTTP.
 type Requests struct {
 	Begun   uint64
-	Answers [4]uint64 // by hundreds of their status, 2xx first
-	Latency Latency   // of answers
+	Answers map[int]uint64 // by status; 0 for any but 100 to 599
+	Latency Latency        // of answers
 }
 
 // A Latency is how long something took, ever and lately.

@@ -68,7 +68,7 @@ func everything() *Snapshot {
 		Version: "1.2.3", ReloadedAt: time.Unix(1900000000, 0),
 		Services: []Service{
 			{Name: "web", Protocol: "http", Accepted: 3, Active: 2, Refused: 1, NoBackend: 5, Retries: 6, Unannounced: 7, Rung: "proxy (http)", Requests: Requests{
-				Begun: 9, Answers: [4]uint64{4, 3, 2, 1}, Latency: took(time.Millisecond, 3*time.Millisecond, 11*time.Second),
+				Begun: 9, Answers: map[int]uint64{200: 4, 304: 3, 404: 2, 503: 1}, Latency: took(time.Millisecond, 3*time.Millisecond, 11*time.Second),
 			}, HTTP: &HTTP{
 				Running: 1, Broken: 2, Tunnels: 3, RateLimited: 4, Malformed: 5, Mirrored: 6, Unmirrored: 7,
 				Cache: &Cache{Fresh: 1, Stale: 2, Revalidated: 3, Missed: 4, Bytes: 5, Pages: 6},
@@ -81,7 +81,7 @@ func everything() *Snapshot {
 			{Service: "web", File: "acme", Names: "example.org"},
 		},
 		Backends: []Backend{
-			{Pool: "images", Address: "10.0.0.1:80", Up: true, Active: 2, Failures: 8, HTTP: true, Requests: Requests{Begun: 1, Latency: took(100 * time.Millisecond)}, Probes: &Probes{5, 6, probes.Totals}},
+			{Pool: "images", Address: "10.0.0.1:80", Up: true, Active: 2, Failures: 8, HTTP: true, Requests: Requests{Begun: 1, Answers: map[int]uint64{0: 1}, Latency: took(100 * time.Millisecond)}, Probes: &Probes{5, 6, probes.Totals}},
 			{Service: "dns", Address: "10.0.0.2:53", Serves: true, Active: 4},
 			{Service: "plain", Address: "10.0.0.3:80", Connects: &connects},
 			{Service: "plain", Address: "10.0.0.4:80", Connects: &Latency{}},

@@ -13,7 +13,7 @@ var (
 	noBackend = desc("no_backend_total", "Connections or requests that no backend could be found for.", ofService...)
 	retries   = desc("retries_total", "Attempts at a backend after the first of a connection or request.", ofService...)
 	requests  = desc("http_requests_total", "Requests of clients.", ofService...)
-	responses = desc("http_responses_total", "Answers to clients, by class of their status.", append(ofService, "code")...)
+	responses = desc("http_responses_total", "Answers to clients, by their status; other is what HTTP does not have.", append(ofService, "code")...)
 	durations = desc("http_request_duration_seconds", "Time from a request until the header of its answer.", ofService...)
 
 	rung        = desc("service_rung", "What serves a service; always 1.", append(ofService, "rung")...)

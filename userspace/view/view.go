@@ -241,13 +241,15 @@ type HTTP struct {
 	Requests    uint64  `json:"requests"`
 	Running     int64   `json:"running"` // requests now
 	Answers     Answers `json:"answers"`
-	Broken      uint64  `json:"broken"` // answers that were broken off
-	NoBackend   uint64  `json:"no_backend"`
-	Retries     uint64  `json:"retries"`
-	Tunnels     uint64  `json:"tunnels"`      // connections that changed their protocol
-	RateLimited uint64  `json:"rate_limited"` // requests of clients that made too many
-	Malformed   uint64  `json:"malformed"`    // connections that ended at what is no HTTP
-	Unannounced uint64  `json:"unannounced"`  // connections without the PROXY header that they owe
+	// Codes are the same by status, 101 too; 0 is for any but 100 to 599.
+	Codes       map[int]uint64 `json:"codes,omitempty"`
+	Broken      uint64         `json:"broken"` // answers that were broken off
+	NoBackend   uint64         `json:"no_backend"`
+	Retries     uint64         `json:"retries"`
+	Tunnels     uint64         `json:"tunnels"`      // connections that changed their protocol
+	RateLimited uint64         `json:"rate_limited"` // requests of clients that made too many
+	Malformed   uint64         `json:"malformed"`    // connections that ended at what is no HTTP
+	Unannounced uint64         `json:"unannounced"`  // connections without the PROXY header that they owe
 	// Mirrored are copies of requests that were sent, MirrorDrops those that
 	// could not be.
 	Mirrored    uint64 `json:"mirrored"`
@@ -272,6 +274,24 @@ type Answers struct {
 	Elsewhere uint64 `json:"3xx"`
 	Clients   uint64 `json:"4xx"` // the client is to blame
 	Servers   uint64 `json:"5xx"`
+}
+
+// Answered adds n answers of a status; 0 is any but 100 to 599.
+func (h *HTTP) Answered(status int, n uint64) {
+	if h.Codes == nil {
+		h.Codes = map[int]uint64{}
+	}
+	h.Codes[status] += n
+	switch status / 100 {
+	case 2:
+		h.Answers.Good += n
+	case 3:
+		h.Answers.Elsewhere += n
+	case 4:
+		h.Answers.Clients += n
+	case 5:
+		h.Answers.Servers += n
+	}
 }
 
 // UDP counts flows and datagrams.

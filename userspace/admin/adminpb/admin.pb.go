@@ -2186,6 +2186,7 @@ type HTTP struct {
 	Unannounced   uint64                 `protobuf:"varint,14,opt,name=unannounced,proto3" json:"unannounced,omitempty"`
 	Mirrored      uint64                 `protobuf:"varint,15,opt,name=mirrored,proto3" json:"mirrored,omitempty"`
 	MirrorDrops   uint64                 `protobuf:"varint,16,opt,name=mirror_drops,json=mirrorDrops,proto3" json:"mirror_drops,omitempty"`
+	Codes         map[uint32]uint64      `protobuf:"bytes,17,rep,name=codes,proto3" json:"codes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // answers by status; 0: any but 100 to 599
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2330,6 +2331,13 @@ func (x *HTTP) GetMirrorDrops() uint64 {
 		return x.MirrorDrops
 	}
 	return 0
+}
+
+func (x *HTTP) GetCodes() map[uint32]uint64 {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
 }
 
 // ExplainRequest is a packet.
@@ -4880,7 +4888,7 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x06denied\x18\b \x01(\x04R\x06denied\x12!\n" +
 	"\fsource_limit\x18\t \x01(\x04R\vsourceLimit\x12\x18\n" +
 	"\adropped\x18\n" +
-	" \x01(\x04R\adropped\"\xb4\x04\n" +
+	" \x01(\x04R\adropped\"\xa8\x05\n" +
 	"\x04HTTP\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\x04R\baccepted\x12\x16\n" +
 	"\x06active\x18\x02 \x01(\x03R\x06active\x12\x16\n" +
@@ -4899,9 +4907,14 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\tmalformed\x18\r \x01(\x04R\tmalformed\x12 \n" +
 	"\vunannounced\x18\x0e \x01(\x04R\vunannounced\x12\x1a\n" +
 	"\bmirrored\x18\x0f \x01(\x04R\bmirrored\x12!\n" +
-	"\fmirror_drops\x18\x10 \x01(\x04R\vmirrorDrops\x1a:\n" +
+	"\fmirror_drops\x18\x10 \x01(\x04R\vmirrorDrops\x128\n" +
+	"\x05codes\x18\x11 \x03(\v2\".fairlead.admin.v1.HTTP.CodesEntryR\x05codes\x1a:\n" +
 	"\fAnswersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"CodesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xbb\x01\n" +
 	"\x0eExplainRequest\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x12\n" +
@@ -5139,7 +5152,7 @@ func file_userspace_admin_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_userspace_admin_adminpb_admin_proto_rawDescData
 }
 
-var file_userspace_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_userspace_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_userspace_admin_adminpb_admin_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),      // 0: fairlead.admin.v1.GetStatusRequest
 	(*Status)(nil),                // 1: fairlead.admin.v1.Status
@@ -5208,24 +5221,25 @@ var file_userspace_admin_adminpb_admin_proto_goTypes = []any{
 	nil,                           // 64: fairlead.admin.v1.Stats.VerdictsEntry
 	nil,                           // 65: fairlead.admin.v1.Stats.EvictionsEntry
 	nil,                           // 66: fairlead.admin.v1.HTTP.AnswersEntry
-	(*timestamppb.Timestamp)(nil), // 67: google.protobuf.Timestamp
+	nil,                           // 67: fairlead.admin.v1.HTTP.CodesEntry
+	(*timestamppb.Timestamp)(nil), // 68: google.protobuf.Timestamp
 }
 var file_userspace_admin_adminpb_admin_proto_depIdxs = []int32{
-	67, // 0: fairlead.admin.v1.Status.started:type_name -> google.protobuf.Timestamp
-	67, // 1: fairlead.admin.v1.Status.written:type_name -> google.protobuf.Timestamp
+	68, // 0: fairlead.admin.v1.Status.started:type_name -> google.protobuf.Timestamp
+	68, // 1: fairlead.admin.v1.Status.written:type_name -> google.protobuf.Timestamp
 	2,  // 2: fairlead.admin.v1.Status.xdp:type_name -> fairlead.admin.v1.XDP
 	3,  // 3: fairlead.admin.v1.XDP.interfaces:type_name -> fairlead.admin.v1.Interface
 	6,  // 4: fairlead.admin.v1.ListServicesResponse.services:type_name -> fairlead.admin.v1.Service
 	62, // 5: fairlead.admin.v1.Service.client_zones:type_name -> fairlead.admin.v1.Service.ClientZonesEntry
 	8,  // 6: fairlead.admin.v1.Service.backends:type_name -> fairlead.admin.v1.Backend
 	7,  // 7: fairlead.admin.v1.Service.certificates:type_name -> fairlead.admin.v1.Certificate
-	67, // 8: fairlead.admin.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	67, // 9: fairlead.admin.v1.Backend.since:type_name -> google.protobuf.Timestamp
-	67, // 10: fairlead.admin.v1.Backend.last_probe:type_name -> google.protobuf.Timestamp
-	67, // 11: fairlead.admin.v1.Backend.drains:type_name -> google.protobuf.Timestamp
-	67, // 12: fairlead.admin.v1.Backend.ejected:type_name -> google.protobuf.Timestamp
+	68, // 8: fairlead.admin.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	68, // 9: fairlead.admin.v1.Backend.since:type_name -> google.protobuf.Timestamp
+	68, // 10: fairlead.admin.v1.Backend.last_probe:type_name -> google.protobuf.Timestamp
+	68, // 11: fairlead.admin.v1.Backend.drains:type_name -> google.protobuf.Timestamp
+	68, // 12: fairlead.admin.v1.Backend.ejected:type_name -> google.protobuf.Timestamp
 	9,  // 13: fairlead.admin.v1.Backend.suspect:type_name -> fairlead.admin.v1.Suspicion
-	67, // 14: fairlead.admin.v1.Suspicion.since:type_name -> google.protobuf.Timestamp
+	68, // 14: fairlead.admin.v1.Suspicion.since:type_name -> google.protobuf.Timestamp
 	12, // 15: fairlead.admin.v1.ListPoolsResponse.pools:type_name -> fairlead.admin.v1.Pool
 	8,  // 16: fairlead.admin.v1.Pool.backends:type_name -> fairlead.admin.v1.Backend
 	12, // 17: fairlead.admin.v1.GetHealthResponse.pools:type_name -> fairlead.admin.v1.Pool
@@ -5245,77 +5259,78 @@ var file_userspace_admin_adminpb_admin_proto_depIdxs = []int32{
 	28, // 31: fairlead.admin.v1.Proxy.udp:type_name -> fairlead.admin.v1.UDP
 	29, // 32: fairlead.admin.v1.Proxy.http:type_name -> fairlead.admin.v1.HTTP
 	66, // 33: fairlead.admin.v1.HTTP.answers:type_name -> fairlead.admin.v1.HTTP.AnswersEntry
-	32, // 34: fairlead.admin.v1.Explanation.packet:type_name -> fairlead.admin.v1.Packet
-	33, // 35: fairlead.admin.v1.Explanation.service:type_name -> fairlead.admin.v1.ExplainedService
-	33, // 36: fairlead.admin.v1.Explanation.nearby:type_name -> fairlead.admin.v1.ExplainedService
-	34, // 37: fairlead.admin.v1.Explanation.client:type_name -> fairlead.admin.v1.ExplainedClient
-	36, // 38: fairlead.admin.v1.Explanation.flow:type_name -> fairlead.admin.v1.ExplainedFlow
-	37, // 39: fairlead.admin.v1.Explanation.choice:type_name -> fairlead.admin.v1.Choice
-	32, // 40: fairlead.admin.v1.Explanation.out:type_name -> fairlead.admin.v1.Packet
-	35, // 41: fairlead.admin.v1.ExplainedClient.limit:type_name -> fairlead.admin.v1.Limit
-	38, // 42: fairlead.admin.v1.Choice.tries:type_name -> fairlead.admin.v1.Try
-	39, // 43: fairlead.admin.v1.Choice.not_chosen:type_name -> fairlead.admin.v1.Other
-	67, // 44: fairlead.admin.v1.Event.time:type_name -> google.protobuf.Timestamp
-	44, // 45: fairlead.admin.v1.Event.change:type_name -> fairlead.admin.v1.Revision
-	44, // 46: fairlead.admin.v1.ListHistoryResponse.revisions:type_name -> fairlead.admin.v1.Revision
-	67, // 47: fairlead.admin.v1.Revision.time:type_name -> google.protobuf.Timestamp
-	45, // 48: fairlead.admin.v1.Revision.edits:type_name -> fairlead.admin.v1.Edit
-	45, // 49: fairlead.admin.v1.ChangeRequest.edits:type_name -> fairlead.admin.v1.Edit
-	0,  // 50: fairlead.admin.v1.Admin.GetStatus:input_type -> fairlead.admin.v1.GetStatusRequest
-	4,  // 51: fairlead.admin.v1.Admin.ListServices:input_type -> fairlead.admin.v1.ListServicesRequest
-	10, // 52: fairlead.admin.v1.Admin.ListPools:input_type -> fairlead.admin.v1.ListPoolsRequest
-	13, // 53: fairlead.admin.v1.Admin.GetHealth:input_type -> fairlead.admin.v1.GetHealthRequest
-	16, // 54: fairlead.admin.v1.Admin.StreamFlows:input_type -> fairlead.admin.v1.StreamFlowsRequest
-	21, // 55: fairlead.admin.v1.Admin.GetStats:input_type -> fairlead.admin.v1.GetStatsRequest
-	30, // 56: fairlead.admin.v1.Admin.Explain:input_type -> fairlead.admin.v1.ExplainRequest
-	46, // 57: fairlead.admin.v1.Admin.Plan:input_type -> fairlead.admin.v1.ChangeRequest
-	40, // 58: fairlead.admin.v1.Admin.Watch:input_type -> fairlead.admin.v1.WatchRequest
-	42, // 59: fairlead.admin.v1.Admin.ListHistory:input_type -> fairlead.admin.v1.ListHistoryRequest
-	50, // 60: fairlead.admin.v1.Admin.Export:input_type -> fairlead.admin.v1.ExportRequest
-	46, // 61: fairlead.admin.v1.Admin.Change:input_type -> fairlead.admin.v1.ChangeRequest
-	48, // 62: fairlead.admin.v1.Admin.Apply:input_type -> fairlead.admin.v1.ApplyRequest
-	49, // 63: fairlead.admin.v1.Admin.Rollback:input_type -> fairlead.admin.v1.RollbackRequest
-	52, // 64: fairlead.admin.v1.Admin.AddService:input_type -> fairlead.admin.v1.AddServiceRequest
-	53, // 65: fairlead.admin.v1.Admin.RemoveService:input_type -> fairlead.admin.v1.RemoveServiceRequest
-	54, // 66: fairlead.admin.v1.Admin.AddPool:input_type -> fairlead.admin.v1.AddPoolRequest
-	55, // 67: fairlead.admin.v1.Admin.RemovePool:input_type -> fairlead.admin.v1.RemovePoolRequest
-	56, // 68: fairlead.admin.v1.Admin.AddBackend:input_type -> fairlead.admin.v1.AddBackendRequest
-	57, // 69: fairlead.admin.v1.Admin.RemoveBackend:input_type -> fairlead.admin.v1.RemoveBackendRequest
-	58, // 70: fairlead.admin.v1.Admin.SetWeight:input_type -> fairlead.admin.v1.SetWeightRequest
-	59, // 71: fairlead.admin.v1.Admin.DrainBackend:input_type -> fairlead.admin.v1.DrainBackendRequest
-	60, // 72: fairlead.admin.v1.Admin.UndrainBackend:input_type -> fairlead.admin.v1.UndrainBackendRequest
-	61, // 73: fairlead.admin.v1.Admin.SetBackends:input_type -> fairlead.admin.v1.SetBackendsRequest
-	19, // 74: fairlead.admin.v1.Admin.KillFlows:input_type -> fairlead.admin.v1.KillFlowsRequest
-	1,  // 75: fairlead.admin.v1.Admin.GetStatus:output_type -> fairlead.admin.v1.Status
-	5,  // 76: fairlead.admin.v1.Admin.ListServices:output_type -> fairlead.admin.v1.ListServicesResponse
-	11, // 77: fairlead.admin.v1.Admin.ListPools:output_type -> fairlead.admin.v1.ListPoolsResponse
-	14, // 78: fairlead.admin.v1.Admin.GetHealth:output_type -> fairlead.admin.v1.GetHealthResponse
-	17, // 79: fairlead.admin.v1.Admin.StreamFlows:output_type -> fairlead.admin.v1.StreamFlowsResponse
-	22, // 80: fairlead.admin.v1.Admin.GetStats:output_type -> fairlead.admin.v1.Stats
-	31, // 81: fairlead.admin.v1.Admin.Explain:output_type -> fairlead.admin.v1.Explanation
-	47, // 82: fairlead.admin.v1.Admin.Plan:output_type -> fairlead.admin.v1.PlanResponse
-	41, // 83: fairlead.admin.v1.Admin.Watch:output_type -> fairlead.admin.v1.Event
-	43, // 84: fairlead.admin.v1.Admin.ListHistory:output_type -> fairlead.admin.v1.ListHistoryResponse
-	51, // 85: fairlead.admin.v1.Admin.Export:output_type -> fairlead.admin.v1.ExportResponse
-	44, // 86: fairlead.admin.v1.Admin.Change:output_type -> fairlead.admin.v1.Revision
-	44, // 87: fairlead.admin.v1.Admin.Apply:output_type -> fairlead.admin.v1.Revision
-	44, // 88: fairlead.admin.v1.Admin.Rollback:output_type -> fairlead.admin.v1.Revision
-	44, // 89: fairlead.admin.v1.Admin.AddService:output_type -> fairlead.admin.v1.Revision
-	44, // 90: fairlead.admin.v1.Admin.RemoveService:output_type -> fairlead.admin.v1.Revision
-	44, // 91: fairlead.admin.v1.Admin.AddPool:output_type -> fairlead.admin.v1.Revision
-	44, // 92: fairlead.admin.v1.Admin.RemovePool:output_type -> fairlead.admin.v1.Revision
-	44, // 93: fairlead.admin.v1.Admin.AddBackend:output_type -> fairlead.admin.v1.Revision
-	44, // 94: fairlead.admin.v1.Admin.RemoveBackend:output_type -> fairlead.admin.v1.Revision
-	44, // 95: fairlead.admin.v1.Admin.SetWeight:output_type -> fairlead.admin.v1.Revision
-	44, // 96: fairlead.admin.v1.Admin.DrainBackend:output_type -> fairlead.admin.v1.Revision
-	44, // 97: fairlead.admin.v1.Admin.UndrainBackend:output_type -> fairlead.admin.v1.Revision
-	44, // 98: fairlead.admin.v1.Admin.SetBackends:output_type -> fairlead.admin.v1.Revision
-	20, // 99: fairlead.admin.v1.Admin.KillFlows:output_type -> fairlead.admin.v1.KillFlowsResponse
-	75, // [75:100] is the sub-list for method output_type
-	50, // [50:75] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	67, // 34: fairlead.admin.v1.HTTP.codes:type_name -> fairlead.admin.v1.HTTP.CodesEntry
+	32, // 35: fairlead.admin.v1.Explanation.packet:type_name -> fairlead.admin.v1.Packet
+	33, // 36: fairlead.admin.v1.Explanation.service:type_name -> fairlead.admin.v1.ExplainedService
+	33, // 37: fairlead.admin.v1.Explanation.nearby:type_name -> fairlead.admin.v1.ExplainedService
+	34, // 38: fairlead.admin.v1.Explanation.client:type_name -> fairlead.admin.v1.ExplainedClient
+	36, // 39: fairlead.admin.v1.Explanation.flow:type_name -> fairlead.admin.v1.ExplainedFlow
+	37, // 40: fairlead.admin.v1.Explanation.choice:type_name -> fairlead.admin.v1.Choice
+	32, // 41: fairlead.admin.v1.Explanation.out:type_name -> fairlead.admin.v1.Packet
+	35, // 42: fairlead.admin.v1.ExplainedClient.limit:type_name -> fairlead.admin.v1.Limit
+	38, // 43: fairlead.admin.v1.Choice.tries:type_name -> fairlead.admin.v1.Try
+	39, // 44: fairlead.admin.v1.Choice.not_chosen:type_name -> fairlead.admin.v1.Other
+	68, // 45: fairlead.admin.v1.Event.time:type_name -> google.protobuf.Timestamp
+	44, // 46: fairlead.admin.v1.Event.change:type_name -> fairlead.admin.v1.Revision
+	44, // 47: fairlead.admin.v1.ListHistoryResponse.revisions:type_name -> fairlead.admin.v1.Revision
+	68, // 48: fairlead.admin.v1.Revision.time:type_name -> google.protobuf.Timestamp
+	45, // 49: fairlead.admin.v1.Revision.edits:type_name -> fairlead.admin.v1.Edit
+	45, // 50: fairlead.admin.v1.ChangeRequest.edits:type_name -> fairlead.admin.v1.Edit
+	0,  // 51: fairlead.admin.v1.Admin.GetStatus:input_type -> fairlead.admin.v1.GetStatusRequest
+	4,  // 52: fairlead.admin.v1.Admin.ListServices:input_type -> fairlead.admin.v1.ListServicesRequest
+	10, // 53: fairlead.admin.v1.Admin.ListPools:input_type -> fairlead.admin.v1.ListPoolsRequest
+	13, // 54: fairlead.admin.v1.Admin.GetHealth:input_type -> fairlead.admin.v1.GetHealthRequest
+	16, // 55: fairlead.admin.v1.Admin.StreamFlows:input_type -> fairlead.admin.v1.StreamFlowsRequest
+	21, // 56: fairlead.admin.v1.Admin.GetStats:input_type -> fairlead.admin.v1.GetStatsRequest
+	30, // 57: fairlead.admin.v1.Admin.Explain:input_type -> fairlead.admin.v1.ExplainRequest
+	46, // 58: fairlead.admin.v1.Admin.Plan:input_type -> fairlead.admin.v1.ChangeRequest
+	40, // 59: fairlead.admin.v1.Admin.Watch:input_type -> fairlead.admin.v1.WatchRequest
+	42, // 60: fairlead.admin.v1.Admin.ListHistory:input_type -> fairlead.admin.v1.ListHistoryRequest
+	50, // 61: fairlead.admin.v1.Admin.Export:input_type -> fairlead.admin.v1.ExportRequest
+	46, // 62: fairlead.admin.v1.Admin.Change:input_type -> fairlead.admin.v1.ChangeRequest
+	48, // 63: fairlead.admin.v1.Admin.Apply:input_type -> fairlead.admin.v1.ApplyRequest
+	49, // 64: fairlead.admin.v1.Admin.Rollback:input_type -> fairlead.admin.v1.RollbackRequest
+	52, // 65: fairlead.admin.v1.Admin.AddService:input_type -> fairlead.admin.v1.AddServiceRequest
+	53, // 66: fairlead.admin.v1.Admin.RemoveService:input_type -> fairlead.admin.v1.RemoveServiceRequest
+	54, // 67: fairlead.admin.v1.Admin.AddPool:input_type -> fairlead.admin.v1.AddPoolRequest
+	55, // 68: fairlead.admin.v1.Admin.RemovePool:input_type -> fairlead.admin.v1.RemovePoolRequest
+	56, // 69: fairlead.admin.v1.Admin.AddBackend:input_type -> fairlead.admin.v1.AddBackendRequest
+	57, // 70: fairlead.admin.v1.Admin.RemoveBackend:input_type -> fairlead.admin.v1.RemoveBackendRequest
+	58, // 71: fairlead.admin.v1.Admin.SetWeight:input_type -> fairlead.admin.v1.SetWeightRequest
+	59, // 72: fairlead.admin.v1.Admin.DrainBackend:input_type -> fairlead.admin.v1.DrainBackendRequest
+	60, // 73: fairlead.admin.v1.Admin.UndrainBackend:input_type -> fairlead.admin.v1.UndrainBackendRequest
+	61, // 74: fairlead.admin.v1.Admin.SetBackends:input_type -> fairlead.admin.v1.SetBackendsRequest
+	19, // 75: fairlead.admin.v1.Admin.KillFlows:input_type -> fairlead.admin.v1.KillFlowsRequest
+	1,  // 76: fairlead.admin.v1.Admin.GetStatus:output_type -> fairlead.admin.v1.Status
+	5,  // 77: fairlead.admin.v1.Admin.ListServices:output_type -> fairlead.admin.v1.ListServicesResponse
+	11, // 78: fairlead.admin.v1.Admin.ListPools:output_type -> fairlead.admin.v1.ListPoolsResponse
+	14, // 79: fairlead.admin.v1.Admin.GetHealth:output_type -> fairlead.admin.v1.GetHealthResponse
+	17, // 80: fairlead.admin.v1.Admin.StreamFlows:output_type -> fairlead.admin.v1.StreamFlowsResponse
+	22, // 81: fairlead.admin.v1.Admin.GetStats:output_type -> fairlead.admin.v1.Stats
+	31, // 82: fairlead.admin.v1.Admin.Explain:output_type -> fairlead.admin.v1.Explanation
+	47, // 83: fairlead.admin.v1.Admin.Plan:output_type -> fairlead.admin.v1.PlanResponse
+	41, // 84: fairlead.admin.v1.Admin.Watch:output_type -> fairlead.admin.v1.Event
+	43, // 85: fairlead.admin.v1.Admin.ListHistory:output_type -> fairlead.admin.v1.ListHistoryResponse
+	51, // 86: fairlead.admin.v1.Admin.Export:output_type -> fairlead.admin.v1.ExportResponse
+	44, // 87: fairlead.admin.v1.Admin.Change:output_type -> fairlead.admin.v1.Revision
+	44, // 88: fairlead.admin.v1.Admin.Apply:output_type -> fairlead.admin.v1.Revision
+	44, // 89: fairlead.admin.v1.Admin.Rollback:output_type -> fairlead.admin.v1.Revision
+	44, // 90: fairlead.admin.v1.Admin.AddService:output_type -> fairlead.admin.v1.Revision
+	44, // 91: fairlead.admin.v1.Admin.RemoveService:output_type -> fairlead.admin.v1.Revision
+	44, // 92: fairlead.admin.v1.Admin.AddPool:output_type -> fairlead.admin.v1.Revision
+	44, // 93: fairlead.admin.v1.Admin.RemovePool:output_type -> fairlead.admin.v1.Revision
+	44, // 94: fairlead.admin.v1.Admin.AddBackend:output_type -> fairlead.admin.v1.Revision
+	44, // 95: fairlead.admin.v1.Admin.RemoveBackend:output_type -> fairlead.admin.v1.Revision
+	44, // 96: fairlead.admin.v1.Admin.SetWeight:output_type -> fairlead.admin.v1.Revision
+	44, // 97: fairlead.admin.v1.Admin.DrainBackend:output_type -> fairlead.admin.v1.Revision
+	44, // 98: fairlead.admin.v1.Admin.UndrainBackend:output_type -> fairlead.admin.v1.Revision
+	44, // 99: fairlead.admin.v1.Admin.SetBackends:output_type -> fairlead.admin.v1.Revision
+	20, // 100: fairlead.admin.v1.Admin.KillFlows:output_type -> fairlead.admin.v1.KillFlowsResponse
+	76, // [76:101] is the sub-list for method output_type
+	51, // [51:76] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_userspace_admin_adminpb_admin_proto_init() }
@@ -5334,7 +5349,7 @@ func file_userspace_admin_adminpb_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_admin_adminpb_admin_proto_rawDesc), len(file_userspace_admin_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   67,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
