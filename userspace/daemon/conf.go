@@ -109,8 +109,17 @@ func (p *plane) edit(c *conf, edits []control.Edit) (*conf, error) {
 	return b.strictly(list, dormant)
 }
 
-// step returns a revision that leads to c.
+// step returns a revision that leads to c. What it applies it says as the document
+// does, of which the state keeps one.
 func (c *conf) step(r control.Revision) state.Step {
+	for i := len(r.Edits) - 1; i >= 0; i-- {
+		if r.Edits[i].Op == control.OpApply {
+			if r.Edits = slices.Clone(r.Edits); r.Edits[i].Spec != "" {
+				r.Edits[i].Spec = string(c.base.document)
+			}
+			break
+		}
+	}
 	return state.Step{
 		Revision: r, Document: c.base.document,
 		Config: state.Config{Base: c.base.digest, Applied: c.base.applied, Edits: c.edits},

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"fairlead/userspace/control"
+	"fairlead/userspace/state"
 	"fairlead/userspace/view"
 )
 
@@ -271,5 +272,33 @@ func TestTheHistoryHasNoSecretsOfEdits(t *testing.T) {
 	look("restarted:")
 	if !strings.Contains(c.exported(), "sesame") {
 		t.Error("the configuration in force lost its secret")
+	}
+}
+
+// TestWhatWasAppliedIsKeptOnce: in the file it is the document, and the history says it
+// as ever.
+func TestWhatWasAppliedIsKeptOnce(t *testing.T) {
+	a, _ := page(t, "a")
+	c := controlAgent(t, oneSite(a))
+	c.must(control.Edit{Op: control.OpApply, Spec: "xdp: off # whose comments nobody keeps\n" + oneSite(a) + "  spare: {backends: [{address: '127.0.0.1:1'}]}\n"})
+	c.must(setWeight("main", a, 3))
+	c.restart()
+	all, err := c.History(0, 2)
+	if err != nil || len(all) != 2 || len(all[1].Edits) != 1 || !strings.Contains(all[1].Edits[0].Spec, "spare:") || !strings.Contains(all[1].Difference, "spare:") {
+		t.Errorf("the history is %+v, %v", all, err)
+	}
+	c.end()
+	defer c.start() // which the test's end waits for
+	f, broken, err := state.OpenFile(c.opts.StateDir)
+	if broken != nil || err != nil {
+		t.Fatal(broken, err)
+	}
+	defer f.Close()
+	entries, err := f.Entries(t.Context(), 1, 3)
+	if err != nil || len(entries) != 3 {
+		t.Fatal(entries, err)
+	}
+	if text := fmt.Sprintf("%+v", entries); strings.Contains(text, "spare") {
+		t.Errorf("the entries have a copy of the document: %s", text)
 	}
 }

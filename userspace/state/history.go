@@ -116,6 +116,7 @@ func (h *History) Append(ctx context.Context, steps []Step) error {
 // entryOf returns how a step is kept after some edits.
 func entryOf(s *Step, before []control.Edit) Entry {
 	e, after := Entry{Revision: s.Revision, Base: s.Config.Base, Applied: s.Config.Applied}, s.Config.Edits
+	e.leaveOut()
 	if isWhole(s.Revision.Number) {
 		e.Whole, e.Add = true, after
 		return e
@@ -202,7 +203,45 @@ func (h *History) read(ctx context.Context, first, last uint64) ([]Kept, error) 
 	if uint64(len(all)) != last-first+1 {
 		return nil, fmt.Errorf("read state: %w: revisions are missing", errBroken)
 	}
+	documents := map[string]string{}
+	for i := range all {
+		if err := h.giveBack(ctx, &all[i].Entry, documents); err != nil {
+			return nil, fmt.Errorf("read state: revision %d: %w", all[i].Entry.Number, err)
+		}
+	}
 	return all, nil
+}
+
+// leaveOut has the edits of e say nothing where they say what the document does.
+func (e *Entry) leaveOut() {
+	e.Edits = slices.Clone(e.Edits)
+	for i := range e.Edits {
+		if x := &e.Edits[i]; x.Op == control.OpApply && x.Spec != "" && Digest([]byte(x.Spec)) == e.Base {
+			x.Spec, e.Restated = "", append(e.Restated, i)
+		}
+	}
+}
+
+// giveBack is the reverse of leaveOut. Documents that it reads it puts at hand.
+func (h *History) giveBack(ctx context.Context, e *Entry, documents map[string]string) error {
+	if len(e.Restated) == 0 {
+		return nil
+	}
+	if _, ok := documents[e.Base]; !ok {
+		data, err := h.store.Document(ctx, e.Base)
+		if err != nil {
+			return err
+		}
+		documents[e.Base] = string(data)
+	}
+	e.Edits = slices.Clone(e.Edits) // the store may have them, too
+	for _, i := range e.Restated {
+		if i < 0 || i >= len(e.Edits) {
+			return fmt.Errorf("%w: it restates what is not there", errBroken)
+		}
+		e.Edits[i].Spec = documents[e.Base]
+	}
+	return nil
 }
 
 // after returns the edits in force after e, which does not share what it returns.

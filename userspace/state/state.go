@@ -90,4 +90,7 @@ type Entry struct {
 	Drop  []int          `json:"drop,omitempty"`
 	Add   []control.Edit `json:"add,omitempty"`
 	Whole bool           `json:"whole,omitempty"`
+	// Restated are the indexes of edits that apply the document of Base, which is
+	// kept with the documents alone. [History.Range] gives them back what they say.
+	Restated []int `json:"restated,omitempty"`
 }
