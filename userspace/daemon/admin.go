@@ -3,16 +3,15 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"sync"
 
 	"fairlead/userspace/admin"
-	"fairlead/userspace/certs"
 	"fairlead/userspace/model"
 	"fairlead/userspace/peercred"
 )
@@ -23,12 +22,15 @@ const adminSocket = "admin.sock"
 // A desk is where the agent is asked and changed by others.
 type desk struct {
 	server    *admin.Server
-	listeners []net.Listener
-	socket    string      // its path; "" if there is none
-	file      fs.FileInfo // the socket's
-	listen    string      // where TCP is spoken; "" is nowhere
-	conf      model.Admin // what the API goes by
+	listeners []net.Listener // of the socket
+	socket    string         // its path; "" if there is none
+	file      fs.FileInfo    // the socket's
+	conf      model.Admin    // what the API goes by
 	allowed   peercred.Allowed
+	outlet    outlet
+	ending    context.Context // outlets end with it
+	end       context.CancelFunc
+	speaking  sync.WaitGroup // outlets
 }
 
 // openDesk listens for calls of the admin API. An agent whose socket cannot be made
@@ -36,16 +38,13 @@ type desk struct {
 func (a *agent) openDesk(ctx context.Context) error {
 	d := &a.desk
 	d.server = &admin.Server{Plane: a.plane, Datapath: &packets{agent: a}, Log: a.log}
+	d.ending, d.end = context.WithCancel(context.WithoutCancel(ctx))
 	conf := a.given.Load().Admin
-	if conf.Listen != "" {
-		l, err := a.sockets.own(ctx, "admin", conf.Listen)
-		if err != nil {
-			return fmt.Errorf("serve admin API: %w; choose another address in admin: listen", err)
-		}
-		d.listeners = append(d.listeners, d.server.Secure(l))
-	}
-	d.listen = conf.Listen
 	if err := a.useAdmin(&conf); err != nil {
+		return err
+	}
+	keep, err := a.prepareDesk(ctx, &conf)
+	if keep(err == nil); err != nil {
 		return err
 	}
 	// At last: a process before this one has had its socket there.
@@ -73,7 +72,7 @@ func (d *desk) open(path string) error {
 // useAdmin has the admin API go by what a configuration says of it.
 func (a *agent) useAdmin(conf *model.Admin) error {
 	d := &a.desk
-	if d.server == nil || reflect.DeepEqual(d.conf, *conf) && d.listen == "" {
+	if d.server == nil || reflect.DeepEqual(d.conf, *conf) {
 		return nil
 	}
 	d.conf = *conf
@@ -85,28 +84,7 @@ func (a *agent) useAdmin(conf *model.Admin) error {
 	if d.socket != "" {
 		errs = append(errs, peercred.Allow(d.socket, d.allowed))
 	}
-	switch {
-	case d.listen != conf.Listen:
-		errs = append(errs, errDeskMoves)
-	case d.listen != "":
-		errs = append(errs, d.useTLS(conf))
-	}
 	return errors.Join(errs...)
-}
-
-var errDeskMoves = errors.New("what admin.listen says is for the next start")
-
-// useTLS reads the files by which TCP is spoken.
-func (d *desk) useTLS(conf *model.Admin) error {
-	own, err := certs.Read(model.Certificate{Cert: conf.Cert, Key: conf.Key})
-	if err != nil {
-		return err
-	}
-	clients, err := certs.ReadPool(conf.ClientCA)
-	if err == nil {
-		d.server.UseTLS(own, clients)
-	}
-	return err
 }
 
 // callersOf returns those of a configuration. The error names users and groups that
@@ -118,6 +96,7 @@ func callersOf(who *model.Identities) (admin.Callers, error) {
 
 // serveDesk answers calls until ctx is done.
 func (a *agent) serveDesk(ctx context.Context) {
+	context.AfterFunc(ctx, a.desk.end)
 	if len(a.desk.listeners) == 0 {
 		return
 	}
@@ -128,6 +107,10 @@ func (a *agent) serveDesk(ctx context.Context) {
 
 // close takes the socket away, unless another agent has its own there by now.
 func (d *desk) close() error {
+	if d.end != nil {
+		d.end()
+		d.speaking.Wait()
+	}
 	for _, l := range d.listeners {
 		l.Close() // again, if it has served
 	}

@@ -143,7 +143,7 @@ func newAgent(o Options, state *model.State) *agent {
 	a.held.Store(-1)
 	a.given.Store(state)
 	a.notices.Use(state.Notify)
-	a.files = certs.NewWatcher(func(ctx context.Context) { a.send(ctx, a.rereadFiles) }, o.Log)
+	a.files = certs.NewWatcher(func(ctx context.Context) { a.send(ctx, func() { a.rereadFiles(); a.rereadDesk() }) }, o.Log)
 	a.checker = health.New(o.Log, func(t health.Target, _ health.Status) { a.changed.put(t.Key()) })
 	return a
 }

@@ -19,7 +19,7 @@ func (a *agent) change(ctx context.Context, given *model.State) error {
 	if err := a.checkMetrics(given); err != nil {
 		return err
 	}
-	keep, err := a.prepareLogs(given)
+	keep, err := a.prepare(ctx, given)
 	if err != nil {
 		return fmt.Errorf("put the change in force: %w", err)
 	}

@@ -29,7 +29,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) error
 	}
 	keep := func(bool) {}
 	if err == nil {
-		keep, err = a.prepareLogs(given)
+		keep, err = a.prepare(ctx, given)
 	}
 	if err == nil {
 		state := a.names.Expand(given)
@@ -49,6 +49,24 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) error
 	a.adoptState(given)
 	a.log.Info("configuration taken", "config", a.opts.Config, "services", len(given.Services))
 	return nil
+}
+
+// prepare opens what a configuration asks for beside services. What it returns, never
+// nil, is called once: with true for that to be in force from now on, else to forget it.
+func (a *agent) prepare(ctx context.Context, given *model.State) (keep func(bool), err error) {
+	keepLogs, err := a.prepareLogs(given)
+	if err != nil {
+		return keepLogs, err
+	}
+	keepDesk, err := a.prepareDesk(ctx, &given.Admin)
+	if err != nil {
+		keepLogs(false)
+		return keepDesk, err
+	}
+	return func(taken bool) {
+		keepLogs(taken)
+		keepDesk(taken)
+	}, nil
 }
 
 // replaceWith puts another state in force, for which it reads files and secrets. An

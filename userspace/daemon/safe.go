@@ -84,7 +84,7 @@ func (a *agent) certificates(key model.Key) *certs.Set { return a.safe.sets[key]
 // useSafe has the files of the safe watched, and its names managed; the fronts are
 // there by now.
 func (a *agent) useSafe() {
-	a.files.Watch(a.safe.files)
+	a.watchFiles()
 	a.certError, a.expiryTold = "", time.Time{}
 	if m := a.issuer.Load(); m != nil {
 		if err := m.Manage(a.safe.managed); a.news("acme", err) {
@@ -92,6 +92,9 @@ func (a *agent) useSafe() {
 		}
 	}
 }
+
+// watchFiles has those watched that are read again when they change.
+func (a *agent) watchFiles() { a.files.Watch(slices.Concat(a.safe.files, a.desk.outlet.paths())) }
 
 // rereadFiles takes over what has changed in the files of the safe.
 func (a *agent) rereadFiles() {
