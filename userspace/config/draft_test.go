@@ -219,15 +219,24 @@ func TestFaultsOfWhatEditsMake(t *testing.T) {
 		{"key", "put-pool new {backend: []}", `change: pools.new.backend: unknown key: did you mean backends?`},
 		{"key twice", "put-pool new {backends: [{address: '10.0.0.1:80'}], send-proxy: v1, send-proxy: v1}", `change: pools.new.send-proxy: the key stands in line 1 already: remove one of the two`},
 		{"pool in use", "remove-pool images", `f:4:116: services[0].routes[1].pool: "images" is not a pool: use main`},
-		{"no pool", "put-route web /x -> none", `change: services[0].routes[2].pool: "none" is not a pool: use images or main`},
+		{"no pool", "put-route web /x -> none", `change: services[0].routes[2].pool: "none" is not a pool: use images or main (in route "/x" of service "web")`},
+		{"pool in use by an edit", "put-route web /x -> images; put-route web /images/ -> main; remove-pool images", `change: services[0].routes[2].pool: "images" is not a pool: use main (in route "/x" of service "web")`},
+		{"pool in use by a part of an edit", "put-service web {listen: '203.0.113.10:80', forward: http, routes: [{match: /, pool: main}, {match: /y, split: {main: 1, images: 2}}]}; remove-pool images",
+			`change: services[0].routes[1].split.images: "images" is not a pool: use main (in route "/y" of service "web")`},
+		{"pool in use by all of a service", "put-service web {listen: '203.0.113.10:80', forward: http, mirror: {pool: images}, routes: [{match: /, pool: main}]}; remove-pool images",
+			`change: services[0].mirror.pool: "images" is not a pool: use main (in service "web")`},
+		{"pool in use by a name of an edit", "put-service web {listen: '203.0.113.10:80', forward: tls, routes: [{server-name: a.example, pool: images}]}; remove-pool images",
+			`change: services[0].routes[0].pool: "images" is not a pool: use main (in route "a.example" of service "web")`},
 		{"port in use", "put-service new {listen: '203.0.113.10:80', backends: [{address: '10.0.0.1:80'}]}",
 			`change: services[2].listen: 203.0.113.10:80/tcp is taken by service "web" in line 4 of f already: use another address or port, or make one service of the two`},
 		{"route in use", "put-route web //images/ -> main", `change: services[0].routes[2].match: "//images/" matches nothing that could be forwarded: use another pattern`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			d := NewDraft(NewTree("f", []byte(edited)), nil)
-			if err := d.Add(edit(row.edit)); err != nil {
-				t.Fatal(err)
+			for text := range strings.SplitSeq(row.edit, "; ") {
+				if err := d.Add(edit(text)); err != nil {
+					t.Fatal(err)
+				}
 			}
 			tree, _ := d.Tree()
 			if _, err := tree.State(false); err == nil || err.Error() != row.want {
@@ -255,7 +264,7 @@ func TestEditsThatDoNotFitAnotherFileAreDormant(t *testing.T) {
 	}
 	want := []string{
 		`set-weight: backend "10.0.1.1:5432" of service "db": not found: it has 10.0.1.7:5432, 10.0.1.2:5432`,
-		`put-route: change: services[0].routes[1].pool: "images" is not a pool: use main`,
+		`put-route: change: services[0].routes[1].pool: "images" is not a pool: use main (in route "/x" of service "web")`,
 		`drain: pool "images": not found`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

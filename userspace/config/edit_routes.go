@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -127,4 +128,26 @@ func canonical(n *yaml.Node) []byte {
 		slices.SortFunc(all, bytes.Compare)
 	}
 	return append(append([]byte{'['}, bytes.Join(all, []byte(","))...), ']')
+}
+
+// within says where in a service something stands that has no line because an edit says
+// it, perhaps one of long ago.
+func (r *reader) within(s *service, v value) string {
+	if r.home(v) != editHome {
+		return ""
+	}
+	if routes := s.http.routes.Node; routes != nil {
+		for _, n := range routes.Content {
+			name := cmp.Or(lookup(n, "match"), lookup(n, "server-name"))
+			if name != nil && has(n, v.Node) {
+				return fmt.Sprintf(" (in route %s of service %s)", quote(name.Value), quote(s.Name))
+			}
+		}
+	}
+	return fmt.Sprintf(" (in service %s)", quote(s.Name))
+}
+
+// has reports whether a node is part, or has it below.
+func has(n, part *yaml.Node) bool {
+	return n == part || slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return has(c, part) })
 }

@@ -338,7 +338,7 @@ func (r *reader) linkPools(state *model.State, services []service, named map[str
 		for _, v := range x.http.shares {
 			switch p := named[v.Value]; {
 			case p == nil:
-				r.fault(v, "%s is not a pool: %s", quote(v.Value), poolHint(v.Value, named))
+				r.fault(v, "%s is not a pool: %s%s", quote(v.Value), poolHint(v.Value, named), r.within(x, v))
 			case x.Forward == model.ForwardTLS && p.asksHTTP():
 				r.fault(v, "%s has keys or URLs that are about requests, which a service with forward: tls does not see: use a pool of addresses without them", quote(v.Value))
 			default:
