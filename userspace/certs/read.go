@@ -13,22 +13,22 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"fairlead/internal/regular"
 	"fairlead/userspace/model"
 )
 
 // Read returns the certificate and key of two files of PEM: the chain, the
 // server's own certificate first, and its key. Errors name the file.
 func Read(c model.Certificate) (*tls.Certificate, error) {
-	chain, err := os.ReadFile(c.Cert)
+	chain, err := regular.Read(c.Cert)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
-	key, err := os.ReadFile(c.Key)
+	key, err := regular.Read(c.Key)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
@@ -72,7 +72,7 @@ func looksRight(chain, key []byte, c model.Certificate) error {
 
 // ReadPool returns the authorities of a file of PEM. Errors name the file.
 func ReadPool(file string) (*x509.CertPool, error) {
-	data, err := os.ReadFile(file)
+	data, err := regular.Read(file)
 	if err != nil {
 		return nil, fmt.Errorf("read authorities: %w", err)
 	}

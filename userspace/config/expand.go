@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"fairlead/internal/regular"
 )
 
 // maxSecret bounds the files that values are read from.
@@ -97,7 +99,7 @@ func (r *reader) variable(v value, name string, closed bool) string {
 
 // secretFile makes v what a file holds, without the line breaks at its end.
 func (r *reader) secretFile(v value, name string) {
-	f, err := os.Open(r.beside(name))
+	f, err := regular.Open(r.beside(name))
 	if err != nil {
 		r.fault(v, "cannot be read: %v", err)
 		return

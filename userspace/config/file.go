@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+
+	"fairlead/internal/regular"
 )
 
 // maxFile bounds a configuration file, in bytes.
@@ -27,9 +29,24 @@ func ReadFile(name string) ([]byte, error) {
 	if info.Mode()&fs.ModeDevice != 0 {
 		return nil, fmt.Errorf("%s is a device: name a file", name)
 	}
+	return readAll(f)
+}
+
+// readIncluded is [ReadFile] for a file that another one names: the change of a running
+// agent may be what names it, so a pipe is an error, too.
+func readIncluded(name string) ([]byte, error) {
+	f, err := regular.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f)
+}
+
+func readAll(f *os.File) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(data) > maxFile {
-		return nil, fmt.Errorf("%s has more than 64 MiB: name a smaller file", name)
+		return nil, fmt.Errorf("%s has more than 64 MiB: name a smaller file", f.Name())
 	}
 	return data, err
 }
@@ -53,12 +70,11 @@ func (r *reader) readable(v value, name string) {
 	if !r.look {
 		return
 	}
-	info, err := os.Stat(name)
-	if err == nil && !info.Mode().IsRegular() {
+	f, err := regular.Open(name)
+	if errors.Is(err, regular.ErrKind) {
 		r.fault(v, "is no regular file: name one")
 		return
 	}
-	f, err := os.Open(name)
 	if err != nil {
 		r.fault(v, "cannot be read: %v", err)
 		return

@@ -26,7 +26,7 @@ func TestWhatIsReadAsAFile(t *testing.T) {
 			t.Errorf("%s: error %v, want %s", name, err, want)
 		}
 	}
-	if _, err := load(t, map[string]string{"main.yaml": "include: /dev/zero\n"}); err != "main.yaml:1:10: include: cannot be read: /dev/zero is a device: name a file" {
+	if _, err := load(t, map[string]string{"main.yaml": "include: /dev/zero\n"}); err != "main.yaml:1:10: include: cannot be read: open /dev/zero: it is no regular file: name one" {
 		t.Errorf("included: error %s", err)
 	}
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {

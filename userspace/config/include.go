@@ -40,7 +40,7 @@ func (r *reader) includeAll(v value) (tops []*yaml.Node) {
 		if slices.Contains(r.files, name) {
 			continue // another pattern, or the main file itself
 		}
-		data, err := ReadFile(name)
+		data, err := readIncluded(name)
 		if err != nil {
 			r.fault(v, "cannot be read: %v", err)
 			continue

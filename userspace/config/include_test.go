@@ -85,7 +85,7 @@ func TestFaultsNameTheFileThatHasThem(t *testing.T) {
 		{"no such pool", map[string]string{"main.yaml": "include: a.yaml\n", "a.yaml": "services: [{name: a, listen: '203.0.113.10:80', forward: http, routes: [{match: /, pool: x}]}]\n"},
 			`a.yaml:1:90: services[0].routes[0].pool: "x" is not a pool: write it under pools, at the top of the file`},
 		{"no such file", map[string]string{"main.yaml": "include: a.yaml\n"}, `main.yaml:1:10: include: "a.yaml" does not exist: correct the name, or remove it`},
-		{"a directory", map[string]string{"main.yaml": "include: a\n", "a/b": ""}, "main.yaml:1:10: include: cannot be read: read a: is a directory"},
+		{"a directory", map[string]string{"main.yaml": "include: a\n", "a/b": ""}, "main.yaml:1:10: include: cannot be read: open a: it is no regular file: name one"},
 		{"no pattern", map[string]string{"main.yaml": "include: ['[']\n"}, `main.yaml:1:11: include[0]: "[" is not a pattern: write it like conf.d/*.yaml`},
 		{"an include of an include", map[string]string{"main.yaml": "include: a.yaml\n", "a.yaml": "include: b.yaml\n"}, "a.yaml:1:1: include: unknown key: use pools or services"},
 	} {

@@ -2,14 +2,16 @@ package config
 
 import (
 	"cmp"
+	"errors"
+	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
+	"fairlead/internal/regular"
 	"fairlead/userspace/model"
 )
 
@@ -103,17 +105,20 @@ func (r *reader) content(v value, limit int64) (name, text string, ok bool) {
 		return "", "", false
 	}
 	name = r.beside(name)
-	info, err := os.Stat(name)
-	switch {
-	case err != nil:
-	case !info.Mode().IsRegular():
+	f, err := regular.Open(name)
+	if errors.Is(err, regular.ErrKind) {
 		r.fault(v, "%s is no regular file: name one", quote(name))
 		return "", "", false
-	case info.Size() > limit:
+	}
+	var data []byte
+	if err == nil {
+		defer f.Close()
+		data, err = io.ReadAll(io.LimitReader(f, limit+1))
+	}
+	if int64(len(data)) > limit {
 		r.fault(v, "%s has more than %d bytes: name a smaller one", quote(name), limit)
 		return "", "", false
 	}
-	data, err := os.ReadFile(name)
 	if err != nil {
 		r.fault(v, "%v: write it, or name another", err)
 		return "", "", false

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"fairlead/internal/regular"
 	"fairlead/userspace/certs"
 	"fairlead/userspace/model"
 )
@@ -130,7 +131,7 @@ func (c *client) token() (string, error) {
 		}
 		return "", errNoToken
 	}
-	data, err := os.ReadFile(c.conf.TokenFile)
+	data, err := regular.Read(c.conf.TokenFile)
 	if err != nil {
 		return "", fmt.Errorf("read token: %w", err)
 	}
