@@ -45,7 +45,7 @@ test:
 
 ## test-slow      millions of packets, floods, long churn; for releases (60 minutes at most)
 test-slow:
-	@scripts/setup.sh build test kernels
+	@scripts/setup.sh build test slow kernels
 	@scripts/captures-fetch.sh >/dev/null
 	@scripts/vault-fetch.sh >/dev/null
 	FAIRLEAD_SLOW=1 FAIRLEAD_TEST_ROOT=1 $(GO_TEST) -p 1 -timeout 60m ./testenv/... ./loader/... ./userspace/...
@@ -98,7 +98,7 @@ release:
 	@scripts/setup.sh build
 	scripts/release.sh dist
 
-## package        Debian packages in dist/
+## package        Debian packages in dist/, of MAINTAINER='Name <address>'
 package:
 	@scripts/setup.sh build
 	scripts/package.sh dist

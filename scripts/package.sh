@@ -2,7 +2,8 @@
 # package.sh DIRECTORY [ARCHITECTURE...] - Debian packages, for amd64 and arm64.
 #
 # The same commit gives the same bytes, as with release.sh; VERSION and
-# SOURCE_DATE_EPOCH mean the same. PROGRAMS is a directory of programs that are built
+# SOURCE_DATE_EPOCH mean the same. MAINTAINER is who is to be written to about the
+# packages, as "Name <address>". PROGRAMS is a directory of programs that are built
 # already, for this machine; COMPRESSION is another one than xz.
 set -euo pipefail
 export LC_ALL=C TZ=UTC
@@ -45,6 +46,7 @@ put_documents() {
 	for file in README.md ARCHITECTURE.md docs/*.md; do
 		put 0644 "$file" "$doc/$file"
 	done
+	put 0644 deploy/debian/lintian-overrides usr/share/lintian/overrides/fairlead
 	printf 'fairlead (%s) stable; urgency=medium\n\n  * See the history of the source.\n\n -- %s  %s\n' \
 		"$debian" "$maintainer" "$(date -R -d "@$SOURCE_DATE_EPOCH")" >"$work/changelog"
 	pack "$doc/changelog.gz" "$work/changelog"
@@ -90,15 +92,22 @@ put_control() {
 		Section: net
 		Priority: optional
 		Description: load balancer that forwards in XDP, and proxies in user space
-		 Fairlead forwards TCP and UDP packets to a virtual address in the kernel's XDP
-		 hook. An agent checks the backends' health and keeps the kernel's tables true to
-		 one configuration file; where XDP cannot be used, it proxies in user space. It
-		 also forwards HTTP, request by request.
+		 Fairlead forwards TCP and UDP packets to a virtual address in the kernel's
+		 XDP hook. An agent checks the backends' health and keeps the kernel's tables
+		 true to one configuration file; where XDP cannot be used, it proxies in user
+		 space. It also forwards HTTP, request by request.
 	EOF
 	chmod 0644 "$root"/DEBIAN/{control,conffiles,md5sums}
 }
 
-maintainer="Fairlead maintainers <fairlead@lists.invalid>"
+maintainer=${MAINTAINER:-}
+if [ -z "$maintainer" ]; then
+	maintainer="The Fairlead authors <nobody@fairlead.invalid>"
+	echo "package: nobody can be written to about this package: give MAINTAINER='Name <address>'" >&2
+elif [[ ! $maintainer =~ ^[^\<\>,]+\ \<[^\<\>@\ ]+@[^\<\>@\ ]+\>$ ]]; then
+	echo "package: MAINTAINER is '$maintainer', want 'Name <address>'" >&2
+	exit 2
+fi
 debian=$(debian_version "$version")
 mkdir -p "$out"
 for arch in "$@"; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # setup.sh GROUP... - installs what the named groups need and this machine lacks.
 #
-# Groups: build generate test bench kernels lint. Says nothing and asks the network
+# Groups: build generate test slow bench kernels lint. Says nothing and asks the network
 # nothing when everything is there. Services that come with a package are
 # neither started nor enabled.
 set -euo pipefail
@@ -18,10 +18,11 @@ packages() {
 	build) ;; # nothing but Go
 	generate) echo clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler libprotobuf-dev git ;;
 	test) echo curl openssl wrk fish zsh netcat-openbsd nghttp2-client iperf3 bind9-dnsutils haproxy nginx nftables tcpdump iproute2 ethtool procps debian-archive-keyring systemd chromium-headless-shell ;;
+	slow) echo lintian ;;
 	bench) echo wrk haproxy nginx nghttp2-client ;;
 	kernels) echo qemu-system-x86 busybox-static cpio gzip xz-utils zstd kmod debian-archive-keyring ;;
 	lint) echo shellcheck clang-format-19 ruby ;;
-	*) die "unknown group $1: want build, generate, test, bench, kernels or lint" ;;
+	*) die "unknown group $1: want build, generate, test, slow, bench, kernels or lint" ;;
 	esac
 }
 
@@ -129,7 +130,7 @@ install() {
 	die "install $*: apt-get failed three times, its last words are above"
 }
 
-[ $# -gt 0 ] || die "usage: setup.sh build|generate|test|bench|kernels|lint ..."
+[ $# -gt 0 ] || die "usage: setup.sh build|generate|test|slow|bench|kernels|lint ..."
 want=()
 for group in "$@"; do
 	[ "$group" != build ] || check_go

@@ -127,12 +127,48 @@ func makePackage(t *testing.T, version string) (path string) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("../../scripts/package.sh", t.TempDir(), strings.TrimSpace(string(arch)))
-	cmd.Env = append(os.Environ(), "PROGRAMS="+filepath.Dir(programs.Fairlead), "VERSION="+version, "COMPRESSION=none", "SOURCE_DATE_EPOCH=1790000000")
+	cmd.Env = append(os.Environ(), "PROGRAMS="+filepath.Dir(programs.Fairlead), "VERSION="+version, "COMPRESSION=none", "SOURCE_DATE_EPOCH=1790000000", "MAINTAINER="+maintainer)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+const maintainer = "Ann Admin <ann@example.org>"
+
+// TestAPackageSaysWhoMadeIt, or its builder hears that nobody is named. No program is
+// built for that: there is nothing to pack.
+func TestAPackageSaysWhoMadeIt(t *testing.T) {
+	testenv.RequireRoot(t) // who has built the programs
+	if got, err := exec.Command("dpkg-deb", "--field", makePackage(t, "v1.2"), "Maintainer").Output(); err != nil || string(got) != maintainer+"\n" {
+		t.Errorf("the maintainer is %q, error %v", got, err)
+	}
+	for is, want := range map[string]string{
+		"":    "package: nobody can be written to about this package: give MAINTAINER='Name <address>'\n",
+		"Ann": "package: MAINTAINER is 'Ann', want 'Name <address>'\n",
+	} {
+		cmd := exec.Command("../../scripts/package.sh", t.TempDir(), "none")
+		cmd.Env = append(os.Environ(), "PROGRAMS=/nonexistent", "VERSION=v1.2", "MAINTAINER="+is)
+		if got, err := cmd.CombinedOutput(); err == nil || !strings.HasPrefix(string(got), want) {
+			t.Errorf("MAINTAINER=%q: %s, error %v; want %s", is, got, err, want)
+		}
+	}
+}
+
+// TestLintianFindsNothing has Debian's own judge look at the package, which takes more
+// than 20 s with the 128 packages that it needs. The programs of the tests are not
+// stripped, nor is theirs compressed; make package does both.
+func TestLintianFindsNothing(t *testing.T) {
+	if os.Getenv("FAIRLEAD_SLOW") == "" {
+		t.Skip("needs lintian, which is installed for FAIRLEAD_SLOW=1")
+	}
+	testenv.RequireRoot(t) // who has built the programs
+	cmd := exec.Command("lintian", "--no-cfg", "--allow-root", "--fail-on", "error,warning",
+		"--suppress-tags", "unstripped-binary-or-object,uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball", makePackage(t, "v1.2"))
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 // TestPackage installs, upgrades, removes and purges the package.
