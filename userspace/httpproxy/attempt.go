@@ -81,7 +81,7 @@ func (a *attempt) do(req *http.Request) (*http.Response, error) {
 	a.ctx, a.stop = context.WithCancelCause(a.x.ctx)
 	a.watch.call(a.timeUp)
 	a.turn.backend.tally.attempts.Add(1)
-	a.x.conn.visit(a.turn.backend.Address)
+	a.x.conn.visit(a)
 	out := req.WithContext(httptrace.WithClientTrace(a.ctx, a.trace(httptrace.ContextClientTrace(req.Context()))))
 	if out.URL = a.turn.backend.address(a.x.path, a.x.in.URL); out.URL == nil {
 		a.end()
@@ -225,7 +225,7 @@ func (a *attempt) end() {
 		a.watch.stop()
 		a.x.w.watched = false
 		a.stop(nil)
-		a.x.conn.depart(a.turn.backend.Address)
+		a.x.conn.depart(a)
 		a.turn.end()
 	})
 }
@@ -246,7 +246,7 @@ func (a *attempt) judge(req *http.Request, res *http.Response, err error) {
 	case err == nil && res.StatusCode < 500: // who fails is not to look quick
 		a.turn.backend.quick.add(took)
 	case err == nil:
-	case clients || errors.Is(err, errIdle) || errors.Is(err, errOvertaken) || isLocal(err):
+	case clients || errors.Is(err, errIdle) || errors.Is(err, errOvertaken) || errors.Is(err, errKilled) || isLocal(err):
 		return
 	}
 	a.turn.pool.judge(a.turn, err)
@@ -265,7 +265,7 @@ func (a *attempt) again(req *http.Request, res *http.Response, err error, tried 
 		return nil
 	}
 	switch {
-	case errors.Is(err, errPath):
+	case errors.Is(err, errPath), errors.Is(err, errKilled):
 		return nil
 	case err == nil && !slices.Contains(retry.Statuses, res.StatusCode):
 		return nil

@@ -23,7 +23,7 @@ type client struct {
 	heard func()
 
 	mu sync.Mutex
-	at []netip.AddrPort // backends that requests are with
+	at []*attempt // of requests that are with backends
 }
 
 // RemoteAddr returns whom the connection is of.

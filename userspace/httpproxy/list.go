@@ -3,10 +3,10 @@ package httpproxy
 import (
 	"crypto/tls"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 
+	"fairlead/userspace/accesslog"
 	"fairlead/userspace/model"
 )
 
@@ -53,51 +53,82 @@ func (p *Proxy) Proxied() (all []model.Proxied) {
 	return all
 }
 
-// Kill resets connections of clients, with all their requests, of which one is meant.
-// It returns how many.
+// Kill resets connections of clients that are meant, or that have a request with a backend
+// that is. Of HTTP/2, where requests do not concern each other, it breaks off only the
+// requests, unless the connection is meant whatever its backends. It returns how many
+// connections and requests that were.
 func (p *Proxy) Kill(which func(model.Proxied) bool) (n int) {
 	for _, c := range p.roll.clients() {
-		if slices.ContainsFunc(c.proxied(), which) {
-			c.reset()
-			n++
-		}
+		n += c.kill(which)
 	}
 	return n
 }
 
+func (c *client) kill(which func(model.Proxied) bool) int {
+	c.mu.Lock()
+	at := slices.Clone(c.at)
+	c.mu.Unlock()
+	at = slices.DeleteFunc(at, func(a *attempt) bool { return !which(c.with(a)) })
+	switch {
+	case which(c.with(nil)):
+	case len(at) == 0:
+		return 0
+	case at[0].x.in.ProtoMajor > 1:
+		for _, a := range at {
+			a.kill()
+		}
+		return len(at)
+	}
+	c.reset()
+	return 1
+}
+
+// kill breaks the request off.
+func (a *attempt) kill() {
+	a.x.w.note.ends(accesslog.Agent, accesslog.Cut)
+	a.watch.strike(errKilled)
+}
+
 func (c *client) proxied() []model.Proxied {
-	x := model.Proxied{Client: addrPortOf(c.RemoteAddr()), Virtual: addrPortOf(c.LocalAddr())}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.at) == 0 {
-		return []model.Proxied{x}
+		return []model.Proxied{c.with(nil)}
 	}
 	all := make([]model.Proxied, len(c.at))
-	for i, backend := range c.at {
-		all[i] = x
-		all[i].Backend = backend
+	for i, a := range c.at {
+		all[i] = c.with(a)
 	}
 	return all
 }
 
+// with describes the connection with the backend of one of its requests; nil is none.
+func (c *client) with(a *attempt) model.Proxied {
+	x := model.Proxied{Client: addrPortOf(c.RemoteAddr()), Virtual: addrPortOf(c.LocalAddr())}
+	if a != nil {
+		x.Backend = a.turn.backend.Address
+	}
+	return x
+}
+
 // visit notes that a request of the client is with a backend. A nil client is fine.
-func (c *client) visit(backend netip.AddrPort) {
+func (c *client) visit(a *attempt) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.at = append(c.at, backend)
+	c.at = append(c.at, a)
 }
 
 // depart is the end of visit.
-func (c *client) depart(backend netip.AddrPort) {
+func (c *client) depart(a *attempt) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := slices.Index(c.at, backend); i >= 0 {
+	if i := slices.Index(c.at, a); i >= 0 {
 		c.at = slices.Delete(c.at, i, i+1)
 	}
 }

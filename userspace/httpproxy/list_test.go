@@ -69,6 +69,73 @@ func TestKillBreaksOffConnectionsThatAreMeant(t *testing.T) {
 	eventually(t, "the backend's place is free", func() bool { return f.pools["main"].set.Load().backends[0].active.Load() == 0 })
 }
 
+// A killedAnswer is what a client has got for a path, perhaps not to its end.
+type killedAnswer struct {
+	path, body string
+	err        error
+}
+
+// TestKillLeavesOtherRequestsOfHTTP2 has two requests with one backend and two with
+// another one share a connection, before their answers begin and after it.
+func TestKillLeavesOtherRequestsOfHTTP2(t *testing.T) {
+	let := make(chan struct{})
+	hold := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/begun" {
+			_, _ = io.WriteString(w, "begun")
+			_ = http.NewResponseController(w).Flush()
+		}
+		select {
+		case <-let:
+			_, _ = io.WriteString(w, "ended")
+		case <-r.Context().Done():
+		}
+	}
+	killed, kept := handle(t, hold), handle(t, hold)
+	f := one(t, poolOf(killed, kept))
+	c := plaintext2(t)
+	answers, begun := make(chan killedAnswer), make(chan struct{}, 2)
+	for i, path := range []string{"/begun", "/begun", "/late", "/late"} { // in turns
+		go func() {
+			res, err := c.Get("http://" + f.addr + path)
+			if err != nil {
+				answers <- killedAnswer{path, "", err}
+				return
+			}
+			defer res.Body.Close()
+			if path == "/begun" {
+				begun <- struct{}{}
+			}
+			body, err := io.ReadAll(res.Body)
+			answers <- killedAnswer{path, string(body), err}
+		}()
+		eventually(t, "the request is with a backend", func() bool {
+			all := f.Proxied()
+			return len(all) == i+1 && all[i].Backend.IsValid()
+		})
+	}
+	for range 2 {
+		<-begun
+	}
+	if n := f.Kill(func(x model.Proxied) bool { return x.Backend.String() == killed }); n != 2 {
+		t.Errorf("killed %d requests, want 2", n)
+	}
+	for range 2 {
+		if a := <-answers; a.err == nil {
+			t.Errorf("%s has come to a good end: %q", a.path, a.body)
+		}
+	}
+	close(let)
+	for range 2 {
+		if a := <-answers; a.err != nil || a.body != map[string]string{"/begun": "begunended", "/late": "ended"}[a.path] {
+			t.Errorf("%s of the other backend: %q, %v", a.path, a.body, a.err)
+		}
+	}
+	if s := f.Stats(); s.Accepted != 1 || s.Retries != 0 {
+		t.Errorf("%d connections, %d requests were sent again; want 1 and 0", s.Accepted, s.Retries)
+	}
+	eventually(t, "the places are free", func() bool { return f.Stats().Running == 0 })
+}
+
 // TestRequestsOfHTTP2AreTold has two requests share a connection with TLS.
 func TestRequestsOfHTTP2AreTold(t *testing.T) {
 	let := make(chan struct{})

@@ -215,6 +215,7 @@ var (
 	errUntaken     = errors.New("backend does not take the request") // and has done nothing with it
 	errMalformed   = errors.New("backend says that the request is wrong")
 	errTunnelled   = errors.New("connection has changed its protocol") // no error
+	errKilled      = errors.New("broken off on demand")
 	errOvertaken   = errors.New("another attempt has begun")
 	errPath        = errors.New("path cannot be sent as it is")
 	errBodyLarge   = errors.New("body is larger than it may be")

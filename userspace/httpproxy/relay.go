@@ -82,6 +82,8 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r.Context())
 	switch {
 	case errors.Is(err, errTunnelled):
+	case errors.Is(err, errKilled):
+		panic(http.ErrAbortHandler)
 	case errors.Is(err, errNoBackend), errors.Is(err, errBusy):
 		x.proxy.noBackend.Add(1)
 		if errors.Is(err, errBusy) {

@@ -50,6 +50,17 @@ func (w *watch) wind(d time.Duration) {
 	w.rings = w.due
 }
 
+// strike makes time be up now, because of cause.
+func (w *watch) strike(cause error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
+	w.due = time.Time{}
+	w.fire(cause)
+}
+
 // stop makes time never be up any more. It waits for what is called already.
 func (w *watch) stop() {
 	w.mu.Lock()
