@@ -81,7 +81,7 @@ func (a *agent) stepAside(ctx context.Context, s *handover.Successor) error {
 	if err := a.holder.use(nil); err != nil { // two cannot read what the kernel hands out once
 		a.log.Warn("let go of fragments", "err", err)
 	}
-	if err := a.plane.store.lend(); err != nil {
+	if err := a.plane.store.lend(ctx); err != nil {
 		a.log.Error("let go of the state", "err", err)
 	}
 	s.SetDeadline(time.Now().Add(serveTime))
@@ -136,8 +136,8 @@ func (a *agent) turn() (items []handover.Item) {
 
 // resume takes back what a successor may have taken that is gone.
 func (a *agent) resume(ctx context.Context) {
-	if err := a.plane.store.takeBack(); err != nil {
-		a.log.Error("open the state again: changes cannot be kept", "err", err)
+	if err := a.plane.store.takeBack(ctx); err != nil {
+		a.log.Error("open the state again: changes are refused until that works", "err", err)
 	}
 	a.added = nil
 	if err := a.inheritAddresses(); err != nil {

@@ -35,11 +35,21 @@ const repeats = 10
 // supervised starts an agent under a supervisor, with a service for each proxy.
 func supervised(t *testing.T, grace time.Duration) *supervisor {
 	t.Helper()
+	return supervisedWith(t, grace, "", nil)
+}
+
+// supervisedWith is supervised with more of a configuration, and other options.
+func supervisedWith(t *testing.T, grace time.Duration, config string, change func(*Options)) *supervisor {
+	t.Helper()
 	dir := t.TempDir()
-	s := newSupervisor(t, Options{
+	o := Options{
 		Config: filepath.Join(dir, "fairlead.yaml"), RunDir: filepath.Join(dir, "run"), PinDir: filepath.Join(dir, "pins"),
 		StateDir: filepath.Join(dir, "state"), Metrics: at(metricsPort), Web: at(webPort), Grace: grace, Handover: true,
-	})
+	}
+	if change != nil {
+		change(&o)
+	}
+	s := newSupervisor(t, o)
 	greeter, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -58,11 +68,12 @@ func supervised(t *testing.T, grace time.Duration) *supervisor {
 		datagrams = append(datagrams, echoDatagrams(t, byte('0'+i)))
 	}
 	s.env = []string{crashFile + "=" + filepath.Join(dir, "crash")}
-	s.good = fmt.Sprintf(`services:
+	s.greeter = greeter.Addr().String()
+	s.good = config + fmt.Sprintf(`services:
   - {name: tcp, listen: '%s', forward: proxy, backends: [{address: '%s'}], health: {type: none}}
   - {name: http, listen: '%s', forward: http, backends: [{address: '%s'}], health: {type: none}}
   - {name: udp, listen: '%s', protocol: udp, forward: proxy, balance: random, backends: [{address: '%s'}, {address: '%s'}, {address: '%s'}, {address: '%s'}], health: {type: none}}
-`, at(tcpPort), greeter.Addr(), at(httpPort), web, at(udpPort), datagrams[0], datagrams[1], datagrams[2], datagrams[3])
+`, at(tcpPort), s.greeter, at(httpPort), web, at(udpPort), datagrams[0], datagrams[1], datagrams[2], datagrams[3])
 	s.configure(s.good)
 	s.start()
 	return s

@@ -17,7 +17,7 @@ func TestAStateThatIsLentIsNotUsed(t *testing.T) {
 	if err := l.Keep(t.Context(), "name", []byte("one")); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.lend(); err != nil {
+	if err := l.lend(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Keep(t.Context(), "name", []byte("two")); !errors.Is(err, errLent) {
@@ -30,13 +30,13 @@ func TestAStateThatIsLentIsNotUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.takeBack(); !errors.Is(err, state.ErrInUse) {
+	if err := l.takeBack(t.Context()); !errors.Is(err, state.ErrInUse) {
 		t.Errorf("taken back from another process: %v", err)
 	}
-	if err := other.Close(); err != nil {
-		t.Fatal(err)
+	if err := l.Keep(t.Context(), "name", []byte("two")); !errors.Is(err, state.ErrInUse) {
+		t.Errorf("keep what another process has: %v", err)
 	}
-	if err := l.takeBack(); err != nil {
+	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if data, _, err := l.Kept(t.Context(), "name"); string(data) != "one" || err != nil {
@@ -49,12 +49,43 @@ func TestAStateThatIsLentIsNotUsed(t *testing.T) {
 	}
 }
 
+func TestAStateThatOthersHaveChangedIsNotTakenBack(t *testing.T) {
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	l, err := openLent(t.Context(), dir, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.lend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other, err := openLent(t.Context(), dir, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := state.NewHistory(t.Context(), other, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(h.Append(t.Context(), []state.Step{{Config: state.Config{Base: "x"}}}), other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.takeBack(t.Context()); !errors.Is(err, errMoved) {
+		t.Errorf("taken back: %v", err)
+	}
+	if err := l.Keep(t.Context(), "name", []byte("one")); !errors.Is(err, errMoved) {
+		t.Errorf("keep: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAStateInMemoryStays(t *testing.T) {
 	l, err := openLent(t.Context(), state.Off, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = errors.Join(l.Keep(t.Context(), "name", []byte("one")), l.lend(), l.takeBack())
+	err = errors.Join(l.Keep(t.Context(), "name", []byte("one")), l.lend(t.Context()), l.takeBack(t.Context()))
 	if data, _, kerr := l.Kept(t.Context(), "name"); string(data) != "one" || err != nil || kerr != nil {
 		t.Errorf("kept %q, %v, %v", data, err, kerr)
 	}

@@ -27,6 +27,7 @@ type supervisor struct {
 	socket  string
 	opts    Options
 	good    string   // a configuration
+	greeter string   // the backend of its service tcp
 	env     []string // more of it
 	log     string   // file
 
