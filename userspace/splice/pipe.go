@@ -1,12 +1,37 @@
 package splice
 
-import "golang.org/x/sys/unix"
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
 
 // A pipe is where spliced bytes stay between two sockets.
 type pipe struct{ r, w int }
 
-// pipes are empty ones kept for the next use.
+// pipes are empty ones kept for the next use, while anybody serves.
 var pipes = make(chan *pipe, 32)
+
+// serving is how many calls of Serve there are.
+var serving atomic.Int64
+
+// keepPipes has pipes kept until drop is called.
+func keepPipes() (drop func()) {
+	serving.Add(1)
+	return func() {
+		if serving.Add(-1) > 0 {
+			return
+		}
+		for {
+			select {
+			case p := <-pipes:
+				p.close()
+			default:
+				return
+			}
+		}
+	}
+}
 
 // getPipe returns an empty pipe, nil if the host has none left.
 func getPipe() *pipe {

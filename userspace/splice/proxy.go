@@ -123,6 +123,7 @@ func keepAlive(_, _ string, c syscall.RawConn) error {
 // goroutines and returns [context.Cause] of ctx. It returns early, in the same
 // way, if l breaks; a host without descriptors or memory only makes it wait.
 func (p *Proxy) Serve(ctx context.Context, l *net.TCPListener) error {
+	defer keepPipes()()
 	run, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	g := &group{run: run}
