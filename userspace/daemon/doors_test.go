@@ -102,6 +102,8 @@ func TestBackendsRegister(t *testing.T) {
 	if _, body := fetch(t, "/x"); body != "a /x" {
 		t.Errorf("answer %q", body)
 	}
+	// It is served before it is kept.
+	await(t, "its revision", func() bool { return c.Revision().Number > 1 })
 	if r := c.Revision(); r.Number != 2 || r.Who != "registration from 127.0.0.1 (pool main)" {
 		t.Errorf("revision %+v", r)
 	}
@@ -114,6 +116,7 @@ func TestBackendsRegister(t *testing.T) {
 		t.Error(err)
 	}
 	c.await("nobody", func(v view.View) bool { return len(v.Services[0].Backends) == 0 })
+	await(t, "its revision", func() bool { return c.Revision().Number > 2 })
 	if r := c.Revision(); r.Number != 3 {
 		t.Errorf("revision %+v", r)
 	}
