@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"fairlead/testenv/leak"
 )
 
 // Environment of a test binary that plays another process.
@@ -21,7 +23,7 @@ const (
 func TestMain(m *testing.M) {
 	role := os.Getenv(childRole)
 	if role == "" {
-		os.Exit(m.Run())
+		os.Exit(leak.Each(m).Run())
 	}
 	if err := playChild(role, os.Getenv(childDir)); err != nil {
 		fmt.Fprintln(os.Stderr, err)

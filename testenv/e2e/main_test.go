@@ -1,13 +1,12 @@
 package e2e
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"testing"
 
 	"fairlead/testenv"
+	"fairlead/testenv/leak"
 	"fairlead/testenv/stage"
 )
 
@@ -19,34 +18,7 @@ const (
 
 var programs stage.Programs
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	if os.Geteuid() != 0 {
-		return m.Run(), nil // the tests skip, or say that they may not
-	}
-	if dir := os.Getenv("FAIRLEAD_PROGRAMS"); dir != "" {
-		if programs, err = stage.In(dir); err != nil {
-			return 1, err
-		}
-		return m.Run(), nil
-	}
-	dir, err := os.MkdirTemp("", "fairlead-programs-*")
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if programs, err = stage.Build(dir); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
-}
+func TestMain(m *testing.M) { os.Exit(stage.Main(leak.Each(m), &programs)) }
 
 // slow chooses between the quick and the thorough variant of a number.
 func slow(quick, thorough int) int {

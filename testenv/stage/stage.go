@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"fairlead/testenv"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/view"
 )
 
@@ -69,6 +70,7 @@ func New(tb testenv.TB, o Options) *Stage {
 	tb.Cleanup(func() {
 		// Lock files are outside of what goes away by itself.
 		if _, err := os.Stat(s.PinDir); err == nil {
+			leak.Note(tb, s.PinDir)
 			s.Loader("detach", "--grace", "0s")
 		}
 	})

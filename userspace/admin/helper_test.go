@@ -16,8 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"fairlead/testenv/leak"
 	"fairlead/userspace/admin/adminpb"
 	"fairlead/userspace/admin/adminpb/adminpbconnect"
 	"fairlead/userspace/control"
@@ -26,7 +25,7 @@ import (
 	"fairlead/userspace/view"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // A plane is a [control.Plane] that notes what it is asked and answers what it is told.
 type plane struct {

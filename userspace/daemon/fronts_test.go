@@ -42,7 +42,9 @@ func serve(t *testing.T, l net.Listener, handle func(net.Conn)) {
 			if err != nil {
 				return
 			}
+			stop := context.AfterFunc(t.Context(), func() { c.Close() })
 			go func() {
+				defer stop()
 				defer c.Close()
 				handle(c)
 			}()

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,7 +18,9 @@ import (
 	"go.uber.org/goleak"
 
 	"fairlead/internal/crashpoint"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/control"
+	"fairlead/userspace/datapath"
 )
 
 // childOptions is the environment variable that makes the test binary an
@@ -34,7 +37,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	_, _ = datapath.Now() // whose program stays; without root there is none
+	// It is one for all of the process, and never ends.
+	limiter := goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop")
+	os.Exit(leak.Each(m, limiter).Run())
 }
 
 // crashFile is the environment variable that names the file that says who is to be
@@ -81,15 +87,20 @@ func armCrash() {
 	})
 }
 
-// playAgent runs an agent until SIGTERM, and then looks for goroutines that it
-// has forgotten.
+// playAgent runs an agent until SIGTERM, and then looks for what it has
+// forgotten: goroutines, descriptors, mappings.
 func playAgent(options string) error {
 	var o Options
 	if err := json.Unmarshal([]byte(options), &o); err != nil {
 		return err
 	}
+	_, _ = datapath.Now() // whose program stays; without root there is none
 	before := goleak.IgnoreCurrent()
-	err := func() error {
+	open, err := leak.Take(0)
+	if err != nil {
+		return err
+	}
+	err = func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		var served func()
@@ -111,5 +122,5 @@ func playAgent(options string) error {
 	if err != nil {
 		return err
 	}
-	return goleak.Find(before, goleak.IgnoreTopFunction("os/signal.loop"))
+	return errors.Join(goleak.Find(before, goleak.IgnoreTopFunction("os/signal.loop")), open.Await())
 }

@@ -18,6 +18,7 @@ import (
 
 	"fairlead/loader"
 	"fairlead/testenv"
+	"fairlead/testenv/leak"
 	"fairlead/testenv/stage"
 	"fairlead/userspace/host"
 	"fairlead/userspace/view"
@@ -49,6 +50,7 @@ func newBenchOf(t *testing.T, o testenv.RigOptions) *bench {
 		if t.Failed() && b.log != nil {
 			t.Logf("the agent's log:\n%s", b.log)
 		}
+		leak.Note(t, b.opts.PinDir)
 		b.Balancer.Do(t, func() error {
 			err := loader.Detach(context.Background(), b.opts.PinDir, nil)
 			if errors.Is(err, loader.ErrNotAttached) {
@@ -184,19 +186,10 @@ func up(want ...bool) func(view.View) bool {
 func (b *bench) greet(backend int) net.Listener {
 	b.t.Helper()
 	l := b.Backends[backend].Listen(b.t, "tcp", ":8080")
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				_, _ = c.Write([]byte{byte('0' + backend)})
-				_, _ = io.Copy(c, c)
-			}()
-		}
-	}()
+	serve(b.t, l, func(c net.Conn) {
+		_, _ = c.Write([]byte{byte('0' + backend)})
+		_, _ = io.Copy(c, c)
+	})
 	return l
 }
 

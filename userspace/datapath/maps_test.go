@@ -12,6 +12,7 @@ import (
 
 	"fairlead/loader"
 	"fairlead/testenv"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/model"
 )
 
@@ -38,6 +39,7 @@ func newInstance(t *testing.T, sizes loader.Sizes) (host *testenv.Host, inst *lo
 	})
 	t.Cleanup(func() {
 		_ = inst.Close()
+		leak.Note(t, dir)
 		if err := loader.Detach(context.Background(), dir, nil); err != nil {
 			t.Error(err)
 		}

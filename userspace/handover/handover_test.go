@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fairlead/testenv/leak"
 )
 
 // TestMain makes the test binary a successor where it is started as one.
 func TestMain(m *testing.M) {
 	p, err := Predecessor()
 	if err == nil && p == nil {
-		os.Exit(m.Run())
+		os.Exit(leak.Each(m).Run())
 	}
 	if err == nil {
 		err = answer(p)

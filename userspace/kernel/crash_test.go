@@ -18,6 +18,8 @@ import (
 
 	"fairlead/loader"
 	"fairlead/testenv"
+	"fairlead/testenv/leak"
+	"fairlead/userspace/datapath"
 	"fairlead/userspace/host"
 	"fairlead/userspace/model"
 )
@@ -35,7 +37,8 @@ type task struct {
 func TestMain(m *testing.M) {
 	t := os.Getenv(childTask)
 	if t == "" {
-		os.Exit(m.Run())
+		_, _ = datapath.Now() // whose program stays; without root there is none
+		os.Exit(leak.Each(m).Run())
 	}
 	if err := playCommand(t); err != nil {
 		fmt.Fprintln(os.Stderr, err)

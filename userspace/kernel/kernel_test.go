@@ -15,6 +15,7 @@ import (
 
 	"fairlead/loader"
 	"fairlead/testenv"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/host"
 	"fairlead/userspace/model"
@@ -78,6 +79,7 @@ func pins(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(testenv.BPFFS(t), "fairlead")
 	t.Cleanup(func() {
+		leak.Note(t, dir)
 		err := loader.Detach(context.Background(), dir, nil)
 		if err != nil && !errors.Is(err, loader.ErrNotAttached) {
 			t.Error(err)

@@ -18,13 +18,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
+	"fairlead/testenv/leak"
 	"fairlead/userspace/control"
 	"fairlead/userspace/peercred"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // A plane notes changes, or refuses them with err.
 type plane struct {

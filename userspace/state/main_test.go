@@ -8,8 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"fairlead/testenv/leak"
 	"fairlead/userspace/control"
 )
 
@@ -22,7 +21,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, appendForEver(dir))
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m)
+	leak.Each(m).Run()
 }
 
 // appendForEver prints the number of each revision that is kept.

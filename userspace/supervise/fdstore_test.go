@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fairlead/testenv/leak"
 )
 
 // asListeners is the variable that makes the test binary print what it was started
@@ -19,7 +21,7 @@ const asListeners = "FAIRLEAD_TEST_LISTENERS"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asListeners) == "" {
-		os.Exit(m.Run())
+		os.Exit(leak.Each(m).Run())
 	}
 	for _, f := range Listeners() {
 		var b [100]byte
