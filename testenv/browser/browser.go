@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fairlead/testenv"
 )
 
 // program is Debian's Chromium without a window.
@@ -80,15 +82,6 @@ func pipe(t testing.TB) (r, w *os.File) {
 	return r, w
 }
 
-func await(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
-}
-
 // attach takes the browser's first page.
 func (p *Page) attach() {
 	p.t.Helper()
@@ -99,7 +92,7 @@ func (p *Page) attach() {
 		} `json:"targetInfos"`
 	}
 	page := ""
-	await(p.t, "the browser's page", func() bool {
+	testenv.Await(p.t, "the browser's page", func() bool {
 		p.call("Target.getTargets", nil, &all)
 		for _, x := range all.Targets {
 			if x.Type == "page" {
@@ -216,7 +209,7 @@ func (p *Page) tryEval(script string, value any) error {
 // Await waits until a script is true on the page.
 func (p *Page) Await(script string) {
 	p.t.Helper()
-	await(p.t, script, func() bool {
+	testenv.Await(p.t, script, func() bool {
 		var is bool
 		return p.tryEval("Boolean("+script+")", &is) == nil && is
 	})

@@ -19,16 +19,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"fairlead/testenv"
 	"fairlead/testenv/leak"
 	"fairlead/userspace/view"
 )
 
-// Patience is how long anything is waited for. It is far longer than anything
-// takes, so that a busy machine fails no test.
-const Patience = 60 * time.Second
+// Patience is how long anything is waited for.
+const Patience = testenv.Patience
 
 // Options say what [New] raises.
 type Options struct {
@@ -199,18 +197,8 @@ func (s *Stage) inKernel(v *view.View, backend int, up bool) bool {
 	return true
 }
 
-// Await waits until try returns nil. When it does not in time, the test ends
-// with the last error.
+// Await is [testenv.AwaitNil].
 func Await(tb testenv.TB, what string, try func() error) {
 	tb.Helper()
-	for deadline := time.Now().Add(Patience); ; time.Sleep(10 * time.Millisecond) {
-		tb.Helper() // by which a program that is interrupted ends
-		err := try()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			tb.Fatalf("waited %s for %s: %v", Patience, what, err)
-		}
-	}
+	testenv.AwaitNil(tb, what, try)
 }

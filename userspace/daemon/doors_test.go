@@ -152,30 +152,34 @@ func TestSilentBackendsOfServicesGo(t *testing.T) {
 	}
 }
 
+// registerOnce registers a backend for so many seconds, and returns the status.
+func registerOnce(t *testing.T, token, address string, ttl int) (status int) {
+	t.Helper()
+	body := fmt.Sprintf(`{"address": %q, "ttl_seconds": %d}`, address, ttl)
+	r, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+registerAt+"/register", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Close = true
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	return res.StatusCode
+}
+
 // TestSilentBackendsGo has one register that says nothing more.
 func TestSilentBackendsGo(t *testing.T) {
 	a, _ := page(t, "a")
 	b, _ := page(t, "b")
 	c := controlAgent(t, oneSite()+"registration: {listen: "+registerAt+", tokens: [{token: "+secret+", pool: main}]}\n")
-	ask := func(address string) int {
-		r, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+registerAt+"/register", strings.NewReader(`{"address": "`+address+`", "ttl_seconds": 1}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", "Bearer "+secret)
-		r.Close = true
-		res, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		return res.StatusCode
-	}
-	if status := ask(a); status != http.StatusCreated {
+	if status := registerOnce(t, secret, a, 1); status != http.StatusCreated {
 		t.Fatalf("status %d", status)
 	}
 	c.must(about(control.OpAddBackend, "main", b))
-	if status := ask(b); status != http.StatusConflict {
+	if status := registerOnce(t, secret, b, 1); status != http.StatusConflict {
 		t.Errorf("one of the API: status %d", status)
 	}
 	c.served(b + "=1")

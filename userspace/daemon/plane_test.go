@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -175,7 +174,7 @@ func TestARollbackRestoresAnIdenticalExport(t *testing.T) {
 	c.must(about(control.OpAddBackend, "main", d), about(control.OpRemoveBackend, "main", b))
 	note()
 	c.reload(oneSite(d, b) + "flow-table: 2048\n") // which lacks what edits are about
-	c.until("the file's revision", func() bool { return c.Revision().Number == 4 })
+	await(t, "the file's revision", func() bool { return c.Revision().Number == 4 })
 	note()
 	c.must(control.Edit{Op: control.OpApply, Spec: "xdp: off\n" + oneSite(b)})
 	note()
@@ -205,16 +204,6 @@ func TestARollbackRestoresAnIdenticalExport(t *testing.T) {
 	}
 	if _, body := fetch(t, "/x"); body == "" {
 		t.Error("nobody serves")
-	}
-}
-
-// until waits for what no view tells.
-func (c *controlled) until(what string, ok func() bool) {
-	c.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			c.t.Fatalf("%s: not in time", what)
-		}
 	}
 }
 

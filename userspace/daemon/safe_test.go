@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/testenv/testca"
 	"fairlead/userspace/view"
 )
@@ -189,12 +190,5 @@ func TestHTTPSToBackendsByTheConfiguration(t *testing.T) {
 	await(t, "the file's new content", func() bool { status, _ := fetch(t, "/"); return status == 200 })
 }
 
-// await waits until ok returns true.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not in time", what)
-		}
-	}
-}
+// await waits until a condition holds.
+var await = testenv.Await

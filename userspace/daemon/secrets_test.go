@@ -142,39 +142,24 @@ func TestTokensOfVault(t *testing.T) {
 	server.Set("web", map[string]string{"token": secret})
 	config := atVault(server, oneSite()+"registration: {listen: "+registerAt+", tokens: [{vault: secret/web, pool: main}]}\n")
 	c := controlAgent(t, config)
-	ask := func(token string) int {
-		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+registerAt+"/register", strings.NewReader(`{"address": "`+a+`", "ttl_seconds": 60}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", "Bearer "+token)
-		r.Close = true
-		res, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		return res.StatusCode
-	}
-	if status := ask(secret); status != http.StatusCreated {
+	if status := registerOnce(t, secret, a, 60); status != http.StatusCreated {
 		t.Fatalf("status %d", status)
 	}
-	if status := ask(""); status != http.StatusUnauthorized {
+	if status := registerOnce(t, "", a, 60); status != http.StatusUnauthorized {
 		t.Errorf("without a token: status %d", status)
 	}
 	const second = "fedcba9876543210"
 	taken := func(token string) {
 		t.Helper()
 		server.Set("web", map[string]string{"token": token})
-		for end := time.Now().Add(20 * time.Second); ask(token) != http.StatusOK; time.Sleep(2 * time.Second) { // fewer wrong ones than are too many
+		for end := time.Now().Add(20 * time.Second); registerOnce(t, token, a, 60) != http.StatusOK; time.Sleep(2 * time.Second) { // fewer wrong ones than are too many
 			if time.Now().After(end) {
 				t.Fatalf("the token is not taken")
 			}
 		}
 	}
 	taken(second)
-	if status := ask(secret); status != http.StatusUnauthorized {
+	if status := registerOnce(t, secret, a, 60); status != http.StatusUnauthorized {
 		t.Errorf("with the old token: status %d", status)
 	}
 	server.Set("web", map[string]string{"token": "short"})
@@ -182,7 +167,7 @@ func TestTokensOfVault(t *testing.T) {
 	for n := before; n < before+3; n, _ = server.Requests() { // it was read by then
 		time.Sleep(100 * time.Millisecond)
 	}
-	if status := ask(second); status != http.StatusOK {
+	if status := registerOnce(t, second, a, 60); status != http.StatusOK {
 		t.Errorf("with the token that stays: status %d", status)
 	}
 	c.reload(config + "# again\n")

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/userspace/model"
 )
 
@@ -84,14 +85,5 @@ func TestProbeExecKillsAll(t *testing.T) {
 	}
 }
 
-// await waits until done says so.
-func await(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(long)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited too long for %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
+// await waits until a condition holds.
+var await = testenv.Await

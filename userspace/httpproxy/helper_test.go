@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/userspace/balance"
 	"fairlead/userspace/model"
 )
@@ -277,15 +278,8 @@ func refusing(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// eventually waits until ok returns true.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within %s", what, patience)
-		}
-	}
-}
+// eventually waits until a condition holds.
+var eventually = testenv.Await
 
 func readAll(t *testing.T, r *http.Request) string {
 	b, err := io.ReadAll(r.Body)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/testenv/leak"
 )
 
@@ -147,14 +148,8 @@ func silentPort(tb testing.TB) netip.AddrPort {
 	return addr
 }
 
-func await(tb testing.TB, what string, ok func() bool) {
-	tb.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			tb.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
+// await waits until a condition holds.
+var await = testenv.Await
 
 // wantReset fails the test unless c gets a reset.
 func wantReset(tb testing.TB, c *net.TCPConn) {

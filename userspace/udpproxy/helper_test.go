@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fairlead/testenv"
 	"fairlead/testenv/leak"
 )
 
@@ -181,14 +182,8 @@ func insist(c *net.UDPConn, text string) bool {
 	return false
 }
 
-func await(tb testing.TB, what string, ok func() bool) {
-	tb.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			tb.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
+// await waits until a condition holds.
+var await = testenv.Await
 
 type pickFunc = func(client, local netip.AddrPort, tried []netip.AddrPort) (netip.AddrPort, func(error), bool)
 
