@@ -33,7 +33,7 @@ var codes = []struct {
 
 // change carries out edits in the name of the caller.
 func (s *service) change(ctx context.Context, expect uint64, force bool, edits ...control.Edit) (*adminpb.Revision, error) {
-	r, err := s.server.Plane.Change(ctx, control.Request{Who: callOf(ctx).who.String(), Edits: edits, Expect: expect, Force: force})
+	r, err := s.server.Plane.Change(ctx, control.Request{Who: callOf(ctx).who.String(), Remote: callOf(ctx).remote(), Edits: edits, Expect: expect, Force: force})
 	return s.revision(&r, err)
 }
 
@@ -51,7 +51,7 @@ func (s *service) revision(r *control.Revision, err error) (*adminpb.Revision, e
 
 // request returns a change as the caller has put it together.
 func request(ctx context.Context, r *adminpb.ChangeRequest) (control.Request, error) {
-	c := control.Request{Who: callOf(ctx).who.String(), Expect: r.GetExpect(), Force: r.GetForce()}
+	c := control.Request{Who: callOf(ctx).who.String(), Remote: callOf(ctx).remote(), Expect: r.GetExpect(), Force: r.GetForce()}
 	for i, e := range r.GetEdits() {
 		op := control.Op(e.GetOp())
 		if !slices.Contains(control.Ops, op) {

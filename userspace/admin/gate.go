@@ -112,6 +112,9 @@ type call struct {
 
 func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 
+// remote reports whether the caller is not known to be on this host.
+func (c *call) remote() bool { return c.who.peer == nil }
+
 // statusOf returns err as what a caller gets.
 func (s *Server) statusOf(err error) error {
 	if err == nil {

@@ -101,6 +101,9 @@ type Request struct {
 	Expect uint64
 	// Force takes backends that fail their check.
 	Force bool
+	// Remote says that who asks is not on this host. Edits may not name files,
+	// programs and variables then that the configuration does not have.
+	Remote bool
 }
 
 // A Revision is one change that was made.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -208,4 +209,45 @@ func TestFilesOfTheAdminAPIAreReadAgain(t *testing.T) {
 	}
 	move(s.ca.File+".both", s.ca.File)
 	s.answers(addr)
+}
+
+// TestWhoIsElsewhereReachesNothingNewOfTheHost: over TCP no file is read that is not named
+// already; on the socket any is.
+func TestWhoIsElsewhereReachesNothingNewOfTheHost(t *testing.T) {
+	addr := freeAddr(t)
+	s := speak(t, addr)
+	s.answers(addr)
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("sesame: [\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	far, near := s.client(addr), calls(t, s.opts.RunDir)
+	pool := &adminpb.ChangeRequest{Edits: []*adminpb.Edit{{
+		Op: "put-pool", Pool: "new", Spec: fmt.Sprintf("{backends: [{address: %q}], health: {type: http, headers: {X-It: 'file:%s'}}}", s.backend, file),
+	}}}
+	change := func(c *client.Client) error {
+		_, err := c.Change(t.Context(), pool)
+		return err
+	}
+	for what, f := range map[string]func() error{
+		"change": func() error { return change(far) },
+		"plan": func() error {
+			_, err := far.Plan(t.Context(), pool)
+			return err
+		},
+		"apply": func() error {
+			_, err := far.Apply(t.Context(), &adminpb.ApplyRequest{Configuration: "include: " + file + "\n" + s.config(addr)})
+			return err
+		},
+	} {
+		if err := f(); connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "over TCP nothing new of the host") || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := change(near); err != nil {
+		t.Errorf("on the socket: %v", err)
+	}
+	if err := change(far); err != nil {
+		t.Errorf("what the configuration has: %v", err)
+	}
 }

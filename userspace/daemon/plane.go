@@ -159,12 +159,24 @@ func (p *plane) Change(ctx context.Context, r control.Request) (control.Revision
 	if len(r.Edits) == 0 {
 		return control.Revision{}, errNoEdits
 	}
+	if err := p.checkReach(&r); err != nil {
+		return control.Revision{}, err
+	}
 	if !r.Force {
 		if err := p.probe(ctx, &r); err != nil {
 			return control.Revision{}, faultOf(err)
 		}
 	}
 	return p.ask(ctx, &request{Request: r})
+}
+
+// checkReach refuses what names more of this host than the file, or the configuration in
+// force, if who asks is elsewhere. Nothing is read before.
+func (p *plane) checkReach(r *control.Request) error {
+	if !r.Remote {
+		return nil
+	}
+	return faultOf(config.CheckReach(r.Edits, p.file.Load().tree, p.inForce().tree))
 }
 
 // Rollback implements [control.Plane].
@@ -212,6 +224,9 @@ func (p *plane) ask(ctx context.Context, r *request) (control.Revision, error) {
 func (p *plane) Plan(_ context.Context, r control.Request) (difference string, err error) {
 	before := p.inForce()
 	if err := p.expected(&r, p.Revision().Number); err != nil {
+		return "", err
+	}
+	if err := p.checkReach(&r); err != nil {
 		return "", err
 	}
 	after, err := p.edit(before, r.Edits)
