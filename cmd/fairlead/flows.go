@@ -99,7 +99,7 @@ func killCommand(w world) *cli.Command {
 		Name:  "kill",
 		Usage: "end flows and connections of a running agent: TCP is reset, UDP begins anew",
 		Flags: remoteFlags(filterFlags(
-			&cli.BoolFlag{Name: "all", Usage: "end all flows, where nothing else says which"}, command.OutputFlag(),
+			&cli.BoolFlag{Name: "all", Usage: "end all flows; kill refuses to without, where no flag says which"}, command.OutputFlag(),
 		)...),
 		Action: remote(func(c *cli.Context, lb *client.Client) error {
 			killed, err := lb.KillFlows(c.Context, &adminpb.KillFlowsRequest{Filter: filterOf(c), All: c.Bool("all")})
