@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -136,29 +137,18 @@ func (s *sockets) end() {
 }
 
 func adoptTCP(f *os.File) (*net.TCPListener, error) {
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, err
-	}
-	tcp, ok := l.(*net.TCPListener)
-	if !ok {
-		l.Close()
-		return nil, errKind
-	}
-	return tcp, nil
+	return ofKind[*net.TCPListener](net.FileListener(f))
 }
 
-func adoptUDP(f *os.File) (*net.UDPConn, error) {
-	c, err := net.FilePacketConn(f)
-	if err != nil {
-		return nil, err
+func adoptUDP(f *os.File) (*net.UDPConn, error) { return ofKind[*net.UDPConn](net.FilePacketConn(f)) }
+
+// ofKind returns c as what it has to be, or closes it.
+func ofKind[S io.Closer](c io.Closer, err error) (S, error) {
+	s, ok := c.(S)
+	if err == nil && !ok {
+		err = errors.Join(errKind, c.Close())
 	}
-	udp, ok := c.(*net.UDPConn)
-	if !ok {
-		c.Close()
-		return nil, errKind
-	}
-	return udp, nil
+	return s, err
 }
 
 var errKind = errors.New("socket is of another kind")
