@@ -3,20 +3,24 @@ package daemon
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"fairlead/testenv/stage"
 	"fairlead/userspace/view"
 )
 
-// succeeded has a successor take over from the agent, and waits until the old process
-// has ended and the new one's view is there.
-func (b *bench) succeeded(pid int) (successor int) {
+// succeeded has a successor take over from the agent, and waits until its view is there,
+// with every service on a rung.
+func (b *bench) succeeded(pid int, rung view.Rung) (successor int) {
 	b.t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
 		b.t.Fatal(err)
@@ -26,7 +30,7 @@ func (b *bench) succeeded(pid int) (successor int) {
 		if err != nil {
 			return err
 		}
-		if successor = v.PID; successor == pid || !onRung(view.RungNative)(v) {
+		if successor = v.PID; successor == pid || !onRung(rung)(v) {
 			return errors.New("not yet")
 		}
 		return nil
@@ -60,7 +64,7 @@ func TestXDPForwardsWhileSuccessorsTakeOver(t *testing.T) {
 		times = repeats
 	}
 	for range times {
-		pid = b.succeeded(pid)
+		pid = b.succeeded(pid, view.RungNative)
 	}
 	b.awaitEnd(b.cmd.Process.Pid)
 	// One that fails half-way changes nothing.
@@ -85,6 +89,53 @@ func TestXDPForwardsWhileSuccessorsTakeOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.awaitEnd(pid)
+}
+
+// TestAddressesStayWhileSuccessorsTakeOver has no XDP, so that the service address is the
+// agent's alone: no process takes it away before the last one ends, not even for a moment.
+func TestAddressesStayWhileSuccessorsTakeOver(t *testing.T) {
+	b := newBench(t, 1)
+	b.greetAll()
+	b.configure("xdp: off\nservices:\n", b.service("web", "tcp", 80))
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil { // who waits for a successor
+		t.Fatal(err)
+	}
+	b.start()
+	b.wantLocal(true)
+	var gone atomic.Int32
+	changes, done := make(chan netlink.AddrUpdate), make(chan struct{})
+	b.Balancer.Do(t, func() error { return netlink.AddrSubscribe(changes, done) })
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for u := range changes {
+			if ip, _ := netip.AddrFromSlice(u.LinkAddress.IP); ip.Unmap() == vip && !u.NewAddr {
+				gone.Add(1)
+			}
+		}
+	})
+	pid := b.cmd.Process.Pid
+	for range 3 {
+		pid = b.succeeded(pid, view.RungProxy)
+	}
+	b.awaitEnd(b.cmd.Process.Pid)
+	b.wantLocal(true)
+	b.opened(80)
+	if n := gone.Load(); n > 0 {
+		t.Errorf("the address was taken away %d times", n)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitEnd(pid)
+	stage.Await(t, "the address to be taken away at the end, and to be told of it", func() error {
+		if gone.Load() == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	close(done)
+	watching.Wait()
+	b.wantNothing()
 }
 
 // awaitEnd waits until an agent has ended in good order.
