@@ -2,12 +2,17 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -111,4 +116,28 @@ func TestEndWhileXDPIsOff(t *testing.T) {
 	if !strings.Contains(b.log.String(), "nobody serves; run: loader attach") {
 		t.Error("it does not say that XDP stays off")
 	}
+}
+
+// TestTheEndSaysWhatWasCut: a connection that outlives the grace.
+func TestTheEndSaysWhatWasCut(t *testing.T) {
+	out, plain := &stage.Output{}, freeAddr(t)
+	r := runAgentWith(t, fmt.Sprintf("services: [{name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}]\n", plain, echo(t).Addr()), func(o *Options) {
+		o.Grace, o.Log = 100*time.Millisecond, slog.New(slog.NewTextHandler(io.MultiWriter(out, t.Output()), nil))
+	})
+	c, err := net.Dial("tcp", plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	r.end()
+	if text := out.String(); !strings.Contains(text, `msg="proxies have ended" open=1 cut=1 grace=100ms`) {
+		t.Errorf("the log says\n%s", text)
+	}
+	r.start() // which the test's end waits for
 }
