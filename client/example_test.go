@@ -59,6 +59,7 @@ func replace(ctx context.Context, c *client.Client, pool, old, fresh string) err
 	if _, err := c.RemoveBackend(ctx, &adminpb.RemoveBackendRequest{Pool: pool, Backend: old}); err != nil {
 		return err
 	}
-	_, err := c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: pool, Backend: fresh, Weight: 5})
+	all := uint32(5)
+	_, err := c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: pool, Backend: fresh, Weight: &all})
 	return err
 }

@@ -222,7 +222,7 @@ func setWeight(c *cli.Context, lb *client.Client, pool, backend string) (*adminp
 		return nil, "", command.Usagef("--weight is missing: give a number from 0 to %d", maxWeight)
 	}
 	n := uint32(c.Uint("weight"))
-	made, err := lb.SetWeight(c.Context, &adminpb.SetWeightRequest{Pool: pool, Backend: backend, Weight: n, Expect: c.Uint64("expect")})
+	made, err := lb.SetWeight(c.Context, &adminpb.SetWeightRequest{Pool: pool, Backend: backend, Weight: &n, Expect: c.Uint64("expect")})
 	return made, fmt.Sprintf("backend %s of pool %s has weight %d", backend, pool, n), err
 }
 

@@ -57,14 +57,10 @@ func request(ctx context.Context, r *adminpb.ChangeRequest) (control.Request, er
 		if !slices.Contains(control.Ops, op) {
 			return c, fmt.Errorf("%w: edits[%d].op is %q: use one of %s", ErrRequest, i, op, opNames())
 		}
-		edit := control.Edit{
+		c.Edits = append(c.Edits, control.Edit{
 			Op: op, Service: e.GetService(), Pool: e.GetPool(), Match: e.GetMatch(), Backend: e.GetBackend(), Backends: e.GetBackends(),
-			Spec: e.GetSpec(), New: e.GetNew(),
-		}
-		if e.Weight != nil {
-			edit.Weight = weight(e.GetWeight())
-		}
-		c.Edits = append(c.Edits, edit)
+			Weight: weight(e.Weight), Spec: e.GetSpec(), New: e.GetNew(),
+		})
 	}
 	if len(c.Edits) == 0 {
 		return c, fmt.Errorf("%w: edits is empty: give at least one", ErrRequest)
@@ -80,9 +76,13 @@ func opNames() string {
 	return strings.Join(names, ", ")
 }
 
-// weight returns a weight for an edit; the configuration says which are allowed.
-func weight(n uint32) *int {
-	w := int(n)
+// weight returns a weight for an edit, nil for none; the configuration says which are
+// allowed.
+func weight(n *uint32) *int {
+	if n == nil {
+		return nil
+	}
+	w := int(*n)
 	return &w
 }
 
@@ -200,11 +200,8 @@ func (s *service) routed(name string) (string, error) {
 }
 
 func (s *service) AddBackend(ctx context.Context, r *adminpb.AddBackendRequest) (*adminpb.Revision, error) {
-	e := control.Edit{Op: control.OpAddBackend, Pool: r.GetPool(), Backend: r.GetBackend(), Spec: r.GetSpec()}
-	if r.Weight != nil {
-		e.Weight = weight(r.GetWeight())
-	}
-	return s.change(ctx, r.GetExpect(), r.GetForce(), e)
+	return s.change(ctx, r.GetExpect(), r.GetForce(),
+		control.Edit{Op: control.OpAddBackend, Pool: r.GetPool(), Backend: r.GetBackend(), Weight: weight(r.Weight), Spec: r.GetSpec()})
 }
 
 func (s *service) RemoveBackend(ctx context.Context, r *adminpb.RemoveBackendRequest) (*adminpb.Revision, error) {
@@ -213,7 +210,7 @@ func (s *service) RemoveBackend(ctx context.Context, r *adminpb.RemoveBackendReq
 
 func (s *service) SetWeight(ctx context.Context, r *adminpb.SetWeightRequest) (*adminpb.Revision, error) {
 	return s.change(ctx, r.GetExpect(), false,
-		control.Edit{Op: control.OpSetWeight, Pool: r.GetPool(), Backend: r.GetBackend(), Weight: weight(r.GetWeight())})
+		control.Edit{Op: control.OpSetWeight, Pool: r.GetPool(), Backend: r.GetBackend(), Weight: weight(r.Weight)})
 }
 
 func (s *service) DrainBackend(ctx context.Context, r *adminpb.DrainBackendRequest) (*adminpb.Revision, error) {

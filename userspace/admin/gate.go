@@ -59,7 +59,7 @@ type gate struct {
 
 // handler returns what answers requests; streams end when ending is done.
 func (s *Server) handler(ending context.Context) *gate {
-	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage)}
+	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage), strict()}
 	g := &gate{server: s, ending: ending, services: map[string]http.Handler{}, errors: connect.NewErrorWriter(options...)}
 	add := func(prefix string, h http.Handler) { g.services[prefix] = h }
 	add(adminpbconnect.NewAdminHandler(&service{server: s, ending: ending}, options...))

@@ -102,8 +102,11 @@ func TestChangesOfBackends(t *testing.T) {
 			return c.RemoveBackend(ctx, &adminpb.RemoveBackendRequest{Pool: "p", Backend: "b", Expect: 8})
 		}, control.Request{Expect: 8, Edits: []control.Edit{{Op: control.OpRemoveBackend, Pool: "p", Backend: "b"}}}},
 		{"set weight", func(c client, ctx context.Context) (*adminpb.Revision, error) {
-			return c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "p", Backend: "b", Weight: 5})
-		}, edits(control.Edit{Op: control.OpSetWeight, Pool: "p", Backend: "b", Weight: number(5)})},
+			return c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "p", Backend: "b", Weight: &nine})
+		}, edits(control.Edit{Op: control.OpSetWeight, Pool: "p", Backend: "b", Weight: number(9)})},
+		{"set no weight, which is not 0", func(c client, ctx context.Context) (*adminpb.Revision, error) {
+			return c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "p", Backend: "b"})
+		}, edits(control.Edit{Op: control.OpSetWeight, Pool: "p", Backend: "b"})},
 		{"drain", func(c client, ctx context.Context) (*adminpb.Revision, error) {
 			return c.DrainBackend(ctx, &adminpb.DrainBackendRequest{Pool: "p", Backend: "b", Expect: 2})
 		}, control.Request{Expect: 2, Edits: []control.Edit{{Op: control.OpDrain, Pool: "p", Backend: "b"}}}},

@@ -1,11 +1,9 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"testing"
@@ -133,21 +131,6 @@ func TestMessagesAreBounded(t *testing.T) {
 	_, err := w.client(t).Apply(t.Context(), &adminpb.ApplyRequest{Configuration: strings.Repeat("x", maxMessage+1)})
 	if connect.CodeOf(err) != connect.CodeResourceExhausted || len(w.plane.asked()) != 0 {
 		t.Errorf("%v, want that it is too much", err)
-	}
-}
-
-// TestJSONByPost has the simplest client there is.
-func TestJSONByPost(t *testing.T) {
-	w := serve(t)
-	c := over(t, false, func() (net.Conn, error) { return net.Dial("unix", w.socket) })
-	answer, err := c.Post("http://fairlead/fairlead.admin.v1.Admin/GetStats", "application/json", bytes.NewBufferString("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil || string(body) != `{"packets":"1099511627776"}` {
-		t.Errorf("%s, %v", body, err)
 	}
 }
 

@@ -37,6 +37,8 @@ func calls(t *testing.T, runDir string) *client.Client {
 	return c
 }
 
+func weight(n uint32) *uint32 { return &n }
+
 // TestTheAdminSocketOfAnAgent changes an agent by calls, and takes it back.
 func TestTheAdminSocketOfAnAgent(t *testing.T) {
 	one, _ := page(t, "one")
@@ -64,13 +66,17 @@ func TestTheAdminSocketOfAnAgent(t *testing.T) {
 	if err := c.AwaitHealthy(ctx, "main", two); err != nil {
 		t.Error(err)
 	}
-	_, err = c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "main", Backend: one, Weight: 7, Expect: 1})
+	_, err = c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "main", Backend: one, Weight: weight(7), Expect: 1})
 	if connect.CodeOf(err) != connect.CodeAborted {
 		t.Errorf("an old revision is expected: %v", err)
 	}
-	_, err = c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "main", Backend: one, Weight: 7000})
+	_, err = c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "main", Backend: one, Weight: weight(7000)})
 	if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), `"7000" is not a number from 0 to 1000`) {
 		t.Errorf("a wrong weight: %v", err)
+	}
+	_, err = c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "main", Backend: one})
+	if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "weight: is missing") {
+		t.Errorf("no weight: %v", err)
 	}
 	_, err = c.AddPool(ctx, &adminpb.AddPoolRequest{Pool: "main", Backends: []string{two}})
 	if connect.CodeOf(err) != connect.CodeAlreadyExists {

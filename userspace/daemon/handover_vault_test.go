@@ -25,7 +25,7 @@ func supervisedAtVault(t *testing.T, url, tokenFile string) *supervisor {
 
 // weigh changes the weight of the one backend of service tcp.
 func (s *supervisor) weigh(ctx context.Context, c *client.Client, weight uint32) (revision uint64, err error) {
-	made, err := c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "tcp", Backend: s.greeter, Weight: weight})
+	made, err := c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "tcp", Backend: s.greeter, Weight: &weight})
 	return made.GetRevision(), err
 }
 

@@ -4438,7 +4438,7 @@ type SetWeightRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pool          string                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
 	Backend       string                 `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
-	Weight        uint32                 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"` // 0 to 1000; 0 drains
+	Weight        *uint32                `protobuf:"varint,3,opt,name=weight,proto3,oneof" json:"weight,omitempty"` // 0 to 1000; 0 drains; must be given
 	Expect        uint64                 `protobuf:"varint,4,opt,name=expect,proto3" json:"expect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4489,8 +4489,8 @@ func (x *SetWeightRequest) GetBackend() string {
 }
 
 func (x *SetWeightRequest) GetWeight() uint32 {
-	if x != nil {
-		return x.Weight
+	if x != nil && x.Weight != nil {
+		return *x.Weight
 	}
 	return 0
 }
@@ -5091,12 +5091,13 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x14RemoveBackendRequest\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12\x16\n" +
-	"\x06expect\x18\x03 \x01(\x04R\x06expect\"p\n" +
+	"\x06expect\x18\x03 \x01(\x04R\x06expect\"\x80\x01\n" +
 	"\x10SetWeightRequest\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x18\n" +
-	"\abackend\x18\x02 \x01(\tR\abackend\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x16\n" +
-	"\x06expect\x18\x04 \x01(\x04R\x06expect\"[\n" +
+	"\abackend\x18\x02 \x01(\tR\abackend\x12\x1b\n" +
+	"\x06weight\x18\x03 \x01(\rH\x00R\x06weight\x88\x01\x01\x12\x16\n" +
+	"\x06expect\x18\x04 \x01(\x04R\x06expectB\t\n" +
+	"\a_weight\"[\n" +
 	"\x13DrainBackendRequest\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12\x16\n" +
@@ -5343,6 +5344,7 @@ func file_userspace_admin_adminpb_admin_proto_init() {
 	file_userspace_admin_adminpb_admin_proto_msgTypes[38].OneofWrappers = []any{}
 	file_userspace_admin_adminpb_admin_proto_msgTypes[45].OneofWrappers = []any{}
 	file_userspace_admin_adminpb_admin_proto_msgTypes[56].OneofWrappers = []any{}
+	file_userspace_admin_adminpb_admin_proto_msgTypes[58].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
