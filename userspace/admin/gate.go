@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/grpcreflect"
 
 	"fairlead/userspace/admin/adminpb/adminpbconnect"
+	"fairlead/userspace/control"
 )
 
 // roles are what each method asks for, by its whole path. What is not in it is
@@ -123,6 +124,9 @@ func (s *Server) statusOf(err error) error {
 	var already *connect.Error
 	if errors.As(err, &already) {
 		return already
+	}
+	if errors.Is(err, control.ErrUnhealthy) {
+		err = fmt.Errorf("%w; force takes it nevertheless", err)
 	}
 	for _, x := range codes {
 		if errors.Is(err, x.err) {

@@ -56,8 +56,7 @@ const (
 	OpPutRoute    Op = "put-route"
 	OpRemoveRoute Op = "remove-route"
 	// OpAddBackend adds Backend, which is not there yet, to Pool, with the Weight
-	// if it is set, and further keys in Spec. It is probed first, unless the change
-	// is forced.
+	// if it is set, and further keys in Spec.
 	OpAddBackend    Op = "add-backend"
 	OpRemoveBackend Op = "remove-backend"
 	OpSetWeight     Op = "set-weight" // Weight; 0 drains
@@ -99,7 +98,8 @@ type Request struct {
 	Edits []Edit
 	// Expect is the revision that must be in force; 0 means any.
 	Expect uint64
-	// Force takes backends that fail their check.
+	// Force takes backends that fail their check: without it those that the edits
+	// add, in whatever way, are probed first.
 	Force bool
 	// Remote says that who asks is not on this host. Edits may not name files,
 	// programs and variables then that the configuration does not have.

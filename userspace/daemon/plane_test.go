@@ -137,7 +137,7 @@ func TestChangesThatAreRefusedChangeNothing(t *testing.T) {
 		{"the last one", control.Request{Edits: []control.Edit{about(control.OpRemoveBackend, "main", a)}}, "no backends", control.ErrInvalid},
 		{"half good", control.Request{Edits: []control.Edit{setWeight("main", a, 5), setWeight("main", a, -1)}}, `"-1" is not a number`, control.ErrInvalid},
 		{"another revision", control.Request{Expect: 7, Edits: []control.Edit{setWeight("main", a, 5)}}, "revision conflict: revision 1 is in force, not 7", control.ErrConflict},
-		{"sick", control.Request{Edits: []control.Edit{about(control.OpAddBackend, "other", sick)}}, "backend " + sick + ": backend fails its check: status 503", control.ErrUnhealthy},
+		{"sick", control.Request{Edits: []control.Edit{about(control.OpAddBackend, "other", sick)}}, "backend " + sick + ` of "other": backend fails its check: status 503`, control.ErrUnhealthy},
 		{"a bad whole", control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: off\nservices: 1\n"}}}, "apply:2:11: services:", control.ErrInvalid},
 		{"another mode", control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: generic\nservices: []\n"}}}, "restart the agent", errRestart},
 	} {
@@ -240,7 +240,7 @@ func TestTheHistoryHasNoSecretsOfEdits(t *testing.T) {
 	a, _ := page(t, "a")
 	c := controlAgent(t, oneSite(a))
 	c.must(control.Edit{Op: control.OpPutPool, Pool: "spare", Spec: fmt.Sprintf("{backends: [{address: %q}], health: {type: http, headers: {Authorization: Bearer sesame}}}", a)})
-	c.must(control.Edit{Op: control.OpApply, Spec: "xdp: off\n" + oneSite(a) + "  other: {backends: [{address: '127.0.0.1:1'}], health: {type: http, headers: {X-Auth: sesame}}}\n"})
+	c.must(control.Edit{Op: control.OpApply, Spec: "xdp: off\n" + oneSite(a) + fmt.Sprintf("  other: {backends: [{address: %q}], health: {type: http, headers: {X-Auth: sesame}}}\n", a)})
 	look := func(when string) {
 		t.Helper()
 		all, err := c.History(0, 10)

@@ -242,8 +242,8 @@ func TestWhoIsNotAllowed(t *testing.T) {
 	if err := s.Use([]string{"web"}, own()); err != nil {
 		t.Fatal(err)
 	}
-	if answer := ask(t, path, "a:1\n"); answer != "ok\n" || p.got[0].Who == "" {
-		t.Errorf("answer %q, who %q", answer, p.got[0].Who)
+	if answer := ask(t, path, "a:1\n"); answer != "ok\n" || p.got[0].Who == "" || !p.got[0].Force {
+		t.Errorf("answer %q, request %+v", answer, p.got[0])
 	}
 }
 

@@ -104,6 +104,7 @@ func (s *Server) serve(pool string, conn *net.UnixConn) error {
 	_, err = s.plane.Change(s.ctx, control.Request{
 		Who:   peer.String(),
 		Edits: []control.Edit{{Op: control.OpSetBackends, Pool: pool, Backends: backends}},
+		Force: true, // who writes the line knows what is there
 	})
 	return err
 }

@@ -142,8 +142,7 @@ type AdminClient interface {
 	AddPool(context.Context, *adminpb.AddPoolRequest) (*adminpb.Revision, error)
 	// RemovePool removes a pool and the route of a pattern, if it is given.
 	RemovePool(context.Context, *adminpb.RemovePoolRequest) (*adminpb.Revision, error)
-	// AddBackend adds a backend to a pool. It is probed first, and refused if it fails,
-	// unless the call is forced.
+	// AddBackend adds a backend to a pool.
 	AddBackend(context.Context, *adminpb.AddBackendRequest) (*adminpb.Revision, error)
 	// RemoveBackend removes a backend. Its flows may go on for the service's drain.
 	RemoveBackend(context.Context, *adminpb.RemoveBackendRequest) (*adminpb.Revision, error)
@@ -617,8 +616,7 @@ type AdminHandler interface {
 	AddPool(context.Context, *adminpb.AddPoolRequest) (*adminpb.Revision, error)
 	// RemovePool removes a pool and the route of a pattern, if it is given.
 	RemovePool(context.Context, *adminpb.RemovePoolRequest) (*adminpb.Revision, error)
-	// AddBackend adds a backend to a pool. It is probed first, and refused if it fails,
-	// unless the call is forced.
+	// AddBackend adds a backend to a pool.
 	AddBackend(context.Context, *adminpb.AddBackendRequest) (*adminpb.Revision, error)
 	// RemoveBackend removes a backend. Its flows may go on for the service's drain.
 	RemoveBackend(context.Context, *adminpb.RemoveBackendRequest) (*adminpb.Revision, error)
