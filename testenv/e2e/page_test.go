@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -116,7 +117,7 @@ func wantSameAsAPI(t *testing.T, s *stage.Stage, p *browser.Page) {
 	t.Helper()
 	const script = `Object.fromEntries([
 		...[...document.querySelectorAll("#services tbody")].flatMap((body) => [...body.rows].map((row) =>
-			["service " + body.dataset.service + " " + (row.dataset.backend ?? ""), [...row.querySelectorAll("[data-field=rung],[data-field=status],[data-field=serving],[data-field=flows],[data-field=weight]")].map((c) => c.textContent).join("|")])),
+			["service " + body.dataset.service + " " + (row.dataset.backend ?? ""), [...row.querySelectorAll("[data-field=rung],[data-field=status],[data-field=serving],[data-field=flows],[data-field=weight],[data-field=latency]")].map((c) => c.textContent).join("|")])),
 		...[...document.querySelectorAll("#drops tbody tr")].map((row) => ["drop " + row.dataset.verdict, row.querySelector("[data-field=packets]").textContent]),
 		...[...document.querySelectorAll("#changes li")].map((li) => ["change " + li.dataset.revision, li.querySelector(".who").textContent]),
 	])`
@@ -140,6 +141,7 @@ func told(t *testing.T, s *stage.Stage) map[string]string {
 				Address, Status string
 				Weight          int
 				Flows           int `json:",string"`
+				Latency         *struct{ MedianSeconds, P95Seconds, P99Seconds float64 }
 			}
 		}
 	}
@@ -149,9 +151,13 @@ func told(t *testing.T, s *stage.Stage) map[string]string {
 		flows := 0
 		for _, b := range x.Backends {
 			flows += b.Flows
-			all["service "+x.Name+" "+b.Address] = fmt.Sprintf("%s|%d|%d", b.Status, b.Weight, b.Flows)
+			took := ""
+			if l := b.Latency; l != nil {
+				took = fmt.Sprintf("%s, %s, %s ms", millis(l.MedianSeconds), millis(l.P95Seconds), millis(l.P99Seconds))
+			}
+			all["service "+x.Name+" "+b.Address] = fmt.Sprintf("%s|%d|%d|%s", b.Status, b.Weight, b.Flows, took)
 		}
-		all["service "+x.Name+" "] = fmt.Sprintf("%s%s|%s||%d", x.Rung, x.Reason, x.Serving, flows)
+		all["service "+x.Name+" "] = fmt.Sprintf("%s%s|%s||%d|", x.Rung, x.Reason, x.Serving, flows)
 	}
 	var stats struct{ Verdicts map[string]json.Number }
 	apiOf(t, s, "GetStats", &stats)
@@ -171,6 +177,11 @@ func told(t *testing.T, s *stage.Stage) map[string]string {
 		all["change "+r.Revision.String()] = r.Who
 	}
 	return all
+}
+
+// millis returns seconds as the page writes milliseconds.
+func millis(seconds float64) string {
+	return strings.TrimRight(strings.TrimRight(strconv.FormatFloat(1000*seconds, 'f', 2, 64), "0"), ".")
 }
 
 // wantExplained asks by the form what becomes of a packet.

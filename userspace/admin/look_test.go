@@ -3,10 +3,13 @@ package admin
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"fairlead/userspace/admin/adminpb"
 	"fairlead/userspace/view"
@@ -43,6 +46,37 @@ func TestHealthOfPools(t *testing.T) {
 	}
 	if _, err := c.GetHealth(t.Context(), &adminpb.GetHealthRequest{Pool: "none"}); connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("%v, want not found", err)
+	}
+}
+
+// TestLatencyOfBackends has what the view tells of five minutes, and of the agent
+// before.
+func TestLatencyOfBackends(t *testing.T) {
+	w := serve(t)
+	c := w.client(t)
+	up, now := true, view.Latency{Count: 2000, Median: 0.25, P95: 0.5, P99: 1.5}
+	w.plane.set(func() {
+		b := w.plane.view.Services[0].Backends
+		b[0].Latency = &now
+		b[2].Last = &view.Last{At: time.Unix(1e9, 0), Up: &up, Weight: 3, Share: 50, Latency: &now}
+	})
+	all, err := c.GetHealth(t.Context(), &adminpb.GetHealthRequest{Pool: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	services, err := c.ListServices(t.Context(), &adminpb.ListServicesRequest{Service: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &adminpb.Latency{Count: 2000, MedianSeconds: 0.25, P95Seconds: 0.5, P99Seconds: 1.5}
+	last := &adminpb.Last{At: timestamppb.New(time.Unix(1e9, 0)), Up: &up, Weight: 3, SharePercent: 50, Latency: want}
+	for _, b := range [][]*adminpb.Backend{all.GetPools()[0].GetBackends(), services.GetServices()[0].GetBackends()} {
+		if diff := cmp.Diff(want, b[0].GetLatency(), protocmp.Transform()); diff != "" || b[1].Latency != nil || b[0].LastKnown != nil {
+			t.Errorf("latency of %v; -want +got\n%s", b, diff)
+		}
+		if diff := cmp.Diff(last, b[2].GetLastKnown(), protocmp.Transform()); diff != "" {
+			t.Errorf("last known, -want +got\n%s", diff)
+		}
 	}
 }
 
@@ -89,6 +123,7 @@ func TestMessagesHaveTheNamesOfViews(t *testing.T) {
 	}{
 		{&adminpb.Status{}, v}, {&adminpb.XDP{}, v.XDP}, {&adminpb.Interface{}, v.XDP.Interfaces[0]}, {&adminpb.Service{}, v.Services[0]},
 		{&adminpb.Backend{}, v.Services[0].Backends[0]}, {&adminpb.Certificate{}, v.Services[0].Certificates[0]}, {&adminpb.Suspicion{}, view.Suspicion{}},
+		{&adminpb.Latency{}, view.Latency{}}, {&adminpb.Last{}, view.Last{}},
 		{&adminpb.Proxy{}, v.Proxy}, {&adminpb.TCP{}, v.Proxy.TCP}, {&adminpb.UDP{}, v.Proxy.UDP}, {&adminpb.HTTP{}, v.Proxy.HTTP},
 	} {
 		names := jsonNames(x.of)

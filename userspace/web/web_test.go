@@ -118,7 +118,8 @@ var everything = map[string]string{
 		"xdp": {"mode": "auto", "interfaces": [{"name": "eth0", "mode": "native"}, {"name": "eth1", "mode": "generic", "reason": "the driver <i>cannot</i>"}]}}`,
 	"ListServices": `{"services": [
 		{"name": "web", "listen": "203.0.113.10:80", "protocol": "tcp", "rung": "xdp-native", "serving": "up", "backends": [
-			{"address": "10.2.1.2:8080", "weight": 3, "sharePercent": 100, "flows": "1234", "status": "healthy", "up": true, "known": true, "since": "2026-01-02T03:04:05Z"},
+			{"address": "10.2.1.2:8080", "weight": 3, "sharePercent": 100, "flows": "1234", "status": "healthy", "up": true, "known": true, "since": "2026-01-02T03:04:05Z",
+				"latency": {"count": "1000", "medianSeconds": 0.0123, "p95Seconds": 0.5, "p99Seconds": 1.25}},
 			{"address": "10.2.1.3:8080", "weight": 1, "sharePercent": 40, "status": "unhealthy", "lastError": "<img src=x onerror=alert(1)>", "zone": "a"}]},
 		{"name": "dns", "listen": "203.0.113.10:53", "protocol": "udp", "rung": "proxy", "reason": "interface eth2 is lost", "serving": "none", "backends": [
 			{"address": "10.2.1.9:53", "sharePercent": 100, "status": "draining"}, {"address": "10.2.1.8:53", "weight": 1, "sharePercent": 100, "status": "unknown"}]}]}`,
@@ -143,13 +144,16 @@ func TestPage(t *testing.T) {
 	p.Eval(read+`({
 		names: "tr.service [data-field=name]", rungs: "tr.service [data-field=rung]", healthy: "tr.service [data-field=backends]", sums: "tr.service [data-field=flows]",
 		backends: "tr.backend [data-field=address]", status: "tr.backend [data-field=status]", weights: "tr.backend [data-field=weight]", errors: "tr.backend [data-field=error]",
+		latency: "tr.backend [data-field=latency]", columns: "#services th",
 		drops: "#drops [data-field=verdict]", dropped: "#drops [data-field=packets]", changes: "#changes .what", lines: "#changes pre span", xdp: "#xdp", trouble: "#trouble:not([hidden])"
 	})`, &got)
 	want := map[string][]string{
 		"names": {"web", "dns"}, "rungs": {"xdp-native", "proxyinterface eth2 is lost"}, "healthy": {"1 of 2 healthy", "0 of 2 healthy"}, "sums": {"1,234", "0"},
 		"backends": {"10.2.1.2:8080", "10.2.1.3:8080zone a", "10.2.1.9:53", "10.2.1.8:53"}, "status": {"healthy", "unhealthy", "draining", "unknown"},
 		"weights": {"3", "1 (40 %)", "0", "1"}, "errors": {"", "<img src=x onerror=alert(1)>", "", ""},
-		"drops": {"drop_no_backend", "drop_denied"}, "dropped": {"40", "10"},
+		"latency": {"12.3, 500, 1,250 ms", "", "", ""},
+		"columns": {"Service", "Listens on", "Served by", "Backends", "Health", "Weight", "Flows", "Median, p95, p99", "Since", "Last error"},
+		"drops":   {"drop_no_backend", "drop_denied"}, "dropped": {"40", "10"},
 		"changes": {"set-weight web 10.2.1.2:8080 3", "back to revision 2", "the file changed"}, "lines": {"--- a\n", "+++ b\n", "-weight: 1\n", "+weight: 3\n"},
 		"xdp": {"XDP eth0: native, eth1: generic (the driver <i>cannot</i>)"}, "trouble": {},
 	}

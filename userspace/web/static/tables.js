@@ -38,7 +38,7 @@ function rows(service) {
     "tr", { class: "service" },
     cell("name", service.name), cell("listen", `${service.listen} ${service.protocol ?? ""}`), rung,
     cell("backends", `${up} of ${backends.length} healthy`), cell("serving", service.serving ?? ""),
-    cell("weight", "", numeric), cell("flows", count(flows), numeric), cell("since", ""), cell("error", ""),
+    cell("weight", "", numeric), cell("flows", count(flows), numeric), cell("latency", "", numeric), cell("since", ""), cell("error", ""),
   );
   return [first, ...backends.map(backendRow)];
 }
@@ -55,9 +55,13 @@ function backendRow(b) {
     make("td", { "data-field": "address" }, b.address, why(notes)),
     cell("status", b.status ?? "", { class: b.status }),
     cell("weight", weight, numeric), cell("flows", count(number(b.flows)), numeric),
-    cell("since", moment(b.since)), cell("error", b.lastError ?? ""),
+    cell("latency", latency(b.latency), numeric), cell("since", moment(b.since)), cell("error", b.lastError ?? ""),
   );
 }
+
+// latency returns the median, p95 and p99 of five minutes; what the kernel forwards has
+// none.
+const latency = (l) => (l ? [l.medianSeconds, l.p95Seconds, l.p99Seconds].map((s) => count(1000 * number(s))).join(", ") + " ms" : "");
 
 let before;
 
