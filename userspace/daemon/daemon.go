@@ -106,7 +106,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 
 // begin starts the agent, and takes over what a process before it has.
 func (a *agent) begin(ctx context.Context) error {
-	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkMetrics(a.state), a.openMetrics(ctx), a.openWeb(ctx), a.openLogs(), a.doors.register(ctx, a.state, a.log)); err != nil {
+	if err := errors.Join(kernel.CheckIPv6(a.state), a.checkHanded(), a.checkMetrics(a.state), a.openMetrics(ctx), a.openWeb(ctx), a.openLogs(), a.doors.register(ctx, a.state, a.log)); err != nil {
 		return err
 	}
 	if a.before == nil {

@@ -78,6 +78,28 @@ func socketName(kind, at string) string { return kind + "-" + strings.ReplaceAll
 // nameOf names the socket of a service's port.
 func nameOf(at netip.AddrPort, p model.Protocol) string { return socketName(string(p), at.String()) }
 
+// addressOf is the reverse of nameOf; ok is false for other names.
+func addressOf(name string) (at netip.AddrPort, p model.Protocol, ok bool) {
+	kind, text, _ := strings.Cut(name, "-")
+	at, err := netip.ParseAddrPort(strings.ReplaceAll(text, "_", ":"))
+	return at, model.Protocol(kind), err == nil
+}
+
+// bars returns the address of an idle socket that keeps a service from listening, and
+// is not what it would take over.
+func (s *sockets) bars(service *model.Service) (at netip.AddrPort, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := service.Listen.Addr()
+	for name := range s.idle {
+		at, p, ok := addressOf(name)
+		if ok && p == service.Protocol && at.Addr() != own && excludes(at.Addr(), own) && service.Listen.Port() <= at.Port() && at.Port() <= service.LastPort {
+			return at, true
+		}
+	}
+	return netip.AddrPort{}, false
+}
+
 // tcp listens on an address.
 func (s *sockets) tcp(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
 	return listen(s, nameOf(at, model.TCP), adoptTCP, func() (*net.TCPListener, error) { return splice.Listen(ctx, at) })

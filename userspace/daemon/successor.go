@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -165,6 +166,26 @@ func (p *predecessor) adopt(other func(health.Target) (up, ok bool)) func(health
 		}
 		return other(t)
 	}
+}
+
+// checkHanded refuses services that cannot listen while the predecessor does: on all
+// addresses of a port where that has one, or the other way round. Neither process could
+// let go of the port before the other one serves.
+func (a *agent) checkHanded() error {
+	if a.before == nil {
+		return nil
+	}
+	for i := range a.state.Services {
+		s := &a.state.Services[i]
+		if !s.UserSpace() && a.mode(a.state) != model.XDPOff {
+			continue // it lacks its standby only
+		}
+		if at, ok := a.sockets.bars(s); ok {
+			return fmt.Errorf("%w: %s: the process before this one listens on %s, and cannot leave the port to %s meanwhile; put the change in force by SIGHUP first",
+				ErrListen, s.Name, at, s.Listen)
+		}
+	}
+	return nil
 }
 
 // A handedFlow is a flow of UDP between two processes.
