@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "conns.h"
+#include "announce.h"
 
 /* LEAST_SLOTS is the longest run of which BALANCE_LEAST looks at all slots. */
 #define LEAST_SLOTS 4096

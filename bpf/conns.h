@@ -54,8 +54,8 @@ static __always_inline void count_connection(struct connections *at, __u32 gen, 
 	}
 }
 
-/* settle is described in table.h. Global, as locate is. */
-__noinline int settle(__u64 backend, __u64 service, __u64 was, __u64 is)
+/* settle_counts is described in owner.h. Global, as locate is. */
+__noinline int settle_counts(__u64 backend, __u64 service, __u64 was, __u64 is)
 {
 	bool more = connects(*(struct stamp *)&is);
 	__u32 row = backend;

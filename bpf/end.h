@@ -43,6 +43,8 @@ static __always_inline struct stamp end_entry(const struct packet *p, struct flo
 
 	is.seen = p->when.now;
 	is.life = life_of(was, fins_of(was), FLOW_RESET);
+	if (FAULT(327, true, false))
+		draft_event(f, word_of(was), word_of(is), false);
 	if (at && FAULT(258, !dry_run, true) && swap_stamp(at, was, is)) {
 		settle(backend, service, word_of(was), FAULT(229, word_of(is), word_of(was)));
 		f->idle = p->control->idle[IDLE_TCP_FIN];

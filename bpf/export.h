@@ -25,6 +25,9 @@ struct exports {
 	enum client_rule client_rule;
 	enum address_use address_use;
 	enum balance balance;
+	enum event_kind event_kind;
+	enum event_count event_count;
+	struct event event;
 	struct held held;
 	enum told_part told_part;
 	enum fitness fitness;

@@ -62,6 +62,8 @@ static __always_inline bool claim(struct flow *f, struct stamp was)
 		pretend(f->bucket, f->place, PRETEND_FREE);
 	else if (!swap_stamp(at, was, claimed))
 		return false;
+	if (FAULT(325, true, false))
+		draft_event(f, word_of(was), word_of(claimed), false);
 	settle(backend_of(f), service_of(f), word_of(was),
 	       FAULT(227, word_of(claimed), word_of(was)));
 	return true;

@@ -133,6 +133,8 @@ __noinline int set_life(struct flow *f, __u64 found, __u64 twin)
 			return 0;
 		is = cur;
 		is.life = with_twin(cur, *(struct stamp *)&twin);
+		if (FAULT(326, true, false))
+			draft_event(f, word_of(cur), word_of(is), false);
 		if (!swap_stamp(at, cur, is))
 			continue;
 		settle(backend, service, word_of(cur), FAULT(228, word_of(is), word_of(cur)));
@@ -176,6 +178,7 @@ __noinline __u64 step(const struct news *n, struct flow *f)
 		is.life = next_life(n->proto, n->flags, proof, was.life);
 		if (is.life == was.life)
 			return 0;
+		draft_event(f, word_of(was), word_of(is), false);
 		if (!swap_stamp(at, was, is))
 			continue;
 		settle(backend, service, word_of(was), word_of(is));

@@ -182,6 +182,28 @@ struct {
 	__uint(max_entries, 16);
 } evictions SEC(".maps");
 
+/* events: flows that have begun or ended, each a struct event, for the flow log: rule 15. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 21);
+} events SEC(".maps");
+
+/* event_sample: of how many flows one is told of; 0: none. Written by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} event_sample SEC(".maps");
+
+/* event_counts: events that were written or lost, by enum event_count. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 16);
+} event_counts SEC(".maps");
+
 /* drafts: each CPU's flow in the making. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

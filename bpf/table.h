@@ -316,6 +316,7 @@ static __always_inline int take(struct flow *e, struct stamp stamp, struct searc
 	struct bucket *b;
 	struct flow *f;
 	__u32 place;
+	bool evicted;
 
 	s->score = WORTHLESS;
 	if (consider(s, at.first) || consider(s, at.second))
@@ -334,9 +335,13 @@ static __always_inline int take(struct flow *e, struct stamp stamp, struct searc
 	}
 	if (!swap_stamp(&b->stamps[place], s->stamp, busy))
 		return -EAGAIN;
-	if (s->score >> 32 && counts(&s->when, f, s->stamp))
+	evicted = s->score >> 32 && counts(&s->when, f, s->stamp);
+	if (evicted)
 		count_eviction(eviction_of(s->stamp));
+	if (FAULT(324, true, false))
+		draft_event(f, word_of(s->stamp), word_of(busy), evicted);
 	settle(backend_of(f), service_of(f), FAULT(226, word_of(s->stamp), 0), word_of(busy));
+	draft_event(e, word_of(busy), word_of(stamp), false);
 	settle(backend_of(e), service_of(e), word_of(busy), word_of(stamp));
 	e->bucket = s->bucket;
 	e->place = place;

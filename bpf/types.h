@@ -14,6 +14,7 @@
 
 #include "address.h"
 #include "counters.h"
+#include "event.h"
 #include "told.h"
 #include "verdict.h"
 
@@ -337,6 +338,7 @@ struct draft {
 	__u32 turns; /* the row of services whose turns it takes */
 	__u32 pad;
 	__u64 chunk[8]; /* of a datagram that is being summed up */
+	struct event event; /* of the entry whose stamp is about to change */
 };
 
 /* struct fragment names a datagram that comes in fragments: a key of fragments. */

@@ -104,7 +104,8 @@ func (t *FlowTable) Close() error {
 type Entry struct {
 	Flow6
 	Stamp
-	at *uint64 // the stamp in the table
+	at   *uint64 // the stamp in the table
+	wide bool    // it stands in the table of IPv6
 }
 
 // Each calls yield with every entry of the table, two of each flow, until it
@@ -149,7 +150,7 @@ func (p *tablePart) place(at int) (stamp *uint64, flow []uint64) {
 func (p *tablePart) read(at int, e *Entry) bool {
 	var raw [unsafe.Sizeof(LB6Flow{}) / 8]uint64
 	stamp, from := p.place(at)
-	e.at = stamp
+	e.at, e.wide = stamp, p.ipv6()
 	for {
 		before := atomic.LoadUint64(stamp)
 		e.Stamp = stampOf(before)

@@ -67,6 +67,27 @@ func TestIPv6IsForwarded(t *testing.T) {
 	if sum := testenv.Sum(sent[22:], testenv.Sum([]byte{0, 6, 0, 20}, 0)); sum != 0xffff {
 		t.Errorf("the TCP checksum is wrong: the sum is %#04x", sum)
 	}
+	wantHashes(t, b.open().Maps(), 2)
+}
+
+// wantHashes wants n entries in the flow tables, with the hashes that the kernel has for them.
+func wantHashes(t *testing.T, m *Maps, n int) {
+	t.Helper()
+	table, err := m.FlowTable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	table.Each(func(e Entry) bool {
+		n--
+		if h := m.ControlView().hash(&e); e.Tag != uint16(h>>16) {
+			t.Errorf("hash %#x of an entry with the tag %#x", h, e.Tag)
+		}
+		return true
+	})
+	if n != 0 {
+		t.Errorf("%d entries are missing", n)
+	}
 }
 
 // setSysctl sets what the calling thread's host does with IPv6.

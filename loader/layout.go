@@ -70,6 +70,7 @@ type Maps struct {
 	Flows, Locks, Standby, Devices, Replies, Clients, Sources  *ebpf.Map
 	Snat, Syns, Fragments, Holds, Affinity                     *ebpf.Map
 	BackendConns, ServiceConns                                 *ebpf.Map
+	Events, EventSample, EventCounts                           *ebpf.Map
 
 	// IPv6's own; all of them are nil without it.
 	Flows6, Standby6, Listeners6, VIPs6, Clients6, Sources6, Affinity6 *ebpf.Map
@@ -131,6 +132,9 @@ var places = []place{
 	{name: LBMapAffinity, field: func(m *Maps) **ebpf.Map { return &m.Affinity }, size: Sizes.affinity, rows: true},
 	{name: LBMapFragments, field: func(m *Maps) **ebpf.Map { return &m.Fragments }},
 	{name: LBMapHolds, field: func(m *Maps) **ebpf.Map { return &m.Holds }},
+	{name: LBMapEvents, field: func(m *Maps) **ebpf.Map { return &m.Events }},
+	{name: LBMapEventSample, field: func(m *Maps) **ebpf.Map { return &m.EventSample }},
+	{name: LBMapEventCounts, field: func(m *Maps) **ebpf.Map { return &m.EventCounts }},
 	{name: LB6MapListeners6, field: func(m *Maps) **ebpf.Map { return &m.Listeners6 }, size: Sizes.listeners6, rows: true, linked: true, ipv6: true},
 	{name: LB6MapVips6, field: func(m *Maps) **ebpf.Map { return &m.VIPs6 }, size: Sizes.vips6, rows: true, linked: true, ipv6: true},
 	{name: LB6MapFlows6, field: func(m *Maps) **ebpf.Map { return &m.Flows6 }, size: Sizes.flows6, rows: true, ipv6: true},

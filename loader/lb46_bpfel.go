@@ -24,6 +24,9 @@ const (
 	LB46MapControl         = "control"
 	LB46MapDevices         = "devices"
 	LB46MapDrafts          = "drafts"
+	LB46MapEventCounts     = "event_counts"
+	LB46MapEventSample     = "event_sample"
+	LB46MapEvents          = "events"
 	LB46MapEvictions       = "evictions"
 	LB46MapFlows6          = "flows6"
 	LB46MapFragments       = "fragments"
@@ -106,6 +109,9 @@ type LB46MapSpecs struct {
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSample     *ebpf.MapSpec `ebpf:"event_sample"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Flows6          *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
@@ -164,6 +170,9 @@ type LB46Maps struct {
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSample     *ebpf.Map `ebpf:"event_sample"`
+	Events          *ebpf.Map `ebpf:"events"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Flows6          *ebpf.Map `ebpf:"flows6"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
@@ -194,6 +203,9 @@ func (m *LB46Maps) Close() error {
 		m.Control,
 		m.Devices,
 		m.Drafts,
+		m.EventCounts,
+		m.EventSample,
+		m.Events,
 		m.Evictions,
 		m.Flows6,
 		m.Fragments,

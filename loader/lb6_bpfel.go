@@ -121,6 +121,9 @@ const (
 	LB6MapControl         = "control"
 	LB6MapDevices         = "devices"
 	LB6MapDrafts          = "drafts"
+	LB6MapEventCounts     = "event_counts"
+	LB6MapEventSample     = "event_sample"
+	LB6MapEvents          = "events"
 	LB6MapEvictions       = "evictions"
 	LB6MapFlows6          = "flows6"
 	LB6MapFragments       = "fragments"
@@ -202,6 +205,9 @@ type LB6MapSpecs struct {
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSample     *ebpf.MapSpec `ebpf:"event_sample"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Flows6          *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments       *ebpf.MapSpec `ebpf:"fragments"`
@@ -259,6 +265,9 @@ type LB6Maps struct {
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSample     *ebpf.Map `ebpf:"event_sample"`
+	Events          *ebpf.Map `ebpf:"events"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Flows6          *ebpf.Map `ebpf:"flows6"`
 	Fragments       *ebpf.Map `ebpf:"fragments"`
@@ -288,6 +297,9 @@ func (m *LB6Maps) Close() error {
 		m.Control,
 		m.Devices,
 		m.Drafts,
+		m.EventCounts,
+		m.EventSample,
+		m.Events,
 		m.Evictions,
 		m.Flows6,
 		m.Fragments,

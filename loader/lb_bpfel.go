@@ -178,7 +178,47 @@ type LBDraft struct {
 	Turns    uint32
 	Pad      uint32
 	Chunk    [8]uint64
+	Event    LBEvent
 }
+
+type LBEvent struct {
+	_           structs.HostLayout
+	Time        uint64
+	Client      LBAddress
+	Virtual     LBAddress
+	Backend     LBAddress
+	ClientPort  uint16
+	VirtualPort uint16
+	BackendPort uint16
+	Proto       uint8
+	Kind        uint8
+	Service     uint32
+	ServiceGen  uint32
+	BackendRow  uint32
+	BackendGen  uint32
+	State       uint8
+	Pad         [7]uint8
+}
+
+type LBEventCount uint32
+
+const (
+	LBEventCountEVENTS_BEGUN      LBEventCount = 0
+	LBEventCountEVENTS_ENDED      LBEventCount = 1
+	LBEventCountEVENTS_BEGUN_LOST LBEventCount = 2
+	LBEventCountEVENTS_ENDED_LOST LBEventCount = 3
+	LBEventCountEVENTS_MAX        LBEventCount = 4
+)
+
+type LBEventKind uint32
+
+const (
+	LBEventKindEVENT_NONE    LBEventKind = 0
+	LBEventKindEVENT_BEGIN   LBEventKind = 1
+	LBEventKindEVENT_OVER    LBEventKind = 2
+	LBEventKindEVENT_EVICTED LBEventKind = 3
+	LBEventKindEVENT_DELETED LBEventKind = 4
+)
 
 type LBEviction uint32
 
@@ -506,6 +546,9 @@ const (
 	LBMapControl         = "control"
 	LBMapDevices         = "devices"
 	LBMapDrafts          = "drafts"
+	LBMapEventCounts     = "event_counts"
+	LBMapEventSample     = "event_sample"
+	LBMapEvents          = "events"
 	LBMapEvictions       = "evictions"
 	LBMapFamilies        = "families"
 	LBMapFlows           = "flows"
@@ -592,6 +635,9 @@ type LBMapSpecs struct {
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSample     *ebpf.MapSpec `ebpf:"event_sample"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Families        *ebpf.MapSpec `ebpf:"families"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
@@ -650,6 +696,9 @@ type LBMaps struct {
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSample     *ebpf.Map `ebpf:"event_sample"`
+	Events          *ebpf.Map `ebpf:"events"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Families        *ebpf.Map `ebpf:"families"`
 	Flows           *ebpf.Map `ebpf:"flows"`
@@ -680,6 +729,9 @@ func (m *LBMaps) Close() error {
 		m.Control,
 		m.Devices,
 		m.Drafts,
+		m.EventCounts,
+		m.EventSample,
+		m.Events,
 		m.Evictions,
 		m.Families,
 		m.Flows,

@@ -38,6 +38,10 @@ type (
 	Fate = LBFate
 	// Held comes before a frame that the agent is to hold.
 	Held = LBHeld
+	// Event says what has become of a flow: a record of events.
+	Event = LBEvent
+	// EventKind says what that is.
+	EventKind = LBEventKind
 	// Device says that XDP may send out of an interface.
 	Device = LBDevice
 	// Replies is what one CPU answered in the running second.

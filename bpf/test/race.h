@@ -29,7 +29,9 @@ __noinline int overwrite(struct flow *f, struct stamp *at, const struct rival *r
 	stamp = r->stamp;
 	bucket = f->bucket;
 	place = f->place;
+	draft_event(f, word_of(*at), word_of(busy), false);
 	settle(backend_of(f), service_of(f), word_of(*at), word_of(busy));
+	draft_event(&r->flow, word_of(busy), word_of(stamp), false);
 	settle(backend_of(&r->flow), service_of(&r->flow), word_of(busy), word_of(stamp));
 	*f = r->flow;
 	f->bucket = bucket;

@@ -25,6 +25,9 @@ const (
 	benchMapControl         = "control"
 	benchMapDevices         = "devices"
 	benchMapDrafts          = "drafts"
+	benchMapEventCounts     = "event_counts"
+	benchMapEventSample     = "event_sample"
+	benchMapEvents          = "events"
 	benchMapEvictions       = "evictions"
 	benchMapFamilies        = "families"
 	benchMapFlows           = "flows"
@@ -142,6 +145,9 @@ type benchMapSpecs struct {
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSample     *ebpf.MapSpec `ebpf:"event_sample"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Families        *ebpf.MapSpec `ebpf:"families"`
 	Flows           *ebpf.MapSpec `ebpf:"flows"`
@@ -205,6 +211,9 @@ type benchMaps struct {
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSample     *ebpf.Map `ebpf:"event_sample"`
+	Events          *ebpf.Map `ebpf:"events"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Families        *ebpf.Map `ebpf:"families"`
 	Flows           *ebpf.Map `ebpf:"flows"`
@@ -237,6 +246,9 @@ func (m *benchMaps) Close() error {
 		m.Control,
 		m.Devices,
 		m.Drafts,
+		m.EventCounts,
+		m.EventSample,
+		m.Events,
 		m.Evictions,
 		m.Families,
 		m.Flows,

@@ -31,6 +31,8 @@ const (
 	partFate // what is remembered of a datagram is gone
 	partFirstRival
 	partZone
+	partSample
+	partRead // events are
 )
 
 // A change of a world. Row, addr, listener, tuple, prefix, network or fragment say which entry of the part.
@@ -56,6 +58,7 @@ func (g *generator) changes() []change {
 	if len(g.w.FragmentRivals) > 0 {
 		cs = append(cs, noFirstRivals)
 	}
+	cs = append(cs, g.listening()...)
 	if g.burst > 0 {
 		return cs
 	}

@@ -50,6 +50,8 @@ type state struct {
 	Syns            []m.Syns
 	Fragments       map[m.FragmentKey]m.Fate
 	Held, Told      uint64
+	Events          []m.Event
+	EventCounts     []uint64
 	Faults          []string // what must not be, whatever the model says
 }
 
@@ -57,7 +59,7 @@ func (w *world) state() state {
 	return state{
 		Flows: w.flows(), Turns: w.Turns, Random: w.random, BackendCounters: w.BackendCounters, Connected: w.connected(),
 		Verdicts: w.Verdicts[:], Evictions: w.Evictions[:], Replies: w.Replies, Sources: w.Sources, Ties: w.Ties,
-		Syns: w.Syns, Fragments: w.Fragments, Held: w.Held, Told: w.Told,
+		Syns: w.Syns, Fragments: w.Fragments, Held: w.Held, Told: w.Told, Events: w.Events, EventCounts: w.EventCounts[:],
 	}
 }
 
@@ -66,7 +68,7 @@ func (s state) equal(t state) bool {
 	return maps.Equal(s.Flows, t.Flows) && slices.Equal(s.Turns, t.Turns) && slices.Equal(s.Verdicts, t.Verdicts) &&
 		slices.Equal(s.Evictions, t.Evictions) && slices.Equal(s.BackendCounters, t.BackendCounters) &&
 		slices.Equal(s.Connected, t.Connected) && s.Replies == t.Replies && s.Random == t.Random && maps.Equal(s.Sources, t.Sources) && maps.Equal(s.Ties, t.Ties) && slices.Equal(s.Syns, t.Syns) && maps.Equal(s.Fragments, t.Fragments) &&
-		s.Held == t.Held && s.Told == t.Told && slices.Equal(s.Faults, t.Faults)
+		s.Held == t.Held && s.Told == t.Told && slices.Equal(s.Events, t.Events) && slices.Equal(s.EventCounts, t.EventCounts) && slices.Equal(s.Faults, t.Faults)
 }
 
 // episodeLen is the number of packets from one clean state to the next.
@@ -84,11 +86,12 @@ type histogram struct {
 	packets   int // of whole episodes
 	verdicts  [m.VerdictMax]uint64
 	evictions [m.EvictMax]uint64
-	places    [2]uint64 // entries in the first and in the second bucket of their keys
-	errors    uint64    // ICMP errors that were forwarded
-	laters    uint64    // later fragments that were forwarded
-	ports     uint64    // flows that leave with another port than the client's
-	sources   uint64    // flows that leave with a source of our own
+	events    [m.EventDeleted + 1]uint64 // by kind; the first are those that were lost
+	places    [2]uint64                  // entries in the first and in the second bucket of their keys
+	errors    uint64                     // ICMP errors that were forwarded
+	laters    uint64                     // later fragments that were forwarded
+	ports     uint64                     // flows that leave with another port than the client's
+	sources   uint64                     // flows that leave with a source of our own
 }
 
 // add counts a world at its end.
@@ -99,6 +102,10 @@ func (h *histogram) add(w *world) {
 	for kind, n := range w.Evictions {
 		h.evictions[kind] += n
 	}
+	for _, e := range w.Events {
+		h.events[e.Kind]++
+	}
+	h.events[0] += w.EventCounts[m.EventsBegunLost] + w.EventCounts[m.EventsEndedLost]
 	for at, f := range w.flows() {
 		if _, first, _ := w.Home(f.Key); at.Bucket == int(first) {
 			h.places[0]++
@@ -115,6 +122,9 @@ func (h *histogram) merge(o *histogram) {
 	}
 	for kind, n := range o.evictions {
 		h.evictions[kind] += n
+	}
+	for kind, n := range o.events {
+		h.events[kind] += n
 	}
 	for at, n := range o.places {
 		h.places[at] += n

@@ -1,6 +1,7 @@
 package fuzz
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,6 +132,10 @@ func (h *histogram) check(t *testing.T, family *family) {
 		if n == 0 {
 			t.Errorf("no packet of %d led to %s", h.packets, m.Eviction(kind))
 		}
+	}
+	t.Logf("events, lost ones first: %v", h.events)
+	if slices.Contains(h.events[:], 0) {
+		t.Error("no event of a kind was written, or none was lost")
 	}
 	t.Logf("entries at the ends of episodes: %d in their first bucket, %d in the second", h.places[0], h.places[1])
 	if h.places[1]*20 < h.places[0] {

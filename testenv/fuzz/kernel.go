@@ -25,6 +25,7 @@ type kernel struct {
 	canCut           bool
 	dry              map[*lbtest.Datapath]*lbtest.Datapath // what runs dry in a loaded one's world
 	unforetold       []string                              // packets since reset that did other than their dry run
+	events           []loader.Event                        // those since reset that were read
 	past             []item                                // packets since reset
 	held, told       uint32                                // what the agent was given before
 	races            bool                                  // whether another CPU may be quicker somewhere
@@ -45,7 +46,7 @@ func newKernel(tb testing.TB, fault uint32) *kernel {
 		sizes := map[string]uint32{
 			loader.LBMapServices: numServices, loader.LBMapTurns: numServices, loader.LBMapSyns: numServices, loader.LBMapServiceConns: numServices,
 			loader.LBMapBackends: numBackends, loader.LBMapBackendCounters: numBackends, loader.LBMapBackendConns: numBackends,
-			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12, loader.LBMapDevices: 1 << 8,
+			loader.LBMapSlots: numSlots, loader.LBMapFragments: 1 << 12, loader.LBMapDevices: 1 << 8, loader.LBMapEvents: uint32(eventRing()),
 			loader.LBMapLocks: uint32(c.buckets), // no more are taken
 			"fibs":            1 << 10, "rivals": 1 << 10, "first_rivals": 1 << 10, "connections": 1 << 10,
 		}
@@ -107,11 +108,11 @@ func (k *kernel) reset(w *world) error {
 			return fmt.Errorf("set fault: %w", err)
 		}
 	}
-	if err := k.Clear(); err != nil {
+	err := errors.Join(k.Clear(), k.forgetEvents())
+	if err != nil {
 		return err
 	}
 	k.unforetold, k.past = nil, nil
-	var err error
 	if k.held, k.told, err = k.Held(); err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func (k *kernel) reset(w *world) error {
 			return err
 		}
 	}
-	changes := []change{{part: partControl}, {part: partEnv}, {part: partAgent}}
+	changes := []change{{part: partControl}, {part: partEnv}, {part: partAgent}, {part: partSample}}
 	for p := range w.Clients {
 		changes = append(changes, change{part: partClient, prefix: p})
 	}
@@ -218,6 +219,10 @@ func (k *kernel) sync(w *world, c change) error {
 		return set(k.Maps[loader.LBMapFragments], fragmentOf(c.fragment), loader.Fate{}, false)
 	case partFirstRival:
 		return k.firstRival(w, c.fragment)
+	case partSample:
+		return k.Maps[loader.LBMapEventSample].Put(uint32(0), w.EventSample)
+	case partRead:
+		return k.readEvents()
 	}
 	return fmt.Errorf("part %d is unknown", c.part)
 }
@@ -324,6 +329,9 @@ func (k *kernel) state() (s state, err error) {
 	}
 	held, told, err := k.Held()
 	if err != nil {
+		return s, err
+	}
+	if err := s.events(k); err != nil {
 		return s, err
 	}
 	s.Held, s.Told = uint64(held-k.held), uint64(told-k.told)

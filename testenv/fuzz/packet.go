@@ -15,23 +15,26 @@ const ethLen = 14
 // A generator makes packets and changes for a world. It remembers tuples, so
 // that flows live on.
 type generator struct {
-	r      *rand.Rand
-	w      *world
-	tuples []m.Tuple         // of clients' packets, and reversed ones of what was forwarded
-	next   int               // to be replaced
-	cut    bool              // frames may have a shorter linear part
-	want   []m.Tuple         // of the next packets
-	calm   bool              // hosts seldom end a connection, user space seldom changes something
-	burst  int               // packets of new clients that are still to come, with the clock standing still
-	pieces [][]byte          // fragments that are still to come
-	syns   map[m.Tuple]shake // of clients that were answered with a cookie
-	left   [][]byte          // IP packets, or their beginnings, that were forwarded: to be quoted by errors
+	r *rand.Rand
+	// telling is what [generator.listening] draws from.
+	telling *rand.Rand
+	w       *world
+	tuples  []m.Tuple         // of clients' packets, and reversed ones of what was forwarded
+	next    int               // to be replaced
+	cut     bool              // frames may have a shorter linear part
+	want    []m.Tuple         // of the next packets
+	calm    bool              // hosts seldom end a connection, user space seldom changes something
+	burst   int               // packets of new clients that are still to come, with the clock standing still
+	pieces  [][]byte          // fragments that are still to come
+	syns    map[m.Tuple]shake // of clients that were answered with a cookie
+	left    [][]byte          // IP packets, or their beginnings, that were forwarded: to be quoted by errors
 }
 
 const remembered = 40
 
 func newGenerator(r *rand.Rand, w *world, cut bool) *generator {
-	return &generator{r: r, w: w, cut: cut, calm: oneIn(r, 2), syns: map[m.Tuple]shake{}}
+	telling := rand.New(rand.NewPCG(uint64(w.random), 0))
+	return &generator{r: r, telling: telling, w: w, cut: cut, calm: oneIn(r, 2), syns: map[m.Tuple]shake{}}
 }
 
 // remember replaces the oldest tuple.

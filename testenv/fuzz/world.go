@@ -108,6 +108,7 @@ func newWorld(r *rand.Rand, f *family) *world {
 		}
 	}
 	w.fillZones(r)
+	w.EventSample, w.EventRoom = newSample(r), eventRoom()
 	return w
 }
 

@@ -18,7 +18,7 @@ import (
 // to be written, and what is only counted.
 var unshared = []string{
 	".rodata", loader.LBMapDrafts, loader.LBMapFamilies,
-	loader.LBMapVerdicts, loader.LBMapEvictions, loader.LBMapBackendCounters,
+	loader.LBMapVerdicts, loader.LBMapEvictions, loader.LBMapBackendCounters, loader.LBMapEventCounts,
 }
 
 // Dry loads the datapath once more, for dry runs (rule 14) in the world of d, which
@@ -98,7 +98,7 @@ func dumpArray(m *ebpf.Map) ([]byte, error) {
 // dump returns the values of an array, the sorted entries of any other map.
 func dump(m *ebpf.Map) ([]byte, error) {
 	switch m.Type() {
-	case ebpf.PerfEventArray:
+	case ebpf.PerfEventArray, ebpf.RingBuf:
 		return nil, nil
 	case ebpf.Array, ebpf.PerCPUArray:
 		return dumpArray(m)

@@ -189,6 +189,14 @@ var Faults = []Fault{
 	{313, "either side's SYNs and resets count"},
 	{314, "a reset that acknowledges nothing is a refusal"},
 	{315, "a reset of a flow that ends counts"},
+	{320, "a flow that gives way counts as deleted"},
+	{321, "every flow is told of, whatever the sample"},
+	{322, "an event tells the state that is left in the place"},
+	{323, "an event that finds no room is not counted"},
+	{324, "the end of a flow that gives way is not told"},
+	{325, "the end of a flow that is deleted is not told"},
+	{326, "the end that the backend brings about is not told"},
+	{327, "the end of a flow whose backend is down is not told"},
 }
 
 // onlyIPv4 are those of [Faults] that stand in bpf/ipv4.h and nowhere else, so

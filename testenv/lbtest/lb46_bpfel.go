@@ -25,6 +25,9 @@ const (
 	lb46MapControl         = "control"
 	lb46MapDevices         = "devices"
 	lb46MapDrafts          = "drafts"
+	lb46MapEventCounts     = "event_counts"
+	lb46MapEventSample     = "event_sample"
+	lb46MapEvents          = "events"
 	lb46MapEvictions       = "evictions"
 	lb46MapFibs            = "fibs"
 	lb46MapFirstRivals     = "first_rivals"
@@ -121,6 +124,9 @@ type lb46MapSpecs struct {
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSample     *ebpf.MapSpec `ebpf:"event_sample"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
 	FirstRivals     *ebpf.MapSpec `ebpf:"first_rivals"`
@@ -193,6 +199,9 @@ type lb46Maps struct {
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSample     *ebpf.Map `ebpf:"event_sample"`
+	Events          *ebpf.Map `ebpf:"events"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
 	FirstRivals     *ebpf.Map `ebpf:"first_rivals"`
@@ -227,6 +236,9 @@ func (m *lb46Maps) Close() error {
 		m.Control,
 		m.Devices,
 		m.Drafts,
+		m.EventCounts,
+		m.EventSample,
+		m.Events,
 		m.Evictions,
 		m.Fibs,
 		m.FirstRivals,

@@ -25,6 +25,9 @@ const (
 	lb6MapControl         = "control"
 	lb6MapDevices         = "devices"
 	lb6MapDrafts          = "drafts"
+	lb6MapEventCounts     = "event_counts"
+	lb6MapEventSample     = "event_sample"
+	lb6MapEvents          = "events"
 	lb6MapEvictions       = "evictions"
 	lb6MapFibs            = "fibs"
 	lb6MapFirstRivals     = "first_rivals"
@@ -120,6 +123,9 @@ type lb6MapSpecs struct {
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSample     *ebpf.MapSpec `ebpf:"event_sample"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
 	FirstRivals     *ebpf.MapSpec `ebpf:"first_rivals"`
@@ -191,6 +197,9 @@ type lb6Maps struct {
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSample     *ebpf.Map `ebpf:"event_sample"`
+	Events          *ebpf.Map `ebpf:"events"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
 	FirstRivals     *ebpf.Map `ebpf:"first_rivals"`
@@ -224,6 +233,9 @@ func (m *lb6Maps) Close() error {
 		m.Control,
 		m.Devices,
 		m.Drafts,
+		m.EventCounts,
+		m.EventSample,
+		m.Events,
 		m.Evictions,
 		m.Fibs,
 		m.FirstRivals,

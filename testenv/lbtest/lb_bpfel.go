@@ -36,6 +36,9 @@ const (
 	lbMapControl         = "control"
 	lbMapDevices         = "devices"
 	lbMapDrafts          = "drafts"
+	lbMapEventCounts     = "event_counts"
+	lbMapEventSample     = "event_sample"
+	lbMapEvents          = "events"
 	lbMapEvictions       = "evictions"
 	lbMapFamilies        = "families"
 	lbMapFibs            = "fibs"
@@ -136,6 +139,9 @@ type lbMapSpecs struct {
 	Control         *ebpf.MapSpec `ebpf:"control"`
 	Devices         *ebpf.MapSpec `ebpf:"devices"`
 	Drafts          *ebpf.MapSpec `ebpf:"drafts"`
+	EventCounts     *ebpf.MapSpec `ebpf:"event_counts"`
+	EventSample     *ebpf.MapSpec `ebpf:"event_sample"`
+	Events          *ebpf.MapSpec `ebpf:"events"`
 	Evictions       *ebpf.MapSpec `ebpf:"evictions"`
 	Families        *ebpf.MapSpec `ebpf:"families"`
 	Fibs            *ebpf.MapSpec `ebpf:"fibs"`
@@ -208,6 +214,9 @@ type lbMaps struct {
 	Control         *ebpf.Map `ebpf:"control"`
 	Devices         *ebpf.Map `ebpf:"devices"`
 	Drafts          *ebpf.Map `ebpf:"drafts"`
+	EventCounts     *ebpf.Map `ebpf:"event_counts"`
+	EventSample     *ebpf.Map `ebpf:"event_sample"`
+	Events          *ebpf.Map `ebpf:"events"`
 	Evictions       *ebpf.Map `ebpf:"evictions"`
 	Families        *ebpf.Map `ebpf:"families"`
 	Fibs            *ebpf.Map `ebpf:"fibs"`
@@ -242,6 +251,9 @@ func (m *lbMaps) Close() error {
 		m.Control,
 		m.Devices,
 		m.Drafts,
+		m.EventCounts,
+		m.EventSample,
+		m.Events,
 		m.Evictions,
 		m.Families,
 		m.Fibs,

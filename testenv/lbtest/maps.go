@@ -31,7 +31,7 @@ func empty(m *ebpf.Map) error {
 		return Zero(m)
 	case ebpf.Hash, ebpf.LRUHash, ebpf.LPMTrie:
 		return Empty(m)
-	case ebpf.ProgramArray, ebpf.PerfEventArray:
+	case ebpf.ProgramArray, ebpf.PerfEventArray, ebpf.RingBuf:
 		return nil
 	}
 	return fmt.Errorf("%w: a map of type %s", errors.ErrUnsupported, m.Type())

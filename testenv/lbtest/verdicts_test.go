@@ -142,7 +142,7 @@ func rows() []row {
 		passRows(), openRows(), tryRows(), knownRows(), checkRows(), lifeRows(), resetRows(), troubleRows(), tableRows(), answerRows(),
 		bigRows(), errorRows(), strangeRows(), echoRows(), oddRows(), bufferRows(), clientRows(), limitRows(), portRows(), sourceRows(), disguisedRows(),
 		floodRows(), broughtRows(), fragmentRows(), strayRows(), lateRows(), hostRows(),
-		balanceRows(), leastRows(), resumeRows(), tiedRows(), boundedRows(), zoneRows(),
+		balanceRows(), leastRows(), resumeRows(), tiedRows(), boundedRows(), zoneRows(), eventRows(),
 	} {
 		all = append(all, table...)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 
@@ -69,7 +70,7 @@ func sizes(f family) map[string]uint32 {
 	return map[string]uint32{
 		loader.LBMapFlows + f.suffix: buckets, loader.LBMapLocks: buckets, loader.LBMapSnat: 16,
 		loader.LBMapSources + f.suffix: 1024, loader.LBMapAffinity + f.suffix: 1024, loader.LBMapFragments: 1024,
-		loader.LBMapStandby + f.suffix: 64, loader.LBMapDevices: 64,
+		loader.LBMapStandby + f.suffix: 64, loader.LBMapDevices: 64, loader.LBMapEvents: uint32(os.Getpagesize()),
 		lbMapFibs: 64, lbMapConnections: 64, lbMapRivals: 64, lbMapFirstRivals: 64,
 	}
 }
@@ -90,6 +91,7 @@ func (w *world) put(name string, key, value any) {
 func (w *world) reset() {
 	w.tb.Helper()
 	w.must(w.Clear())
+	silence(w)
 	w.at(now)
 	w.must(w.SetMonotonic(1e9))
 	w.must(w.SetAgent(false))
@@ -248,6 +250,7 @@ func (w *world) counters() map[string]uint64 {
 	for kind, sum := range w.sums(loader.LBMapEvictions) {
 		add("evicted "+loader.Eviction(kind).String(), sum)
 	}
+	w.events(add)
 	held, told, err := w.Held()
 	w.must(err)
 	add("held", uint64(held))

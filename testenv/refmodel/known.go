@@ -12,7 +12,7 @@ func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
 	case p.ttl <= 1:
 		return m.expired(p, p.tuple.Dst), true
 	case f.State == FlowReset && p.rst():
-		m.Remove(p.tuple)
+		m.forget(p.tuple)
 		return verdict(DropFlowEnded), true
 	case f.State == FlowReset && !again:
 		return m.ended(p), true
@@ -34,7 +34,7 @@ func (m *Model) known(p *packet, f *Flow) (res Result, done bool) {
 func (m *Model) ended(p *packet) Result {
 	res := m.answerReset(p, DropReplyLimit)
 	if res.Verdict == AnswerReset {
-		m.Remove(p.tuple)
+		m.forget(p.tuple)
 	}
 	return res
 }
@@ -55,7 +55,7 @@ func (m *Model) check(p *packet, f *Flow) (Result, next) {
 	}
 	twinLives, lost := m.checkTwin(p, f)
 	if lost {
-		m.Remove(p.tuple)
+		m.forget(p.tuple)
 		if p.tuple.Proto == UDP || p.rst() {
 			return verdict(DropFlowEnded), stop
 		}
@@ -98,6 +98,8 @@ func (m *Model) checkRows(p *packet, f *Flow) (Result, next) {
 		return verdict(DropFlowEnded), stop
 	}
 	m.both(f, func(f *Flow) {
+		was := f.connects()
+		defer func() { m.turned(f, was) }()
 		f.State = FlowReset
 		f.Idle = m.Control.Idle[IdleTCPFin]
 		f.Seen = m.Now

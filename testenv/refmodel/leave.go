@@ -67,7 +67,7 @@ func (a *attempt) sourceOfOurs(t Tuple, run Run) (Tuple, bool) {
 		if twin != nil && a.counts(twin) && twin.over() && k < sourceTries {
 			continue // the backend may still remember it
 		}
-		a.Remove(t.Reverse())
+		a.forget(t.Reverse())
 		return t, true
 	}
 	return t, false

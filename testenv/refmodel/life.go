@@ -45,6 +45,8 @@ func (m *Model) notice(p *packet, f *Flow) {
 }
 
 func (m *Model) become(p *packet, f *Flow, state, fins uint8) {
+	was := f.connects()
+	defer func() { m.turned(f, was) }()
 	f.State = state
 	f.Fins = fins
 	f.Idle = m.timeout(p.tuple.Proto, state)

@@ -45,6 +45,10 @@ type Model struct {
 	// FragmentRivals are fates that another CPU remembers just before a later
 	// fragment would begin to wait.
 	FragmentRivals map[FragmentKey]Fate
+	// EventSample is of how many flows one is told of, 0: none; EventRoom is how
+	// many events there is room for that nobody has read.
+	EventSample uint32
+	EventRoom   int
 
 	// State.
 	Flows           Table
@@ -62,6 +66,10 @@ type Model struct {
 	// Held are the frames that the agent got, Told how often it was told that
 	// a first fragment has come.
 	Held, Told uint64
+	// Events are those that were written, of which the last Unread take up room.
+	Events      []Event
+	Unread      int
+	EventCounts [EventsMax]uint64
 }
 
 // A Result is what became of a packet. Out is the frame afterwards, Egress the
@@ -238,10 +246,12 @@ func (m *Model) deleteBoth(key Tuple) {
 	if f == nil {
 		return
 	}
-	if t, named := m.twin(f); named && sameOwner(f, t) && (m.holds(f) || !m.holds(t)) {
-		m.Remove(t.Key)
+	t, named := m.twin(f)
+	both := named && sameOwner(f, t) && (m.holds(f) || !m.holds(t))
+	m.forget(key)
+	if both {
+		m.forget(t.Key)
 	}
-	m.Remove(key)
 }
 
 // sameOwner says that two entries are of one service and one backend.

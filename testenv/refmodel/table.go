@@ -113,6 +113,8 @@ func (m *Model) Remove(key Tuple) {
 func (m *Model) insert(f Flow) insertion {
 	if rival, ok := m.Rivals[f.Key]; ok {
 		if old := m.Find(f.Key); old != nil {
+			m.gone(old, EventDeleted)
+			m.came(&rival)
 			*old = rival
 		} else {
 			m.put(rival)
@@ -138,9 +140,15 @@ func (m *Model) put(f Flow) insertion {
 	if bestRank == kept {
 		return full
 	}
-	if old := *best; old != nil && m.counts(old) {
-		m.Evictions[evictionOf(old)]++
+	if old := *best; old != nil {
+		why := EventDeleted
+		if m.counts(old) {
+			why = EventEvicted
+			m.Evictions[evictionOf(old)]++
+		}
+		m.gone(old, why)
 	}
+	m.came(&f)
 	*best = &f
 	return made
 }

@@ -189,13 +189,13 @@ func (a *attempt) make(f Flow) (res Result, again bool) {
 	reply.Dir = Reply
 	switch a.insert(reply) {
 	case full:
-		a.Remove(f.Key)
+		a.forget(f.Key)
 		return verdict(DropTableFull), false
 	case exists:
 		if twin := a.Find(reply.Key); a.counts(twin) && twin.TwinKey() == f.Key {
 			break // another CPU has made it from the forward entry
 		}
-		a.Remove(f.Key)
+		a.forget(f.Key)
 		return verdict(DropTupleTaken), true
 	}
 	a.counters(&f).Flows++
