@@ -81,6 +81,7 @@ func (a *agent) stepAside(ctx context.Context, s *handover.Successor) error {
 	if err := a.holder.use(nil); err != nil { // two cannot read what the kernel hands out once
 		a.log.Warn("let go of fragments", "err", err)
 	}
+	a.flowLog.follow(false)
 	if err := a.plane.store.lend(ctx); err != nil {
 		a.log.Error("let go of the state", "err", err)
 	}

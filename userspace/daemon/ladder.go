@@ -50,6 +50,7 @@ func (a *agent) attachKernel(ctx context.Context, r *roster, isDown map[string]b
 	if err := a.holder.use(k.Instance()); err != nil {
 		a.log.Warn("fragments that come before their first are dropped", "err", err)
 	}
+	a.flowLog.follow(true)
 	if old != nil {
 		if err := old.Close(); err != nil {
 			a.log.Warn("close what was attached before", "err", err)

@@ -75,7 +75,12 @@ func (a *agent) addDatapath(s *metrics.Snapshot) error {
 		if err != nil {
 			return err
 		}
+		events, err := m.ReadEventCounts()
+		if err != nil {
+			return err
+		}
 		s.Datapath = measureDatapath(v)
+		s.Datapath.Events = []metrics.Events{{Event: "begin", Written: events.Begun, Lost: events.BegunLost}, {Event: "end", Written: events.Ended, Lost: events.EndedLost}}
 		if held := a.held.Load(); held >= 0 {
 			s.Datapath.Fill = append(s.Datapath.Fill, metrics.Fill{Map: "flows", Used: uint64(held), Size: uint64(m.FlowRoom()) + uint64(m.FlowRoom6())})
 		}

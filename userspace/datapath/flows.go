@@ -90,16 +90,19 @@ func Flows(maps *loader.Maps, f func(FlowView) bool) error {
 }
 
 func flowView(f *loader.Entry) FlowView {
-	v := FlowView{
-		Protocol: protocolOf(f.Key.Proto), State: "unknown",
+	return FlowView{
+		Protocol: protocolOf(f.Key.Proto), State: stateName(f.State()),
 		Client:  at6(f.Key.Saddr, f.Key.Sport),
 		Virtual: at6(f.Key.Daddr, f.Key.Dport),
 		Backend: at6(f.Daddr, f.Dport),
 	}
-	if state := f.State(); int(state) < len(flowStates) {
-		v.State = flowStates[state]
+}
+
+func stateName(state loader.LBFlowState) string {
+	if int(state) >= len(flowStates) {
+		return "unknown"
 	}
-	return v
+	return flowStates[state]
 }
 
 // gone reports whether the service or backend of f exists no more.

@@ -2,22 +2,80 @@ package datapath
 
 import (
 	"fmt"
+	"net/netip"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"fairlead/loader"
+	"fairlead/userspace/model"
 )
+
+// waiting are events that nobody has taken.
+type waiting []loader.Event
+
+func (w *waiting) Waiting() int { return len(*w) }
+
+func (w *waiting) Next(time.Time) (e loader.Event, err error) {
+	if len(*w) == 0 {
+		return e, os.ErrDeadlineExceeded
+	}
+	e, *w = (*w)[0], (*w)[1:]
+	return e, nil
+}
 
 // happened returns events in a few words.
 func happened(events []FlowEvent) (all []string) {
 	for _, e := range events {
-		all = append(all, fmt.Sprintf("%s %s %d to %s, %s, %.0f s", e.Event, e.Service, e.Client.Port(), e.Backend, e.State, e.Seconds))
+		text := fmt.Sprintf("%s %s %d to %s, %s", e.Event, e.Service, e.Client.Port(), e.Backend, e.State)
+		if e.Reason != "" {
+			text += ", " + e.Reason
+		}
+		if e.Seconds > 0 {
+			text += fmt.Sprintf(", %.0f s", e.Seconds)
+		}
+		all = append(all, text)
 	}
 	return all
 }
 
+// toldOf is an event of the flow of a port of putEntries' clients, so many seconds ago.
+func toldOf(t *testing.T, port uint16, kind loader.EventKind, state loader.LBFlowState, ago int64) loader.Event {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return loader.Event{
+		Time: uint64(ts.Nano() - ago*1e9), Kind: uint8(kind), State: uint8(state), Proto: model.TCP.Number(), ServiceGen: 1, BackendGen: 1,
+		Client: loader.AddressOf(netip.MustParseAddr("10.1.1.2")), ClientPort: be16(port),
+		Virtual: loader.AddressOf(netip.MustParseAddr("203.0.113.1")), VirtualPort: be16(80),
+		Backend: loader.AddressOf(netip.MustParseAddr("10.2.0.2")), BackendPort: be16(8080),
+	}
+}
+
+// lookLater looks as if some time had passed, and tells whole seconds.
+func lookLater(t *testing.T, watch *FlowWatch, maps *loader.Maps, from EventSource) []FlowEvent {
+	t.Helper()
+	for _, f := range watch.flows {
+		f.began = f.began.Add(-2 * lookSlack)
+	}
+	events, err := watch.Look(maps, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range events {
+		if events[i].Seconds < 0.5 {
+			events[i].Seconds = 0
+		}
+	}
+	return events
+}
+
+// TestFlowsThatBeginAndEndAreTold: by events, and by looks what events do not tell.
 func TestFlowsThatBeginAndEndAreTold(t *testing.T) {
 	maps := newMaps(t)
 	w, err := New(maps)
@@ -29,34 +87,47 @@ func TestFlowsThatBeginAndEndAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const answered, established, closed, reset = loader.LBFlowStateFLOW_ANSWERED, loader.LBFlowStateFLOW_ESTABLISHED, loader.LBFlowStateFLOW_CLOSED, loader.LBFlowStateFLOW_RESET
+	const (
+		fresh, answered, established = loader.LBFlowStateFLOW_NEW, loader.LBFlowStateFLOW_ANSWERED, loader.LBFlowStateFLOW_ESTABLISHED
+		closed, reset                = loader.LBFlowStateFLOW_CLOSED, loader.LBFlowStateFLOW_RESET
+		begin, over                  = loader.LBEventKindEVENT_BEGIN, loader.LBEventKindEVENT_OVER
+		evicted, deleted             = loader.LBEventKindEVENT_EVICTED, loader.LBEventKindEVENT_DELETED
+	)
 	flow := func(state loader.LBFlowState) entry {
 		return entry{1, 100000, at.era, loader.LBFlowDirDIR_FORWARD, state, 1}
 	}
 	absent := entry{1, 100000, at.era + 1, loader.LBFlowDirDIR_FORWARD, answered, 1}
 	reply := entry{1, 100000, at.era, loader.LBFlowDirDIR_REPLY, answered, 1}
-	watch, now := NewFlowWatch(1), time.Now()
+	silent := entry{1000, 100, at.era, loader.LBFlowDirDIR_FORWARD, established, 1}
+	told := func(port uint16, kind loader.EventKind, state loader.LBFlowState, ago int64) loader.Event {
+		return toldOf(t, port, kind, state, ago)
+	}
+	watch := NewFlowWatch(1)
 	for i, step := range []struct {
 		entries []entry
+		events  waiting
 		want    []string
 	}{
-		{[]entry{flow(established), absent}, nil}, // the first look
-		{[]entry{flow(established), flow(answered), reply}, []string{"begin a 2 to 10.2.0.2:8080, answered, 0 s"}},
-		{[]entry{flow(established), flow(established), reply}, nil},
-		{[]entry{flow(closed), flow(established), reply}, []string{"end a 1 to 10.2.0.2:8080, closed, 30 s"}},
-		{[]entry{flow(closed), flow(reset), reply, flow(closed)}, []string{
-			"end a 2 to 10.2.0.2:8080, reset, 30 s", "begin a 4 to 10.2.0.2:8080, closed, 0 s", "end a 4 to 10.2.0.2:8080, closed, 0 s",
-		}},
-		{[]entry{flow(answered), absent, reply, absent}, []string{"begin a 1 to 10.2.0.2:8080, answered, 0 s"}}, // the tuple again
-		{[]entry{absent, absent, absent}, []string{"end a 1 to 10.2.0.2:8080, answered, 10 s"}},                 // forgotten
-		{[]entry{absent}, nil},
+		{[]entry{flow(established), flow(closed)}, nil, nil}, // the first look
+		{[]entry{flow(established), flow(closed)}, waiting{told(9, begin, fresh, 5), told(9, over, closed, 3)},
+			[]string{"begin a 9 to 10.2.0.2:8080, new", "end a 9 to 10.2.0.2:8080, closed, 2 s"}},
+		{[]entry{flow(established), flow(answered), reply}, waiting{told(2, begin, fresh, 5)}, []string{"begin a 2 to 10.2.0.2:8080, new"}},
+		{[]entry{flow(established), flow(answered), reply}, nil, nil},
+		{[]entry{flow(reset), flow(answered), reply}, nil, []string{"end a 1 to 10.2.0.2:8080, reset"}}, // by user space
+		{[]entry{absent, flow(established), reply}, waiting{told(2, evicted, answered, 4), told(2, begin, answered, 3)},
+			[]string{"end a 2 to 10.2.0.2:8080, answered, evicted, 1 s", "begin a 2 to 10.2.0.2:8080, answered"}},
+		{[]entry{absent, silent, reply, flow(answered)}, nil,
+			[]string{"begin a 4 to 10.2.0.2:8080, answered, found", "end a 2 to 10.2.0.2:8080, answered, forgotten, 3 s"}},
+		{[]entry{absent, flow(answered), reply, flow(answered)}, waiting{told(2, deleted, established, 2), told(2, begin, fresh, 2)},
+			[]string{"begin a 2 to 10.2.0.2:8080, new"}},
+		{[]entry{absent, flow(answered), reply, flow(answered)}, waiting{told(4, over, closed, 0), told(7, deleted, established, 0)},
+			[]string{"end a 4 to 10.2.0.2:8080, closed", "end a 7 to 10.2.0.2:8080, established, replaced"}}, // the table was read before
+		{[]entry{absent, absent, absent, flow(closed)}, nil, []string{"end a 2 to 10.2.0.2:8080, answered, forgotten, 2 s"}},
+		{[]entry{absent}, nil, nil},
+		{nil, nil, nil},
 	} {
 		putEntries(t, maps, at, step.entries...)
-		events, err := watch.Look(maps, now.Add(time.Duration(i)*10*time.Second))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(step.want, happened(events)); diff != "" {
+		if diff := cmp.Diff(step.want, happened(lookLater(t, watch, maps, &step.events))); diff != "" {
 			t.Errorf("look %d (-want +got):\n%s", i, diff)
 		}
 	}
@@ -65,20 +136,20 @@ func TestFlowsThatBeginAndEndAreTold(t *testing.T) {
 	}
 }
 
-func TestASampleIsAsLargeAsItShouldBe(t *testing.T) {
-	watch, taken := NewFlowWatch(4), 0
-	for port := range uint16(4000) {
-		e := &loader.Entry{}
-		e.Key.Sport = port
-		is := watch.takes(e)
-		if is {
-			taken++
-		}
-		if watch.takes(e) != is {
-			t.Errorf("flow %d is taken at one end only", port)
+// TestEventsAreTakenInBatches: so many at most, and whatever waits behind the first.
+func TestEventsAreTakenInBatches(t *testing.T) {
+	maps := newMaps(t)
+	watch, events := NewFlowWatch(1), waiting{}
+	for port := range uint16(5) {
+		events = append(events, toldOf(t, port, loader.LBEventKindEVENT_BEGIN, loader.LBFlowStateFLOW_NEW, 0))
+	}
+	for i, want := range []int{3, 2} {
+		got, err := watch.Next(maps, &events, time.Now(), 3)
+		if err != nil || len(got) != want {
+			t.Errorf("batch %d has %d events, %v, want %d", i, len(got), err, want)
 		}
 	}
-	if taken < 800 || taken > 1200 {
-		t.Errorf("%d of 4000 are taken, want about 1000", taken)
+	if got, err := watch.Next(maps, &events, time.Now(), 3); len(got) != 0 || err == nil {
+		t.Errorf("%d events, %v, want none and why", len(got), err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 type Datapath struct {
 	Packets   []Packets
 	Evictions map[string]uint64 // entries of the flow table that made room, by kind
+	Events    []Events
 	Fill      []Fill
 	Services  []Traffic
 	Backends  []Traffic // of services, by their addresses
@@ -21,6 +22,12 @@ type Datapath struct {
 type Packets struct {
 	Action, Reason string
 	Count          uint64
+}
+
+// Events are what the kernel has told of flows, begin or end, or had no room for.
+type Events struct {
+	Event         string
+	Written, Lost uint64
 }
 
 // A Fill is how many entries of a map are in use.
@@ -61,6 +68,7 @@ func newTrafficDescs(of string, labels []string) trafficDescs {
 var (
 	packets   = desc("xdp_packets_total", "Packets that XDP has seen, by what it did with them, and why.", "action", "reason")
 	evictions = desc("xdp_evictions_total", "Entries of the flow table that made room for others, by kind.", "kind")
+	events    = desc("xdp_flow_events_total", "Events of flows for the flow log, by what became of them: lost ones found no room.", "event", "result")
 	mapUsed   = desc("xdp_map_entries", "Entries of a map that are in use; those of flows as of the last ten seconds.", "map")
 	mapSize   = desc("xdp_map_size", "Entries that a map has room for.", "map")
 
@@ -74,6 +82,10 @@ func (d *Datapath) collect(out chan<- prometheus.Metric) {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(d.Evictions)) {
 		count(out, evictions, d.Evictions[kind], kind)
+	}
+	for _, e := range d.Events {
+		count(out, events, e.Written, e.Event, "written")
+		count(out, events, e.Lost, e.Event, "lost")
 	}
 	for _, f := range d.Fill {
 		gauge(out, mapUsed, float64(f.Used), f.Map)

@@ -89,7 +89,7 @@ func everything() *Snapshot {
 		Interfaces: []Interface{{"eth0", "native"}, {"eth1", ""}},
 		Fragments:  Fragments{1, 2, 3, 4, 5},
 		Datapath: &Datapath{
-			Packets: []Packets{{"drop", "ttl", 1}, {"forward", "redirect", 2}}, Evictions: map[string]uint64{"new": 1, "over": 2},
+			Packets: []Packets{{"drop", "ttl", 1}, {"forward", "redirect", 2}}, Evictions: map[string]uint64{"new": 1, "over": 2}, Events: []Events{{"begin", 3, 1}, {"end", 2, 0}},
 			Fill: []Fill{{"flows", 1, 2}}, Services: []Traffic{web, web}, Backends: []Traffic{backend},
 		},
 	}
