@@ -11,8 +11,9 @@ import (
 	"fairlead/userspace/model"
 )
 
-// change puts a configuration that was changed in force. An error changes nothing.
-func (a *agent) change(ctx context.Context, given *model.State) error {
+// change puts a configuration that was changed in force, with the secrets of a reading if
+// it has others. An error changes nothing.
+func (a *agent) change(ctx context.Context, given *model.State, read reading) error {
 	if a.leaving {
 		return control.ErrUnavailable
 	}
@@ -26,7 +27,7 @@ func (a *agent) change(ctx context.Context, given *model.State) error {
 	state := a.names.Expand(given)
 	a.drains.keep(state, hadBy(a.state))
 	r := a.roster.next(state)
-	err = a.replaceLightly(ctx, r)
+	err = a.replaceLightly(ctx, r, read)
 	keep(err == nil)
 	if errors.Is(err, errLeaving) {
 		return control.ErrUnavailable
@@ -41,9 +42,9 @@ func (a *agent) change(ctx context.Context, given *model.State) error {
 
 // replaceLightly puts another state in force with no more effort than what differs
 // asks for.
-func (a *agent) replaceLightly(ctx context.Context, r *roster) error {
+func (a *agent) replaceLightly(ctx context.Context, r *roster, read reading) error {
 	if !sameSecrets(r.state, a.state) {
-		return a.replaceWith(ctx, r)
+		return a.replaceWith(ctx, r, read)
 	}
 	if w := swapTo(r.state, a.state); w != nil {
 		if err := a.swap(ctx, r, w); !tooMuch(err) {

@@ -202,14 +202,16 @@ func (p *plane) rolledBack(ctx context.Context, number uint64) (*conf, error) {
 
 // force puts a configuration in force in the place of another one.
 func (p *plane) force(ctx context.Context, c, before *conf) error {
+	given := c.state
+	read := readingOf(&given)
 	if !sameSecrets(&c.state, &before.state) {
 		if _, err := c.tree.State(true); err != nil { // which names the line
 			return err
 		}
+		_, _ = read() // what is wrong is said when it is used
 	}
-	given := c.state
 	p.agent.prepareNames(ctx, &given)
-	return p.agent.do(ctx, func() error { return p.agent.change(ctx, &given) })
+	return p.agent.do(ctx, func() error { return p.agent.change(ctx, &given, read) })
 }
 
 // do has loop call f, and returns what that does.
@@ -263,11 +265,14 @@ func (p *plane) reread(ctx context.Context) {
 		_, err = c.tree.State(true)
 	}
 	var given *model.State
+	var read reading
 	if err == nil {
 		given = &c.state
+		read = readingOf(given)
+		_, _ = read() // what is wrong is said when it is used
 		a.prepareNames(ctx, given)
 	}
-	if err = a.do(ctx, func() error { return a.reload(ctx, given, err) }); err != nil {
+	if err = a.do(ctx, func() error { return a.reload(ctx, given, read, err) }); err != nil {
 		p.file.Store(was)
 		return
 	}

@@ -83,7 +83,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 	a.prepareNames(ctx, &given)
 	a.state = a.names.Expand(&given)
 	a.roster = newRoster(a.state)
-	t, err := a.openTrove(a.state)
+	t, err := a.openTrove(a.state, readingOf(a.state))
 	if err != nil {
 		return err
 	}

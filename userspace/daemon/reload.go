@@ -19,9 +19,9 @@ var errRestart = errors.New("xdp: off and on are chosen at the start: restart th
 // errLeaving says that it is too late for another configuration.
 var errLeaving = errors.New("the agent ends")
 
-// reload puts a configuration that was read in force. A bad one, of which err
-// tells, changes nothing. The error is why it is not in force.
-func (a *agent) reload(ctx context.Context, given *model.State, err error) error {
+// reload puts a configuration that was read in force, with the secrets of a reading. A
+// bad one, of which err tells, changes nothing. The error is why it is not in force.
+func (a *agent) reload(ctx context.Context, given *model.State, read reading, err error) error {
 	a.report(supervise.Reloading())
 	defer a.report(supervise.Ready)
 	if err == nil {
@@ -34,7 +34,7 @@ func (a *agent) reload(ctx context.Context, given *model.State, err error) error
 	if err == nil {
 		state := a.names.Expand(given)
 		a.drains.keep(state, hadBy(a.state))
-		err = a.replaceWith(ctx, newRoster(state))
+		err = a.replaceWith(ctx, newRoster(state), read)
 	}
 	keep(err == nil)
 	if err != nil {
@@ -69,10 +69,10 @@ func (a *agent) prepare(ctx context.Context, given *model.State) (keep func(bool
 	}, nil
 }
 
-// replaceWith puts another state in force, for which it reads files and secrets. An
-// error changes nothing.
-func (a *agent) replaceWith(ctx context.Context, r *roster) error {
-	t, err := a.openTrove(r.state)
+// replaceWith puts another state in force, for which it reads files, and secrets by
+// read. An error changes nothing.
+func (a *agent) replaceWith(ctx context.Context, r *roster, read reading) error {
+	t, err := a.openTrove(r.state, read)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,14 @@ type secrets struct {
 	running      sync.WaitGroup
 }
 
+// A reading reads the secrets of a state when it is called first, for which their server
+// has 3 seconds: so that is for others than loop to do.
+type reading func() (*secrets, error)
+
+func readingOf(state *model.State) reading {
+	return sync.OnceValues(func() (*secrets, error) { return openSecrets(state) })
+}
+
 // openSecrets reads the secrets that a state names; nil if it names none.
 func openSecrets(state *model.State) (*secrets, error) {
 	wanted := vault.Fields{}

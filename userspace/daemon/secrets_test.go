@@ -179,3 +179,68 @@ func TestTokensOfVault(t *testing.T) {
 	c.reload(config)
 	c.await("the configuration", func(v view.View) bool { return v.ConfigError == "" })
 }
+
+// A hush has requests of a server wait.
+type hush struct{ asked, left, over chan bool }
+
+// TestVaultIsWaitedForBesideTheLoop has the server be silent while the configuration is
+// read again, and changed: the agent goes on with all else meanwhile.
+func TestVaultIsWaitedForBesideTheLoop(t *testing.T) {
+	a, _ := page(t, "a")
+	server := testvault.New(t)
+	server.Set("web", map[string]string{"token": secret})
+	var silent atomic.Pointer[hush]
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := silent.Load(); h != nil {
+			close(h.asked)
+			select {
+			case <-h.over:
+			case <-r.Context().Done():
+				close(h.left)
+				return
+			}
+		}
+		server.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	config := func(networks string) string {
+		return fmt.Sprintf("vault: {address: %q, token-file: %s, refresh: 1h}\n", front.URL, server.TokenFile) +
+			oneSite(a) + "registration: {listen: " + registerAt + ", tokens: [{vault: secret/web, pool: main, networks: [" + networks + "]}]}\n"
+	}
+	c := controlAgent(t, config("127.0.0.0/8"))
+	agent := c.Plane.(*plane).agent
+	reload := func(config string) error {
+		c.reload(config)
+		return nil
+	}
+	apply := func(config string) error {
+		_, err := c.Change(t.Context(), control.Request{Who: "test", Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: off\n" + config}}})
+		return err
+	}
+	for i, begin := range []func(config string) error{reload, apply} {
+		networks := []string{"127.0.0.0/9", "127.0.0.0/10"}[i]
+		h := &hush{make(chan bool), make(chan bool), make(chan bool)}
+		silent.Store(h)
+		begun, turn := make(chan error, 1), make(chan error, 1)
+		go func() { begun <- begin(config(networks)) }()
+		<-h.asked
+		go func() { turn <- agent.do(t.Context(), func() error { return nil }) }()
+		select {
+		case err := <-turn:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-h.left: // it had 3 s
+			t.Errorf("%s: the loop waits for the server", networks)
+		}
+		silent.Store(nil)
+		close(h.over)
+		if err := <-begun; err != nil {
+			t.Errorf("%s: %v", networks, err)
+		}
+		await(t, networks+" in force", func() bool {
+			r := agent.given.Load().Registration
+			return r.Tokens[0].Networks[0].String() == networks
+		})
+	}
+}

@@ -17,12 +17,13 @@ type trove struct {
 // trove returns the one in force.
 func (a *agent) trove() trove { return trove{a.safe, a.issuer.Load(), a.vault} }
 
-// openTrove reads what a state names. It is put in force by useTrove, or dropped.
-func (a *agent) openTrove(state *model.State) (t trove, err error) {
+// openTrove reads what a state names, its secrets by read. It is put in force by
+// useTrove, or dropped.
+func (a *agent) openTrove(state *model.State, read reading) (t trove, err error) {
 	if t.issuer, err = a.openIssuer(state); err != nil {
 		return trove{}, err
 	}
-	if t.vault, err = openSecrets(state); err == nil {
+	if t.vault, err = read(); err == nil {
 		t.safe, err = openSafe(state, nil, t.sources())
 	}
 	if err != nil {
