@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/admin/adminpb"
 	"fairlead/userspace/config"
+	"fairlead/userspace/control"
 )
 
 func applyCommand(w world) *cli.Command {
@@ -33,7 +35,7 @@ func applyCommand(w world) *cli.Command {
 			}
 			made, err := lb.Apply(c.Context, &adminpb.ApplyRequest{Configuration: text, Expect: c.Uint64("expect"), Force: c.Bool("force")})
 			if err != nil {
-				return err
+				return inFile(c.String("config"), err)
 			}
 			return writeRevision(c, w, made, did)
 		}),
@@ -59,6 +61,21 @@ func configuration(c *cli.Context) (text, did string, err error) {
 		return "", "", command.Usagef("--config: %s is empty; --reset takes all changes back", path)
 	}
 	return string(data), path + " is in force", nil
+}
+
+// inFile has faults of a configuration, which the agent has no name for, name its file.
+func inFile(path string, err error) error {
+	var e *connect.Error
+	if path == "" || !errors.As(err, &e) || e.Code() != connect.CodeInvalidArgument {
+		return err
+	}
+	lines := strings.Split(e.Message(), "\n")
+	for i, line := range lines {
+		if rest, ok := strings.CutPrefix(line, control.Applied+":"); ok {
+			lines[i] = path + ":" + rest
+		}
+	}
+	return connect.NewError(e.Code(), errors.New(strings.Join(lines, "\n")))
 }
 
 func rollbackCommand(w world) *cli.Command {

@@ -56,7 +56,7 @@ func onTop(c *cli.Context, w io.Writer, path string, file model.State) (model.St
 	}
 	o := overlay{Revision: peek.Revision.Number}
 	if document, err := tree.Export(); err == nil && peek.Config.Applied && store.Digest(document) != peek.Config.Base {
-		o.Applied, tree = true, config.NewTreeBeside(path, "the configuration applied", peek.Document)
+		o.Applied, tree = true, config.NewTreeBeside(path, control.Applied, peek.Document)
 	}
 	_, state, dormant, err := tree.Fit(peek.Config.Edits)
 	if err != nil {

@@ -58,7 +58,7 @@ func planLive(w world) cli.ActionFunc {
 		apply := &adminpb.Edit{Op: "apply", Spec: text}
 		would, err := lb.Plan(c.Context, &adminpb.ChangeRequest{Edits: []*adminpb.Edit{apply}})
 		if err != nil {
-			return err
+			return inFile(c.String("config"), err)
 		}
 		difference := cmp.Or(would.GetDifference(), "no changes in the agent's configuration\n")
 		if err := write(c, w.out, would, func() error { return printf(w.out, "%s", difference) }); err != nil {

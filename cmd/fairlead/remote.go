@@ -85,7 +85,7 @@ func said(target string, err error) error {
 	}
 	text := errors.New(e.Message())
 	switch e.Code() {
-	case connect.CodeInvalidArgument, connect.CodeNotFound:
+	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeResourceExhausted:
 		return command.Usagef("%w", text)
 	case connect.CodeAborted, connect.CodeAlreadyExists, connect.CodeFailedPrecondition:
 		return command.Refused(text)

@@ -157,6 +157,7 @@ func TestWhatAnAgentRefuses(t *testing.T) {
 		{connect.CodePermissionDenied, "uid 7 may not call this method", 3, "uid 7 may not call this method; admin: in the agent's configuration says who may"},
 		{connect.CodeInvalidArgument, "change: a: is wrong\nchange: b: is wrong", 2, "change: a: is wrong\nfairlead: change: b: is wrong"},
 		{connect.CodeNotFound, `pool "p": not found`, 2, ""},
+		{connect.CodeResourceExhausted, "the message has 20000000 bytes", 2, ""},
 		{connect.CodeUnavailable, "agent takes no changes now", 1, ""},
 		{connect.CodeInternal, "disk is full", 1, ""},
 	} {
@@ -213,6 +214,19 @@ func TestPlanOfARunningAgent(t *testing.T) {
 		}
 		if asked := b.said(); !strings.Contains(asked, `"op":"apply"`) {
 			t.Errorf("asked %s", asked)
+		}
+	}
+}
+
+// TestFaultsNameTheFile has an agent find faults in what was sent to it.
+func TestFaultsNameTheFile(t *testing.T) {
+	b, socket := lb(t)
+	file := configFile(t, "services: 1\n")
+	b.err = connect.NewError(connect.CodeInvalidArgument, errors.New("the configuration applied:1:11: services: is wrong\nchange: the configuration applied: is another"))
+	want := "fairlead: " + file + ":1:11: services: is wrong\nfairlead: change: the configuration applied: is another\n"
+	for _, verb := range []string{"apply --config ", "plan --live --config "} {
+		if code, _, errOut := ask(t, socket, verb+file); code != 2 || errOut != want {
+			t.Errorf("%s: status %d, stderr %q; want 2, %q", verb, code, errOut, want)
 		}
 	}
 }

@@ -26,6 +26,7 @@ var codes = []struct {
 	{control.ErrUnavailable, connect.CodeUnavailable},
 	{control.ErrInvalid, connect.CodeInvalidArgument},
 	{ErrRequest, connect.CodeInvalidArgument},
+	{control.ErrRefused, connect.CodeFailedPrecondition},
 	{ErrNoXDP, connect.CodeFailedPrecondition},
 	{context.Canceled, connect.CodeCanceled},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded},

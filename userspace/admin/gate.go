@@ -86,6 +86,10 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, connect.CodeUnimplemented, "no such method")
 		return
 	}
+	if r.ContentLength > maxMessage {
+		g.refuse(w, r, connect.CodeResourceExhausted, "the message has %d bytes, and %d are allowed: let the agent read a configuration of this size from its own file", r.ContentLength, maxMessage)
+		return
+	}
 	g.serve(w, r, who)
 }
 

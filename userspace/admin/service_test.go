@@ -133,13 +133,14 @@ func TestErrorsHaveTheirCodes(t *testing.T) {
 		{control.ErrUnavailable, connect.CodeUnavailable},
 		{control.ErrInvalid, connect.CodeInvalidArgument},
 		{errors.Join(errors.New("line 3"), control.ErrInvalid), connect.CodeInvalidArgument},
+		{control.ErrRefused, connect.CodeFailedPrecondition},
 		{errors.New("disk is full"), connect.CodeInternal},
 	} {
 		w.plane.err = fmt.Errorf("change: %w: because", row.err)
 		_, err := c.Apply(t.Context(), &adminpb.ApplyRequest{})
 		var got *connect.Error
 		text := w.plane.err.Error()
-		if row.want == connect.CodeFailedPrecondition {
+		if errors.Is(row.err, control.ErrUnhealthy) {
 			text += "; force takes it nevertheless"
 		}
 		if !errors.As(err, &got) || got.Code() != row.want || got.Message() != text {
@@ -149,6 +150,14 @@ func TestErrorsHaveTheirCodes(t *testing.T) {
 	w.plane.err, w.datapath.err = nil, ErrNoXDP
 	if _, err := c.Explain(t.Context(), &adminpb.ExplainRequest{}); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Errorf("explain without XDP: %v", err)
+	}
+}
+
+func TestAMessageThatIsTooLargeIsToldWhatToDo(t *testing.T) {
+	w := serve(t)
+	_, err := w.client(t).Apply(t.Context(), &adminpb.ApplyRequest{Configuration: strings.Repeat("#", maxMessage)})
+	if connect.CodeOf(err) != connect.CodeResourceExhausted || !strings.Contains(err.Error(), "from its own file") || len(w.plane.asked()) != 0 {
+		t.Error(err)
 	}
 }
 

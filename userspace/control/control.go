@@ -31,9 +31,15 @@ var (
 	ErrExists = errors.New("already exists")
 	// ErrUnhealthy says that a backend was refused because it failed its check.
 	ErrUnhealthy = errors.New("backend fails its check")
+	// ErrRefused says that the configuration is good as such, but this agent, or its
+	// host, cannot have it. The cause is wrapped too.
+	ErrRefused = errors.New("cannot come in force")
 	// ErrUnavailable says that the agent is starting or ending.
 	ErrUnavailable = errors.New("agent takes no changes now")
 )
+
+// Applied stands for the file in faults of a configuration that was applied.
+const Applied = "the configuration applied"
 
 // An Op is what an edit does.
 type Op string

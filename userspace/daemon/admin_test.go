@@ -70,13 +70,11 @@ func TestTheAdminSocketOfAnAgent(t *testing.T) {
 	if connect.CodeOf(err) != connect.CodeAborted {
 		t.Errorf("an old revision is expected: %v", err)
 	}
-	_, err = c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "main", Backend: one, Weight: weight(7000)})
-	if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), `"7000" is not a number from 0 to 1000`) {
-		t.Errorf("a wrong weight: %v", err)
-	}
-	_, err = c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "main", Backend: one})
-	if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "weight: is missing") {
-		t.Errorf("no weight: %v", err)
+	for wrong, want := range map[*uint32]string{weight(7000): `"7000" is not a number from 0 to 1000`, nil: "weight: is missing"} {
+		_, err = c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: "main", Backend: one, Weight: wrong})
+		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 	_, err = c.AddPool(ctx, &adminpb.AddPoolRequest{Pool: "main", Backends: []string{two}})
 	if connect.CodeOf(err) != connect.CodeAlreadyExists {

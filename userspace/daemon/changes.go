@@ -202,16 +202,45 @@ func (p *plane) rolledBack(ctx context.Context, number uint64) (*conf, error) {
 
 // force puts a configuration in force in the place of another one.
 func (p *plane) force(ctx context.Context, c, before *conf) error {
+	other, err := c.look(before)
+	if err != nil {
+		return err
+	}
 	given := c.state
 	read := readingOf(&given)
-	if !sameSecrets(&c.state, &before.state) {
-		if _, err := c.tree.State(true); err != nil { // which names the line
-			return err
-		}
+	if other {
 		_, _ = read() // what is wrong is said when it is used
 	}
 	p.agent.prepareNames(ctx, &given)
-	return p.agent.do(ctx, func() error { return p.agent.change(ctx, &given, read) })
+	return refusal(p.agent.do(ctx, func() error { return p.agent.change(ctx, &given, read) }))
+}
+
+// possible finds why a configuration could not come in force in the place of another
+// one, as far as that is known before.
+func (p *plane) possible(ctx context.Context, c, before *conf) error {
+	if _, err := c.look(before); err != nil {
+		return err
+	}
+	state := p.agent.names.Expand(&c.state)
+	return refusal(p.agent.do(ctx, func() error { return p.agent.accepts(ctx, state) }))
+}
+
+// look reports whether a configuration names other secrets than before, and reads their
+// files then. The error has the line.
+func (c *conf) look(before *conf) (other bool, err error) {
+	if sameSecrets(&c.state, &before.state) {
+		return false, nil
+	}
+	_, err = c.tree.State(true)
+	return true, err
+}
+
+// refusal returns why the agent does not take a good configuration.
+func refusal(err error) error {
+	if err == nil || errors.Is(err, control.ErrUnavailable) || errors.Is(err, config.ErrInvalid) {
+		return err
+	}
+	return refused{err}
 }
 
 // do has loop call f, and returns what that does.

@@ -30,9 +30,9 @@ func baseOf(t *config.Tree) (*base, error) {
 }
 
 // applied returns a document as the base; the file if it says the same. Files that
-// it names are looked for beside the one at path, and name stands for it in errors.
-func (p *plane) applied(path, name string, document []byte) (*base, error) {
-	b, err := baseOf(config.NewTreeBeside(path, name, document))
+// it names are looked for beside the one at path.
+func (p *plane) applied(path string, document []byte) (*base, error) {
+	b, err := baseOf(config.NewTreeBeside(path, control.Applied, document))
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (p *plane) edit(c *conf, edits []control.Edit) (*conf, error) {
 			b, list, dormant, draft = p.file.Load(), nil, nil, nil
 			if e.Spec != "" {
 				var err error
-				if b, err = p.applied(p.agent.opts.Config, "apply", []byte(e.Spec)); err != nil {
+				if b, err = p.applied(p.agent.opts.Config, []byte(e.Spec)); err != nil {
 					return nil, err
 				}
 			}

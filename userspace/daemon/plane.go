@@ -106,7 +106,7 @@ func (p *plane) restore(ctx context.Context, kept state.Config, path string) (*c
 	if err != nil {
 		return nil, err
 	}
-	b, err := p.applied(path, "the configuration applied", document)
+	b, err := p.applied(path, document)
 	if err != nil {
 		return nil, err
 	}
@@ -194,6 +194,11 @@ type invalid struct{ error }
 
 func (e invalid) Unwrap() []error { return []error{control.ErrInvalid, e.error} }
 
+// A refused is why a good configuration is not in force.
+type refused struct{ error }
+
+func (e refused) Unwrap() []error { return []error{control.ErrRefused, e.error} }
+
 // faultOf returns an error of a change as [control.Plane] has it.
 func faultOf(err error) error {
 	if errors.Is(err, config.ErrInvalid) {
@@ -221,7 +226,7 @@ func (p *plane) ask(ctx context.Context, r *request) (control.Revision, error) {
 }
 
 // Plan implements [control.Plane].
-func (p *plane) Plan(_ context.Context, r control.Request) (difference string, err error) {
+func (p *plane) Plan(ctx context.Context, r control.Request) (difference string, err error) {
 	before := p.inForce()
 	if err := p.expected(&r, p.Revision().Number); err != nil {
 		return "", err
@@ -230,6 +235,9 @@ func (p *plane) Plan(_ context.Context, r control.Request) (difference string, e
 		return "", err
 	}
 	after, err := p.edit(before, r.Edits)
+	if err == nil {
+		err = p.possible(ctx, after, before)
+	}
 	if err != nil {
 		return "", faultOf(err)
 	}

@@ -138,13 +138,20 @@ func TestChangesThatAreRefusedChangeNothing(t *testing.T) {
 		{"half good", control.Request{Edits: []control.Edit{setWeight("main", a, 5), setWeight("main", a, -1)}}, `"-1" is not a number`, control.ErrInvalid},
 		{"another revision", control.Request{Expect: 7, Edits: []control.Edit{setWeight("main", a, 5)}}, "revision conflict: revision 1 is in force, not 7", control.ErrConflict},
 		{"sick", control.Request{Edits: []control.Edit{about(control.OpAddBackend, "other", sick)}}, "backend " + sick + ` of "other": backend fails its check: status 503`, control.ErrUnhealthy},
-		{"a bad whole", control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: off\nservices: 1\n"}}}, "apply:2:11: services:", control.ErrInvalid},
+		{"a bad whole", control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: off\nservices: 1\n"}}}, "the configuration applied:2:11: services:", control.ErrInvalid},
 		{"another mode", control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: generic\nservices: []\n"}}}, "restart the agent", errRestart},
+		{"another mode, which is the caller's fault", control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: generic\nservices: []\n"}}}, "restart the agent", control.ErrRefused},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := c.Change(t.Context(), row.request)
 			if err == nil || !strings.Contains(err.Error(), row.want) || !errors.Is(err, row.is) {
 				t.Errorf("error %v, want %q", err, row.want)
+			}
+			if errors.Is(row.is, control.ErrUnhealthy) || len(row.request.Edits) == 0 {
+				return // a plan probes nobody, and may be of nothing
+			}
+			if _, err := c.Plan(t.Context(), row.request); err == nil || !strings.Contains(err.Error(), row.want) || !errors.Is(err, row.is) {
+				t.Errorf("a plan's error %v, want %q", err, row.want)
 			}
 		})
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // errRestart says that a change of the configuration needs a new process.
-var errRestart = errors.New("xdp: off and on are chosen at the start: restart the agent")
+var errRestart = errors.New("xdp: off and on are chosen at the start: write it into the agent's file and restart the agent")
 
 // errLeaving says that it is too late for another configuration.
 var errLeaving = errors.New("the agent ends")
@@ -82,23 +82,27 @@ func (a *agent) replaceWith(ctx context.Context, r *roster, read reading) error 
 	return err
 }
 
+// accepts finds why a state cannot come in force.
+func (a *agent) accepts(ctx context.Context, state *model.State) error {
+	if (a.mode(state) == model.XDPOff) != (a.mode(a.state) == model.XDPOff) {
+		return errRestart
+	}
+	if err := kernel.CheckIPv6(state); err != nil {
+		return err
+	}
+	if a.lock == nil {
+		return a.checkPorts(ctx, state)
+	}
+	return errors.Join(a.checkConflicts(state), kernel.CheckFullNAT(state), kernel.CheckCookies(state))
+}
+
 // replace puts another state in force, with its certificates and without the
 // interfaces that stay out. An error changes nothing.
 func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[string]bool) error {
 	if a.leaving {
 		return errLeaving
 	}
-	if (a.mode(r.state) == model.XDPOff) != (a.mode(a.state) == model.XDPOff) {
-		return errRestart
-	}
-	if err := kernel.CheckIPv6(r.state); err != nil {
-		return err
-	}
-	if a.lock != nil {
-		if err := errors.Join(a.checkConflicts(r.state), kernel.CheckFullNAT(r.state), kernel.CheckCookies(r.state)); err != nil {
-			return err
-		}
-	} else if err := a.checkPorts(ctx, r.state); err != nil {
+	if err := a.accepts(ctx, r.state); err != nil {
 		return err
 	}
 	if err := a.doors.register(ctx, r.state, a.log); err != nil {
