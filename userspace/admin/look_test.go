@@ -33,9 +33,9 @@ func TestHealthOfPools(t *testing.T) {
 	want := []string{
 		"web of web: degraded, 10.0.0.1:80 healthy, 10.0.0.2:80 draining, 10.0.0.3:80 unhealthy",
 		"api of site shop: degraded, 10.0.2.1:80 healthy, 10.0.2.2:80 unhealthy",
-		"dns of dns: full, 10.0.3.1:53 unknown",
+		"dns of dns: unknown, 10.0.3.1:53 unknown",
 		"gone of gone: none, 10.0.4.1:53 unhealthy",
-		"spare of : full, 10.0.5.1:80 healthy",
+		"spare of : unused, 10.0.5.1:80 healthy",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)

@@ -38,6 +38,8 @@ const (
 	full     fullness = "full"
 	degraded fullness = "degraded"
 	none     fullness = "none"
+	unprobed fullness = "unknown" // nobody was asked
+	unused   fullness = "unused"  // no service sends to it
 )
 
 // A pool is what services send to.
@@ -47,21 +49,29 @@ type pool struct {
 	backends []*view.Backend
 }
 
-// status says how many of the backends that are to serve can.
+// status says how many of the backends that are to serve can. One that was not asked
+// yet counts as one that can, as it does for new flows.
 func (p *pool) status() fullness {
-	wanted, can := 0, 0
+	if len(p.services) == 0 {
+		return unused
+	}
+	wanted, can, known := 0, 0, false
 	for _, b := range p.backends {
-		if statusOf(b) == draining {
+		is := statusOf(b)
+		if is == draining {
 			continue
 		}
+		known = known || is != unknown
 		if wanted++; b.Up && b.Ejected == nil {
 			can++
 		}
 	}
-	switch can {
-	case 0:
+	switch {
+	case can == 0:
 		return none
-	case wanted:
+	case !known:
+		return unprobed
+	case can == wanted:
 		return full
 	}
 	return degraded

@@ -1123,7 +1123,8 @@ type Pool struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Services []string               `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"` // that send to it
-	// full: every backend that is not draining is up; degraded: some are; none.
+	// full: every backend that is not draining is up; degraded: some are; none;
+	// unknown: nobody of them was probed; unused: no service sends to it.
 	Status        string     `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
 	Backends      []*Backend `protobuf:"bytes,4,rep,name=backends,proto3" json:"backends,omitempty"`
 	unknownFields protoimpl.UnknownFields
