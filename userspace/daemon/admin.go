@@ -94,9 +94,19 @@ func callersOf(who *model.Identities) (admin.Callers, error) {
 	return admin.Callers{Allowed: allowed, Certificates: who.Certificates}, err
 }
 
+// awaitView waits until there is a view: who asks for it earlier, such as in the moment
+// in which a successor begins, is to wait, and not to be told that there is nothing.
+func (a *agent) awaitView(ctx context.Context) {
+	select {
+	case <-a.shown:
+	case <-ctx.Done():
+	}
+}
+
 // serveDesk answers calls until ctx is done.
 func (a *agent) serveDesk(ctx context.Context) {
 	context.AfterFunc(ctx, a.desk.end)
+	a.awaitView(ctx)
 	if len(a.desk.listeners) == 0 {
 		return
 	}

@@ -111,6 +111,7 @@ type agent struct {
 
 	plane     *plane                    // carries out changes
 	latest    atomic.Pointer[view.View] // as published last
+	shown     chan struct{}             // closed once there is a latest one
 	last      *lastSeen                 // by the agent before; nil: nothing
 	checks    atomic.Pointer[lastKnown] // that are to be kept
 	unsigned  bool                      // the lock does not say yet which state is in force
@@ -135,7 +136,7 @@ func newAgent(o Options, state *model.State) *agent {
 		opts: o, log: o.Log, started: time.Now(), state: state, roster: newRoster(state), names: names.New(o.Log), notices: notify.New(o.Log), renamed: make(chan struct{}, 1),
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: newJournal(o.Log), traces: newTraces(o.Version, o.Log), limits: newLimits(o),
-		sockets: newSockets(map[string]*os.File{}, true, o.Log), flowsCame: make(chan struct{}),
+		sockets: newSockets(map[string]*os.File{}, true, o.Log), flowsCame: make(chan struct{}), shown: make(chan struct{}),
 		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
 	}
 	a.flowLog = newFlowLog(func(f func(*loader.Maps) error) error { return onInstance(a.pinDir(), f) }, flowsEvery, o.Log)
@@ -155,6 +156,7 @@ func (a *agent) loop(ctx context.Context) {
 	due, stop := watchdog()
 	defer stop()
 	a.publish()
+	close(a.shown)
 	a.keepKnown()
 	a.noticeServing() // what changes from now on
 	for {

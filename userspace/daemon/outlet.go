@@ -98,6 +98,7 @@ func (a *agent) open(l net.Listener, o *outlet) {
 		ctx, stop := context.WithCancel(d.ending)
 		d.outlet.stop = stop
 		d.speaking.Go(func() {
+			a.awaitView(ctx)
 			if err := d.server.Serve(ctx, d.server.Secure(l)); ctx.Err() == nil {
 				a.log.Error("admin API ends", "err", err)
 			}

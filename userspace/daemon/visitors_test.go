@@ -83,12 +83,15 @@ func welcomed() (*net.TCPConn, error) {
 }
 
 // visitHTTP returns what asks for a page, over connections that stay or not.
-func visitHTTP(t *testing.T, stay bool) func() error {
+func visitHTTP(t *testing.T, stay bool) func() error { return visitSite(t, at(httpPort), stay) }
+
+// visitSite is visitHTTP for any address.
+func visitSite(t *testing.T, addr string, stay bool) func() error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: !stay}, Timeout: patience}
 	t.Cleanup(client.CloseIdleConnections)
 	return func() error {
 		// Not GET, which a client sends again when its connection has been closed.
-		res, err := client.Post("http://"+at(httpPort)+"/", "text/plain", nil)
+		res, err := client.Post("http://"+addr+"/", "text/plain", nil)
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,7 @@ func (a *agent) serveWeb(ctx context.Context) {
 	if a.page == nil {
 		return
 	}
+	a.awaitView(ctx)
 	if err := web.Serve(ctx, a.page, admin.Path, a.desk.server.Public(ctx), a.log); err != nil {
 		a.log.Error("show the page", "err", err)
 	}

@@ -1,0 +1,202 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"fairlead/client"
+	"fairlead/register"
+	"fairlead/testenv/testca"
+	"fairlead/userspace/admin/adminpb"
+)
+
+// Where agents are called over TLS, and where what has registered serves.
+const (
+	adminPort = 20210 + iota
+	sitePort
+)
+
+// A lobby is a supervised agent that is called over TLS, and where backends register.
+type lobby struct {
+	*supervisor
+	t   *testing.T
+	tls client.TLS
+}
+
+func newLobby(t *testing.T) *lobby {
+	t.Helper()
+	l := &lobby{supervisor: supervised(t, 20*time.Second), t: t}
+	ca := testca.New(t)
+	cert, key := ca.Issue(testca.Leaf{Names: []string{loopback.String(), "ops.example"}})
+	l.tls = client.TLS{Cert: cert, Key: key, CA: ca.File}
+	l.configure(fmt.Sprintf(`admin: {listen: '%s', cert: %s, key: %s, client-ca: %s, certificates: [ops.example]}
+registration: {listen: '%s', tokens: [{token: %s, pool: main, networks: [127.0.0.0/8]}]}
+pools:
+  main: {backends: []}
+  late: {backends: [{address: '127.0.0.1:1'}], health: {type: http, path: /late, interval: 20s, timeout: 20s}}
+%s  - {name: site, listen: '%s', forward: http, routes: [{match: /late, pool: late}, {match: /, pool: main}]}
+`, at(adminPort), cert, key, ca.File, registerAt, secret, l.good, at(sitePort)))
+	l.awaitEnd(l.reload())
+	return l
+}
+
+// calls returns a client over TLS.
+func (l *lobby) calls() *client.Client {
+	l.t.Helper()
+	c, err := client.New(at(adminPort), l.tls)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(c.Close)
+	return c
+}
+
+// pool returns the backends of a pool, by their addresses.
+func (l *lobby) pool(c *client.Client, name string) (all []string, err error) {
+	health, err := c.GetHealth(l.t.Context(), &adminpb.GetHealthRequest{Pool: name})
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range health.GetPools()[0].GetBackends() {
+		all = append(all, b.GetAddress())
+	}
+	return all, nil
+}
+
+// visit returns what asks over TLS for the health of a pool, over connections that stay
+// or not.
+func (l *lobby) visit(stay bool) func() error {
+	c := l.calls()
+	return func() error {
+		if !stay {
+			c.Close()
+		}
+		all, err := l.pool(c, "main")
+		if err == nil && len(all) != 1 {
+			err = fmt.Errorf("the pool has %q", all)
+		}
+		return err
+	}
+}
+
+// keep registers a backend until stop is called, which has it fall silent. No sign of
+// life may fail. It returns when the last one was answered.
+func (l *lobby) keep(address string, ttl time.Duration) (stop func() time.Time) {
+	l.t.Helper()
+	ctx, silence := context.WithCancel(context.WithoutCancel(l.t.Context()))
+	line := &signs{next: &http.Transport{DisableKeepAlives: true}}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- register.Keep(ctx, register.Options{
+			URL: "http://" + registerAt, Token: secret, Address: address, TTL: ttl,
+			Client: &http.Client{Transport: line}, Failed: func(err error) { l.t.Errorf("a sign of life: %v", err) },
+		})
+	}()
+	await(l.t, "the registration", func() bool { return line.last.Load() != nil })
+	return func() time.Time {
+		l.t.Helper()
+		line.cut.Store(true)
+		silence()
+		if err := <-ended; err != nil {
+			l.t.Error(err)
+		}
+		return *line.last.Load()
+	}
+}
+
+// signs are those of life that a backend gives.
+type signs struct {
+	next http.RoundTripper
+	last atomic.Pointer[time.Time]
+	// cut says that what is sent from now on is lost, though the backend cannot tell.
+	cut atomic.Bool
+}
+
+func (s *signs) RoundTrip(r *http.Request) (*http.Response, error) {
+	if s.cut.Load() {
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+	}
+	res, err := s.next.RoundTrip(r)
+	if err == nil {
+		now := time.Now()
+		s.last.Store(&now)
+	}
+	return res, err
+}
+
+// TestNobodyIsTurnedAwayFromTheDoors has one process after the other take over while
+// others call over TLS, and while a backend that has registered serves. It goes in time
+// when it is silent.
+func TestNobodyIsTurnedAwayFromTheDoors(t *testing.T) {
+	l := newLobby(t)
+	backend, _ := page(t, "a")
+	const ttl = 3 * time.Second
+	silence := l.keep(backend, ttl)
+	await(t, "the backend to serve", func() bool { return visitSite(t, at(sitePort), false)() == nil })
+	await(t, "the backend to be seen", func() bool { return l.visit(false)() == nil })
+	stop := visitors(t, l.visit(true), l.visit(false), visitSite(t, at(sitePort), true), visitSite(t, at(sitePort), false))
+	for range repeats {
+		l.awaitEnd(l.reload())
+	}
+	if came := stop(); came < 10 {
+		t.Errorf("%d visits", came)
+	}
+	last, c := silence(), l.calls()
+	await(t, "the backend to be gone", func() bool {
+		all, err := l.pool(c, "main")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all) == 0
+	})
+	// The view is a second old at most.
+	if took := time.Since(last); took < ttl || took > ttl+2*time.Second {
+		t.Errorf("a silent backend is gone after %v, want %v and a second", took, ttl)
+	}
+	l.stop()
+}
+
+// TestCallsUnderWayAreAnswered has a process get a successor while it looks at a new
+// backend: it says that it changes nothing any more, and its successor does.
+func TestCallsUnderWayAreAnswered(t *testing.T) {
+	l := newLobby(t)
+	probed, answer := make(chan struct{}, 1), make(chan struct{})
+	late := httpServer(t, func(http.ResponseWriter, *http.Request) {
+		select {
+		case probed <- struct{}{}:
+			<-answer
+		default:
+		}
+	})
+	c := l.calls()
+	added := make(chan error, 1)
+	go func() {
+		_, err := c.AddBackend(t.Context(), &adminpb.AddBackendRequest{Pool: "late", Backend: late})
+		added <- err
+	}()
+	<-probed
+	was := l.pid()
+	l.signal(syscall.SIGUSR2)
+	await(t, "a successor", func() bool { return l.pid() != was })
+	close(answer)
+	if err := <-added; connect.CodeOf(err) != connect.CodeUnavailable || !strings.Contains(err.Error(), "takes no changes now") {
+		t.Errorf("a call under way: %v", err)
+	}
+	l.awaitEnd(was)
+	if all, err := l.pool(c, "late"); err != nil || slices.Contains(all, late) {
+		t.Errorf("the successor has %q, %v", all, err)
+	}
+	if _, err := c.AddBackend(t.Context(), &adminpb.AddBackendRequest{Pool: "late", Backend: late}); err != nil {
+		t.Errorf("the call again: %v", err)
+	}
+	l.stop()
+}
