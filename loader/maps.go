@@ -109,6 +109,9 @@ func (m *Maps) Memory() (total uint64, each []MapMemory, err error) {
 			return 0, nil, fmt.Errorf("ask for memory of map %s: %w", p.name, err)
 		}
 		bytes, _ := info.Memlock()
+		if bytes == 0 && info.Type == ebpf.RingBuf { // which does not say so before 6.4
+			bytes = uint64(have.MaxEntries())
+		}
 		total += bytes
 		each = append(each, MapMemory{p.name, have.MaxEntries(), bytes})
 	}

@@ -113,9 +113,10 @@ func (a *agent) updateKernel(ctx context.Context, r *roster, isDown map[string]b
 	return nil
 }
 
-// keepHops has the kernel keep the next hops of a state known.
+// keepHops has the kernel keep the next hops of a state known, unless a detach is at
+// work that lets go of them.
 func (a *agent) keepHops(ctx context.Context, state *model.State) {
-	if a.kernel == nil {
+	if a.kernel == nil || a.leaving && a.opts.DetachOnExit {
 		return
 	}
 	a.hopsDue, a.hopsKept = false, time.Now()
