@@ -276,7 +276,7 @@ func TestTheHistoryHasNoSecretsOfEdits(t *testing.T) {
 func TestWhatWasAppliedIsKeptOnce(t *testing.T) {
 	a, _ := page(t, "a")
 	c := controlAgent(t, oneSite(a))
-	c.must(control.Edit{Op: control.OpApply, Spec: "xdp: off # whose comments nobody keeps\n" + oneSite(a) + "  spare: {backends: [{address: '127.0.0.1:1'}]}\n"})
+	c.must(control.Edit{Op: control.OpApply, Spec: "xdp: off # whose comments nobody keeps\n" + oneSite(a) + "  spare: {backends: [{address: '127.0.0.1:1'}], health: {type: none}}\n"})
 	c.must(setWeight("main", a, 3))
 	c.restart()
 	all, err := c.History(0, 2)
