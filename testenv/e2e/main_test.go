@@ -8,6 +8,7 @@ import (
 	"fairlead/testenv"
 	"fairlead/testenv/leak"
 	"fairlead/testenv/stage"
+	"fairlead/userspace/datapath"
 )
 
 // The service address of every test. No host has it before the balancer.
@@ -18,7 +19,10 @@ const (
 
 var programs stage.Programs
 
-func TestMain(m *testing.M) { os.Exit(stage.Main(leak.Each(m), &programs)) }
+func TestMain(m *testing.M) {
+	_, _ = datapath.Now() // whose program stays; without root there is none
+	os.Exit(stage.Main(leak.Each(m), &programs))
+}
 
 // slow chooses between the quick and the thorough variant of a number.
 func slow(quick, thorough int) int {

@@ -89,18 +89,35 @@ func pinned(path string) (object, error) {
 	return object{kind: "link", id: uint32(info.ID)}, nil
 }
 
-// isThere reports whether the kernel still has it. Numbers are not given twice.
+// isThere reports whether the kernel still has it. Numbers are not given twice. It opens
+// nothing: where a program array loses its last user while it is still being emptied for
+// having lost it before, Linux 6.18 keeps it for ever (prog_array_map_clear).
 func (o object) isThere() (bool, error) {
-	var held interface{ Close() error }
+	var next uint32
 	var err error
 	switch o.kind {
 	case "map":
-		held, err = ebpf.NewMapFromID(ebpf.MapID(o.id))
+		var id ebpf.MapID
+		id, err = ebpf.MapGetNextID(ebpf.MapID(o.id - 1))
+		next = uint32(id)
 	case "program":
-		held, err = ebpf.NewProgramFromID(ebpf.ProgramID(o.id))
+		var id ebpf.ProgramID
+		id, err = ebpf.ProgramGetNextID(ebpf.ProgramID(o.id - 1))
+		next = uint32(id)
 	default:
-		held, err = link.NewFromID(link.ID(o.id))
+		return o.isLink()
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at %s %d: %w", o.kind, o.id, err)
+	}
+	return next == o.id, nil
+}
+
+func (o object) isLink() (bool, error) {
+	held, err := link.NewFromID(link.ID(o.id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
