@@ -40,7 +40,7 @@ type world struct {
 
 func newApp(w world) *cli.App {
 	return command.App("fairlead", "balance TCP and UDP in XDP, with a proxy to fall back on, and HTTP in user space", w.out, w.errOut,
-		runCommand(w), checkCommand(w), planCommand(w), status.Command(w.status, w.now), top.Command(w.status, w.now),
+		runCommand(w), checkCommand(w), planCommand(w), status.Command(w.status, w.now), top.Command(w.status, w.now, elsewhere(w)),
 		servicesCommand(w), poolCommand(w), backendCommand(w), healthCommand(w), flowsCommand(w), killCommand(w),
 		applyCommand(w), watchCommand(w), historyCommand(w), rollbackCommand(w), exportCommand(w),
 		command.CompletionCommand("fairlead", w.out), command.ManCommand(w.out), versionCommand(w))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -22,13 +23,17 @@ import (
 
 // remoteFlags say which agent is spoken to, and how.
 func remoteFlags(flags ...cli.Flag) []cli.Flag {
-	return append(flags,
+	return slices.Concat(flags, targetFlags(), []cli.Flag{command.RunDirFlag()})
+}
+
+// targetFlags are those that say it of any agent.
+func targetFlags() []cli.Flag {
+	return []cli.Flag{
 		lbFlag(),
 		command.String("lb-cert", "", "over TCP: this certificate is in `FILE`, as PEM"),
 		command.String("lb-key", "", "over TCP: the key of the certificate is in `FILE`, as PEM"),
 		command.String("lb-ca", "", "over TCP: the authority of the agent's certificate is in `FILE`, as PEM"),
-		command.RunDirFlag(),
-	)
+	}
 }
 
 // lbFlag names the agent.
@@ -49,16 +54,25 @@ func own(name, usage string) *cli.StringFlag { return &cli.StringFlag{Name: name
 func remote(f func(c *cli.Context, lb *client.Client) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		target := targetOf(c)
-		lb, err := client.New(target, client.TLS{Cert: c.String("lb-cert"), Key: c.String("lb-key"), CA: c.String("lb-ca")})
-		switch {
-		case errors.Is(err, client.ErrPlain):
-			return command.Usagef("--lb %s: TCP is spoken with TLS only: give --lb-cert, --lb-key and --lb-ca, or the path of a socket", target)
-		case err != nil:
-			return command.Usagef("--lb: %w", err)
+		lb, err := reach(c, target)
+		if err != nil {
+			return err
 		}
 		defer lb.Close()
 		return said(target, f(c, lb))
 	}
+}
+
+// reach returns a client of the agent that is meant.
+func reach(c *cli.Context, target string) (*client.Client, error) {
+	lb, err := client.New(target, client.TLS{Cert: c.String("lb-cert"), Key: c.String("lb-key"), CA: c.String("lb-ca")})
+	switch {
+	case errors.Is(err, client.ErrPlain):
+		return nil, command.Usagef("--lb %s: TCP is spoken with TLS only: give --lb-cert, --lb-key and --lb-ca, or the path of a socket", target)
+	case err != nil:
+		return nil, command.Usagef("--lb: %w", err)
+	}
+	return lb, nil
 }
 
 // targetOf returns which agent is meant: what --lb says, or the one of the run

@@ -123,7 +123,7 @@ func TestMessagesHaveTheNamesOfViews(t *testing.T) {
 	}{
 		{&adminpb.Status{}, v}, {&adminpb.XDP{}, v.XDP}, {&adminpb.Interface{}, v.XDP.Interfaces[0]}, {&adminpb.Service{}, v.Services[0]},
 		{&adminpb.Backend{}, v.Services[0].Backends[0]}, {&adminpb.Certificate{}, v.Services[0].Certificates[0]}, {&adminpb.Suspicion{}, view.Suspicion{}},
-		{&adminpb.Latency{}, view.Latency{}}, {&adminpb.Last{}, view.Last{}},
+		{&adminpb.Proxied{}, view.Proxied{}}, {&adminpb.Latency{}, view.Latency{}}, {&adminpb.Last{}, view.Last{}},
 		{&adminpb.Proxy{}, v.Proxy}, {&adminpb.TCP{}, v.Proxy.TCP}, {&adminpb.UDP{}, v.Proxy.UDP}, {&adminpb.HTTP{}, v.Proxy.HTTP},
 	} {
 		names := jsonNames(x.of)

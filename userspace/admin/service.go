@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"fairlead/userspace/admin/adminpb"
 	"fairlead/userspace/view"
@@ -35,8 +36,8 @@ func (s *service) GetStatus(context.Context, *adminpb.GetStatusRequest) (*adminp
 }
 
 func (s *service) ListServices(_ context.Context, r *adminpb.ListServicesRequest) (*adminpb.ListServicesResponse, error) {
-	m := &adminpb.ListServicesResponse{}
-	services := s.view().Services
+	v := s.view()
+	m, services := &adminpb.ListServicesResponse{Written: timestamppb.New(v.Written)}, v.Services
 	for i := range services {
 		x := &services[i]
 		if r.GetService() != "" && r.GetService() != x.Name {

@@ -163,7 +163,8 @@ func (p *packets) Stats(context.Context) (*adminpb.Stats, error) {
 		if err := adminpb.Fill(m, v.Totals()); err != nil {
 			return err
 		}
-		m.Verdicts, m.Evictions = v.Verdicts, v.Evictions
+		m.Verdicts, m.Evictions, m.Switch = v.Verdicts, v.Evictions, maps.ControlView().Mode().String()
+		m.HeldFlows, m.FlowTable = uint64(max(0, p.agent.held.Load())), uint64(maps.FlowRoom())+uint64(maps.FlowRoom6())
 		for i := range v.Services {
 			m.Services = append(m.Services, serviceStats(&v.Services[i]))
 		}
@@ -180,11 +181,13 @@ func (p *packets) Stats(context.Context) (*adminpb.Stats, error) {
 }
 
 func serviceStats(s *datapath.ServiceView) *adminpb.ServiceStats {
-	m := &adminpb.ServiceStats{Name: s.Name, Connections: uint64(s.Connections), Counters: countersOf(&s.Counters)}
+	m := &adminpb.ServiceStats{
+		Name: s.Name, Connections: uint64(s.Connections), Counters: countersOf(&s.Counters), Listen: s.Listen, Protocol: string(s.Protocol),
+	}
 	for i := range s.Backends {
 		b := &s.Backends[i]
 		m.Backends = append(m.Backends, &adminpb.BackendStats{
-			Address: b.Address, Connections: uint64(b.Connections), Counters: countersOf(&b.Counters),
+			Address: b.Address, Connections: uint64(b.Connections), Counters: countersOf(&b.Counters), State: b.State,
 		})
 	}
 	return m

@@ -131,6 +131,9 @@ func (p *pool) tellLatency(all []view.Backend, http bool) {
 	stats := p.http.Stats()
 	for b := range all {
 		all[b].Latency = latencyView(stats[b].Latency.Recent(now))
+		if n := stats[b].Attempts; n > 0 {
+			all[b].Proxied = &view.Proxied{Requests: n}
+		}
 	}
 }
 

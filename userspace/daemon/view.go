@@ -91,6 +91,7 @@ func (a *agent) serviceView(i int, s *model.Service) view.Service {
 	v.StandbyReason = "no front"
 	if f := a.fronts[s.Key()]; f != nil {
 		v.Standby, v.StandbyReason = f.missing() == "", f.missing()
+		v.Proxied = f.carried()
 	}
 	v.Certificates = a.certificateViews(s)
 	if s.Forward == model.ForwardHTTP || s.Forward == model.ForwardTLS {
@@ -146,11 +147,29 @@ func latencyView(s latency.Summary) *view.Latency {
 	return &view.Latency{Count: s.Count, Median: s.Median.Seconds(), P95: s.P95.Seconds(), P99: s.P99.Seconds()}
 }
 
-// tellConnects adds how long backends take to accept the proxies' connections.
+// tellConnects adds how many of the proxies' connections backends have accepted, and
+// how long they took.
 func (t *table) tellConnects(all []view.Backend, now time.Time) {
 	for b := range all {
 		all[b].Latency = latencyView(t.connects[b].Recent(now))
+		if n := t.connects[b].Count(); n > 0 {
+			all[b].Proxied = &view.Proxied{Connections: n}
+		}
 	}
+}
+
+// carried returns what the front has carried.
+func (f *front) carried() *view.Proxied {
+	switch {
+	case f.udp != nil:
+		s := f.udp.Stats()
+		return &view.Proxied{Connections: s.Opened, Active: int64(s.Flows), ToBackends: s.ToBackends.Bytes, ToClients: s.ToClients.Bytes}
+	case f.http != nil:
+		s := f.http.proxy.Stats()
+		return &view.Proxied{Connections: s.Accepted, Active: s.Active, Requests: s.Requests}
+	}
+	s := f.tcp.Stats()
+	return &view.Proxied{Connections: s.Accepted, Active: s.Active, ToBackends: s.ToBackends, ToClients: s.ToClients}
 }
 
 // rung returns what serves the i-th service, and why nothing higher does.

@@ -159,6 +159,18 @@ func (r *Recorder) Totals() Totals {
 	return all
 }
 
+// Count returns how many durations were recorded.
+func (r *Recorder) Count() (all uint64) {
+	var n counts
+	r.all.addTo(&n)
+	for p := range n {
+		for _, c := range n[p] {
+			all += c
+		}
+	}
+	return all
+}
+
 // Recent returns what was usual over the five minutes before now.
 func (r *Recorder) Recent(now time.Time) Summary {
 	var n counts

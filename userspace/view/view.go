@@ -103,6 +103,20 @@ type Service struct {
 	Backends    []Backend                `json:"backends"`
 	// Certificates are those that clients are shown, if any.
 	Certificates []Certificate `json:"certificates,omitempty"`
+	// Proxied is what the agent's proxies have carried for the service's clients;
+	// nil if none of them is there for it.
+	Proxied *Proxied `json:"proxied,omitempty"`
+}
+
+// A Proxied is what the agent's proxies have carried for a service, or to a backend,
+// since they have it.
+type Proxied struct {
+	Connections uint64 `json:"connections"` // or UDP flows; of a backend over HTTP and UDP: 0
+	Active      int64  `json:"active"`      // connections now; of a backend: 0
+	Requests    uint64 `json:"requests"`    // of HTTP
+	// Bytes are those of TCP and UDP services.
+	ToBackends uint64 `json:"to_backends_bytes"`
+	ToClients  uint64 `json:"to_clients_bytes"`
 }
 
 // A Pool is an entry of pools.
@@ -165,6 +179,9 @@ type Backend struct {
 	// Latency is what the proxies have measured in the past five minutes; nil if
 	// that is nothing.
 	Latency *Latency `json:"latency,omitempty"`
+	// Proxied is what the agent's proxies have carried to the backend; nil if that is
+	// nothing.
+	Proxied *Proxied `json:"proxied,omitempty"`
 }
 
 // A Latency is how long backends took: until the header of an answer over HTTP,

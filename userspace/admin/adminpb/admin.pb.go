@@ -361,6 +361,7 @@ func (x *ListServicesRequest) GetService() string {
 type ListServicesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Services      []*Service             `protobuf:"bytes,1,rep,name=services,proto3" json:"services,omitempty"`
+	Written       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=written,proto3" json:"written,omitempty"` // when this was found out
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +403,13 @@ func (x *ListServicesResponse) GetServices() []*Service {
 	return nil
 }
 
+func (x *ListServicesResponse) GetWritten() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Written
+	}
+	return nil
+}
+
 // Service is a service and who serves it.
 type Service struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -419,6 +427,7 @@ type Service struct {
 	ClientZones   map[string]string      `protobuf:"bytes,12,rep,name=client_zones,json=clientZones,proto3" json:"client_zones,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // the same for clients of zones
 	Backends      []*Backend             `protobuf:"bytes,13,rep,name=backends,proto3" json:"backends,omitempty"`                                                                                                    // of all its pools
 	Certificates  []*Certificate         `protobuf:"bytes,14,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	Proxied       *Proxied               `protobuf:"bytes,15,opt,name=proxied,proto3" json:"proxied,omitempty"` // missing where no proxy is there for it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -551,6 +560,91 @@ func (x *Service) GetCertificates() []*Certificate {
 	return nil
 }
 
+func (x *Service) GetProxied() *Proxied {
+	if x != nil {
+		return x.Proxied
+	}
+	return nil
+}
+
+// Proxied is what the agent's proxies have carried for a service, or to a backend,
+// since they have it.
+type Proxied struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Connections     uint64                 `protobuf:"varint,1,opt,name=connections,proto3" json:"connections,omitempty"`                                  // or flows of UDP; of a backend over HTTP and UDP: 0
+	Active          int64                  `protobuf:"varint,2,opt,name=active,proto3" json:"active,omitempty"`                                            // connections now; of a backend: 0
+	Requests        uint64                 `protobuf:"varint,3,opt,name=requests,proto3" json:"requests,omitempty"`                                        // of HTTP
+	ToBackendsBytes uint64                 `protobuf:"varint,4,opt,name=to_backends_bytes,json=toBackendsBytes,proto3" json:"to_backends_bytes,omitempty"` // of TCP and UDP services
+	ToClientsBytes  uint64                 `protobuf:"varint,5,opt,name=to_clients_bytes,json=toClientsBytes,proto3" json:"to_clients_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Proxied) Reset() {
+	*x = Proxied{}
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Proxied) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Proxied) ProtoMessage() {}
+
+func (x *Proxied) ProtoReflect() protoreflect.Message {
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Proxied.ProtoReflect.Descriptor instead.
+func (*Proxied) Descriptor() ([]byte, []int) {
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Proxied) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Proxied) GetActive() int64 {
+	if x != nil {
+		return x.Active
+	}
+	return 0
+}
+
+func (x *Proxied) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Proxied) GetToBackendsBytes() uint64 {
+	if x != nil {
+		return x.ToBackendsBytes
+	}
+	return 0
+}
+
+func (x *Proxied) GetToClientsBytes() uint64 {
+	if x != nil {
+		return x.ToClientsBytes
+	}
+	return 0
+}
+
 // Certificate is one that a service shows to its clients.
 type Certificate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -564,7 +658,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +670,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[7]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +683,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{7}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Certificate) GetFile() string {
@@ -646,14 +740,15 @@ type Backend struct {
 	Latency   *Latency               `protobuf:"bytes,19,opt,name=latency,proto3" json:"latency,omitempty"`                      // of the past five minutes; missing if nothing was measured
 	// What an agent before this one saw and this one does not know anew; missing if
 	// there is nothing.
-	LastKnown     *Last `protobuf:"bytes,20,opt,name=last_known,json=lastKnown,proto3" json:"last_known,omitempty"`
+	LastKnown     *Last    `protobuf:"bytes,20,opt,name=last_known,json=lastKnown,proto3" json:"last_known,omitempty"`
+	Proxied       *Proxied `protobuf:"bytes,21,opt,name=proxied,proto3" json:"proxied,omitempty"` // missing if it is nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Backend) Reset() {
 	*x = Backend{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +760,7 @@ func (x *Backend) String() string {
 func (*Backend) ProtoMessage() {}
 
 func (x *Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[8]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +773,7 @@ func (x *Backend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend.ProtoReflect.Descriptor instead.
 func (*Backend) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{8}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Backend) GetAddress() string {
@@ -821,6 +916,13 @@ func (x *Backend) GetLastKnown() *Last {
 	return nil
 }
 
+func (x *Backend) GetProxied() *Proxied {
+	if x != nil {
+		return x.Proxied
+	}
+	return nil
+}
+
 // Latency is how long a backend took for the proxies: until the header of an answer
 // over HTTP, else until it accepted a connection. The kernel measures none. Of count
 // times a half, 95 and 99 of 100 were no longer than these, which are within 1.5 %.
@@ -836,7 +938,7 @@ type Latency struct {
 
 func (x *Latency) Reset() {
 	*x = Latency{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +950,7 @@ func (x *Latency) String() string {
 func (*Latency) ProtoMessage() {}
 
 func (x *Latency) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[9]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +963,7 @@ func (x *Latency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latency.ProtoReflect.Descriptor instead.
 func (*Latency) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{9}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Latency) GetCount() uint64 {
@@ -906,7 +1008,7 @@ type Last struct {
 
 func (x *Last) Reset() {
 	*x = Last{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1020,7 @@ func (x *Last) String() string {
 func (*Last) ProtoMessage() {}
 
 func (x *Last) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[10]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1033,7 @@ func (x *Last) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Last.ProtoReflect.Descriptor instead.
 func (*Last) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{10}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Last) GetAt() *timestamppb.Timestamp {
@@ -982,7 +1084,7 @@ type Suspicion struct {
 
 func (x *Suspicion) Reset() {
 	*x = Suspicion{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1096,7 @@ func (x *Suspicion) String() string {
 func (*Suspicion) ProtoMessage() {}
 
 func (x *Suspicion) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[11]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1109,7 @@ func (x *Suspicion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Suspicion.ProtoReflect.Descriptor instead.
 func (*Suspicion) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{11}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Suspicion) GetSince() *timestamppb.Timestamp {
@@ -1046,7 +1148,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1160,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[12]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1173,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{12}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
 }
 
 type ListPoolsResponse struct {
@@ -1083,7 +1185,7 @@ type ListPoolsResponse struct {
 
 func (x *ListPoolsResponse) Reset() {
 	*x = ListPoolsResponse{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1197,7 @@ func (x *ListPoolsResponse) String() string {
 func (*ListPoolsResponse) ProtoMessage() {}
 
 func (x *ListPoolsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[13]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1210,7 @@ func (x *ListPoolsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsResponse.ProtoReflect.Descriptor instead.
 func (*ListPoolsResponse) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{13}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListPoolsResponse) GetPools() []*Pool {
@@ -1133,7 +1235,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1247,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[14]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1260,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{14}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Pool) GetName() string {
@@ -1198,7 +1300,7 @@ type GetHealthRequest struct {
 
 func (x *GetHealthRequest) Reset() {
 	*x = GetHealthRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[15]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1312,7 @@ func (x *GetHealthRequest) String() string {
 func (*GetHealthRequest) ProtoMessage() {}
 
 func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[15]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1325,7 @@ func (x *GetHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthRequest.ProtoReflect.Descriptor instead.
 func (*GetHealthRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{15}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetHealthRequest) GetPool() string {
@@ -1242,7 +1344,7 @@ type GetHealthResponse struct {
 
 func (x *GetHealthResponse) Reset() {
 	*x = GetHealthResponse{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[16]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1356,7 @@ func (x *GetHealthResponse) String() string {
 func (*GetHealthResponse) ProtoMessage() {}
 
 func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[16]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1369,7 @@ func (x *GetHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHealthResponse.ProtoReflect.Descriptor instead.
 func (*GetHealthResponse) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{16}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetHealthResponse) GetPools() []*Pool {
@@ -1291,7 +1393,7 @@ type FlowFilter struct {
 
 func (x *FlowFilter) Reset() {
 	*x = FlowFilter{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[17]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1405,7 @@ func (x *FlowFilter) String() string {
 func (*FlowFilter) ProtoMessage() {}
 
 func (x *FlowFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[17]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1418,7 @@ func (x *FlowFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowFilter.ProtoReflect.Descriptor instead.
 func (*FlowFilter) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{17}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FlowFilter) GetService() string {
@@ -1364,7 +1466,7 @@ type StreamFlowsRequest struct {
 
 func (x *StreamFlowsRequest) Reset() {
 	*x = StreamFlowsRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[18]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1478,7 @@ func (x *StreamFlowsRequest) String() string {
 func (*StreamFlowsRequest) ProtoMessage() {}
 
 func (x *StreamFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[18]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1491,7 @@ func (x *StreamFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamFlowsRequest.ProtoReflect.Descriptor instead.
 func (*StreamFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{18}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StreamFlowsRequest) GetFilter() *FlowFilter {
@@ -1415,7 +1517,7 @@ type StreamFlowsResponse struct {
 
 func (x *StreamFlowsResponse) Reset() {
 	*x = StreamFlowsResponse{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[19]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1529,7 @@ func (x *StreamFlowsResponse) String() string {
 func (*StreamFlowsResponse) ProtoMessage() {}
 
 func (x *StreamFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[19]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1542,7 @@ func (x *StreamFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamFlowsResponse.ProtoReflect.Descriptor instead.
 func (*StreamFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{19}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StreamFlowsResponse) GetFlows() []*Flow {
@@ -1468,7 +1570,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[20]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1582,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[20]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1595,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{20}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Flow) GetService() string {
@@ -1569,7 +1671,7 @@ type KillFlowsRequest struct {
 
 func (x *KillFlowsRequest) Reset() {
 	*x = KillFlowsRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[21]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1683,7 @@ func (x *KillFlowsRequest) String() string {
 func (*KillFlowsRequest) ProtoMessage() {}
 
 func (x *KillFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[21]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1696,7 @@ func (x *KillFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFlowsRequest.ProtoReflect.Descriptor instead.
 func (*KillFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{21}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *KillFlowsRequest) GetFilter() *FlowFilter {
@@ -1620,7 +1722,7 @@ type KillFlowsResponse struct {
 
 func (x *KillFlowsResponse) Reset() {
 	*x = KillFlowsResponse{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[22]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1734,7 @@ func (x *KillFlowsResponse) String() string {
 func (*KillFlowsResponse) ProtoMessage() {}
 
 func (x *KillFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[22]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1747,7 @@ func (x *KillFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillFlowsResponse.ProtoReflect.Descriptor instead.
 func (*KillFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{22}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *KillFlowsResponse) GetKilled() uint64 {
@@ -1663,7 +1765,7 @@ type GetStatsRequest struct {
 
 func (x *GetStatsRequest) Reset() {
 	*x = GetStatsRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[23]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1777,7 @@ func (x *GetStatsRequest) String() string {
 func (*GetStatsRequest) ProtoMessage() {}
 
 func (x *GetStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[23]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1790,7 @@ func (x *GetStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetStatsRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{23}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{24}
 }
 
 // Stats is what was counted.
@@ -1701,13 +1803,16 @@ type Stats struct {
 	Forwarded     *Counters              `protobuf:"bytes,5,opt,name=forwarded,proto3" json:"forwarded,omitempty"`                                                                            // by XDP, of all services
 	Services      []*ServiceStats        `protobuf:"bytes,6,rep,name=services,proto3" json:"services,omitempty"`                                                                              // by XDP
 	Proxy         *Proxy                 `protobuf:"bytes,7,opt,name=proxy,proto3" json:"proxy,omitempty"`                                                                                    // since the agent started
+	Switch        string                 `protobuf:"bytes,8,opt,name=switch,proto3" json:"switch,omitempty"`                                                                                  // of XDP: off, draining or on; empty where it is not attached
+	HeldFlows     uint64                 `protobuf:"varint,9,opt,name=held_flows,json=heldFlows,proto3" json:"held_flows,omitempty"`                                                          // in the flow table, closed ones included; as of the last ten seconds
+	FlowTable     uint64                 `protobuf:"varint,10,opt,name=flow_table,json=flowTable,proto3" json:"flow_table,omitempty"`                                                         // flows that there is room for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Stats) Reset() {
 	*x = Stats{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[24]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1824,7 @@ func (x *Stats) String() string {
 func (*Stats) ProtoMessage() {}
 
 func (x *Stats) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[24]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1837,7 @@ func (x *Stats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stats.ProtoReflect.Descriptor instead.
 func (*Stats) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{24}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Stats) GetPackets() uint64 {
@@ -1784,6 +1889,27 @@ func (x *Stats) GetProxy() *Proxy {
 	return nil
 }
 
+func (x *Stats) GetSwitch() string {
+	if x != nil {
+		return x.Switch
+	}
+	return ""
+}
+
+func (x *Stats) GetHeldFlows() uint64 {
+	if x != nil {
+		return x.HeldFlows
+	}
+	return 0
+}
+
+func (x *Stats) GetFlowTable() uint64 {
+	if x != nil {
+		return x.FlowTable
+	}
+	return 0
+}
+
 // Counters are of a service or backend, since it was added.
 type Counters struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1801,7 +1927,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[25]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1939,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[25]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1952,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{25}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Counters) GetFlows() uint64 {
@@ -1892,13 +2018,15 @@ type ServiceStats struct {
 	Connections   uint64                 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"` // now
 	Counters      *Counters              `protobuf:"bytes,3,opt,name=counters,proto3" json:"counters,omitempty"`
 	Backends      []*BackendStats        `protobuf:"bytes,4,rep,name=backends,proto3" json:"backends,omitempty"`
+	Listen        string                 `protobuf:"bytes,5,opt,name=listen,proto3" json:"listen,omitempty"`     // address:port or address:first-last
+	Protocol      string                 `protobuf:"bytes,6,opt,name=protocol,proto3" json:"protocol,omitempty"` // tcp or udp
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServiceStats) Reset() {
 	*x = ServiceStats{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[26]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +2038,7 @@ func (x *ServiceStats) String() string {
 func (*ServiceStats) ProtoMessage() {}
 
 func (x *ServiceStats) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[26]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2051,7 @@ func (x *ServiceStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStats.ProtoReflect.Descriptor instead.
 func (*ServiceStats) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{26}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ServiceStats) GetName() string {
@@ -1954,19 +2082,34 @@ func (x *ServiceStats) GetBackends() []*BackendStats {
 	return nil
 }
 
+func (x *ServiceStats) GetListen() string {
+	if x != nil {
+		return x.Listen
+	}
+	return ""
+}
+
+func (x *ServiceStats) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
 // BackendStats is what XDP counted of a backend.
 type BackendStats struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	Connections   uint64                 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"` // now
 	Counters      *Counters              `protobuf:"bytes,3,opt,name=counters,proto3" json:"counters,omitempty"`
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // up, down or drain
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BackendStats) Reset() {
 	*x = BackendStats{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[27]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2121,7 @@ func (x *BackendStats) String() string {
 func (*BackendStats) ProtoMessage() {}
 
 func (x *BackendStats) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[27]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2134,7 @@ func (x *BackendStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackendStats.ProtoReflect.Descriptor instead.
 func (*BackendStats) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{27}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *BackendStats) GetAddress() string {
@@ -2015,6 +2158,13 @@ func (x *BackendStats) GetCounters() *Counters {
 	return nil
 }
 
+func (x *BackendStats) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
 // Proxy counts what user space forwarded.
 type Proxy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2027,7 +2177,7 @@ type Proxy struct {
 
 func (x *Proxy) Reset() {
 	*x = Proxy{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[28]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2189,7 @@ func (x *Proxy) String() string {
 func (*Proxy) ProtoMessage() {}
 
 func (x *Proxy) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[28]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2202,7 @@ func (x *Proxy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proxy.ProtoReflect.Descriptor instead.
 func (*Proxy) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{28}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Proxy) GetTcp() *TCP {
@@ -2098,7 +2248,7 @@ type TCP struct {
 
 func (x *TCP) Reset() {
 	*x = TCP{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[29]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2260,7 @@ func (x *TCP) String() string {
 func (*TCP) ProtoMessage() {}
 
 func (x *TCP) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[29]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2273,7 @@ func (x *TCP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TCP.ProtoReflect.Descriptor instead.
 func (*TCP) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{29}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TCP) GetAccepted() uint64 {
@@ -2236,7 +2386,7 @@ type UDP struct {
 
 func (x *UDP) Reset() {
 	*x = UDP{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[30]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2398,7 @@ func (x *UDP) String() string {
 func (*UDP) ProtoMessage() {}
 
 func (x *UDP) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[30]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2411,7 @@ func (x *UDP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UDP.ProtoReflect.Descriptor instead.
 func (*UDP) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{30}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UDP) GetFlows() uint64 {
@@ -2360,7 +2510,7 @@ type HTTP struct {
 
 func (x *HTTP) Reset() {
 	*x = HTTP{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[31]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2372,7 +2522,7 @@ func (x *HTTP) String() string {
 func (*HTTP) ProtoMessage() {}
 
 func (x *HTTP) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[31]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2385,7 +2535,7 @@ func (x *HTTP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTP.ProtoReflect.Descriptor instead.
 func (*HTTP) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{31}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HTTP) GetAccepted() uint64 {
@@ -2523,7 +2673,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[32]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2685,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[32]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2698,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{32}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainRequest) GetProtocol() string {
@@ -2618,7 +2768,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[33]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2780,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[33]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2793,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{33}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Explanation) GetPacket() *Packet {
@@ -2727,7 +2877,7 @@ type Packet struct {
 
 func (x *Packet) Reset() {
 	*x = Packet{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[34]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +2889,7 @@ func (x *Packet) String() string {
 func (*Packet) ProtoMessage() {}
 
 func (x *Packet) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[34]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +2902,7 @@ func (x *Packet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Packet.ProtoReflect.Descriptor instead.
 func (*Packet) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{34}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Packet) GetInterface() string {
@@ -2835,7 +2985,7 @@ type ExplainedService struct {
 
 func (x *ExplainedService) Reset() {
 	*x = ExplainedService{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[35]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +2997,7 @@ func (x *ExplainedService) String() string {
 func (*ExplainedService) ProtoMessage() {}
 
 func (x *ExplainedService) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[35]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +3010,7 @@ func (x *ExplainedService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedService.ProtoReflect.Descriptor instead.
 func (*ExplainedService) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{35}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExplainedService) GetName() string {
@@ -2931,7 +3081,7 @@ type ExplainedClient struct {
 
 func (x *ExplainedClient) Reset() {
 	*x = ExplainedClient{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[36]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2943,7 +3093,7 @@ func (x *ExplainedClient) String() string {
 func (*ExplainedClient) ProtoMessage() {}
 
 func (x *ExplainedClient) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[36]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2956,7 +3106,7 @@ func (x *ExplainedClient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedClient.ProtoReflect.Descriptor instead.
 func (*ExplainedClient) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{36}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExplainedClient) GetRule() string {
@@ -2992,7 +3142,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[37]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3004,7 +3154,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[37]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3017,7 +3167,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{37}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Limit) GetRate() uint32 {
@@ -3057,7 +3207,7 @@ type ExplainedFlow struct {
 
 func (x *ExplainedFlow) Reset() {
 	*x = ExplainedFlow{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[38]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3219,7 @@ func (x *ExplainedFlow) String() string {
 func (*ExplainedFlow) ProtoMessage() {}
 
 func (x *ExplainedFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[38]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3232,7 @@ func (x *ExplainedFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedFlow.ProtoReflect.Descriptor instead.
 func (*ExplainedFlow) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{38}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainedFlow) GetState() string {
@@ -3150,7 +3300,7 @@ type Choice struct {
 
 func (x *Choice) Reset() {
 	*x = Choice{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[39]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3312,7 @@ func (x *Choice) String() string {
 func (*Choice) ProtoMessage() {}
 
 func (x *Choice) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[39]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3325,7 @@ func (x *Choice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Choice.ProtoReflect.Descriptor instead.
 func (*Choice) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{39}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Choice) GetBalance() string {
@@ -3245,7 +3395,7 @@ type Try struct {
 
 func (x *Try) Reset() {
 	*x = Try{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[40]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3257,7 +3407,7 @@ func (x *Try) String() string {
 func (*Try) ProtoMessage() {}
 
 func (x *Try) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[40]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3270,7 +3420,7 @@ func (x *Try) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Try.ProtoReflect.Descriptor instead.
 func (*Try) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{40}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Try) GetSlot() uint32 {
@@ -3350,7 +3500,7 @@ type Other struct {
 
 func (x *Other) Reset() {
 	*x = Other{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[41]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3512,7 @@ func (x *Other) String() string {
 func (*Other) ProtoMessage() {}
 
 func (x *Other) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[41]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3525,7 @@ func (x *Other) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Other.ProtoReflect.Descriptor instead.
 func (*Other) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{41}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Other) GetBackend() string {
@@ -3421,7 +3571,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[42]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3583,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[42]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3596,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{42}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{43}
 }
 
 // Event is something that has changed.
@@ -3471,7 +3621,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[43]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3483,7 +3633,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[43]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3496,7 +3646,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{43}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Event) GetTime() *timestamppb.Timestamp {
@@ -3579,7 +3729,7 @@ type ListHistoryRequest struct {
 
 func (x *ListHistoryRequest) Reset() {
 	*x = ListHistoryRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[44]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3591,7 +3741,7 @@ func (x *ListHistoryRequest) String() string {
 func (*ListHistoryRequest) ProtoMessage() {}
 
 func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[44]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3604,7 +3754,7 @@ func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ListHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{44}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListHistoryRequest) GetBefore() uint64 {
@@ -3630,7 +3780,7 @@ type ListHistoryResponse struct {
 
 func (x *ListHistoryResponse) Reset() {
 	*x = ListHistoryResponse{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[45]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3642,7 +3792,7 @@ func (x *ListHistoryResponse) String() string {
 func (*ListHistoryResponse) ProtoMessage() {}
 
 func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[45]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3655,7 +3805,7 @@ func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ListHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{45}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListHistoryResponse) GetRevisions() []*Revision {
@@ -3680,7 +3830,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[46]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3692,7 +3842,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[46]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3705,7 +3855,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{46}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Revision) GetRevision() uint64 {
@@ -3774,7 +3924,7 @@ type Edit struct {
 
 func (x *Edit) Reset() {
 	*x = Edit{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[47]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3786,7 +3936,7 @@ func (x *Edit) String() string {
 func (*Edit) ProtoMessage() {}
 
 func (x *Edit) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[47]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3799,7 +3949,7 @@ func (x *Edit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit.ProtoReflect.Descriptor instead.
 func (*Edit) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{47}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Edit) GetOp() string {
@@ -3884,7 +4034,7 @@ type ChangeRequest struct {
 
 func (x *ChangeRequest) Reset() {
 	*x = ChangeRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[48]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3896,7 +4046,7 @@ func (x *ChangeRequest) String() string {
 func (*ChangeRequest) ProtoMessage() {}
 
 func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[48]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3909,7 +4059,7 @@ func (x *ChangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeRequest.ProtoReflect.Descriptor instead.
 func (*ChangeRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{48}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ChangeRequest) GetEdits() []*Edit {
@@ -3942,7 +4092,7 @@ type PlanResponse struct {
 
 func (x *PlanResponse) Reset() {
 	*x = PlanResponse{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[49]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3954,7 +4104,7 @@ func (x *PlanResponse) String() string {
 func (*PlanResponse) ProtoMessage() {}
 
 func (x *PlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[49]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3967,7 +4117,7 @@ func (x *PlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
 func (*PlanResponse) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{49}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PlanResponse) GetDifference() string {
@@ -3988,7 +4138,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[50]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4000,7 +4150,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[50]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4013,7 +4163,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{50}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ApplyRequest) GetConfiguration() string {
@@ -4047,7 +4197,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[51]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4059,7 +4209,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[51]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4072,7 +4222,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{51}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RollbackRequest) GetRevision() uint64 {
@@ -4097,7 +4247,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[52]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4109,7 +4259,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[52]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4122,7 +4272,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{52}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{53}
 }
 
 type ExportResponse struct {
@@ -4135,7 +4285,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[53]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4147,7 +4297,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[53]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4160,7 +4310,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{53}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ExportResponse) GetConfiguration() string {
@@ -4189,7 +4339,7 @@ type AddServiceRequest struct {
 
 func (x *AddServiceRequest) Reset() {
 	*x = AddServiceRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[54]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4351,7 @@ func (x *AddServiceRequest) String() string {
 func (*AddServiceRequest) ProtoMessage() {}
 
 func (x *AddServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[54]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4364,7 @@ func (x *AddServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceRequest.ProtoReflect.Descriptor instead.
 func (*AddServiceRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{54}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AddServiceRequest) GetService() string {
@@ -4255,7 +4405,7 @@ type RemoveServiceRequest struct {
 
 func (x *RemoveServiceRequest) Reset() {
 	*x = RemoveServiceRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[55]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4417,7 @@ func (x *RemoveServiceRequest) String() string {
 func (*RemoveServiceRequest) ProtoMessage() {}
 
 func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[55]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4430,7 @@ func (x *RemoveServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{55}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RemoveServiceRequest) GetService() string {
@@ -4312,7 +4462,7 @@ type AddPoolRequest struct {
 
 func (x *AddPoolRequest) Reset() {
 	*x = AddPoolRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[56]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4324,7 +4474,7 @@ func (x *AddPoolRequest) String() string {
 func (*AddPoolRequest) ProtoMessage() {}
 
 func (x *AddPoolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[56]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4337,7 +4487,7 @@ func (x *AddPoolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddPoolRequest.ProtoReflect.Descriptor instead.
 func (*AddPoolRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{56}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AddPoolRequest) GetPool() string {
@@ -4401,7 +4551,7 @@ type RemovePoolRequest struct {
 
 func (x *RemovePoolRequest) Reset() {
 	*x = RemovePoolRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[57]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4413,7 +4563,7 @@ func (x *RemovePoolRequest) String() string {
 func (*RemovePoolRequest) ProtoMessage() {}
 
 func (x *RemovePoolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[57]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4426,7 +4576,7 @@ func (x *RemovePoolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePoolRequest.ProtoReflect.Descriptor instead.
 func (*RemovePoolRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{57}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RemovePoolRequest) GetPool() string {
@@ -4471,7 +4621,7 @@ type AddBackendRequest struct {
 
 func (x *AddBackendRequest) Reset() {
 	*x = AddBackendRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[58]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4483,7 +4633,7 @@ func (x *AddBackendRequest) String() string {
 func (*AddBackendRequest) ProtoMessage() {}
 
 func (x *AddBackendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[58]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4496,7 +4646,7 @@ func (x *AddBackendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddBackendRequest.ProtoReflect.Descriptor instead.
 func (*AddBackendRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{58}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AddBackendRequest) GetPool() string {
@@ -4552,7 +4702,7 @@ type RemoveBackendRequest struct {
 
 func (x *RemoveBackendRequest) Reset() {
 	*x = RemoveBackendRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[59]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4564,7 +4714,7 @@ func (x *RemoveBackendRequest) String() string {
 func (*RemoveBackendRequest) ProtoMessage() {}
 
 func (x *RemoveBackendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[59]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4577,7 +4727,7 @@ func (x *RemoveBackendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBackendRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBackendRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{59}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RemoveBackendRequest) GetPool() string {
@@ -4613,7 +4763,7 @@ type SetWeightRequest struct {
 
 func (x *SetWeightRequest) Reset() {
 	*x = SetWeightRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[60]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4625,7 +4775,7 @@ func (x *SetWeightRequest) String() string {
 func (*SetWeightRequest) ProtoMessage() {}
 
 func (x *SetWeightRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[60]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4638,7 +4788,7 @@ func (x *SetWeightRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWeightRequest.ProtoReflect.Descriptor instead.
 func (*SetWeightRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{60}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SetWeightRequest) GetPool() string {
@@ -4680,7 +4830,7 @@ type DrainBackendRequest struct {
 
 func (x *DrainBackendRequest) Reset() {
 	*x = DrainBackendRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[61]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4692,7 +4842,7 @@ func (x *DrainBackendRequest) String() string {
 func (*DrainBackendRequest) ProtoMessage() {}
 
 func (x *DrainBackendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[61]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4705,7 +4855,7 @@ func (x *DrainBackendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainBackendRequest.ProtoReflect.Descriptor instead.
 func (*DrainBackendRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{61}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DrainBackendRequest) GetPool() string {
@@ -4740,7 +4890,7 @@ type UndrainBackendRequest struct {
 
 func (x *UndrainBackendRequest) Reset() {
 	*x = UndrainBackendRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[62]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4752,7 +4902,7 @@ func (x *UndrainBackendRequest) String() string {
 func (*UndrainBackendRequest) ProtoMessage() {}
 
 func (x *UndrainBackendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[62]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4765,7 +4915,7 @@ func (x *UndrainBackendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainBackendRequest.ProtoReflect.Descriptor instead.
 func (*UndrainBackendRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{62}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *UndrainBackendRequest) GetPool() string {
@@ -4801,7 +4951,7 @@ type SetBackendsRequest struct {
 
 func (x *SetBackendsRequest) Reset() {
 	*x = SetBackendsRequest{}
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[63]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4813,7 +4963,7 @@ func (x *SetBackendsRequest) String() string {
 func (*SetBackendsRequest) ProtoMessage() {}
 
 func (x *SetBackendsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[63]
+	mi := &file_userspace_admin_adminpb_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4826,7 +4976,7 @@ func (x *SetBackendsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBackendsRequest.ProtoReflect.Descriptor instead.
 func (*SetBackendsRequest) Descriptor() ([]byte, []int) {
-	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{63}
+	return file_userspace_admin_adminpb_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SetBackendsRequest) GetPool() string {
@@ -4887,9 +5037,10 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"/\n" +
 	"\x13ListServicesRequest\x12\x18\n" +
-	"\aservice\x18\x01 \x01(\tR\aservice\"N\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\"\x84\x01\n" +
 	"\x14ListServicesResponse\x126\n" +
-	"\bservices\x18\x01 \x03(\v2\x1a.fairlead.admin.v1.ServiceR\bservices\"\xac\x04\n" +
+	"\bservices\x18\x01 \x03(\v2\x1a.fairlead.admin.v1.ServiceR\bservices\x124\n" +
+	"\awritten\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\awritten\"\xe2\x04\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06listen\x18\x02 \x01(\tR\x06listen\x12\x1a\n" +
@@ -4905,15 +5056,22 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\aserving\x18\v \x01(\tR\aserving\x12N\n" +
 	"\fclient_zones\x18\f \x03(\v2+.fairlead.admin.v1.Service.ClientZonesEntryR\vclientZones\x126\n" +
 	"\bbackends\x18\r \x03(\v2\x1a.fairlead.admin.v1.BackendR\bbackends\x12B\n" +
-	"\fcertificates\x18\x0e \x03(\v2\x1e.fairlead.admin.v1.CertificateR\fcertificates\x1a>\n" +
+	"\fcertificates\x18\x0e \x03(\v2\x1e.fairlead.admin.v1.CertificateR\fcertificates\x124\n" +
+	"\aproxied\x18\x0f \x01(\v2\x1a.fairlead.admin.v1.ProxiedR\aproxied\x1a>\n" +
 	"\x10ClientZonesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x88\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb5\x01\n" +
+	"\aProxied\x12 \n" +
+	"\vconnections\x18\x01 \x01(\x04R\vconnections\x12\x16\n" +
+	"\x06active\x18\x02 \x01(\x03R\x06active\x12\x1a\n" +
+	"\brequests\x18\x03 \x01(\x04R\brequests\x12*\n" +
+	"\x11to_backends_bytes\x18\x04 \x01(\x04R\x0ftoBackendsBytes\x12(\n" +
+	"\x10to_clients_bytes\x18\x05 \x01(\x04R\x0etoClientsBytes\"\x88\x01\n" +
 	"\vCertificate\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x16\n" +
 	"\x06issuer\x18\x03 \x01(\tR\x06issuer\x127\n" +
-	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\xbc\x05\n" +
+	"\tnot_after\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"\xf2\x05\n" +
 	"\aBackend\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -4938,7 +5096,8 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\asuspect\x18\x12 \x01(\v2\x1c.fairlead.admin.v1.SuspicionR\asuspect\x124\n" +
 	"\alatency\x18\x13 \x01(\v2\x1a.fairlead.admin.v1.LatencyR\alatency\x126\n" +
 	"\n" +
-	"last_known\x18\x14 \x01(\v2\x17.fairlead.admin.v1.LastR\tlastKnown\"\x88\x01\n" +
+	"last_known\x18\x14 \x01(\v2\x17.fairlead.admin.v1.LastR\tlastKnown\x124\n" +
+	"\aproxied\x18\x15 \x01(\v2\x1a.fairlead.admin.v1.ProxiedR\aproxied\"\x88\x01\n" +
 	"\aLatency\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12%\n" +
 	"\x0emedian_seconds\x18\x02 \x01(\x01R\rmedianSeconds\x12\x1f\n" +
@@ -4999,7 +5158,7 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x03all\x18\x02 \x01(\bR\x03all\"+\n" +
 	"\x11KillFlowsResponse\x12\x16\n" +
 	"\x06killed\x18\x01 \x01(\x04R\x06killed\"\x11\n" +
-	"\x0fGetStatsRequest\"\xc4\x04\n" +
+	"\x0fGetStatsRequest\"\x9a\x05\n" +
 	"\x05Stats\x12\x18\n" +
 	"\apackets\x18\x01 \x01(\x04R\apackets\x129\n" +
 	"\x05kinds\x18\x02 \x03(\v2#.fairlead.admin.v1.Stats.KindsEntryR\x05kinds\x12B\n" +
@@ -5007,7 +5166,13 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\tevictions\x18\x04 \x03(\v2'.fairlead.admin.v1.Stats.EvictionsEntryR\tevictions\x129\n" +
 	"\tforwarded\x18\x05 \x01(\v2\x1b.fairlead.admin.v1.CountersR\tforwarded\x12;\n" +
 	"\bservices\x18\x06 \x03(\v2\x1f.fairlead.admin.v1.ServiceStatsR\bservices\x12.\n" +
-	"\x05proxy\x18\a \x01(\v2\x18.fairlead.admin.v1.ProxyR\x05proxy\x1a8\n" +
+	"\x05proxy\x18\a \x01(\v2\x18.fairlead.admin.v1.ProxyR\x05proxy\x12\x16\n" +
+	"\x06switch\x18\b \x01(\tR\x06switch\x12\x1d\n" +
+	"\n" +
+	"held_flows\x18\t \x01(\x04R\theldFlows\x12\x1d\n" +
+	"\n" +
+	"flow_table\x18\n" +
+	" \x01(\x04R\tflowTable\x1a8\n" +
 	"\n" +
 	"KindsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -5029,16 +5194,19 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"unanswered\x18\x06 \x01(\x04R\n" +
 	"unanswered\x12\x18\n" +
 	"\arefused\x18\a \x01(\x04R\arefused\x12\x16\n" +
-	"\x06resets\x18\b \x01(\x04R\x06resets\"\xba\x01\n" +
+	"\x06resets\x18\b \x01(\x04R\x06resets\"\xee\x01\n" +
 	"\fServiceStats\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vconnections\x18\x02 \x01(\x04R\vconnections\x127\n" +
 	"\bcounters\x18\x03 \x01(\v2\x1b.fairlead.admin.v1.CountersR\bcounters\x12;\n" +
-	"\bbackends\x18\x04 \x03(\v2\x1f.fairlead.admin.v1.BackendStatsR\bbackends\"\x83\x01\n" +
+	"\bbackends\x18\x04 \x03(\v2\x1f.fairlead.admin.v1.BackendStatsR\bbackends\x12\x16\n" +
+	"\x06listen\x18\x05 \x01(\tR\x06listen\x12\x1a\n" +
+	"\bprotocol\x18\x06 \x01(\tR\bprotocol\"\x99\x01\n" +
 	"\fBackendStats\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12 \n" +
 	"\vconnections\x18\x02 \x01(\x04R\vconnections\x127\n" +
-	"\bcounters\x18\x03 \x01(\v2\x1b.fairlead.admin.v1.CountersR\bcounters\"\x88\x01\n" +
+	"\bcounters\x18\x03 \x01(\v2\x1b.fairlead.admin.v1.CountersR\bcounters\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\"\x88\x01\n" +
 	"\x05Proxy\x12(\n" +
 	"\x03tcp\x18\x01 \x01(\v2\x16.fairlead.admin.v1.TCPR\x03tcp\x12(\n" +
 	"\x03udp\x18\x02 \x01(\v2\x16.fairlead.admin.v1.UDPR\x03udp\x12+\n" +
@@ -5337,7 +5505,7 @@ func file_userspace_admin_adminpb_admin_proto_rawDescGZIP() []byte {
 	return file_userspace_admin_adminpb_admin_proto_rawDescData
 }
 
-var file_userspace_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_userspace_admin_adminpb_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_userspace_admin_adminpb_admin_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),      // 0: fairlead.admin.v1.GetStatusRequest
 	(*Status)(nil),                // 1: fairlead.admin.v1.Status
@@ -5346,182 +5514,186 @@ var file_userspace_admin_adminpb_admin_proto_goTypes = []any{
 	(*ListServicesRequest)(nil),   // 4: fairlead.admin.v1.ListServicesRequest
 	(*ListServicesResponse)(nil),  // 5: fairlead.admin.v1.ListServicesResponse
 	(*Service)(nil),               // 6: fairlead.admin.v1.Service
-	(*Certificate)(nil),           // 7: fairlead.admin.v1.Certificate
-	(*Backend)(nil),               // 8: fairlead.admin.v1.Backend
-	(*Latency)(nil),               // 9: fairlead.admin.v1.Latency
-	(*Last)(nil),                  // 10: fairlead.admin.v1.Last
-	(*Suspicion)(nil),             // 11: fairlead.admin.v1.Suspicion
-	(*ListPoolsRequest)(nil),      // 12: fairlead.admin.v1.ListPoolsRequest
-	(*ListPoolsResponse)(nil),     // 13: fairlead.admin.v1.ListPoolsResponse
-	(*Pool)(nil),                  // 14: fairlead.admin.v1.Pool
-	(*GetHealthRequest)(nil),      // 15: fairlead.admin.v1.GetHealthRequest
-	(*GetHealthResponse)(nil),     // 16: fairlead.admin.v1.GetHealthResponse
-	(*FlowFilter)(nil),            // 17: fairlead.admin.v1.FlowFilter
-	(*StreamFlowsRequest)(nil),    // 18: fairlead.admin.v1.StreamFlowsRequest
-	(*StreamFlowsResponse)(nil),   // 19: fairlead.admin.v1.StreamFlowsResponse
-	(*Flow)(nil),                  // 20: fairlead.admin.v1.Flow
-	(*KillFlowsRequest)(nil),      // 21: fairlead.admin.v1.KillFlowsRequest
-	(*KillFlowsResponse)(nil),     // 22: fairlead.admin.v1.KillFlowsResponse
-	(*GetStatsRequest)(nil),       // 23: fairlead.admin.v1.GetStatsRequest
-	(*Stats)(nil),                 // 24: fairlead.admin.v1.Stats
-	(*Counters)(nil),              // 25: fairlead.admin.v1.Counters
-	(*ServiceStats)(nil),          // 26: fairlead.admin.v1.ServiceStats
-	(*BackendStats)(nil),          // 27: fairlead.admin.v1.BackendStats
-	(*Proxy)(nil),                 // 28: fairlead.admin.v1.Proxy
-	(*TCP)(nil),                   // 29: fairlead.admin.v1.TCP
-	(*UDP)(nil),                   // 30: fairlead.admin.v1.UDP
-	(*HTTP)(nil),                  // 31: fairlead.admin.v1.HTTP
-	(*ExplainRequest)(nil),        // 32: fairlead.admin.v1.ExplainRequest
-	(*Explanation)(nil),           // 33: fairlead.admin.v1.Explanation
-	(*Packet)(nil),                // 34: fairlead.admin.v1.Packet
-	(*ExplainedService)(nil),      // 35: fairlead.admin.v1.ExplainedService
-	(*ExplainedClient)(nil),       // 36: fairlead.admin.v1.ExplainedClient
-	(*Limit)(nil),                 // 37: fairlead.admin.v1.Limit
-	(*ExplainedFlow)(nil),         // 38: fairlead.admin.v1.ExplainedFlow
-	(*Choice)(nil),                // 39: fairlead.admin.v1.Choice
-	(*Try)(nil),                   // 40: fairlead.admin.v1.Try
-	(*Other)(nil),                 // 41: fairlead.admin.v1.Other
-	(*WatchRequest)(nil),          // 42: fairlead.admin.v1.WatchRequest
-	(*Event)(nil),                 // 43: fairlead.admin.v1.Event
-	(*ListHistoryRequest)(nil),    // 44: fairlead.admin.v1.ListHistoryRequest
-	(*ListHistoryResponse)(nil),   // 45: fairlead.admin.v1.ListHistoryResponse
-	(*Revision)(nil),              // 46: fairlead.admin.v1.Revision
-	(*Edit)(nil),                  // 47: fairlead.admin.v1.Edit
-	(*ChangeRequest)(nil),         // 48: fairlead.admin.v1.ChangeRequest
-	(*PlanResponse)(nil),          // 49: fairlead.admin.v1.PlanResponse
-	(*ApplyRequest)(nil),          // 50: fairlead.admin.v1.ApplyRequest
-	(*RollbackRequest)(nil),       // 51: fairlead.admin.v1.RollbackRequest
-	(*ExportRequest)(nil),         // 52: fairlead.admin.v1.ExportRequest
-	(*ExportResponse)(nil),        // 53: fairlead.admin.v1.ExportResponse
-	(*AddServiceRequest)(nil),     // 54: fairlead.admin.v1.AddServiceRequest
-	(*RemoveServiceRequest)(nil),  // 55: fairlead.admin.v1.RemoveServiceRequest
-	(*AddPoolRequest)(nil),        // 56: fairlead.admin.v1.AddPoolRequest
-	(*RemovePoolRequest)(nil),     // 57: fairlead.admin.v1.RemovePoolRequest
-	(*AddBackendRequest)(nil),     // 58: fairlead.admin.v1.AddBackendRequest
-	(*RemoveBackendRequest)(nil),  // 59: fairlead.admin.v1.RemoveBackendRequest
-	(*SetWeightRequest)(nil),      // 60: fairlead.admin.v1.SetWeightRequest
-	(*DrainBackendRequest)(nil),   // 61: fairlead.admin.v1.DrainBackendRequest
-	(*UndrainBackendRequest)(nil), // 62: fairlead.admin.v1.UndrainBackendRequest
-	(*SetBackendsRequest)(nil),    // 63: fairlead.admin.v1.SetBackendsRequest
-	nil,                           // 64: fairlead.admin.v1.Service.ClientZonesEntry
-	nil,                           // 65: fairlead.admin.v1.Stats.KindsEntry
-	nil,                           // 66: fairlead.admin.v1.Stats.VerdictsEntry
-	nil,                           // 67: fairlead.admin.v1.Stats.EvictionsEntry
-	nil,                           // 68: fairlead.admin.v1.HTTP.AnswersEntry
-	nil,                           // 69: fairlead.admin.v1.HTTP.CodesEntry
-	(*timestamppb.Timestamp)(nil), // 70: google.protobuf.Timestamp
+	(*Proxied)(nil),               // 7: fairlead.admin.v1.Proxied
+	(*Certificate)(nil),           // 8: fairlead.admin.v1.Certificate
+	(*Backend)(nil),               // 9: fairlead.admin.v1.Backend
+	(*Latency)(nil),               // 10: fairlead.admin.v1.Latency
+	(*Last)(nil),                  // 11: fairlead.admin.v1.Last
+	(*Suspicion)(nil),             // 12: fairlead.admin.v1.Suspicion
+	(*ListPoolsRequest)(nil),      // 13: fairlead.admin.v1.ListPoolsRequest
+	(*ListPoolsResponse)(nil),     // 14: fairlead.admin.v1.ListPoolsResponse
+	(*Pool)(nil),                  // 15: fairlead.admin.v1.Pool
+	(*GetHealthRequest)(nil),      // 16: fairlead.admin.v1.GetHealthRequest
+	(*GetHealthResponse)(nil),     // 17: fairlead.admin.v1.GetHealthResponse
+	(*FlowFilter)(nil),            // 18: fairlead.admin.v1.FlowFilter
+	(*StreamFlowsRequest)(nil),    // 19: fairlead.admin.v1.StreamFlowsRequest
+	(*StreamFlowsResponse)(nil),   // 20: fairlead.admin.v1.StreamFlowsResponse
+	(*Flow)(nil),                  // 21: fairlead.admin.v1.Flow
+	(*KillFlowsRequest)(nil),      // 22: fairlead.admin.v1.KillFlowsRequest
+	(*KillFlowsResponse)(nil),     // 23: fairlead.admin.v1.KillFlowsResponse
+	(*GetStatsRequest)(nil),       // 24: fairlead.admin.v1.GetStatsRequest
+	(*Stats)(nil),                 // 25: fairlead.admin.v1.Stats
+	(*Counters)(nil),              // 26: fairlead.admin.v1.Counters
+	(*ServiceStats)(nil),          // 27: fairlead.admin.v1.ServiceStats
+	(*BackendStats)(nil),          // 28: fairlead.admin.v1.BackendStats
+	(*Proxy)(nil),                 // 29: fairlead.admin.v1.Proxy
+	(*TCP)(nil),                   // 30: fairlead.admin.v1.TCP
+	(*UDP)(nil),                   // 31: fairlead.admin.v1.UDP
+	(*HTTP)(nil),                  // 32: fairlead.admin.v1.HTTP
+	(*ExplainRequest)(nil),        // 33: fairlead.admin.v1.ExplainRequest
+	(*Explanation)(nil),           // 34: fairlead.admin.v1.Explanation
+	(*Packet)(nil),                // 35: fairlead.admin.v1.Packet
+	(*ExplainedService)(nil),      // 36: fairlead.admin.v1.ExplainedService
+	(*ExplainedClient)(nil),       // 37: fairlead.admin.v1.ExplainedClient
+	(*Limit)(nil),                 // 38: fairlead.admin.v1.Limit
+	(*ExplainedFlow)(nil),         // 39: fairlead.admin.v1.ExplainedFlow
+	(*Choice)(nil),                // 40: fairlead.admin.v1.Choice
+	(*Try)(nil),                   // 41: fairlead.admin.v1.Try
+	(*Other)(nil),                 // 42: fairlead.admin.v1.Other
+	(*WatchRequest)(nil),          // 43: fairlead.admin.v1.WatchRequest
+	(*Event)(nil),                 // 44: fairlead.admin.v1.Event
+	(*ListHistoryRequest)(nil),    // 45: fairlead.admin.v1.ListHistoryRequest
+	(*ListHistoryResponse)(nil),   // 46: fairlead.admin.v1.ListHistoryResponse
+	(*Revision)(nil),              // 47: fairlead.admin.v1.Revision
+	(*Edit)(nil),                  // 48: fairlead.admin.v1.Edit
+	(*ChangeRequest)(nil),         // 49: fairlead.admin.v1.ChangeRequest
+	(*PlanResponse)(nil),          // 50: fairlead.admin.v1.PlanResponse
+	(*ApplyRequest)(nil),          // 51: fairlead.admin.v1.ApplyRequest
+	(*RollbackRequest)(nil),       // 52: fairlead.admin.v1.RollbackRequest
+	(*ExportRequest)(nil),         // 53: fairlead.admin.v1.ExportRequest
+	(*ExportResponse)(nil),        // 54: fairlead.admin.v1.ExportResponse
+	(*AddServiceRequest)(nil),     // 55: fairlead.admin.v1.AddServiceRequest
+	(*RemoveServiceRequest)(nil),  // 56: fairlead.admin.v1.RemoveServiceRequest
+	(*AddPoolRequest)(nil),        // 57: fairlead.admin.v1.AddPoolRequest
+	(*RemovePoolRequest)(nil),     // 58: fairlead.admin.v1.RemovePoolRequest
+	(*AddBackendRequest)(nil),     // 59: fairlead.admin.v1.AddBackendRequest
+	(*RemoveBackendRequest)(nil),  // 60: fairlead.admin.v1.RemoveBackendRequest
+	(*SetWeightRequest)(nil),      // 61: fairlead.admin.v1.SetWeightRequest
+	(*DrainBackendRequest)(nil),   // 62: fairlead.admin.v1.DrainBackendRequest
+	(*UndrainBackendRequest)(nil), // 63: fairlead.admin.v1.UndrainBackendRequest
+	(*SetBackendsRequest)(nil),    // 64: fairlead.admin.v1.SetBackendsRequest
+	nil,                           // 65: fairlead.admin.v1.Service.ClientZonesEntry
+	nil,                           // 66: fairlead.admin.v1.Stats.KindsEntry
+	nil,                           // 67: fairlead.admin.v1.Stats.VerdictsEntry
+	nil,                           // 68: fairlead.admin.v1.Stats.EvictionsEntry
+	nil,                           // 69: fairlead.admin.v1.HTTP.AnswersEntry
+	nil,                           // 70: fairlead.admin.v1.HTTP.CodesEntry
+	(*timestamppb.Timestamp)(nil), // 71: google.protobuf.Timestamp
 }
 var file_userspace_admin_adminpb_admin_proto_depIdxs = []int32{
-	70, // 0: fairlead.admin.v1.Status.started:type_name -> google.protobuf.Timestamp
-	70, // 1: fairlead.admin.v1.Status.written:type_name -> google.protobuf.Timestamp
+	71, // 0: fairlead.admin.v1.Status.started:type_name -> google.protobuf.Timestamp
+	71, // 1: fairlead.admin.v1.Status.written:type_name -> google.protobuf.Timestamp
 	2,  // 2: fairlead.admin.v1.Status.xdp:type_name -> fairlead.admin.v1.XDP
 	3,  // 3: fairlead.admin.v1.XDP.interfaces:type_name -> fairlead.admin.v1.Interface
 	6,  // 4: fairlead.admin.v1.ListServicesResponse.services:type_name -> fairlead.admin.v1.Service
-	64, // 5: fairlead.admin.v1.Service.client_zones:type_name -> fairlead.admin.v1.Service.ClientZonesEntry
-	8,  // 6: fairlead.admin.v1.Service.backends:type_name -> fairlead.admin.v1.Backend
-	7,  // 7: fairlead.admin.v1.Service.certificates:type_name -> fairlead.admin.v1.Certificate
-	70, // 8: fairlead.admin.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
-	70, // 9: fairlead.admin.v1.Backend.since:type_name -> google.protobuf.Timestamp
-	70, // 10: fairlead.admin.v1.Backend.last_probe:type_name -> google.protobuf.Timestamp
-	70, // 11: fairlead.admin.v1.Backend.drains:type_name -> google.protobuf.Timestamp
-	70, // 12: fairlead.admin.v1.Backend.ejected:type_name -> google.protobuf.Timestamp
-	11, // 13: fairlead.admin.v1.Backend.suspect:type_name -> fairlead.admin.v1.Suspicion
-	9,  // 14: fairlead.admin.v1.Backend.latency:type_name -> fairlead.admin.v1.Latency
-	10, // 15: fairlead.admin.v1.Backend.last_known:type_name -> fairlead.admin.v1.Last
-	70, // 16: fairlead.admin.v1.Last.at:type_name -> google.protobuf.Timestamp
-	9,  // 17: fairlead.admin.v1.Last.latency:type_name -> fairlead.admin.v1.Latency
-	70, // 18: fairlead.admin.v1.Suspicion.since:type_name -> google.protobuf.Timestamp
-	14, // 19: fairlead.admin.v1.ListPoolsResponse.pools:type_name -> fairlead.admin.v1.Pool
-	8,  // 20: fairlead.admin.v1.Pool.backends:type_name -> fairlead.admin.v1.Backend
-	14, // 21: fairlead.admin.v1.GetHealthResponse.pools:type_name -> fairlead.admin.v1.Pool
-	17, // 22: fairlead.admin.v1.StreamFlowsRequest.filter:type_name -> fairlead.admin.v1.FlowFilter
-	20, // 23: fairlead.admin.v1.StreamFlowsResponse.flows:type_name -> fairlead.admin.v1.Flow
-	17, // 24: fairlead.admin.v1.KillFlowsRequest.filter:type_name -> fairlead.admin.v1.FlowFilter
-	65, // 25: fairlead.admin.v1.Stats.kinds:type_name -> fairlead.admin.v1.Stats.KindsEntry
-	66, // 26: fairlead.admin.v1.Stats.verdicts:type_name -> fairlead.admin.v1.Stats.VerdictsEntry
-	67, // 27: fairlead.admin.v1.Stats.evictions:type_name -> fairlead.admin.v1.Stats.EvictionsEntry
-	25, // 28: fairlead.admin.v1.Stats.forwarded:type_name -> fairlead.admin.v1.Counters
-	26, // 29: fairlead.admin.v1.Stats.services:type_name -> fairlead.admin.v1.ServiceStats
-	28, // 30: fairlead.admin.v1.Stats.proxy:type_name -> fairlead.admin.v1.Proxy
-	25, // 31: fairlead.admin.v1.ServiceStats.counters:type_name -> fairlead.admin.v1.Counters
-	27, // 32: fairlead.admin.v1.ServiceStats.backends:type_name -> fairlead.admin.v1.BackendStats
-	25, // 33: fairlead.admin.v1.BackendStats.counters:type_name -> fairlead.admin.v1.Counters
-	29, // 34: fairlead.admin.v1.Proxy.tcp:type_name -> fairlead.admin.v1.TCP
-	30, // 35: fairlead.admin.v1.Proxy.udp:type_name -> fairlead.admin.v1.UDP
-	31, // 36: fairlead.admin.v1.Proxy.http:type_name -> fairlead.admin.v1.HTTP
-	68, // 37: fairlead.admin.v1.HTTP.answers:type_name -> fairlead.admin.v1.HTTP.AnswersEntry
-	69, // 38: fairlead.admin.v1.HTTP.codes:type_name -> fairlead.admin.v1.HTTP.CodesEntry
-	34, // 39: fairlead.admin.v1.Explanation.packet:type_name -> fairlead.admin.v1.Packet
-	35, // 40: fairlead.admin.v1.Explanation.service:type_name -> fairlead.admin.v1.ExplainedService
-	35, // 41: fairlead.admin.v1.Explanation.nearby:type_name -> fairlead.admin.v1.ExplainedService
-	36, // 42: fairlead.admin.v1.Explanation.client:type_name -> fairlead.admin.v1.ExplainedClient
-	38, // 43: fairlead.admin.v1.Explanation.flow:type_name -> fairlead.admin.v1.ExplainedFlow
-	39, // 44: fairlead.admin.v1.Explanation.choice:type_name -> fairlead.admin.v1.Choice
-	34, // 45: fairlead.admin.v1.Explanation.out:type_name -> fairlead.admin.v1.Packet
-	37, // 46: fairlead.admin.v1.ExplainedClient.limit:type_name -> fairlead.admin.v1.Limit
-	40, // 47: fairlead.admin.v1.Choice.tries:type_name -> fairlead.admin.v1.Try
-	41, // 48: fairlead.admin.v1.Choice.not_chosen:type_name -> fairlead.admin.v1.Other
-	70, // 49: fairlead.admin.v1.Event.time:type_name -> google.protobuf.Timestamp
-	46, // 50: fairlead.admin.v1.Event.change:type_name -> fairlead.admin.v1.Revision
-	46, // 51: fairlead.admin.v1.ListHistoryResponse.revisions:type_name -> fairlead.admin.v1.Revision
-	70, // 52: fairlead.admin.v1.Revision.time:type_name -> google.protobuf.Timestamp
-	47, // 53: fairlead.admin.v1.Revision.edits:type_name -> fairlead.admin.v1.Edit
-	47, // 54: fairlead.admin.v1.ChangeRequest.edits:type_name -> fairlead.admin.v1.Edit
-	0,  // 55: fairlead.admin.v1.Admin.GetStatus:input_type -> fairlead.admin.v1.GetStatusRequest
-	4,  // 56: fairlead.admin.v1.Admin.ListServices:input_type -> fairlead.admin.v1.ListServicesRequest
-	12, // 57: fairlead.admin.v1.Admin.ListPools:input_type -> fairlead.admin.v1.ListPoolsRequest
-	15, // 58: fairlead.admin.v1.Admin.GetHealth:input_type -> fairlead.admin.v1.GetHealthRequest
-	18, // 59: fairlead.admin.v1.Admin.StreamFlows:input_type -> fairlead.admin.v1.StreamFlowsRequest
-	23, // 60: fairlead.admin.v1.Admin.GetStats:input_type -> fairlead.admin.v1.GetStatsRequest
-	32, // 61: fairlead.admin.v1.Admin.Explain:input_type -> fairlead.admin.v1.ExplainRequest
-	48, // 62: fairlead.admin.v1.Admin.Plan:input_type -> fairlead.admin.v1.ChangeRequest
-	42, // 63: fairlead.admin.v1.Admin.Watch:input_type -> fairlead.admin.v1.WatchRequest
-	44, // 64: fairlead.admin.v1.Admin.ListHistory:input_type -> fairlead.admin.v1.ListHistoryRequest
-	52, // 65: fairlead.admin.v1.Admin.Export:input_type -> fairlead.admin.v1.ExportRequest
-	48, // 66: fairlead.admin.v1.Admin.Change:input_type -> fairlead.admin.v1.ChangeRequest
-	50, // 67: fairlead.admin.v1.Admin.Apply:input_type -> fairlead.admin.v1.ApplyRequest
-	51, // 68: fairlead.admin.v1.Admin.Rollback:input_type -> fairlead.admin.v1.RollbackRequest
-	54, // 69: fairlead.admin.v1.Admin.AddService:input_type -> fairlead.admin.v1.AddServiceRequest
-	55, // 70: fairlead.admin.v1.Admin.RemoveService:input_type -> fairlead.admin.v1.RemoveServiceRequest
-	56, // 71: fairlead.admin.v1.Admin.AddPool:input_type -> fairlead.admin.v1.AddPoolRequest
-	57, // 72: fairlead.admin.v1.Admin.RemovePool:input_type -> fairlead.admin.v1.RemovePoolRequest
-	58, // 73: fairlead.admin.v1.Admin.AddBackend:input_type -> fairlead.admin.v1.AddBackendRequest
-	59, // 74: fairlead.admin.v1.Admin.RemoveBackend:input_type -> fairlead.admin.v1.RemoveBackendRequest
-	60, // 75: fairlead.admin.v1.Admin.SetWeight:input_type -> fairlead.admin.v1.SetWeightRequest
-	61, // 76: fairlead.admin.v1.Admin.DrainBackend:input_type -> fairlead.admin.v1.DrainBackendRequest
-	62, // 77: fairlead.admin.v1.Admin.UndrainBackend:input_type -> fairlead.admin.v1.UndrainBackendRequest
-	63, // 78: fairlead.admin.v1.Admin.SetBackends:input_type -> fairlead.admin.v1.SetBackendsRequest
-	21, // 79: fairlead.admin.v1.Admin.KillFlows:input_type -> fairlead.admin.v1.KillFlowsRequest
-	1,  // 80: fairlead.admin.v1.Admin.GetStatus:output_type -> fairlead.admin.v1.Status
-	5,  // 81: fairlead.admin.v1.Admin.ListServices:output_type -> fairlead.admin.v1.ListServicesResponse
-	13, // 82: fairlead.admin.v1.Admin.ListPools:output_type -> fairlead.admin.v1.ListPoolsResponse
-	16, // 83: fairlead.admin.v1.Admin.GetHealth:output_type -> fairlead.admin.v1.GetHealthResponse
-	19, // 84: fairlead.admin.v1.Admin.StreamFlows:output_type -> fairlead.admin.v1.StreamFlowsResponse
-	24, // 85: fairlead.admin.v1.Admin.GetStats:output_type -> fairlead.admin.v1.Stats
-	33, // 86: fairlead.admin.v1.Admin.Explain:output_type -> fairlead.admin.v1.Explanation
-	49, // 87: fairlead.admin.v1.Admin.Plan:output_type -> fairlead.admin.v1.PlanResponse
-	43, // 88: fairlead.admin.v1.Admin.Watch:output_type -> fairlead.admin.v1.Event
-	45, // 89: fairlead.admin.v1.Admin.ListHistory:output_type -> fairlead.admin.v1.ListHistoryResponse
-	53, // 90: fairlead.admin.v1.Admin.Export:output_type -> fairlead.admin.v1.ExportResponse
-	46, // 91: fairlead.admin.v1.Admin.Change:output_type -> fairlead.admin.v1.Revision
-	46, // 92: fairlead.admin.v1.Admin.Apply:output_type -> fairlead.admin.v1.Revision
-	46, // 93: fairlead.admin.v1.Admin.Rollback:output_type -> fairlead.admin.v1.Revision
-	46, // 94: fairlead.admin.v1.Admin.AddService:output_type -> fairlead.admin.v1.Revision
-	46, // 95: fairlead.admin.v1.Admin.RemoveService:output_type -> fairlead.admin.v1.Revision
-	46, // 96: fairlead.admin.v1.Admin.AddPool:output_type -> fairlead.admin.v1.Revision
-	46, // 97: fairlead.admin.v1.Admin.RemovePool:output_type -> fairlead.admin.v1.Revision
-	46, // 98: fairlead.admin.v1.Admin.AddBackend:output_type -> fairlead.admin.v1.Revision
-	46, // 99: fairlead.admin.v1.Admin.RemoveBackend:output_type -> fairlead.admin.v1.Revision
-	46, // 100: fairlead.admin.v1.Admin.SetWeight:output_type -> fairlead.admin.v1.Revision
-	46, // 101: fairlead.admin.v1.Admin.DrainBackend:output_type -> fairlead.admin.v1.Revision
-	46, // 102: fairlead.admin.v1.Admin.UndrainBackend:output_type -> fairlead.admin.v1.Revision
-	46, // 103: fairlead.admin.v1.Admin.SetBackends:output_type -> fairlead.admin.v1.Revision
-	22, // 104: fairlead.admin.v1.Admin.KillFlows:output_type -> fairlead.admin.v1.KillFlowsResponse
-	80, // [80:105] is the sub-list for method output_type
-	55, // [55:80] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	71, // 5: fairlead.admin.v1.ListServicesResponse.written:type_name -> google.protobuf.Timestamp
+	65, // 6: fairlead.admin.v1.Service.client_zones:type_name -> fairlead.admin.v1.Service.ClientZonesEntry
+	9,  // 7: fairlead.admin.v1.Service.backends:type_name -> fairlead.admin.v1.Backend
+	8,  // 8: fairlead.admin.v1.Service.certificates:type_name -> fairlead.admin.v1.Certificate
+	7,  // 9: fairlead.admin.v1.Service.proxied:type_name -> fairlead.admin.v1.Proxied
+	71, // 10: fairlead.admin.v1.Certificate.not_after:type_name -> google.protobuf.Timestamp
+	71, // 11: fairlead.admin.v1.Backend.since:type_name -> google.protobuf.Timestamp
+	71, // 12: fairlead.admin.v1.Backend.last_probe:type_name -> google.protobuf.Timestamp
+	71, // 13: fairlead.admin.v1.Backend.drains:type_name -> google.protobuf.Timestamp
+	71, // 14: fairlead.admin.v1.Backend.ejected:type_name -> google.protobuf.Timestamp
+	12, // 15: fairlead.admin.v1.Backend.suspect:type_name -> fairlead.admin.v1.Suspicion
+	10, // 16: fairlead.admin.v1.Backend.latency:type_name -> fairlead.admin.v1.Latency
+	11, // 17: fairlead.admin.v1.Backend.last_known:type_name -> fairlead.admin.v1.Last
+	7,  // 18: fairlead.admin.v1.Backend.proxied:type_name -> fairlead.admin.v1.Proxied
+	71, // 19: fairlead.admin.v1.Last.at:type_name -> google.protobuf.Timestamp
+	10, // 20: fairlead.admin.v1.Last.latency:type_name -> fairlead.admin.v1.Latency
+	71, // 21: fairlead.admin.v1.Suspicion.since:type_name -> google.protobuf.Timestamp
+	15, // 22: fairlead.admin.v1.ListPoolsResponse.pools:type_name -> fairlead.admin.v1.Pool
+	9,  // 23: fairlead.admin.v1.Pool.backends:type_name -> fairlead.admin.v1.Backend
+	15, // 24: fairlead.admin.v1.GetHealthResponse.pools:type_name -> fairlead.admin.v1.Pool
+	18, // 25: fairlead.admin.v1.StreamFlowsRequest.filter:type_name -> fairlead.admin.v1.FlowFilter
+	21, // 26: fairlead.admin.v1.StreamFlowsResponse.flows:type_name -> fairlead.admin.v1.Flow
+	18, // 27: fairlead.admin.v1.KillFlowsRequest.filter:type_name -> fairlead.admin.v1.FlowFilter
+	66, // 28: fairlead.admin.v1.Stats.kinds:type_name -> fairlead.admin.v1.Stats.KindsEntry
+	67, // 29: fairlead.admin.v1.Stats.verdicts:type_name -> fairlead.admin.v1.Stats.VerdictsEntry
+	68, // 30: fairlead.admin.v1.Stats.evictions:type_name -> fairlead.admin.v1.Stats.EvictionsEntry
+	26, // 31: fairlead.admin.v1.Stats.forwarded:type_name -> fairlead.admin.v1.Counters
+	27, // 32: fairlead.admin.v1.Stats.services:type_name -> fairlead.admin.v1.ServiceStats
+	29, // 33: fairlead.admin.v1.Stats.proxy:type_name -> fairlead.admin.v1.Proxy
+	26, // 34: fairlead.admin.v1.ServiceStats.counters:type_name -> fairlead.admin.v1.Counters
+	28, // 35: fairlead.admin.v1.ServiceStats.backends:type_name -> fairlead.admin.v1.BackendStats
+	26, // 36: fairlead.admin.v1.BackendStats.counters:type_name -> fairlead.admin.v1.Counters
+	30, // 37: fairlead.admin.v1.Proxy.tcp:type_name -> fairlead.admin.v1.TCP
+	31, // 38: fairlead.admin.v1.Proxy.udp:type_name -> fairlead.admin.v1.UDP
+	32, // 39: fairlead.admin.v1.Proxy.http:type_name -> fairlead.admin.v1.HTTP
+	69, // 40: fairlead.admin.v1.HTTP.answers:type_name -> fairlead.admin.v1.HTTP.AnswersEntry
+	70, // 41: fairlead.admin.v1.HTTP.codes:type_name -> fairlead.admin.v1.HTTP.CodesEntry
+	35, // 42: fairlead.admin.v1.Explanation.packet:type_name -> fairlead.admin.v1.Packet
+	36, // 43: fairlead.admin.v1.Explanation.service:type_name -> fairlead.admin.v1.ExplainedService
+	36, // 44: fairlead.admin.v1.Explanation.nearby:type_name -> fairlead.admin.v1.ExplainedService
+	37, // 45: fairlead.admin.v1.Explanation.client:type_name -> fairlead.admin.v1.ExplainedClient
+	39, // 46: fairlead.admin.v1.Explanation.flow:type_name -> fairlead.admin.v1.ExplainedFlow
+	40, // 47: fairlead.admin.v1.Explanation.choice:type_name -> fairlead.admin.v1.Choice
+	35, // 48: fairlead.admin.v1.Explanation.out:type_name -> fairlead.admin.v1.Packet
+	38, // 49: fairlead.admin.v1.ExplainedClient.limit:type_name -> fairlead.admin.v1.Limit
+	41, // 50: fairlead.admin.v1.Choice.tries:type_name -> fairlead.admin.v1.Try
+	42, // 51: fairlead.admin.v1.Choice.not_chosen:type_name -> fairlead.admin.v1.Other
+	71, // 52: fairlead.admin.v1.Event.time:type_name -> google.protobuf.Timestamp
+	47, // 53: fairlead.admin.v1.Event.change:type_name -> fairlead.admin.v1.Revision
+	47, // 54: fairlead.admin.v1.ListHistoryResponse.revisions:type_name -> fairlead.admin.v1.Revision
+	71, // 55: fairlead.admin.v1.Revision.time:type_name -> google.protobuf.Timestamp
+	48, // 56: fairlead.admin.v1.Revision.edits:type_name -> fairlead.admin.v1.Edit
+	48, // 57: fairlead.admin.v1.ChangeRequest.edits:type_name -> fairlead.admin.v1.Edit
+	0,  // 58: fairlead.admin.v1.Admin.GetStatus:input_type -> fairlead.admin.v1.GetStatusRequest
+	4,  // 59: fairlead.admin.v1.Admin.ListServices:input_type -> fairlead.admin.v1.ListServicesRequest
+	13, // 60: fairlead.admin.v1.Admin.ListPools:input_type -> fairlead.admin.v1.ListPoolsRequest
+	16, // 61: fairlead.admin.v1.Admin.GetHealth:input_type -> fairlead.admin.v1.GetHealthRequest
+	19, // 62: fairlead.admin.v1.Admin.StreamFlows:input_type -> fairlead.admin.v1.StreamFlowsRequest
+	24, // 63: fairlead.admin.v1.Admin.GetStats:input_type -> fairlead.admin.v1.GetStatsRequest
+	33, // 64: fairlead.admin.v1.Admin.Explain:input_type -> fairlead.admin.v1.ExplainRequest
+	49, // 65: fairlead.admin.v1.Admin.Plan:input_type -> fairlead.admin.v1.ChangeRequest
+	43, // 66: fairlead.admin.v1.Admin.Watch:input_type -> fairlead.admin.v1.WatchRequest
+	45, // 67: fairlead.admin.v1.Admin.ListHistory:input_type -> fairlead.admin.v1.ListHistoryRequest
+	53, // 68: fairlead.admin.v1.Admin.Export:input_type -> fairlead.admin.v1.ExportRequest
+	49, // 69: fairlead.admin.v1.Admin.Change:input_type -> fairlead.admin.v1.ChangeRequest
+	51, // 70: fairlead.admin.v1.Admin.Apply:input_type -> fairlead.admin.v1.ApplyRequest
+	52, // 71: fairlead.admin.v1.Admin.Rollback:input_type -> fairlead.admin.v1.RollbackRequest
+	55, // 72: fairlead.admin.v1.Admin.AddService:input_type -> fairlead.admin.v1.AddServiceRequest
+	56, // 73: fairlead.admin.v1.Admin.RemoveService:input_type -> fairlead.admin.v1.RemoveServiceRequest
+	57, // 74: fairlead.admin.v1.Admin.AddPool:input_type -> fairlead.admin.v1.AddPoolRequest
+	58, // 75: fairlead.admin.v1.Admin.RemovePool:input_type -> fairlead.admin.v1.RemovePoolRequest
+	59, // 76: fairlead.admin.v1.Admin.AddBackend:input_type -> fairlead.admin.v1.AddBackendRequest
+	60, // 77: fairlead.admin.v1.Admin.RemoveBackend:input_type -> fairlead.admin.v1.RemoveBackendRequest
+	61, // 78: fairlead.admin.v1.Admin.SetWeight:input_type -> fairlead.admin.v1.SetWeightRequest
+	62, // 79: fairlead.admin.v1.Admin.DrainBackend:input_type -> fairlead.admin.v1.DrainBackendRequest
+	63, // 80: fairlead.admin.v1.Admin.UndrainBackend:input_type -> fairlead.admin.v1.UndrainBackendRequest
+	64, // 81: fairlead.admin.v1.Admin.SetBackends:input_type -> fairlead.admin.v1.SetBackendsRequest
+	22, // 82: fairlead.admin.v1.Admin.KillFlows:input_type -> fairlead.admin.v1.KillFlowsRequest
+	1,  // 83: fairlead.admin.v1.Admin.GetStatus:output_type -> fairlead.admin.v1.Status
+	5,  // 84: fairlead.admin.v1.Admin.ListServices:output_type -> fairlead.admin.v1.ListServicesResponse
+	14, // 85: fairlead.admin.v1.Admin.ListPools:output_type -> fairlead.admin.v1.ListPoolsResponse
+	17, // 86: fairlead.admin.v1.Admin.GetHealth:output_type -> fairlead.admin.v1.GetHealthResponse
+	20, // 87: fairlead.admin.v1.Admin.StreamFlows:output_type -> fairlead.admin.v1.StreamFlowsResponse
+	25, // 88: fairlead.admin.v1.Admin.GetStats:output_type -> fairlead.admin.v1.Stats
+	34, // 89: fairlead.admin.v1.Admin.Explain:output_type -> fairlead.admin.v1.Explanation
+	50, // 90: fairlead.admin.v1.Admin.Plan:output_type -> fairlead.admin.v1.PlanResponse
+	44, // 91: fairlead.admin.v1.Admin.Watch:output_type -> fairlead.admin.v1.Event
+	46, // 92: fairlead.admin.v1.Admin.ListHistory:output_type -> fairlead.admin.v1.ListHistoryResponse
+	54, // 93: fairlead.admin.v1.Admin.Export:output_type -> fairlead.admin.v1.ExportResponse
+	47, // 94: fairlead.admin.v1.Admin.Change:output_type -> fairlead.admin.v1.Revision
+	47, // 95: fairlead.admin.v1.Admin.Apply:output_type -> fairlead.admin.v1.Revision
+	47, // 96: fairlead.admin.v1.Admin.Rollback:output_type -> fairlead.admin.v1.Revision
+	47, // 97: fairlead.admin.v1.Admin.AddService:output_type -> fairlead.admin.v1.Revision
+	47, // 98: fairlead.admin.v1.Admin.RemoveService:output_type -> fairlead.admin.v1.Revision
+	47, // 99: fairlead.admin.v1.Admin.AddPool:output_type -> fairlead.admin.v1.Revision
+	47, // 100: fairlead.admin.v1.Admin.RemovePool:output_type -> fairlead.admin.v1.Revision
+	47, // 101: fairlead.admin.v1.Admin.AddBackend:output_type -> fairlead.admin.v1.Revision
+	47, // 102: fairlead.admin.v1.Admin.RemoveBackend:output_type -> fairlead.admin.v1.Revision
+	47, // 103: fairlead.admin.v1.Admin.SetWeight:output_type -> fairlead.admin.v1.Revision
+	47, // 104: fairlead.admin.v1.Admin.DrainBackend:output_type -> fairlead.admin.v1.Revision
+	47, // 105: fairlead.admin.v1.Admin.UndrainBackend:output_type -> fairlead.admin.v1.Revision
+	47, // 106: fairlead.admin.v1.Admin.SetBackends:output_type -> fairlead.admin.v1.Revision
+	23, // 107: fairlead.admin.v1.Admin.KillFlows:output_type -> fairlead.admin.v1.KillFlowsResponse
+	83, // [83:108] is the sub-list for method output_type
+	58, // [58:83] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_userspace_admin_adminpb_admin_proto_init() }
@@ -5529,20 +5701,20 @@ func file_userspace_admin_adminpb_admin_proto_init() {
 	if File_userspace_admin_adminpb_admin_proto != nil {
 		return
 	}
-	file_userspace_admin_adminpb_admin_proto_msgTypes[10].OneofWrappers = []any{}
-	file_userspace_admin_adminpb_admin_proto_msgTypes[32].OneofWrappers = []any{}
+	file_userspace_admin_adminpb_admin_proto_msgTypes[11].OneofWrappers = []any{}
 	file_userspace_admin_adminpb_admin_proto_msgTypes[33].OneofWrappers = []any{}
-	file_userspace_admin_adminpb_admin_proto_msgTypes[40].OneofWrappers = []any{}
-	file_userspace_admin_adminpb_admin_proto_msgTypes[47].OneofWrappers = []any{}
-	file_userspace_admin_adminpb_admin_proto_msgTypes[58].OneofWrappers = []any{}
-	file_userspace_admin_adminpb_admin_proto_msgTypes[60].OneofWrappers = []any{}
+	file_userspace_admin_adminpb_admin_proto_msgTypes[34].OneofWrappers = []any{}
+	file_userspace_admin_adminpb_admin_proto_msgTypes[41].OneofWrappers = []any{}
+	file_userspace_admin_adminpb_admin_proto_msgTypes[48].OneofWrappers = []any{}
+	file_userspace_admin_adminpb_admin_proto_msgTypes[59].OneofWrappers = []any{}
+	file_userspace_admin_adminpb_admin_proto_msgTypes[61].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_userspace_admin_adminpb_admin_proto_rawDesc), len(file_userspace_admin_adminpb_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   70,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -6,6 +6,7 @@
 package status
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -67,8 +68,22 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 	if kernelErr != nil && s.Agent == nil && !errors.Is(kernelErr, loader.ErrNotAttached) {
 		return nil, kernelErr
 	}
+	if s.Agent != nil && s.Agent.XDP.Mode == model.XDPOff && errors.Is(kernelErr, loader.ErrNotAttached) {
+		s.KernelReason = "xdp is off"
+	}
 	s.Health, s.Services = s.health(), s.services()
 	return s, nil
+}
+
+// Told returns how things stand as an agent elsewhere tells it: its view, and what it
+// says of the kernel, nil for nothing.
+func Told(v *view.View, k *kernel.View, now time.Time) *Status {
+	s := &Status{now: now, Agent: v, Kernel: k, ViewAge: max(0, now.Sub(v.Written).Seconds())}
+	if k == nil {
+		s.KernelReason = cmp.Or(v.XDP.Reason, "xdp is off")
+	}
+	s.Health, s.Services = s.health(), s.services()
+	return s
 }
 
 // Agent returns the view of a living agent whose kernel part is pinned in pinDir,

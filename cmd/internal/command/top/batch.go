@@ -13,7 +13,7 @@ import (
 
 // batchFormat has the widest of what IPv4 has in its columns: lines of one log
 // stand below each other, whatever comes.
-const batchFormat = "%-20s %-20s %-21s %-7s %7s %9s %11s %13s %11s %13s %9s %9s %9s\n"
+const batchFormat = "%-20s %-20s %-21s %-7s %7s %9s %9s %11s %13s %11s %13s %9s %9s %9s\n"
 
 // batch prints each sample as lines, or as one line of JSON, by the clock of UTC.
 func (t *top) batch(ctx context.Context, asJSON bool) error {
@@ -27,7 +27,7 @@ func (t *top) batch(ctx context.Context, asJSON bool) error {
 			return lines.Encode(s)
 		})
 	}
-	_, err := fmt.Fprintf(t.out, batchFormat, "TIME", "SERVICE", "BACKEND", "STATE", "FLOWS", "NEW/S", "PKT/S IN", "B/S IN", "PKT/S OUT", "B/S OUT", "P50 MS", "P95 MS", "P99 MS")
+	_, err := fmt.Fprintf(t.out, batchFormat, "TIME", "SERVICE", "BACKEND", "STATE", "FLOWS", "NEW/S", "REQ/S", "PKT/S IN", "B/S IN", "PKT/S OUT", "B/S OUT", "P50 MS", "P95 MS", "P99 MS")
 	if err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
@@ -43,21 +43,23 @@ func batchLines(s *Sample) string {
 	var b strings.Builder
 	at := s.Time.UTC().Format(time.RFC3339)
 	if s.Reason != "" {
-		fmt.Fprintf(&b, "%-20s no rates: %s\n", at, clean(s.Reason))
+		fmt.Fprintf(&b, "%-20s %s\n", at, s.without())
 	}
 	line := func(service, backend, state string, r Row, l *view.Latency) {
-		cells := []any{at, clean(service), clean(backend), state, "-", "-", "-", "-", "-", "-", "-", "-", "-"}
-		if s.Switch != "" {
+		cells := []any{at, clean(service), clean(backend), state, "-", "-", "-", "-", "-", "-", "-", "-", "-", "-"}
+		if s.known() {
 			cells[4] = fmt.Sprint(r.Live)
 		}
 		if v := r.Rates; v != nil {
-			for i, n := range []float64{v.Flows, v.ForwardPackets, v.ForwardBytes, v.ReplyPackets, v.ReplyBytes} {
-				cells[5+i] = fmt.Sprintf("%.1f", n)
+			for i, c := range rateColumns {
+				if r.counts&c.who != 0 {
+					cells[5+i] = fmt.Sprintf("%.1f", c.of(v))
+				}
 			}
 		}
 		if l != nil {
 			for i, n := range []float64{l.Median, l.P95, l.P99} {
-				cells[10+i] = fmt.Sprintf("%.3f", 1000*n)
+				cells[11+i] = fmt.Sprintf("%.3f", 1000*n)
 			}
 		}
 		fmt.Fprintf(&b, batchFormat, cells...)

@@ -17,35 +17,54 @@ import (
 // leastInterval is the shortest time between two samples.
 const leastInterval = 100 * time.Millisecond
 
+// An Elsewhere is how an agent is asked that may be on another host.
+type Elsewhere struct {
+	Flags []cli.Flag
+	// Ask returns how things stand there; it is nil where the flags name no agent. The
+	// caller calls done at the end.
+	Ask func(c *cli.Context) (read func() (*status.Status, error), done func(), err error)
+}
+
 // Command returns the verb top; inKernel is [kernel.Status].
-func Command(inKernel func(dir string) (*kernel.View, error), now func() time.Time) *cli.Command {
+func Command(inKernel func(dir string) (*kernel.View, error), now func() time.Time, elsewhere Elsewhere) *cli.Command {
 	return &cli.Command{
 		Name:  "top",
 		Usage: "show rates, flows and health of services and backends as they change",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			command.Bool("batch", "print lines instead of drawing on the terminal"),
 			intervalFlag(),
 			command.Uint("count", 0, "end after `N` samples; 0 goes on until it is ended"),
 			command.Choice("sort", orders[0].name, "sort by `KEY`: "+orderNames(), names()...),
 			command.PinDirFlag(), command.RunDirFlag(), command.OutputFlag(),
-		},
+		}, elsewhere.Flags...),
 		Action: func(c *cli.Context) error {
 			t := &top{
-				out: c.App.Writer, now: now, inKernel: inKernel, pinDir: c.String("pin-dir"), runDir: c.String("run-dir"),
-				interval: c.Duration("interval"), count: c.Uint("count"),
+				out: c.App.Writer, now: now, interval: c.Duration("interval"), count: c.Uint("count"),
 				order: slices.IndexFunc(orders, func(o order) bool { return o.name == c.String("sort") }),
 			}
-			switch {
-			case c.Bool("batch"):
-				return t.batch(c.Context, command.JSON(c))
-			case command.JSON(c):
-				return command.Usagef("--output json is for --batch: use both")
-			case !isTerminal(t.out):
-				return command.Usagef("standard output is no terminal: use --batch")
+			ask, done, err := elsewhere.Ask(c)
+			if err != nil {
+				return err
 			}
-			return t.interactive(c.Context)
+			defer done()
+			if t.ask = ask; ask == nil {
+				t.ask = here(c.String("pin-dir"), c.String("run-dir"), now, inKernel)
+			}
+			return t.run(c)
 		},
 	}
+}
+
+func (t *top) run(c *cli.Context) error {
+	switch {
+	case c.Bool("batch"):
+		return t.batch(c.Context, command.JSON(c))
+	case command.JSON(c):
+		return command.Usagef("--output json is for --batch: use both")
+	case !isTerminal(t.out):
+		return command.Usagef("standard output is no terminal: use --batch")
+	}
+	return t.interactive(c.Context)
 }
 
 func intervalFlag() cli.Flag {
@@ -62,14 +81,13 @@ func intervalFlag() cli.Flag {
 
 // A top takes one sample after the other.
 type top struct {
-	out            io.Writer
-	now            func() time.Time
-	inKernel       func(dir string) (*kernel.View, error)
-	pinDir, runDir string
-	interval       time.Duration
-	count          uint
-	order          int // index of orders
-	last           *reading
+	out      io.Writer
+	now      func() time.Time
+	ask      func() (*status.Status, error)
+	interval time.Duration
+	count    uint
+	order    int // index of orders
+	last     *reading
 }
 
 // start takes the first reading. It fails if there is nothing to look at.
@@ -88,15 +106,23 @@ func (t *top) sample() *Sample {
 }
 
 func (t *top) read() *reading {
-	var kernelErr error
-	s, err := status.Read(t.pinDir, t.runDir, t.now(), func(dir string) (v *kernel.View, err error) {
-		v, kernelErr = t.inKernel(dir)
-		return v, kernelErr
-	})
-	if err == nil && s.Agent == nil {
-		err = kernelErr // else an agent tells something
-	}
+	s, err := t.ask()
 	return newReading(s, err, t.now())
+}
+
+// here asks what there is on this host.
+func here(pinDir, runDir string, now func() time.Time, inKernel func(dir string) (*kernel.View, error)) func() (*status.Status, error) {
+	return func() (*status.Status, error) {
+		var kernelErr error
+		s, err := status.Read(pinDir, runDir, now(), func(dir string) (v *kernel.View, err error) {
+			v, kernelErr = inKernel(dir)
+			return v, kernelErr
+		})
+		if err == nil && s.Agent == nil {
+			err = kernelErr // else an agent tells something
+		}
+		return s, err
+	}
 }
 
 // each calls f with each sample until ctx is done, or there were as many as

@@ -2,8 +2,8 @@
 // change: on the terminal, or as lines for logs and programs.
 //
 // It only looks. Rates are differences of what the kernel has counted, so no
-// agent is needed; a living one adds what it knows of health and rungs. Without
-// root it is the other way round.
+// agent is needed; a living one adds what it knows of health and rungs, and what
+// its proxies have counted. Without root, and from elsewhere, the agent tells all.
 package top
 
 import (
@@ -24,8 +24,8 @@ type Sample struct {
 	Time time.Time `json:"time"`
 	// Seconds is the time that rates are of; 0 if there are none.
 	Seconds float64 `json:"seconds"`
-	// Switch is off, draining or on; "" if the kernel cannot be read, for which
-	// Reason says why.
+	// Switch is off, draining or on; "" if the kernel's part is not there or cannot be
+	// read, for which Reason says why.
 	Switch string `json:"switch"`
 	Reason string `json:"reason"`
 	Health string `json:"health"` // who keeps it
@@ -69,11 +69,16 @@ type Backend struct {
 type Row struct {
 	Live  int    `json:"live_flows"` // that go on, which closed ones do not
 	Rates *Rates `json:"rates"`      // nil if they are not known
+
+	counts counts // those of Rates that somebody counts
 }
 
-// Rates are in a second. What the proxy forwards in user space is not in them.
+// Rates are in a second: what the kernel forwards, with the packets' headers, and
+// what the agent's proxies do, without. The proxies count no packets; of bytes, none of
+// HTTP and none of single backends.
 type Rates struct {
 	Flows          float64 `json:"new_flows"`
+	Requests       float64 `json:"requests"` // of HTTP
 	ForwardPackets float64 `json:"forward_packets"`
 	ForwardBytes   float64 `json:"forward_bytes"`
 	ReplyPackets   float64 `json:"reply_packets"`
@@ -91,10 +96,11 @@ func keyOf(listen string, protocol model.Protocol) key {
 	return key{first, protocol}
 }
 
-// A counted thing is a service or, with an address, a backend of it.
+// A counted thing is a service or, with an address, a backend of it, perhaps of one of
+// its pools.
 type counted struct {
-	service key
-	backend string
+	service       key
+	pool, backend string
 }
 
 // A reading is what there was at a time.
@@ -103,11 +109,16 @@ type reading struct {
 	status  *status.Status // nil if err is not
 	err     error
 	counted map[counted]datapath.Counters
+	carried carried
 }
 
 func newReading(s *status.Status, err error, now time.Time) *reading {
 	r := &reading{at: now, status: s, err: err, counted: map[counted]datapath.Counters{}}
-	if err != nil || s.Kernel == nil {
+	if err != nil {
+		return r
+	}
+	r.carried = carriedOf(s)
+	if s.Kernel == nil {
 		return r
 	}
 	r.at = s.Kernel.At
@@ -116,7 +127,7 @@ func newReading(s *status.Status, err error, now time.Time) *reading {
 		k := keyOf(v.Listen, v.Protocol)
 		r.counted[counted{service: k}] = v.Counters
 		for _, b := range v.Backends {
-			r.counted[counted{k, b.Address}] = b.Counters
+			r.counted[counted{service: k, backend: b.Address}] = b.Counters
 		}
 	}
 	return r
@@ -132,11 +143,17 @@ func (r *reading) since(before *reading) *Sample {
 		s.Reason = r.err.Error()
 		return s
 	}
+	if before != nil {
+		r.carried.begin(&before.carried)
+	}
 	s.Health, s.Reason = r.status.Health, r.status.KernelReason
 	known := map[key]*view.Service{}
 	for i := range r.status.Services {
 		v := &r.status.Services[i]
 		known[keyOf(v.Listen, v.Protocol)] = v
+	}
+	if r.carried.since != nil {
+		s.Seconds = r.carried.at.Sub(r.carried.since.at).Seconds()
 	}
 	if r.hasKernel() {
 		r.addKernel(s, before, known)
@@ -144,8 +161,11 @@ func (r *reading) since(before *reading) *Sample {
 	for i := range r.status.Services { // an agent's that the kernel has not
 		v := &r.status.Services[i]
 		if known[keyOf(v.Listen, v.Protocol)] != nil {
-			s.Services = append(s.Services, ofAgent(r.status, v))
+			s.Services = append(s.Services, r.ofAgent(v))
 		}
+	}
+	for i := range s.Services {
+		s.Total.add(s.Services[i].Row)
 	}
 	return s
 }
@@ -158,13 +178,14 @@ func (r *reading) addKernel(s *Sample, before *reading, known map[key]*view.Serv
 	if before.hasKernel() {
 		s.Seconds = r.at.Sub(before.at).Seconds()
 		s.Packets = kinds(k.Verdicts, before.status.Kernel.Verdicts, s.Seconds)
-		s.Total.Rates = &Rates{}
+		s.Total.Rates, s.Total.counts = &Rates{}, countsInKernel
 	}
 	for i := range k.Services {
 		v := &k.Services[i]
 		id := keyOf(v.Listen, v.Protocol)
 		service := Service{Name: v.Name, Listen: v.Listen, Protocol: v.Protocol, Backends: []Backend{}}
 		service.Row = r.row(before, counted{service: id}, v.Live, s.Seconds)
+		r.carried.addTo(&service.Row, counted{service: id})
 		told := map[string]*view.Backend{}
 		if a := known[id]; a != nil {
 			service.Rung, service.Reason = a.Rung, a.Reason
@@ -174,23 +195,30 @@ func (r *reading) addKernel(s *Sample, before *reading, known map[key]*view.Serv
 			delete(known, id)
 		}
 		for _, b := range v.Backends {
-			backend := Backend{Address: b.Address, State: b.State, Row: r.row(before, counted{id, b.Address}, b.Live, s.Seconds)}
+			is := counted{service: id, backend: b.Address}
+			backend := Backend{Address: b.Address, State: b.State, Row: r.row(before, is, b.Live, s.Seconds)}
 			if t := told[b.Address]; t != nil {
 				backend.tell(r.status, t)
+				r.carried.addTo(&backend.Row, is)
+			}
+			if service.Rung == view.RungProxy && told[b.Address] != nil {
+				backend.Live = told[b.Address].Flows
 			}
 			service.Backends = append(service.Backends, backend)
 		}
-		s.Total.add(service.Row)
 		s.Services = append(s.Services, service)
 	}
 }
 
 // ofAgent returns a service of which only the agent knows.
-func ofAgent(of *status.Status, v *view.Service) Service {
+func (r *reading) ofAgent(v *view.Service) Service {
 	s := Service{Name: v.Name, Listen: v.Listen, Protocol: v.Protocol, Rung: v.Rung, Reason: v.Reason, Backends: []Backend{}}
+	id := keyOf(v.Listen, v.Protocol)
+	r.carried.addTo(&s.Row, counted{service: id})
 	for _, b := range v.Backends {
-		backend := Backend{Address: b.Address}
-		backend.tell(of, &b)
+		backend := Backend{Address: b.Address, Row: Row{Live: b.Flows}}
+		backend.tell(r.status, &b)
+		r.carried.addTo(&backend.Row, counted{id, b.Pool, b.Address})
 		s.Backends = append(s.Backends, backend)
 	}
 	return s
@@ -231,9 +259,10 @@ func (r *reading) row(before *reading, what counted, live *int, seconds float64)
 		was = datapath.Counters{}
 	}
 	rate := func(now, was uint64) float64 { return float64(now-was) / seconds }
+	row.counts = countsInKernel
 	row.Rates = &Rates{
-		rate(now.Flows, was.Flows), rate(now.ForwardPackets, was.ForwardPackets), rate(now.ForwardBytes, was.ForwardBytes),
-		rate(now.ReplyPackets, was.ReplyPackets), rate(now.ReplyBytes, was.ReplyBytes),
+		Flows: rate(now.Flows, was.Flows), ForwardPackets: rate(now.ForwardPackets, was.ForwardPackets), ForwardBytes: rate(now.ForwardBytes, was.ForwardBytes),
+		ReplyPackets: rate(now.ReplyPackets, was.ReplyPackets), ReplyBytes: rate(now.ReplyBytes, was.ReplyBytes),
 	}
 	return row
 }
@@ -241,10 +270,15 @@ func (r *reading) row(before *reading, what counted, live *int, seconds float64)
 // add adds o to r.
 func (r *Row) add(o Row) {
 	r.Live += o.Live
-	if r.Rates == nil || o.Rates == nil {
+	if o.Rates == nil {
 		return
 	}
+	if r.Rates == nil {
+		r.Rates = &Rates{}
+	}
+	r.counts |= o.counts
 	r.Rates.Flows += o.Rates.Flows
+	r.Rates.Requests += o.Rates.Requests
 	r.Rates.ForwardPackets += o.Rates.ForwardPackets
 	r.Rates.ForwardBytes += o.Rates.ForwardBytes
 	r.Rates.ReplyPackets += o.Rates.ReplyPackets

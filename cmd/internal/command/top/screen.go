@@ -27,25 +27,40 @@ var columns = []column{
 		}
 		return human(float64(l.row.Live))
 	}},
-	{"NEW/S", 7, 3, rateCell(func(r *Rates) float64 { return r.Flows })},
-	{"PKT/S IN", 10, 2, rateCell(func(r *Rates) float64 { return r.ForwardPackets })},
-	{"B/S IN", 8, 4, rateCell(func(r *Rates) float64 { return r.ForwardBytes })},
-	{"PKT/S OUT", 11, 5, rateCell(func(r *Rates) float64 { return r.ReplyPackets })},
-	{"B/S OUT", 9, 6, rateCell(func(r *Rates) float64 { return r.ReplyBytes })},
-	{"P50", 7, 7, latencyCell(func(l *view.Latency) float64 { return l.Median })},
-	{"P95", 7, 8, latencyCell(func(l *view.Latency) float64 { return l.P95 })},
-	{"P99", 7, 9, latencyCell(func(l *view.Latency) float64 { return l.P99 })},
+	{"NEW/S", 7, 3, rateCell(0)},
+	{"REQ/S", 7, 7, rateCell(1)},
+	{"PKT/S IN", 10, 2, rateCell(2)},
+	{"B/S IN", 8, 4, rateCell(3)},
+	{"PKT/S OUT", 11, 5, rateCell(4)},
+	{"B/S OUT", 9, 6, rateCell(5)},
+	{"P50", 7, 8, latencyCell(func(l *view.Latency) float64 { return l.Median })},
+	{"P95", 7, 9, latencyCell(func(l *view.Latency) float64 { return l.P95 })},
+	{"P99", 7, 10, latencyCell(func(l *view.Latency) float64 { return l.P99 })},
+}
+
+// rateColumns are those of rates, in their order.
+var rateColumns = []struct {
+	of  func(*Rates) float64
+	who counts
+}{
+	{func(r *Rates) float64 { return r.Flows }, countsFlows},
+	{func(r *Rates) float64 { return r.Requests }, countsRequests},
+	{func(r *Rates) float64 { return r.ForwardPackets }, countsPackets},
+	{func(r *Rates) float64 { return r.ForwardBytes }, countsBytes},
+	{func(r *Rates) float64 { return r.ReplyPackets }, countsPackets},
+	{func(r *Rates) float64 { return r.ReplyBytes }, countsBytes},
 }
 
 // leastName is how wide the names' column is at least, beside any other one.
 const leastName = 16
 
-func rateCell(of func(*Rates) float64) func(line) string {
+// rateCell shows the i-th of rateColumns, where somebody counts that.
+func rateCell(i int) func(line) string {
 	return func(l line) string {
-		if l.row.Rates == nil {
+		if l.row.Rates == nil || l.row.counts&rateColumns[i].who == 0 {
 			return "-"
 		}
-		return human(of(l.row.Rates))
+		return human(rateColumns[i].of(l.row.Rates))
 	}
 }
 
@@ -62,13 +77,13 @@ func latencyCell(of func(*view.Latency) float64) func(line) string {
 type line struct {
 	name, state, why string
 	row              Row
-	known            bool // what the kernel counts
+	known            bool // row.Live
 	latency          *view.Latency
 }
 
 // lines returns one for the sum and one for each service and backend.
 func (s *Sample) lines() []line {
-	known := s.Switch != ""
+	known := s.known()
 	all := []line{{name: "all", row: s.Total, known: known}}
 	for i := range s.Services {
 		v := &s.Services[i]
@@ -81,12 +96,23 @@ func (s *Sample) lines() []line {
 	return all
 }
 
+// known reports whether anybody has told how many flows there are.
+func (s *Sample) known() bool { return s.Switch != "" || len(s.Services) > 0 }
+
 // rung returns what serves a service, in seven letters at most.
 func rung(s *Service) string {
 	if s.Rung == "" {
 		return "-"
 	}
 	return strings.TrimPrefix(string(s.Rung), strings.TrimSuffix(string(view.RungNative), "native"))
+}
+
+// without says why the kernel's rates are not there.
+func (s *Sample) without() string {
+	if len(s.Services) > 0 {
+		return "rates of the agent's proxies alone: " + clean(s.Reason)
+	}
+	return "no rates: " + clean(s.Reason)
 }
 
 // A screen is what is drawn, and how.
@@ -132,7 +158,7 @@ func (s *screen) head() []string {
 	v := s.sample
 	how := fmt.Sprintf("fairlead top  %s  every %s  by %s", v.Time.Format(time.TimeOnly), s.interval, s.order.name)
 	if v.Switch == "" {
-		return []string{how, "no rates: " + clean(v.Reason), clean(v.Health)}
+		return []string{how, v.without(), clean(v.Health)}
 	}
 	text := "packets/s"
 	for _, k := range []loader.Kind{loader.KindForward, loader.KindDrop, loader.KindPass, loader.KindAnswer, loader.KindHold} {

@@ -25,7 +25,7 @@ func child() int {
 	look := func(string) (*kernel.View, error) {
 		return countedAt(uint64(time.Since(start).Seconds()), time.Now()), nil
 	}
-	app := command.App("prog", "test", os.Stdout, os.Stderr, Command(look, time.Now))
+	app := command.App("prog", "test", os.Stdout, os.Stderr, Command(look, time.Now, nowhere))
 	os.Args = []string{"prog", "top", "--run-dir", "/nonexistent", "--interval", "100ms"}
 	return command.Main(app)
 }

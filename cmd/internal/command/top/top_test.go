@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/urfave/cli/v2"
 	"go.uber.org/goleak"
 
 	"fairlead/cmd/internal/command"
+	"fairlead/cmd/internal/command/status"
 	"fairlead/loader"
 	"fairlead/testenv/golden"
 	"fairlead/userspace/datapath"
@@ -65,11 +67,14 @@ func seconds(t *testing.T) func(string) (*kernel.View, error) {
 	}
 }
 
+// nowhere is no agent elsewhere.
+var nowhere = Elsewhere{Ask: func(*cli.Context) (func() (*status.Status, error), func(), error) { return nil, func() {}, nil }}
+
 // run runs top in a bubble, with a view's directory.
 func run(t *testing.T, inKernel func(string) (*kernel.View, error), runDir string, args ...string) (code int, out, errOut string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	app := command.App("prog", "test", &o, &e, Command(inKernel, time.Now))
+	app := command.App("prog", "test", &o, &e, Command(inKernel, time.Now, nowhere))
 	code = command.Run(t.Context(), app, append([]string{"prog", "top", "--run-dir", runDir}, args...))
 	return code, o.String(), e.String()
 }
@@ -106,7 +111,8 @@ func TestTheAgentTellsRungsAndErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	top := &top{now: func() time.Time { return now }, runDir: dir, inKernel: func(string) (*kernel.View, error) { return countedAt(1, now), nil }}
+	clock := func() time.Time { return now }
+	top := &top{now: clock, ask: here("", dir, clock, func(string) (*kernel.View, error) { return countedAt(1, now), nil })}
 	if err := top.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +143,7 @@ func TestRates(t *testing.T) {
 		if edit != nil {
 			edit(v)
 		}
-		x := &top{now: time.Now, runDir: t.TempDir(), inKernel: func(string) (*kernel.View, error) { return v, nil }}
+		x := &top{now: time.Now, ask: here("", t.TempDir(), time.Now, func(string) (*kernel.View, error) { return v, nil })}
 		x.last = x.read()
 		return x
 	}
