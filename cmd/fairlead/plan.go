@@ -51,7 +51,7 @@ func planCommand(w world) *cli.Command {
 // planLive has the agent say what a configuration would change.
 func planLive(w world) cli.ActionFunc {
 	return remote(func(c *cli.Context, lb *client.Client) error {
-		text, _, err := configuration(c)
+		text, _, err := configuration(c, w.in)
 		if err != nil {
 			return err
 		}
@@ -76,13 +76,13 @@ func plan(c *cli.Context, w world) error {
 	if err != nil {
 		return err
 	}
-	if state.XDP == model.XDPOff {
-		return command.Usagef("%s: xdp is off: nothing of this configuration is in the kernel", path)
-	}
 	conf := state.Agent
 	state, edited, err := onTop(c, w.errOut, path, state)
 	if err != nil {
 		return err
+	}
+	if state.XDP == model.XDPOff {
+		return planWithout(c, w, edited)
 	}
 	pinDir := command.PinDir(c, &conf)
 	agent := status.Agent(cmp.Or(c.String("run-dir"), conf.RunDir), pinDir)
@@ -109,6 +109,18 @@ func plan(c *cli.Context, w world) error {
 		return command.ErrChanges
 	}
 	return err
+}
+
+// planWithout says what decides about a configuration of which nothing is in the
+// kernel.
+func planWithout(c *cli.Context, w world, edited overlay) error {
+	if command.JSON(c) {
+		return command.WriteJSON(w.out, struct {
+			XDP model.XDPMode `json:"xdp"`
+			overlay
+		}{model.XDPOff, edited})
+	}
+	return printf(w.out, "xdp is off: nothing of this configuration is in the kernel\n%s", edited.words())
 }
 
 // marks stand before what comes, goes or changes.

@@ -99,8 +99,7 @@ func TestPlan(t *testing.T) {
 		},
 		{"no root", goodConfig, "", nil, loader.ErrPrivileges, 1, "", "fairlead: " + loader.ErrPrivileges.Error() + "\n"},
 		{
-			"no XDP", "xdp: off\nservices: []\n", "", nil, nil, 2, "",
-			"fairlead: FILE: xdp is off: nothing of this configuration is in the kernel\n",
+			"no XDP", "xdp: off\nservices: []\n", "--exit-code", nil, nil, 0, "xdp is off: nothing of this configuration is in the kernel\n", "",
 		},
 		{
 			"a fault", "xdp: maybe\nservices: []\n", "", nil, nil, 2, "",
@@ -205,6 +204,25 @@ func TestPlanNamesWhatTheFileDoesNotDecide(t *testing.T) {
 				t.Errorf("status %d, %s", code, out)
 			}
 		})
+	}
+}
+
+// TestPlanWithoutXDP still says what decides about the configuration.
+func TestPlanWithoutXDP(t *testing.T) {
+	path, dir, weight := configFile(t, "xdp: off\n"+strings.TrimPrefix(goodConfig, "interfaces: [eth0]\n")), t.TempDir(), 5
+	f, broken, err := state.OpenFile(dir)
+	if err := errors.Join(broken, err); err != nil {
+		t.Fatal(err)
+	}
+	edited(t, path, f, control.Edit{Op: control.OpSetWeight, Service: "web", Backend: "10.2.1.2:8080", Weight: &weight})
+	code, out, errOut := run(t, t.Context(), world{}, "plan", "--config", path, "--state-dir", dir)
+	want := "xdp is off: nothing of this configuration is in the kernel\nset by the API, whatever the file says: services.web.backends[10.2.1.2:8080].weight\n"
+	if code != 0 || out != want || errOut != "" {
+		t.Errorf("status %d, stdout %q, stderr %q; want %q", code, out, errOut, want)
+	}
+	code, out, _ = run(t, t.Context(), world{}, "plan", "--config", path, "--state-dir", dir, "-o", "json")
+	if want := "{\n  \"xdp\": \"off\",\n  \"revision\": 1,\n  \"edited\": [\n    \"services.web.backends[10.2.1.2:8080].weight\"\n  ]\n}\n"; code != 0 || out != want {
+		t.Errorf("status %d, %q; want %q", code, out, want)
 	}
 }
 

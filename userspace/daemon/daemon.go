@@ -99,6 +99,7 @@ func (o *Options) run(ctx context.Context, orders <-chan os.Signal, h heritage, 
 	if o.ready != nil {
 		o.ready(p)
 	}
+	p.tellOverlay()
 	o.Log.Info("ready", "services", len(given.Services), "revision", p.Revision().Number)
 	a.report(supervise.Ready)
 	return errors.Join(a.serve(ctx, orders), a.finish(true))

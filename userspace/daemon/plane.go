@@ -86,6 +86,10 @@ func newPlane(ctx context.Context, file *config.Tree, store *lent, o *Options) (
 	var kept state.Config
 	p.revision, kept = p.history.Last()
 	p.revision = shown(p.revision)
+	if o.Quick != nil && len(kept.Edits) > 0 && !kept.Applied && kept.Base != b.digest {
+		p.log.Warn("another command line than that which changes of the API were made on: they do not count; fairlead rollback brings them back", "revision", p.revision.Number, "changes", len(kept.Edits))
+		kept = state.Config{Base: b.digest}
+	}
 	if p.conf, err = p.restore(ctx, kept, o.Config); err != nil {
 		p.log.Error("what changes of the API stand on is not usable, the file counts", "revision", p.revision.Number, "err", err)
 		if p.conf, err = p.file.Load().with(kept.Edits); err != nil {
@@ -126,6 +130,17 @@ func (p *plane) noteFile(ctx context.Context) {
 		return
 	}
 	p.settle(now, steps[0].Revision)
+}
+
+// tellOverlay says what decides about the configuration beside the file.
+func (p *plane) tellOverlay() {
+	now, number := p.inForce(), p.Revision().Number
+	if now.base.applied {
+		p.log.Info("a configuration that was applied stands in the place of the file", "revision", number)
+	}
+	if n := len(now.edits) - len(now.dormant); n > 0 {
+		p.log.Info("changes of the API lie on top", "changes", n, "revision", number)
+	}
 }
 
 // settle makes a configuration the one in force.

@@ -47,6 +47,8 @@ func (a *agent) view() view.View {
 			v.XDP.Reason = "draining before detach"
 		}
 	}
+	now := a.plane.inForce()
+	v.Applied, v.Edits = now.base.applied, len(now.edits)-len(now.dormant)
 	v.Fragments = a.holder.view()
 	v.Proxy.UDP.MaxFlows = a.limits.flows.Bound()
 	v.Proxy.RangeSockets, v.Proxy.MaxRangeSockets = int(a.limits.sockets.taken.Load()), int(a.limits.sockets.max)

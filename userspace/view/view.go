@@ -25,7 +25,11 @@ type View struct {
 	Written time.Time `json:"written"`
 	// Config is the path of the configuration in force; ConfigError says why
 	// a newer one was refused, "" if none was.
-	Config      string `json:"config"`
+	Config string `json:"config"`
+	// Applied says that a configuration that was applied stands in the place of that
+	// one. Edits are the changes that lie on top and fit.
+	Applied     bool   `json:"applied,omitempty"`
+	Edits       int    `json:"edits,omitempty"`
 	ConfigError string `json:"config_error"`
 	// CertificateError says why files of certificates are not what is used, "" if
 	// they are.

@@ -86,8 +86,12 @@ type Status struct {
 	CertificateError string `protobuf:"bytes,7,opt,name=certificate_error,json=certificateError,proto3" json:"certificate_error,omitempty"`
 	NameError        string `protobuf:"bytes,8,opt,name=name_error,json=nameError,proto3" json:"name_error,omitempty"`
 	// Where the kernel part is pinned; empty if there is none.
-	PinDir        string `protobuf:"bytes,9,opt,name=pin_dir,json=pinDir,proto3" json:"pin_dir,omitempty"`
-	Xdp           *XDP   `protobuf:"bytes,10,opt,name=xdp,proto3" json:"xdp,omitempty"`
+	PinDir string `protobuf:"bytes,9,opt,name=pin_dir,json=pinDir,proto3" json:"pin_dir,omitempty"`
+	Xdp    *XDP   `protobuf:"bytes,10,opt,name=xdp,proto3" json:"xdp,omitempty"`
+	// A configuration that was applied stands in the place of that one; how many
+	// changes lie on top.
+	Applied       bool   `protobuf:"varint,11,opt,name=applied,proto3" json:"applied,omitempty"`
+	Edits         uint32 `protobuf:"varint,12,opt,name=edits,proto3" json:"edits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -190,6 +194,20 @@ func (x *Status) GetXdp() *XDP {
 		return x.Xdp
 	}
 	return nil
+}
+
+func (x *Status) GetApplied() bool {
+	if x != nil {
+		return x.Applied
+	}
+	return false
+}
+
+func (x *Status) GetEdits() uint32 {
+	if x != nil {
+		return x.Edits
+	}
+	return 0
 }
 
 // XDP is how the agent uses XDP.
@@ -5012,7 +5030,7 @@ var File_userspace_admin_adminpb_admin_proto protoreflect.FileDescriptor
 const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\n" +
 	"#userspace/admin/adminpb/admin.proto\x12\x11fairlead.admin.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xec\x02\n" +
+	"\x10GetStatusRequest\"\x9c\x03\n" +
 	"\x06Status\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x124\n" +
 	"\astarted\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x124\n" +
@@ -5025,7 +5043,9 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"name_error\x18\b \x01(\tR\tnameError\x12\x17\n" +
 	"\apin_dir\x18\t \x01(\tR\x06pinDir\x12(\n" +
 	"\x03xdp\x18\n" +
-	" \x01(\v2\x16.fairlead.admin.v1.XDPR\x03xdp\"o\n" +
+	" \x01(\v2\x16.fairlead.admin.v1.XDPR\x03xdp\x12\x18\n" +
+	"\aapplied\x18\v \x01(\bR\aapplied\x12\x14\n" +
+	"\x05edits\x18\f \x01(\rR\x05edits\"o\n" +
 	"\x03XDP\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12<\n" +

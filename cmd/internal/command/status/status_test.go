@@ -273,3 +273,30 @@ func TestAnAgentThatStartsIsNotItsPredecessor(t *testing.T) {
 		t.Errorf("health %q, want %q", s.Health, want)
 	}
 }
+
+func TestWhatStandsBesideTheFile(t *testing.T) {
+	at := time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
+	for _, row := range []struct {
+		v    view.View
+		want string
+	}{
+		{view.View{}, "config    f.yaml\n"},
+		{view.View{Edits: 2}, "config    f.yaml, with 2 changes of the API on top (revision 7)\n"},
+		{view.View{Applied: true}, "config    f.yaml does not count: revision 7, which was applied, stands in its place\n"},
+	} {
+		row.v.Config, row.v.Revision, row.v.Written = "f.yaml", 7, at
+		row.v.XDP.Mode = model.XDPOff
+		row.v.Services = []view.Service{{Name: "web", Backends: []view.Backend{{
+			Address: "10.2.1.2:80", Last: &view.Last{At: at.Add(-8 * time.Second), Up: new(true), Latency: &view.Latency{Median: 0.001, P95: 0.0025, P99: 0.01}},
+		}}}}
+		var b bytes.Buffer
+		if err := Told(&row.v, nil, at).Write(&b); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{row.want, "instance  none: xdp is off\n", "not probed yet; up 8s ago; p50 1ms p95 2.5ms p99 10ms of before 11:59:52"} {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("no %q in\n%s", want, b.String())
+			}
+		}
+	}
+}

@@ -25,7 +25,7 @@ func (s *Status) Write(w io.Writer) error {
 	}{
 		{[]string{"INTERFACE", "MODE", "PROGRAM", "REASON"}, s.interfaces()},
 		{[]string{"SERVICE", "LISTEN", "PROTOCOL", "FORWARD", "RUNG", "STANDBY", "REASON"}, s.serviceRows()},
-		{[]string{"SERVICE", "BACKEND", "WEIGHT", "FLOWS", "HEALTH", "SINCE", "LAST ERROR"}, s.backendRows()},
+		{[]string{"SERVICE", "BACKEND", "WEIGHT", "FLOWS", "HEALTH", "SINCE", "NOTE"}, s.backendRows()},
 		{[]string{"SERVICE", "CERTIFICATE", "NAMES", "EXPIRES"}, s.certificateRows()},
 		{[]string{"MAP", "ENTRIES", "MEMORY"}, s.memory()},
 	} {
@@ -59,7 +59,7 @@ func (s *Status) writeHead(w io.Writer) error {
 	}
 	switch {
 	case s.Agent != nil:
-		fmt.Fprintf(&b, "config    %s\n", s.Agent.Config)
+		fmt.Fprintf(&b, "config    %s%s\n", s.Agent.Config, overlay(s.Agent))
 		if s.Agent.ConfigError != "" {
 			fmt.Fprintf(&b, "          a newer one was refused: %s\n", oneLine(s.Agent.ConfigError))
 		}
@@ -86,6 +86,17 @@ func (s *Status) writeHead(w io.Writer) error {
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
+}
+
+// overlay says what decides beside the configuration's file.
+func overlay(v *view.View) (text string) {
+	if v.Applied {
+		text = fmt.Sprintf(" does not count: revision %d, which was applied, stands in its place", v.Revision)
+	}
+	if v.Edits > 0 {
+		text += fmt.Sprintf(", with %d changes of the API on top (revision %d)", v.Edits, v.Revision)
+	}
+	return text
 }
 
 // writeServing prints whose services are not served by those who should.
@@ -241,10 +252,19 @@ func (s *Status) trouble(b *view.Backend) string {
 	if b.Last != nil && b.Last.Up != nil {
 		text = fmt.Sprintf("not probed yet; %s %s ago", map[bool]string{true: "up", false: "down"}[*b.Last.Up], s.now.Sub(b.Last.At).Truncate(time.Second))
 	}
+	if b.Last != nil && b.Last.Latency != nil {
+		l := b.Last.Latency
+		text = strings.TrimPrefix(fmt.Sprintf("%s; p50 %s p95 %s p99 %s of before %s", text, took(l.Median), took(l.P95), took(l.P99), s.clock(b.Last.At)), "; ")
+	}
 	if b.Suspect != nil {
 		text = strings.TrimSuffix(fmt.Sprintf("since %s %s; %s", s.clock(b.Suspect.Since), b.Suspect, text), "; ")
 	}
 	return text
+}
+
+// took returns a number of seconds in words, such as 12.3ms.
+func took(seconds float64) string {
+	return time.Duration(seconds * float64(time.Second)).Round(10 * time.Microsecond).String()
 }
 
 func (s *Status) since(t time.Time) string {
