@@ -28,7 +28,7 @@ import (
 // Errors of [New].
 var (
 	// ErrPlain says that TCP was to be spoken without TLS.
-	ErrPlain = errors.New("TCP is spoken with TLS only: give a certificate, its key, and the authority of the agent's certificate")
+	ErrPlain = errors.New("TCP is spoken with TLS only: give host:port, a certificate, its key, and the authority of the agent's certificate")
 	// ErrTarget says that a target is neither a path nor a host and port.
 	ErrTarget = errors.New("neither the path of a socket nor host:port")
 )
@@ -47,7 +47,12 @@ type TLS struct{ Cert, Key, CA string }
 // /run/fairlead/admin.sock, or host:port. Nothing is connected to yet. The caller
 // closes it. TLS is for host:port only.
 func New(target string, t TLS) (*Client, error) {
-	if strings.Contains(target, "/") {
+	switch scheme, _, given := strings.Cut(target, "://"); {
+	case given && scheme == "http":
+		return nil, fmt.Errorf("reach agent at %s: %w", target, ErrPlain)
+	case given:
+		return nil, fmt.Errorf("reach agent at %q: %w", target, ErrTarget)
+	case strings.Contains(target, "/"):
 		return onSocket(target), nil
 	}
 	if host, port, err := net.SplitHostPort(target); err != nil || host == "" || port == "" {

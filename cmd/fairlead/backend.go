@@ -20,7 +20,7 @@ const maxWeight = 1000
 
 // expectFlag has a change be refused if another revision is in force.
 func expectFlag() cli.Flag {
-	return &cli.Uint64Flag{Name: "expect", Usage: "refuse unless revision `N` is in force; 0 means any"}
+	return &cli.Uint64Flag{Name: "expect", Usage: "refuse unless revision `N` is in force", DefaultText: "any"}
 }
 
 // forceFlag takes backends that fail their check.
@@ -148,17 +148,17 @@ func backendCommand(w world) *cli.Command {
 		Usage: "change the backends of a running agent",
 		Subcommands: []*cli.Command{
 			backendVerb(w, "add", "add a backend to a pool; it is probed first, and refused if it fails", addBackend,
-				weightFlag("the backend has weight `N`, 0 to 1000"), own("zone", "the backend is in `ZONE`"), forceFlag()),
+				weightFlag("the backend has weight `N`, 0 to 1000", "1"), own("zone", "the backend is in `ZONE`"), forceFlag()),
 			backendVerb(w, "remove", "remove a backend; its flows may go on for the service's drain", removeBackend),
-			backendVerb(w, "weight", "set the weight of a backend", setWeight, weightFlag("the backend gets weight `N`, 0 to 1000; 0 drains")),
+			backendVerb(w, "weight", "set the weight of a backend", setWeight, weightFlag("the backend gets weight `N`, 0 to 1000; 0 drains", "none")),
 			backendVerb(w, "drain", "let a backend get nothing new, whatever its weight", drainBackend),
 			backendVerb(w, "undrain", "let a backend that was drained get its share again", undrainBackend),
 		},
 	}
 }
 
-func weightFlag(usage string) cli.Flag {
-	return &cli.UintFlag{Name: "weight", Usage: usage, Action: func(_ *cli.Context, n uint) error {
+func weightFlag(usage, initial string) cli.Flag {
+	return &cli.UintFlag{Name: "weight", Usage: usage, DefaultText: initial, Action: func(_ *cli.Context, n uint) error {
 		if n > maxWeight {
 			return command.Usagef("--weight is %d: use 0 to %d", n, maxWeight)
 		}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
@@ -25,11 +27,11 @@ func applyCommand(w world) *cli.Command {
 		Description: "What the agent was told before is over, except what the configuration has. Its own file\n" +
 			"counts again after --reset.",
 		Flags: remoteFlags(
-			own("config", "the configuration is in `FILE`"), &cli.BoolFlag{Name: "reset", Usage: "take back all changes: the agent's file counts alone again"},
+			own("config", "the configuration is in `FILE`; - is standard input"), &cli.BoolFlag{Name: "reset", Usage: "take back all changes: the agent's file counts alone again"},
 			forceFlag(), expectFlag(), command.OutputFlag(),
 		),
 		Action: remote(func(c *cli.Context, lb *client.Client) error {
-			text, did, err := configuration(c)
+			text, did, err := configuration(c, w.in)
 			if err != nil {
 				return err
 			}
@@ -43,7 +45,7 @@ func applyCommand(w world) *cli.Command {
 }
 
 // configuration returns what is to be applied; "" is the agent's own file.
-func configuration(c *cli.Context) (text, did string, err error) {
+func configuration(c *cli.Context, in io.Reader) (text, did string, err error) {
 	path := c.String("config")
 	switch {
 	case c.Bool("reset") && c.IsSet("config"):
@@ -53,9 +55,12 @@ func configuration(c *cli.Context) (text, did string, err error) {
 	case path == "":
 		return "", "", command.Usagef("--config is missing: name the configuration file; try %s --help", c.Command.HelpName)
 	}
-	data, err := config.ReadFile(path)
+	data, err := readConfiguration(path, in)
 	if err != nil {
 		return "", "", command.Usagef("--config: %w", err)
+	}
+	if path == standardInput {
+		path = "standard input"
 	}
 	if len(strings.TrimSpace(string(data))) == 0 {
 		return "", "", command.Usagef("--config: %s is empty; --reset takes all changes back", path)
@@ -76,6 +81,16 @@ func inFile(path string, err error) error {
 		}
 	}
 	return connect.NewError(e.Code(), errors.New(strings.Join(lines, "\n")))
+}
+
+// standardInput is what --config calls it.
+const standardInput = "-"
+
+func readConfiguration(path string, in io.Reader) ([]byte, error) {
+	if path == standardInput {
+		return io.ReadAll(in)
+	}
+	return config.ReadFile(path)
 }
 
 func rollbackCommand(w world) *cli.Command {
@@ -118,7 +133,7 @@ func historyCommand(w world) *cli.Command {
 		Name:  "history",
 		Usage: "list the changes of a running agent, the newest first",
 		Flags: remoteFlags(
-			&cli.UintFlag{Name: "limit", Value: 20, Usage: "list `N` revisions at most, up to 1000"},
+			&cli.UintFlag{Name: "limit", Value: 20, Usage: "list `N` revisions at most, 1 to 1000", Action: limitAction},
 			&cli.Uint64Flag{Name: "before", Usage: "begin with the one before revision `N`"},
 			&cli.BoolFlag{Name: "diff", Usage: "show what became different, too"}, command.OutputFlag(),
 		),
@@ -130,6 +145,14 @@ func historyCommand(w world) *cli.Command {
 			return write(c, w.out, list, func() error { return writeHistory(c, w, list.GetRevisions()) })
 		}),
 	}
+}
+
+// limitAction refuses what the agent does not give at once.
+func limitAction(_ *cli.Context, n uint) error {
+	if n == 0 || n > 1000 {
+		return command.Usagef("--limit is %d: use 1 to 1000, and --before for those before them", n)
+	}
+	return nil
 }
 
 func writeHistory(c *cli.Context, w world, all []*adminpb.Revision) error {
@@ -162,7 +185,10 @@ func revisionText(r *adminpb.Revision) string {
 	if r.GetRollback() != 0 {
 		return fmt.Sprintf("rollback to %d", r.GetRollback())
 	}
-	if len(r.GetEdits()) == 0 {
+	switch {
+	case len(r.GetEdits()) == 0 && r.GetRevision() == 1:
+		return "the file"
+	case len(r.GetEdits()) == 0:
 		return "the file has changed"
 	}
 	words := make([]string, len(r.GetEdits()))
@@ -188,7 +214,7 @@ func watchCommand(w world) *cli.Command {
 		Flags: remoteFlags(command.OutputFlag()),
 		Action: remote(func(c *cli.Context, lb *client.Client) error {
 			err := watch(c, w, lb)
-			if c.Err() != nil && connect.CodeOf(err) == connect.CodeCanceled {
+			if c.Err() != nil && (errors.Is(err, context.Canceled) || connect.CodeOf(err) == connect.CodeCanceled) {
 				return nil // asked to end
 			}
 			return err
@@ -196,19 +222,44 @@ func watchCommand(w world) *cli.Command {
 	}
 }
 
-// watch prints events until there are no more, which is an error.
+// An agent that ends may have a successor: another process that takes over, or itself
+// after a restart. For so long it is awaited, and so often asked for.
+const (
+	successorTime = 5 * time.Second
+	successorTick = 100 * time.Millisecond
+)
+
+// watch prints events of an agent, and of those that come after it, until there is none.
+// That is an error, which says how the last one ended.
 func watch(c *cli.Context, w world, lb *client.Client) error {
+	begun, ended := watchOne(c, w, lb)
+	for since := time.Now(); begun && connect.CodeOf(ended) == connect.CodeUnavailable && time.Since(since) < successorTime; {
+		select {
+		case <-c.Done():
+			return c.Err()
+		case <-time.After(successorTick):
+		}
+		if again, err := watchOne(c, w, lb); again || connect.CodeOf(err) != connect.CodeUnavailable {
+			ended, since = err, time.Now()
+		}
+	}
+	return ended
+}
+
+// watchOne prints events until the agent ends, and reports whether it told any.
+func watchOne(c *cli.Context, w world, lb *client.Client) (begun bool, err error) {
 	stream, err := lb.Watch(c.Context, &adminpb.WatchRequest{})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer stream.Close()
 	for stream.Receive() {
+		begun = true
 		if err := writeEvent(c, w, stream.Msg()); err != nil {
-			return err
+			return begun, err
 		}
 	}
-	return cmp.Or(stream.Err(), io.ErrUnexpectedEOF)
+	return begun, cmp.Or(stream.Err(), io.ErrUnexpectedEOF)
 }
 
 func writeEvent(c *cli.Context, w world, e *adminpb.Event) error {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -58,10 +59,11 @@ func listFlows(c *cli.Context, w world, lb *client.Client) error {
 	}
 	defer stream.Close()
 	out := bufio.NewWriter(w.out)
-	if !command.JSON(c) {
+	more := stream.Receive()
+	if !command.JSON(c) && (more || stream.Err() == nil) {
 		fmt.Fprintf(out, flowFormat, "SERVICE", "PROTOCOL", "PATH", "CLIENT", "VIRTUAL", "BACKEND", "STATE", "IDLE", "LEFT")
 	}
-	for stream.Receive() {
+	for ; more; more = stream.Receive() {
 		for _, f := range stream.Msg().GetFlows() {
 			if err := writeFlow(c, out, f); err != nil {
 				return err
@@ -102,6 +104,9 @@ func killCommand(w world) *cli.Command {
 			&cli.BoolFlag{Name: "all", Usage: "end all flows; kill refuses to without, where no flag says which"}, command.OutputFlag(),
 		)...),
 		Action: remote(func(c *cli.Context, lb *client.Client) error {
+			if !c.Bool("all") && !slices.ContainsFunc(filterFlags(), func(f cli.Flag) bool { return c.IsSet(f.Names()[0]) }) {
+				return command.Usagef("nothing says which flows: use --service, --client, --backend, --protocol or --path, or --all")
+			}
 			killed, err := lb.KillFlows(c.Context, &adminpb.KillFlowsRequest{Filter: filterOf(c), All: c.Bool("all")})
 			if err != nil {
 				return err

@@ -20,6 +20,7 @@ import (
 
 // A world is all that the commands reach.
 type world struct {
+	in          io.Reader
 	out, errOut io.Writer
 	now         func() time.Time
 	getenv      func(name string) string
@@ -48,7 +49,7 @@ func newApp(w world) *cli.App {
 
 func main() {
 	os.Exit(command.Main(newApp(world{
-		out: os.Stdout, errOut: os.Stderr, now: time.Now, getenv: os.Getenv, config: defaultConfig, exists: command.HasInterface, root: os.Geteuid() == 0,
+		in: os.Stdin, out: os.Stdout, errOut: os.Stderr, now: time.Now, getenv: os.Getenv, config: defaultConfig, exists: command.HasInterface, root: os.Geteuid() == 0,
 		run: daemon.Run, status: kernel.Status, look: look, taken: taken, plan: kernel.Foresee,
 	})))
 }

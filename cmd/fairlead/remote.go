@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,7 +71,7 @@ func reach(c *cli.Context, target string) (*client.Client, error) {
 	lb, err := client.New(target, client.TLS{Cert: c.String("lb-cert"), Key: c.String("lb-key"), CA: c.String("lb-ca")})
 	switch {
 	case errors.Is(err, client.ErrPlain):
-		return nil, command.Usagef("--lb %s: TCP is spoken with TLS only: give --lb-cert, --lb-key and --lb-ca, or the path of a socket", target)
+		return nil, command.Usagef("--lb %s: TCP is spoken with TLS only: give host:port with --lb-cert, --lb-key and --lb-ca, or the path of a socket", target)
 	case err != nil:
 		return nil, command.Usagef("--lb: %w", err)
 	}
@@ -97,7 +100,7 @@ func said(target string, err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	text := errors.New(e.Message())
+	text := errors.New(strings.ReplaceAll(e.Message(), "filter.", "--")) // which flags are called
 	switch e.Code() {
 	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeResourceExhausted:
 		return command.Usagef("%w", text)
@@ -109,9 +112,24 @@ func said(target string, err error) error {
 		if connect.IsWireError(err) {
 			return text // the agent itself says it
 		}
-		return fmt.Errorf("reach agent at %s: %w; does it run? --lb names another one", target, text)
+		return unreached(target, err, text)
 	}
 	return text
+}
+
+// unreached returns why an agent was not reached, and what to do.
+func unreached(target string, err, text error) error {
+	var wrong *tls.CertificateVerificationError
+	var op *net.OpError
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return command.Refused(fmt.Errorf("reach agent at %s: permission denied; admin: users and groups in its configuration say who may", target))
+	case errors.As(err, &wrong):
+		return command.Refused(fmt.Errorf("reach agent at %s: %w; --lb must be a name of its certificate, and --lb-ca the authority of that", target, wrong.Err))
+	case errors.As(err, &op) && op.Op == "remote error":
+		return command.Refused(fmt.Errorf("reach agent at %s: it does not take the certificate of --lb-cert: %w; admin: client-ca in its configuration has the authorities", target, op.Err))
+	}
+	return fmt.Errorf("reach agent at %s: %w; does it run? --lb names another one", target, text)
 }
 
 // write prints a message as JSON, or else what text makes of it.

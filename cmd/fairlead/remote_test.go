@@ -31,6 +31,8 @@ type balancer struct {
 	asked  []string
 	err    error // of calls that change something
 	export string
+
+	watched int // how often somebody has begun to
 }
 
 const exported = `services:
@@ -186,7 +188,9 @@ func (b *balancer) ListServices(_ context.Context, r *adminpb.ListServicesReques
 }
 
 func (b *balancer) StreamFlows(_ context.Context, r *adminpb.StreamFlowsRequest, to *connect.ServerStream[adminpb.StreamFlowsResponse]) error {
-	_, _ = b.made("StreamFlows", r)
+	if _, err := b.made("StreamFlows", r); err != nil {
+		return err
+	}
 	return errors.Join(
 		to.Send(&adminpb.StreamFlowsResponse{Flows: []*adminpb.Flow{{
 			Service: "web", Protocol: "tcp", Path: "kernel", Client: "198.51.100.7:40000", Virtual: "203.0.113.10:80", Backend: "10.0.0.1:80", State: "established",
@@ -206,7 +210,18 @@ func (b *balancer) ListHistory(_ context.Context, r *adminpb.ListHistoryRequest)
 	}}, nil
 }
 
+// Watch tells what happens until the agent ends; the next one breaks.
 func (b *balancer) Watch(_ context.Context, _ *adminpb.WatchRequest, to *connect.ServerStream[adminpb.Event]) error {
+	b.mu.Lock()
+	b.watched++
+	n := b.watched
+	b.mu.Unlock()
+	switch n {
+	case 2: // nobody is there yet
+		return connect.NewError(connect.CodeUnavailable, errors.New("the agent starts"))
+	case 3:
+		return errors.Join(to.Send(&adminpb.Event{Time: at(6), Kind: "begin", Revision: 9}), connect.NewError(connect.CodeInternal, errors.New("disk is full")))
+	}
 	for _, e := range []*adminpb.Event{
 		{Time: at(1), Kind: "begin", Revision: 7},
 		{Time: at(2), Kind: "revision", Revision: 8, Change: revision8()},
@@ -218,7 +233,7 @@ func (b *balancer) Watch(_ context.Context, _ *adminpb.WatchRequest, to *connect
 			return err
 		}
 	}
-	return connect.NewError(connect.CodeUnavailable, errors.New("agent takes no changes now: it ends"))
+	return connect.NewError(connect.CodeUnavailable, errors.New("the agent ends"))
 }
 
 // golden compares output with a file of testdata, or writes it.

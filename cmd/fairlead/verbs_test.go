@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+
+	"fairlead/cmd/internal/command"
 )
 
 // ask runs a verb against an agent, at the time of its answers.
@@ -42,8 +47,9 @@ func TestWhatVerbsPrint(t *testing.T) {
 	})
 	for _, format := range []string{"table", "json"} {
 		t.Run("watch "+format, func(t *testing.T) {
+			b.watched = 0
 			code, out, errOut := ask(t, socket, "watch -o "+format)
-			if want := "fairlead: agent takes no changes now: it ends\n"; code != 1 || errOut != want {
+			if want := "fairlead: disk is full\n"; code != 1 || errOut != want {
 				t.Errorf("status %d, stderr %q; want 1 and %q", code, errOut, want)
 			}
 			golden(t, "watch."+map[string]string{"table": "txt", "json": "json"}[format], out)
@@ -183,7 +189,9 @@ func TestWhereAgentsAre(t *testing.T) {
 	}{
 		{"by its run directory", []string{"--run-dir", filepath.Dir(socket)}, 0, ""},
 		{"nobody there", []string{"--lb", "/nonexistent/a.sock"}, 1, "fairlead: reach agent at /nonexistent/a.sock: dial unix /nonexistent/a.sock: connect: no such file or directory; does it run? --lb names another one\n"},
-		{"plain TCP", []string{"--lb", "10.0.0.1:9443"}, 2, "fairlead: --lb 10.0.0.1:9443: TCP is spoken with TLS only: give --lb-cert, --lb-key and --lb-ca, or the path of a socket\n"},
+		{"plain TCP", []string{"--lb", "10.0.0.1:9443"}, 2, "fairlead: --lb 10.0.0.1:9443: TCP is spoken with TLS only: give host:port with --lb-cert, --lb-key and --lb-ca, or the path of a socket\n"},
+		{"plain HTTP", []string{"--lb", "http://10.0.0.1:9443"}, 2, "fairlead: --lb http://10.0.0.1:9443: TCP is spoken with TLS only: give host:port with --lb-cert, --lb-key and --lb-ca, or the path of a socket\n"},
+		{"a URL", []string{"--lb", "https://10.0.0.1:9443"}, 2, "fairlead: --lb: reach agent at \"https://10.0.0.1:9443\": neither the path of a socket nor host:port\n"},
 		{"no port", []string{"--lb", "10.0.0.1"}, 2, "fairlead: --lb: reach agent at \"10.0.0.1\": neither the path of a socket nor host:port\n"},
 		{"no certificate", []string{"--lb", "10.0.0.1:9443", "--lb-cert", "/nonexistent", "--lb-key", "/nonexistent", "--lb-ca", "/nonexistent"}, 2,
 			"fairlead: --lb: reach agent at 10.0.0.1:9443: read certificate: open /nonexistent: no such file or directory\n"},
@@ -191,6 +199,60 @@ func TestWhereAgentsAre(t *testing.T) {
 		code, _, errOut := run(t, t.Context(), world{}, append([]string{"export"}, row.args...)...)
 		if code != row.code || errOut != row.want {
 			t.Errorf("%s: status %d, stderr %q; want %d and %q", row.name, code, errOut, row.code, row.want)
+		}
+	}
+}
+
+// TestWhyAnAgentIsNotReached has words for what is not an agent that is gone.
+func TestWhyAnAgentIsNotReached(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		want string
+	}{
+		{syscall.EACCES, "reach agent at t: permission denied; admin: users and groups in its configuration say who may"},
+		{&tls.CertificateVerificationError{Err: errors.New("valid for agent, not localhost")}, "reach agent at t: valid for agent, not localhost; --lb must be a name of its certificate, and --lb-ca the authority of that"},
+		{&net.OpError{Op: "remote error", Err: errors.New("tls: unknown authority")}, "reach agent at t: it does not take the certificate of --lb-cert: tls: unknown authority; admin: client-ca in its configuration has the authorities"},
+	} {
+		err := said("t", connect.NewError(connect.CodeUnavailable, fmt.Errorf("dial: %w", row.err)))
+		if err == nil || err.Error() != row.want || !errors.Is(err, command.ErrRefused) {
+			t.Errorf("%v, want %s", err, row.want)
+		}
+	}
+}
+
+// TestFlagsOfVerbs has wrong ones refused before anybody is asked, in the words of the
+// command line.
+func TestFlagsOfVerbs(t *testing.T) {
+	b, socket := lb(t)
+	for _, row := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"kill", 2, "nothing says which flows: use --service, --client, --backend, --protocol or --path, or --all"},
+		{"history --limit 2000", 2, "--limit is 2000: use 1 to 1000, and --before for those before them"},
+		{"history --limit 0", 2, "--limit is 0: use 1 to 1000, and --before for those before them"},
+	} {
+		code, out, errOut := ask(t, socket, row.args)
+		if code != row.code || out != "" || errOut != "fairlead: "+row.want+"\n" || b.said() != "" {
+			t.Errorf("%s: status %d, stdout %q, stderr %q; want %d, %q", row.args, code, out, errOut, row.code, row.want)
+		}
+	}
+	b.err = connect.NewError(connect.CodeInvalidArgument, errors.New(`invalid request: filter.backend is "nope"`))
+	code, out, errOut := ask(t, socket, "flows --backend nope")
+	if want := "fairlead: invalid request: --backend is \"nope\"\n"; code != 2 || out != "" || errOut != want {
+		t.Errorf("flows: status %d, stdout %q, stderr %q; want %q", code, out, errOut, want)
+	}
+	b.said()
+	b.err = nil
+	w := world{in: strings.NewReader("services: []\n")}
+	code, out, errOut = run(t, t.Context(), w, "apply", "--config", "-", "--lb", socket)
+	if code != 0 || !strings.Contains(out, "standard input is in force") || !strings.Contains(b.said(), `"configuration":"services: []\n"`) {
+		t.Errorf("apply of standard input: status %d, stdout %q, stderr %q", code, out, errOut)
+	}
+	for verb, want := range map[string]string{"add": "(default: 1)", "weight": "(default: none)"} {
+		if _, out, _ := run(t, t.Context(), world{}, "backend", verb, "--help"); !strings.Contains(out, want) || !strings.Contains(out, "(default: any)") {
+			t.Errorf("help of backend %s has no %s:\n%s", verb, want, out)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -79,7 +80,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	who := callerOf(r.Context(), r.TLS)
 	if has := g.server.access.Load().role(who); has == RoleNone || known && has < needs {
 		g.server.Log.Warn("call refused", "caller", who.String(), "method", path)
-		g.refuse(w, r, connect.CodePermissionDenied, "%s may not call this method", who)
+		g.refuse(w, r, connect.CodePermissionDenied, "%s may not call %s", who, path[strings.LastIndexByte(path, '/')+1:])
 		return
 	}
 	if !known {

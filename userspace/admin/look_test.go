@@ -154,3 +154,19 @@ func TestHistoryHasPages(t *testing.T) {
 		}
 	}
 }
+
+func TestFlowsOfAServiceThatIsNotThere(t *testing.T) {
+	c := serve(t).client(t)
+	which := &adminpb.FlowFilter{Service: "nope"}
+	if _, err := c.KillFlows(t.Context(), &adminpb.KillFlowsRequest{Filter: which}); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("kill: %v, want not found", err)
+	}
+	flows, err := c.StreamFlows(t.Context(), &adminpb.StreamFlowsRequest{Filter: which})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer flows.Close()
+	if flows.Receive() || connect.CodeOf(flows.Err()) != connect.CodeNotFound {
+		t.Errorf("list: %v, want not found", flows.Err())
+	}
+}

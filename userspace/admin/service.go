@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -203,7 +204,7 @@ func (s *sender[M]) put(m *M) error {
 }
 
 func (s *service) StreamFlows(ctx context.Context, r *adminpb.StreamFlowsRequest, to flowStream) error {
-	which, err := newFilter(r.GetFilter())
+	which, err := s.filter(r.GetFilter())
 	if err != nil {
 		return s.server.statusOf(err)
 	}
@@ -234,8 +235,17 @@ func (s *service) StreamFlows(ctx context.Context, r *adminpb.StreamFlowsRequest
 	return ctx.Err()
 }
 
+// filter reads what a call says of flows. A service must be there.
+func (s *service) filter(m *adminpb.FlowFilter) (*Filter, error) {
+	f, err := newFilter(m)
+	if err == nil && f.Service != "" && !slices.ContainsFunc(s.view().Services, func(x view.Service) bool { return x.Name == f.Service }) {
+		err = notFound("service", f.Service)
+	}
+	return f, err
+}
+
 func (s *service) KillFlows(ctx context.Context, r *adminpb.KillFlowsRequest) (*adminpb.KillFlowsResponse, error) {
-	which, err := newFilter(r.GetFilter())
+	which, err := s.filter(r.GetFilter())
 	if err == nil && *which == (Filter{Kernel: true, Proxy: true}) && !r.GetAll() {
 		err = fmt.Errorf("%w: filter is empty: say which flows, or set all", ErrRequest)
 	}

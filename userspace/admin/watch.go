@@ -2,10 +2,11 @@ package admin
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"fairlead/userspace/admin/adminpb"
@@ -14,7 +15,7 @@ import (
 )
 
 // errEnding ends streams with the agent.
-var errEnding = fmt.Errorf("%w: it ends", control.ErrUnavailable)
+var errEnding = connect.NewError(connect.CodeUnavailable, errors.New("the agent ends"))
 
 // Kinds of events.
 const (

@@ -3,7 +3,9 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"fairlead/internal/crashpoint"
@@ -118,7 +120,7 @@ func (p *plane) carry(ctx context.Context, changes []*request) {
 			r.answer <- answer{err: err}
 			continue
 		}
-		p.log.Info("configuration changed", "revision", steps[i].Revision.Number, "who", r.Who)
+		p.log.Info("configuration changed", "revision", steps[i].Revision.Number, "who", r.Who, "change", changeText(&steps[i].Revision))
 		r.answer <- answer{revision: steps[i].Revision}
 	}
 }
@@ -186,6 +188,18 @@ func (p *plane) next(ctx context.Context, c *conf, r *request, number uint64) (*
 		return nil, state.Step{}, err
 	}
 	return next, next.step(control.Revision{Time: time.Now(), Who: r.Who, Edits: r.Edits, Rollback: r.rollback}), nil
+}
+
+// changeText says in a line what a revision did.
+func changeText(r *control.Revision) string {
+	if r.Rollback != 0 {
+		return fmt.Sprintf("rollback to %d", r.Rollback)
+	}
+	words := make([]string, len(r.Edits))
+	for i, e := range r.Edits {
+		words[i] = strings.Join(strings.Fields(strings.Join([]string{string(e.Op), e.Service, e.Match, e.Pool, e.Backend}, " ")), " ")
+	}
+	return strings.Join(words, "; ")
 }
 
 // rolledBack returns the configuration of a revision. Its document stands in the

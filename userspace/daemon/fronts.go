@@ -225,7 +225,7 @@ func (f *front) update(s *model.Service, j judgement) {
 		return
 	}
 	if now := t.duties[0].Serving; now != old.duties[0].Serving {
-		f.log.Info("other backends serve", "service", s.Name, "serving", now)
+		logServing(f.log, now, "service", s.Name)
 	}
 	for i, b := range old.service.Backends {
 		at := slices.IndexFunc(s.Backends, func(n model.Backend) bool { return n.Address == b.Address })

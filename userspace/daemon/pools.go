@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,15 @@ func (a *agent) keepPool(conf *model.Pool) {
 	a.updatePool(conf)
 }
 
+// logServing says who serves a service or pool from now on.
+func logServing(log *slog.Logger, now model.Serving, what, name string) {
+	if now == model.ServingNone {
+		log.Warn("no backend serves", what, name)
+		return
+	}
+	log.Info("other backends serve", what, name, "serving", now)
+}
+
 // updatePool gives a pool what is known of its backends by now.
 func (a *agent) updatePool(conf *model.Pool) {
 	p, j := a.pools[conf.Name], a.judge(&conf.Service)
@@ -43,7 +53,7 @@ func (a *agent) updatePool(conf *model.Pool) {
 	t := newTable(&conf.Service, j, old)
 	if now := t.duties[0].Serving; now != p.serving {
 		if old != nil {
-			a.log.Info("other backends serve", "pool", conf.Name, "serving", now)
+			logServing(a.log, now, "pool", conf.Name)
 		}
 		p.serving = now
 	}

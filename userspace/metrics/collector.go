@@ -35,9 +35,9 @@ var (
 	backendRequests = desc("backend_http_requests_total", "Requests to the backend, repeated ones included.", ofBackend...)
 	backendAnswers  = desc("backend_http_responses_total", "Answers of the backend, by their status; other is what HTTP does not have.", append(ofBackend, "code")...)
 	backendTimes    = desc("backend_http_request_duration_seconds", "Time from a request to the backend until the header of its answer.", ofBackend...)
-	backendLatency  = desc("backend_http_latency_seconds", "The same over the past five minutes, by quantile.", ofBackend...)
+	backendLatency  = desc("backend_http_latency_seconds", "Time from a request to the backend until the header of its answer, over the past five minutes, by quantile.", ofBackend...)
 	connectTimes    = desc("backend_connect_duration_seconds", "Time until the backend has accepted a connection of the TCP proxy.", ofBackend...)
-	connectLatency  = desc("backend_connect_latency_seconds", "The same over the past five minutes, by quantile.", ofBackend...)
+	connectLatency  = desc("backend_connect_latency_seconds", "Time until the backend has accepted a connection of the TCP proxy, over the past five minutes, by quantile.", ofBackend...)
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {

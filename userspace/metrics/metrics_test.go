@@ -110,6 +110,9 @@ func TestWhatIsTold(t *testing.T) {
 	if !strings.Contains(body, "\ngo_goroutines ") || !strings.Contains(body, "\nprocess_open_fds ") {
 		t.Error("nothing about the process")
 	}
+	if strings.Contains(body, "The same") {
+		t.Error("help that speaks of another metric")
+	}
 	checkNames(t, body)
 }
 

@@ -154,7 +154,7 @@ func TestPage(t *testing.T) {
 		"latency": {"12.3, 500, 1,250 ms", "", "", ""},
 		"columns": {"Service", "Listens on", "Served by", "Backends", "Health", "Weight", "Flows", "Median, p95, p99", "Since", "Last error"},
 		"drops":   {"drop_no_backend", "drop_denied"}, "dropped": {"40", "10"},
-		"changes": {"set-weight web 10.2.1.2:8080 3", "back to revision 2", "the file changed"}, "lines": {"--- a\n", "+++ b\n", "-weight: 1\n", "+weight: 3\n"},
+		"changes": {"set-weight web 10.2.1.2:8080 3", "rollback to 2", "the file has changed"}, "lines": {"--- a\n", "+++ b\n", "-weight: 1\n", "+weight: 3\n"},
 		"xdp": {"XDP eth0: native, eth1: generic (the driver <i>cannot</i>)"}, "trouble": {},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -20,6 +20,7 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
+	"fairlead/userspace/state"
 )
 
 // ErrUsage is wrapped by errors that are the caller's typing mistakes.
@@ -158,6 +159,7 @@ func judge(err error) (code int, next string) {
 		{loader.ErrNoBPFFS, 2, ""},
 		{loader.ErrForeign, 3, "take it out first; --force replaces one that no link holds"},
 		{loader.ErrLocked, 3, "try again when that one is done"},
+		{state.ErrInUse, 3, ""},
 		{loader.ErrMode, 3, "use --mode auto, or another interface"},
 		{kernel.ErrConflict, 3, ""},
 		{kernel.ErrForwarding, 3, ""},

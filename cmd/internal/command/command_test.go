@@ -17,6 +17,7 @@ import (
 	"fairlead/loader"
 	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
+	"fairlead/userspace/state"
 )
 
 func TestMain(m *testing.M) {
@@ -249,5 +250,13 @@ func TestStateWantsInterfacesThatAreThere(t *testing.T) {
 func TestEveryHostHasLoopback(t *testing.T) {
 	if !HasInterface("lo") || HasInterface("no/such") {
 		t.Error("lo is missing, or everything is there")
+	}
+}
+
+func TestAnotherAgentIsAConflict(t *testing.T) {
+	for _, err := range []error{state.ErrInUse, loader.ErrLocked} {
+		if code, _ := judge(fmt.Errorf("open: %w", err)); code != 3 {
+			t.Errorf("%v: status %d, want 3", err, code)
+		}
 	}
 }

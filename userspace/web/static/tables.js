@@ -96,7 +96,7 @@ export function showChanges(revisions) {
 
 function change(r) {
   const edits = (r.edits ?? []).map((e) => [e.op, e.pool || e.service, e.match, e.backend, ...(e.backends ?? []), e.weight].filter((x) => x !== undefined && x !== "").join(" "));
-  const what = r.rollback ? `back to revision ${r.rollback}` : edits.join("; ") || "the file changed";
+  const what = r.rollback ? `rollback to ${r.rollback}` : edits.join("; ") || (Number(r.revision) === 1 ? "the file" : "the file has changed");
   return make(
     "li", { value: r.revision, "data-revision": r.revision },
     make("span", { class: "when" }, moment(r.time)), " ", make("span", { class: "who" }, r.who ?? ""), " ", make("span", { class: "what" }, what),
