@@ -118,7 +118,7 @@ func TestProxiedConnectionsAreToldAndKilled(t *testing.T) {
 	if got := flowsOf(t, c, &adminpb.FlowFilter{Client: own}); len(got) != 1 || got[0] != "web tcp "+own+" "+site+"  proxy established" {
 		t.Errorf("%q", got)
 	}
-	for _, none := range []*adminpb.FlowFilter{{Client: own, Path: "kernel"}, {Client: own, Service: "x"}, {Client: own, Protocol: "udp"}, {Client: own, Backend: one}} {
+	for _, none := range []*adminpb.FlowFilter{{Client: own, Path: "kernel"}, {Client: own, Protocol: "udp"}, {Client: own, Backend: one}} {
 		if killed, err := c.KillFlows(t.Context(), &adminpb.KillFlowsRequest{Filter: none}); err != nil || killed.GetKilled() != 0 {
 			t.Errorf("%v: killed %d, %v", none, killed.GetKilled(), err)
 		}
