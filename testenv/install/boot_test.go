@@ -128,6 +128,17 @@ func TestUnitUnderSystemd(t *testing.T) {
 	m.property("StatusText", "2 services, xdp on")
 
 	m.put("/etc/fairlead/fairlead.yaml", []byte("services: 7\n"))
+	pid = m.mainPID()
+	if out, err := m.try("systemctl", "reload", "fairlead"); err == nil {
+		t.Errorf("a reload with a wrong configuration succeeds: %s", out)
+	}
+	if log := m.run("journalctl", "--no-pager", "--unit", "fairlead"); !strings.Contains(log, "fairlead.yaml:1:11: services") {
+		t.Errorf("the journal does not say why the reload failed:\n%s", log)
+	}
+	m.property("StatusText", "2 services, xdp on")
+	if m.mainPID() != pid {
+		t.Error("a reload with a wrong configuration has replaced the agent")
+	}
 	if out, err := m.try("systemctl", "restart", "fairlead"); err == nil {
 		t.Errorf("a wrong configuration starts: %s", out)
 	}
