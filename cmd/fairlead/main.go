@@ -13,9 +13,11 @@ import (
 	"fairlead/cmd/internal/command"
 	"fairlead/cmd/internal/command/status"
 	"fairlead/cmd/internal/command/top"
+	"fairlead/loader"
 	"fairlead/userspace/daemon"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 // A world is all that the commands reach.
@@ -39,12 +41,23 @@ type world struct {
 	plan func(ctx context.Context, dir string, state *model.State, told kernel.Told) (*kernel.Plan, error)
 }
 
+// manFiles and manSeeAlso are sections of the manual page.
+var (
+	manFiles = command.ManSection{Title: "FILES", Text: defaultConfig + "\tthe configuration\n" +
+		view.SystemDir + "\tthe run directory: status.json, " + socketName + " and sockets of pools\n" +
+		"/var/lib/fairlead\tthe state directory: changes of the API and their history\n" +
+		loader.DefaultDir + "\twhere maps, program and links are pinned\n" +
+		"/etc/default/fairlead\tvariables of the service, such as FAIRLEAD_METRICS for --metrics"}
+	manSeeAlso = command.ManSection{Title: "SEE ALSO", Text: "/usr/share/doc/fairlead\tREADME.md, and docs for the configuration, the API and metrics\n" +
+		"systemctl(1), journalctl(1)\tthe service is fairlead.service"}
+)
+
 func newApp(w world) *cli.App {
 	return command.App("fairlead", "balance TCP and UDP in XDP, with a proxy to fall back on, and HTTP in user space", w.out, w.errOut,
 		runCommand(w), checkCommand(w), planCommand(w), status.Command(w.status, w.now), top.Command(w.status, w.now, elsewhere(w)),
 		servicesCommand(w), poolCommand(w), backendCommand(w), healthCommand(w), flowsCommand(w), killCommand(w),
 		applyCommand(w), watchCommand(w), historyCommand(w), rollbackCommand(w), exportCommand(w),
-		command.CompletionCommand("fairlead", w.out), command.ManCommand(w.out), versionCommand(w))
+		command.CompletionCommand("fairlead", w.out), command.ManCommand(w.out, manFiles, manSeeAlso), versionCommand(w))
 }
 
 func main() {

@@ -223,7 +223,7 @@ func TestVersion(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	for _, row := range []struct{ args, want string }{
-		{"", "a command is missing: use run, check, plan, status, top, services, pool, backend, health, flows, kill, apply, watch, history, rollback, export, completion or version; try fairlead --help"},
+		{"", "a command is missing: use run, check, plan, status, top, services, pool, backend, health, flows, kill, apply, watch, history, rollback, export, completion, man or version; try fairlead --help"},
 		{"chek", `unknown command "chek": did you mean check?`},
 		{"run", "nothing says what to balance: use --config, --servers or -b, or write /nonexistent/fairlead.yaml; try fairlead run --help"},
 		{"run --servers 10.0.0.1:80 --state-dir vault:secret", `--state-dir "vault:secret" is not a place in a KV store: write its mount and a path, such as vault:secret/fairlead`},

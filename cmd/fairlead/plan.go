@@ -37,7 +37,7 @@ func planCommand(w world) *cli.Command {
 			command.InterfaceFlag("assume that XDP attaches to `NAME`, which may be repeated, instead of the configuration's interfaces"),
 			command.Bool("exit-code", "end with status 4 if something would change in the kernel, or the agent's configuration"),
 			&cli.BoolFlag{Name: "live", Usage: "ask the agent what would be different in its configuration"},
-			command.PinDirFlag(), stateDirFlag(), command.OutputFlag(),
+			command.PinDirFlag(), stateDirFlag("read the changes that the agent keeps in"), command.OutputFlag(),
 		),
 		Action: func(c *cli.Context) error {
 			if c.Bool("live") {

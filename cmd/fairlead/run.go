@@ -27,9 +27,9 @@ func runCommand(w world) *cli.Command {
 		Usage: "run the agent",
 		Description: "SIGHUP opens log files and reads the configuration again. SIGUSR2 has another process\n" +
 			"take over, by the same command line: no client is refused, and connections may end\n" +
-			"within --grace. SIGTERM ends the agent and leaves the kernel\n" +
-			"forwarding; a second one ends it at once. Without --config, --servers and -b the\n" +
-			"configuration is " + defaultConfig + ".",
+			"within --grace. SIGTERM ends the agent and leaves the kernel forwarding; a second one\n" +
+			"ends it at once. Without --config, --servers and -b the configuration is\n" +
+			defaultConfig + ".",
 		Flags: append(quickFlags(),
 			command.ConfigFlag(),
 			command.InterfaceFlag("attach `NAME`, which may be repeated, instead of the configuration's interfaces"),
@@ -42,7 +42,7 @@ func runCommand(w world) *cli.Command {
 			boundFlag("proxy-sockets", "let the proxies open `N` sockets for ranges of ports, beyond one for each service"),
 			command.PinDirFlag(),
 			command.RunDirFlag(),
-			stateDirFlag(),
+			stateDirFlag("keep changes of the configuration, and what is known of backends, in"),
 			metricsFlag(),
 			webFlag(),
 			sandboxFlag(),
@@ -115,8 +115,8 @@ func runAgent(c *cli.Context, w world) error {
 }
 
 // stateDirFlag says where what has to survive the agent is kept.
-func stateDirFlag() cli.Flag {
-	f := command.String("state-dir", "", "keep changes of the configuration, and what is known of backends, in `DIR`, or vault:mount/path; off keeps them in memory alone")
+func stateDirFlag(what string) cli.Flag {
+	f := command.String("state-dir", "", what+" `DIR`, or vault:mount/path; off is none: memory alone")
 	f.DefaultText = "$STATE_DIRECTORY, or /var/lib/fairlead for root, or off"
 	f.Action = func(_ *cli.Context, text string) error {
 		if _, inVault := config.StateInVault(text); !inVault {
@@ -145,7 +145,7 @@ func boundFlag(name, usage string) cli.Flag {
 
 // sandboxFlag says whether the agent gives up what it does not need.
 func sandboxFlag() cli.Flag {
-	f := command.Choice("sandbox", "", "have the agent give up files and system calls that it does not need: on or off", string(model.SandboxOn), string(model.SandboxOff))
+	f := command.Choice("sandbox", "", "have the agent give up files and system calls that it does not need: `WORD` is on or off", string(model.SandboxOn), string(model.SandboxOff))
 	f.DefaultText = "off for root, else on"
 	return f
 }

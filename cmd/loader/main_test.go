@@ -145,8 +145,8 @@ func TestAttachRefuses(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	for _, row := range []struct{ args, want string }{
-		{"", "a command is missing: use attach, detach, status, maps, explain or completion; try loader --help"},
-		{"run", `unknown command "run": use attach, detach, status, maps, explain or completion`},
+		{"", "a command is missing: use attach, detach, status, maps, explain, completion or man; try loader --help"},
+		{"serve", `unknown command "serve": use attach, detach, status, maps, explain, completion or man`},
 		{"maps", "a command is missing: use services, backends, flows, drops or stats; try loader maps --help"},
 		{"attach", "--config is missing: name the configuration file; try loader attach --help"},
 		{"attach --config /nonexistent/f.yaml", "read configuration: open /nonexistent/f.yaml: no such file or directory"},

@@ -184,22 +184,3 @@ func CompletionCommand(program string, out io.Writer) *cli.Command {
 		},
 	}
 }
-
-// ManCommand prints the manual page of the program that it is a command of.
-func ManCommand(out io.Writer) *cli.Command {
-	return &cli.Command{
-		Name:   "man",
-		Usage:  "print the manual page, for man -l",
-		Hidden: true,
-		Action: func(c *cli.Context) error {
-			page, err := c.App.ToManWithSection(8)
-			if err != nil {
-				return fmt.Errorf("make manual page: %w", err)
-			}
-			if _, err := io.WriteString(out, page); err != nil {
-				return fmt.Errorf("print: %w", err)
-			}
-			return nil
-		},
-	}
-}

@@ -166,12 +166,21 @@ func inShell(t *testing.T, shell, driver, script, dir string, words []string) st
 
 func TestTheManualPageHasEveryCommand(t *testing.T) {
 	var out bytes.Buffer
-	app := App("prog", "test", &out, &out, &cli.Command{Name: "run", Usage: "run it", Flags: []cli.Flag{OutputFlag()}}, ManCommand(&out))
+	app := App("prog", "test", &out, &out,
+		&cli.Command{
+			Name: "run", Usage: "run it", ArgsUsage: "N", Description: "It runs.\n\n    prog run 1", Flags: []cli.Flag{OutputFlag(), String("at", "", "run at `PLACE`")},
+		},
+		&cli.Command{Name: "pool", Subcommands: []*cli.Command{{Name: "add", Usage: "add a pool"}}},
+		ManCommand(&out, ManSection{"FILES", "/etc/x\tthe configuration"}))
 	if code := Run(t.Context(), app, []string{"prog", "man"}); code != 0 {
 		t.Fatal(out.String())
 	}
 	page := out.String()
-	for _, want := range []string{".TH prog 8", ".SH run", "run it", "--output, -o"} {
+	for _, want := range []string{
+		".TH PROG 8\n", ".SS prog run N\nrun it.\n.PP\nIt runs.\n", ".EX\n    prog run 1\n.EE\n", ".SS prog pool add\nadd a pool.\n", ".SS prog man\n",
+		".TP\n\\fB\\-\\-output, \\-o\\fP \\fIFORMAT\\fP\nprint in FORMAT: table or json (default: \"table\") [$FAIRLEAD_OUTPUT]\n",
+		".TP\n\\fB\\-\\-at\\fP \\fIPLACE\\fP\nrun at PLACE [$FAIRLEAD_AT]\n", ".SH EXIT STATUS\n.TP\n.B 0\ndone\n", ".SH FILES\n.TP\n.B /etc/x\nthe configuration\n",
+	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q:\n%s", want, page)
 		}
