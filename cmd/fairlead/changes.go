@@ -71,6 +71,9 @@ func configuration(c *cli.Context, in io.Reader) (text, did string, err error) {
 // inFile has faults of a configuration, which the agent has no name for, name its file.
 func inFile(path string, err error) error {
 	var e *connect.Error
+	if path == standardInput {
+		path = "standard input"
+	}
 	if path == "" || !errors.As(err, &e) || e.Code() != connect.CodeInvalidArgument {
 		return err
 	}
