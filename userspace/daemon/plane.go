@@ -55,9 +55,6 @@ type answer struct {
 
 // openStore opens where the agent keeps its state, which may be the server of conf.
 func openStore(ctx context.Context, dir string, conf *model.Vault, log *slog.Logger) (state.Store, error) {
-	if dir == state.Off {
-		return state.NewMemory(), nil
-	}
 	if path, ok := config.StateInVault(dir); ok {
 		return openVaultStore(ctx, path, conf, log)
 	}
