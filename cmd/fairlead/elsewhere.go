@@ -56,7 +56,7 @@ func standing(ctx context.Context, lb *client.Client, now func() time.Time) (*st
 	for _, s := range list.GetServices() {
 		v.Services = append(v.Services, serviceView(s))
 	}
-	return status.Told(v, kernelView(stats, v.PID, now()), now()), nil
+	return status.Told(v, kernelView(stats, v.PID), now()), nil
 }
 
 // serviceView returns what an agent tells of a service.
@@ -99,15 +99,14 @@ func timeOf(t *timestamppb.Timestamp) *time.Time {
 	return new(t.AsTime())
 }
 
-// kernelView returns what an agent tells of the kernel at a time; nil if XDP is not
-// attached.
-func kernelView(stats *adminpb.Stats, pid int, at time.Time) *kernel.View {
+// kernelView returns what an agent tells of the kernel; nil if XDP is not attached.
+func kernelView(stats *adminpb.Stats, pid int) *kernel.View {
 	if stats.GetSwitch() == "" {
 		return nil
 	}
 	k := &kernel.View{
 		Mode: stats.GetSwitch(), AgentPID: pid, Flows: int(stats.GetHeldFlows()), FlowTable: uint32(stats.GetFlowTable()),
-		View: datapath.View{Verdicts: stats.GetVerdicts(), At: at},
+		View: datapath.View{Verdicts: stats.GetVerdicts(), At: stats.GetTime().AsTime()},
 	}
 	for _, s := range stats.GetServices() {
 		v := datapath.ServiceView{

@@ -221,12 +221,18 @@ func (p *Page) Prefer(scheme string) {
 	p.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 }
 
-// Picture returns what the page looks like, as PNG.
+// Picture returns what the whole page looks like, as PNG.
 func (p *Page) Picture() []byte {
 	p.t.Helper()
 	var answer struct {
 		Data []byte `json:"data"`
 	}
-	p.call("Page.captureScreenshot", map[string]any{"format": "png"}, &answer)
+	var layout struct {
+		Size struct{ Width, Height float64 } `json:"cssContentSize"`
+	}
+	p.call("Page.getLayoutMetrics", nil, &layout)
+	p.call("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true, "clip": map[string]any{
+		"x": 0, "y": 0, "width": layout.Size.Width, "height": layout.Size.Height, "scale": 1,
+	}}, &answer)
 	return answer.Data
 }

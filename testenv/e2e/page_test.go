@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -35,7 +37,7 @@ func TestThePageShowsWhatTheAPISays(t *testing.T) {
   - {name: shop, listen: %[1]s:81, forward: http, backends: %s, health: {type: http, path: /health, interval: 500ms, timeout: 500ms}}
   - {name: private, listen: %[1]s:8, protocol: udp, clients: {deny: [10.0.0.0/8]}, backends: %[3]s, health: {type: none}}
   - {name: mail, listen: %[1]s:25, forward: proxy, backends: %[3]s, health: {type: none}}`, vip, s.BackendList(8080), s.BackendList(8080)))
-	s.StartAgent("--web", pageAt)
+	s.StartAgent("--web", pageAt, "--config", filepath.Base(s.ConfigPath)) // the page shows its name
 	s.AwaitView("health", func(v *view.View) bool {
 		return !slices.ContainsFunc(v.Services, func(x view.Service) bool {
 			return slices.ContainsFunc(x.Backends, func(b view.Backend) bool { return x.Name == "shop" && !b.Known })
@@ -48,11 +50,14 @@ func TestThePageShowsWhatTheAPISays(t *testing.T) {
 	p.Await("document.body.dataset.ready === 'yes' && document.querySelector('#packets canvas')")
 	wantSameAsAPI(t, s, p)
 	wantExplained(t, s, p)
+	goOn(t, s)
+	wantRatesOfAPI(t, p)
 	if len(p.Faults) > 0 {
 		t.Errorf("faults of the page: %v", p.Faults)
 	}
 	if dir := os.Getenv("FAIRLEAD_PICTURES"); dir != "" {
-		goOn(t, s, p)
+		s.Servers[2].Kill()
+		p.Await(`document.querySelector(".unhealthy") && performance.now() > 45_000`) // most of a minute to plot
 		if err := os.WriteFile(filepath.Join(dir, "page.png"), p.Picture(), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -81,18 +86,32 @@ func denied(t *testing.T, s *stage.Stage) {
 	})
 }
 
-// goOn has what the picture is to show: rates of a while, changes, and a backend that
-// is gone.
-func goOn(t *testing.T, s *stage.Stage, p *browser.Page) {
+// goOn changes something, and then has clients that ask all the time.
+func goOn(t *testing.T, s *stage.Stage) {
 	t.Helper()
-	for _, args := range [][]string{{"backend", "weight", "--pool", "web", "--backend", s.BackendAddrs[0].String() + ":8080", "--weight", "5"}, {"backend", "drain", "--pool", "echo", "--backend", s.BackendAddrs[1].String() + ":8080"}} {
-		s.Run(s.Balancer, programs.Fairlead, args...).OK(t)
+	for _, args := range [][]string{{"weight", "--pool", "web", "--backend", s.BackendAddrs[0].String() + ":8080", "--weight", "5"}, {"drain", "--pool", "echo", "--backend", s.BackendAddrs[1].String() + ":8080"}} {
+		s.Fairlead(append([]string{"backend"}, args...)...).OK(t)
 	}
-	for i, url := range []string{"http://" + vip + "/", "http://" + vip + ":81/"} {
-		s.Run(s.Clients[0], tool(t, "wrk"), "-c", "8", "-t", "1", "-d", fmt.Sprint(40-20*i, "s"), url).OK(t)
+	for _, url := range []string{"http://" + vip + "/", "http://" + vip + ":81/"} {
+		s.Start(s.Clients[0], tool(t, "wrk"), "-c", "4", "-t", "1", "-d", "10m", url) // it ends with the stage
 	}
-	s.Servers[2].Kill()
-	p.Await(`document.querySelector(".unhealthy")`)
+	conn, err := s.Clients[0].DialContext(t.Context(), "udp", vip+":8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for pace := time.Tick(10 * time.Millisecond); ; <-pace {
+			if _, err := io.WriteString(conn, "nobody may"); err != nil {
+				return // the test has closed it
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		conn.Close()
+		<-ended
+	})
 }
 
 // apiOf asks the socket of the admin API for a method.
@@ -117,9 +136,10 @@ func wantSameAsAPI(t *testing.T, s *stage.Stage, p *browser.Page) {
 	t.Helper()
 	const script = `Object.fromEntries([
 		...[...document.querySelectorAll("#services tbody")].flatMap((body) => [...body.rows].map((row) =>
-			["service " + body.dataset.service + " " + (row.dataset.backend ?? ""), [...row.querySelectorAll("[data-field=rung],[data-field=status],[data-field=serving],[data-field=flows],[data-field=weight],[data-field=latency]")].map((c) => c.textContent).join("|")])),
+			["service " + body.dataset.service + " " + (row.dataset.backend ?? ""), [...row.querySelectorAll("[data-field=rung],[data-field=status],[data-field=serving],[data-field=flows],[data-field=weight],[data-field=latency],[data-field=since],[data-field=error]")].map((c) => c.textContent).join("|")])),
 		...[...document.querySelectorAll("#drops tbody tr")].map((row) => ["drop " + row.dataset.verdict, row.querySelector("[data-field=packets]").textContent]),
-		...[...document.querySelectorAll("#changes li")].map((li) => ["change " + li.dataset.revision, li.querySelector(".who").textContent]),
+		...[...document.querySelectorAll("#changes li")].map((li) => ["change " + li.dataset.revision, ["when", "who", "what"].map((x) => li.querySelector("." + x).textContent).join("|") + "|" + (li.querySelector("pre")?.textContent ?? "")]),
+		...["agent", "xdp"].map((id) => [id, document.getElementById(id).textContent]),
 	])`
 	stage.Await(t, "the page to say what the API says", func() error {
 		var got map[string]string
@@ -138,10 +158,11 @@ func told(t *testing.T, s *stage.Stage) map[string]string {
 		Services []struct {
 			Name, Rung, Reason, Serving string
 			Backends                    []struct {
-				Address, Status string
-				Weight          int
-				Flows           int `json:",string"`
-				Latency         *struct{ MedianSeconds, P95Seconds, P99Seconds float64 }
+				Address, Status, LastError string
+				Weight                     int
+				Flows                      int `json:",string"`
+				Since                      time.Time
+				Latency                    *struct{ MedianSeconds, P95Seconds, P99Seconds float64 }
 			}
 		}
 	}
@@ -155,9 +176,9 @@ func told(t *testing.T, s *stage.Stage) map[string]string {
 			if l := b.Latency; l != nil {
 				took = fmt.Sprintf("%s, %s, %s ms", millis(l.MedianSeconds), millis(l.P95Seconds), millis(l.P99Seconds))
 			}
-			all["service "+x.Name+" "+b.Address] = fmt.Sprintf("%s|%d|%d|%s", b.Status, b.Weight, b.Flows, took)
+			all["service "+x.Name+" "+b.Address] = fmt.Sprintf("%s|%d|%d|%s|%s|%s", b.Status, b.Weight, b.Flows, took, clock(b.Since), b.LastError)
 		}
-		all["service "+x.Name+" "] = fmt.Sprintf("%s%s|%s||%d|", x.Rung, x.Reason, x.Serving, flows)
+		all["service "+x.Name+" "] = fmt.Sprintf("%s%s|%s||%d|||", x.Rung, x.Reason, x.Serving, flows)
 	}
 	var stats struct{ Verdicts map[string]json.Number }
 	apiOf(t, s, "GetStats", &stats)
@@ -168,20 +189,128 @@ func told(t *testing.T, s *stage.Stage) map[string]string {
 	}
 	var history struct {
 		Revisions []struct {
-			Revision json.Number
-			Who      string
+			Revision        json.Number
+			Time            time.Time
+			Who, Difference string
 		}
 	}
 	apiOf(t, s, "ListHistory", &history)
 	for _, r := range history.Revisions {
-		all["change "+r.Revision.String()] = r.Who
+		all["change "+r.Revision.String()] = fmt.Sprintf("%s|%s|the file|%s", clock(r.Time), r.Who, r.Difference) // nothing else has changed yet
 	}
+	all["agent"], all["xdp"] = header(t, s)
 	return all
+}
+
+// header returns what the page has above all, as the API says it.
+func header(t *testing.T, s *stage.Stage) (agent, xdp string) {
+	t.Helper()
+	var is struct {
+		PID              int
+		Started          time.Time
+		Revision, Config string
+		XDP              struct {
+			Interfaces []struct{ Name, Mode string }
+		}
+	}
+	apiOf(t, s, "GetStatus", &is)
+	for i, link := range is.XDP.Interfaces {
+		xdp += []string{"XDP ", ", "}[min(i, 1)] + link.Name + ": " + link.Mode
+	}
+	return fmt.Sprintf("process %d, ready since %s, revision %s, %s", is.PID, clock(is.Started), is.Revision, is.Config), xdp
+}
+
+// clock returns a time as the page writes those of today.
+func clock(at time.Time) string { return at.Local().Format(time.TimeOnly) }
+
+// wantRatesOfAPI wants the newest rates that the page tells to be the differences of
+// what the API had answered it.
+func wantRatesOfAPI(t *testing.T, p *browser.Page) {
+	t.Helper()
+	var is bool
+	p.Eval(`{ const real = fetch; window.answers = []; window.fetch = async (...args) => { const answer = await real(...args); if (args[0].endsWith("/GetStats")) answers.push(await answer.clone().json()); return answer }; true }`, &is)
+	const script = `({ answers, shown: Object.fromEntries(["packets", "proxy"].map((id) => [id, [...document.querySelectorAll("#" + id + " .u-value")].map((v) => v.textContent)])), drops: document.querySelector("#drops [data-field=rate]").textContent })`
+	stage.Await(t, "rates", func() error {
+		var got struct {
+			Answers []sampled
+			Shown   map[string][]string
+			Drops   string
+		}
+		p.Eval(script, &got)
+		want := map[string][]string{"packets": rates(got.Answers, sampled.packets), "proxy": rates(got.Answers, sampled.proxied)}
+		if diff := cmp.Diff(want, got.Shown); diff != "" || slices.Contains([]string{want["packets"][1], want["packets"][3], want["proxy"][1]}, "0") {
+			return fmt.Errorf("rates of %d answers (-API +page):\n%s", len(got.Answers), diff)
+		}
+		if got.Drops != want["packets"][3] {
+			return fmt.Errorf("%s dropped a second for one reason, %s for all", got.Drops, want["packets"][3])
+		}
+		return nil
+	})
+}
+
+// sampled is what GetStats answers, as far as the page plots it.
+type sampled struct {
+	Time, ProxyTime time.Time
+	Kinds           struct {
+		Forward, Pass, Drop, Answer float64 `json:",string"`
+	}
+	Proxy struct {
+		HTTP struct {
+			Requests float64 `json:",string"`
+		}
+		TCP struct {
+			Accepted float64 `json:",string"`
+		}
+		UDP struct {
+			ToBackendsDatagrams, ToClientsDatagrams float64 `json:",string"`
+		}
+	}
+}
+
+func (c sampled) packets() (time.Time, []float64) {
+	return c.Time, []float64{c.Kinds.Forward, c.Kinds.Pass, c.Kinds.Drop, c.Kinds.Answer}
+}
+
+func (c sampled) proxied() (time.Time, []float64) {
+	return c.ProxyTime, []float64{c.Proxy.HTTP.Requests, c.Proxy.TCP.Accepted, c.Proxy.UDP.ToBackendsDatagrams + c.Proxy.UDP.ToClientsDatagrams}
+}
+
+// rates returns the time of the last answer, and how much more a second it has than the
+// last one that was counted at another time; nil without two such.
+func rates(answers []sampled, of func(sampled) (time.Time, []float64)) []string {
+	for i := len(answers) - 2; i >= 0; i-- {
+		last, sums := of(answers[len(answers)-1])
+		if at, before := of(answers[i]); at != last {
+			shown := []string{clock(last)}
+			for k := range sums {
+				shown = append(shown, pace((sums[k]-before[k])/last.Sub(at).Seconds()))
+			}
+			return shown
+		}
+	}
+	return []string{"", ""}
+}
+
+// grouped returns a number as the page writes it.
+func grouped(n float64) string {
+	whole, part, _ := strings.Cut(strconv.FormatFloat(n, 'f', 2, 64), ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	return strings.TrimRight(strings.TrimRight(whole+"."+part, "0"), ".")
+}
+
+// pace returns a rate as the page writes it.
+func pace(n float64) string {
+	if n >= 10 {
+		n = math.Round(n)
+	}
+	return grouped(n)
 }
 
 // millis returns seconds as the page writes milliseconds.
 func millis(seconds float64) string {
-	return strings.TrimRight(strings.TrimRight(strconv.FormatFloat(1000*seconds, 'f', 2, 64), "0"), ".")
+	return grouped(1000 * seconds)
 }
 
 // wantExplained asks by the form what becomes of a packet.

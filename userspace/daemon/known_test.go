@@ -95,7 +95,8 @@ func TestTheViewTellsWhatWasLastSeenAndWhen(t *testing.T) {
 		fetch(t, "/")
 	}
 	v := r.await("the backend is known", func(v view.View) bool {
-		return v.Services[0].Backends[0].Known && v.Services[0].Backends[0].Latency != nil
+		l := v.Services[0].Backends[0].Latency
+		return v.Services[0].Backends[0].Known && l != nil && l.Count >= 20
 	})
 	if v.Services[0].Backends[0].Last != nil {
 		t.Errorf("the first agent knows of one before: %+v", v.Services[0].Backends[0].Last)
@@ -105,7 +106,7 @@ func TestTheViewTellsWhatWasLastSeenAndWhen(t *testing.T) {
 	r.start()
 	last := r.await("a view", func(v view.View) bool { return v.Services[0].Backends[0].Last != nil }).Services[0].Backends[0].Last
 	if last.Weight != 7 || last.Latency == nil || last.Latency.Count < 20 || last.At.After(before) || before.Sub(last.At) > time.Minute {
-		t.Errorf("last seen: %+v", last)
+		t.Errorf("last seen: %+v, latency %+v", last, last.Latency)
 	}
 	fetch(t, "/")
 	r.await("it is over", func(v view.View) bool {

@@ -36,7 +36,10 @@ func TestAnotherCommandLineStartsAnew(t *testing.T) {
 		o.StateDir, o.Quick = t.TempDir(), servers("127.0.0.1:1")
 		o.ready = func(p control.Plane) { c.Plane = p }
 	})
-	c.must(control.Edit{Op: control.OpSetBackends, Service: "quick", Backends: []string{"127.0.0.1:2"}})
+	edit := control.Edit{Op: control.OpSetBackends, Service: "quick", Backends: []string{"127.0.0.1:2"}}
+	if _, err := c.Change(t.Context(), control.Request{Who: "test", Edits: []control.Edit{edit}, Force: true}); err != nil { // nobody listens there
+		t.Fatal(err)
+	}
 	c.restart()
 	if text := c.exported(); !strings.Contains(text, "127.0.0.1:2") {
 		t.Errorf("the same command line has lost the change:\n%s", text)

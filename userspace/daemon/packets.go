@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"fairlead/loader"
 	"fairlead/userspace/admin"
 	"fairlead/userspace/admin/adminpb"
@@ -154,7 +156,7 @@ func (p *packets) Kill(ctx context.Context, which *admin.Filter) (killed uint64,
 
 // Stats implements [admin.Datapath].
 func (p *packets) Stats(context.Context) (*adminpb.Stats, error) {
-	m := &adminpb.Stats{}
+	m := &adminpb.Stats{Time: timestamppb.Now()}
 	err := p.inKernel(func(maps *loader.Maps) error {
 		v, err := datapath.Read(maps)
 		if err != nil {
@@ -163,6 +165,7 @@ func (p *packets) Stats(context.Context) (*adminpb.Stats, error) {
 		if err := adminpb.Fill(m, v.Totals()); err != nil {
 			return err
 		}
+		m.Time = timestamppb.New(v.At)
 		m.Verdicts, m.Evictions, m.Switch = v.Verdicts, v.Evictions, maps.ControlView().Mode().String()
 		m.HeldFlows, m.FlowTable = uint64(max(0, p.agent.held.Load())), uint64(maps.FlowRoom())+uint64(maps.FlowRoom6())
 		for i := range v.Services {
@@ -176,6 +179,7 @@ func (p *packets) Stats(context.Context) (*adminpb.Stats, error) {
 	m.Proxy = &adminpb.Proxy{}
 	if v := p.agent.latest.Load(); v != nil {
 		err = adminpb.Fill(m.Proxy, v.Proxy)
+		m.ProxyTime = timestamppb.New(v.Written)
 	}
 	return m, err
 }

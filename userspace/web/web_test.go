@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -25,7 +26,8 @@ func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 const apiPath = "/fairlead.admin.v1.Admin/"
 
-// An api answers methods with texts, and all others with a fault.
+// An api answers methods with texts, in which NOW is the time, and all others with a
+// fault.
 type api struct {
 	mu      sync.Mutex
 	answers map[string]string
@@ -44,7 +46,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		answer = `{"code": "unavailable", "message": "the agent <b>ends</b>"}`
 	}
-	fmt.Fprint(w, answer)
+	fmt.Fprint(w, strings.ReplaceAll(answer, "NOW", time.Now().UTC().Format(time.RFC3339Nano)))
 }
 
 func (a *api) set(answers map[string]string) {
@@ -123,7 +125,7 @@ var everything = map[string]string{
 			{"address": "10.2.1.3:8080", "weight": 1, "sharePercent": 40, "status": "unhealthy", "lastError": "<img src=x onerror=alert(1)>", "zone": "a"}]},
 		{"name": "dns", "listen": "203.0.113.10:53", "protocol": "udp", "rung": "proxy", "reason": "interface eth2 is lost", "serving": "none", "backends": [
 			{"address": "10.2.1.9:53", "sharePercent": 100, "status": "draining"}, {"address": "10.2.1.8:53", "weight": 1, "sharePercent": 100, "status": "unknown"}]}]}`,
-	"GetStats": `{"packets": "1000", "kinds": {"forward": "900", "pass": "50", "drop": "50"},
+	"GetStats": `{"time": "NOW", "proxyTime": "NOW", "packets": "1000", "kinds": {"forward": "900", "pass": "50", "drop": "50"},
 		"verdicts": {"drop_no_backend": "40", "drop_denied": "10", "drop_family": "0", "forward_hit": "900"}, "proxy": {"http": {"requests": "5"}, "tcp": {"accepted": "6"}}}`,
 	"ListHistory": `{"revisions": [
 		{"revision": "7", "time": "2026-01-02T03:04:05Z", "who": "uid 0 (root)", "edits": [{"op": "set-weight", "pool": "web", "backend": "10.2.1.2:8080", "weight": 3}], "difference": "--- a\n+++ b\n-weight: 1\n+weight: 3\n"},

@@ -1824,6 +1824,8 @@ type Stats struct {
 	Switch        string                 `protobuf:"bytes,8,opt,name=switch,proto3" json:"switch,omitempty"`                                                                                  // of XDP: off, draining or on; empty where it is not attached
 	HeldFlows     uint64                 `protobuf:"varint,9,opt,name=held_flows,json=heldFlows,proto3" json:"held_flows,omitempty"`                                                          // in the flow table, closed ones included; as of the last ten seconds
 	FlowTable     uint64                 `protobuf:"varint,10,opt,name=flow_table,json=flowTable,proto3" json:"flow_table,omitempty"`                                                         // flows that there is room for
+	Time          *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=time,proto3" json:"time,omitempty"`                                                                                     // when XDP's counters were read
+	ProxyTime     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=proxy_time,json=proxyTime,proto3" json:"proxy_time,omitempty"`                                                          // when proxy was counted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1926,6 +1928,20 @@ func (x *Stats) GetFlowTable() uint64 {
 		return x.FlowTable
 	}
 	return 0
+}
+
+func (x *Stats) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Stats) GetProxyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProxyTime
+	}
+	return nil
 }
 
 // Counters are of a service or backend, since it was added.
@@ -5178,7 +5194,7 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"\x03all\x18\x02 \x01(\bR\x03all\"+\n" +
 	"\x11KillFlowsResponse\x12\x16\n" +
 	"\x06killed\x18\x01 \x01(\x04R\x06killed\"\x11\n" +
-	"\x0fGetStatsRequest\"\x9a\x05\n" +
+	"\x0fGetStatsRequest\"\x85\x06\n" +
 	"\x05Stats\x12\x18\n" +
 	"\apackets\x18\x01 \x01(\x04R\apackets\x129\n" +
 	"\x05kinds\x18\x02 \x03(\v2#.fairlead.admin.v1.Stats.KindsEntryR\x05kinds\x12B\n" +
@@ -5192,7 +5208,10 @@ const file_userspace_admin_adminpb_admin_proto_rawDesc = "" +
 	"held_flows\x18\t \x01(\x04R\theldFlows\x12\x1d\n" +
 	"\n" +
 	"flow_table\x18\n" +
-	" \x01(\x04R\tflowTable\x1a8\n" +
+	" \x01(\x04R\tflowTable\x12.\n" +
+	"\x04time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x129\n" +
+	"\n" +
+	"proxy_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tproxyTime\x1a8\n" +
 	"\n" +
 	"KindsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -5635,85 +5654,87 @@ var file_userspace_admin_adminpb_admin_proto_depIdxs = []int32{
 	26, // 31: fairlead.admin.v1.Stats.forwarded:type_name -> fairlead.admin.v1.Counters
 	27, // 32: fairlead.admin.v1.Stats.services:type_name -> fairlead.admin.v1.ServiceStats
 	29, // 33: fairlead.admin.v1.Stats.proxy:type_name -> fairlead.admin.v1.Proxy
-	26, // 34: fairlead.admin.v1.ServiceStats.counters:type_name -> fairlead.admin.v1.Counters
-	28, // 35: fairlead.admin.v1.ServiceStats.backends:type_name -> fairlead.admin.v1.BackendStats
-	26, // 36: fairlead.admin.v1.BackendStats.counters:type_name -> fairlead.admin.v1.Counters
-	30, // 37: fairlead.admin.v1.Proxy.tcp:type_name -> fairlead.admin.v1.TCP
-	31, // 38: fairlead.admin.v1.Proxy.udp:type_name -> fairlead.admin.v1.UDP
-	32, // 39: fairlead.admin.v1.Proxy.http:type_name -> fairlead.admin.v1.HTTP
-	69, // 40: fairlead.admin.v1.HTTP.answers:type_name -> fairlead.admin.v1.HTTP.AnswersEntry
-	70, // 41: fairlead.admin.v1.HTTP.codes:type_name -> fairlead.admin.v1.HTTP.CodesEntry
-	35, // 42: fairlead.admin.v1.Explanation.packet:type_name -> fairlead.admin.v1.Packet
-	36, // 43: fairlead.admin.v1.Explanation.service:type_name -> fairlead.admin.v1.ExplainedService
-	36, // 44: fairlead.admin.v1.Explanation.nearby:type_name -> fairlead.admin.v1.ExplainedService
-	37, // 45: fairlead.admin.v1.Explanation.client:type_name -> fairlead.admin.v1.ExplainedClient
-	39, // 46: fairlead.admin.v1.Explanation.flow:type_name -> fairlead.admin.v1.ExplainedFlow
-	40, // 47: fairlead.admin.v1.Explanation.choice:type_name -> fairlead.admin.v1.Choice
-	35, // 48: fairlead.admin.v1.Explanation.out:type_name -> fairlead.admin.v1.Packet
-	38, // 49: fairlead.admin.v1.ExplainedClient.limit:type_name -> fairlead.admin.v1.Limit
-	41, // 50: fairlead.admin.v1.Choice.tries:type_name -> fairlead.admin.v1.Try
-	42, // 51: fairlead.admin.v1.Choice.not_chosen:type_name -> fairlead.admin.v1.Other
-	71, // 52: fairlead.admin.v1.Event.time:type_name -> google.protobuf.Timestamp
-	47, // 53: fairlead.admin.v1.Event.change:type_name -> fairlead.admin.v1.Revision
-	47, // 54: fairlead.admin.v1.ListHistoryResponse.revisions:type_name -> fairlead.admin.v1.Revision
-	71, // 55: fairlead.admin.v1.Revision.time:type_name -> google.protobuf.Timestamp
-	48, // 56: fairlead.admin.v1.Revision.edits:type_name -> fairlead.admin.v1.Edit
-	48, // 57: fairlead.admin.v1.ChangeRequest.edits:type_name -> fairlead.admin.v1.Edit
-	0,  // 58: fairlead.admin.v1.Admin.GetStatus:input_type -> fairlead.admin.v1.GetStatusRequest
-	4,  // 59: fairlead.admin.v1.Admin.ListServices:input_type -> fairlead.admin.v1.ListServicesRequest
-	13, // 60: fairlead.admin.v1.Admin.ListPools:input_type -> fairlead.admin.v1.ListPoolsRequest
-	16, // 61: fairlead.admin.v1.Admin.GetHealth:input_type -> fairlead.admin.v1.GetHealthRequest
-	19, // 62: fairlead.admin.v1.Admin.StreamFlows:input_type -> fairlead.admin.v1.StreamFlowsRequest
-	24, // 63: fairlead.admin.v1.Admin.GetStats:input_type -> fairlead.admin.v1.GetStatsRequest
-	33, // 64: fairlead.admin.v1.Admin.Explain:input_type -> fairlead.admin.v1.ExplainRequest
-	49, // 65: fairlead.admin.v1.Admin.Plan:input_type -> fairlead.admin.v1.ChangeRequest
-	43, // 66: fairlead.admin.v1.Admin.Watch:input_type -> fairlead.admin.v1.WatchRequest
-	45, // 67: fairlead.admin.v1.Admin.ListHistory:input_type -> fairlead.admin.v1.ListHistoryRequest
-	53, // 68: fairlead.admin.v1.Admin.Export:input_type -> fairlead.admin.v1.ExportRequest
-	49, // 69: fairlead.admin.v1.Admin.Change:input_type -> fairlead.admin.v1.ChangeRequest
-	51, // 70: fairlead.admin.v1.Admin.Apply:input_type -> fairlead.admin.v1.ApplyRequest
-	52, // 71: fairlead.admin.v1.Admin.Rollback:input_type -> fairlead.admin.v1.RollbackRequest
-	55, // 72: fairlead.admin.v1.Admin.AddService:input_type -> fairlead.admin.v1.AddServiceRequest
-	56, // 73: fairlead.admin.v1.Admin.RemoveService:input_type -> fairlead.admin.v1.RemoveServiceRequest
-	57, // 74: fairlead.admin.v1.Admin.AddPool:input_type -> fairlead.admin.v1.AddPoolRequest
-	58, // 75: fairlead.admin.v1.Admin.RemovePool:input_type -> fairlead.admin.v1.RemovePoolRequest
-	59, // 76: fairlead.admin.v1.Admin.AddBackend:input_type -> fairlead.admin.v1.AddBackendRequest
-	60, // 77: fairlead.admin.v1.Admin.RemoveBackend:input_type -> fairlead.admin.v1.RemoveBackendRequest
-	61, // 78: fairlead.admin.v1.Admin.SetWeight:input_type -> fairlead.admin.v1.SetWeightRequest
-	62, // 79: fairlead.admin.v1.Admin.DrainBackend:input_type -> fairlead.admin.v1.DrainBackendRequest
-	63, // 80: fairlead.admin.v1.Admin.UndrainBackend:input_type -> fairlead.admin.v1.UndrainBackendRequest
-	64, // 81: fairlead.admin.v1.Admin.SetBackends:input_type -> fairlead.admin.v1.SetBackendsRequest
-	22, // 82: fairlead.admin.v1.Admin.KillFlows:input_type -> fairlead.admin.v1.KillFlowsRequest
-	1,  // 83: fairlead.admin.v1.Admin.GetStatus:output_type -> fairlead.admin.v1.Status
-	5,  // 84: fairlead.admin.v1.Admin.ListServices:output_type -> fairlead.admin.v1.ListServicesResponse
-	14, // 85: fairlead.admin.v1.Admin.ListPools:output_type -> fairlead.admin.v1.ListPoolsResponse
-	17, // 86: fairlead.admin.v1.Admin.GetHealth:output_type -> fairlead.admin.v1.GetHealthResponse
-	20, // 87: fairlead.admin.v1.Admin.StreamFlows:output_type -> fairlead.admin.v1.StreamFlowsResponse
-	25, // 88: fairlead.admin.v1.Admin.GetStats:output_type -> fairlead.admin.v1.Stats
-	34, // 89: fairlead.admin.v1.Admin.Explain:output_type -> fairlead.admin.v1.Explanation
-	50, // 90: fairlead.admin.v1.Admin.Plan:output_type -> fairlead.admin.v1.PlanResponse
-	44, // 91: fairlead.admin.v1.Admin.Watch:output_type -> fairlead.admin.v1.Event
-	46, // 92: fairlead.admin.v1.Admin.ListHistory:output_type -> fairlead.admin.v1.ListHistoryResponse
-	54, // 93: fairlead.admin.v1.Admin.Export:output_type -> fairlead.admin.v1.ExportResponse
-	47, // 94: fairlead.admin.v1.Admin.Change:output_type -> fairlead.admin.v1.Revision
-	47, // 95: fairlead.admin.v1.Admin.Apply:output_type -> fairlead.admin.v1.Revision
-	47, // 96: fairlead.admin.v1.Admin.Rollback:output_type -> fairlead.admin.v1.Revision
-	47, // 97: fairlead.admin.v1.Admin.AddService:output_type -> fairlead.admin.v1.Revision
-	47, // 98: fairlead.admin.v1.Admin.RemoveService:output_type -> fairlead.admin.v1.Revision
-	47, // 99: fairlead.admin.v1.Admin.AddPool:output_type -> fairlead.admin.v1.Revision
-	47, // 100: fairlead.admin.v1.Admin.RemovePool:output_type -> fairlead.admin.v1.Revision
-	47, // 101: fairlead.admin.v1.Admin.AddBackend:output_type -> fairlead.admin.v1.Revision
-	47, // 102: fairlead.admin.v1.Admin.RemoveBackend:output_type -> fairlead.admin.v1.Revision
-	47, // 103: fairlead.admin.v1.Admin.SetWeight:output_type -> fairlead.admin.v1.Revision
-	47, // 104: fairlead.admin.v1.Admin.DrainBackend:output_type -> fairlead.admin.v1.Revision
-	47, // 105: fairlead.admin.v1.Admin.UndrainBackend:output_type -> fairlead.admin.v1.Revision
-	47, // 106: fairlead.admin.v1.Admin.SetBackends:output_type -> fairlead.admin.v1.Revision
-	23, // 107: fairlead.admin.v1.Admin.KillFlows:output_type -> fairlead.admin.v1.KillFlowsResponse
-	83, // [83:108] is the sub-list for method output_type
-	58, // [58:83] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	71, // 34: fairlead.admin.v1.Stats.time:type_name -> google.protobuf.Timestamp
+	71, // 35: fairlead.admin.v1.Stats.proxy_time:type_name -> google.protobuf.Timestamp
+	26, // 36: fairlead.admin.v1.ServiceStats.counters:type_name -> fairlead.admin.v1.Counters
+	28, // 37: fairlead.admin.v1.ServiceStats.backends:type_name -> fairlead.admin.v1.BackendStats
+	26, // 38: fairlead.admin.v1.BackendStats.counters:type_name -> fairlead.admin.v1.Counters
+	30, // 39: fairlead.admin.v1.Proxy.tcp:type_name -> fairlead.admin.v1.TCP
+	31, // 40: fairlead.admin.v1.Proxy.udp:type_name -> fairlead.admin.v1.UDP
+	32, // 41: fairlead.admin.v1.Proxy.http:type_name -> fairlead.admin.v1.HTTP
+	69, // 42: fairlead.admin.v1.HTTP.answers:type_name -> fairlead.admin.v1.HTTP.AnswersEntry
+	70, // 43: fairlead.admin.v1.HTTP.codes:type_name -> fairlead.admin.v1.HTTP.CodesEntry
+	35, // 44: fairlead.admin.v1.Explanation.packet:type_name -> fairlead.admin.v1.Packet
+	36, // 45: fairlead.admin.v1.Explanation.service:type_name -> fairlead.admin.v1.ExplainedService
+	36, // 46: fairlead.admin.v1.Explanation.nearby:type_name -> fairlead.admin.v1.ExplainedService
+	37, // 47: fairlead.admin.v1.Explanation.client:type_name -> fairlead.admin.v1.ExplainedClient
+	39, // 48: fairlead.admin.v1.Explanation.flow:type_name -> fairlead.admin.v1.ExplainedFlow
+	40, // 49: fairlead.admin.v1.Explanation.choice:type_name -> fairlead.admin.v1.Choice
+	35, // 50: fairlead.admin.v1.Explanation.out:type_name -> fairlead.admin.v1.Packet
+	38, // 51: fairlead.admin.v1.ExplainedClient.limit:type_name -> fairlead.admin.v1.Limit
+	41, // 52: fairlead.admin.v1.Choice.tries:type_name -> fairlead.admin.v1.Try
+	42, // 53: fairlead.admin.v1.Choice.not_chosen:type_name -> fairlead.admin.v1.Other
+	71, // 54: fairlead.admin.v1.Event.time:type_name -> google.protobuf.Timestamp
+	47, // 55: fairlead.admin.v1.Event.change:type_name -> fairlead.admin.v1.Revision
+	47, // 56: fairlead.admin.v1.ListHistoryResponse.revisions:type_name -> fairlead.admin.v1.Revision
+	71, // 57: fairlead.admin.v1.Revision.time:type_name -> google.protobuf.Timestamp
+	48, // 58: fairlead.admin.v1.Revision.edits:type_name -> fairlead.admin.v1.Edit
+	48, // 59: fairlead.admin.v1.ChangeRequest.edits:type_name -> fairlead.admin.v1.Edit
+	0,  // 60: fairlead.admin.v1.Admin.GetStatus:input_type -> fairlead.admin.v1.GetStatusRequest
+	4,  // 61: fairlead.admin.v1.Admin.ListServices:input_type -> fairlead.admin.v1.ListServicesRequest
+	13, // 62: fairlead.admin.v1.Admin.ListPools:input_type -> fairlead.admin.v1.ListPoolsRequest
+	16, // 63: fairlead.admin.v1.Admin.GetHealth:input_type -> fairlead.admin.v1.GetHealthRequest
+	19, // 64: fairlead.admin.v1.Admin.StreamFlows:input_type -> fairlead.admin.v1.StreamFlowsRequest
+	24, // 65: fairlead.admin.v1.Admin.GetStats:input_type -> fairlead.admin.v1.GetStatsRequest
+	33, // 66: fairlead.admin.v1.Admin.Explain:input_type -> fairlead.admin.v1.ExplainRequest
+	49, // 67: fairlead.admin.v1.Admin.Plan:input_type -> fairlead.admin.v1.ChangeRequest
+	43, // 68: fairlead.admin.v1.Admin.Watch:input_type -> fairlead.admin.v1.WatchRequest
+	45, // 69: fairlead.admin.v1.Admin.ListHistory:input_type -> fairlead.admin.v1.ListHistoryRequest
+	53, // 70: fairlead.admin.v1.Admin.Export:input_type -> fairlead.admin.v1.ExportRequest
+	49, // 71: fairlead.admin.v1.Admin.Change:input_type -> fairlead.admin.v1.ChangeRequest
+	51, // 72: fairlead.admin.v1.Admin.Apply:input_type -> fairlead.admin.v1.ApplyRequest
+	52, // 73: fairlead.admin.v1.Admin.Rollback:input_type -> fairlead.admin.v1.RollbackRequest
+	55, // 74: fairlead.admin.v1.Admin.AddService:input_type -> fairlead.admin.v1.AddServiceRequest
+	56, // 75: fairlead.admin.v1.Admin.RemoveService:input_type -> fairlead.admin.v1.RemoveServiceRequest
+	57, // 76: fairlead.admin.v1.Admin.AddPool:input_type -> fairlead.admin.v1.AddPoolRequest
+	58, // 77: fairlead.admin.v1.Admin.RemovePool:input_type -> fairlead.admin.v1.RemovePoolRequest
+	59, // 78: fairlead.admin.v1.Admin.AddBackend:input_type -> fairlead.admin.v1.AddBackendRequest
+	60, // 79: fairlead.admin.v1.Admin.RemoveBackend:input_type -> fairlead.admin.v1.RemoveBackendRequest
+	61, // 80: fairlead.admin.v1.Admin.SetWeight:input_type -> fairlead.admin.v1.SetWeightRequest
+	62, // 81: fairlead.admin.v1.Admin.DrainBackend:input_type -> fairlead.admin.v1.DrainBackendRequest
+	63, // 82: fairlead.admin.v1.Admin.UndrainBackend:input_type -> fairlead.admin.v1.UndrainBackendRequest
+	64, // 83: fairlead.admin.v1.Admin.SetBackends:input_type -> fairlead.admin.v1.SetBackendsRequest
+	22, // 84: fairlead.admin.v1.Admin.KillFlows:input_type -> fairlead.admin.v1.KillFlowsRequest
+	1,  // 85: fairlead.admin.v1.Admin.GetStatus:output_type -> fairlead.admin.v1.Status
+	5,  // 86: fairlead.admin.v1.Admin.ListServices:output_type -> fairlead.admin.v1.ListServicesResponse
+	14, // 87: fairlead.admin.v1.Admin.ListPools:output_type -> fairlead.admin.v1.ListPoolsResponse
+	17, // 88: fairlead.admin.v1.Admin.GetHealth:output_type -> fairlead.admin.v1.GetHealthResponse
+	20, // 89: fairlead.admin.v1.Admin.StreamFlows:output_type -> fairlead.admin.v1.StreamFlowsResponse
+	25, // 90: fairlead.admin.v1.Admin.GetStats:output_type -> fairlead.admin.v1.Stats
+	34, // 91: fairlead.admin.v1.Admin.Explain:output_type -> fairlead.admin.v1.Explanation
+	50, // 92: fairlead.admin.v1.Admin.Plan:output_type -> fairlead.admin.v1.PlanResponse
+	44, // 93: fairlead.admin.v1.Admin.Watch:output_type -> fairlead.admin.v1.Event
+	46, // 94: fairlead.admin.v1.Admin.ListHistory:output_type -> fairlead.admin.v1.ListHistoryResponse
+	54, // 95: fairlead.admin.v1.Admin.Export:output_type -> fairlead.admin.v1.ExportResponse
+	47, // 96: fairlead.admin.v1.Admin.Change:output_type -> fairlead.admin.v1.Revision
+	47, // 97: fairlead.admin.v1.Admin.Apply:output_type -> fairlead.admin.v1.Revision
+	47, // 98: fairlead.admin.v1.Admin.Rollback:output_type -> fairlead.admin.v1.Revision
+	47, // 99: fairlead.admin.v1.Admin.AddService:output_type -> fairlead.admin.v1.Revision
+	47, // 100: fairlead.admin.v1.Admin.RemoveService:output_type -> fairlead.admin.v1.Revision
+	47, // 101: fairlead.admin.v1.Admin.AddPool:output_type -> fairlead.admin.v1.Revision
+	47, // 102: fairlead.admin.v1.Admin.RemovePool:output_type -> fairlead.admin.v1.Revision
+	47, // 103: fairlead.admin.v1.Admin.AddBackend:output_type -> fairlead.admin.v1.Revision
+	47, // 104: fairlead.admin.v1.Admin.RemoveBackend:output_type -> fairlead.admin.v1.Revision
+	47, // 105: fairlead.admin.v1.Admin.SetWeight:output_type -> fairlead.admin.v1.Revision
+	47, // 106: fairlead.admin.v1.Admin.DrainBackend:output_type -> fairlead.admin.v1.Revision
+	47, // 107: fairlead.admin.v1.Admin.UndrainBackend:output_type -> fairlead.admin.v1.Revision
+	47, // 108: fairlead.admin.v1.Admin.SetBackends:output_type -> fairlead.admin.v1.Revision
+	23, // 109: fairlead.admin.v1.Admin.KillFlows:output_type -> fairlead.admin.v1.KillFlowsResponse
+	85, // [85:110] is the sub-list for method output_type
+	60, // [60:85] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_userspace_admin_adminpb_admin_proto_init() }

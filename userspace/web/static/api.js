@@ -25,3 +25,7 @@ export async function call(method, request = {}) {
 // number returns a number of the API: those of 64 bits come as text, and 0 is
 // left out.
 export const number = (value) => Number(value ?? 0);
+
+// seconds returns a time of the API as seconds since 1970: Date.parse stops at
+// milliseconds.
+export const seconds = (text = "") => Date.parse(text.replace(/\.\d+/, "")) / 1000 + Number(/\.\d+/.exec(text)?.[0] ?? 0);

@@ -33,6 +33,9 @@ const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 // count returns a number for people.
 export const count = (n) => grouped.format(n);
 
+// pace returns a rate for people.
+export const pace = (n) => count(n >= 10 ? Math.round(n) : n);
+
 const pad = (n) => String(n).padStart(2, "0");
 
 // clock returns the time of day, in the reader's zone.

@@ -1,6 +1,6 @@
 // The page: asks once a second for what it shows.
 
-import { call } from "./api.js";
+import { call, seconds } from "./api.js";
 import { at, clock, make, moment, show } from "./dom.js";
 import { addStats } from "./rates.js";
 import { showChanges, showDrops, showServices } from "./tables.js";
@@ -12,12 +12,11 @@ let revision;
 
 async function refresh() {
   const [status, list, stats] = await Promise.all([call("GetStatus"), call("ListServices"), call("GetStats")]);
-  const now = performance.timeOrigin / 1000 + performance.now() / 1000;
   services = list.services ?? [];
   showStatus(status);
   showServices(services);
-  addStats(stats, now);
-  showDrops(stats.verdicts, now);
+  addStats(stats);
+  showDrops(stats.verdicts, seconds(stats.time));
   if (status.revision !== revision) {
     const { revisions = [] } = await call("ListHistory", { limit: 10 });
     showChanges(revisions);

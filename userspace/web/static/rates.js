@@ -1,18 +1,21 @@
-// Rates per second, made of sums that are asked for once a second.
+// Rates per second, made of sums that are asked for once a second, and of the times
+// for which the agent tells them.
 
-import { at, clock, count } from "./dom.js";
-import { number } from "./api.js";
+import { at, clock, count, pace } from "./dom.js";
+import { number, seconds } from "./api.js";
 
 const kept = 300; // samples, and seconds that are shown
 
 const plots = [
   {
     id: "packets",
+    at: (stats) => seconds(stats.time),
     of: (stats) => ["forward", "pass", "drop", "answer"].map((kind) => number(stats.kinds?.[kind])),
     names: ["forwarded", "passed", "dropped", "answered"],
   },
   {
     id: "proxy",
+    at: (stats) => seconds(stats.proxyTime),
     of: ({ proxy = {} }) => [
       number(proxy.http?.requests),
       number(proxy.tcp?.accepted),
@@ -32,25 +35,36 @@ for (const plot of plots) {
 const between = (before, now, seconds) =>
   now.map((sum, i) => (sum < before[i] || seconds <= 0 ? null : (sum - before[i]) / seconds));
 
-let last;
-
-// addStats takes what was counted until a time, in seconds.
-export function addStats(stats, time) {
+// addStats takes what was counted.
+export function addStats(stats) {
   for (const plot of plots) {
-    const now = plot.of(stats);
-    if (last) {
-      const rates = between(plot.last, now, time - last);
-      [time, ...rates].forEach((value, i) => {
-        plot.rows[i].push(value);
-        if (plot.rows[i].length > kept) {
-          plot.rows[i].shift();
-        }
-      });
-    }
-    plot.last = now;
+    add(plot, { at: plot.at(stats), sums: plot.of(stats) });
+    draw(plot);
   }
-  last = time;
-  plots.forEach(draw);
+}
+
+// add adds rates to a plot, unless nothing was counted since the last ones.
+function add(plot, now) {
+  if (Number.isNaN(now.at) || now.at === plot.last?.at) {
+    return;
+  }
+  if (plot.last) {
+    const rates = between(plot.last.sums, now.sums, now.at - plot.last.at);
+    [now.at, ...rates].forEach((value, i) => {
+      plot.rows[i].push(value);
+      if (plot.rows[i].length > kept) {
+        plot.rows[i].shift();
+      }
+    });
+  }
+  plot.last = now;
+}
+
+// newest has the legend tell the newest rates while nobody points at others.
+function newest(chart) {
+  if (chart.cursor.idx === null || chart.cursor.idx === undefined) {
+    chart.setLegend({ idx: chart.data[0].length - 1 }, false);
+  }
 }
 
 function draw(plot) {
@@ -70,12 +84,13 @@ function chart(plot) {
     label,
     stroke: style(colours[i]),
     width: 2,
-    value: (_, rate) => (rate === null || rate === undefined ? "–" : count(rate)),
+    value: (_, rate) => (rate === null || rate === undefined ? "–" : pace(rate)),
   }));
   return new uPlot(
     {
       width: Math.max(box.clientWidth, 200),
       height: 220,
+      hooks: { ready: [newest], setData: [newest], setLegend: [newest] },
       series: [{ value: (_, time) => (time ? clock(new Date(time * 1000)) : "–") }, ...series],
       axes: [{ ...axis, space: 80, values: (_, ticks) => ticks.map((t) => clock(new Date(t * 1000))) }, { ...axis, size: 64, values: (_, ticks) => ticks.map(count) }],
       scales: {

@@ -1,6 +1,6 @@
 // Services, drops and changes.
 
-import { at, count, make, moment, show } from "./dom.js";
+import { at, count, make, moment, pace, show } from "./dom.js";
 import { number } from "./api.js";
 
 const most = 200; // services that are shown at once
@@ -77,7 +77,7 @@ export function showDrops(verdicts, time) {
   show(at("drops").tBodies[0], all, (list) =>
     list.map((d) => make(
       "tr", { "data-verdict": d.name },
-      cell("verdict", d.name), cell("packets", count(d.packets), numeric), cell("rate", count(d.rate), numeric),
+      cell("verdict", d.name), cell("packets", count(d.packets), numeric), cell("rate", pace(d.rate), numeric),
     )));
 }
 
