@@ -92,7 +92,9 @@ func (a *agent) Change(_ context.Context, r control.Request) (control.Revision, 
 	return control.Revision{Number: a.number, Who: r.Who, Edits: r.Edits}, nil
 }
 
-func (a *agent) View() *view.View {
+func (a *agent) View() *view.View { return a.Now(context.Background()) }
+
+func (a *agent) Now(context.Context) *view.View {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := view.Service{Name: "web", Protocol: model.TCP}

@@ -133,7 +133,7 @@ func (s *service) AddPool(ctx context.Context, r *adminpb.AddPoolRequest) (*admi
 	}
 	edits := []control.Edit{{Op: control.OpPutPool, Pool: r.GetPool(), Spec: spec, New: true}}
 	if r.GetPattern() != "" {
-		of, err := s.routed(r.GetService())
+		of, err := s.routed(ctx, r.GetService())
 		if err != nil {
 			return nil, s.server.statusOf(err)
 		}
@@ -145,7 +145,7 @@ func (s *service) AddPool(ctx context.Context, r *adminpb.AddPoolRequest) (*admi
 func (s *service) RemovePool(ctx context.Context, r *adminpb.RemovePoolRequest) (*adminpb.Revision, error) {
 	var edits []control.Edit
 	if r.GetPattern() != "" {
-		of, err := s.routed(r.GetService())
+		of, err := s.routed(ctx, r.GetService())
 		if err != nil {
 			return nil, s.server.statusOf(err)
 		}
@@ -181,12 +181,12 @@ func poolSpec(r *adminpb.AddPoolRequest) (string, error) {
 
 // routed returns the service that routes are of: the one that is named, or the only
 // one that there is.
-func (s *service) routed(name string) (string, error) {
+func (s *service) routed(ctx context.Context, name string) (string, error) {
 	if name != "" {
 		return name, nil
 	}
 	var all []string
-	for _, x := range s.view().Services {
+	for _, x := range s.view(ctx).Services {
 		if x.Forward == model.ForwardHTTP {
 			all = append(all, x.Name)
 		}

@@ -103,7 +103,9 @@ func (p *plane) History(before uint64, most int) (all []control.Revision, err er
 	return all, p.err
 }
 
-func (p *plane) View() *view.View {
+func (p *plane) View() *view.View { return p.Now(context.Background()) }
+
+func (p *plane) Now(context.Context) *view.View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.view

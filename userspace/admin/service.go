@@ -19,25 +19,26 @@ type service struct {
 	ending context.Context // streams end when it is done
 }
 
-// view returns what the agent published last, an empty one before that.
-func (s *service) view() *view.View {
-	if v := s.server.Plane.View(); v != nil {
+// view returns how things stand, with what every change that was answered has made of
+// them; nothing before that is known.
+func (s *service) view(ctx context.Context) *view.View {
+	if v := s.server.Plane.Now(ctx); v != nil {
 		return v
 	}
 	return &view.View{}
 }
 
-func (s *service) GetStatus(context.Context, *adminpb.GetStatusRequest) (*adminpb.Status, error) {
+func (s *service) GetStatus(ctx context.Context, _ *adminpb.GetStatusRequest) (*adminpb.Status, error) {
 	m := &adminpb.Status{}
-	if err := adminpb.Fill(m, s.view()); err != nil {
+	if err := adminpb.Fill(m, s.view(ctx)); err != nil {
 		return nil, s.server.statusOf(err)
 	}
 	m.Revision = s.server.Plane.Revision().Number
 	return m, nil
 }
 
-func (s *service) ListServices(_ context.Context, r *adminpb.ListServicesRequest) (*adminpb.ListServicesResponse, error) {
-	v := s.view()
+func (s *service) ListServices(ctx context.Context, r *adminpb.ListServicesRequest) (*adminpb.ListServicesResponse, error) {
+	v := s.view(ctx)
 	m, services := &adminpb.ListServicesResponse{Written: timestamppb.New(v.Written)}, v.Services
 	for i := range services {
 		x := &services[i]
@@ -67,25 +68,25 @@ func serviceOf(v *view.Service) (*adminpb.Service, error) {
 	return m, nil
 }
 
-func (s *service) ListPools(context.Context, *adminpb.ListPoolsRequest) (*adminpb.ListPoolsResponse, error) {
-	pools, err := s.pools("")
+func (s *service) ListPools(ctx context.Context, _ *adminpb.ListPoolsRequest) (*adminpb.ListPoolsResponse, error) {
+	pools, err := s.pools(ctx, "")
 	if err != nil {
 		return nil, s.server.statusOf(err)
 	}
 	return &adminpb.ListPoolsResponse{Pools: pools}, nil
 }
 
-func (s *service) GetHealth(_ context.Context, r *adminpb.GetHealthRequest) (*adminpb.GetHealthResponse, error) {
-	pools, err := s.pools(r.GetPool())
+func (s *service) GetHealth(ctx context.Context, r *adminpb.GetHealthRequest) (*adminpb.GetHealthResponse, error) {
+	pools, err := s.pools(ctx, r.GetPool())
 	if err != nil {
 		return nil, s.server.statusOf(err)
 	}
 	return &adminpb.GetHealthResponse{Pools: pools}, nil
 }
 
-func (s *service) pools(name string) ([]*adminpb.Pool, error) {
+func (s *service) pools(ctx context.Context, name string) ([]*adminpb.Pool, error) {
 	var all []*adminpb.Pool
-	for _, p := range poolsOf(s.view()) {
+	for _, p := range poolsOf(s.view(ctx)) {
 		if name != "" && p.name != name {
 			continue
 		}
@@ -204,7 +205,7 @@ func (s *sender[M]) put(m *M) error {
 }
 
 func (s *service) StreamFlows(ctx context.Context, r *adminpb.StreamFlowsRequest, to flowStream) error {
-	which, err := s.filter(r.GetFilter())
+	which, err := s.filter(ctx, r.GetFilter())
 	if err != nil {
 		return s.server.statusOf(err)
 	}
@@ -236,16 +237,16 @@ func (s *service) StreamFlows(ctx context.Context, r *adminpb.StreamFlowsRequest
 }
 
 // filter reads what a call says of flows. A service must be there.
-func (s *service) filter(m *adminpb.FlowFilter) (*Filter, error) {
+func (s *service) filter(ctx context.Context, m *adminpb.FlowFilter) (*Filter, error) {
 	f, err := newFilter(m)
-	if err == nil && f.Service != "" && !slices.ContainsFunc(s.view().Services, func(x view.Service) bool { return x.Name == f.Service }) {
+	if err == nil && f.Service != "" && !slices.ContainsFunc(s.view(ctx).Services, func(x view.Service) bool { return x.Name == f.Service }) {
 		err = notFound("service", f.Service)
 	}
 	return f, err
 }
 
 func (s *service) KillFlows(ctx context.Context, r *adminpb.KillFlowsRequest) (*adminpb.KillFlowsResponse, error) {
-	which, err := s.filter(r.GetFilter())
+	which, err := s.filter(ctx, r.GetFilter())
 	if err == nil && *which == (Filter{Kernel: true, Proxy: true}) && !r.GetAll() {
 		err = fmt.Errorf("%w: filter is empty: say which flows, or set all", ErrRequest)
 	}

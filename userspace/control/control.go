@@ -149,6 +149,9 @@ type Plane interface {
 	History(before uint64, most int) ([]Revision, error)
 	// View returns what the agent published last. It must not be changed.
 	View() *view.View
+	// Now is View, but has what the newest revision has made different, unless there
+	// is so much to publish that it takes long. It waits for that until ctx is done.
+	Now(ctx context.Context) *view.View
 	// Watch returns a channel that gets an element soon after a revision or the
 	// view has changed, until ctx is done. Who is slow misses some.
 	Watch(ctx context.Context) <-chan struct{}

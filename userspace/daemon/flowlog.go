@@ -28,6 +28,7 @@ type flowLog struct {
 	every time.Duration
 	mu    sync.Mutex
 	reads bool // what the kernel tells is this process's to read
+	hush  bool // the kernel knows that it is to tell nothing
 }
 
 // newFlowLog returns one that has look find the maps that there are, every so often.
@@ -58,7 +59,7 @@ func (l *flowLog) prepare(conf model.FlowLog) (keep func(bool), err error) {
 func (l *flowLog) follow(reads bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.reads = reads
+	l.reads, l.hush = reads, false
 	l.with(func(o *openFlowLog) { o.halt() })
 	l.apply()
 }
@@ -69,10 +70,15 @@ func (l *flowLog) apply() {
 		return
 	}
 	if l.isOn() {
+		l.hush = false
 		l.with(func(o *openFlowLog) { o.begin() })
 		return
 	}
-	if err := l.look(func(m *loader.Maps) error { return m.SetEventSample(0) }); err != nil {
+	if l.hush { // each change of the configuration comes by
+		return
+	}
+	err := l.look(func(m *loader.Maps) error { return m.SetEventSample(0) })
+	if l.hush = err == nil; err != nil {
 		l.log.Warn("end events of flows", "err", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/bits"
 	"net"
 	"net/netip"
@@ -12,14 +13,17 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"fairlead/loader"
 	"fairlead/testenv/stage"
 	"fairlead/userspace/datapath"
+	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
@@ -278,4 +282,34 @@ func TestASuccessorGoesOnWithTheFlowLog(t *testing.T) {
 	}
 	b.awaitEnd(pid)
 	b.awaitSample(0)
+}
+
+func TestTheKernelIsHushedOnce(t *testing.T) {
+	var looked atomic.Int64
+	l := newFlowLog(func(func(*loader.Maps) error) error { looked.Add(1); return nil }, time.Hour, slog.New(slog.DiscardHandler))
+	use := func(conf model.FlowLog) {
+		t.Helper()
+		keep, err := l.prepare(conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep(true)
+	}
+	l.follow(true)
+	for range 3 {
+		use(model.FlowLog{})
+	}
+	if n := looked.Load(); n != 1 {
+		t.Errorf("looked for the maps %d times, want once", n)
+	}
+	use(model.FlowLog{File: filepath.Join(t.TempDir(), "flows"), Sample: 1})
+	if l.hush {
+		t.Error("the kernel will not be told when the log ends")
+	}
+	l.close()
+	l.follow(false)
+	looked.Store(0)
+	if l.follow(true); looked.Load() != 1 {
+		t.Errorf("looked for other maps %d times, want once", looked.Load())
+	}
 }

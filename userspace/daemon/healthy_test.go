@@ -59,3 +59,15 @@ pools:
 	}
 	end()
 }
+
+func TestWhoIsNotProbedIsUnknown(t *testing.T) {
+	a, _ := page(t, "a")
+	const form = "services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}], health: {type: %s}}]\n"
+	r := runAgent(t, fmt.Sprintf(form, site, a, "none"))
+	v := r.await("a view", func(view.View) bool { return true })
+	if b := v.Services[0].Backends[0]; !b.Up || b.Known {
+		t.Errorf("backend %+v, want one that nobody was asked about, and that counts as up", b)
+	}
+	r.reload(fmt.Sprintf(form, site, a, "tcp"))
+	r.await("a check", func(v view.View) bool { return v.Services[0].Backends[0].Known })
+}

@@ -272,6 +272,21 @@ func (p *plane) Export() ([]byte, error) { return p.inForce().tree.Export() }
 // View implements [control.Plane].
 func (p *plane) View() *view.View { return p.agent.latest.Load() }
 
+// Now implements [control.Plane].
+func (p *plane) Now(ctx context.Context) *view.View {
+	if v := p.View(); v == nil || v.Revision >= p.Revision().Number {
+		return v
+	}
+	published := make(chan struct{})
+	select {
+	case p.agent.events <- func() { p.agent.publishSoon(); close(published) }:
+		<-published
+	case <-p.over:
+	case <-ctx.Done():
+	}
+	return p.View()
+}
+
 // Watch implements [control.Plane].
 func (p *plane) Watch(ctx context.Context) <-chan struct{} {
 	w := make(chan struct{}, 1)

@@ -298,3 +298,15 @@ func TestWhatWasAppliedIsKeptOnce(t *testing.T) {
 		t.Errorf("the entries have a copy of the document: %s", text)
 	}
 }
+
+// TestWhoHasChangedSomethingSeesIt asks at once after each change.
+func TestWhoHasChangedSomethingSeesIt(t *testing.T) {
+	a, _ := page(t, "a")
+	c := controlAgent(t, oneSite(a))
+	for i := range 100 {
+		c.must(setWeight("main", a, 2+i))
+		if b := c.Now(t.Context()).Services[0].Backends[0]; b.Weight != 2+i {
+			t.Fatalf("weight %d after a change to %d", b.Weight, 2+i)
+		}
+	}
+}

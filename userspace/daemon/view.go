@@ -33,6 +33,17 @@ func (a *agent) publish() {
 	a.published, a.cost = time.Now(), time.Since(start)
 }
 
+// costly is what it takes to publish so much that nobody has it done for himself.
+const costly = 50 * time.Millisecond
+
+// publishSoon publishes for somebody who waits for it.
+func (a *agent) publishSoon() {
+	if a.cost < costly {
+		a.published = time.Time{}
+	}
+	a.publish()
+}
+
 func (a *agent) view() view.View {
 	v := view.View{
 		PID: os.Getpid(), Started: a.started, Written: time.Now(), Config: a.opts.Config, ConfigError: a.configError, CertificateError: a.certError,
@@ -126,7 +137,7 @@ func (a *agent) backendViews(s *model.Service) (all []view.Backend, duties balan
 		x := view.Backend{
 			Address: s.Backends[b].String(), Name: s.Backends[b].Name.Host, Weight: s.Backends[b].Weight, Share: 100,
 			Backup: s.Backends[b].Backup, Zone: s.Backends[b].Zone, Serves: duties.Weight(b) > 0,
-			Up: !a.isDown[keys[b]], Known: st.Known, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
+			Up: !a.isDown[keys[b]], Known: st.Known && s.Health.Type != model.CheckNone, Since: st.Since, LastError: st.LastError, LastProbe: st.LastProbe,
 			Suspect: a.suspects.view(memberOf(s, s.Backends[b].Address)),
 		}
 		if shares != nil {

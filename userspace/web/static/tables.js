@@ -31,16 +31,21 @@ const numeric = { class: "number" };
 
 function rows(service) {
   const backends = service.backends ?? [];
-  const up = backends.filter((b) => b.status === "healthy").length;
   const flows = backends.reduce((sum, b) => sum + number(b.flows), 0);
   const rung = make("td", { "data-field": "rung" }, service.rung ?? "", why(service.reason));
   const first = make(
     "tr", { class: "service" },
     cell("name", service.name), cell("listen", `${service.listen} ${service.protocol ?? ""}`), rung,
-    cell("backends", `${up} of ${backends.length} healthy`), cell("serving", service.serving ?? ""),
+    cell("backends", healthy(backends)), cell("serving", service.serving ?? ""),
     cell("weight", "", numeric), cell("flows", count(flows), numeric), cell("latency", "", numeric), cell("since", ""), cell("error", ""),
   );
   return [first, ...backends.map(backendRow)];
+}
+
+// healthy says how many backends are; nobody knows of those that have no check.
+function healthy(backends) {
+  const how = (status) => backends.filter((b) => b.status === status).length;
+  return how("unknown") === backends.length ? `${backends.length} unknown` : `${how("healthy")} of ${backends.length} healthy`;
 }
 
 const why = (reason) => (reason ? make("span", { class: "why" }, reason) : undefined);
