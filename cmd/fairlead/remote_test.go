@@ -33,6 +33,7 @@ type balancer struct {
 	export string
 
 	watched int // how often somebody has begun to
+	counted int // how often stats were told
 }
 
 const exported = `services:

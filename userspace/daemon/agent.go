@@ -137,7 +137,7 @@ func newAgent(o Options, state *model.State) *agent {
 		changed: newMailbox(), shares: newShares(), drains: drains{}, suspects: newSuspects(), fronts: map[model.Key]*front{}, pools: map[string]*pool{}, safe: &safe{},
 		standby: newStandby(o.Log), holder: holder{log: o.Log}, journal: newJournal(o.Log), traces: newTraces(o.Version, o.Log), limits: newLimits(o),
 		sockets: newSockets(map[string]*os.File{}, true, o.Log), flowsCame: make(chan struct{}), shown: make(chan struct{}),
-		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{},
+		events: make(chan func()), said: map[string]string{}, out: map[string]bool{}, plane: &plane{conf: &conf{base: &base{}}},
 	}
 	a.flowLog = newFlowLog(func(f func(*loader.Maps) error) error { return onInstance(a.pinDir(), f) }, flowsEvery, o.Log)
 	a.reloaded = a.started

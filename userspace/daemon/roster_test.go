@@ -188,7 +188,6 @@ func TestNewsAreSaidOnce(t *testing.T) {
 
 func TestViewOfMuchIsWrittenSeldom(t *testing.T) {
 	a := newAgent(Options{RunDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}, stateOf(1, "10.0.0.1:80"))
-	a.plane.conf = &conf{base: &base{}}
 	a.publish()
 	a.cost = time.Hour
 	first := a.published
