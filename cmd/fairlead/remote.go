@@ -94,13 +94,16 @@ func targetOf(c *cli.Context) string {
 	return path
 }
 
+// flagsOf puts flags in the place of what the API calls them.
+var flagsOf = strings.NewReplacer("filter.", "--", "; force takes it", "; --force takes it")
+
 // said returns an error of a call in the agent's words.
 func said(target string, err error) error {
 	var e *connect.Error
 	if !errors.As(err, &e) {
 		return err
 	}
-	text := errors.New(strings.ReplaceAll(e.Message(), "filter.", "--")) // which flags are called
+	text := errors.New(flagsOf.Replace(e.Message()))
 	switch e.Code() {
 	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeResourceExhausted:
 		return command.Usagef("%w", text)

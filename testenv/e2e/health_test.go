@@ -69,7 +69,7 @@ func TestKilledBackendIsTakenOut(t *testing.T) {
 	if took := since.Sub(killed); took > outIn {
 		t.Errorf("the backend was taken out %s after it was killed, want %s at most", took, outIn)
 	}
-	wantSpread(t, s, 30, map[string]int{"backend2": 15, "backend3": 15})
+	wantSpread(t, s, web, 30, map[string]int{"backend2": 15, "backend3": 15})
 	stop2()
 	stop3()
 	closeAccount(t, account)
@@ -92,13 +92,13 @@ func TestHungBackendIsTakenOutAndItsFlowsReset(t *testing.T) {
 	if after := s.Stats(); after.Verdicts["answer_reset"] == before.Verdicts["answer_reset"] {
 		t.Error("the reset did not come from XDP")
 	}
-	wantSpread(t, s, 30, map[string]int{"backend2": 15, "backend3": 15})
+	wantSpread(t, s, web, 30, map[string]int{"backend2": 15, "backend3": 15})
 	stop2()
 	stop3()
 
 	s.Servers[0].Signal(syscall.SIGCONT)
 	s.AwaitHealth(0, true)
-	wantSpread(t, s, 30, map[string]int{"backend1": 10, "backend2": 10, "backend3": 10})
+	wantSpread(t, s, web, 30, map[string]int{"backend1": 10, "backend2": 10, "backend3": 10})
 }
 
 func TestNoBackendIsAnsweredAtOnce(t *testing.T) {

@@ -88,7 +88,7 @@ func TestBadReload(t *testing.T) {
 	s.Configure(checks, s.Links(), vip, s.BackendList(8080, 1, 0, 0))
 	agent.Signal(syscall.SIGHUP)
 	s.AwaitView("the new configuration", func(v *view.View) bool { return v.ConfigError == "" })
-	wantSpread(t, s, 10, map[string]int{"backend1": 10})
+	wantSpread(t, s, web, 10, map[string]int{"backend1": 10})
 }
 
 func TestUnfitHosts(t *testing.T) {

@@ -58,10 +58,10 @@ func TestInterfaceDownAndUp(t *testing.T) {
 	s, _ := checked(t)
 	setLink(t, s, s.BackendLinks[0], false)
 	s.AwaitHealth(0, false)
-	wantSpread(t, s, 20, map[string]int{"backend2": 10, "backend3": 10})
+	wantSpread(t, s, web, 20, map[string]int{"backend2": 10, "backend3": 10})
 	setLink(t, s, s.BackendLinks[0], true)
 	s.AwaitHealth(0, true)
-	wantSpread(t, s, 30, map[string]int{"backend1": 10, "backend2": 10, "backend3": 10})
+	wantSpread(t, s, web, 30, map[string]int{"backend1": 10, "backend2": 10, "backend3": 10})
 
 	setLink(t, s, s.ClientLinks[0], false)
 	setLink(t, s, s.ClientLinks[0], true)

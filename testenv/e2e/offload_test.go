@@ -99,6 +99,6 @@ func tryTCP(t *testing.T, s *stage.Stage) string {
 		<-done
 		return "wrong checksums: no connection"
 	}
-	wantSpread(t, s, 30, map[string]int{"backend1": 10, "backend2": 10, "backend3": 10})
+	wantSpread(t, s, web, 30, map[string]int{"backend1": 10, "backend2": 10, "backend3": 10})
 	return "works"
 }

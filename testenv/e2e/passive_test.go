@@ -76,7 +76,7 @@ func TestClientsTellOfADeadBackend(t *testing.T) {
 			})
 			t.Logf("out after %s", time.Since(began))
 			s.AwaitHealth(0, false)
-			wantSpread(t, s, 30, map[string]int{"backend2": 15, "backend3": 15})
+			wantSpread(t, s, web, 30, map[string]int{"backend2": 15, "backend3": 15})
 		})
 	}
 }

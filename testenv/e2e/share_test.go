@@ -16,7 +16,7 @@ import (
 func TestEqualShares(t *testing.T) {
 	s := attached(t, testenv.RigOptions{})
 	account := s.Account()
-	wantSpread(t, s, 300, map[string]int{"backend1": 100, "backend2": 100, "backend3": 100})
+	wantSpread(t, s, web, 300, map[string]int{"backend1": 100, "backend2": 100, "backend3": 100})
 	closeAccount(t, account)
 	wantFlows(t, s, 100, 100, 100)
 }
@@ -27,7 +27,7 @@ func TestWeightedShares(t *testing.T) {
 		s.Links(), vip, s.BackendList(8080, 3, 2, 1))
 	s.Loader("attach").OK(t)
 	account := s.Account()
-	wantSpread(t, s, 600, map[string]int{"backend1": 300, "backend2": 200, "backend3": 100})
+	wantSpread(t, s, web, 600, map[string]int{"backend1": 300, "backend2": 200, "backend3": 100})
 	closeAccount(t, account)
 	wantFlows(t, s, 300, 200, 100)
 }
@@ -101,14 +101,14 @@ func flowsPerCPU(t *testing.T, s *stage.Stage) []uint64 {
 }
 
 // wantSpread asserts how n requests of client 0 are shared.
-func wantSpread(t *testing.T, s *stage.Stage, n int, want map[string]int) {
+func wantSpread(t *testing.T, s *stage.Stage, url string, n int, want map[string]int) {
 	t.Helper()
-	got, err := s.Spread(0, web, n)
+	got, err := s.Spread(0, url, n)
 	if err != nil {
 		t.Error(err)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%d requests (-want +got):\n%s", n, diff)
+		t.Errorf("%d requests of %s (-want +got):\n%s", n, url, diff)
 	}
 }
 

@@ -33,7 +33,6 @@ func openLent(ctx context.Context, dir string, conf *model.Vault, log *slog.Logg
 	l := &lent{open: func() (state.Store, error) { return openStore(ctx, dir, conf, log) }}
 	if dir == state.Off { // there is nothing that another process could have
 		memory := state.NewMemory()
-		log.Info("changes of the API end with the process", "state-dir", dir)
 		l.open = func() (state.Store, error) { return memory, nil }
 	}
 	var err error

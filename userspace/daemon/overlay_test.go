@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"bytes"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -58,4 +60,14 @@ func TestAnotherCommandLineStartsAnew(t *testing.T) {
 	if text := c.exported(); !strings.Contains(text, "127.0.0.1:2") {
 		t.Errorf("a rollback does not bring the change back:\n%s", text)
 	}
+}
+
+func TestAnAgentThatKeepsNothingSaysSo(t *testing.T) {
+	var log bytes.Buffer
+	r := runAgentWith(t, "services: []\n", func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	r.end()
+	if !strings.Contains(log.String(), `msg="changes of the API end with the process" state-dir=off`) {
+		t.Errorf("the log says\n%s", &log)
+	}
+	r.start() // it ends with the test
 }

@@ -132,6 +132,9 @@ func (p *plane) noteFile(ctx context.Context) {
 // tellOverlay says what decides about the configuration beside the file.
 func (p *plane) tellOverlay() {
 	now, number := p.inForce(), p.Revision().Number
+	if p.agent.opts.StateDir == state.Off {
+		p.log.Info("changes of the API end with the process", "state-dir", state.Off)
+	}
 	if now.base.applied {
 		p.log.Info("a configuration that was applied stands in the place of the file", "revision", number)
 	}
