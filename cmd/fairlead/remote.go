@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
@@ -104,6 +105,9 @@ func said(target string, err error) error {
 		return err
 	}
 	text := errors.New(flagsOf.Replace(e.Message()))
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return unreached(target, err, text)
+	}
 	switch e.Code() {
 	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeResourceExhausted:
 		return command.Usagef("%w", text)
@@ -129,6 +133,8 @@ func unreached(target string, err, text error) error {
 		return command.Refused(fmt.Errorf("reach agent at %s: permission denied; admin: users and groups in its configuration say who may", target))
 	case errors.As(err, &wrong):
 		return command.Refused(fmt.Errorf("reach agent at %s: %w; --lb must be a name of its certificate, and --lb-ca the authority of that", target, wrong.Err))
+	case errors.As(err, &op) && op.Net == "tcp" && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)):
+		return command.Refused(fmt.Errorf("reach agent at %s: it has ended the connection: it may not take the certificate of --lb-cert; admin: client-ca in its configuration has the authorities", target))
 	case errors.As(err, &op) && op.Op == "remote error":
 		return command.Refused(fmt.Errorf("reach agent at %s: it does not take the certificate of --lb-cert: %w; admin: client-ca in its configuration has the authorities", target, op.Err))
 	}

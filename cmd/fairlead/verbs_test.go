@@ -212,6 +212,7 @@ func TestWhyAnAgentIsNotReached(t *testing.T) {
 		{syscall.EACCES, "reach agent at t: permission denied; admin: users and groups in its configuration say who may"},
 		{&tls.CertificateVerificationError{Err: errors.New("valid for agent, not localhost")}, "reach agent at t: valid for agent, not localhost; --lb must be a name of its certificate, and --lb-ca the authority of that"},
 		{&net.OpError{Op: "remote error", Err: errors.New("tls: unknown authority")}, "reach agent at t: it does not take the certificate of --lb-cert: tls: unknown authority; admin: client-ca in its configuration has the authorities"},
+		{&net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}, "reach agent at t: it has ended the connection: it may not take the certificate of --lb-cert; admin: client-ca in its configuration has the authorities"},
 	} {
 		err := said("t", connect.NewError(connect.CodeUnavailable, fmt.Errorf("dial: %w", row.err)))
 		if err == nil || err.Error() != row.want || !errors.Is(err, command.ErrRefused) {

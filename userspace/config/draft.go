@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -71,14 +72,18 @@ func (t *Tree) Fit(edits []control.Edit) (*Tree, model.State, []Dormant, error) 
 type Draft struct {
 	base, work *Tree
 	edits      []control.Edit
+	changes    int
 }
 
 // NewDraft returns a Draft of edits, which are another Draft's, on base, whose files
 // are without faults as such.
 func NewDraft(base *Tree, edits []control.Edit) *Draft {
 	work, _ := base.With(edits)
-	return &Draft{base, work, slices.Clone(edits)}
+	return &Draft{base: base, work: work, edits: slices.Clone(edits)}
 }
+
+// Changes returns how many of the edits that were added have changed something.
+func (d *Draft) Changes() int { return d.changes }
 
 // Edits returns what is to be kept.
 func (d *Draft) Edits() []control.Edit { return d.edits }
@@ -100,12 +105,68 @@ func (d *Draft) Add(e control.Edit) error {
 	if err := d.work.apply(&e); err != nil {
 		return err
 	}
+	if d.repeats(&e) {
+		return nil
+	}
+	d.changes++
 	d.edits = slices.DeleteFunc(d.edits, func(old control.Edit) bool { return supersedes(&e, &old) })
 	if e.Op == control.OpUndrain || isRemoval(e.Op) && d.isTakenBack(&e) {
 		return nil
 	}
 	d.edits = append(d.edits, e)
+	if e.Op == control.OpSetBackends {
+		d.weighLast(&e)
+	}
 	return nil
+}
+
+// weighLast moves what is said of weights of a list of backends behind what gives the
+// list anew: only then there is who is weighed.
+func (d *Draft) weighLast(list *control.Edit) {
+	var rest, weights []control.Edit
+	for _, x := range d.edits {
+		if weighs(&x) && x.Service == list.Service && x.Pool == list.Pool {
+			weights = append(weights, x)
+		} else {
+			rest = append(rest, x)
+		}
+	}
+	d.edits = append(rest, weights...)
+}
+
+// weighs reports whether an edit says how much a backend gets.
+func weighs(e *control.Edit) bool { return e.Op == control.OpSetWeight || e.Op == control.OpDrain }
+
+// repeats reports whether an edit says only what was the last word already of what it
+// is about.
+func (d *Draft) repeats(e *control.Edit) bool {
+	over := -1 // the only one that e puts an end to
+	for i := range d.edits {
+		old := &d.edits[i]
+		switch {
+		case !supersedes(e, old):
+			if over >= 0 && meets(e, old) {
+				return false
+			}
+		case over >= 0 || !reflect.DeepEqual(e, old):
+			return false
+		default:
+			over = i
+		}
+	}
+	return over >= 0 || e.Op == control.OpUndrain
+}
+
+// meets reports whether b, which came later, may have changed what a says.
+func meets(a, b *control.Edit) bool {
+	if a.Op == control.OpSetBackends && weighs(b) {
+		return false // which stays
+	}
+	if a.Service != b.Service && a.Pool != b.Pool {
+		return false
+	}
+	one := func(e *control.Edit) bool { return ofBackends(e.Op) && e.Op != control.OpSetBackends }
+	return !one(a) || !one(b) || a.Backend == b.Backend && !(weighs(a) && weighs(b))
 }
 
 // resolve makes an edit of backends say whose they are, and write them as they are

@@ -102,6 +102,7 @@ func TestEditsOfBackends(t *testing.T) {
 		{"a drain ends", "db", []string{"set-weight db 10.0.1.1:5432 9", "drain db 10.0.1.1:5432", "undrain db 10.0.1.1:5432"}, ".1=9 .2=1", 1},
 		{"a set", "db", []string{"set-backends db 10.0.1.3:5432 10.0.1.1:5432"}, ".3=1 .1=3", 1},
 		{"a later set", "db", []string{"set-weight db 10.0.1.1:5432 9", "set-weight db 10.0.1.2:5432 9", "set-backends db 10.0.1.3:5432 10.0.1.2:5432", "set-backends db 10.0.1.2:5432 10.0.1.4:5432"}, ".2=9 .4=1", 2},
+		{"a set again with who has got a weight", "db", []string{"set-backends db 10.0.1.3:5432 10.0.1.4:5432", "set-weight db 10.0.1.4:5432 9", "set-backends db 10.0.1.4:5432 10.0.1.5:5432"}, ".4=9 .5=1", 2},
 		{"a set and one more", "db", []string{"set-backends db 10.0.1.3:5432", "add-backend db 10.0.1.4:5432"}, ".3=1 .4=1", 2},
 		{"one of a set goes", "db", []string{"set-backends db 10.0.1.3:5432 10.0.1.4:5432", "remove-backend db 10.0.1.4:5432"}, ".3=1", 2},
 		{"a pool takes all edits along", "main", []string{"set-weight main 10.0.0.1:8080 9", "put-pool main {backends: [{address: '10.0.0.9:1', weight: 4}]}"}, ".9=4", 1},

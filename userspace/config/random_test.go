@@ -67,11 +67,21 @@ services: [{name: db, listen: "203.0.113.10:5432", forward: proxy, backends: [{a
 	for seed := range uint64(rounds) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var kept []control.Edit
-		good := 0
-		for range 80 {
-			d := NewDraft(base, kept)
-			if d.Add(anyEdit(r)) != nil {
+		good, repeated := 0, 0
+		for range 120 {
+			d, e := NewDraft(base, kept), anyEdit(r)
+			if len(kept) > 0 && r.IntN(3) == 0 {
+				e = kept[r.IntN(len(kept))] // once more
+			}
+			before := exported(t, d.work)
+			if d.Add(e) != nil {
 				continue
+			}
+			if d.Changes() == 0 {
+				repeated++
+				if after := exported(t, d.work); after != before {
+					t.Fatalf("seed %d: %+v is said to change nothing, but does, after %+v:\n%s\nwant\n%s", seed, e, kept, after, before)
+				}
 			}
 			tree, dormant := d.Tree()
 			if len(dormant) > 0 {
@@ -91,8 +101,8 @@ services: [{name: db, listen: "203.0.113.10:5432", forward: proxy, backends: [{a
 				t.Fatalf("seed %d: on the document\n%s\nwant\n%s\nedits %+v", seed, got, text, kept)
 			}
 		}
-		if good < 10 || len(kept) > 60 {
-			t.Errorf("seed %d: %d edits were good, %d are kept", seed, good, len(kept))
+		if good < 10 || repeated == 0 || len(kept) > 60 {
+			t.Errorf("seed %d: %d edits were good, %d of them changed nothing, %d are kept", seed, good, repeated, len(kept))
 		}
 	}
 }

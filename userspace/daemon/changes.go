@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -89,20 +90,20 @@ func (p *plane) carryAll(ctx context.Context, batch []*request) {
 // and then all are answered.
 func (p *plane) carry(ctx context.Context, changes []*request) {
 	before := p.inForce()
-	good := changes
-	now, steps := p.together(before, changes)
+	now, good, steps := p.together(before, changes)
 	if now == nil {
 		now, good, steps = p.inTurn(ctx, before, changes)
 	}
-	if len(good) == 0 {
+	if len(steps) == 0 {
+		answerAll(good, p.Revision(), nil)
 		return
 	}
 	crashpoint.Pass()
 	err := p.force(ctx, now, before)
 	crashpoint.Pass()
 	if err != nil && len(good) > 1 {
-		for _, r := range good { // whose fault it is
-			p.carry(ctx, []*request{r})
+		for _, g := range good { // whose fault it is
+			p.carry(ctx, []*request{g.request})
 		}
 		return
 	}
@@ -112,53 +113,76 @@ func (p *plane) carry(ctx context.Context, changes []*request) {
 		}
 	}
 	crashpoint.Pass()
-	if err == nil {
-		p.settle(now, steps[len(steps)-1].Revision)
+	if err != nil {
+		answerAll(good, control.Revision{}, err)
+		return
 	}
-	for i, r := range good {
-		if err != nil {
-			r.answer <- answer{err: err}
-			continue
+	was := p.Revision()
+	p.settle(now, steps[len(steps)-1].Revision)
+	for _, s := range steps {
+		p.log.Info("configuration changed", "revision", s.Revision.Number, "who", s.Revision.Who, "change", changeText(&s.Revision))
+	}
+	for _, g := range good {
+		r := was
+		if g.steps > 0 {
+			r = steps[g.steps-1].Revision
 		}
-		p.log.Info("configuration changed", "revision", steps[i].Revision.Number, "who", r.Who, "change", changeText(&steps[i].Revision))
-		r.answer <- answer{revision: steps[i].Revision}
+		g.request.answer <- answer{revision: r}
+	}
+}
+
+// A taken request is a good one of several.
+type taken struct {
+	request *request
+	steps   int // how many revisions there are of it and those before it: none of its own if it changes nothing
+}
+
+func answerAll(good []taken, r control.Revision, err error) {
+	for _, g := range good {
+		g.request.answer <- answer{revision: r, err: err}
 	}
 }
 
 // together returns what requests make of a configuration, and their revisions, by
 // looking at the result alone; nil if that would not do, or some are at fault.
-func (p *plane) together(before *conf, changes []*request) (*conf, []state.Step) {
+func (p *plane) together(before *conf, changes []*request) (now *conf, good []taken, steps []state.Step) {
 	var all [][]control.Edit
 	for _, r := range changes {
 		if r.rollback != 0 || r.Expect != 0 {
-			return nil, nil
+			return nil, nil, nil
 		}
 		all = append(all, r.Edits)
 	}
 	if len(changes) < 2 || len(before.dormant) > 0 || !config.Independent(all) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	draft := config.NewDraft(before.base.tree, before.edits)
-	var steps []state.Step
 	for _, r := range changes {
+		was := draft.Changes()
 		for _, e := range r.Edits {
 			if draft.Add(e) != nil {
-				return nil, nil
+				return nil, nil, nil
 			}
 		}
-		c := conf{base: before.base, edits: slices.Clone(draft.Edits())}
-		steps = append(steps, c.step(control.Revision{Time: time.Now(), Who: r.Who, Edits: r.Edits}))
+		if draft.Changes() > was {
+			c := conf{base: before.base, edits: slices.Clone(draft.Edits())}
+			steps = append(steps, c.step(control.Revision{Time: time.Now(), Who: r.Who, Edits: r.Edits}))
+		}
+		good = append(good, taken{r, len(steps)})
+	}
+	if len(steps) == 0 {
+		return before, good, nil
 	}
 	now, err := before.base.strictly(steps[len(steps)-1].Config.Edits, nil)
 	if err != nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return now, steps
+	return now, good, steps
 }
 
 // inTurn is together for requests of any kind, of which it answers those that are at
 // fault and returns the others.
-func (p *plane) inTurn(ctx context.Context, now *conf, changes []*request) (_ *conf, good []*request, steps []state.Step) {
+func (p *plane) inTurn(ctx context.Context, now *conf, changes []*request) (_ *conf, good []taken, steps []state.Step) {
 	number := p.Revision().Number
 	for _, r := range changes {
 		next, step, err := p.next(ctx, now, r, number+uint64(len(steps)))
@@ -166,13 +190,16 @@ func (p *plane) inTurn(ctx context.Context, now *conf, changes []*request) (_ *c
 			r.answer <- answer{err: err}
 			continue
 		}
-		now, good, steps = next, append(good, r), append(steps, step)
+		if next != now {
+			now, steps = next, append(steps, step)
+		}
+		good = append(good, taken{r, len(steps)})
 	}
 	return now, good, steps
 }
 
 // next returns what a request makes of a configuration, which is that of revision
-// number.
+// number: itself if nothing changes.
 func (p *plane) next(ctx context.Context, c *conf, r *request, number uint64) (*conf, state.Step, error) {
 	if err := p.expected(&r.Request, number); err != nil {
 		return nil, state.Step{}, err
@@ -184,10 +211,15 @@ func (p *plane) next(ctx context.Context, c *conf, r *request, number uint64) (*
 	} else {
 		next, err = p.rolledBack(ctx, r.rollback)
 	}
-	if err != nil {
-		return nil, state.Step{}, err
+	if err != nil || next.isAs(c) {
+		return c, state.Step{}, err
 	}
 	return next, next.step(control.Revision{Time: time.Now(), Who: r.Who, Edits: r.Edits, Rollback: r.rollback}), nil
+}
+
+// isAs reports whether c says what another one does.
+func (c *conf) isAs(o *conf) bool {
+	return c == o || c.base.digest == o.base.digest && c.base.applied == o.base.applied && slices.EqualFunc(c.edits, o.edits, func(a, b control.Edit) bool { return reflect.DeepEqual(a, b) })
 }
 
 // changeText says in a line what a revision did.

@@ -310,3 +310,45 @@ func TestWhoHasChangedSomethingSeesIt(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatChangesNothingIsNoRevision asks for everything twice.
+func TestWhatChangesNothingIsNoRevision(t *testing.T) {
+	a, _ := page(t, "a")
+	b, _ := page(t, "b")
+	c := controlAgent(t, oneSite(a))
+	document := control.Edit{Op: control.OpApply, Spec: "xdp: off\n" + oneSite(b)}
+	want := uint64(1)
+	for _, row := range []struct {
+		name   string
+		edits  []control.Edit
+		change bool
+	}{
+		{"undrain of who takes part", []control.Edit{about(control.OpUndrain, "main", a)}, false},
+		{"weight", []control.Edit{setWeight("main", a, 5)}, true},
+		{"the same weight", []control.Edit{setWeight("main", a, 5)}, false},
+		{"drain", []control.Edit{about(control.OpDrain, "main", a)}, true},
+		{"drain again, and the same weight", []control.Edit{about(control.OpDrain, "main", a), setWeight("main", a, 5)}, false},
+		{"one of two", []control.Edit{about(control.OpDrain, "main", a), setWeight("main", a, 6)}, true},
+		{"backends", []control.Edit{{Op: control.OpSetBackends, Pool: "main", Backends: []string{a, b}}}, true},
+		{"the same backends", []control.Edit{{Op: control.OpSetBackends, Pool: "main", Backends: []string{a, b}}}, false},
+		{"a weight of one of them", []control.Edit{setWeight("main", a, 7)}, true},
+		{"the same backends, which keep their weights", []control.Edit{{Op: control.OpSetBackends, Pool: "main", Backends: []string{a, b}}}, false},
+		{"a document", []control.Edit{document}, true},
+		{"the same document", []control.Edit{document}, false},
+		{"reset", []control.Edit{{Op: control.OpApply}}, true},
+		{"reset again", []control.Edit{{Op: control.OpApply}}, false},
+	} {
+		if row.change {
+			want++
+		}
+		if got := c.must(row.edits...); got != want || c.Revision().Number != want {
+			t.Errorf("%s: revision %d, and %d in force, want %d", row.name, got, c.Revision().Number, want)
+		}
+	}
+	if r, err := c.Rollback(t.Context(), want, control.Request{Who: "test"}); r.Number != want || err != nil {
+		t.Errorf("rollback to what is in force: revision %d, error %v", r.Number, err)
+	}
+	if _, err := c.Change(t.Context(), control.Request{Who: "test", Expect: 1, Edits: []control.Edit{document}}); !errors.Is(err, control.ErrConflict) {
+		t.Errorf("error %v, want a conflict", err)
+	}
+}
