@@ -166,7 +166,7 @@ func meets(a, b *control.Edit) bool {
 		return false
 	}
 	one := func(e *control.Edit) bool { return ofBackends(e.Op) && e.Op != control.OpSetBackends }
-	return !one(a) || !one(b) || a.Backend == b.Backend && !(weighs(a) && weighs(b))
+	return !one(a) || !one(b) || a.Backend == b.Backend && (!weighs(a) || !weighs(b))
 }
 
 // resolve makes an edit of backends say whose they are, and write them as they are

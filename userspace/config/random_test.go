@@ -42,6 +42,13 @@ func anyEdit(r *rand.Rand) control.Edit {
 	return edit(fmt.Sprintf("add-backend %s %s %d", owner, backend, n))
 }
 
+func wantText(t *testing.T, got, want, of string) {
+	t.Helper()
+	if got != want {
+		t.Fatalf("%s:\n%s\nwant\n%s", of, got, want)
+	}
+}
+
 // TestRandomEditsAreKeptWhole makes good edits, one after the other, and wants what is
 // kept of them to lead to the same configuration: again, and on what was exported of
 // the files.
@@ -79,9 +86,7 @@ services: [{name: db, listen: "203.0.113.10:5432", forward: proxy, backends: [{a
 			}
 			if d.Changes() == 0 {
 				repeated++
-				if after := exported(t, d.work); after != before {
-					t.Fatalf("seed %d: %+v is said to change nothing, but does, after %+v:\n%s\nwant\n%s", seed, e, kept, after, before)
-				}
+				wantText(t, exported(t, d.work), before, fmt.Sprintf("seed %d: %+v is said to change nothing after %+v", seed, e, kept))
 			}
 			tree, dormant := d.Tree()
 			if len(dormant) > 0 {
@@ -97,9 +102,7 @@ services: [{name: db, listen: "203.0.113.10:5432", forward: proxy, backends: [{a
 			}
 			text := exported(t, tree)
 			again, _ := NewTreeBeside(filepath.Join(dir, "main.yaml"), "revision", []byte(document)).With(kept)
-			if got := exported(t, again); got != text {
-				t.Fatalf("seed %d: on the document\n%s\nwant\n%s\nedits %+v", seed, got, text, kept)
-			}
+			wantText(t, exported(t, again), text, fmt.Sprintf("seed %d: on the document, edits %+v", seed, kept))
 		}
 		if good < 10 || repeated == 0 || len(kept) > 60 {
 			t.Errorf("seed %d: %d edits were good, %d of them changed nothing, %d are kept", seed, good, repeated, len(kept))
