@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -175,14 +174,11 @@ func (o *openFlowLog) read(ctx context.Context, m *loader.Maps, next time.Time) 
 		return err
 	}
 	found, err := o.watch.Look(m, events)
-	for err == nil {
-		if err = o.write(found); err != nil {
-			return err
-		}
-		found, err = o.watch.Next(m, events, next, flowBatch)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) {
+	if err == nil {
 		err = o.write(found)
+	}
+	if err == nil {
+		err = o.watch.Follow(ctx, m, events, next, flowBatch, o.write)
 	}
 	return errors.Join(err, o.tellLost(m))
 }

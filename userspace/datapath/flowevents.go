@@ -35,14 +35,15 @@ func OpenFlowEvents(maps *loader.Maps) (*FlowEvents, error) {
 // Close ends the reading. What nobody has read is the next reader's.
 func (f *FlowEvents) Close() error { return f.reader.Close() }
 
-// Stop ends a Next that waits, or the next one, with [os.ErrClosed].
+// Stop ends a Next that waits with [os.ErrClosed], or the next one that would wait.
 func (f *FlowEvents) Stop() error { return f.reader.Flush() }
 
 // Waiting returns how many events there are that nobody has read.
 func (f *FlowEvents) Waiting() int { return f.reader.AvailableBytes() / eventSize }
 
 // Next returns the next event. Errors wrap [os.ErrDeadlineExceeded] when there is none
-// until then, [os.ErrClosed] when the reading is to stop.
+// until then, [os.ErrClosed] when there is none and the reading is to stop: as long as
+// events wait it looks at neither.
 func (f *FlowEvents) Next(deadline time.Time) (e loader.Event, err error) {
 	f.reader.SetDeadline(deadline)
 	err = f.reader.ReadInto(&f.record)

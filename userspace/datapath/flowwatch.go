@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
@@ -63,7 +64,7 @@ type EventSource interface {
 	// Waiting returns how many there are that nobody has taken.
 	Waiting() int
 	// Next returns the next one. Errors wrap [os.ErrDeadlineExceeded] when there is
-	// none until then.
+	// none until then, [os.ErrClosed] when there is none and nobody is to wait.
 	Next(deadline time.Time) (loader.Event, error)
 }
 
@@ -121,10 +122,39 @@ func (w *FlowWatch) Take(maps *loader.Maps, e *loader.Event) (events []FlowEvent
 // TakeAll is Take for all events that wait.
 func (w *FlowWatch) TakeAll(maps *loader.Maps, from EventSource) ([]FlowEvent, error) {
 	all, err := w.Next(maps, from, time.Unix(1, 0), from.Waiting())
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if isNoMore(err) {
 		err = nil
 	}
 	return all, err
+}
+
+// Follow has write called with what happens, in batches of so many events at most,
+// until a time. If ctx is done before that, what waits by then is the last batch: as
+// long as somebody is slow to write there may always be more. Errors are those of the
+// source, and of write.
+func (w *FlowWatch) Follow(ctx context.Context, maps *loader.Maps, from EventSource, until time.Time, most int, write func([]FlowEvent) error) error {
+	for time.Now().Before(until) {
+		if ctx.Err() != nil {
+			last, err := w.TakeAll(maps, from)
+			return errors.Join(err, write(last))
+		}
+		batch, err := w.Next(maps, from, until, most)
+		if err := write(batch); err != nil {
+			return err
+		}
+		if isNoMore(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isNoMore reports whether an error of a source says only that it has no more now.
+func isNoMore(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed)
 }
 
 // Next waits for an event until a deadline, and returns what it and those that wait

@@ -1,10 +1,13 @@
 package datapath
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -156,5 +159,64 @@ func TestEventsAreTakenInBatches(t *testing.T) {
 	}
 	if got, err := watch.Next(maps, &events, time.Now(), 3); len(got) != 0 || err == nil {
 		t.Errorf("%d events, %v, want none and why", len(got), err)
+	}
+}
+
+// A flood has always one event more, each of a flow of its own, and some that wait.
+type flood struct {
+	events int
+	of     loader.Event
+}
+
+func (f *flood) Waiting() int { return 7 }
+
+func (f *flood) Next(time.Time) (loader.Event, error) {
+	f.events++
+	f.of.ClientPort++
+	return f.of, nil
+}
+
+// TestWhatNeverEndsIsReadInBatches: beside a slow writer, and events that come faster
+// than it writes, reading ends when it is to.
+func TestWhatNeverEndsIsReadInBatches(t *testing.T) {
+	maps := newMaps(t)
+	const most, each = 5, 300 * time.Millisecond
+	for _, row := range []struct {
+		name    string
+		stop    time.Duration // 0: it is not told to end
+		until   time.Duration
+		batches []int
+	}{
+		{"until a time", 0, 1000 * time.Millisecond, []int{5, 5, 5, 5}},
+		{"until it is to stop, with what waits", 700 * time.Millisecond, time.Hour, []int{5, 5, 5, 7}},
+		{"if it is to stop at once", time.Nanosecond, time.Hour, []int{5, 7}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			from := &flood{of: toldOf(t, 1, loader.LBEventKindEVENT_BEGIN, loader.LBFlowStateFLOW_NEW, 0)}
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				if row.stop > 0 {
+					defer time.AfterFunc(row.stop, cancel).Stop()
+				}
+				defer cancel()
+				var batches []int
+				err := NewFlowWatch(1).Follow(ctx, maps, from, time.Now().Add(row.until), most, func(batch []FlowEvent) error {
+					ready := make(chan struct{})
+					time.AfterFunc(each, func() { close(ready) })
+					<-ready
+					if batches = append(batches, len(batch)); len(batches) > 2*len(row.batches) {
+						return errors.New("it goes on and on")
+					}
+					return nil
+				})
+				taken := 0
+				for _, n := range batches {
+					taken += n
+				}
+				if diff := cmp.Diff(row.batches, batches); diff != "" || err != nil || taken != from.events {
+					t.Errorf("%d of %d events were written, %v; batches (-want +got):\n%s", taken, from.events, err, diff)
+				}
+			})
+		})
 	}
 }
