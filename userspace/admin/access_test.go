@@ -152,6 +152,34 @@ func TestWhoMayCallWhat(t *testing.T) {
 	}
 }
 
+// TestWhoCallsByCertificateIsElsewhere has callers ask for everything that the plane does.
+func TestWhoCallsByCertificateIsElsewhere(t *testing.T) {
+	for name, row := range callers() {
+		if row.has != RoleWrite {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			p := newPlane()
+			s := &Server{Plane: p, Datapath: &datapath{}, Log: discard}
+			s.Use(matrixAccess())
+			client := as(t, s, row.caller)
+			asked := 0
+			for path := range methods {
+				grpcStatus(t, client, path)
+				for _, r := range p.asked() {
+					asked++
+					if r.Remote != (row.peer == nil) || r.Who != row.String() {
+						t.Errorf("%s: %+v", path, r)
+					}
+				}
+			}
+			if asked < 10 {
+				t.Errorf("%d requests show nothing", asked)
+			}
+		})
+	}
+}
+
 // as returns a client of a server whose streams end at once, which takes it for
 // somebody.
 func as(t *testing.T, s *Server, who caller) *http.Client {

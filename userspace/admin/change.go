@@ -34,8 +34,16 @@ var codes = []struct {
 
 // change carries out edits in the name of the caller.
 func (s *service) change(ctx context.Context, expect uint64, force bool, edits ...control.Edit) (*adminpb.Revision, error) {
-	r, err := s.server.Plane.Change(ctx, control.Request{Who: callOf(ctx).who.String(), Remote: callOf(ctx).remote(), Edits: edits, Expect: expect, Force: force})
-	return s.revision(&r, err)
+	r := requestOf(ctx, expect, force)
+	r.Edits = edits
+	made, err := s.server.Plane.Change(ctx, r)
+	return s.revision(&made, err)
+}
+
+// requestOf returns a request in the name of the caller.
+func requestOf(ctx context.Context, expect uint64, force bool) control.Request {
+	c := callOf(ctx)
+	return control.Request{Who: c.who.String(), Remote: c.remote(), Expect: expect, Force: force}
 }
 
 // revision returns what was made, or why not.
@@ -52,7 +60,7 @@ func (s *service) revision(r *control.Revision, err error) (*adminpb.Revision, e
 
 // request returns a change as the caller has put it together.
 func request(ctx context.Context, r *adminpb.ChangeRequest) (control.Request, error) {
-	c := control.Request{Who: callOf(ctx).who.String(), Remote: callOf(ctx).remote(), Expect: r.GetExpect(), Force: r.GetForce()}
+	c := requestOf(ctx, r.GetExpect(), r.GetForce())
 	for i, e := range r.GetEdits() {
 		op := control.Op(e.GetOp())
 		if !slices.Contains(control.Ops, op) {
@@ -113,7 +121,7 @@ func (s *service) Apply(ctx context.Context, r *adminpb.ApplyRequest) (*adminpb.
 }
 
 func (s *service) Rollback(ctx context.Context, r *adminpb.RollbackRequest) (*adminpb.Revision, error) {
-	made, err := s.server.Plane.Rollback(ctx, r.GetRevision(), control.Request{Who: callOf(ctx).who.String(), Expect: r.GetExpect()})
+	made, err := s.server.Plane.Rollback(ctx, r.GetRevision(), requestOf(ctx, r.GetExpect(), false))
 	return s.revision(&made, err)
 }
 

@@ -107,8 +107,9 @@ type Request struct {
 	// Force takes backends that fail their check: without it those that the edits
 	// add, in whatever way, are probed first.
 	Force bool
-	// Remote says that who asks is not on this host. Edits may not name files,
-	// programs and variables then that the configuration does not have.
+	// Remote says that who asks is not on this host. Edits, and the revision that a
+	// rollback restores, may not name files, programs and variables then that the
+	// configuration does not have.
 	Remote bool
 }
 

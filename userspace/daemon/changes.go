@@ -209,7 +209,7 @@ func (p *plane) next(ctx context.Context, c *conf, r *request, number uint64) (*
 	if r.rollback == 0 {
 		next, err = p.edit(c, r.Edits)
 	} else {
-		next, err = p.rolledBack(ctx, r.rollback)
+		next, err = p.rolledBack(ctx, r, c)
 	}
 	if err != nil || next.isAs(c) {
 		return c, state.Step{}, err
@@ -234,16 +234,25 @@ func changeText(r *control.Revision) string {
 	return strings.Join(words, "; ")
 }
 
-// rolledBack returns the configuration of a revision. Its document stands in the
-// place of the file if that has changed since.
-func (p *plane) rolledBack(ctx context.Context, number uint64) (*conf, error) {
-	kept, err := p.history.Range(ctx, number, number)
+// rolledBack returns the configuration of the revision that a request restores in the
+// place of c. Its document stands in the place of the file if that has changed since. To
+// who asks it is as if all of it were applied.
+func (p *plane) rolledBack(ctx context.Context, r *request, c *conf) (*conf, error) {
+	steps, err := p.history.Range(ctx, r.rollback, r.rollback)
 	if err != nil {
 		return nil, err
 	}
-	c := kept[0].Config
-	c.Applied = true
-	return p.restore(ctx, c, p.agent.opts.Config)
+	kept := steps[0].Config
+	kept.Applied = true
+	b, err := p.keptBase(ctx, kept, p.agent.opts.Config)
+	if err != nil {
+		return nil, err
+	}
+	whole := append([]control.Edit{{Op: control.OpApply, Spec: string(b.document)}}, kept.Edits...)
+	if err := p.checkReach(&r.Request, whole, c); err != nil {
+		return nil, err
+	}
+	return b.with(kept.Edits)
 }
 
 // force puts a configuration in force in the place of another one.

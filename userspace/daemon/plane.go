@@ -100,18 +100,23 @@ func newPlane(ctx context.Context, file *config.Tree, store *lent, o *Options) (
 // restore returns a configuration that is kept, on top of the file unless another
 // document stands in its place.
 func (p *plane) restore(ctx context.Context, kept state.Config, path string) (*conf, error) {
+	b, err := p.keptBase(ctx, kept, path)
+	if err != nil {
+		return nil, err
+	}
+	return b.with(kept.Edits)
+}
+
+// keptBase returns what the edits of a configuration that is kept are on top of.
+func (p *plane) keptBase(ctx context.Context, kept state.Config, path string) (*base, error) {
 	if !kept.Applied || kept.Base == p.file.Load().digest {
-		return p.file.Load().with(kept.Edits)
+		return p.file.Load(), nil
 	}
 	document, err := p.history.Document(ctx, kept.Base)
 	if err != nil {
 		return nil, err
 	}
-	b, err := p.applied(path, document)
-	if err != nil {
-		return nil, err
-	}
-	return b.with(kept.Edits)
+	return p.applied(path, document)
 }
 
 // noteFile makes a file that has changed since the last revision one of its own.
@@ -174,7 +179,7 @@ func (p *plane) Change(ctx context.Context, r control.Request) (control.Revision
 	if len(r.Edits) == 0 {
 		return control.Revision{}, errNoEdits
 	}
-	if err := p.checkReach(&r); err != nil {
+	if err := p.checkReach(&r, r.Edits, p.inForce()); err != nil {
 		return control.Revision{}, err
 	}
 	if !r.Force {
@@ -185,13 +190,13 @@ func (p *plane) Change(ctx context.Context, r control.Request) (control.Revision
 	return p.ask(ctx, &request{Request: r})
 }
 
-// checkReach refuses what names more of this host than the file, or the configuration in
-// force, if who asks is elsewhere. Nothing is read before.
-func (p *plane) checkReach(r *control.Request) error {
+// checkReach refuses edits that name more of this host than the file, or now, the
+// configuration in force, if who asks is elsewhere. Nothing is read before.
+func (p *plane) checkReach(r *control.Request, edits []control.Edit, now *conf) error {
 	if !r.Remote {
 		return nil
 	}
-	return faultOf(config.CheckReach(r.Edits, p.file.Load().tree, p.inForce().tree))
+	return faultOf(config.CheckReach(edits, p.file.Load().tree, now.tree))
 }
 
 // Rollback implements [control.Plane].
@@ -246,7 +251,7 @@ func (p *plane) Plan(ctx context.Context, r control.Request) (difference string,
 	if err := p.expected(&r, p.Revision().Number); err != nil {
 		return "", err
 	}
-	if err := p.checkReach(&r); err != nil {
+	if err := p.checkReach(&r, r.Edits, before); err != nil {
 		return "", err
 	}
 	after, err := p.edit(before, r.Edits)
