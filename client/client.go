@@ -9,6 +9,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,8 +17,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,20 +107,36 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // lookAgain is how often an Await call asks.
 const lookAgain = 200 * time.Millisecond
 
-// AwaitHealthy waits until a backend of a pool is healthy. Without a check it never
-// is. The error is the context's, with what the last probe said.
+// AwaitHealthy waits until a backend of a pool is healthy: of one that goes by a name
+// all its addresses. Without a check it never is. The error is the context's, with what
+// the last probe said.
 func (c *Client) AwaitHealthy(ctx context.Context, pool, backend string) error {
-	return c.await(ctx, pool, backend, "is healthy", func(b *adminpb.Backend) bool { return b.GetStatus() == "healthy" })
+	return c.await(ctx, pool, backend, "is healthy", func(all []*adminpb.Backend) *adminpb.Backend {
+		if len(all) == 0 {
+			return &adminpb.Backend{Status: "not there"}
+		}
+		return first(all, func(b *adminpb.Backend) bool { return b.GetStatus() != "healthy" })
+	})
 }
 
-// AwaitIdle waits until a backend of a pool has no flows, or is no more. Drain it
-// before.
+// AwaitIdle waits until a backend of a pool has no flows, of one that goes by a name at
+// any of its addresses, or is no more. Drain it before.
 func (c *Client) AwaitIdle(ctx context.Context, pool, backend string) error {
-	return c.await(ctx, pool, backend, "has no flows", func(b *adminpb.Backend) bool { return b.GetFlows() == 0 })
+	return c.await(ctx, pool, backend, "has no flows", func(all []*adminpb.Backend) *adminpb.Backend {
+		return first(all, func(b *adminpb.Backend) bool { return b.GetFlows() > 0 })
+	})
 }
 
-// await asks until a backend is as it should be. One that is not there is nil.
-func (c *Client) await(ctx context.Context, pool, backend, what string, done func(*adminpb.Backend) bool) error {
+// first returns the first of backends that is so, nil if none is.
+func first(all []*adminpb.Backend, is func(*adminpb.Backend) bool) *adminpb.Backend {
+	if i := slices.IndexFunc(all, is); i >= 0 {
+		return all[i]
+	}
+	return nil
+}
+
+// await asks until none of the addresses of a backend is in the way.
+func (c *Client) await(ctx context.Context, pool, backend, what string, inTheWay func([]*adminpb.Backend) *adminpb.Backend) error {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for {
@@ -125,8 +144,8 @@ func (c *Client) await(ctx context.Context, pool, backend, what string, done fun
 		if err != nil {
 			return err
 		}
-		b := find(health, backend)
-		if done(b) {
+		b := inTheWay(find(health, backend))
+		if b == nil {
 			return nil
 		}
 		select {
@@ -138,18 +157,33 @@ func (c *Client) await(ctx context.Context, pool, backend, what string, done fun
 	}
 }
 
-// find returns a backend by its address, its name or its URL.
-func find(health *adminpb.GetHealthResponse, backend string) *adminpb.Backend {
-	if u, err := url.Parse(backend); err == nil && u.Host != "" {
-		backend = u.Host
-	}
-	host, _, err := net.SplitHostPort(backend)
+// find returns the addresses of a backend, which is as the configuration has it:
+// host:port, a host alone, or a URL.
+func find(health *adminpb.GetHealthResponse, backend string) (all []*adminpb.Backend) {
+	host, port := place(backend)
 	for _, p := range health.GetPools() {
 		for _, b := range p.GetBackends() {
-			if b.GetAddress() == backend || err == nil && b.GetName() == host && b.GetName() != "" {
-				return b
+			h, at := place(b.GetAddress())
+			if at == port && (h == host || strings.EqualFold(b.GetName(), host)) {
+				all = append(all, b)
 			}
 		}
 	}
-	return nil
+	return all
+}
+
+// place returns the host and the port of a backend; * is the port that clients ask for.
+func place(backend string) (host, port string) {
+	if u, err := url.Parse(backend); err == nil && u.Host != "" {
+		scheme := map[string]string{"http": "80", "https": "443"}
+		backend = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), scheme[u.Scheme], "*"))
+	}
+	host, port, err := net.SplitHostPort(backend)
+	if err != nil {
+		host, port = strings.Trim(backend, "[]"), "*"
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		host = a.String() // written in one way
+	}
+	return host, port
 }

@@ -236,17 +236,22 @@ const (
 // That is an error, which says how the last one ended.
 func watch(c *cli.Context, w world, lb *client.Client) error {
 	begun, ended := watchOne(c, w, lb)
-	for since := time.Now(); begun && connect.CodeOf(ended) == connect.CodeUnavailable && time.Since(since) < successorTime; {
+	for since := time.Now(); begun && away(ended) && time.Since(since) < successorTime; {
 		select {
 		case <-c.Done():
 			return c.Err()
 		case <-time.After(successorTick):
 		}
-		if again, err := watchOne(c, w, lb); again || connect.CodeOf(err) != connect.CodeUnavailable {
+		if again, err := watchOne(c, w, lb); again || !away(err) {
 			ended, since = err, time.Now()
 		}
 	}
 	return ended
+}
+
+// away reports whether an agent is not there, or not yet: it has said so, or no more.
+func away(err error) bool {
+	return connect.CodeOf(err) == connect.CodeUnavailable || !connect.IsWireError(err)
 }
 
 // watchOne prints events until the agent ends, and reports whether it told any.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -139,6 +140,8 @@ func TestAnAgentThatFailsHasAStatus(t *testing.T) {
 	}{
 		{errors.New("listen: broken"), 1, "fairlead: listen: broken\n"},
 		{fmt.Errorf("another agent runs: %w", loader.ErrLocked), 3, "fairlead: another agent runs: another process holds the lock; try again when that one is done\n"},
+		{fmt.Errorf("%w: web: another program listens on 10.0.0.1:80", daemon.ErrListen), 3, "fairlead: service cannot be served: web: another program listens on 10.0.0.1:80\n"},
+		{fmt.Errorf("metrics: %w", syscall.EADDRINUSE), 3, "fairlead: metrics: address already in use\n"},
 		{fmt.Errorf("%w: run x", kernel.ErrForwarding), 3, "fairlead: forwarding is off: run x\n"},
 	} {
 		w := world{run: func(context.Context, daemon.Options) error { return row.err }}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -121,8 +122,17 @@ func said(target string, err error) error {
 		}
 		return unreached(target, err, text)
 	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return errInterrupted
+	case !connect.IsWireError(err): // it has ended without a word
+		return unreached(target, err, text)
+	}
 	return text
 }
+
+// errInterrupted is for who does not wait for the answer.
+var errInterrupted = errors.New("interrupted before the agent has answered: fairlead history says whether a change was made")
 
 // unreached returns why an agent was not reached, and what to do.
 func unreached(target string, err, text error) error {

@@ -211,7 +211,8 @@ func (b *balancer) ListHistory(_ context.Context, r *adminpb.ListHistoryRequest)
 	}}, nil
 }
 
-// Watch tells what happens until the agent ends; the next one breaks.
+// Watch tells what happens until the agent ends; the next one is killed, and that after
+// it breaks.
 func (b *balancer) Watch(_ context.Context, _ *adminpb.WatchRequest, to *connect.ServerStream[adminpb.Event]) error {
 	b.mu.Lock()
 	b.watched++
@@ -220,7 +221,10 @@ func (b *balancer) Watch(_ context.Context, _ *adminpb.WatchRequest, to *connect
 	switch n {
 	case 2: // nobody is there yet
 		return connect.NewError(connect.CodeUnavailable, errors.New("the agent starts"))
-	case 3:
+	case 3: // it is killed
+		_ = to.Send(&adminpb.Event{Time: at(6), Kind: "begin", Revision: 8})
+		panic(http.ErrAbortHandler)
+	case 4:
 		return errors.Join(to.Send(&adminpb.Event{Time: at(6), Kind: "begin", Revision: 9}), connect.NewError(connect.CodeInternal, errors.New("disk is full")))
 	}
 	for _, e := range []*adminpb.Event{

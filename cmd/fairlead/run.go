@@ -108,8 +108,16 @@ func runAgent(c *cli.Context, w world) error {
 		Reopen:       reopen,
 		Log:          log,
 	})
-	if c.Err() != nil && errors.Is(err, context.Canceled) {
+	return ending(c, err)
+}
+
+// ending returns what the end of an agent is to who has run it.
+func ending(c *cli.Context, err error) error {
+	switch {
+	case c.Err() != nil && errors.Is(err, context.Canceled):
 		return nil // asked to end
+	case errors.Is(err, daemon.ErrListen):
+		return command.Refused(err)
 	}
 	return err
 }

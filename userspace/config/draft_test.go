@@ -235,6 +235,8 @@ func TestFaultsOfWhatEditsMake(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			d := NewDraft(NewTree("f", []byte(edited)), nil)
 			for text := range strings.SplitSeq(row.edit, "; ") {
+				before, _ := d.Tree()
+				_, _ = before.State(false) // as an agent has read it, which remembers some
 				if err := d.Add(edit(text)); err != nil {
 					t.Fatal(err)
 				}

@@ -65,6 +65,9 @@ func (t *Tree) State(look bool) (model.State, error) {
 		before = t.memo.get()
 	}
 	r, s := t.read(look, before)
+	if len(r.faults) > 0 && before != nil {
+		r, s = t.read(look, nil) // nobody remembers where the parts of other trees stood
+	}
 	if err := r.err(); err != nil {
 		return model.State{}, err
 	}

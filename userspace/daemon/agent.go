@@ -118,7 +118,8 @@ type agent struct {
 	hopsDue   bool                      // backends have come or gone since hopsKept
 	hopsKept  time.Time
 	published time.Time
-	cost      time.Duration // of publishing
+	again     <-chan time.Time // when it is to be published that was not at once; nil: never
+	cost      time.Duration    // of publishing
 	said      map[string]string
 }
 
@@ -171,6 +172,8 @@ func (a *agent) loop(ctx context.Context) {
 			a.applyHealth(a.changed.take())
 		case f := <-a.events:
 			f()
+		case <-a.again:
+			a.again = nil
 		}
 		if a.handed {
 			return // and publish nothing: another process does

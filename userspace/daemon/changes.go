@@ -119,6 +119,10 @@ func (p *plane) carry(ctx context.Context, changes []*request) {
 	}
 	was := p.Revision()
 	p.settle(now, steps[len(steps)-1].Revision)
+	select {
+	case p.agent.events <- func() {}: // which publishes the revision
+	default: // it is about to
+	}
 	for _, s := range steps {
 		p.log.Info("configuration changed", "revision", s.Revision.Number, "who", s.Revision.Who, "change", changeText(&s.Revision))
 	}

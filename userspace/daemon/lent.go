@@ -3,18 +3,20 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
+	"fairlead/userspace/control"
 	"fairlead/userspace/model"
 	"fairlead/userspace/state"
 )
 
 var (
 	// errLent says that a successor has the state, and may fail yet.
-	errLent = errors.New("another process is about to take over: try again")
+	errLent = fmt.Errorf("%w: another process is about to take over: try again", control.ErrUnavailable)
 	// errMoved says that somebody who is no successor had the state meanwhile.
 	errMoved = errors.New("another agent has changed the state while it was away: restart this one, and give each a place of its own")
 )

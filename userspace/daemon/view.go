@@ -18,11 +18,15 @@ const publishLate = 5 * time.Second
 
 // publish writes what the agent knows where others can read it. Where there is
 // so much to write that it would take more than a twentieth of the agent's
-// time, the view gets somewhat older.
+// time, the view gets somewhat older: again says when it is written at the latest.
 func (a *agent) publish() {
-	if time.Since(a.published) < min(20*a.cost, publishLate) {
+	if wait := min(20*a.cost, publishLate) - time.Since(a.published); wait > 0 {
+		if a.again == nil {
+			a.again = time.After(wait)
+		}
 		return
 	}
+	a.again = nil
 	start := time.Now()
 	v := a.view()
 	if err := view.Write(a.opts.RunDir, v); a.news("publish", err) {

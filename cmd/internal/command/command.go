@@ -14,6 +14,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -160,6 +161,7 @@ func judge(err error) (code int, next string) {
 		{loader.ErrForeign, 3, "take it out first; --force replaces one that no link holds"},
 		{loader.ErrLocked, 3, "try again when that one is done"},
 		{state.ErrInUse, 3, ""},
+		{syscall.EADDRINUSE, 3, ""},
 		{loader.ErrMode, 3, "use --mode auto, or another interface"},
 		{kernel.ErrConflict, 3, ""},
 		{kernel.ErrForwarding, 3, ""},

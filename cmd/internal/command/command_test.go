@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -254,7 +256,7 @@ func TestEveryHostHasLoopback(t *testing.T) {
 }
 
 func TestAnotherAgentIsAConflict(t *testing.T) {
-	for _, err := range []error{state.ErrInUse, loader.ErrLocked} {
+	for _, err := range []error{state.ErrInUse, loader.ErrLocked, &net.OpError{Op: "listen", Err: syscall.EADDRINUSE}} {
 		if code, _ := judge(fmt.Errorf("open: %w", err)); code != 3 {
 			t.Errorf("%v: status %d, want 3", err, code)
 		}

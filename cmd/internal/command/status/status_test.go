@@ -282,7 +282,7 @@ func TestWhatStandsBesideTheFile(t *testing.T) {
 	}{
 		{view.View{}, "config    f.yaml\n"},
 		{view.View{Edits: 2}, "config    f.yaml, with 2 changes of the API on top (revision 7)\n"},
-		{view.View{Applied: true}, "config    f.yaml does not count: revision 7, which was applied, stands in its place\n"},
+		{view.View{Applied: true}, "config    f.yaml does not count: a configuration that was applied stands in its place (revision 7)\n"},
 	} {
 		row.v.Config, row.v.Revision, row.v.Written = "f.yaml", 7, at
 		row.v.XDP.Mode = model.XDPOff

@@ -91,10 +91,16 @@ func (s *Status) writeHead(w io.Writer) error {
 // overlay says what decides beside the configuration's file.
 func overlay(v *view.View) (text string) {
 	if v.Applied {
-		text = fmt.Sprintf(" does not count: revision %d, which was applied, stands in its place", v.Revision)
+		text = " does not count: a configuration that was applied stands in its place"
 	}
-	if v.Edits > 0 {
-		text += fmt.Sprintf(", with %d changes of the API on top (revision %d)", v.Edits, v.Revision)
+	switch {
+	case v.Edits == 1:
+		text += ", with a change of the API on top"
+	case v.Edits > 1:
+		text += fmt.Sprintf(", with %d changes of the API on top", v.Edits)
+	}
+	if text != "" {
+		text += fmt.Sprintf(" (revision %d)", v.Revision)
 	}
 	return text
 }
