@@ -50,6 +50,13 @@ func TestThePageShowsWhatTheAPISays(t *testing.T) {
 	p.Await("document.body.dataset.ready === 'yes' && document.querySelector('#packets canvas')")
 	wantSameAsAPI(t, s, p)
 	wantExplained(t, s, p)
+	for _, line := range []string{
+		"backend weight --pool web --backend " + s.BackendAddrs[0].String() + ":8080 --weight 5", "pool add --pool spare --backend " + s.BackendAddrs[0].String() + ":8080",
+		"rollback 2", "backend drain --pool echo --backend " + s.BackendAddrs[1].String() + ":8080",
+	} {
+		s.Fairlead(strings.Fields(line)...).OK(t)
+	}
+	wantSameAsAPI(t, s, p)
 	goOn(t, s)
 	wantRatesOfAPI(t, p)
 	if len(p.Faults) > 0 {
@@ -86,12 +93,9 @@ func denied(t *testing.T, s *stage.Stage) {
 	})
 }
 
-// goOn changes something, and then has clients that ask all the time.
+// goOn has clients that ask all the time.
 func goOn(t *testing.T, s *stage.Stage) {
 	t.Helper()
-	for _, args := range [][]string{{"weight", "--pool", "web", "--backend", s.BackendAddrs[0].String() + ":8080", "--weight", "5"}, {"drain", "--pool", "echo", "--backend", s.BackendAddrs[1].String() + ":8080"}} {
-		s.Fairlead(append([]string{"backend"}, args...)...).OK(t)
-	}
 	for _, url := range []string{"http://" + vip + "/", "http://" + vip + ":81/"} {
 		s.Start(s.Clients[0], tool(t, "wrk"), "-c", "4", "-t", "1", "-d", "10m", url) // it ends with the stage
 	}
@@ -187,19 +191,42 @@ func told(t *testing.T, s *stage.Stage) map[string]string {
 			all["drop "+name] = n.String()
 		}
 	}
-	var history struct {
-		Revisions []struct {
-			Revision        json.Number
-			Time            time.Time
-			Who, Difference string
-		}
-	}
+	var history struct{ Revisions []revision }
 	apiOf(t, s, "ListHistory", &history)
 	for _, r := range history.Revisions {
-		all["change "+r.Revision.String()] = fmt.Sprintf("%s|%s|the file|%s", clock(r.Time), r.Who, r.Difference) // nothing else has changed yet
+		all["change "+r.Revision] = fmt.Sprintf("%s|%s|%s|%s", clock(r.Time), r.Who, r.what(), r.Difference)
 	}
 	all["agent"], all["xdp"] = header(t, s)
 	return all
+}
+
+// A revision is one of the history, as the API tells it.
+type revision struct {
+	Revision, Who, Difference, Rollback string
+	Time                                time.Time
+	Edits                               []struct {
+		Op, Service, Pool, Match, Backend string
+		Weight                            *int
+	}
+}
+
+// what says as the page does what a revision did.
+func (r *revision) what() string {
+	if r.Rollback != "" {
+		return "rollback to " + r.Rollback
+	}
+	var all []string
+	for _, e := range r.Edits {
+		words := []string{e.Op, e.Pool + e.Service, e.Match, e.Backend} // of one of the two, but for routes
+		if e.Weight != nil {
+			words = append(words, strconv.Itoa(*e.Weight))
+		}
+		all = append(all, strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "))
+	}
+	if len(all) == 0 {
+		return "the file" // the first
+	}
+	return strings.Join(all, "; ")
 }
 
 // header returns what the page has above all, as the API says it.
@@ -209,6 +236,7 @@ func header(t *testing.T, s *stage.Stage) (agent, xdp string) {
 		PID              int
 		Started          time.Time
 		Revision, Config string
+		Edits            int
 		XDP              struct {
 			Interfaces []struct{ Name, Mode string }
 		}
@@ -217,7 +245,14 @@ func header(t *testing.T, s *stage.Stage) (agent, xdp string) {
 	for i, link := range is.XDP.Interfaces {
 		xdp += []string{"XDP ", ", "}[min(i, 1)] + link.Name + ": " + link.Mode
 	}
-	return fmt.Sprintf("process %d, ready since %s, revision %s, %s", is.PID, clock(is.Started), is.Revision, is.Config), xdp
+	agent = fmt.Sprintf("process %d, ready since %s, revision %s, %s", is.PID, clock(is.Started), is.Revision, is.Config)
+	switch {
+	case is.Edits == 1:
+		agent += ", 1 change on top"
+	case is.Edits > 1:
+		agent += fmt.Sprintf(", %d changes on top", is.Edits)
+	}
+	return agent, xdp
 }
 
 // clock returns a time as the page writes those of today.

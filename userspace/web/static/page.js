@@ -25,7 +25,7 @@ async function refresh() {
 }
 
 function showStatus(s) {
-  at("agent").textContent = `process ${s.pid}, ready since ${moment(s.started)}, revision ${s.revision ?? 0}, ${s.applied ? "applied in the place of " : ""}${s.config}${s.edits ? `, ${s.edits} changes on top` : ""}`;
+  at("agent").textContent = `process ${s.pid}, ready since ${moment(s.started)}, revision ${s.revision ?? 0}, ${s.applied ? "applied in the place of " : ""}${s.config}${s.edits ? `, ${s.edits} ${s.edits === 1 ? "change" : "changes"} on top` : ""}`;
   show(at("xdp"), s.xdp ?? {}, (xdp) => {
     const all = (xdp.interfaces ?? []).map((i) => `${i.name}: ${i.mode || "not attached"}${i.reason ? ` (${i.reason})` : ""}`);
     const state = all.length > 0 ? all.join(", ") : `mode ${xdp.mode}`;
