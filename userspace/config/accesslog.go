@@ -1,9 +1,11 @@
 package config
 
 import (
+	"errors"
 	"path/filepath"
 
 	"fairlead/userspace/accesslog"
+	"fairlead/userspace/logfile"
 	"fairlead/userspace/model"
 )
 
@@ -47,10 +49,25 @@ func (r *reader) flowLog(v value) (f model.FlowLog) {
 	return f
 }
 
+// logPath reads where a log is written.
 func (r *reader) logPath(v value, p *string) {
-	s, ok := r.text(v)
-	if ok && !filepath.IsAbs(s) {
-		r.fault(v, "%s is not an absolute path: begin it with /", quote(s))
+	if !r.absolute(v, p) || !r.look {
+		return
 	}
-	*p = s
+	switch err := logfile.Check(*p); {
+	case errors.Is(err, logfile.ErrKind):
+		r.fault(v, "cannot be written: %v", err)
+	case err != nil:
+		r.fault(v, "cannot be written: %v: make the directory, or name another file", err)
+	}
+}
+
+// absolute reads a path, and reports whether it is a good one.
+func (r *reader) absolute(v value, p *string) bool {
+	s, ok := r.text(v)
+	if *p = s; ok && !filepath.IsAbs(s) {
+		r.fault(v, "%s is not an absolute path: begin it with /", quote(s))
+		return false
+	}
+	return ok
 }

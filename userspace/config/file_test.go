@@ -53,6 +53,10 @@ func TestFilesAndProgramsMustBeThere(t *testing.T) {
 		{"no program to notify", "notify: [{command: [/bin/tell, x]}]\n", `main.yaml:1:21: notify[0].command[0]: "/bin/tell" cannot be run: stat /bin/tell: no such file or directory: install it, or name another program`},
 		{"none of the name", "notify: [{command: [no-such-program]}]\n", `main.yaml:1:21: notify[0].command[0]: "no-such-program" cannot be run: executable file not found in $PATH: install it, or name another program`},
 		{"no check", "defaults: {health: {type: exec, command: [/bin/check]}}\n", `main.yaml:1:43: services[0].health.command[0]: "/bin/check" cannot be run: stat /bin/check: no such file or directory: install it, or name another program`},
+		{"logs", "access-log: {file: '/%/access'}\nflow-log: {file: /dev/null}\nagent: {logging-file: '/%/log'}\n#tmp", ""},
+		{"no directory of a log", "access-log: {file: '/%/none/log'}\n#tmp", `main.yaml:1:20: access-log.file: cannot be written: open /tmp/none/log: no such file or directory: make the directory, or name another file`},
+		{"a log of flows that is none", "flow-log: {file: '/%'}\n#tmp", `main.yaml:1:18: flow-log.file: cannot be written: open /tmp: it is neither a regular file nor a character device: name a file`},
+		{"nor the agent's", "agent: {logging-file: '/%/none/log'}\n#tmp", `main.yaml:1:23: agent.logging-file: cannot be written: open /tmp/none/log: no such file or directory: make the directory, or name another file`},
 		{"not executable", "notify: [{command: [/etc/passwd]}]\n", `main.yaml:1:21: notify[0].command[0]: "/etc/passwd" cannot be run: permission denied: install it, or name another program`},
 	} {
 		t.Run(row.name, func(t *testing.T) {

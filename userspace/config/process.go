@@ -35,19 +35,10 @@ func StateDirFault(text string) string {
 
 // process reads how the agent's process runs.
 func (r *reader) process(v value, a *model.Agent) {
-	path := func(p *string) func(value) {
-		return func(v value) {
-			s, ok := r.text(v)
-			if ok && !filepath.IsAbs(s) {
-				r.fault(v, "%s is not an absolute path: begin it with /", quote(s))
-			}
-			*p = s
-		}
-	}
 	r.object(v, fields{
-		"logging-file": path(&a.LogFile),
-		"pin-dir":      path(&a.PinDir),
-		"run-dir":      path(&a.RunDir),
+		"logging-file": func(v value) { r.logPath(v, &a.LogFile) },
+		"pin-dir":      func(v value) { r.absolute(v, &a.PinDir) },
+		"run-dir":      func(v value) { r.absolute(v, &a.RunDir) },
 		"state-dir":    func(v value) { r.stateDir(v, &a.StateDir) },
 		"sandbox":      func(v value) { enum(r, v, &a.Sandbox, []model.Sandbox{model.SandboxOn, model.SandboxOff}) },
 		"metrics":      func(v value) { r.listener(v, &a.Metrics, "where metrics are told, by agent.metrics") },

@@ -173,15 +173,23 @@ func TestAnAccessLogComesAndGoesWithReloads(t *testing.T) {
 	}
 	fetch(t, "/zero")
 	reload("one", "access-log: {file: "+first+", format: '{path} {status}'}\n")
-	r.reload(conf("two", "access-log: {file: "+dir+"/no/such, format: '{path}'}\n"))
-	r.await("the fault", func(v view.View) bool { return strings.HasPrefix(v.ConfigError, "access-log: open log: open ") })
-	fetch(t, "/still")
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{filepath.Join(dir, "no/such"), pipe} {
+		r.reload(conf("two", "access-log: {file: "+bad+", format: '{path}'}\n"))
+		r.await("the fault", func(v view.View) bool {
+			return strings.Contains(v.ConfigError, ": access-log.file: cannot be written: open "+bad+": ")
+		})
+		fetch(t, "/still")
+	}
 	reload("three", "access-log: {file: "+second+", format: '{service} {path}'}\n")
 	reload("four", "")
 	stage.Await(t, "logs to be written", func() error {
 		a, errA := os.ReadFile(first)
 		b, errB := os.ReadFile(second)
-		if string(a) != "/one 200\n/still 200\n" || string(b) != "three /three\n" {
+		if string(a) != "/one 200\n/still 200\n/still 200\n" || string(b) != "three /three\n" {
 			return errors.Join(errA, errB, fmt.Errorf("%q and %q", a, b))
 		}
 		return nil

@@ -3,9 +3,13 @@
 package logfile
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
+	"syscall"
 )
 
 // mode lets the group of the process read logs, and nobody else.
@@ -18,7 +22,45 @@ type File struct {
 	f    *os.File
 }
 
-// Open opens a log, at the end of what is there. Its error says what to open.
+// ErrKind says that there is what may keep who writes to it waiting.
+var ErrKind = errors.New("it is neither a regular file nor a character device: name a file")
+
+// Check returns why no log can be at a path, and changes nothing. The error is a
+// [fs.PathError]: of what is in the way, and then it wraps [ErrKind], or of a directory
+// that is not there. Who may write there is not looked at: that may be another user.
+func Check(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = os.Stat(filepath.Dir(path))
+	} else if err == nil {
+		err = checkKind(info)
+	}
+	if of := (*fs.PathError)(nil); errors.As(err, &of) {
+		err = of.Err
+	}
+	if err == nil || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return &fs.PathError{Op: "open", Path: path, Err: err}
+}
+
+// checkKind looks at what a log is to be. The process's own streams may be pipes: who
+// reads them is there.
+func checkKind(info fs.FileInfo) error {
+	if info.Mode().IsRegular() || info.Mode()&fs.ModeCharDevice != 0 {
+		return nil
+	}
+	for _, f := range []*os.File{os.Stdout, os.Stderr} {
+		own, err := f.Stat()
+		if err == nil && info.Mode()&fs.ModeNamedPipe != 0 && os.SameFile(own, info) {
+			return nil
+		}
+	}
+	return ErrKind
+}
+
+// Open opens a log, at the end of what is there, and does not wait for anybody. Its
+// error says what to open.
 func Open(path string) (*File, error) {
 	f, err := open(path)
 	if err != nil {
@@ -28,9 +70,22 @@ func Open(path string) (*File, error) {
 }
 
 func open(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, mode)
+	err := Check(path)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
+	}
+	// Something else may be there by now. Who writes waits all the same, if it has to:
+	// the runtime sees to that.
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, mode)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil {
+		err = checkKind(info)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open log: %s: %w", path, err), f.Close())
 	}
 	return f, nil
 }

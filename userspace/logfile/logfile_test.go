@@ -1,11 +1,16 @@
 package logfile
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -98,5 +103,105 @@ func TestALogThatCannotBeOpenedAgainGoesOn(t *testing.T) {
 	}
 	if _, err := Open(path); err == nil {
 		t.Error("opened in a directory that is not there")
+	}
+}
+
+// kinds makes a file of each kind below a directory.
+func kinds(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	read, pipe := filepath.Join(dir, "read"), filepath.Join(dir, "pipe")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), syscall.Mkfifo(read, 0o600), os.Symlink(pipe, filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(read, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reader.Close() })
+	return dir
+}
+
+// TestWhatALogCanBe: what may never come to take a line is refused at once.
+func TestWhatALogCanBe(t *testing.T) {
+	dir := kinds(t)
+	const kind = "it is neither a regular file nor a character device: name a file"
+	for name, want := range map[string]string{
+		"file": "", "/dev/null": "", "/dev/full": "",
+		"pipe": kind, "link": kind, "read": kind, "socket": kind, ".": kind, "pipe/log": "not a directory",
+		"none/log": "no such file or directory",
+	} {
+		path := name
+		if !filepath.IsAbs(name) {
+			path = filepath.Join(dir, name)
+		}
+		if want != "" {
+			want = "open " + path + ": " + want
+		}
+		if err := Check(path); fmt.Sprint(err) != cmp.Or(want, "<nil>") {
+			t.Errorf("check %s: %v, want %q", name, err, want)
+		}
+		if _, err := os.Stat(path); name == "file" && !os.IsNotExist(err) {
+			t.Errorf("a check has made a file: %v", err)
+		}
+		if want != "" {
+			want = "open log: " + want
+		}
+		l, err := Open(path)
+		if fmt.Sprint(err) != cmp.Or(want, "<nil>") {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+		if err == nil {
+			l.Close()
+		}
+	}
+}
+
+// TestAPipeInPlaceOfALog that somebody has put there leaves the old one.
+func TestAPipeInPlaceOfALog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := errors.Join(os.Rename(path, path+".old"), syscall.Mkfifo(path, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reopen(); !errors.Is(err, ErrKind) {
+		t.Errorf("%v, want %v", err, ErrKind)
+	}
+	if _, err := l.Write([]byte("still\n")); err != nil {
+		t.Error(err)
+	}
+	if data, err := os.ReadFile(path + ".old"); err != nil || string(data) != "still\n" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// TestTheOwnStreamsAreLogs even if they are pipes, as they are in containers.
+func TestTheOwnStreamsAreLogs(t *testing.T) {
+	const variable = "FAIRLEAD_LOG_OF_TEST"
+	if path := os.Getenv(variable); path != "" {
+		l, err := Open(path)
+		if err == nil {
+			_, err = l.Write([]byte("a line\n"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		os.Exit(0) // before anything else is printed
+	}
+	for _, path := range []string{"/dev/stdout", "/dev/stderr"} {
+		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), variable+"="+path)
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != "a line\n" {
+			t.Errorf("%s: %v, %q", path, err, out)
+		}
 	}
 }
