@@ -78,7 +78,7 @@ func Parse(name string, data []byte) (model.State, error) { return NewTree(name,
 // which it includes name, whether or not they are there. Some may be patterns, as a
 // shell has them.
 func (t *Tree) Files() []string {
-	r, _ := t.read(false, nil)
+	r, _ := t.read(&reader{}, nil)
 	return append([]string{t.file}, r.named...)
 }
 

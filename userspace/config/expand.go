@@ -97,25 +97,38 @@ func (r *reader) variable(v value, name string, closed bool) string {
 	return text
 }
 
-// secretFile makes v what a file holds, without the line breaks at its end.
+// secretFile makes v what a file holds, without the line breaks at its end, or what it
+// had last.
 func (r *reader) secretFile(v value, name string) {
-	f, err := regular.Open(r.beside(name))
-	if err != nil {
-		r.fault(v, "cannot be read: %v", err)
+	f := fileValue{name: v.Value}
+	f.text, f.err = readSecret(r.beside(name))
+	last, known := r.last[f.name]
+	if known && f.err == nil && f.text != last {
+		f.err = r.instead
+	}
+	switch {
+	case f.err != nil && known:
+		f.text = last
+	case f.err != nil:
+		r.fault(v, "cannot be read: %v", f.err)
 		return
+	}
+	v.Value = f.text
+	r.secrets = append(r.secrets, secret{f.text, f.name})
+	r.values = append(r.values, f)
+}
+
+func readSecret(path string) (string, error) {
+	f, err := regular.Open(path)
+	if err != nil {
+		return "", err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
 	if err == nil && len(data) > maxSecret {
 		err = errors.New("more than 64 KiB")
 	}
-	if err != nil {
-		r.fault(v, "cannot be read: %v", err)
-		return
-	}
-	shown := v.Value
-	v.Value = strings.TrimRight(string(data), "\r\n")
-	r.secrets = append(r.secrets, secret{v.Value, shown})
+	return strings.TrimRight(string(data), "\r\n"), err
 }
 
 // mask returns an argument of a fault without secrets. What is as short as a

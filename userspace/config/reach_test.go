@@ -79,7 +79,7 @@ func TestWhateverIsReadIsFoundBefore(t *testing.T) {
 		for _, part := range tree.parts {
 			reaches("", part, func(_ string, n *yaml.Node) { found = append(found, scalars(n)...) })
 		}
-		r, _ := tree.read(false, nil)
+		r, _ := tree.read(&reader{}, nil)
 		for _, name := range r.named {
 			seen++
 			if !slices.ContainsFunc(found, func(text string) bool {

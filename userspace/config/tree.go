@@ -27,6 +27,7 @@ type Tree struct {
 	// faults are those of the files as such. What else is wrong State finds.
 	faults []Fault
 	memo   *memo // of it and of what is made of it
+	last   *LastRead
 }
 
 // Read reads the file at path and those that it includes. The error is the cause if
@@ -59,35 +60,44 @@ func NewTreeBeside(path, name string, data []byte) *Tree {
 // State returns what the configuration means, with every default. Its error joins
 // one [Fault] for each mistake, in the order of the files. With look, certificates,
 // programs and the file of a token that the configuration names are looked at, too.
+// What files of secrets had last counts as [LastRead] says.
 func (t *Tree) State(look bool) (model.State, error) {
 	var before map[digest]any
 	if !look {
 		before = t.memo.get()
 	}
-	r, s := t.read(look, before)
+	last := t.last.values()
+	r, s := t.read(&reader{look: look, last: last}, before)
 	if len(r.faults) > 0 && before != nil {
-		r, s = t.read(look, nil) // nobody remembers where the parts of other trees stood
+		r, s = t.read(&reader{look: look, last: last}, nil) // nobody remembers where the parts of other trees stood
 	}
-	if err := r.err(); err != nil {
+	err := r.err()
+	if err != nil && r.hasOther() {
+		if old, meaning := t.read(&reader{look: look, last: last, instead: err}, before); old.err() == nil {
+			r, s, err = old, meaning, nil
+		}
+	}
+	if err != nil {
 		return model.State{}, err
 	}
+	t.last.note(r.values)
 	if !look {
 		t.memo.set(r.read)
 	}
 	return s, nil
 }
 
-// read reads all of t but for what was read before and says the same. That is not
-// for who looks.
-func (t *Tree) read(look bool, before map[digest]any) (*reader, model.State) {
+// read has r read all of t but for what was read before and says the same. That is
+// not for who looks.
+func (t *Tree) read(r *reader, before map[digest]any) (*reader, model.State) {
 	x := *t
 	if t.root != nil && slices.ContainsFunc(append([]*yaml.Node{t.root}, t.parts...), expands) {
 		x = *t.copy()
 	} else {
 		x.homes = maps.Clone(t.homes)
 	}
-	r := &reader{file: x.file, look: look, homes: x.homes, files: x.files, named: slices.Clip(x.named), faults: slices.Clip(x.faults)}
-	if !look {
+	r.file, r.homes, r.files, r.named, r.faults = x.file, x.homes, x.files, slices.Clip(x.named), slices.Clip(x.faults)
+	if !r.look {
 		r.before, r.read = before, map[digest]any{}
 	}
 	if x.root == nil || !r.expanded(x.root) {
@@ -221,7 +231,7 @@ func (t *Tree) text(n *yaml.Node) string {
 		return n.Value
 	}
 	c := *n
-	(&reader{file: t.file}).expand(value{Node: &c})
+	(&reader{file: t.file, last: t.last.values()}).expand(value{Node: &c})
 	return c.Value
 }
 

@@ -342,7 +342,7 @@ func (p *plane) reread(ctx context.Context) {
 		_, err = tree.State(true)
 	}
 	if err == nil {
-		file, err = baseOf(tree)
+		file, err = baseOf(tree.Beside(p.last))
 	}
 	var c *conf
 	if err == nil {

@@ -32,7 +32,7 @@ func baseOf(t *config.Tree) (*base, error) {
 // applied returns a document as the base; the file if it says the same. Files that
 // it names are looked for beside the one at path.
 func (p *plane) applied(path string, document []byte) (*base, error) {
-	b, err := baseOf(config.NewTreeBeside(path, control.Applied, document))
+	b, err := baseOf(config.NewTreeBeside(path, control.Applied, document).Beside(p.last))
 	if err != nil {
 		return nil, err
 	}

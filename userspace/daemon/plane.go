@@ -31,6 +31,8 @@ type plane struct {
 	over     chan struct{} // closed when nobody takes requests any more
 
 	file atomic.Pointer[base] // what the file says
+	// last is what files of secrets had last.
+	last *config.LastRead
 
 	mu       sync.Mutex
 	conf     *conf // in force
@@ -75,7 +77,10 @@ func newPlane(ctx context.Context, file *config.Tree, store *lent, o *Options) (
 	if p.history, err = state.NewHistory(ctx, store, state.DefaultLimit); err != nil {
 		return nil, err
 	}
-	b, err := baseOf(file)
+	p.last = config.NewLastRead(func(name string, err error) {
+		p.log.Warn("file of a secret is not usable, what it had last counts", "file", name, "err", err)
+	})
+	b, err := baseOf(file.Beside(p.last))
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +98,7 @@ func newPlane(ctx context.Context, file *config.Tree, store *lent, o *Options) (
 			return nil, err
 		}
 	}
+	p.last.Use(p.conf.tree, p.conf.base.tree)
 	p.conf.warn(p.log)
 	return p, nil
 }
@@ -150,6 +156,7 @@ func (p *plane) tellOverlay() {
 
 // settle makes a configuration the one in force.
 func (p *plane) settle(c *conf, r control.Revision) {
+	p.last.Use(c.tree, c.base.tree)
 	p.mu.Lock()
 	p.conf, p.revision = c, shown(r)
 	p.mu.Unlock()
