@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -100,6 +101,10 @@ func (d *Draft) Add(e control.Edit) error {
 		return err
 	}
 	if err := d.resolve(&e); err != nil {
+		if errors.Is(err, control.ErrNotFound) && d.forget(&e) {
+			d.changes++
+			return nil
+		}
 		return err
 	}
 	if err := d.work.apply(&e); err != nil {
@@ -118,6 +123,23 @@ func (d *Draft) Add(e control.Edit) error {
 		d.weighLast(&e)
 	}
 	return nil
+}
+
+// forget drops what is said of a backend that an edit removes, and reports whether it
+// was added: where there is nothing now that it could be a part of.
+func (d *Draft) forget(e *control.Edit) bool {
+	if e.Op != control.OpRemoveBackend {
+		return false
+	}
+	of := func(old *control.Edit) bool {
+		return ofBackends(old.Op) && old.Op != control.OpSetBackends && cmp.Or(old.Service, old.Pool) == cmp.Or(e.Service, e.Pool) &&
+			plainBackend(d.work.text(word(old.Backend))) == plainBackend(d.work.text(word(e.Backend)))
+	}
+	if !slices.ContainsFunc(d.edits, func(old control.Edit) bool { return old.Op == control.OpAddBackend && of(&old) }) {
+		return false
+	}
+	d.edits = slices.DeleteFunc(d.edits, func(old control.Edit) bool { return of(&old) })
+	return true
 }
 
 // weighLast moves what is said of weights of a list of backends behind what gives the

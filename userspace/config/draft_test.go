@@ -299,3 +299,27 @@ func TestKeptEditsAreNotMoreThanWhatIsEdited(t *testing.T) {
 		t.Errorf("kept %+v", kept)
 	}
 }
+
+// TestWhatIsDormantIsTakenBack removes backends that were added where nothing is now.
+func TestWhatIsDormantIsTakenBack(t *testing.T) {
+	d := NewDraft(NewTree("f", []byte(edited)), nil)
+	for _, e := range edits("add-backend db 10.0.1.3:5432", "set-weight db 10.0.1.3:5432 4", "add-backend images http://10.0.0.4:8080", "add-backend images 10.0.0.5:8080") {
+		if err := d.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := NewTree("f", []byte("xdp: off\nservices: []\n"))
+	d = NewDraft(base, d.Edits())
+	for _, e := range edits("remove-backend db 10.0.1.3:5432", "remove-backend images http://10.0.0.4:8080/") {
+		was := d.Changes()
+		if err := d.Add(e); err != nil || d.Changes() != was+1 {
+			t.Errorf("%+v: error %v, %d changes", e, err, d.Changes()-was)
+		}
+	}
+	if kept := d.Edits(); len(kept) != 1 || kept[0].Backend != "10.0.0.5:8080" {
+		t.Errorf("kept %+v", kept)
+	}
+	if err := d.Add(edit("remove-backend images 10.0.0.4:8080")); !errors.Is(err, control.ErrNotFound) {
+		t.Errorf("once more: error %v", err)
+	}
+}
