@@ -127,36 +127,42 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request) (answer any,
 	return nil, http.StatusNoContent, r.leave(req.Context(), id, t)
 }
 
-// token returns the token of a request. Networks that give wrong ones are slowed
-// down, whatever they give next.
+// token returns the token of a request. Networks that give wrong ones are slowed down,
+// but not those in them who give a right one.
 func (r *Registry) token(req *http.Request) (t model.RegistrationToken, err error) {
 	client, _ := netip.ParseAddrPort(req.RemoteAddr)
 	from := networkOf(client.Addr())
-	scheme, given, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if t, ok := r.given(req); ok {
+		return t, nil
+	}
 	if r.wrong.tooMany(from, r.now()) {
 		return t, &problem{http.StatusTooManyRequests, "too many wrong tokens"}
 	}
-	found := false
-	if r.conf != nil && strings.EqualFold(scheme, "Bearer") {
-		sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
-		for _, x := range r.conf.Tokens {
-			if x.Token == "" {
-				continue
-			}
-			own := sha256.Sum256([]byte(x.Token))
-			if subtle.ConstantTimeCompare(sum[:], own[:]) == 1 {
-				t, found = x, true
-			}
+	r.wrong.count(from, r.now())
+	r.log.Warn("wrong token", "client", client.Addr().String())
+	return t, &problem{http.StatusUnauthorized, "no token, or a wrong one: send Authorization: Bearer and the token"}
+}
+
+// given returns the token that a request carries, in the same time whatever it gives.
+// The caller holds r.mu.
+func (r *Registry) given(req *http.Request) (t model.RegistrationToken, ok bool) {
+	scheme, given, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	if r.conf == nil || !strings.EqualFold(scheme, "Bearer") {
+		return t, false
+	}
+	sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
+	for _, x := range r.conf.Tokens {
+		if x.Token == "" {
+			continue
+		}
+		own := sha256.Sum256([]byte(x.Token))
+		if subtle.ConstantTimeCompare(sum[:], own[:]) == 1 {
+			t, ok = x, true
 		}
 	}
-	if !found {
-		r.wrong.count(from, r.now())
-		r.log.Warn("wrong token", "client", client.Addr().String())
-		return t, &problem{http.StatusUnauthorized, "no token, or a wrong one: send Authorization: Bearer and the token"}
-	}
-	return t, nil
+	return t, ok
 }
 
 // register makes a backend one of the pool of its token, or renews its lease.
