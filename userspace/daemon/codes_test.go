@@ -1,14 +1,20 @@
 package daemon
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"net/http"
+	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -90,6 +96,60 @@ func (h headcount) ask(t *testing.T, clients, times int, paths []string) {
 	all.Wait()
 }
 
+// unhandled are requests of which each ends its connection, before anybody looks at
+// where it goes.
+var unhandled = map[string]string{
+	"400 no host":                "GET / HTTP/1.1\r\n\r\n",
+	"400 two hosts":              "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+	"400 length and chunks":      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+	"417 unknown expectation":    "GET / HTTP/1.1\r\nHost: a\r\nExpect: foo\r\n\r\n",
+	"431 large header":           "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 80<<10) + "\r\n\r\n",
+	"501 unknown coding":         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: blah\r\n\r\n",
+	"505 unknown version":        "GET / HTTP/3.1\r\nHost: a\r\n\r\n",
+	"405 what a handler refuses": "CONNECT a:80 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+	"200 options of the server":  "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+}
+
+// provoke sends what is unhandled, and adds what comes.
+func (h headcount) provoke(t *testing.T) {
+	t.Helper()
+	for name, request := range unhandled {
+		c, err := net.Dial("tcp", site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		var sending sync.WaitGroup
+		sending.Go(func() { _, _ = io.WriteString(c, request) }) // who refuses it may have closed by then
+		answer, _ := io.ReadAll(c)
+		c.Close()
+		sending.Wait()
+		code, _, _ := strings.Cut(strings.TrimPrefix(string(answer), "HTTP/1.1 "), " ")
+		if !strings.HasPrefix(name, code+" ") || code == "" {
+			t.Errorf("%s: answer %q", name, answer)
+		}
+		h.add("", code, 1)
+	}
+}
+
+// noted returns how often each status is in an access log.
+func noted(t *testing.T, file string) map[string]float64 {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := headcount{"": {}}
+	for line := range strings.Lines(string(text)) {
+		var r struct{ Status int }
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		h.add("", codeName(r.Status), 1)
+	}
+	return h[""]
+}
+
 func codeName(status int) string {
 	if status < 100 || status > 599 {
 		return "other"
@@ -120,15 +180,16 @@ func told(all map[string]float64) headcount {
 }
 
 // TestMetricsAreTheCodesThatClientsCounted: of the service and of each backend, those of
-// the agent's own and those that HTTP does not have; no other, and in the view, too.
+// the agent's own and those that HTTP does not have; no other, and in the view and in the
+// access log, too.
 func TestMetricsAreTheCodesThatClientsCounted(t *testing.T) {
 	var backends []string
 	for range 3 {
 		backends = append(backends, fmt.Sprintf("{address: %q}", coded(t)))
 	}
-	addr := freeAddr(t)
-	r := runAgent(t, fmt.Sprintf("agent: {metrics: '%s'}\nservices: [{name: web, listen: '%s', forward: http, routes: [{match: /at/, pool: main}]}]\n"+
-		"pools: {main: {backends: [%s], health: {type: none}}}\n", addr, site, strings.Join(backends, ", ")))
+	addr, file := freeAddr(t), filepath.Join(t.TempDir(), "access.log")
+	r := runAgent(t, fmt.Sprintf("agent: {metrics: '%s'}\naccess-log: {file: '%s'}\nservices: [{name: web, listen: '%s', forward: http, routes: [{match: /at/, pool: main}]}]\n"+
+		"pools: {main: {backends: [%s], health: {type: none}}}\n", addr, file, site, strings.Join(backends, ", ")))
 	paths := []string{"/nowhere"} // 404 of the agent
 	for _, status := range []int{101, 200, 201, 204, 206, 299, 301, 302, 304, 400, 404, 418, 429, 500, 501, 502, 503, 599, 600, 799, 999} {
 		paths = append(paths, fmt.Sprintf("/at/%d", status))
@@ -138,9 +199,16 @@ func TestMetricsAreTheCodesThatClientsCounted(t *testing.T) {
 	if len(want) != 4 || len(want[""]) != len(paths)-3 {
 		t.Fatalf("clients saw %v: that shows nothing", want)
 	}
+	want.provoke(t)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	stage.Await(t, "metrics to be what clients counted", func() error {
 		if diff := cmp.Diff(want, told(metricsIn(t, client, addr))); diff != "" {
+			return fmt.Errorf("-want +got:\n%s", diff)
+		}
+		return nil
+	})
+	stage.Await(t, "the access log to have a line of each", func() error {
+		if diff := cmp.Diff(want[""], noted(t, file)); diff != "" {
 			return fmt.Errorf("-want +got:\n%s", diff)
 		}
 		return nil

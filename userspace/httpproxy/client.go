@@ -83,6 +83,7 @@ type guarded struct {
 	bad   bool
 	spoil string // what is left to be handed on in place of what is malformed
 	rest  atomic.Int64
+	whose atomic.Uint32 // what is written next
 }
 
 // spoiled ends whatever line or chunk it stands in, and makes it one that net/http

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"time"
 )
@@ -28,7 +27,7 @@ func (in *intake) shake(ctx context.Context, c *client) (net.Conn, error) {
 	defer cancel()
 	t := tls.Server(c, in.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
-		explain(err)
+		in.proxy.explain(c, err)
 		return nil, err
 	}
 	if t.ConnectionState().NegotiatedProtocol == "h2" {
@@ -38,10 +37,12 @@ func (in *intake) shake(ctx context.Context, c *client) (net.Conn, error) {
 }
 
 // explain tells a client that speaks HTTP without TLS what is wrong.
-func explain(err error) {
+func (p *Proxy) explain(c *client, err error) {
 	plain, ok := errors.AsType[tls.RecordHeaderError](err)
 	if ok && plain.Conn != nil && plain.RecordHeader[0] >= 'A' && plain.RecordHeader[0] <= 'Z' {
 		_ = plain.Conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nThis is HTTPS: come with TLS.\n")
+		answer := []byte("HTTP/1.0 400 Bad Request\r\n\r\nThis is HTTPS: come with TLS.\n")
+		p.unhandled(c, answer, false)
+		_, _ = plain.Conn.Write(answer)
 	}
 }

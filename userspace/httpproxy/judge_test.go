@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
 
 	"fairlead/userspace/model"
@@ -140,6 +142,24 @@ func (w *way) take() error {
 	return nil
 }
 
+// statuses returns how often each final status came.
+func (w *way) statuses() map[int]uint64 {
+	all := map[int]uint64{}
+	for _, text := range w.answers {
+		for r := bufio.NewReader(strings.NewReader(text)); ; {
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				break
+			}
+			_, _ = io.Copy(io.Discard, res.Body) // what is broken off has a status, too
+			if res.StatusCode >= 200 {
+				all[res.StatusCode]++
+			}
+		}
+	}
+	return all
+}
+
 // begins reports whether a list begins with another.
 func begins(all, first []string) bool {
 	return len(first) <= len(all) && slices.Equal(all[:len(first)], first)
@@ -151,7 +171,8 @@ func TestOddRequestsAreWhatOthersTakeThemForOrRefused(t *testing.T) {
 	h := everything(usual)
 	h.Bounds.HeaderTimeout, h.Bounds.KeepAlive = time.Second, time.Second // who still waits then has seen all
 	h.Routes[0].Timeouts.Body = time.Second
-	mine.addr = serve(t, h, map[string]*model.Pool{"main": poolOf(mine.backend.addr)}).addr
+	f := serve(t, h, map[string]*model.Pool{"main": poolOf(mine.backend.addr)})
+	mine.addr = f.addr
 	nginx.addr = judge(t, "nginx", nginxConfig, nginx.backend.addr, "-c")
 	haproxy.addr = judge(t, "haproxy", haproxyConfig, haproxy.backend.addr, "-db", "-q", "-f")
 	var all errgroup.Group
@@ -160,6 +181,9 @@ func TestOddRequestsAreWhatOthersTakeThemForOrRefused(t *testing.T) {
 	}
 	if err := all.Wait(); err != nil {
 		t.Fatal(err)
+	}
+	if diff := cmp.Diff(mine.statuses(), f.Stats().Answers); diff != "" {
+		t.Errorf("answers, as clients and as the proxy have counted them, -want +got:\n%s", diff)
 	}
 	for i, row := range oddities {
 		got, others := mine.arrived[i], [][]string{nginx.arrived[i], haproxy.arrived[i]}

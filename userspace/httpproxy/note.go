@@ -197,7 +197,7 @@ func (n *note) ending(w *counted, broken bool) accesslog.Ending {
 func endingOf(status int) accesslog.Ending {
 	e := accesslog.Ending{By: accesslog.Agent, Reason: accesslog.Done}
 	switch status {
-	case http.StatusTooManyRequests, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong:
+	case http.StatusTooManyRequests, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
 		e.Reason = accesslog.Limit
 	case http.StatusUnauthorized, http.StatusForbidden:
 		e.Reason = accesslog.Denied

@@ -16,8 +16,14 @@ import (
 // logged opens a front that hands out what its access log is told.
 func logged(t *testing.T, h *model.HTTP, p *model.Pool) (*front, chan *accesslog.Record) {
 	t.Helper()
+	return loggedWith(t, &Proxy{}, h, p)
+}
+
+// loggedWith is logged with a proxy that is more than its zero value.
+func loggedWith(t *testing.T, proxy *Proxy, h *model.HTTP, p *model.Pool) (*front, chan *accesslog.Record) {
+	t.Helper()
 	told := make(chan *accesslog.Record, 10)
-	proxy := &Proxy{Access: func() func(*accesslog.Record) { return func(r *accesslog.Record) { told <- r } }}
+	proxy.Access = func() func(*accesslog.Record) { return func(r *accesslog.Record) { told <- r } }
 	return serveWith(t, proxy, h, map[string]*model.Pool{"main": p}), told
 }
 

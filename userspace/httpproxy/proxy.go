@@ -148,6 +148,7 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *headcount, t 
 	s.ReadHeaderTimeout, s.IdleTimeout, s.MaxHeaderBytes = t.headerTimeout, t.keepAlive, t.maxHeader
 	s.ErrorLog = slog.NewLogLogger(p.log().Handler(), slog.LevelDebug)
 	s.BaseContext, s.ConnContext = func(net.Listener) context.Context { return run }, withConn
+	s.DisableGeneralOptionsHandler = true // serve answers those, and counts
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open.add()
 		defer open.done()
@@ -159,14 +160,22 @@ func (p *Proxy) prepare(s *http.Server, run context.Context, open *headcount, t 
 		if run.Err() != nil {
 			panic(http.ErrAbortHandler) // nobody waits for what begins now
 		}
-		clientOf(r.Context().Value(connKey{}).(net.Conn)).heard()
+		conn := r.Context().Value(connKey{}).(net.Conn)
+		clientOf(conn).heard()
+		if c, ok := conn.(handled); ok {
+			c.handle(r.ProtoMajor)
+		}
 		n := p.note(run, r)
 		u := receive(w, r)
 		p.serve(w, r, u, n)
 		u.finish(t.headerTimeout)
 	})
-	s.ConnState = func(_ net.Conn, state http.ConnState) {
+	s.ConnState = func(c net.Conn, state http.ConnState) {
 		switch state {
+		case http.StateIdle:
+			if c, ok := c.(handled); ok {
+				c.answered()
+			}
 		case http.StateNew:
 			open.add()
 			p.active.Add(1)
@@ -188,6 +197,11 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, u *upload, n *note
 	counted.last = r.ProtoMajor == 1 && slices.ContainsFunc(r.Header["Upgrade"], changes) // nobody guards what follows, if it does not change
 	defer counted.end()
 	if p.Challenge != nil && strings.HasPrefix(r.URL.Path, challengePath) && p.Challenge(counted, r) {
+		return
+	}
+	if r.Method == http.MethodOptions && r.RequestURI == "*" { // of the server, and of no route
+		counted.Header().Set("Content-Length", "0")
+		counted.WriteHeader(http.StatusOK)
 		return
 	}
 	if t == nil {

@@ -47,7 +47,8 @@ func (p *Proxy) Stats() Stats {
 	}
 }
 
-// Latency returns how long answers took, our own too, until their header was sent.
+// Latency returns how long answers took, our own too, until their header was sent; not
+// those to what is refused before it is a request.
 func (p *Proxy) Latency() *latency.Recorder { return &p.latency }
 
 // A counted writer counts the answer that goes through it.
