@@ -59,6 +59,7 @@ type agent struct {
 	out map[string]bool
 
 	checker *health.Checker
+	spare   spare
 	changed *mailbox // checks whose result has changed
 	// isDown holds the keys of checks that say down, as kernel, proxies and
 	// the view have it.

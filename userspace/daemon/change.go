@@ -11,8 +11,30 @@ import (
 	"fairlead/userspace/model"
 )
 
+// A spare tells of checks that the state in force does not need.
+type spare struct {
+	keep bool // they go on for now
+	some bool // there may be some
+}
+
+// dropChecks ends the checks that the state in force does not need, unless they are
+// kept.
+func (a *agent) dropChecks() {
+	if a.spare.some = a.spare.keep; !a.spare.keep {
+		a.checker.Set(a.roster.targets, nil)
+	}
+}
+
+// settle ends the checks that a change has left.
+func (a *agent) settle() {
+	if a.spare.some {
+		a.dropChecks()
+	}
+}
+
 // change puts a configuration that was changed in force, with the secrets of a reading if
-// it has others. An error changes nothing.
+// it has others. An error changes nothing. The checks of the one before go on until
+// settle: so what they know is there yet if the change is undone.
 func (a *agent) change(ctx context.Context, given *model.State, read reading) error {
 	if a.leaving {
 		return control.ErrUnavailable
@@ -27,7 +49,9 @@ func (a *agent) change(ctx context.Context, given *model.State, read reading) er
 	state := a.names.Expand(given)
 	a.drains.keep(state, hadBy(a.state))
 	r := a.roster.next(state)
+	a.spare.keep = true
 	err = a.replaceLightly(ctx, r, read)
+	a.spare.keep = false
 	keep(err == nil)
 	if errors.Is(err, errLeaving) {
 		return control.ErrUnavailable

@@ -111,6 +111,7 @@ func (p *plane) carry(ctx context.Context, changes []*request) {
 		if err = p.history.Append(ctx, steps); err != nil {
 			err = errors.Join(err, p.force(ctx, before, now))
 		}
+		p.agent.send(ctx, p.agent.settle)
 	}
 	crashpoint.Pass()
 	if err != nil {

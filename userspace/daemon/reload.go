@@ -128,7 +128,7 @@ func (a *agent) replace(ctx context.Context, r *roster, t trove, stayOut map[str
 	a.state, a.roster, a.isDown = r.state, r, isDown
 	a.useTrove(t)
 	crashpoint.Pass()
-	a.checker.Set(r.targets, nil)
+	a.dropChecks()
 	a.takeOut(ctx, a.interfaces(old))
 	a.sign()
 	if a.kernel == nil {

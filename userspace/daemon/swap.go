@@ -79,7 +79,7 @@ func (a *agent) swap(ctx context.Context, r *roster, w *swap) error {
 	old := a.state
 	a.state, a.roster, a.isDown = r.state, r, isDown
 	if !sameChecks {
-		a.checker.Set(r.targets, nil)
+		a.dropChecks()
 	}
 	a.unsigned = true
 	for _, i := range w.pools {
