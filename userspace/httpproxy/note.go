@@ -181,6 +181,8 @@ func (n *note) ending(w *counted, broken bool) accesslog.Ending {
 	switch {
 	case !broken && n.x != nil && n.x.answered.Load():
 		return accesslog.Ending{By: accesslog.Backend, Reason: accesslog.Done}
+	case !broken && w.status == http.StatusBadGateway && n.x != nil && n.x.missed:
+		return accesslog.Ending{By: accesslog.Agent, Reason: accesslog.NoBackend}
 	case !broken:
 		return endingOf(w.status)
 	case n.run.Err() != nil:

@@ -55,6 +55,7 @@ type anEnding struct {
 	in, out   uint64
 	unbacked  bool
 	answering bool // a backend has answered
+	refuses   bool // the backend does, connections
 }
 
 const asks = "GET /a?b HTTP/1.1\r\nHost: example.com\r\nUser-Agent: me\r\nReferer: there\r\nConnection: close\r\n\r\n"
@@ -89,6 +90,7 @@ func endings() []anEnding {
 		{name: "no answer in time", backend: waits(""), http: everything(hasty), status: 504, by: accesslog.Backend, reason: accesslog.Timeout, out: 16},
 		{name: "a body that stops", backend: waits("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello"), http: everything(hasty), status: 200, by: accesslog.Agent, reason: accesslog.Timeout, out: 5, answering: true},
 		{name: "no HTTP", backend: answers("what\r\n\r\n"), status: 502, by: accesslog.Backend, reason: accesslog.Broken, out: 12},
+		{name: "no connection", refuses: true, status: 502, by: accesslog.Agent, reason: accesslog.NoBackend, out: 12},
 		{name: "too many", backend: answers("HTTP/1.1 204 No\r\n\r\n"), http: limited, times: 1, status: 429, by: accesslog.Agent, reason: accesslog.Limit, out: 18, unbacked: true},
 		{name: "no route", backend: waits(""), http: gone, status: 404, by: accesslog.Agent, reason: accesslog.Done, out: 10, unbacked: true},
 	}
@@ -99,6 +101,9 @@ func TestWhoHasEndedARequestIsLogged(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			b := take(t, row.backend)
+			if row.refuses {
+				b.Close()
+			}
 			conf := poolOf(b.addr())
 			conf.Retry.Attempts = 0
 			if row.http == nil {
@@ -124,6 +129,9 @@ func TestWhoHasEndedARequestIsLogged(t *testing.T) {
 			got := next(t, told)
 			if got.Status != row.status || got.By != row.by || got.Reason != row.reason || got.BytesIn != row.in || got.BytesOut != row.out {
 				t.Errorf("%+v; want status %d, %s %s, %d bytes in and %d out", got, row.status, row.by, row.reason, row.in, row.out)
+			}
+			if n := f.Stats().NoBackend; (n == 1) != row.refuses || n > 1 {
+				t.Errorf("%d requests without a backend", n)
 			}
 			if want := b.addr(); (got.Backend != want) != row.unbacked || got.Backend != want && got.Backend != "" {
 				t.Errorf("backend %q, want %s: %v", got.Backend, want, !row.unbacked)

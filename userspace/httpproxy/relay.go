@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"slices"
@@ -106,6 +107,10 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	case r.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // the client is gone
 	default:
+		if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+			x.missed = true
+			x.proxy.noBackend.Add(1)
+		}
 		x.proxy.log().Debug("request failed", "client", x.peer, "pool", x.pool.set.Load().conf.Name, "err", err)
 		refuse(w, http.StatusBadGateway)
 	}

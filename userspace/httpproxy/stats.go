@@ -17,7 +17,7 @@ type Stats struct {
 	Answers                       map[int]uint64 // by status, those that came; 0 for any but 100 to 599
 	Broken                        uint64         // answers that were broken off
 	Retries                       uint64         // attempts after the first of a request
-	NoBackend                     uint64         // requests without a backend, or none free
+	NoBackend                     uint64         // requests without a backend, or none free or reached
 	Tunnels                       uint64         // connections that changed their protocol
 	RateLimited                   uint64         // requests of clients that made too many
 	Malformed                     uint64         // connections that ended at what is no HTTP

@@ -195,6 +195,7 @@ type exchange struct {
 	peer     netip.AddrPort
 	local    netip.AddrPort
 	trusted  bool       // the peer is
+	missed   bool       // the last attempt could not connect
 	client   netip.Addr // the peer, or who a trusted peer says that it forwards for
 	timeouts *model.HTTPTimeouts
 	conn     *client // whose it is; may be nil

@@ -10,7 +10,7 @@ var (
 	accepted  = desc("connections_total", "Connections or UDP flows of clients.", ofService...)
 	active    = desc("connections", "Connections or UDP flows of clients now.", ofService...)
 	refused   = desc("refused_total", "Connections or UDP datagrams of clients refused by lists or limits.", ofService...)
-	noBackend = desc("no_backend_total", "Connections or requests that no backend could be found for.", ofService...)
+	noBackend = desc("no_backend_total", "Connections or requests that no backend could be found for, or none be reached.", ofService...)
 	retries   = desc("retries_total", "Attempts at a backend after the first of a connection or request.", ofService...)
 	requests  = desc("http_requests_total", "Requests of clients.", ofService...)
 	responses = desc("http_responses_total", "Answers to clients, by their status; other is what HTTP does not have.", append(ofService, "code")...)
