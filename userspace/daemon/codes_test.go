@@ -172,6 +172,9 @@ func told(all map[string]float64) headcount {
 				code = value
 			}
 		}
+		if n == 0 {
+			continue // told before it comes
+		}
 		if name == "fairlead_http_responses_total" || name == "fairlead_backend_http_responses_total" {
 			h.add(who, code, n)
 		}

@@ -2,12 +2,14 @@ package metrics
 
 import (
 	"cmp"
+	"net/http"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 var (
-	accepted  = desc("connections_total", "Connections or UDP flows of clients.", ofService...)
+	accepted  = desc("connections_total", "Connections of clients, refused ones too, or UDP flows: a refused datagram makes none.", ofService...)
 	active    = desc("connections", "Connections or UDP flows of clients now.", ofService...)
 	refused   = desc("refused_total", "Connections or UDP datagrams of clients refused by lists or limits.", ofService...)
 	noBackend = desc("no_backend_total", "Connections or requests that no backend could be found for, or none be reached.", ofService...)
@@ -41,6 +43,13 @@ var (
 	cachePages    = desc("http_cache_pages", "URLs of which an answer is stored.", ofService...)
 )
 
+// usual are the statuses of services that are told before they have come. A series that
+// begins with its first value has not risen by that.
+var usual = []int{
+	http.StatusOK, http.StatusNotFound, http.StatusInternalServerError,
+	http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+}
+
 func (s *Service) collect(out chan<- prometheus.Metric) {
 	of := []string{s.Name, s.Protocol}
 	with := func(label string) []string { return append(of[:len(of):len(of)], label) }
@@ -52,6 +61,11 @@ func (s *Service) collect(out chan<- prometheus.Metric) {
 	count(out, retries, s.Retries, of...)
 	if s.HTTP != nil {
 		count(out, unannounced, s.Unannounced, of...)
+		for _, status := range usual {
+			if s.Requests.Answers[status] == 0 {
+				count(out, responses, 0, with(strconv.Itoa(status))...)
+			}
+		}
 		s.Requests.collect(out, requests, responses, durations, of)
 		s.HTTP.collect(out, of, with)
 		return
