@@ -56,6 +56,7 @@ func attach(ctx context.Context, tb testenv.TB, r *testenv.Rig, state *model.Sta
 	})
 	tb.Cleanup(func() {
 		k.Close()
+		k = nil // which has maps in memory; testing keeps a parallel subtest's cleanups
 		r.Balancer.Do(tb, func() error { return kernel.Detach(context.Background(), dir, nil, 0, nil) })
 	})
 	return k, dir

@@ -9,3 +9,6 @@ func Alone() (check func(TB), undo func()) {
 	patience = 50 * time.Millisecond
 	return new(group).check, func() { patience = was }
 }
+
+// NetPipe is [netPipe].
+const NetPipe = netPipe

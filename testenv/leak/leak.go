@@ -29,8 +29,9 @@ type TB interface {
 	Errorf(format string, args ...any)
 }
 
-// Each puts [Check] around every test and fuzz target of m, and returns m. The
-// options are for goroutines that stay.
+// Each puts [Check] around every test and fuzz target of m, and the same around every
+// example, and returns m. It looks at no subtest by itself. The options are for
+// goroutines that stay.
 func Each(m *testing.M, options ...goleak.Option) *testing.M {
 	running.options = options
 	tests := field[[]testing.InternalTest](m, "tests")
@@ -46,6 +47,10 @@ func Each(m *testing.M, options ...goleak.Option) *testing.M {
 			Check(f)
 			target.Fn(f)
 		}
+	}
+	examples := field[[]testing.InternalExample](m, "examples")
+	for i, example := range examples {
+		examples[i].F = func() { running.example(example.Name, example.F) }
 	}
 	return m
 }
@@ -64,8 +69,9 @@ func field[T any](m *testing.M, name string) T {
 // else, so that it looks when all other cleanups are done.
 //
 // Of tests that ran at the same time the last one fails for all: it names who
-// was the first to end with the thing open. A test that has failed anyway is not
-// looked at, since it may have ended half-way.
+// was the first to end with the thing open. One that waits in t.Parallel runs already.
+// A test that has failed anyway is not looked at, since it may have ended half-way.
+// What the garbage collector has closed while the test ran is not found.
 func Check(tb TB) {
 	tb.Helper()
 	running.check(tb)
@@ -113,6 +119,19 @@ func (g *group) check(tb TB) {
 	})
 }
 
+// example runs one, and writes what it leaves to its output, where nobody wants it.
+func (g *group) example(name string, run func()) {
+	s := &span{name: name}
+	if err := g.begin(s); err != nil {
+		fmt.Println("look for leaks:", err)
+		return
+	}
+	run()
+	for _, fault := range g.end(s, false) {
+		fmt.Println(fault)
+	}
+}
+
 func (g *group) begin(s *span) (err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -142,6 +161,7 @@ func (g *group) end(s *span, failed bool) (faults []string) {
 		takeNoted()
 		return faults
 	}
+	defer forgetNothing()()
 	if err := within(patience, func() error { return goleak.Find(append(g.options, g.goroutines)...) }); err != nil {
 		faults = append(faults, fmt.Sprintf("%s left goroutines behind: %v", g.names(), err))
 	}

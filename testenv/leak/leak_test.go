@@ -2,11 +2,13 @@ package leak_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -139,6 +141,64 @@ func TestWhatIsLeftIsFound(t *testing.T) {
 	}
 }
 
+// TestPipesOfPackageNetAreNoLeak passes on bytes by splicing, for which package net
+// keeps a pipe that it lets go of by and by. The test's own check waits for that.
+func TestPipesOfPackageNetAreNoLeak(t *testing.T) {
+	from, to := connected(t), connected(t)
+	if _, err := from[0].Write([]byte("bytes")); err != nil {
+		t.Fatal(err)
+	}
+	if err := from[0].CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := to[0].ReadFrom(from[1]); n != 5 || err != nil {
+		t.Fatalf("passed on %d bytes: %v", n, err)
+	}
+	if pipes := openPipes(t); pipes == 0 {
+		t.Error("no pipe is open")
+	}
+}
+
+// connected returns both ends of a connection, which end with the test.
+func connected(t *testing.T) (ends [2]*net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for i, open := range []func() (net.Conn, error){
+		func() (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) }, l.Accept,
+	} {
+		c, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		ends[i] = c.(*net.TCPConn)
+	}
+	return ends
+}
+
+// openPipes counts descriptors of pipes of the size that package net gives them.
+func openPipes(t *testing.T) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size, err := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0); err == nil && size == leak.NetPipe {
+			n++
+		}
+	}
+	return n
+}
+
 func TestPinsThatSomebodyHoldsAreFound(t *testing.T) {
 	dir := testenv.BPFFS(t)
 	m := newMap(t)
@@ -224,18 +284,31 @@ func TestOtherProcessesAreLookedAt(t *testing.T) {
 
 // TestLeaves leaks where it is told to, which makes the test binary fail.
 func TestLeaves(t *testing.T) {
-	if os.Getenv(leaks) != "" {
+	if os.Getenv(leaks) == "test" {
 		forgotten = newFile(t, "forgotten")
 	}
 }
 
-var forgotten *os.File
+var forgotten io.Closer
+
+// Example leaks as TestLeaves does.
+func Example() {
+	if os.Getenv(leaks) == "example" {
+		forgotten, _ = net.Listen("tcp", "127.0.0.1:0")
+	}
+	fmt.Println("done")
+	// Output: done
+}
 
 func TestEveryTestOfAPackageIsLookedAt(t *testing.T) {
 	for _, row := range []struct {
 		leak, want string
-	}{{"", "PASS"}, {"yes", "TestLeaves left something open: descriptor "}} {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestLeaves$")
+	}{
+		{"", "PASS"},
+		{"test", "TestLeaves left something open: descriptor "},
+		{"example", "Example left something open: descriptor "},
+	} {
+		cmd := exec.Command(os.Args[0], "-test.run=^(TestLeaves|Example)$")
 		cmd.Env = append(os.Environ(), leaks+"="+row.leak)
 		out, err := cmd.CombinedOutput()
 		if (err != nil) != (row.leak != "") || !strings.Contains(string(out), row.want) {

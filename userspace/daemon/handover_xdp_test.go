@@ -151,4 +151,9 @@ func (b *bench) awaitEnd(pid int) {
 	if status.ExitStatus() != 0 {
 		b.t.Errorf("an agent ended with status %d", status.ExitStatus())
 	}
+	if pid == b.cmd.Process.Pid {
+		if err := b.cmd.Process.Release(); err != nil { // its own Wait finds nobody any more
+			b.t.Error(err)
+		}
+	}
 }

@@ -164,6 +164,7 @@ func TestPortsThatStayKeepTheirConnections(t *testing.T) {
 	if f == nil || len(ag.fronts) != 1 {
 		t.Fatalf("fronts %v", ag.fronts)
 	}
+	defer ag.sockets.clear(nil)
 	defer f.remove() // does not wait for the grace of an hour
 	if got := f.ports(); !slices.Equal(got, []uint16{port + 1, port + 2, port + 3}) || f.missing() != "" {
 		t.Errorf("listens on %v, missing %q", got, f.missing())
