@@ -90,7 +90,7 @@ check-generate: generate
 	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
 		[ -z "$$new" ] || { echo "generated files not committed: $$new"; exit 1; }
 
-## lint           format, vet, linters, sizes, shell scripts
+## lint           format, vet, linters, sizes, leak checks, shell scripts
 lint:
 	@scripts/setup.sh build lint
 	@scripts/lint.sh

@@ -17,7 +17,10 @@ import (
 	"time"
 
 	"fairlead"
+	"fairlead/testenv/leak"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // A program that embeds the balancer.
 func ExampleRun() {

@@ -11,13 +11,13 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"go.uber.org/goleak"
 
 	"fairlead/client"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/admin/adminpb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 func TestTargetsThatCannotBe(t *testing.T) {
 	dir := t.TempDir()

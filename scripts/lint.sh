@@ -53,6 +53,11 @@ check_sizes() {
 	return "${PIPESTATUS[1]}"
 }
 
+check_leaks() {
+	sources '*_test.go' | xargs -0r go run ./scripts/leakchecked 2>&1 | grep -v '^exit status'
+	return "${PIPESTATUS[1]}"
+}
+
 check_shell() {
 	sources '*.sh' '.ci/run' 'deploy/debian/p*' | xargs -0r shellcheck -f gcc
 }
@@ -69,7 +74,7 @@ check_words() {
 }
 
 failed=
-for check in gofmt vet golangci clang_format sizes shell vagrant words; do
+for check in gofmt vet golangci clang_format sizes leaks shell vagrant words; do
 	"check_$check" || failed="$failed $check"
 done
 [ -z "$failed" ] || { echo "lint: failed:$failed" >&2 && exit 1; }

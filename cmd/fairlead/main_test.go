@@ -18,10 +18,10 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/urfave/cli/v2"
-	"go.uber.org/goleak"
 
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/daemon"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
@@ -29,7 +29,7 @@ import (
 	"fairlead/userspace/view"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // run runs fairlead in w, whose writers it sets.
 func run(t *testing.T, ctx context.Context, w world, args ...string) (code int, out, errOut string) {

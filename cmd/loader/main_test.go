@@ -12,18 +12,18 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
 	"fairlead/testenv/golden"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // run runs the loader in w, whose writers it sets.
 func run(t *testing.T, w world, args ...string) (code int, out, errOut string) {

@@ -8,7 +8,11 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"fairlead/testenv/leak"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 func TestOnlyRegularFilesAreRead(t *testing.T) {
 	dir := t.TempDir()

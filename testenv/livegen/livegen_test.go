@@ -15,7 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"fairlead/testenv"
+	"fairlead/testenv/leak"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // spec describes frames for nobody: the receiver's stack drops them unanswered.
 func spec() testenv.FrameSpec {

@@ -7,7 +7,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"fairlead/testenv/leak"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // capture is a pcap file with these frames.
 func capture(order binary.AppendByteOrder, magic uint32, extra int, frames ...string) []byte {

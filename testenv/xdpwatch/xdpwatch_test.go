@@ -12,7 +12,10 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"fairlead/testenv"
+	"fairlead/testenv/leak"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // A wire is sender – middle – receiver, and a program that answers every IPv4
 // frame from the sender with one verdict.

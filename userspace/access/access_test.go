@@ -8,8 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv/leak"
 	"fairlead/userspace/model"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 func networks(list ...string) (all []netip.Prefix) {
 	for _, p := range list {

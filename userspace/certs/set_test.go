@@ -10,13 +10,12 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"fairlead/testenv/leak"
 	"fairlead/testenv/testca"
 	"fairlead/userspace/model"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 func issue(ca *testca.CA, l testca.Leaf) model.Certificate {
 	cert, key := ca.Issue(l)

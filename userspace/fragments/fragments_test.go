@@ -13,7 +13,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"fairlead/testenv/leak"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // An event is what a fake datapath hands over: a frame of a datagram, or none.
 type event struct {

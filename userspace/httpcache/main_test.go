@@ -3,7 +3,7 @@ package httpcache
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"fairlead/testenv/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }

@@ -12,7 +12,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"fairlead/testenv/leak"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // TestNoLineIsLostWhenFilesAreRenamed: what was written before Reopen was asked for is
 // in the old file, what was written after it returned in the new one, each line once

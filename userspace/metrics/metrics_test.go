@@ -13,13 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"fairlead/testenv/golden"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/latency"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // scrape serves one snapshot, or an error, and returns what a client is answered.
 func scrape(t *testing.T, path string, s *Snapshot, err error) (status int, body string) {

@@ -14,14 +14,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	"golang.org/x/net/dns/dnsmessage"
 
+	"fairlead/testenv/leak"
 	"fairlead/testenv/nameserver"
 	"fairlead/userspace/model"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 var (
 	a, alias, srv = nameserver.A, nameserver.Alias, nameserver.SRV

@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv/leak"
 	"fairlead/userspace/model"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 func addr(text string) netip.AddrPort {
 	if text == "" {

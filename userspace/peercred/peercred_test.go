@@ -12,14 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"fairlead/testenv/leak"
 )
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv("PEERCRED_TEST_DIAL"); path != "" {
 		dial(path)
 	}
-	goleak.VerifyTestMain(m)
+	leak.Each(m).Run()
 }
 
 // dial is what a child does: it connects, and waits until it is let go.

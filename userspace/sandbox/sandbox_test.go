@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"fairlead/testenv/leak"
 )
 
 // childDir is the environment variable that makes the test binary a process that
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(leak.Each(m).Run())
 }
 
 // errNone stands for no error.

@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"fairlead/testenv/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // helloOf returns the first bytes of a client of crypto/tls.
 func helloOf(t *testing.T, c *tls.Config) []byte {

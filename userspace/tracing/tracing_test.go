@@ -13,14 +13,14 @@ import (
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
+	"fairlead/testenv/leak"
 	"fairlead/userspace/accesslog"
 	"fairlead/userspace/model"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // A receiver is a collector that keeps what it gets.
 type receiver struct {

@@ -13,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"fairlead/testenv/leak"
 	"fairlead/testenv/testca"
 	"fairlead/userspace/model"
 )
@@ -22,7 +21,7 @@ import (
 // certificate is what secrets with one have.
 var certificate = []string{"cert", "key"}
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 // A fake is a server of which the token is good, and a Store of it.
 type fake struct {

@@ -14,9 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/urfave/cli/v2"
-	"go.uber.org/goleak"
 
 	"fairlead/loader"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/config"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/state"
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		fmt.Print(out.String())
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	leak.Each(m).Run()
 }
 
 // run runs a small program whose verb go does what action does.

@@ -14,11 +14,14 @@ import (
 	"fairlead/cmd/internal/command"
 	"fairlead/loader"
 	"fairlead/testenv/golden"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/model"
 	"fairlead/userspace/view"
 )
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
 
 var now = time.Date(2030, 1, 2, 12, 0, 10, 0, time.UTC)
 

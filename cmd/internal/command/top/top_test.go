@@ -12,12 +12,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/urfave/cli/v2"
-	"go.uber.org/goleak"
 
 	"fairlead/cmd/internal/command"
 	"fairlead/cmd/internal/command/status"
 	"fairlead/loader"
 	"fairlead/testenv/golden"
+	"fairlead/testenv/leak"
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/kernel"
 	"fairlead/userspace/view"
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childRole) != "" {
 		os.Exit(child())
 	}
-	goleak.VerifyTestMain(m)
+	leak.Each(m).Run()
 }
 
 func counters(n uint64) datapath.Counters {

@@ -1,0 +1,9 @@
+package model
+
+import (
+	"testing"
+
+	"fairlead/testenv/leak"
+)
+
+func TestMain(m *testing.M) { leak.Each(m).Run() }
