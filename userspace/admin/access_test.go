@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"io"
@@ -186,18 +187,31 @@ func as(t *testing.T, s *Server, who caller) *http.Client {
 	t.Helper()
 	ended, end := context.WithCancel(t.Context())
 	end()
+	return from(t, s, ended, who)
+}
+
+// from is [as] where streams end when ending is done.
+func from(t *testing.T, s *Server, ending context.Context, who caller) *http.Client {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := s.handler(ended)
+	var state *tls.ConnectionState
+	if who.cert != nil {
+		a := newAuthority(t)
+		own := a.sign(t, "", func(c *x509.Certificate) {
+			c.Subject, c.DNSNames, c.EmailAddresses, c.URIs = who.cert.Subject, who.cert.DNSNames, who.cert.EmailAddresses, who.cert.URIs
+		})
+		s.UseTLS(own, a.pool())
+		state = verified(t, own)
+	}
+	h := s.handler(ending)
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Protocols: &protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{Protocols: &protocols, ConnContext: withCaller, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(context.WithValue(r.Context(), peerKey{}, who.peer))
-		if who.cert != nil {
-			r.TLS = verified(who.cert)
-		}
+		r.TLS = state
 		h.ServeHTTP(w, r)
 	})}
 	done := make(chan error, 1)

@@ -8,7 +8,6 @@ package admin
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,13 +46,12 @@ type Server struct {
 	Datapath Datapath
 	Log      *slog.Logger
 
-	access atomic.Pointer[Access]
-	tls    atomic.Pointer[tls.Config]
+	rules atomic.Pointer[rules]
 }
 
 // Use says who may do what from now on. Without it only root and the process's own
-// user may do anything.
-func (s *Server) Use(a *Access) { s.access.Store(a) }
+// user may do anything. Streams of who may not go on end soon.
+func (s *Server) Use(a *Access) { s.rule(func(r *rules) { r.access = a }) }
 
 // Bounds of what callers can hold.
 const (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -51,6 +52,12 @@ var roles = map[string]Role{
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": RoleRead,
 }
 
+// streams are the methods that may take as long as they like.
+var streams = map[string]bool{
+	adminpbconnect.AdminStreamFlowsProcedure: true,
+	adminpbconnect.AdminWatchProcedure:       true,
+}
+
 // A gate lets calls through to what serves them.
 type gate struct {
 	server   *Server
@@ -64,7 +71,7 @@ func (s *Server) handler(ending context.Context) *gate {
 	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxMessage), connect.WithSendMaxBytes(maxMessage), strict()}
 	g := &gate{server: s, ending: ending, services: map[string]http.Handler{}, errors: connect.NewErrorWriter(options...)}
 	add := func(prefix string, h http.Handler) { g.services[prefix] = h }
-	add(adminpbconnect.NewAdminHandler(&service{server: s, ending: ending}, options...))
+	add(adminpbconnect.NewAdminHandler(&service{server: s}, options...))
 	add(grpchealth.NewHandler(grpchealth.NewStaticChecker(adminpbconnect.AdminName), options...))
 	reflector := grpcreflect.NewStaticReflector(adminpbconnect.AdminName, grpchealth.HealthV1ServiceName)
 	add(grpcreflect.NewHandlerV1(reflector, options...))
@@ -78,9 +85,11 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.RequestURI
 	needs, known := roles[path]
 	who := callerOf(r.Context(), r.TLS)
-	if has := g.server.access.Load().role(who); has == RoleNone || known && has < needs {
-		g.server.Log.Warn("call refused", "caller", who.String(), "method", path)
-		g.refuse(w, r, connect.CodePermissionDenied, "%s may not call %s", who, path[strings.LastIndexByte(path, '/')+1:])
+	if has, _, err := g.server.now().judge(who); has == RoleNone || known && has < needs {
+		if err != nil { // the client may have another certificate by now
+			w.Header().Set("Connection", "close")
+		}
+		g.refuse(w, r, connect.CodePermissionDenied, "%w", g.denied(who, path, err))
 		return
 	}
 	if !known {
@@ -91,7 +100,41 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, connect.CodeResourceExhausted, "the message has %d bytes, and %d are allowed: let the agent read a configuration of this size from its own file", r.ContentLength, maxMessage)
 		return
 	}
+	if streams[path] {
+		ctx, end := g.stream(r.Context(), who, path)
+		defer end()
+		r = r.WithContext(ctx)
+	}
 	g.serve(w, r, who)
+}
+
+// stream returns what ends with the agent, and once the caller may not go on. The caller
+// of stream must call end.
+func (g *gate) stream(ctx context.Context, who caller, path string) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(g.ending, func() { cancel(errEnding) })
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		g.server.watch(ctx, who, roles[path], func(err error) {
+			cancel(connect.NewError(connect.CodePermissionDenied, g.denied(who, path, err)))
+		})
+	})
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		watching.Wait()
+	}
+}
+
+// denied logs and returns that a caller may not call a method, because of an error unless
+// that is nil.
+func (g *gate) denied(who caller, path string, err error) error {
+	why := fmt.Errorf("%s may not call %s", who, path[strings.LastIndexByte(path, '/')+1:])
+	if err != nil {
+		why = fmt.Errorf("%s is taken no more: %w", who, err)
+	}
+	g.server.Log.Warn("call refused", "caller", who.String(), "method", path, "err", why)
+	return why
 }
 
 // refuse answers in the protocol of the request, as far as it has one.

@@ -36,16 +36,22 @@ type plane struct {
 	history  []control.Revision // the newest first
 	view     *view.View
 	changed  chan struct{}
+	during   func() // what happens while somebody asks; nil is nothing
 }
 
 func newPlane() *plane {
 	return &plane{revision: control.Revision{Number: 7, Time: time.Unix(1e9, 0), Who: "somebody"}, view: sample(), changed: make(chan struct{}, 1)}
 }
 
-func (p *plane) note(r control.Request) (control.Revision, error) {
+func (p *plane) note(ctx context.Context, r control.Request) (control.Revision, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.requests = append(p.requests, r)
+	if p.requests = append(p.requests, r); p.during != nil {
+		p.during()
+	}
+	if ctx.Err() != nil {
+		return control.Revision{}, ctx.Err()
+	}
 	return p.revision, p.err
 }
 
@@ -69,17 +75,17 @@ func (p *plane) set(f func()) {
 	}
 }
 
-func (p *plane) Change(_ context.Context, r control.Request) (control.Revision, error) {
-	return p.note(r)
+func (p *plane) Change(ctx context.Context, r control.Request) (control.Revision, error) {
+	return p.note(ctx, r)
 }
 
-func (p *plane) Plan(_ context.Context, r control.Request) (string, error) {
-	_, err := p.note(r)
+func (p *plane) Plan(ctx context.Context, r control.Request) (string, error) {
+	_, err := p.note(ctx, r)
 	return "+ difference\n", err
 }
 
-func (p *plane) Rollback(_ context.Context, number uint64, r control.Request) (control.Revision, error) {
-	made, err := p.note(r)
+func (p *plane) Rollback(ctx context.Context, number uint64, r control.Request) (control.Revision, error) {
+	made, err := p.note(ctx, r)
 	made.Rollback = number
 	return made, err
 }
@@ -239,8 +245,14 @@ func (w *world) client(t *testing.T) adminpbconnect.AdminClient {
 var discard = slog.New(slog.DiscardHandler)
 
 // verified is the state of a connection whose client has shown a certificate.
-func verified(c *x509.Certificate) *tls.ConnectionState {
-	return &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{c}}}
+func verified(t *testing.T, c *tls.Certificate) *tls.ConnectionState {
+	t.Helper()
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []*x509.Certificate{leaf}
+	return &tls.ConnectionState{PeerCertificates: all, VerifiedChains: [][]*x509.Certificate{all}}
 }
 
 // callerHere is what this process is called.

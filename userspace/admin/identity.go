@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"fairlead/userspace/peercred"
 )
@@ -36,8 +37,9 @@ type Callers struct {
 
 // A caller is at the other end of a connection. The zero value is nobody.
 type caller struct {
-	peer *peercred.Peer
-	cert *x509.Certificate
+	peer  *peercred.Peer
+	cert  *x509.Certificate
+	chain *chain // by which the certificate is verified
 }
 
 // String names the caller for the history.
@@ -46,7 +48,10 @@ func (c caller) String() string {
 	case c.peer != nil:
 		return c.peer.String()
 	case c.cert != nil:
-		return "certificate " + c.cert.Subject.String()
+		if names := namesOf(c.cert); len(names) > 0 {
+			return "certificate " + names[0]
+		}
+		return "certificate without names"
 	}
 	return "nobody"
 }
@@ -85,23 +90,29 @@ func namesOf(c *x509.Certificate) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
 
-type peerKey struct{}
+type (
+	peerKey    struct{}
+	verdictKey struct{}
+)
 
-// withCaller notes whose connection it is, where the kernel knows it.
+// withCaller notes whose connection it is, where the kernel knows it, else where to keep
+// how its certificate was judged.
 func withCaller(ctx context.Context, c net.Conn) context.Context {
 	if u, ok := c.(*net.UnixConn); ok {
 		if p, err := peercred.Of(u); err == nil {
 			return context.WithValue(ctx, peerKey{}, &p)
 		}
+		return ctx
 	}
-	return ctx
+	return context.WithValue(ctx, verdictKey{}, new(atomic.Pointer[verdict]))
 }
 
 // callerOf returns who has sent a request.
 func callerOf(ctx context.Context, state *tls.ConnectionState) (c caller) {
 	if state != nil {
 		if len(state.VerifiedChains) > 0 {
-			c.cert = state.VerifiedChains[0][0]
+			c.cert = state.PeerCertificates[0]
+			c.chain = &chain{state.PeerCertificates, ctx.Value(verdictKey{}).(*atomic.Pointer[verdict])}
 		}
 		return c
 	}

@@ -16,7 +16,6 @@ import (
 // A service carries out the calls that were let through.
 type service struct {
 	server *Server
-	ending context.Context // streams end when it is done
 }
 
 // view returns how things stand, with what every change that was answered has made of
@@ -221,19 +220,19 @@ func (s *service) StreamFlows(ctx context.Context, r *adminpb.StreamFlowsRequest
 			sendErr = out.put(m)
 			m = &adminpb.StreamFlowsResponse{}
 		}
-		return sendErr == nil && ctx.Err() == nil && s.ending.Err() == nil && sent != limit
+		return sendErr == nil && ctx.Err() == nil && sent != limit
 	})
 	switch {
 	case sendErr != nil:
 		return sendErr
-	case s.ending.Err() != nil:
-		return s.server.statusOf(errEnding)
+	case ctx.Err() != nil:
+		return s.server.statusOf(context.Cause(ctx))
 	case err != nil:
 		return s.server.statusOf(err)
 	case len(m.Flows) > 0:
 		return out.put(m)
 	}
-	return ctx.Err()
+	return nil
 }
 
 // filter reads what a call says of flows. A service must be there.

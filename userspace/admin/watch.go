@@ -39,9 +39,7 @@ func (s *service) Watch(ctx context.Context, _ *adminpb.WatchRequest, to eventSt
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.ending.Done():
-			return s.server.statusOf(errEnding)
+			return s.server.statusOf(context.Cause(ctx))
 		case <-changes:
 		}
 		events, err := w.next()
@@ -53,21 +51,20 @@ func (s *service) Watch(ctx context.Context, _ *adminpb.WatchRequest, to eventSt
 				return err
 			}
 		}
-		rest(ctx, s.ending)
+		rest(ctx)
 	}
 }
 
 // restTime is how long a stream takes changes together at least.
 const restTime = 100 * time.Millisecond
 
-// rest lets some time go by, unless one of two contexts is done.
-func rest(ctx, ending context.Context) {
+// rest lets some time go by, unless ctx is done.
+func rest(ctx context.Context) {
 	t := time.NewTimer(restTime)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-ctx.Done():
-	case <-ending.Done():
 	}
 }
 

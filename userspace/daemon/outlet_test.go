@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -211,6 +213,39 @@ func TestFilesOfTheAdminAPIAreReadAgain(t *testing.T) {
 	}
 	move(s.ca.File+".both", s.ca.File)
 	s.answers(addr)
+}
+
+// TestWhoIsOutIsSoForOpenConnections has a reload take an authority, or a name, away while
+// a stream is open and a connection idle.
+func TestWhoIsOutIsSoForOpenConnections(t *testing.T) {
+	free := freeAddr(t)
+	s := speak(t, free)
+	s.answers(free)
+	good, other := s.config(free), testca.New(t)
+	for name, config := range map[string]string{
+		"an authority": strings.Replace(good, "client-ca: "+s.ca.File, "client-ca: "+other.File, 1),
+		"a name":       strings.Replace(good, "certificates: [ops.example]", "certificates: [other.example]", 1),
+	} {
+		c := s.client(free)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		events, err := c.Watch(ctx, &adminpb.WatchRequest{})
+		if err != nil || !events.Receive() {
+			t.Fatal(err, events.Err())
+		}
+		s.reload(config)
+		for events.Receive() { // until it is taken over
+		}
+		_, err = c.Change(t.Context(), &adminpb.ChangeRequest{})
+		for what, err := range map[string]error{"a stream": events.Err(), "a call": err} {
+			if connect.CodeOf(err) != connect.CodePermissionDenied {
+				t.Errorf("without %s: %s ends with %v", name, what, err)
+			}
+		}
+		events.Close()
+		s.reload(good)
+		s.answers(free)
+	}
 }
 
 // TestWhoIsElsewhereReachesNothingNewOfTheHost: over TCP no file is read that is not named
