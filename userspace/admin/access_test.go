@@ -6,14 +6,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 
 	"connectrpc.com/grpchealth"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"fairlead/userspace/admin/adminpb"
@@ -131,7 +134,16 @@ func matrixAccess() *Access {
 	}
 }
 
-// TestWhoMayCallWhat has every identity call every method.
+// messages are those of methods that ask for nothing by an empty one.
+var messages = map[string]proto.Message{
+	"/fairlead.admin.v1.Admin/Plan":      &adminpb.ChangeRequest{Edits: []*adminpb.Edit{{Op: "drain", Pool: "web", Backend: "b"}}},
+	"/fairlead.admin.v1.Admin/Change":    &adminpb.ChangeRequest{Edits: []*adminpb.Edit{{Op: "drain", Pool: "web", Backend: "b"}}},
+	"/fairlead.admin.v1.Admin/AddPool":   &adminpb.AddPoolRequest{Pool: "p", Backends: []string{"b"}},
+	"/fairlead.admin.v1.Admin/KillFlows": &adminpb.KillFlowsRequest{All: true},
+}
+
+// TestWhoMayCallWhat has every identity call every method. Who may not has nobody asked for
+// anything; who may has those asked who know, and one change is made if it is one.
 func TestWhoMayCallWhat(t *testing.T) {
 	for name, row := range callers() {
 		t.Run(name, func(t *testing.T) {
@@ -140,14 +152,23 @@ func TestWhoMayCallWhat(t *testing.T) {
 			w.Use(matrixAccess())
 			client := as(t, w.Server, row.caller)
 			for path, needs := range methods {
+				before := w.plane.used.Load() + w.datapath.used.Load()
 				got := grpcStatus(t, client, path)
-				if may := row.has >= needs; may == (got == statusDenied) {
+				may := row.has >= needs
+				if may == (got == statusDenied) {
 					t.Errorf("%s: status %s, may %v", path, got, may)
 				}
-			}
-			changed := len(w.plane.asked()) > 1 || len(w.datapath.asked) > 1 // Plan and StreamFlows ask, too
-			if changed != (row.has == RoleWrite) {
-				t.Errorf("something was changed: %v", changed)
+				used := w.plane.used.Load()+w.datapath.used.Load() > before
+				if want := may && strings.HasPrefix(path, Path); used != want {
+					t.Errorf("%s: somebody was asked for something: %v, want %v", path, used, want)
+				}
+				requests, want := len(w.plane.asked())+int(w.datapath.kills.Swap(0)), 0
+				if may && needs == RoleWrite && path != "/fairlead.admin.v1.Admin/Export" {
+					want = 1
+				}
+				if requests != want {
+					t.Errorf("%s: %d requests, want %d", path, requests, want)
+				}
 			}
 		})
 	}
@@ -223,10 +244,15 @@ func from(t *testing.T, s *Server, ending context.Context, who caller) *http.Cli
 	return over(t, true, func() (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) })
 }
 
-// grpcStatus calls a method with an empty message.
+// grpcStatus calls a method with its message.
 func grpcStatus(t *testing.T, client *http.Client, path string) string {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://fairlead"+path, bytes.NewReader(make([]byte, 5)))
+	message, err := proto.Marshal(messages[path])
+	if err != nil {
+		t.Fatal(err)
+	}
+	message = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://fairlead"+path, bytes.NewReader(message))
 	if err != nil {
 		t.Fatal(err)
 	}

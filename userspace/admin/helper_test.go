@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +37,8 @@ type plane struct {
 	history  []control.Revision // the newest first
 	view     *view.View
 	changed  chan struct{}
-	during   func() // what happens while somebody asks; nil is nothing
+	used     atomic.Int64 // how often somebody asked for anything
+	during   func()       // what happens while somebody asks; nil is nothing
 }
 
 func newPlane() *plane {
@@ -46,6 +48,7 @@ func newPlane() *plane {
 func (p *plane) note(ctx context.Context, r control.Request) (control.Revision, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.used.Add(1)
 	if p.requests = append(p.requests, r); p.during != nil {
 		p.during()
 	}
@@ -91,14 +94,19 @@ func (p *plane) Rollback(ctx context.Context, number uint64, r control.Request) 
 }
 
 func (p *plane) Revision() control.Revision {
+	p.used.Add(1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.revision
 }
 
-func (p *plane) Export() ([]byte, error) { return []byte("services: []\n"), p.err }
+func (p *plane) Export() ([]byte, error) {
+	p.used.Add(1)
+	return []byte("services: []\n"), p.err
+}
 
 func (p *plane) History(before uint64, most int) (all []control.Revision, err error) {
+	p.used.Add(1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.history {
@@ -112,6 +120,7 @@ func (p *plane) History(before uint64, most int) (all []control.Revision, err er
 func (p *plane) View() *view.View { return p.Now(context.Background()) }
 
 func (p *plane) Now(context.Context) *view.View {
+	p.used.Add(1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.view
@@ -127,9 +136,12 @@ type datapath struct {
 	flows []*adminpb.Flow
 	asked []Filter
 	err   error
+	used  atomic.Int64 // how often somebody asked for anything
+	kills atomic.Int64
 }
 
 func (d *datapath) note(f *Filter) error {
+	d.used.Add(1)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked = append(d.asked, *f)
@@ -149,14 +161,17 @@ func (d *datapath) Flows(_ context.Context, which *Filter, f func(*adminpb.Flow)
 }
 
 func (d *datapath) Kill(_ context.Context, which *Filter) (uint64, error) {
+	d.kills.Add(1)
 	return uint64(len(d.flows)), d.note(which)
 }
 
 func (d *datapath) Stats(context.Context) (*adminpb.Stats, error) {
+	d.used.Add(1)
 	return &adminpb.Stats{Packets: 1 << 40}, d.err
 }
 
 func (d *datapath) Explain(_ context.Context, r *adminpb.ExplainRequest) (*adminpb.Explanation, error) {
+	d.used.Add(1)
 	return &adminpb.Explanation{Verdict: "pass_other", Packet: &adminpb.Packet{Source: r.GetFrom()}}, d.err
 }
 
