@@ -195,6 +195,13 @@ func TestAFloodLosesEventsAndCountsThem(t *testing.T) {
 	b.start()
 	b.seen("the backend to be up", up(true))
 	b.awaitSample(1)
+	b.floodUDP(1)
+	stage.Await(t, "its line, which is written after the first look at the flow table", func() error {
+		if all := flowsIn(t, name); len(all) == 0 {
+			return errors.New("none")
+		}
+		return nil
+	})
 	b.signal(syscall.SIGSTOP)
 	b.floodUDP(24000)
 	b.signal(syscall.SIGCONT)
