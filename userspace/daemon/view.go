@@ -38,7 +38,7 @@ func (a *agent) publish() {
 }
 
 // costly is what it takes to publish so much that nobody has it done for himself.
-const costly = 50 * time.Millisecond
+const costly = time.Second
 
 // publishSoon publishes for somebody who waits for it.
 func (a *agent) publishSoon() {
