@@ -100,10 +100,10 @@ func (r *Registry) follow() {
 	found := map[key]bool{}
 	for i := range edits {
 		e := &edits[i]
-		if e.Op != control.OpAddBackend || e.Lease <= 0 {
+		if !leases(e) {
 			continue
 		}
-		k := key{cmp.Or(e.Pool, e.Service), e.Backend}
+		k := keyOf(e)
 		found[k] = true
 		if r.leases[k] == nil {
 			r.leases[k] = &lease{id: idOf(k), ttl: e.Lease, end: r.now().Add(e.Lease), weight: weightOf(e.Weight)}
@@ -115,6 +115,12 @@ func (r *Registry) follow() {
 		}
 	}
 }
+
+// leases reports whether an edit adds a backend that has registered.
+func leases(e *control.Edit) bool { return e.Op == control.OpAddBackend && e.Lease > 0 }
+
+// keyOf returns the backend that an edit adds.
+func keyOf(e *control.Edit) key { return key{cmp.Or(e.Pool, e.Service), e.Backend} }
 
 // expire takes away whoever was silent for too long, and returns when to look
 // again; 0 is not before somebody registers.

@@ -40,7 +40,8 @@ type plane struct {
 	edits   []control.Edit
 	history []string
 	number  uint64
-	err     error // of every change
+	err     error  // of every change
+	after   func() // called after each one, before it is answered
 	changed []chan struct{}
 }
 
@@ -66,7 +67,13 @@ func (p *plane) Change(_ context.Context, r control.Request) (control.Revision, 
 	}
 	p.number++
 	p.say()
-	return control.Revision{Number: p.number}, nil
+	made := control.Revision{Number: p.number}
+	if f := p.after; f != nil {
+		p.mu.Unlock()
+		f()
+		p.mu.Lock()
+	}
+	return made, nil
 }
 
 func (p *plane) say() {
@@ -187,6 +194,7 @@ func TestRequests(t *testing.T) {
 		{"the file has it", web, token, `{"address": ":80"}`, control.ErrExists, 409, "already exists", ""},
 		{"not of that pool", web, token, `{"address": ":80"}`, fmt.Errorf("%w: x", control.ErrInvalid), 400, "invalid change: x", ""},
 		{"ending", web, token, `{"address": ":80"}`, control.ErrUnavailable, 503, "agent takes no changes now", ""},
+		{"not on this host", web, token, `{"address": ":80"}`, fmt.Errorf("%w: no room", control.ErrRefused), 422, "cannot come in force: no room", ""},
 		{"broken", web, token, `{"address": ":80"}`, errors.New("disk full"), 500, "disk full", ""},
 		{"nobody's id", "PUT /register/x", token, "", nil, 404, "register it again", ""},
 		{"nobody leaves", "DELETE /register/x", token, "", nil, 404, "no backend of that id", ""},
@@ -324,6 +332,30 @@ func TestRemovedByOthers(t *testing.T) {
 		}
 		if status, _ := ask(r, "DELETE", "/register/"+id, token, ""); status != http.StatusNoContent || p.has() != nil {
 			t.Errorf("status %d, backends %v", status, p.has())
+		}
+	})
+}
+
+// TestRemovedWhileItRegisters has the API take a backend away before the registry has
+// the answer, and nothing change after that.
+func TestRemovedWhileItRegisters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &plane{}
+		r := open(t, p)
+		p.after = func() {
+			p.after = nil
+			if _, err := p.Change(t.Context(), control.Request{Edits: []control.Edit{{Op: control.OpRemoveBackend, Pool: "web", Backend: "10.0.0.1:1"}}}); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait() // the registry has seen it
+		}
+		id := mustRegister(t, r, `{"address": ":1"}`)
+		if status, _ := ask(r, "PUT", "/register/"+id, token, ""); status != http.StatusNotFound {
+			t.Errorf("status %d", status)
+		}
+		mustRegister(t, r, `{"address": ":1"}`)
+		if diff := cmp.Diff([]string{"web 10.0.0.1:1"}, p.has()); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
 		}
 	})
 }

@@ -92,6 +92,7 @@ func statusOf(err error) int {
 	}{
 		{control.ErrExists, http.StatusConflict},
 		{control.ErrUnhealthy, http.StatusUnprocessableEntity},
+		{control.ErrRefused, http.StatusUnprocessableEntity},
 		{control.ErrNotFound, http.StatusNotFound},
 		{control.ErrInvalid, http.StatusBadRequest},
 		{control.ErrUnavailable, http.StatusServiceUnavailable},
@@ -189,11 +190,19 @@ func (r *Registry) register(w http.ResponseWriter, req *http.Request, t model.Re
 	if err != nil {
 		return nil, 0, err
 	}
-	r.mu.Lock()
-	r.leases[k] = &lease{id: answer.ID, ttl: ttl, end: r.now().Add(ttl), revision: rev.Number, weight: weightOf(x.Weight)}
-	r.mu.Unlock()
+	r.lease(k, &lease{id: answer.ID, ttl: ttl, end: r.now().Add(ttl), revision: rev.Number, weight: weightOf(x.Weight)})
 	r.wake()
 	return answer, http.StatusCreated, nil
+}
+
+// lease keeps the lease of a backend that was added, unless somebody has taken it away
+// since.
+func (r *Registry) lease(k key, l *lease) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.ContainsFunc(r.plane.Edits(), func(e control.Edit) bool { return leases(&e) && keyOf(&e) == k }) {
+		r.leases[k] = l
+	}
 }
 
 // again renews the lease of a backend that has registered before, if it has.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,13 +38,14 @@ type Server struct {
 	cert   atomic.Pointer[tls.Certificate] // nil without TLS
 	http   *http.Server
 	done   chan struct{}
+	ending sync.WaitGroup // of what answers where it listens no more
 }
 
 // Use has handler answer where conf says, and nowhere if it is nil, from now on. An
 // address that stays is not closed. On an error nothing is changed.
 func (s *Server) Use(ctx context.Context, conf *model.Registration, handler http.Handler, log *slog.Logger) error {
 	if conf == nil {
-		s.Close()
+		s.leave()
 		return nil
 	}
 	var cert *tls.Certificate
@@ -58,7 +60,7 @@ func (s *Server) Use(ctx context.Context, conf *model.Registration, handler http
 		return nil
 	}
 	if s.http != nil && s.listen == conf.Listen { // with TLS and without it at one address
-		s.Close()
+		s.leave()
 	}
 	listen := s.Listen
 	if listen == nil {
@@ -70,7 +72,7 @@ func (s *Server) Use(ctx context.Context, conf *model.Registration, handler http
 	if err != nil {
 		return fmt.Errorf("open registration: %w; choose another address for registration: listen", err)
 	}
-	s.Close()
+	s.leave()
 	s.listen = conf.Listen
 	s.cert.Store(cert)
 	s.serve(netutil.LimitListener(l, maxConnections), handler, log)
@@ -98,17 +100,27 @@ func (s *Server) serve(l net.Listener, handler http.Handler, log *slog.Logger) {
 	}(s.http, s.done)
 }
 
-// Close ends the Server; what is under way has a second. It can be used again.
-func (s *Server) Close() {
+// leave has the Server listen nowhere. What is under way has a second, for which nobody
+// waits here: it may wait for who calls this.
+func (s *Server) leave() {
 	if s.http == nil {
 		return
 	}
-	ctx, stop := context.WithTimeout(context.Background(), endTime)
-	defer stop()
-	if s.http.Shutdown(ctx) != nil {
-		s.http.Close()
-	}
+	h := s.http
+	s.ending.Go(func() {
+		ctx, stop := context.WithTimeout(context.Background(), endTime)
+		defer stop()
+		if h.Shutdown(ctx) != nil {
+			h.Close()
+		}
+	})
 	<-s.done
 	s.http, s.listen = nil, ""
 	s.cert.Store(nil)
+}
+
+// Close ends the Server; what is under way has a second. It can be used again.
+func (s *Server) Close() {
+	s.leave()
+	s.ending.Wait()
 }

@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -139,4 +141,54 @@ func TestServer(t *testing.T) {
 	if err := s.Use(t.Context(), nil, r, slog.New(slog.DiscardHandler)); err != nil || answers(second) {
 		t.Errorf("nobody is to answer, error %v", err)
 	}
+}
+
+// TestWhoMovesDoesNotWait has the address change while a request is answered, which
+// ends as it would have.
+func TestWhoMovesDoesNotWait(t *testing.T) {
+	var s Server
+	came, goOn := make(chan bool), make(chan bool)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(came)
+		<-goOn
+		w.WriteHeader(http.StatusNoContent)
+	})
+	use := func(listen string) error {
+		return s.Use(t.Context(), &model.Registration{Listen: listen}, handler, slog.New(slog.DiscardHandler))
+	}
+	const first, second = "127.0.5.3:8500", "127.0.5.4:8500"
+	if err := use(first); err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	answered := make(chan int, 1)
+	go func() {
+		defer close(answered)
+		res, err := http.Post("http://"+first+"/register", "application/json", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		res.Body.Close()
+		answered <- res.StatusCode
+	}()
+	<-came
+	begin := time.Now()
+	if err := errors.Join(use(second), s.Use(t.Context(), nil, handler, slog.New(slog.DiscardHandler))); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > endTime/2 {
+		t.Errorf("it took %v", took)
+	}
+	for _, listen := range []string{first, second} {
+		if conn, err := net.Dial("tcp", listen); err == nil {
+			conn.Close()
+			t.Errorf("%s is open", listen)
+		}
+	}
+	close(goOn)
+	if status := <-answered; status != http.StatusNoContent {
+		t.Errorf("status %d", status)
+	}
+	s.Close()
 }
