@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -24,7 +25,13 @@ type doors struct {
 
 func newDoors(runDir string, p *plane, s *sockets, log *slog.Logger) *doors {
 	d := &doors{lines: poolsock.New(runDir, p, log), registry: registry.New(p, log)}
-	d.registration.Listen = func(ctx context.Context, at string) (net.Listener, error) { return s.own(ctx, "registration", at) }
+	d.registration.Listen = func(ctx context.Context, at string) (net.Listener, error) {
+		l, err := s.own(ctx, "registration", at)
+		if err != nil {
+			return nil, fmt.Errorf("%w; %s", err, adviceFor("registration: listen", d.registration.Address(), at, err))
+		}
+		return l, nil
+	}
 	return d
 }
 

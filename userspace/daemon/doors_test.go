@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"fairlead/register"
+	"fairlead/testenv/testca"
 	"fairlead/userspace/control"
 	"fairlead/userspace/view"
 )
@@ -186,6 +187,15 @@ func TestSilentBackendsGo(t *testing.T) {
 	cert, key := filepath.Join(t.TempDir(), "none.pem"), filepath.Join(t.TempDir(), "none.key")
 	c.reload(oneSite() + "registration: {listen: 203.0.113.99:1, cert: " + cert + ", key: " + key + ", tokens: [{token: " + secret + ", pool: main}]}\n")
 	c.await("the fault", func(v view.View) bool { return strings.Contains(v.ConfigError, cert) })
+	ca := testca.New(t)
+	shown, shownKey := ca.Issue(testca.Leaf{Names: []string{"localhost"}})
+	for listen, want := range map[string]string{
+		"0.0.0.0:8500":   "open registration: listen tcp 0.0.0.0:8500: bind: address already in use; to listen on the same port at another address, restart the agent",
+		"203.0.113.99:1": "choose another address in registration: listen",
+	} {
+		c.reload(oneSite() + "registration: {listen: '" + listen + "', cert: " + shown + ", key: " + shownKey + ", tokens: [{token: " + secret + ", pool: main}]}\n")
+		c.await(want, func(v view.View) bool { return strings.Contains(v.ConfigError, want) })
+	}
 	c.reload(oneSite() + "registration: {listen: 127.0.7.2:8500, tokens: [{token: " + secret + ", pool: main}]}\n")
 	c.await("the configuration", func(v view.View) bool { return v.ConfigError == "" })
 	if conn, err := net.Dial("tcp", registerAt); err == nil {

@@ -60,7 +60,7 @@ func (a *agent) prepareDesk(ctx context.Context, conf *model.Admin) (keep func(b
 	var l net.Listener
 	if moved := conf.Listen != d.outlet.listen; moved && conf.Listen != "" {
 		if l, err = a.sockets.own(ctx, "admin", conf.Listen); err != nil {
-			return func(bool) {}, fmt.Errorf("serve admin API: %w; %s", err, d.outlet.advice(conf.Listen, err))
+			return func(bool) {}, fmt.Errorf("serve admin API: %w; %s", err, adviceFor("admin: listen", d.outlet.listen, conf.Listen, err))
 		}
 	}
 	return func(taken bool) {
@@ -72,13 +72,14 @@ func (a *agent) prepareDesk(ctx context.Context, conf *model.Admin) (keep func(b
 	}, nil
 }
 
-// advice says what to do where an address cannot be had.
-func (o *outlet) advice(listen string, err error) string {
+// adviceFor says what to do where an address cannot be had that a key of the
+// configuration names, by what listens at another one so far.
+func adviceFor(key, was, listen string, err error) string {
 	_, port, _ := net.SplitHostPort(listen)
-	if _, was, _ := net.SplitHostPort(o.listen); was == port && errors.Is(err, syscall.EADDRINUSE) {
+	if _, old, _ := net.SplitHostPort(was); old == port && errors.Is(err, syscall.EADDRINUSE) {
 		return "to listen on the same port at another address, restart the agent"
 	}
-	return "choose another address in admin: listen"
+	return "choose another address in " + key
 }
 
 // open makes o what is open: on l, or where the one before is if l is nil. That one

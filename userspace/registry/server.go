@@ -31,7 +31,7 @@ const (
 // A Server is where backends register. The zero value listens nowhere. Its methods
 // are for one goroutine.
 type Server struct {
-	// Listen opens the listener; nil is that of net.
+	// Listen opens the listener; nil is that of net. Its errors say what to do.
 	Listen func(ctx context.Context, at string) (net.Listener, error)
 
 	listen string
@@ -40,6 +40,9 @@ type Server struct {
 	done   chan struct{}
 	ending sync.WaitGroup // of what answers where it listens no more
 }
+
+// Address returns where the Server listens, "" for nowhere.
+func (s *Server) Address() string { return s.listen }
 
 // Use has handler answer where conf says, and nowhere if it is nil, from now on. An
 // address that stays is not closed. On an error nothing is changed.
@@ -70,7 +73,7 @@ func (s *Server) Use(ctx context.Context, conf *model.Registration, handler http
 	}
 	l, err := listen(ctx, conf.Listen)
 	if err != nil {
-		return fmt.Errorf("open registration: %w; choose another address for registration: listen", err)
+		return fmt.Errorf("open registration: %w", err)
 	}
 	s.leave()
 	s.listen = conf.Listen
