@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"fairlead/userspace/daemon"
 	"fairlead/userspace/model"
 )
@@ -163,6 +165,27 @@ func TestWrongQuickCommandLines(t *testing.T) {
 	w := world{getenv: environment("PORT=80")}
 	if code, _, errOut := run(t, t.Context(), w, "run"); code != 2 || !strings.Contains(errOut, "nothing says what to balance") {
 		t.Errorf("status %d, %s", code, errOut)
+	}
+}
+
+// TestTheProcessBeforeLearnsWhy a successor does not come to run.
+func TestTheProcessBeforeLearnsWhy(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	if err := unix.SetNonblock(pair[0], true); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("FAIRLEAD_HANDOVER", fmt.Sprint(pair[1])) // closed by who goes by it
+	if code, _, _ := run(t, t.Context(), world{}, "run", "--config", configFile(t, "bogus: 1\n"+goodConfig)); code != 2 {
+		t.Errorf("status %d", code)
+	}
+	said := make([]byte, 2000)
+	n, err := unix.Read(pair[0], said)
+	if err != nil || !strings.Contains(string(said[:max(0, n)]), ":1:1: bogus: unknown key") {
+		t.Errorf("%v: %s", err, said[:max(0, n)])
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"fairlead/cmd/internal/command"
 	"fairlead/userspace/config"
 	"fairlead/userspace/daemon"
+	"fairlead/userspace/handover"
 	"fairlead/userspace/model"
 	store "fairlead/userspace/state"
 )
@@ -50,8 +51,17 @@ func runCommand(w world) *cli.Command {
 			command.Choice("log-format", "text", "write the log as `FORMAT`: text or json", "text", "json"),
 			command.Choice("log-level", "info", "log what is at least `LEVEL`: debug, info, warn or error", "debug", "info", "warn", "error"),
 		),
-		Action: func(c *cli.Context) error { return runAgent(c, w) },
+		Action: func(c *cli.Context) error { return explained(runAgent(c, w)) },
 	}
+}
+
+// explained returns an error, after the process before this one, if there is one, has
+// been told: that has a log.
+func explained(err error) error {
+	if err != nil {
+		handover.Explain(err)
+	}
+	return err
 }
 
 func runAgent(c *cli.Context, w world) error {

@@ -35,7 +35,7 @@ var ErrListen = errors.New("service cannot be served")
 // SIGUSR2 starts a successor; once that serves, Run lets connections end and returns
 // nil. Errors before it serves wrap [config.ErrInvalid], [ErrListen] and those of
 // packages kernel and loader.
-func Run(ctx context.Context, o Options) error {
+func Run(ctx context.Context, o Options) (err error) {
 	orders := make(chan os.Signal, 2)
 	signal.Notify(orders, syscall.SIGHUP)
 	defer signal.Stop(orders)
@@ -46,7 +46,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer h.before.close()
+	defer func() { h.before.end(err) }()
 	tree, err := o.tree()
 	if err != nil {
 		return err

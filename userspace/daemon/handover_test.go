@@ -244,8 +244,8 @@ func TestAProcessGoesOnWithoutASuccessor(t *testing.T) {
 	}{
 		{"no program", "no such file or directory", func() { s.install("/nonexistent") }},
 		{"another program", "exit status 1", func() { s.install("/bin/false") }},
-		{"configuration is bad", "exit status 1", func() { s.configure("services: 7\n") }},
-		{"address that the host lacks", "exit status 1", func() {
+		{"configuration is bad", `stands where a list must stand`, func() { s.configure("services: 7\n") }},
+		{"address that the host lacks", "this host lacks the address 192.0.2.1", func() {
 			s.configure("addresses: leave\n" + s.good + "  - {name: away, listen: '192.0.2.1:80', backends: [{address: '127.0.0.1:1'}]}\n")
 		}},
 		{"killed before its turn", "signal: killed", func() { s.crash("self", stepPrepared) }},

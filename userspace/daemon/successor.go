@@ -97,6 +97,14 @@ func (p *predecessor) receive(ctx context.Context, step string) ([]handover.Item
 	return items, err
 }
 
+// end tells the predecessor why this process ends, if it is by an error, and closes p.
+func (p *predecessor) end(why error) {
+	if p != nil && why != nil {
+		p.Explain(why)
+	}
+	p.close()
+}
+
 // close ends what is between the processes.
 func (p *predecessor) close() {
 	if p == nil {

@@ -31,15 +31,25 @@ const batch = 100
 // maxMessage is how long a message may be.
 const maxMessage = 128 << 10
 
+// maxText is how long the text of an item may be.
+const maxText = 1000
+
+// stepFailed comes with why a process ends; no Receive waits for it.
+const stepFailed = "failed"
+
+// sayTime is how long it may take to say that.
+const sayTime = time.Second
+
 // endTime is how long a process may take to end.
 const endTime = 2 * time.Second
 
-// ErrGone says that the other process has ended, or has nothing more to say.
+// ErrGone says that the other process has ended, or has nothing more to say. What it
+// has said by [Peer.Explain] stands behind it.
 var ErrGone = errors.New("the other process is gone")
 
 // An Item is a thing that is passed.
 type Item struct {
-	Text string   // at most 1000 bytes
+	Text string   // at most maxText bytes
 	File *os.File // belongs to who has it; nil is none
 }
 
@@ -114,7 +124,9 @@ func (p *Peer) Send(step string, items ...Item) error {
 		}
 		_, _, err = p.conn.WriteMsgUnix(data, rights, nil)
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-			err = ErrGone
+			if _, _, err = p.receive(); !errors.Is(err, ErrGone) {
+				err = ErrGone
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("send %s: %w", step, err)
@@ -156,6 +168,24 @@ func (p *Peer) Receive(step string) (items []Item, err error) {
 	}
 }
 
+// Explain tells the other process, as far as it can, why this one ends.
+func (p *Peer) Explain(why error) {
+	text := strings.ReplaceAll(why.Error(), "\n", "; ")
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText-3], "") + "..."
+	}
+	p.SetDeadline(time.Now().Add(sayTime))
+	_ = p.Send(stepFailed, Item{Text: text})
+}
+
+// Explain is that of the process's [Predecessor], for who has not asked for it.
+func Explain(why error) {
+	if p, err := Predecessor(); err == nil && p != nil {
+		p.Explain(why)
+		p.Close()
+	}
+}
+
 // Close closes the files of items.
 func Close(items []Item) {
 	for _, item := range items {
@@ -169,7 +199,10 @@ func Close(items []Item) {
 func (p *Peer) receive() (m message, files []*os.File, err error) {
 	data, rights := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*batch))
 	n, rn, _, _, err := p.conn.ReadMsgUnix(data, rights)
-	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+	if errors.Is(err, unix.ECONNRESET) { // it has not read all, and may have said why
+		n, rn, _, _, err = p.conn.ReadMsgUnix(data, rights)
+	}
+	if errors.Is(err, io.EOF) {
 		return m, nil, ErrGone
 	}
 	if err != nil {
@@ -188,7 +221,11 @@ func (p *Peer) receive() (m message, files []*os.File, err error) {
 			files = append(files, os.NewFile(uintptr(fd), "handed over")) // close-on-exec: net asks for that
 		}
 	}
-	return m, files, json.Unmarshal(data[:n], &m)
+	err = json.Unmarshal(data[:n], &m)
+	if err == nil && m.Step == stepFailed && len(m.Texts) > 0 {
+		err = fmt.Errorf("%w: %s", ErrGone, m.Texts[0])
+	}
+	return m, files, err
 }
 
 // A Successor is the process that was started to take this one's place.

@@ -12,14 +12,23 @@ import (
 	"fairlead/testenv/leak"
 )
 
+// endAtOnce makes a successor say what stands behind it, and end.
+const endAtOnce = "end-at-once"
+
 // TestMain makes the test binary a successor where it is started as one.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == endAtOnce {
+		Explain(errors.New(os.Args[2]))
+		os.Exit(4)
+	}
 	p, err := Predecessor()
 	if err == nil && p == nil {
 		os.Exit(leak.Each(m).Run())
 	}
 	if err == nil {
-		err = answer(p)
+		if err = answer(p); err != nil {
+			p.Explain(err)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -50,13 +59,13 @@ func answer(p *Peer) error {
 	return p.Send("texts", answers...)
 }
 
-func start(t *testing.T) *Successor {
+func start(t *testing.T, args ...string) *Successor {
 	t.Helper()
 	own, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Start([]string{own})
+	s, err := Start(append([]string{own}, args...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,9 +114,10 @@ func TestTheEndOfTheOtherProcessIsSeen(t *testing.T) {
 	if err := s.Send("nonsense"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Receive("texts"); !errors.Is(err, ErrGone) {
+	if _, err := s.Receive("texts"); !errors.Is(err, ErrGone) || err.Error() != "wait for texts: the other process is gone: wait for files: got nonsense" {
 		t.Errorf("receive: %v", err)
 	}
+	_ = s.cmd.Wait() // ends with status 3
 	if err := s.Send("files"); !errors.Is(err, ErrGone) {
 		t.Errorf("send: %v", err)
 	}
@@ -121,6 +131,30 @@ func TestTheEndOfTheOtherProcessIsSeen(t *testing.T) {
 		t.Errorf("receive: %v", err)
 	}
 	if how := s.End(false); how != "signal: killed" {
+		t.Error(how)
+	}
+}
+
+// TestWhoEndsSaysWhy even if that one has not read what was sent, or is gone by then.
+func TestWhoEndsSaysWhy(t *testing.T) {
+	s := start(t, endAtOnce, "one\ntwo")
+	if err := s.Send("files", make([]Item, batch+1)...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Receive("texts"); !errors.Is(err, ErrGone) || err.Error() != "wait for texts: the other process is gone: one; two" {
+		t.Errorf("receive: %v", err)
+	}
+	if how := s.End(true); how != "exit status 4" {
+		t.Error(how)
+	}
+
+	s = start(t, endAtOnce, strings.Repeat("ä", maxText))
+	_ = s.cmd.Wait() // ends with status 4
+	want := "send files: the other process is gone: " + strings.Repeat("ä", (maxText-3)/2) + "..."
+	if err := s.Send("files"); !errors.Is(err, ErrGone) || err.Error() != want {
+		t.Errorf("send: %v", err)
+	}
+	if how := s.End(true); how != "exit status 4" {
 		t.Error(how)
 	}
 }
