@@ -207,7 +207,10 @@ func TestRestartsRefuseNobody(t *testing.T) {
 		return len(s.kept) == 2
 	})
 	await(t, "the port to be free", func() bool {
-		_, err := net.Dial("tcp4", at(tcpPort))
+		c, err := net.Dial("tcp4", at(tcpPort))
+		if err == nil {
+			c.Close()
+		}
 		return errors.Is(err, syscall.ECONNREFUSED)
 	})
 }
