@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -206,13 +205,7 @@ func TestRestartsRefuseNobody(t *testing.T) {
 		defer s.mu.Unlock()
 		return len(s.kept) == 2
 	})
-	await(t, "the port to be free", func() bool {
-		c, err := net.Dial("tcp4", at(tcpPort))
-		if err == nil {
-			c.Close()
-		}
-		return errors.Is(err, syscall.ECONNREFUSED)
-	})
+	await(t, "the port to be free", func() bool { return !listens(at(tcpPort)) })
 }
 
 // crash has who, itself or its parent, killed at a step of the next successor; nobody

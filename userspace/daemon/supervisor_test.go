@@ -293,3 +293,12 @@ func (s *supervisor) awaitLog(words string, more int) (times int) {
 	})
 	return times
 }
+
+// listens reports whether somebody takes connections of TCP at an address.
+func listens(address string) bool {
+	c, err := net.Dial("tcp4", address)
+	if err == nil {
+		c.Close()
+	}
+	return !errors.Is(err, syscall.ECONNREFUSED)
+}
