@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long what was used may take to go away.
-var patience = 10 * time.Second
+var patience = time.Minute
 
 // The runtime keeps two descriptors for its poller from the first use on.
 func init() {
