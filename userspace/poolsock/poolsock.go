@@ -35,6 +35,7 @@ type Server struct {
 	plane control.Plane
 	log   *slog.Logger
 	idle  time.Duration // how long a client may send nothing
+	whole time.Duration // how long it may take to send all
 
 	mu      sync.Mutex
 	allowed peercred.Allowed
@@ -55,7 +56,7 @@ const maxOpen = 64
 func New(dir string, plane control.Plane, log *slog.Logger) *Server {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Server{
-		dir: dir, plane: plane, log: log, idle: maxIdle,
+		dir: dir, plane: plane, log: log, idle: maxIdle, whole: maxTime,
 		sockets: map[string]*socket{}, room: make(chan struct{}, maxOpen), ctx: ctx, stop: stop,
 	}
 }

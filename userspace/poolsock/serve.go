@@ -19,11 +19,13 @@ const (
 	maxLine = 64 << 10
 	maxRest = 1 << 20 // of a line that is too long: it is read, and counts for nothing
 	maxIdle = 5 * time.Second
+	maxTime = 30 * time.Second // from the first byte that is awaited to the last one that is read
 )
 
 // Faults of a request.
 var (
 	errIdle  = errors.New("no line in time: end it with a newline")
+	errSlow  = errors.New("no whole line in time: send it at once")
 	errLong  = fmt.Errorf("the line has more than %d bytes", maxLine)
 	errCut   = errors.New("the line has no end: end it with a newline")
 	errEmpty = errors.New("no backends: list at least one, such as http://localhost:3000")
@@ -49,18 +51,19 @@ func (s *Server) accept(pool string, k *socket) {
 		select {
 		case s.room <- struct{}{}:
 		default:
-			s.end(conn, errRoom)
+			s.end(s.reader(conn), errRoom)
 			continue
 		}
 		s.open.Go(func() {
 			defer func() { <-s.room }()
-			s.end(conn, s.serve(pool, conn))
+			from := s.reader(conn)
+			s.end(from, s.serve(pool, from))
 		})
 	}
 }
 
 // end answers and closes a connection.
-func (s *Server) end(conn *net.UnixConn, fault error) {
+func (s *Server) end(conn *reader, fault error) {
 	answer := "ok\n"
 	if fault != nil {
 		answer = "fault: " + oneLine(fault.Error()) + "\n"
@@ -75,16 +78,16 @@ func (s *Server) end(conn *net.UnixConn, fault error) {
 
 // skip reads on from somebody who has his answer: who still writes when the connection
 // ends may not see it.
-func (s *Server) skip(conn *net.UnixConn) {
+func (s *Server) skip(conn *reader) {
 	defer interruptReads(s, conn)()
 	if conn.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, idleReader{conn, s.idle}, maxRest)
+		_, _ = io.CopyN(io.Discard, conn, maxRest)
 	}
 }
 
 // serve reads a request and carries it out.
-func (s *Server) serve(pool string, conn *net.UnixConn) error {
-	peer, err := peercred.Of(conn)
+func (s *Server) serve(pool string, conn *reader) error {
+	peer, err := peercred.Of(conn.UnixConn)
 	if err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ func (s *Server) serve(pool string, conn *net.UnixConn) error {
 		return fmt.Errorf("%s may not change pools", peer)
 	}
 	defer interruptReads(s, conn)()
-	line, err := readLine(idleReader{conn, s.idle})
+	line, err := readLine(conn)
 	if err != nil {
 		return err
 	}
@@ -117,7 +120,7 @@ func (s *Server) allows(p peercred.Peer) bool {
 
 // interruptReads ends reads from conn when the server ends, until the function that
 // it returns is called.
-func interruptReads(s *Server, conn net.Conn) func() {
+func interruptReads(s *Server, conn *reader) func() {
 	done := make(chan struct{})
 	s.open.Go(func() {
 		select {
@@ -138,8 +141,8 @@ func readLine(from io.Reader) (string, error) {
 		return strings.TrimRight(string(line), "\r\n"), nil
 	case errors.Is(err, bufio.ErrBufferFull):
 		return "", errLong
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return "", errIdle
+	case errors.Is(err, errIdle), errors.Is(err, errSlow):
+		return "", err
 	case errors.Is(err, io.EOF) && len(line) == 0:
 		return "", errEmpty
 	case errors.Is(err, io.EOF):
@@ -148,17 +151,31 @@ func readLine(from io.Reader) (string, error) {
 	return "", fmt.Errorf("read line: %w", err)
 }
 
-// An idleReader gives each read the same time.
-type idleReader struct {
-	net.Conn
-	most time.Duration
+// A reader is a connection whose reads have the same time each, and an end for all.
+type reader struct {
+	*net.UnixConn
+	idle time.Duration
+	end  time.Time
 }
 
-func (r idleReader) Read(p []byte) (int, error) {
-	if err := r.SetReadDeadline(time.Now().Add(r.most)); err != nil {
+func (s *Server) reader(conn *net.UnixConn) *reader {
+	return &reader{conn, s.idle, time.Now().Add(s.whole)}
+}
+
+// Read fails with errIdle if nothing comes, with errSlow when the end has come.
+func (r *reader) Read(p []byte) (int, error) {
+	until, late := time.Now().Add(r.idle), errIdle
+	if until.After(r.end) {
+		until, late = r.end, errSlow
+	}
+	if err := r.SetReadDeadline(until); err != nil {
 		return 0, err
 	}
-	return r.Conn.Read(p)
+	n, err := r.UnixConn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = late
+	}
+	return n, err
 }
 
 // parse returns the backends of a line.
