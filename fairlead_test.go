@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"fairlead"
+	"fairlead/testenv"
 	"fairlead/testenv/leak"
 )
 
@@ -38,7 +38,7 @@ func TestAnotherModuleEmbedsTheBalancer(t *testing.T) {
 	program := must(os.ReadFile("testdata/embed/main.go"))(t)
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path) }))
 	defer backend.Close()
-	listen := freePort(t)
+	listen := testenv.FreeAddress(t)
 	for name, text := range map[string]string{
 		"main.go": string(program),
 		"go.mod":  fmt.Sprintf("module example\n\ngo 1.26.0\n\nrequire fairlead v0.0.0\n\nreplace fairlead => %s\n", root),
@@ -84,14 +84,6 @@ func await(t *testing.T, url string) string {
 			t.Fatal(err)
 		}
 	}
-}
-
-// freePort returns an address of loopback where nobody listens.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l := must(net.Listen("tcp4", "127.0.0.1:0"))(t)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func must[T any](v T, err error) func(*testing.T) T {

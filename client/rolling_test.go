@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -26,7 +25,7 @@ import (
 // clients ask: over connections that stay, and over new ones.
 func TestARollingUpdateFailsNoRequest(t *testing.T) {
 	servers := serveNames(t, "old1", "old2", "new1", "new2")
-	listen, dir := freePort(t), t.TempDir()
+	listen, dir := testenv.FreeAddress(t), t.TempDir()
 	run(t, daemon.Options{Config: filepath.Join(dir, "fairlead.yaml"), RunDir: dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}, fmt.Sprintf(
 		"xdp: off\nservices: [{name: site, listen: %q, forward: http, routes: [{match: /, pool: web}]}]\npools: {web: {backends: [{address: %s}, {address: %s}], health: {type: http, path: /, interval: 1s, timeout: 1s}}}\n",
 		listen, servers["old1"], servers["old2"]))
@@ -71,17 +70,6 @@ func serveNames(t *testing.T, names ...string) map[string]string {
 		all[name] = s.Listener.Addr().String()
 	}
 	return all
-}
-
-// freePort returns an address of loopback where nobody listens.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // run has an agent run until the test ends.

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"fairlead/testenv"
 	"fairlead/testenv/stage"
 	"fairlead/testenv/testca"
 	"fairlead/userspace/view"
@@ -44,7 +45,7 @@ func authorize(t *testing.T) *authority {
 	}
 	ca := testca.New(t)
 	cert, key := ca.Issue(testca.Leaf{Names: []string{"127.0.0.1"}})
-	at, manage := free(t), free(t)
+	at, manage := testenv.FreeAddress(t), testenv.FreeAddress(t)
 	conf, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": at, "managementListenAddress": manage, "certificate": cert, "privateKey": key,
 		"httpPort": plainSite.Port(), "tlsPort": netip.MustParseAddrPort(site).Port(), "keyAlgorithm": "ecdsa",
@@ -89,17 +90,6 @@ func authorize(t *testing.T) *authority {
 func (a *authority) end() {
 	_ = a.cmd.Process.Kill()
 	_ = a.cmd.Wait() // says that it was killed
-}
-
-// free returns an address where nobody listens.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // resolve opens a DNS server, on TCP, to which every name has the tests' address.
@@ -241,7 +231,7 @@ func checkModes(t *testing.T, storage string) {
 
 func TestAnAuthorityThatIsNotThere(t *testing.T) {
 	ca := testca.New(t)
-	a := &authority{directory: "https://" + free(t) + "/dir", ca: ca.File}
+	a := &authority{directory: "https://" + testenv.FreeAddress(t) + "/dir", ca: ca.File}
 	backend, _ := page(t, "web")
 	storage := filepath.Join(t.TempDir(), "acme")
 	cert, key := ca.Issue(testca.Leaf{Names: []string{"example.com"}})

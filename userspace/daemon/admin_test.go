@@ -294,12 +294,7 @@ func TestWhoMayUseTheSocketFollowsTheConfiguration(t *testing.T) {
 // TestTheAdminAPIOverTLS has a reload trust another authority.
 func TestTheAdminAPIOverTLS(t *testing.T) {
 	one, _ := page(t, "one")
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.Addr().String()
-	free.Close()
+	addr := testenv.FreeAddress(t)
 	ca, other := testca.New(t), testca.New(t)
 	own, ownKey := ca.Issue(testca.Leaf{Names: []string{"127.0.0.1", "localhost"}})
 	admin := func(authority string, who string) string {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"fairlead/testenv"
 	"fairlead/testenv/stage"
 	"fairlead/userspace/view"
 )
@@ -190,7 +191,7 @@ func TestMetricsAreTheCodesThatClientsCounted(t *testing.T) {
 	for range 3 {
 		backends = append(backends, fmt.Sprintf("{address: %q}", coded(t)))
 	}
-	addr, file := freeAddr(t), filepath.Join(t.TempDir(), "access.log")
+	addr, file := testenv.FreeAddress(t), filepath.Join(t.TempDir(), "access.log")
 	r := runAgent(t, fmt.Sprintf("agent: {metrics: '%s'}\naccess-log: {file: '%s'}\nservices: [{name: web, listen: '%s', forward: http, routes: [{match: /at/, pool: main}]}]\n"+
 		"pools: {main: {backends: [%s], health: {type: none}}}\n", addr, file, site, strings.Join(backends, ", ")))
 	paths := []string{"/nowhere"} // 404 of the agent

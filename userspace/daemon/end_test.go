@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"fairlead/loader"
+	"fairlead/testenv"
 	"fairlead/testenv/stage"
 	"fairlead/userspace/view"
 )
@@ -120,7 +121,7 @@ func TestEndWhileXDPIsOff(t *testing.T) {
 
 // TestTheEndSaysWhatWasCut: a connection that outlives the grace.
 func TestTheEndSaysWhatWasCut(t *testing.T) {
-	out, plain := &stage.Output{}, freeAddr(t)
+	out, plain := &stage.Output{}, testenv.FreeAddress(t)
 	r := runAgentWith(t, fmt.Sprintf("services: [{name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}]\n", plain, echo(t).Addr()), func(o *Options) {
 		o.Grace, o.Log = 100*time.Millisecond, slog.New(slog.NewTextHandler(io.MultiWriter(out, t.Output()), nil))
 	})

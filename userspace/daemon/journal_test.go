@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"fairlead/testenv"
 	"fairlead/testenv/stage"
 	"fairlead/userspace/logfile"
 	"fairlead/userspace/view"
@@ -58,7 +59,7 @@ type rotation struct {
 func newRotation(t *testing.T) *rotation {
 	t.Helper()
 	dir := t.TempDir()
-	x := &rotation{access: filepath.Join(dir, "access"), own: filepath.Join(dir, "own"), plain: freeAddr(t), echoes: echo(t).Addr().String()}
+	x := &rotation{access: filepath.Join(dir, "access"), own: filepath.Join(dir, "own"), plain: testenv.FreeAddress(t), echoes: echo(t).Addr().String()}
 	x.backend, _ = page(t, "page")
 	log, err := logfile.Open(x.own)
 	if err != nil {

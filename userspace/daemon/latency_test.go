@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/userspace/view"
 )
 
@@ -18,7 +19,7 @@ func TestAgentTellsLatency(t *testing.T) {
 		fmt.Fprint(w, "done")
 	})
 	idle, _ := page(t, "idle")
-	plain, echoes, addr := freeAddr(t), echo(t).Addr().String(), freeAddr(t)
+	plain, echoes, addr := testenv.FreeAddress(t), echo(t).Addr().String(), testenv.FreeAddress(t)
 	conf := func(more string) string {
 		return fmt.Sprintf("agent: {metrics: '%s'}\nservices:\n  - {name: web, listen: '%s', forward: http, backends: [{address: %q}%s], health: {type: none}}\n"+
 			"  - {name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}\n", addr, site, slow, more, plain, echoes)

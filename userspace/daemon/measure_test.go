@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/testenv/stage"
 )
 
@@ -159,7 +160,7 @@ func TestMetricsOfMapsRungsAndProbes(t *testing.T) {
 
 // TestMetricsAreWhatClientsOfProxiesCounted: bytes of TCP.
 func TestMetricsAreWhatClientsOfProxiesCounted(t *testing.T) {
-	addr, plain := freeAddr(t), freeAddr(t)
+	addr, plain := testenv.FreeAddress(t), testenv.FreeAddress(t)
 	runAgent(t, fmt.Sprintf("agent: {metrics: '%s'}\nservices: [{name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}]\n", addr, plain, echo(t).Addr()))
 	const words = "twelve bytes"
 	c, err := net.Dial("tcp", plain)

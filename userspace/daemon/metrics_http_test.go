@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fairlead/testenv"
 )
 
 // sendNonsense sends what is no HTTP, and returns how many connections ended with 400.
@@ -42,7 +44,7 @@ func TestMetricsAreWhatClientsHaveSeen(t *testing.T) {
 		}
 		fmt.Fprint(w, r.URL.Path)
 	})
-	addr := freeAddr(t)
+	addr := testenv.FreeAddress(t)
 	runAgent(t, fmt.Sprintf(`agent: {metrics: '%s'}
 services:
   - name: web

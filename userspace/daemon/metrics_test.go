@@ -12,20 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/testenv/testca"
 	"fairlead/userspace/view"
 )
-
-// freeAddr returns an address of loopback where nobody listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // awaitMetrics waits until metrics have all these lines.
 func awaitMetrics(t *testing.T, addr string, want ...string) {
@@ -60,7 +50,7 @@ func TestAgentTellsMetrics(t *testing.T) {
 	images, _ := page(t, "images")
 	first, sick := page(t, "first")
 	second, _ := page(t, "second")
-	addr := freeAddr(t)
+	addr := testenv.FreeAddress(t)
 	conf := "agent: {metrics: '" + addr + "'}\n" + routed(images, first, second)
 	r := runAgent(t, conf)
 	for range 4 {
@@ -91,7 +81,7 @@ func TestAgentTellsMetrics(t *testing.T) {
 		t.Errorf("%s\nwant %s", v.ConfigError, want)
 	}
 	r.reload(fmt.Sprintf("services: [{name: web, listen: '%s', forward: http, backends: [{address: %q}]}, {name: plain, listen: '%s', forward: proxy, backends: [{address: %q}]}]\n",
-		site, first, freeAddr(t), second))
+		site, first, testenv.FreeAddress(t), second))
 	awaitMetrics(t, addr,
 		"fairlead_config_last_reload_successful 1",
 		fmt.Sprintf(`fairlead_backend_http_requests_total{backend=%q,pool="",service="web"} 0`, first),
@@ -102,7 +92,7 @@ func TestAgentTellsMetrics(t *testing.T) {
 
 func TestWhoIsLeftOutServesNobodyInMetrics(t *testing.T) {
 	good, _ := page(t, "good")
-	addr, nobody := freeAddr(t), freeAddr(t)
+	addr, nobody := testenv.FreeAddress(t), testenv.FreeAddress(t)
 	runAgent(t, fmt.Sprintf("agent: {metrics: '%s'}\nservices: [{name: web, listen: '%s', forward: http, backends: [{address: %q}, {address: %q}], health: {type: none}, eject: {failures: 1, time: 1h, max-time: 1h}}]\n",
 		addr, site, good, nobody))
 	for range 2 {
@@ -115,7 +105,7 @@ func TestWhoIsLeftOutServesNobodyInMetrics(t *testing.T) {
 }
 
 func TestAgentTellsWhenCertificatesEnd(t *testing.T) {
-	ca, addr := testca.New(t), freeAddr(t)
+	ca, addr := testca.New(t), testenv.FreeAddress(t)
 	cert, key := ca.Issue(testca.Leaf{Names: []string{"example.com", "www.example.com"}})
 	backend, _ := page(t, "secure")
 	// Named twice, it must not be told twice: Prometheus takes nothing then.

@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/connect"
 
 	"fairlead/client"
+	"fairlead/testenv"
 	"fairlead/testenv/stage"
 	"fairlead/testenv/testca"
 	"fairlead/userspace/admin/adminpb"
@@ -93,7 +94,7 @@ func (s *spoken) silent(addr string) {
 // TestTheAdminAPIMoves has reloads open it, move it and close it, and refuse what
 // cannot be.
 func TestTheAdminAPIMoves(t *testing.T) {
-	first, second := freeAddr(t), freeAddr(t)
+	first, second := testenv.FreeAddress(t), testenv.FreeAddress(t)
 	s := speak(t, "")
 	s.reload(s.config(first))
 	s.answers(first)
@@ -130,7 +131,7 @@ func TestTheAdminAPIMoves(t *testing.T) {
 
 // TestWhoMovesTheAdminAPIIsAnswered: over the connection that ends.
 func TestWhoMovesTheAdminAPIIsAnswered(t *testing.T) {
-	first, second := freeAddr(t), freeAddr(t)
+	first, second := testenv.FreeAddress(t), testenv.FreeAddress(t)
 	s := speak(t, first)
 	s.answers(first)
 	made, err := s.client(first).Apply(t.Context(), &adminpb.ApplyRequest{Configuration: "xdp: off\n" + s.config(second)})
@@ -159,7 +160,7 @@ func (s *spoken) serial(addr string) string {
 // TestFilesOfTheAdminAPIAreReadAgain: another certificate is shown without a reload,
 // and a bad one is not; whom the authorities are of follows, too.
 func TestFilesOfTheAdminAPIAreReadAgain(t *testing.T) {
-	addr := freeAddr(t)
+	addr := testenv.FreeAddress(t)
 	s := speak(t, addr)
 	before := s.serial(addr)
 	cert, key := s.ca.Issue(testca.Leaf{Names: []string{"localhost"}})
@@ -218,7 +219,7 @@ func TestFilesOfTheAdminAPIAreReadAgain(t *testing.T) {
 // TestWhoIsOutIsSoForOpenConnections has a reload take an authority, or a name, away while
 // a stream is open and a connection idle.
 func TestWhoIsOutIsSoForOpenConnections(t *testing.T) {
-	free := freeAddr(t)
+	free := testenv.FreeAddress(t)
 	s := speak(t, free)
 	s.answers(free)
 	good, other := s.config(free), testca.New(t)
@@ -251,7 +252,7 @@ func TestWhoIsOutIsSoForOpenConnections(t *testing.T) {
 // TestWhoIsElsewhereReachesNothingNewOfTheHost: over TCP no file is read that is not named
 // already; on the socket any is.
 func TestWhoIsElsewhereReachesNothingNewOfTheHost(t *testing.T) {
-	addr := freeAddr(t)
+	addr := testenv.FreeAddress(t)
 	s := speak(t, addr)
 	s.answers(addr)
 	file := filepath.Join(t.TempDir(), "secret")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"fairlead/testenv"
 	"fairlead/userspace/config"
 	"fairlead/userspace/control"
 	"fairlead/userspace/view"
@@ -24,12 +25,7 @@ func TestTheViewTellsWhatStandsOnTop(t *testing.T) {
 
 // TestAnotherCommandLineStartsAnew has flags in the place of a file.
 func TestAnotherCommandLineStartsAnew(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	_, port, _ := net.SplitHostPort(testenv.FreeAddress(t))
 	servers := func(all string) *config.Quick {
 		return &config.Quick{Port: config.Given{Text: port, From: "--port"}, Servers: []config.Given{{Text: all, From: "--servers"}}}
 	}

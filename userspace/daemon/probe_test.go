@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/userspace/control"
 )
 
@@ -33,7 +34,7 @@ func TestWhateverAddsABackendProbesIt(t *testing.T) {
 		{"a pool", pool("{address: '127.0.0.1:1'}"), `backend 127.0.0.1:1 of "other"`},
 		{"a pool of two", pool("{address: '127.0.0.1:1'}, {address: '127.0.0.1:3'}"), `backend 127.0.0.1:3 of "other"`},
 		{
-			"a service", control.Edit{Op: control.OpPutService, Service: "raw", New: true, Spec: fmt.Sprintf("{listen: '%s', forward: proxy, backends: [{address: '127.0.0.1:1'}]}", freeAddr(t))},
+			"a service", control.Edit{Op: control.OpPutService, Service: "raw", New: true, Spec: fmt.Sprintf("{listen: '%s', forward: proxy, backends: [{address: '127.0.0.1:1'}]}", testenv.FreeAddress(t))},
 			`backend 127.0.0.1:1 of "raw"`,
 		},
 		{"a whole configuration", whole("  other: {backends: [{address: '127.0.0.1:1'}]}\n"), `backend 127.0.0.1:1 of "other"`},

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
 
+	"fairlead/testenv"
 	"fairlead/userspace/model"
 )
 
@@ -60,7 +61,7 @@ func judge(t *testing.T, program, config, backend string, args ...string) string
 	} else if err != nil {
 		t.Skip(err)
 	}
-	dir, addr := t.TempDir(), refusing(t)
+	dir, addr := t.TempDir(), testenv.FreeAddress(t)
 	file := filepath.Join(dir, "conf")
 	text := strings.NewReplacer("LISTEN", addr, "BACKEND", backend, "DIR", dir).Replace(config)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

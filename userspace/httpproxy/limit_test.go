@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/userspace/model"
 )
 
@@ -220,7 +221,7 @@ func TestAQueueUnderLoadLosesNobody(t *testing.T) {
 func TestResponseTimesAreThoseOfRequests(t *testing.T) {
 	const slow = 50 * time.Millisecond
 	late := handle(t, func(http.ResponseWriter, *http.Request) { time.Sleep(slow) }) // the time is what is measured
-	f := one(t, poolOf(names(t, "quick"), late, refusing(t)))
+	f := one(t, poolOf(names(t, "quick"), late, testenv.FreeAddress(t)))
 	for range 6 {
 		f.get("/")
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"fairlead/testenv"
 	"fairlead/userspace/model"
 )
 
@@ -113,7 +114,7 @@ func TestAMirrorThatChangesTheProtocol(t *testing.T) {
 }
 
 func TestAMirrorThatIsGone(t *testing.T) {
-	f := mirrored(t, model.Mirror{Percent: 100, Most: 1}, names(t, "main"), refusing(t))
+	f := mirrored(t, model.Mirror{Percent: 100, Most: 1}, names(t, "main"), testenv.FreeAddress(t))
 	for range 5 {
 		if status, body := f.get("/"); status != 200 || body != "main" {
 			t.Fatalf("answer %d %q", status, body)

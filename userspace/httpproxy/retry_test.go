@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/userspace/model"
 )
 
@@ -38,7 +39,7 @@ func TestWhatIsSentAgain(t *testing.T) {
 		{"GET after a half header", get, func(string, net.Conn) string { return "HTTP/1.1 200" }, 502, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			good, addr := take(t, say("ok")), refusing(t)
+			good, addr := take(t, say("ok")), testenv.FreeAddress(t)
 			var bad *taker
 			if row.bad != nil {
 				bad = take(t, func(r string, c net.Conn) string {
@@ -173,7 +174,7 @@ func TestFailuresInARowEject(t *testing.T) {
 func TestAtMostAShareOfAPoolIsEjected(t *testing.T) {
 	p := poolOf()
 	for range 4 {
-		p.Backends = append(p.Backends, poolOf(refusing(t)).Backends...)
+		p.Backends = append(p.Backends, poolOf(testenv.FreeAddress(t)).Backends...)
 	}
 	p.Retry.Attempts = 0
 	p.Eject = model.Eject{Failures: 1, Time: time.Hour, Most: time.Hour, Share: 50}
@@ -234,7 +235,7 @@ func TestATrailerIsSentAgain(t *testing.T) {
 func TestTheLogSaysWhyABackendFails(t *testing.T) {
 	var log notebook
 	pool := NewPool(slog.New(slog.NewTextHandler(&log, nil)))
-	addr := refusing(t)
+	addr := testenv.FreeAddress(t)
 	conf := poolOf(addr)
 	conf.Name = "main"
 	update(pool, conf)

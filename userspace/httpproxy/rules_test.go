@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"fairlead/testenv"
 	"fairlead/userspace/model"
 )
 
@@ -264,7 +265,7 @@ func TestErrorPagesWithoutARoute(t *testing.T) {
 		ErrorPages: []model.ErrorPage{{Low: 404, High: 405, Type: "a/b", Body: "none"}},
 		Routes:     []model.Route{{Match: "POST /a", Pools: []model.Share{{Pool: "main", Weight: 1}}, Timeouts: usual}},
 	}
-	f := serve(t, h, map[string]*model.Pool{"main": poolOf(refusing(t))})
+	f := serve(t, h, map[string]*model.Pool{"main": poolOf(testenv.FreeAddress(t))})
 	if status, body := f.get("/x"); status != 404 || body != "none" {
 		t.Errorf("answer %d %q", status, body)
 	}

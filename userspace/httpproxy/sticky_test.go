@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/userspace/model"
 )
 
@@ -182,7 +183,7 @@ func TestWhatEndsAStay(t *testing.T) {
 
 func TestAStickyBackendThatRefusesIsReplaced(t *testing.T) {
 	conf, addrs := sticky(t, byCookie, "a")
-	dead := refusing(t)
+	dead := testenv.FreeAddress(t)
 	conf.Backends = append(conf.Backends, model.Backend{Address: netip.MustParseAddrPort(dead), Weight: 1})
 	f := one(t, conf)
 	who, cookie := f.visit("Cookie: fairlead-main=" + newSeal(conf).value(1, 0) + "\r\n")

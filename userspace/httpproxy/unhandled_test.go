@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"fairlead/testenv"
 	"fairlead/testenv/testca"
 	"fairlead/userspace/accesslog"
 	"fairlead/userspace/model"
@@ -111,7 +112,7 @@ func TestAnswersWithoutAHandlerAreCountedAndLogged(t *testing.T) {
 
 // TestWhoComesWithoutTLSIsCounted: it is told so, with 400.
 func TestWhoComesWithoutTLSIsCounted(t *testing.T) {
-	f, told := loggedWith(t, &Proxy{TLS: &tls.Config{}}, everything(usual), poolOf(refusing(t)))
+	f, told := loggedWith(t, &Proxy{TLS: &tls.Config{}}, everything(usual), poolOf(testenv.FreeAddress(t)))
 	if res, _ := f.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n"); res.StatusCode != http.StatusBadRequest {
 		t.Errorf("status %d", res.StatusCode)
 	}
@@ -143,7 +144,7 @@ func TestWhatHTTP2WritesIsNoAnswerOfItsOwn(t *testing.T) {
 // TestTheServerItselfIsAskedForItsOptions: that is a request as any other.
 func TestTheServerItselfIsAskedForItsOptions(t *testing.T) {
 	h := &model.HTTP{}
-	f, told := loggedWith(t, &Proxy{}, h, poolOf(refusing(t)))
+	f, told := loggedWith(t, &Proxy{}, h, poolOf(testenv.FreeAddress(t)))
 	if res, body := f.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); res.StatusCode != 200 || body != "" {
 		t.Errorf("%d %q", res.StatusCode, body)
 	}
