@@ -106,9 +106,6 @@ func said(target string, err error) error {
 		return err
 	}
 	text := errors.New(flagsOf.Replace(e.Message()))
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-		return unreached(target, err, text)
-	}
 	switch e.Code() {
 	case connect.CodeInvalidArgument, connect.CodeNotFound, connect.CodeResourceExhausted:
 		return command.Usagef("%w", text)
