@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -124,8 +123,8 @@ func readSecret(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
-	if err == nil && len(data) > maxSecret {
+	data, err := readAtMost(f, maxSecret)
+	if errors.Is(err, errLarge) {
 		err = errors.New("more than 64 KiB")
 	}
 	return strings.TrimRight(string(data), "\r\n"), err

@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"errors"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -113,9 +112,9 @@ func (r *reader) content(v value, limit int64) (name, text string, ok bool) {
 	var data []byte
 	if err == nil {
 		defer f.Close()
-		data, err = io.ReadAll(io.LimitReader(f, limit+1))
+		data, err = readAtMost(f, limit)
 	}
-	if int64(len(data)) > limit {
+	if errors.Is(err, errLarge) {
 		r.fault(v, "%s has more than %d bytes: name a smaller one", quote(name), limit)
 		return "", "", false
 	}
