@@ -81,14 +81,12 @@ func (b *base) strictly(edits []control.Edit, before []config.Dormant) (*conf, e
 	return c, nil
 }
 
-// edit returns what becomes of a configuration by edits: itself if they change nothing.
+// edit returns what becomes of a configuration by edits.
 func (p *plane) edit(c *conf, edits []control.Edit) (*conf, error) {
 	b, list, dormant := c.base, c.edits, c.dormant
 	var draft *config.Draft
-	same := true
 	for _, e := range edits {
 		if e.Op == control.OpApply {
-			same = same && draft == nil && len(list) == 0
 			b, list, dormant, draft = p.file.Load(), nil, nil, nil
 			if e.Spec != "" {
 				var err error
@@ -105,13 +103,8 @@ func (p *plane) edit(c *conf, edits []control.Edit) (*conf, error) {
 			return nil, err
 		}
 	}
-	same = same && b.digest == c.base.digest && b.applied == c.base.applied
 	if draft != nil {
-		same = same && draft.Changes() == 0
 		list = draft.Edits()
-	}
-	if same {
-		return c, nil
 	}
 	return b.strictly(list, dormant)
 }
