@@ -13,7 +13,7 @@ import (
 
 // A spare tells of checks that the state in force does not need.
 type spare struct {
-	keep bool // they go on for now
+	keep bool // they go on: the change that ends them may be undone
 	some bool // there may be some
 }
 

@@ -107,22 +107,19 @@ func (p *plane) carry(ctx context.Context, changes []*request) {
 		}
 		return
 	}
+	was := p.Revision()
 	if err == nil {
-		if err = p.history.Append(ctx, steps); err != nil {
+		if err = p.history.Append(ctx, steps); err == nil {
+			p.settle(now, steps[len(steps)-1].Revision)
+		} else {
 			err = errors.Join(err, p.force(ctx, before, now))
 		}
-		p.agent.send(ctx, p.agent.settle)
+		p.agent.send(ctx, p.agent.settle) // behind it the revision is published
 	}
 	crashpoint.Pass()
 	if err != nil {
 		answerAll(good, control.Revision{}, err)
 		return
-	}
-	was := p.Revision()
-	p.settle(now, steps[len(steps)-1].Revision)
-	select {
-	case p.agent.events <- func() {}: // which publishes the revision
-	default: // it is about to
 	}
 	for _, s := range steps {
 		p.log.Info("configuration changed", "revision", s.Revision.Number, "who", s.Revision.Who, "change", changeText(&s.Revision))
