@@ -2,7 +2,6 @@ package testvault
 
 import (
 	"encoding/json"
-	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,9 +26,6 @@ type said struct {
 
 // TestTheServerAnswersAsVaultDoes asks both the same, one question after the other.
 func TestTheServerAnswersAsVaultDoes(t *testing.T) {
-	if os.Getenv("FAIRLEAD_SLOW") == "" {
-		t.Skip("Vault takes minutes to build (FAIRLEAD_SLOW=1)")
-	}
 	fake, vault := New(t), Start(t)
 	for _, q := range []struct{ method, path, body string }{
 		{"GET", "secret/data/a/b", ""},

@@ -22,10 +22,26 @@ type Vault struct {
 	token string
 }
 
+// OnAny runs a test with a fake, and with Vault itself in the long form.
+func OnAny(t *testing.T, f func(t *testing.T, url, tokenFile string)) {
+	t.Run("fake", func(t *testing.T) {
+		s := New(t)
+		f(t, s.URL, s.TokenFile)
+	})
+	t.Run("vault", func(t *testing.T) {
+		v := Start(t)
+		f(t, v.URL, v.TokenFile)
+	})
+}
+
 // Start builds Vault, which takes minutes the first time, and returns one without
-// secrets that ends with the test. The test's package is two directories down.
+// secrets that ends with the test; without FAIRLEAD_SLOW=1 the test is skipped. Its
+// package is two directories down.
 func Start(t testing.TB) *Vault {
 	t.Helper()
+	if os.Getenv("FAIRLEAD_SLOW") == "" {
+		t.Skip("Vault takes minutes to build (FAIRLEAD_SLOW=1)")
+	}
 	path, err := exec.Command("../../scripts/vault-fetch.sh").Output()
 	if err != nil {
 		t.Fatal("build vault:", err)

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -100,17 +99,7 @@ func (w *writer) end(s *supervisor) {
 // TestSuccessorsTakeAStateInVaultOver has one process after the other take over while
 // somebody changes weights.
 func TestSuccessorsTakeAStateInVaultOver(t *testing.T) {
-	t.Run("fake", func(t *testing.T) {
-		server := testvault.New(t)
-		vaultTakenOver(t, server.URL, server.TokenFile)
-	})
-	t.Run("vault", func(t *testing.T) {
-		if os.Getenv("FAIRLEAD_SLOW") == "" {
-			t.Skip("Vault takes minutes to build (FAIRLEAD_SLOW=1)")
-		}
-		server := testvault.Start(t)
-		vaultTakenOver(t, server.URL, server.TokenFile)
-	})
+	testvault.OnAny(t, vaultTakenOver)
 }
 
 func vaultTakenOver(t *testing.T, url, tokenFile string) {

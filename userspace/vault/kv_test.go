@@ -2,7 +2,6 @@ package vault
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
@@ -27,22 +26,7 @@ func openKVAt(t *testing.T, url, tokenFile, path string) *KV {
 	return kv
 }
 
-// onAny runs a test with a fake, and with Vault itself in the long form.
-func onAny(t *testing.T, f func(t *testing.T, url, tokenFile string)) {
-	t.Run("fake", func(t *testing.T) {
-		s := testvault.New(t)
-		f(t, s.URL, s.TokenFile)
-	})
-	t.Run("vault", func(t *testing.T) {
-		if os.Getenv("FAIRLEAD_SLOW") == "" {
-			t.Skip("Vault takes minutes to build (FAIRLEAD_SLOW=1)")
-		}
-		v := testvault.Start(t)
-		f(t, v.URL, v.TokenFile)
-	})
-}
-
-func TestWhatIsPutIsThere(t *testing.T) { onAny(t, putIsThere) }
+func TestWhatIsPutIsThere(t *testing.T) { testvault.OnAny(t, putIsThere) }
 
 func putIsThere(t *testing.T, url, tokenFile string) {
 	kv := openKVAt(t, url, tokenFile, "secret/a b/c")
@@ -92,7 +76,7 @@ func putIsThere(t *testing.T, url, tokenFile string) {
 	}
 }
 
-func TestNamesAreListed(t *testing.T) { onAny(t, namesAreListed) }
+func TestNamesAreListed(t *testing.T) { testvault.OnAny(t, namesAreListed) }
 
 func namesAreListed(t *testing.T, url, tokenFile string) {
 	kv := openKVAt(t, url, tokenFile, "secret/a")
