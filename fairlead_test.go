@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"fairlead"
 	"fairlead/testenv"
@@ -74,16 +73,13 @@ func TestAnotherModuleEmbedsTheBalancer(t *testing.T) {
 // await asks for a page until there is one.
 func await(t *testing.T, url string) string {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		res, err := http.Get(url)
-		if err == nil {
-			defer res.Body.Close()
-			return string(must(io.ReadAll(res.Body))(t))
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
+	var res *http.Response
+	testenv.AwaitNil(t, "an answer", func() (err error) {
+		res, err = http.Get(url)
+		return err
+	})
+	defer res.Body.Close()
+	return string(must(io.ReadAll(res.Body))(t))
 }
 
 func must[T any](v T, err error) func(*testing.T) T {

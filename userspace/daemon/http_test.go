@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/userspace/view"
 )
 
@@ -82,17 +83,15 @@ func (r *running) reload(config string) {
 }
 
 // await waits until the agent's view is as ok wants it.
-func (r *running) await(what string, ok func(view.View) bool) view.View {
+func (r *running) await(what string, ok func(view.View) bool) (v view.View) {
 	r.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		v, err := view.Read(r.opts.RunDir)
-		if err == nil && ok(v) {
-			return v
+	testenv.AwaitNil(r.t, what, func() (err error) {
+		if v, err = view.Read(r.opts.RunDir); err == nil && !ok(v) {
+			err = fmt.Errorf("view %+v", v)
 		}
-		if time.Now().After(end) {
-			r.t.Fatalf("%s: not in time; view %+v, error %v", what, v, err)
-		}
-	}
+		return err
+	})
+	return v
 }
 
 // site is where HTTP services of these tests listen.

@@ -21,7 +21,7 @@ import (
 func awaitMetrics(t *testing.T, addr string, want ...string) {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	testenv.AwaitNil(t, "metrics", func() error {
 		res, err := client.Get("http://" + addr + "/metrics")
 		if err != nil {
 			t.Fatal(err)
@@ -31,19 +31,13 @@ func awaitMetrics(t *testing.T, addr string, want ...string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		missing := ""
 		for _, line := range want {
 			if !strings.Contains(string(body), "\n"+line+"\n") {
-				missing = line
+				return fmt.Errorf("no %q in\n%s", line, body)
 			}
 		}
-		if missing == "" {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("no %q in\n%s", missing, body)
-		}
-	}
+		return nil
+	})
 }
 
 func TestAgentTellsMetrics(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"fairlead/testenv"
 	"fairlead/testenv/testca"
 	"fairlead/testenv/testvault"
 	"fairlead/userspace/control"
@@ -164,9 +165,10 @@ func TestTokensOfVault(t *testing.T) {
 	}
 	server.Set("web", map[string]string{"token": "short"})
 	before, _ := server.Requests()
-	for n := before; n < before+3; n, _ = server.Requests() { // it was read by then
-		time.Sleep(100 * time.Millisecond)
-	}
+	testenv.Await(t, "the token to be read", func() bool {
+		n, _ := server.Requests()
+		return n >= before+3
+	})
 	if status := registerOnce(t, second, a, 60); status != http.StatusOK {
 		t.Errorf("with the token that stays: status %d", status)
 	}

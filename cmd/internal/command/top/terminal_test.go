@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fairlead/cmd/internal/command"
+	"fairlead/testenv"
 	"fairlead/userspace/kernel"
 )
 
@@ -128,20 +129,18 @@ func (c *console) settings() (s unix.Termios) {
 // await waits until the text appears, and forgets all up to there.
 func (c *console) await(text string) {
 	c.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	testenv.AwaitNil(c.t, "the screen", func() error {
 		c.mu.Lock()
+		defer c.mu.Unlock()
 		shown := c.shown.String()
-		if _, after, ok := strings.Cut(shown, text); ok {
-			c.shown.Reset()
-			c.shown.WriteString(after)
-			c.mu.Unlock()
-			return
+		_, after, ok := strings.Cut(shown, text)
+		if !ok {
+			return fmt.Errorf("no %q in %q", text, shown)
 		}
-		c.mu.Unlock()
-		if time.Now().After(deadline) {
-			c.t.Fatalf("no %q in %q", text, shown)
-		}
-	}
+		c.shown.Reset()
+		c.shown.WriteString(after)
+		return nil
+	})
 }
 
 func (c *console) press(keys string) {
