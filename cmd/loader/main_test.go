@@ -221,8 +221,11 @@ func TestStatusIsAVerb(t *testing.T) {
 	w := world{now: time.Now, status: func(dir string) (*kernel.View, error) {
 		return nil, fmt.Errorf("open %s: %w", dir, loader.ErrNotAttached)
 	}}
-	code, out, errOut := run(t, w, "status", "--pin-dir", "/p", "--run-dir", t.TempDir())
-	if want := "instance  none: open /p: not attached\nagent     no agent\n"; code != 0 || out != want || errOut != "" {
+	dir := t.TempDir()
+	code, out, errOut := run(t, w, "status", "--pin-dir", "/p", "--run-dir", dir)
+	want := "instance  none: open /p: not attached\nagent     no agent\n" +
+		"view      none: no agent publishes its status in " + dir + "/status.json: start one, or give the --run-dir of one that runs\n"
+	if code != 0 || out != want || errOut != "" {
 		t.Errorf("status %d, stdout %q, stderr %q; want 0 and %q", code, out, errOut, want)
 	}
 }

@@ -31,6 +31,9 @@ func DefaultDir() string {
 	return SystemDir
 }
 
+// File returns the path of the view in a run directory.
+func File(dir string) string { return filepath.Join(dir, fileName) }
+
 // Write publishes v in dir, which it makes if it is missing, as the view of
 // the calling process: readers see the old file or the new one, never a part.
 // Only one process and goroutine at a time may write into a directory. A zero
@@ -59,7 +62,7 @@ func Write(dir string, v View) error {
 	if err := writeFile(temp, append(data, '\n')); err != nil {
 		return errors.Join(fmt.Errorf("publish status: %w", err), os.Remove(temp))
 	}
-	if err := os.Rename(temp, filepath.Join(dir, fileName)); err != nil {
+	if err := os.Rename(temp, File(dir)); err != nil {
 		return fmt.Errorf("publish status: %w", err)
 	}
 	return nil
@@ -79,19 +82,19 @@ func writeFile(path string, data []byte) error {
 // see [View.Alive]. Its error wraps [fs.ErrNotExist] if there is none.
 func Read(dir string) (View, error) {
 	var v View
-	data, err := os.ReadFile(filepath.Join(dir, fileName))
+	data, err := os.ReadFile(File(dir))
 	if err != nil {
 		return v, fmt.Errorf("read status: %w", err)
 	}
 	if err := json.Unmarshal(data, &v); err != nil {
-		return View{}, fmt.Errorf("read status: %s: %w", filepath.Join(dir, fileName), err)
+		return View{}, fmt.Errorf("read status: %s: %w", File(dir), err)
 	}
 	return v, nil
 }
 
 // Remove takes the view out of dir, for an agent that ends. There may be none.
 func Remove(dir string) error {
-	err := os.Remove(filepath.Join(dir, fileName))
+	err := os.Remove(File(dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove status: %w", err)
 	}

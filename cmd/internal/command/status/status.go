@@ -9,7 +9,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"fairlead/loader"
@@ -52,17 +54,8 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 	} else {
 		s.KernelReason = kernelErr.Error()
 	}
-	v, err := ReadView(runDir)
-	switch {
-	case err != nil:
-		s.AgentReason = err.Error()
-	case !v.Alive():
-		s.AgentReason = fmt.Sprintf("process %d, which wrote the view of %s, has ended", v.PID, s.clock(v.Written))
-	case k != nil && k.AgentPID != 0 && k.AgentPID != v.PID:
-		s.AgentReason = fmt.Sprintf("the view is that of process %d, the agent is process %d: try --run-dir", v.PID, k.AgentPID)
-	case k != nil && v.PinDir != "" && v.PinDir != k.Dir:
-		s.AgentReason = fmt.Sprintf("the view is that of an agent of %s: try --run-dir", v.PinDir)
-	default:
+	v, dir, err := readView(runDir)
+	if s.AgentReason = s.noAgent(runDir, dir, v, err); s.AgentReason == "" {
 		s.Agent, s.ViewAge = &v, max(0, now.Sub(v.Written).Seconds())
 	}
 	if kernelErr != nil && s.Agent == nil && !errors.Is(kernelErr, loader.ErrNotAttached) {
@@ -73,6 +66,35 @@ func Read(pinDir, runDir string, now time.Time, inKernel func(dir string) (*kern
 	}
 	s.Health, s.Services = s.health(), s.services()
 	return s, nil
+}
+
+// noAgent says why what [readView] has found for runDir is not the view of the agent
+// that is looked at, and what to do; "" if it is.
+func (s *Status) noAgent(runDir, dir string, v view.View, err error) string {
+	k, keeper := s.Kernel, 0
+	todo := "start one, or give the --run-dir of one that runs"
+	if k != nil && k.AgentPID != 0 {
+		keeper = k.AgentPID
+		todo = fmt.Sprintf("process %d has just started (ask again), or has another --run-dir", keeper)
+	}
+	file := view.File(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		var files []string
+		for _, d := range runDirs(runDir) {
+			files = append(files, view.File(d))
+		}
+		return fmt.Sprintf("no agent publishes its status in %s: %s", strings.Join(files, " or "), todo)
+	case err != nil:
+		return err.Error()
+	case !v.Alive():
+		return fmt.Sprintf("process %d, which wrote %s at %s, has ended: %s", v.PID, file, s.clock(v.Written), todo)
+	case keeper != 0 && keeper != v.PID:
+		return fmt.Sprintf("process %d writes %s, and process %d keeps XDP: that one is taking over (ask again), or has another --run-dir", v.PID, file, keeper)
+	case k != nil && v.PinDir != "" && v.PinDir != k.Dir:
+		return fmt.Sprintf("process %d, which writes %s, has its pins in %s: give that --pin-dir, or the --run-dir of an agent of %s", v.PID, file, v.PinDir, k.Dir)
+	}
+	return ""
 }
 
 // Told returns how things stand as an agent elsewhere tells it: its view, and what it
@@ -89,7 +111,7 @@ func Told(v *view.View, k *kernel.View, now time.Time) *Status {
 // Agent returns the view of a living agent whose kernel part is pinned in pinDir,
 // nil if there is none. runDir is as of [Read].
 func Agent(runDir, pinDir string) *view.View {
-	v, err := ReadView(runDir)
+	v, _, err := readView(runDir)
 	if err != nil || !v.Alive() {
 		return nil
 	}
@@ -99,17 +121,26 @@ func Agent(runDir, pinDir string) *view.View {
 	return &v
 }
 
-// ReadView returns the view in dir or, for "", the one of a living agent in
-// one of the directories that there are by default.
-func ReadView(dir string) (view.View, error) {
-	if dir != "" {
-		return view.Read(dir)
+// runDirs returns dir or, for "", the directories that there are by default.
+func runDirs(dir string) []string {
+	switch mine := view.DefaultDir(); {
+	case dir != "":
+		return []string{dir}
+	case mine != view.SystemDir:
+		return []string{mine, view.SystemDir}
 	}
-	v, err := view.Read(view.DefaultDir())
-	if view.DefaultDir() == view.SystemDir || (err == nil && v.Alive()) {
-		return v, err
+	return []string{view.SystemDir}
+}
+
+// readView returns the view of a living agent in one of the directories that runDir
+// stands for, else what there is in the last one, and in which it is.
+func readView(runDir string) (v view.View, dir string, err error) {
+	for _, dir = range runDirs(runDir) {
+		if v, err = view.Read(dir); err == nil && v.Alive() {
+			break
+		}
 	}
-	return view.Read(view.SystemDir)
+	return v, dir, err
 }
 
 // health says who judges backends now.

@@ -245,23 +245,39 @@ func TestNamesWithoutAddressesAreShown(t *testing.T) {
 	}
 }
 
-func TestTheViewOfAnotherAgentIsNotShown(t *testing.T) {
-	k := inKernel()
-	k.AgentPID = os.Getppid()
-	s, err := Read("", publish(t), now, gives(k))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.Agent != nil || !strings.Contains(s.AgentReason, "--run-dir") {
-		t.Errorf("agent %v, reason %q", s.Agent, s.AgentReason)
-	}
-	k = inKernel()
-	k.Dir = "/sys/fs/bpf/other"
-	if s, err = Read("", publish(t), now, gives(k)); err != nil {
-		t.Fatal(err)
-	}
-	if s.Agent != nil || s.Health != "no agent" {
-		t.Errorf("other directory: agent %v, health %q", s.Agent, s.Health)
+// TestWhyThereIsNoView has what is seen before an agent has started, between the two
+// processes of a handover or a restart, after the end, and beside other agents.
+func TestWhyThereIsNoView(t *testing.T) {
+	mine, dead, none := publish(t), publish(t), t.TempDir()
+	end(t, dead)
+	self, next := os.Getpid(), os.Getppid()
+	kept, other := inKernel(), inKernel()
+	kept.AgentPID, other.Dir = next, "/sys/fs/bpf/other"
+	for _, row := range []struct {
+		name, runDir string
+		kernel       func(string) (*kernel.View, error)
+		want         string
+	}{
+		{"before the first", none, notAttached, fmt.Sprintf("no agent publishes its status in %s/status.json: start one, or give the --run-dir of one that runs", none)},
+		{"while the first starts", none, gives(kept), fmt.Sprintf("no agent publishes its status in %s/status.json: process %d has just started (ask again), or has another --run-dir", none, next)},
+		{"in a handover", mine, gives(kept), fmt.Sprintf("process %d writes %s/status.json, and process %d keeps XDP: that one is taking over (ask again), or has another --run-dir", self, mine, next)},
+		{"after it was killed", dead, gives(inKernel()), fmt.Sprintf("process %d, which wrote %s/status.json at 12:00:09, has ended: start one, or give the --run-dir of one that runs", self, dead)},
+		{"while the next one starts", dead, gives(kept), fmt.Sprintf("process %d, which wrote %s/status.json at 12:00:09, has ended: process %d has just started (ask again), or has another --run-dir", self, dead, next)},
+		{"of other pins", mine, gives(other), fmt.Sprintf("process %d, which writes %s/status.json, has its pins in /sys/fs/bpf/fairlead: give that --pin-dir, or the --run-dir of an agent of /sys/fs/bpf/other", self, mine)},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s, err := Read("", row.runDir, now, row.kernel)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b strings.Builder
+			if err := s.Write(&b); err != nil {
+				t.Fatal(err)
+			}
+			if s.Agent != nil || s.AgentReason != row.want || !strings.Contains(b.String(), "\nview      none: "+row.want+"\n") {
+				t.Errorf("agent %v, reason\n%s, want\n%s\ntable\n%s", s.Agent, s.AgentReason, row.want, b.String())
+			}
+		})
 	}
 }
 

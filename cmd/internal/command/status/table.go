@@ -51,10 +51,9 @@ func (s *Status) writeHead(w io.Writer) error {
 		fmt.Fprintf(&b, "instance  none: %s\n", oneLine(s.KernelReason))
 	}
 	fmt.Fprintf(&b, "agent     %s\n", s.Health)
-	switch {
-	case s.Agent != nil:
+	if s.Agent != nil {
 		fmt.Fprintf(&b, "view      %.1fs old\n", s.ViewAge)
-	case s.Kernel != nil && s.Kernel.AgentPID != 0:
+	} else {
 		fmt.Fprintf(&b, "view      none: %s\n", oneLine(s.AgentReason))
 	}
 	switch {
