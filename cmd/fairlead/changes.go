@@ -249,9 +249,14 @@ func watch(c *cli.Context, w world, lb *client.Client) error {
 	return ended
 }
 
-// away reports whether an agent is not there, or not yet: it has said so, or no more.
+// away reports whether an agent is not there, or not yet: it has said so, or no more. What
+// is no error of a call is of this process.
 func away(err error) bool {
-	return connect.CodeOf(err) == connect.CodeUnavailable || !connect.IsWireError(err)
+	var call *connect.Error
+	if !errors.As(err, &call) {
+		return errors.Is(err, io.ErrUnexpectedEOF)
+	}
+	return call.Code() == connect.CodeUnavailable || !connect.IsWireError(err)
 }
 
 // watchOne prints events until the agent ends, and reports whether it told any.

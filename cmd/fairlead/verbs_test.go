@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -56,6 +57,24 @@ func TestWhatVerbsPrint(t *testing.T) {
 		})
 	}
 	b.said()
+}
+
+// A full writer takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// TestWatchEndsWhereNothingCanBePrinted has it not take that for the agent's end.
+func TestWatchEndsWhereNothingCanBePrinted(t *testing.T) {
+	_, socket := lb(t)
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	var errOut bytes.Buffer
+	w := world{out: full{}, errOut: &errOut, now: time.Now}
+	code := command.Run(ctx, newApp(w), []string{"fairlead", "watch", "--lb", socket})
+	if want := "fairlead: print: no space left on device\n"; code != 1 || errOut.String() != want {
+		t.Errorf("status %d, stderr %q; want 1 and %q", code, errOut.String(), want)
+	}
 }
 
 // TestWhatVerbsAsk has verbs that change something ask for what their flags say.
