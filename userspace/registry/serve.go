@@ -226,9 +226,13 @@ func (r *Registry) again(ctx context.Context, k key, x Request, ttl time.Duratio
 		return true, nil
 	}
 	weight := weightOf(x.Weight)
-	if _, err := r.plane.Change(ctx, control.Request{
+	_, err = r.plane.Change(ctx, control.Request{
 		Who: "registration", Edits: []control.Edit{{Op: control.OpSetWeight, Pool: k.pool, Backend: k.backend, Weight: &weight}},
-	}); err != nil {
+	})
+	if errors.Is(err, control.ErrNotFound) { // somebody has just taken it away
+		return false, nil
+	}
+	if err != nil {
 		return true, err
 	}
 	r.mu.Lock()
@@ -270,14 +274,22 @@ func (r *Registry) leave(ctx context.Context, id string, t model.RegistrationTok
 	return err
 }
 
-// find returns the backend of an id whose pool is that of a token.
+// find returns the backend of an id that may register with a token.
 func (r *Registry) find(id string, t model.RegistrationToken) (key, *lease) {
 	for k, l := range r.leases {
-		if k.pool == t.Pool && l.id == id {
+		if k.pool != t.Pool || l.id != id {
+			continue
+		}
+		if at, ok := addressOf(k.backend); ok && admits(&t, at.Addr()) {
 			return k, l
 		}
 	}
 	return key{}, nil
+}
+
+// admits reports whether backends at an address may register with a token.
+func admits(t *model.RegistrationToken, addr netip.Addr) bool {
+	return len(t.Networks) == 0 || slices.ContainsFunc(t.Networks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // wake has Run look when the next lease is over.
@@ -323,8 +335,7 @@ func readRequest(w http.ResponseWriter, req *http.Request, t model.RegistrationT
 	if err != nil {
 		return x, 0, err
 	}
-	within := func(p netip.Prefix) bool { return p.Contains(addr) }
-	if len(t.Networks) > 0 && !slices.ContainsFunc(t.Networks, within) {
+	if !admits(&t, addr) {
 		return x, 0, &problem{http.StatusForbidden, fmt.Sprintf("%s is not in the networks of the token", addr)}
 	}
 	return x, ttl, nil
@@ -347,22 +358,28 @@ func place(x *Request, req *http.Request) (netip.Addr, error) {
 	if strings.ContainsAny(x.Address, "{}") { // which no URL has, but a variable of the agent's environment
 		return netip.Addr{}, wrong
 	}
-	text := x.Address
+	at, ok := addressOf(x.Address)
+	if !ok {
+		return netip.Addr{}, wrong
+	}
+	if !strings.Contains(x.Address, "://") {
+		x.Address = at.String()
+	}
+	return at.Addr(), nil
+}
+
+// addressOf returns where a backend is that is an address and a port, or a URL with one.
+func addressOf(backend string) (at netip.AddrPort, ok bool) {
+	text := backend
 	if strings.Contains(text, "://") {
 		u, err := url.Parse(text)
 		if err != nil || u.User != nil {
-			return netip.Addr{}, wrong
+			return at, false
 		}
 		if text = u.Host; u.Port() == "" {
 			text = u.Host + ":80"
 		}
 	}
 	at, err := netip.ParseAddrPort(text)
-	if err != nil || at.Port() == 0 || at.Addr().Is4In6() || at.Addr().Zone() != "" {
-		return netip.Addr{}, wrong
-	}
-	if text == x.Address {
-		x.Address = at.String()
-	}
-	return at.Addr(), nil
+	return at, err == nil && at.Port() != 0 && !at.Addr().Is4In6() && at.Addr().Zone() == ""
 }
