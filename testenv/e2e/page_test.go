@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"fairlead/testenv"
 	"fairlead/testenv/browser"
@@ -33,14 +34,17 @@ const pageAt = "127.0.0.1:8081"
 // rungs. With FAIRLEAD_PICTURES it keeps the picture of the README in that directory.
 func TestThePageShowsWhatTheAPISays(t *testing.T) {
 	s := newStage(t, testenv.RigOptions{})
-	configure(s, fmt.Sprintf(`  - {name: echo, listen: %s:7, protocol: udp, backends: %s, health: {type: none}}
-  - {name: shop, listen: %[1]s:81, forward: http, backends: %s, health: {type: http, path: /health, interval: 500ms, timeout: 500ms}}
-  - {name: private, listen: %[1]s:8, protocol: udp, clients: {deny: [10.0.0.0/8]}, backends: %[3]s, health: {type: none}}
-  - {name: mail, listen: %[1]s:25, forward: proxy, backends: %[3]s, health: {type: none}}`, vip, s.BackendList(8080), s.BackendList(8080)))
+	configure(s, fmt.Sprintf(`  - {name: echo, listen: %[1]s:7, protocol: udp, backends: %[2]s, health: {type: none}}
+  - {name: shop, listen: %[1]s:81, forward: http, routes: [{match: /cart/, pool: cart}, {match: /, pool: shelf}]}
+  - {name: private, listen: %[1]s:8, protocol: udp, clients: {deny: [10.0.0.0/8]}, backends: %[2]s, health: {type: none}}
+  - {name: mail, listen: %[1]s:25, forward: proxy, backends: %[2]s, health: {type: none}}
+pools:
+  cart: {backends: %[3]s, health: {type: none}}
+  shelf: {backends: %[2]s, health: {type: http, path: /health, interval: 500ms, timeout: 500ms}}`, vip, s.BackendList(8080), s.BackendList(8081, 0)))
 	s.StartAgent("--web", pageAt, "--config", filepath.Base(s.ConfigPath)) // the page shows its name
 	s.AwaitView("health", func(v *view.View) bool {
 		return !slices.ContainsFunc(v.Services, func(x view.Service) bool {
-			return slices.ContainsFunc(x.Backends, func(b view.Backend) bool { return x.Name == "shop" && !b.Known })
+			return slices.ContainsFunc(x.Backends, func(b view.Backend) bool { return b.Pool == "shelf" && !b.Known })
 		})
 	})
 	openTalks(t, s)
@@ -140,7 +144,7 @@ func wantSameAsAPI(t *testing.T, s *stage.Stage, p *browser.Page) {
 	t.Helper()
 	const script = `Object.fromEntries([
 		...[...document.querySelectorAll("#services tbody")].flatMap((body) => [...body.rows].map((row) =>
-			["service " + body.dataset.service + " " + (row.dataset.backend ?? ""), [...row.querySelectorAll("[data-field=rung],[data-field=status],[data-field=serving],[data-field=flows],[data-field=weight],[data-field=latency],[data-field=since],[data-field=error]")].map((c) => c.textContent).join("|")])),
+			["service " + body.dataset.service + " " + (row.dataset.backend ?? ""), [...row.querySelectorAll("[data-field=rung],[data-field=backends],[data-field=status],[data-field=serving],[data-field=flows],[data-field=weight],[data-field=latency],[data-field=since],[data-field=error]")].map((c) => c.textContent).join("|")])),
 		...[...document.querySelectorAll("#drops tbody tr")].map((row) => ["drop " + row.dataset.verdict, row.querySelector("[data-field=packets]").textContent]),
 		...[...document.querySelectorAll("#changes li")].map((li) => ["change " + li.dataset.revision, ["when", "who", "what"].map((x) => li.querySelector("." + x).textContent).join("|") + "|" + (li.querySelector("pre")?.textContent ?? "")]),
 		...["agent", "xdp"].map((id) => [id, document.getElementById(id).textContent]),
@@ -148,7 +152,7 @@ func wantSameAsAPI(t *testing.T, s *stage.Stage, p *browser.Page) {
 	stage.Await(t, "the page to say what the API says", func() error {
 		var got map[string]string
 		p.Eval(script, &got)
-		if diff := cmp.Diff(told(t, s), got); diff != "" {
+		if diff := gocmp.Diff(told(t, s), got); diff != "" {
 			return fmt.Errorf("page (-API +page):\n%s", diff)
 		}
 		return nil
@@ -171,10 +175,12 @@ func told(t *testing.T, s *stage.Stage) map[string]string {
 		}
 	}
 	apiOf(t, s, "ListServices", &services)
+	pools := pooled(t, s)
 	all := map[string]string{}
 	for _, x := range services.Services {
-		flows := 0
+		flows, how := 0, map[string]int{}
 		for _, b := range x.Backends {
+			how[b.Status]++
 			flows += b.Flows
 			took := ""
 			if l := b.Latency; l != nil {
@@ -182,7 +188,7 @@ func told(t *testing.T, s *stage.Stage) map[string]string {
 			}
 			all["service "+x.Name+" "+b.Address] = fmt.Sprintf("%s|%d|%d|%s|%s|%s", b.Status, b.Weight, b.Flows, took, clock(b.Since), b.LastError)
 		}
-		all["service "+x.Name+" "] = fmt.Sprintf("%s%s|%s||%d|||", x.Rung, x.Reason, x.Serving, flows)
+		all["service "+x.Name+" "] = fmt.Sprintf("%s%s|%s|%s||%d|||", x.Rung, x.Reason, countedBy(how), cmp.Or(x.Serving, pools[x.Name]), flows)
 	}
 	var stats struct{ Verdicts map[string]json.Number }
 	apiOf(t, s, "GetStats", &stats)
@@ -273,7 +279,7 @@ func wantRatesOfAPI(t *testing.T, p *browser.Page) {
 		}
 		p.Eval(script, &got)
 		want := map[string][]string{"packets": rates(got.Answers, sampled.packets), "proxy": rates(got.Answers, sampled.proxied)}
-		if diff := cmp.Diff(want, got.Shown); diff != "" || slices.Contains([]string{want["packets"][1], want["packets"][3], want["proxy"][1]}, "0") {
+		if diff := gocmp.Diff(want, got.Shown); diff != "" || slices.Contains([]string{want["packets"][1], want["packets"][3], want["proxy"][1]}, "0") {
 			return fmt.Errorf("rates of %d answers (-API +page):\n%s", len(got.Answers), diff)
 		}
 		if got.Drops != want["packets"][3] {

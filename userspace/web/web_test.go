@@ -124,7 +124,10 @@ var everything = map[string]string{
 				"latency": {"count": "1000", "medianSeconds": 0.0123, "p95Seconds": 0.5, "p99Seconds": 1.25}},
 			{"address": "10.2.1.3:8080", "weight": 1, "sharePercent": 40, "status": "unhealthy", "lastError": "<img src=x onerror=alert(1)>", "zone": "a"}]},
 		{"name": "dns", "listen": "203.0.113.10:53", "protocol": "udp", "rung": "proxy", "reason": "interface eth2 is lost", "serving": "none", "backends": [
-			{"address": "10.2.1.9:53", "sharePercent": 100, "status": "draining"}, {"address": "10.2.1.8:53", "weight": 1, "sharePercent": 100, "status": "unknown"}]}]}`,
+			{"address": "10.2.1.9:53", "sharePercent": 100, "status": "draining"}, {"address": "10.2.1.8:53", "weight": 1, "sharePercent": 100, "status": "unknown"}]},
+		{"name": "shop", "listen": "203.0.113.10:81", "protocol": "tcp", "rung": "proxy (http)"}, {"name": "blog", "listen": "203.0.113.10:82", "protocol": "tcp", "rung": "proxy (http)"}]}`,
+	"ListPools": `{"pools": [{"name": "web", "services": ["web"], "status": "degraded"}, {"name": "cart", "services": ["shop", "blog"], "status": "full"},
+		{"name": "pay<b>", "services": ["shop"], "status": "none"}, {"name": "spare", "status": "unused"}]}`,
 	"GetStats": `{"time": "NOW", "proxyTime": "NOW", "packets": "1000", "kinds": {"forward": "900", "pass": "50", "drop": "50"},
 		"verdicts": {"drop_no_backend": "40", "drop_denied": "10", "drop_family": "0", "forward_hit": "900"}, "proxy": {"http": {"requests": "5"}, "tcp": {"accepted": "6"}}}`,
 	"ListHistory": `{"revisions": [
@@ -144,13 +147,14 @@ func TestPage(t *testing.T) {
 	p.Await("document.body.dataset.ready === 'yes' && document.querySelector('#packets canvas')")
 	var got map[string][]string
 	p.Eval(read+`({
-		names: "tr.service [data-field=name]", rungs: "tr.service [data-field=rung]", healthy: "tr.service [data-field=backends]", sums: "tr.service [data-field=flows]",
+		names: "tr.service [data-field=name]", rungs: "tr.service [data-field=rung]", healths: "tr.service [data-field=backends]", health: "tr.service [data-field=serving]", sums: "tr.service [data-field=flows]",
 		backends: "tr.backend [data-field=address]", status: "tr.backend [data-field=status]", weights: "tr.backend [data-field=weight]", errors: "tr.backend [data-field=error]",
 		latency: "tr.backend [data-field=latency]", columns: "#services th",
 		drops: "#drops [data-field=verdict]", dropped: "#drops [data-field=packets]", changes: "#changes .what", lines: "#changes pre span", xdp: "#xdp", trouble: "#trouble:not([hidden])"
 	})`, &got)
 	want := map[string][]string{
-		"names": {"web", "dns"}, "rungs": {"xdp-native", "proxyinterface eth2 is lost"}, "healthy": {"1 of 2 healthy", "0 of 2 healthy"}, "sums": {"1,234", "0"},
+		"names": {"web", "dns", "shop", "blog"}, "rungs": {"xdp-native", "proxyinterface eth2 is lost", "proxy (http)", "proxy (http)"},
+		"healths": {"1 healthy, 1 unhealthy", "1 draining, 1 unknown", "none", "none"}, "health": {"up", "none", "cart full, pay<b> none", "full"}, "sums": {"1,234", "0", "0", "0"},
 		"backends": {"10.2.1.2:8080", "10.2.1.3:8080zone a", "10.2.1.9:53", "10.2.1.8:53"}, "status": {"healthy", "unhealthy", "draining", "unknown"},
 		"weights": {"3", "1 (40 %)", "0", "1"}, "errors": {"", "<img src=x onerror=alert(1)>", "", ""},
 		"latency": {"12.3, 500, 1,250 ms", "", "", ""},

@@ -12,7 +12,7 @@ let revision;
 
 async function refresh() {
   const [status, list, stats] = await Promise.all([call("GetStatus"), call("ListServices"), call("GetStats")]);
-  services = list.services ?? [];
+  services = await withPools(list.services ?? []);
   showStatus(status);
   showServices(services);
   addStats(stats);
@@ -22,6 +22,21 @@ async function refresh() {
     showChanges(revisions);
     revision = status.revision;
   }
+}
+
+// withPools gives services of HTTP the pools behind their routes: these serve by
+// themselves, so the service has no word for who does.
+async function withPools(all) {
+  if (all.every((s) => s.serving)) {
+    return all;
+  }
+  const behind = new Map(all.map((s) => [s.name, []]));
+  for (const pool of (await call("ListPools")).pools ?? []) {
+    for (const name of pool.services ?? []) {
+      behind.get(name)?.push({ name: pool.name, status: pool.status });
+    }
+  }
+  return all.map((s) => (s.serving ? s : { ...s, pools: behind.get(s.name) }));
 }
 
 function showStatus(s) {

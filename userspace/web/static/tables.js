@@ -36,17 +36,20 @@ function rows(service) {
   const first = make(
     "tr", { class: "service" },
     cell("name", service.name), cell("listen", `${service.listen} ${service.protocol ?? ""}`), rung,
-    cell("backends", healthy(backends)), cell("serving", service.serving ?? ""),
+    cell("backends", healths(backends)), cell("serving", service.serving ?? pooled(service.pools ?? [])),
     cell("weight", "", numeric), cell("flows", count(flows), numeric), cell("latency", "", numeric), cell("since", ""), cell("error", ""),
   );
   return [first, ...backends.map(backendRow)];
 }
 
-// healthy says how many backends are; nobody knows of those that have no check.
-function healthy(backends) {
-  const how = (status) => backends.filter((b) => b.status === status).length;
-  return how("unknown") === backends.length ? `${backends.length} unknown` : `${how("healthy")} of ${backends.length} healthy`;
+// healths says how many backends are how.
+function healths(backends) {
+  const counts = ["healthy", "unhealthy", "draining", "unknown"].map((status) => [backends.filter((b) => b.status === status).length, status]);
+  return counts.filter(([n]) => n > 0).map(([n, status]) => `${n} ${status}`).join(", ") || "none";
 }
+
+// pooled says how full pools are, each by its name if there are several.
+const pooled = (pools) => pools.map((p) => (pools.length > 1 ? `${p.name} ${p.status}` : p.status)).join(", ");
 
 const why = (reason) => (reason ? make("span", { class: "why" }, reason) : undefined);
 
