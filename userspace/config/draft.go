@@ -114,7 +114,12 @@ func (d *Draft) Add(e control.Edit) error {
 		return nil
 	}
 	d.changes++
-	d.edits = slices.DeleteFunc(d.edits, func(old control.Edit) bool { return supersedes(&e, &old) })
+	of := func(old control.Edit) bool { return supersedes(&e, &old) }
+	if at := slices.IndexFunc(d.edits, of); e.Op == control.OpPutRoute && at >= 0 {
+		d.edits[at] = e // and is tried when that one was
+		return nil
+	}
+	d.edits = slices.DeleteFunc(d.edits, of)
 	if e.Op == control.OpUndrain || isRemoval(e.Op) && d.isTakenBack(&e) {
 		return nil
 	}
@@ -181,11 +186,11 @@ func (d *Draft) repeats(e *control.Edit) bool {
 
 // meets reports whether b, which came later, may have changed what a says.
 func meets(a, b *control.Edit) bool {
-	if a.Op == control.OpSetBackends && weighs(b) {
-		return false // which stays
-	}
-	if a.Service != b.Service && a.Pool != b.Pool {
+	switch {
+	case a.Service != b.Service, a.Service == "" && a.Pool != b.Pool:
 		return false
+	case a.Op == control.OpPutRoute, a.Op == control.OpSetBackends && weighs(b):
+		return false // they stay beside each other
 	}
 	one := func(e *control.Edit) bool { return ofBackends(e.Op) && e.Op != control.OpSetBackends }
 	return !one(a) || !one(b) || a.Backend == b.Backend && (!weighs(a) || !weighs(b))

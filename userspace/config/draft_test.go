@@ -323,3 +323,47 @@ func TestWhatIsDormantIsTakenBack(t *testing.T) {
 		t.Errorf("once more: error %v", err)
 	}
 }
+
+// TestWhatIsSaidAgainChangesNothing: whatever was said of others in between.
+func TestWhatIsSaidAgainChangesNothing(t *testing.T) {
+	for _, row := range []struct{ name, again, others string }{
+		{"a list of a pool", "set-backends main 10.0.0.5:80 10.0.0.6:80", "set-backends images 10.0.0.7:80"},
+		{"a list of a service", "set-backends db 10.0.1.5:80", "set-backends images 10.0.0.7:80; set-weight main 10.0.0.1:8080 4"},
+		{"a pool", "put-pool new {backends: [{address: '10.0.0.9:1'}]}", "put-pool images {backends: [{address: '10.0.0.9:2'}]}"},
+		{"a service", "put-service db {listen: '203.0.113.11:80', backends: [{address: '10.0.0.1:80'}]}", "put-service new {listen: '203.0.113.12:80', backends: [{address: '10.0.0.1:80'}]}; put-route web /x -> main"},
+		{"a route", "put-route web /x -> images", "put-route web /y -> main"},
+		{"a route with a condition", "put-route web / -> images {headers: {x-beta: yes}}", "put-route web / -> images {query: {beta: yes}}"},
+		{"a weight", "set-weight main 10.0.0.1:8080 4", "add-backend images http://10.0.0.1:8080/app"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			d := NewDraft(NewTree("f", []byte(edited)), nil)
+			for text := range strings.SplitSeq(row.again+"; "+row.others, "; ") {
+				if err := d.Add(edit(text)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			kept, changes := slices.Clone(d.Edits()), d.Changes()
+			if err := d.Add(edit(row.again)); err != nil || d.Changes() != changes {
+				t.Errorf("error %v, %d changes", err, d.Changes()-changes)
+			}
+			if diff := cmp.Diff(kept, d.Edits()); diff != "" {
+				t.Errorf("kept (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestARouteThatChangesIsTriedWhenItWas: of those that have conditions the first that
+// fits has the request.
+func TestARouteThatChangesIsTriedWhenItWas(t *testing.T) {
+	d := NewDraft(NewTree("f", []byte(edited)), nil)
+	for _, e := range edits("put-route web / -> images {headers: {x-beta: yes}}", "put-route web / -> images {query: {beta: yes}}", "put-route web / -> main {headers: {x-beta: yes}}") {
+		if err := d.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := exported(t, d.work)
+	if tree, _ := d.Tree(); exported(t, tree) != want {
+		t.Errorf("kept\n%s\nwant\n%s", exported(t, tree), want)
+	}
+}
