@@ -83,7 +83,7 @@ func (c *carried) addTo(row *Row, what counted) {
 		return
 	}
 	was := c.since.by[what]
-	if now.Connections < was.Connections || now.Requests < was.Requests {
+	if now.Connections < was.Connections || now.Requests < was.Requests || now.ToBackends < was.ToBackends || now.ToClients < was.ToClients {
 		was = view.Proxied{} // it began again
 	}
 	seconds := c.at.Sub(c.since.at).Seconds()

@@ -75,6 +75,23 @@ func TestWhatProxiesCarryIsShownWithoutXDP(t *testing.T) {
 	}
 }
 
+// TestAnAgentThatBeganAgain has counted as many connections as the one before it, but
+// fewer bytes.
+func TestAnAgentThatBeganAgain(t *testing.T) {
+	at := time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
+	read := func(second, connections, bytes uint64) *reading {
+		now := at.Add(time.Duration(second) * time.Second)
+		s := proxiedAt(second, now)
+		s.Agent.Services[1].Proxied = &view.Proxied{Connections: connections, ToBackends: bytes, ToClients: bytes}
+		return newReading(status.Told(s.Agent, nil, now), nil, now)
+	}
+	s := read(12, 1, 20).since(read(10, 1, 1e6))
+	sortSample(s, orders[0])
+	if r := s.Services[2].Rates; r.ForwardBytes != 10 || r.ReplyBytes != 10 || r.Flows != 0.5 {
+		t.Errorf("rates %+v", *r)
+	}
+}
+
 func TestTheProxiesAreAddedToTheKernel(t *testing.T) {
 	at := time.Now()
 	read := func(second uint64) *reading {

@@ -255,7 +255,8 @@ func (r *reading) row(before *reading, what counted, live *int, seconds float64)
 		return row
 	}
 	now, was := r.counted[what], before.counted[what]
-	if now.ForwardPackets < was.ForwardPackets || now.ReplyPackets < was.ReplyPackets || now.Flows < was.Flows {
+	if now.Flows < was.Flows || now.ForwardPackets < was.ForwardPackets || now.ForwardBytes < was.ForwardBytes ||
+		now.ReplyPackets < was.ReplyPackets || now.ReplyBytes < was.ReplyBytes {
 		was = datapath.Counters{}
 	}
 	rate := func(now, was uint64) float64 { return float64(now-was) / seconds }

@@ -168,6 +168,7 @@ func TestRates(t *testing.T) {
 		{"a new service began at zero", func(v *kernel.View) { v.Services = v.Services[1:] }, nil, []float64{77, 77, 7}},
 		{"a new backend began at zero", func(v *kernel.View) { web(v).Backends = web(v).Backends[1:] }, nil, []float64{11, 11, 7}},
 		{"a count that fell began again", func(v *kernel.View) { web(v).Backends[0].Counters = counters(1000) }, nil, []float64{11, 11, 7}},
+		{"as did one whose bytes fell alone", func(v *kernel.View) { web(v).ReplyBytes = 1 << 40 }, nil, []float64{77, 77, 1}},
 	} {
 		got := flows(read(14, row.now).last.since(read(12, row.was).last))
 		if diff := cmp.Diff(row.want, got); diff != "" {
