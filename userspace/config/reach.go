@@ -29,9 +29,11 @@ func reaches(key string, n *yaml.Node, f func(key string, n *yaml.Node)) {
 		f(key, n)
 	case n.Kind == yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			if name := n.Content[i].Value; key != "sticky" || name != "key" { // which is a text
-				reaches(name, n.Content[i+1], f)
+			name := n.Content[i].Value
+			if key == "sticky" && name == "key" {
+				name = "sticky.key" // which is a text, and no path
 			}
+			reaches(name, n.Content[i+1], f)
 		}
 	default:
 		for _, c := range n.Content {

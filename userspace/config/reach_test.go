@@ -37,6 +37,8 @@ func TestEditsReachNothingNewOfTheHost(t *testing.T) {
 		{"a variable", edit("put-pool new {backends: [{address: '10.0.0.1:80'}], health: {type: http, host: 'a${SECRET}b'}}"), `change: host: "a${SECRET}b"`},
 		{"a variable elsewhere", edit("put-pool new {backends: [{address: '10.0.0.1:80'}], health: {type: http, headers: {X: '${TOKEN}'}}}"), `change: X: "${TOKEN}"`},
 		{"a backend", edit("add-backend main ${TOKEN}:80"), `change: address: "${TOKEN}:80"`},
+		{"a key of cookies", edit("put-pool new {backends: [{address: '10.0.0.1:80'}], sticky: {by: cookie, key: 'file:/etc/shadow'}}"), `change: sticky.key: "file:/etc/shadow"`},
+		{"a key of cookies by a variable", apply(strings.Replace(reaching, "key: abc", "key: '${TOKEN}'", 1)), `change: sticky.key: "${TOKEN}"`},
 		{"backends", control.Edit{Op: control.OpSetBackends, Pool: "main", Backends: []string{"10.0.0.1:80", "file:/etc/shadow"}}, `change: address: "file:/etc/shadow"`},
 		{"users", apply("admin: {users: [mallory]}\nservices: []\n"), `change: users: the value`},
 		{"a match", edit("put-route web /${TOKEN} -> main"), `change: "/${TOKEN}"`},
