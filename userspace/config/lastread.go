@@ -19,7 +19,7 @@ type LastRead struct {
 	// inForce are values by "file:path" as it is written. It is not changed, but
 	// another one takes its place.
 	inForce map[string]string
-	// read are those that good configurations had since Use.
+	// read are those that good configurations had since Use, each the last one.
 	read map[string]string
 	told map[string]string // of files whose last value counts, by name
 }
@@ -90,8 +90,8 @@ func (l *LastRead) note(files []fileValue) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, f := range files {
+		l.read[f.name] = f.text
 		if f.err == nil {
-			l.read[f.name] = f.text
 			delete(l.told, f.name)
 			continue
 		}

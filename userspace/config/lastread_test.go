@@ -85,3 +85,36 @@ func TestNewFilesMustBeThere(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestWhatWasOnlyLookedAtDoesNotCount has a file change, and go after a plan has read it:
+// what comes in force then has its value of before, and so has what comes later.
+func TestWhatWasOnlyLookedAtDoesNotCount(t *testing.T) {
+	const text = edited + "registration: {listen: '127.0.0.1:8500', tokens: [{token: 'file:token', pool: main}]}\n"
+	before, later := strings.Repeat("a", 20), strings.Repeat("b", 20)
+	dir := write(t, map[string]string{"main.yaml": text, "token": before})
+	path := filepath.Join(dir, "token")
+	file, err := Read(filepath.Join(dir, "main.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := NewLastRead(func(string, error) {})
+	base := file.Beside(last)
+	want := func(token string) {
+		t.Helper()
+		if s, err := base.State(false); err != nil || s.Registration.Tokens[0].Token != token {
+			t.Fatalf("%+v, %v; want the token %q", s.Registration, err, token)
+		}
+	}
+	want(before)
+	last.Use(base)
+	if err := os.WriteFile(path, []byte(later), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want(later)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	want(before)
+	last.Use(base)
+	want(before)
+}
