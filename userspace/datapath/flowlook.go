@@ -65,9 +65,11 @@ func (l *flowLook) see(e *loader.Entry, counts bool) {
 
 // compare finds out what the events, all of which were taken, have not told.
 func (l *flowLook) compare(r *rows) {
+	left := false
 	for i := range l.unknown {
-		l.find(&l.unknown[i], r)
+		left = !l.find(&l.unknown[i], r) || left
 	}
+	l.beyond = left
 	for i := range l.over {
 		e := &l.over[i]
 		if f := l.flows[e.Key]; f != nil && !f.over && f.before(l.began) {
@@ -89,10 +91,14 @@ func (l *flowLook) compare(r *rows) {
 	}
 }
 
-// find tells of a flow in the table, unless that was told meanwhile.
-func (l *flowLook) find(e *loader.Entry, r *rows) {
-	if l.ended[e.Key] || l.flows[e.Key] != nil || len(l.flows) >= maxWatched {
-		return
+// find tells of a flow in the table, unless that was told meanwhile, or perhaps before
+// there was room for it. It reports whether there is.
+func (l *flowLook) find(e *loader.Entry, r *rows) bool {
+	if l.ended[e.Key] || l.flows[e.Key] != nil {
+		return true
+	}
+	if len(l.flows) >= l.most {
+		return false
 	}
 	v := flowView(e)
 	f := &watchedFlow{began: l.began, listed: l.looks, held: l.looks, FlowEvent: FlowEvent{
@@ -100,11 +106,12 @@ func (l *flowLook) find(e *loader.Entry, r *rows) {
 		Client: v.Client, Virtual: v.Virtual, Backend: v.Backend, State: v.State,
 	}}
 	l.flows[e.Key] = f
-	if l.looks > 1 {
+	if l.looks > 1 && !l.beyond {
 		found := f.FlowEvent
 		found.Reason = reasonFound
 		l.events = append(l.events, found)
 	}
+	return true
 }
 
 // before says that a flow has begun before a look.

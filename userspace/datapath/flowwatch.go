@@ -53,6 +53,8 @@ const (
 type FlowWatch struct {
 	sample uint32
 	flows  map[loader.LB6FlowKey]*watchedFlow
+	most   int  // of flows
+	beyond bool // there were more: some that nobody remembers may have been told of
 	looks  uint64
 	names  map[[2]uint32]string // of services, by row and generation
 	// ended are the flows whose end was told while a look goes on; nil: none does.
@@ -80,7 +82,10 @@ type watchedFlow struct {
 // NewFlowWatch returns one that tells of one flow in sample, those that the kernel
 // tells of.
 func NewFlowWatch(sample int) *FlowWatch {
-	return &FlowWatch{sample: uint32(max(1, sample)), flows: map[loader.LB6FlowKey]*watchedFlow{}, names: map[[2]uint32]string{}}
+	return &FlowWatch{
+		sample: uint32(max(1, sample)), most: maxWatched,
+		flows: map[loader.LB6FlowKey]*watchedFlow{}, names: map[[2]uint32]string{},
+	}
 }
 
 // Take returns what an event says: nothing, if that has been told.
@@ -176,9 +181,11 @@ func (w *FlowWatch) Next(maps *loader.Maps, from EventSource, deadline time.Time
 
 // keep remembers a flow, if there is room.
 func (w *FlowWatch) keep(key loader.LB6FlowKey, f *watchedFlow) {
-	if _, known := w.flows[key]; known || len(w.flows) < maxWatched {
-		w.flows[key] = f
+	if _, known := w.flows[key]; !known && len(w.flows) >= w.most {
+		w.beyond = true
+		return
 	}
+	w.flows[key] = f
 }
 
 // told returns what an event says of its flow.

@@ -144,6 +144,47 @@ func TestFlowsThatBeginAndEndAreTold(t *testing.T) {
 	}
 }
 
+// TestFlowsBeyondThoseRememberedAreToldOnce: also when there is room for them later.
+func TestFlowsBeyondThoseRememberedAreToldOnce(t *testing.T) {
+	maps := newMaps(t)
+	w, err := New(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
+	at, err := present(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const fresh, closed = loader.LBFlowStateFLOW_NEW, loader.LBFlowStateFLOW_CLOSED
+	goes := entry{1, 100000, at.era, loader.LBFlowDirDIR_FORWARD, fresh, 1}
+	over := entry{1, 100000, at.era, loader.LBFlowDirDIR_FORWARD, closed, 1}
+	absent := entry{1, 100000, at.era + 1, loader.LBFlowDirDIR_FORWARD, fresh, 1}
+	told := func(port uint16, kind loader.EventKind, state loader.LBFlowState) loader.Event {
+		return toldOf(t, port, kind, state, 0)
+	}
+	watch := NewFlowWatch(1)
+	watch.most = 1
+	for i, step := range []struct {
+		entries []entry
+		events  waiting
+		want    []string
+	}{
+		{[]entry{goes}, nil, nil},
+		{[]entry{goes, goes, goes}, waiting{told(2, loader.LBEventKindEVENT_BEGIN, fresh), told(3, loader.LBEventKindEVENT_BEGIN, fresh)},
+			[]string{"begin a 2 to 10.2.0.2:8080, new", "begin a 3 to 10.2.0.2:8080, new"}},
+		{[]entry{over, goes, goes}, waiting{told(1, loader.LBEventKindEVENT_OVER, closed)}, []string{"end a 1 to 10.2.0.2:8080, closed"}},
+		{[]entry{absent, goes, over}, waiting{told(3, loader.LBEventKindEVENT_OVER, closed)}, []string{"end a 3 to 10.2.0.2:8080, closed"}},
+		{[]entry{absent, over, absent}, waiting{told(2, loader.LBEventKindEVENT_OVER, closed)}, []string{"end a 2 to 10.2.0.2:8080, closed"}},
+		{[]entry{goes}, nil, []string{"begin a 1 to 10.2.0.2:8080, new, found"}}, // it is the only one
+	} {
+		putEntries(t, maps, at, step.entries...)
+		if diff := cmp.Diff(step.want, happened(lookLater(t, watch, maps, &step.events))); diff != "" {
+			t.Errorf("look %d (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
 // TestEventsAreTakenInBatches: so many at most, and whatever waits behind the first.
 func TestEventsAreTakenInBatches(t *testing.T) {
 	maps := newMaps(t)
