@@ -181,6 +181,7 @@ func (a *agent) start(ctx context.Context) error {
 		}
 		a.warnOfPins()
 		a.checker.Set(a.roster.targets, a.before.adopt(a.roster.adopt(nil, a.readKnown())))
+		a.recall()
 		a.isDown = a.roster.look(a.checker)
 		return a.startProxies(ctx)
 	}
@@ -205,6 +206,7 @@ func (a *agent) start(ctx context.Context) error {
 		return err
 	}
 	a.checker.Set(a.roster.targets, a.before.adopt(a.roster.adopt(known, a.readKnown())))
+	a.recall()
 	a.isDown = a.roster.look(a.checker)
 	a.warn()
 	if err := a.attachKernel(ctx, a.roster, a.isDown); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -112,4 +113,53 @@ func TestTheViewTellsWhatWasLastSeenAndWhen(t *testing.T) {
 	r.await("it is over", func(v view.View) bool {
 		return v.Services[0].Backends[0].Known && v.Services[0].Backends[0].Last == nil
 	})
+}
+
+// TestSinceGoesOn has processes follow each other, in good order and not, and a backend
+// of each health that is the same for all of them, and one that is not.
+func TestSinceGoesOn(t *testing.T) {
+	s := supervised(t, 20*time.Second)
+	up, sick := page(t, "up")
+	s.configure(s.good + fmt.Sprintf("  - {name: web, listen: '%s', forward: http, backends: [{address: %q}, {address: '127.0.0.1:1'}], health: {type: http, path: /health, interval: 100ms, timeout: 100ms, rise: 1, fall: 1}}\n", site, up))
+	s.reload()
+	known := func(sick bool) (all [2]time.Time) {
+		t.Helper()
+		await(t, "a view of known backends by the process", func() bool {
+			v, err := view.Read(s.opts.RunDir)
+			if err != nil || v.PID != s.pid() {
+				return false
+			}
+			for i, b := range v.Services[len(v.Services)-1].Backends {
+				if b.LastProbe.IsZero() || b.Up != (i == 0 && !sick) {
+					return false
+				}
+				all[i] = b.Since
+			}
+			return true
+		})
+		return all
+	}
+	sick.Store(true)
+	known(true)
+	sick.Store(false) // which is since after the start of the process
+	want := known(false)
+	for _, row := range []struct {
+		name string
+		next func()
+	}{
+		{"a successor", func() { s.reload() }},
+		{"a restart", s.restart},
+		{"a kill", func() { s.end(syscall.SIGKILL); s.start() }},
+	} {
+		row.next()
+		if now := known(false); !now[0].Equal(want[0]) || !now[1].Equal(want[1]) {
+			t.Errorf("%s: since %v, want %v", row.name, now, want)
+		}
+	}
+	s.stop()
+	sick.Store(true)
+	s.start()
+	if now := known(true); !now[0].After(want[0]) || !now[1].Equal(want[1]) {
+		t.Errorf("a backend that is down since the last process ended, and one that is for longer: since %v, were %v", now, want)
+	}
 }

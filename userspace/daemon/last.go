@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"fairlead/userspace/health"
 	"fairlead/userspace/view"
 )
 
@@ -18,6 +19,9 @@ const (
 	// lastFor is how long an agent tells figures of the one before: as long as the
 	// time is that its own are of.
 	lastFor = 5 * time.Minute
+	// recallFor is how long nobody may have looked at a backend that counts as having
+	// been the same meanwhile.
+	recallFor = time.Minute
 )
 
 // lastSeen is what an agent leaves to the next one.
@@ -79,7 +83,7 @@ func (a *agent) addLast(v *view.View) {
 			return
 		}
 		if b.Known {
-			last.Up = nil
+			last.Up, last.Since = nil, time.Time{}
 		}
 		if b.Latency != nil || time.Since(a.started) > lastFor {
 			last.Latency = nil
@@ -94,13 +98,50 @@ func (a *agent) addLast(v *view.View) {
 func seen(v *view.View, checks lastKnown) ([]byte, error) {
 	last := lastSeen{Backends: map[string]view.Last{}, Checks: checks}
 	eachBackend(v, func(key string, b *view.Backend) {
-		l := view.Last{Weight: b.Weight, Share: b.Share, Latency: b.Latency}
-		if b.Known {
-			l.Up = &b.Up
-		}
-		last.Backends[key] = l
+		last.Backends[key] = lastOf(b)
 	})
 	return json.Marshal(last)
+}
+
+// lastOf returns what is to be kept of a backend.
+func lastOf(b *view.Backend) view.Last {
+	l := view.Last{Weight: b.Weight, Share: b.Share, Latency: b.Latency}
+	if b.Known {
+		l.Up, l.Since = &b.Up, b.Since
+	}
+	return l
+}
+
+// recall has backends that are as the process before this one saw them be so since
+// when they were for that one. It must have looked lately: what one has published that
+// lives still, or was killed, is newer than what is kept.
+func (a *agent) recall() {
+	was := map[string]view.Last{}
+	if v, err := view.Read(a.opts.RunDir); err == nil {
+		eachBackend(&v, func(key string, b *view.Backend) {
+			l := lastOf(b)
+			l.At = v.Written
+			was[key] = l
+		})
+	} else if a.last != nil {
+		was = a.last.Backends
+	}
+	a.checker.Recall(a.roster.recall(was, time.Now()))
+}
+
+// recall returns what checks of r said, by their keys, given what was seen of backends
+// and kept not too long ago. What a backend says itself is no word of its check.
+func (r *roster) recall(was map[string]view.Last, now time.Time) map[string]health.Past {
+	all := map[string]health.Past{}
+	for _, s := range r.groups {
+		for b, key := range r.checks[s.Key()] {
+			l := was[s.ShownName()+" "+s.Backends[b].String()]
+			if away := now.Sub(l.At); l.Up != nil && away >= 0 && away < recallFor && s.Health.Agent.Port == 0 {
+				all[key] = health.Past{Up: *l.Up, Since: l.Since}
+			}
+		}
+	}
+	return all
 }
 
 // remember keeps what is seen of backends from time to time until ctx is done, and
@@ -125,7 +166,7 @@ func (a *agent) remember(ctx context.Context) {
 			checks = *c
 		}
 		data, err := seen(v, checks)
-		if err == nil && !bytes.Equal(data, kept) {
+		if err == nil && (over || !bytes.Equal(data, kept)) { // at last for the time of it
 			err = a.plane.store.Keep(context.WithoutCancel(ctx), lastName, data)
 		}
 		if errors.Is(err, errLent) {

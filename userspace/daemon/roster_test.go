@@ -12,6 +12,7 @@ import (
 	"fairlead/userspace/datapath"
 	"fairlead/userspace/health"
 	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 // stateOf returns services on successive ports that share their backends.
@@ -88,6 +89,41 @@ func TestACheckSaysWhatABackendIsAtFirst(t *testing.T) {
 		up, known := r.adopt([][]datapath.Health{{row.kernel}}, kept)(r.targets[0])
 		if up != row.up || known != row.known {
 			t.Errorf("%q, %v in the kernel, kept %v: up %t, known %t", row.initial, row.kernel, row.kept, up, known)
+		}
+	}
+}
+
+func TestWhatWasSeenGoesOnForAMinute(t *testing.T) {
+	now, up, down := time.Now(), true, false
+	since := now.Add(-time.Hour)
+	last := func(up *bool, away time.Duration) view.Last {
+		return view.Last{At: now.Add(-away), Up: up, Since: since}
+	}
+	for _, row := range []struct {
+		name   string
+		was    view.Last
+		agent  uint16
+		known  bool
+		wantUp bool
+	}{
+		{name: "just now", was: last(&up, 0), known: true, wantUp: true},
+		{name: "some seconds ago", was: last(&down, 10*time.Second), known: true},
+		{name: "minutes ago", was: last(&up, 2*time.Minute)},
+		{name: "after now", was: last(&up, -time.Hour)}, // the clock was set
+		{name: "not probed", was: last(nil, 0)},
+		{name: "nothing", was: view.Last{}},
+		{name: "by its own word", was: last(&down, 0), agent: 9000},
+	} {
+		state := stateOf(1, "10.0.0.1:80")
+		state.Services[0].Name, state.Services[0].Health.Agent.Port = "web", row.agent
+		r := newRoster(state)
+		want := map[string]health.Past{}
+		if row.known {
+			want[r.targets[0].Key()] = health.Past{Up: row.wantUp, Since: since}
+		}
+		got := r.recall(map[string]view.Last{"web 10.0.0.1:80": row.was, "api 10.0.0.1:80": last(&up, 0)}, now)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", row.name, diff)
 		}
 	}
 }

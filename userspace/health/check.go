@@ -24,6 +24,7 @@ type check struct {
 
 	// The rest is guarded by the Checker's mutex.
 	status  Status
+	past    *Past // until something is known
 	removed bool
 	cancel  context.CancelFunc
 	said    string    // why its agent's last answer does not count
@@ -55,6 +56,15 @@ func newCheck(t Target, initial func(Target) (up, known bool)) *check {
 		k.status.Up, k.status.Known = initial(t)
 	}
 	return k
+}
+
+// goOn has a target of which something is known now be so since it was, if it was so
+// before.
+func (k *check) goOn() {
+	if k.past != nil && k.past.Up == k.status.Up {
+		k.status.Since = k.past.Since
+	}
+	k.past = nil
 }
 
 // awaitReport waits for the change that is being told, if there is one.

@@ -65,6 +65,22 @@ func (c *Checker) Set(targets []Target, initial func(Target) (up, known bool)) {
 	}
 }
 
+// Recall says of the targets of some keys whether they were up before the Checker had
+// them, and since when. One of which the same is known, or is found by its first result,
+// is so since then. Recall is not called while Run runs.
+func (c *Checker) Recall(was map[string]Past) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, past := range was {
+		if k := c.checks[key]; k != nil {
+			k.past = &past
+			if k.status.Known {
+				k.goOn()
+			}
+		}
+	}
+}
+
 // has reports whether there is a check of that key.
 func (c *Checker) has(key string) bool {
 	c.mu.Lock()
@@ -154,6 +170,7 @@ func (c *Checker) try(ctx context.Context, k *check) (again time.Duration) {
 	c.mu.Lock()
 	before := k.status
 	k.status.count(k.target.Check, start, err)
+	k.goOn()
 	after, removed := k.status, k.removed
 	k.latency.Record(after.Duration, time.Now())
 	k.suspect = k.suspect && err != nil && after.Up

@@ -72,7 +72,8 @@ type Status struct {
 	Up bool
 	// Known says that Up comes from a probe, or from what was adopted.
 	Known bool
-	// Since is when Up changed last, or when the target was added.
+	// Since is when Up changed last, or when the target was added; see
+	// [Checker.Recall].
 	Since time.Time
 	// LastProbe is when the last probe that has a result began.
 	LastProbe time.Time
@@ -91,6 +92,12 @@ type Status struct {
 	// Word is the target's own, beside its probes; Weight is 100 if it has said
 	// nothing.
 	Word Word
+}
+
+// A Past is what a target was before a [Checker] had it, and since when.
+type Past struct {
+	Up    bool
+	Since time.Time
 }
 
 // Probes are all that a target has had.

@@ -81,6 +81,52 @@ func TestInitialIsAdopted(t *testing.T) {
 	})
 }
 
+func TestWhatWasGoesOnIfItIsTheSame(t *testing.T) {
+	const adopted, unknown = true, false
+	for _, row := range []struct {
+		name            string
+		known, was, now bool
+		goesOn          bool
+	}{
+		{"adopted as up", adopted, true, true, true},
+		{"adopted as up, was down", adopted, false, true, false},
+		{"found up", unknown, true, true, true},
+		{"found down, as it was", unknown, false, false, true},
+		{"found down, was up", unknown, true, false, false},
+		{"found up, was down", unknown, false, true, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k, begin, now := target(1, everySecond), time.Now(), row.now
+				past := begin.Add(-time.Hour)
+				c := New(slog.New(slog.DiscardHandler), nil)
+				c.probe = func(context.Context, Target) error {
+					if now {
+						return nil
+					}
+					return errDead
+				}
+				c.Set([]Target{k}, func(Target) (up, known bool) { return true, row.known })
+				c.Recall(map[string]Past{k.Key(): {Up: row.was, Since: past}, "gone": {}})
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				go func() { _ = c.Run(ctx) }()
+				time.Sleep(10 * time.Second)
+				if s, _ := c.Status(k); s.Up != row.now || s.Since.Equal(past) != row.goesOn || !row.goesOn && s.Since.Before(begin) {
+					t.Errorf("%+v, was so since %v", s, past)
+				}
+				for _, now = range []bool{!now, now} { // and not again
+					changed := time.Now()
+					time.Sleep(10 * time.Second)
+					if s, _ := c.Status(k); s.Up != now || s.Since.Before(changed) {
+						t.Errorf("changed at %v: %+v", changed, s)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestChangesAreToldInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		probes, told := 0, ""

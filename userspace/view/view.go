@@ -202,9 +202,11 @@ type Latency struct {
 type Last struct {
 	At time.Time `json:"at"` // when it was kept
 	// Up is nil if no probe had told, or this agent's have by now.
-	Up     *bool `json:"up,omitempty"`
-	Weight int   `json:"weight"`
-	Share  int   `json:"share_percent"`
+	Up *bool `json:"up,omitempty"`
+	// Since is when Up had changed last; zero if Up is nil.
+	Since  time.Time `json:"since,omitzero"`
+	Weight int       `json:"weight"`
+	Share  int       `json:"share_percent"`
 	// Latency is nil if there was none, or this agent has some by now.
 	Latency *Latency `json:"latency,omitempty"`
 }
