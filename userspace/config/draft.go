@@ -120,7 +120,11 @@ func (d *Draft) Add(e control.Edit) error {
 		return nil
 	}
 	d.edits = slices.DeleteFunc(d.edits, of)
-	if e.Op == control.OpUndrain || isRemoval(e.Op) && d.isTakenBack(&e) {
+	switch {
+	case e.Op == control.OpUndrain, isRemoval(e.Op) && d.isTakenBack(&e):
+		return nil
+	case isRemoval(e.Op) && e.Lease > 0 && d.base.has(&e):
+		d.work, _ = d.base.With(d.edits) // where it stays
 		return nil
 	}
 	d.edits = append(d.edits, e)
@@ -268,6 +272,16 @@ func (d *Draft) isNew(e *control.Edit) error {
 func (d *Draft) isTakenBack(e *control.Edit) bool {
 	x, _ := d.base.With(d.edits)
 	return errors.Is(x.apply(e), control.ErrNotFound)
+}
+
+// has reports whether the configuration has the backend of an edit by itself.
+func (t *Tree) has(e *control.Edit) bool {
+	x, _ := t.With(nil)
+	g, err := x.group(e)
+	if err == nil {
+		_, err = x.backend(g, e.Backend)
+	}
+	return err == nil
 }
 
 func isRemoval(op control.Op) bool {

@@ -92,7 +92,8 @@ type Edit struct {
 	Weight   *int     `json:"weight,omitempty"`
 	Spec     string   `json:"spec,omitempty"` // YAML, or JSON
 	// Lease says of OpAddBackend that the backend has registered itself, and goes
-	// when it was silent for so long. 0 is for good. Whoever leases sees to it.
+	// when it was silent for so long. 0 is for good. Whoever leases sees to it, and
+	// says it of OpRemoveBackend, too: one that the configuration has stays then.
 	Lease time.Duration `json:"lease,omitempty"`
 	// New has a put-edit fail with [ErrExists] if what it puts is there already.
 	New bool `json:"new,omitempty"`

@@ -127,8 +127,9 @@ func keyOf(e *control.Edit) key { return key{cmp.Or(e.Pool, e.Service), e.Backen
 func (r *Registry) expire(ctx context.Context) (wait time.Duration) {
 	gone := r.over()
 	failed := false
-	for _, k := range gone {
-		err := r.remove(ctx, k, "registration (silent)")
+	for _, e := range gone {
+		k := keyOf(&e)
+		err := r.remove(ctx, "registration (silent)", e)
 		news := false
 		r.mu.Lock()
 		if l := r.leases[k]; err == nil {
@@ -151,14 +152,15 @@ func (r *Registry) expire(ctx context.Context) (wait time.Duration) {
 	return r.next()
 }
 
-// over returns the backends whose leases are over; they are going from now on.
-func (r *Registry) over() (all []key) {
+// over returns edits that take backends away whose leases are over; they are going from
+// now on.
+func (r *Registry) over() (all []control.Edit) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for k, l := range r.leases {
 		if !l.going && !r.now().Before(l.end) {
 			l.going = true
-			all = append(all, k)
+			all = append(all, removal(k, l))
 		}
 	}
 	return all
@@ -176,9 +178,14 @@ func (r *Registry) next() (wait time.Duration) {
 	return wait
 }
 
+// removal returns the edit that ends a lease.
+func removal(k key, l *lease) control.Edit {
+	return control.Edit{Op: control.OpRemoveBackend, Pool: k.pool, Backend: k.backend, Lease: l.ttl}
+}
+
 // remove takes a backend away. It may have gone already.
-func (r *Registry) remove(ctx context.Context, k key, who string) error {
-	_, err := r.plane.Change(ctx, control.Request{Who: who, Edits: []control.Edit{{Op: control.OpRemoveBackend, Pool: k.pool, Backend: k.backend}}})
+func (r *Registry) remove(ctx context.Context, who string, e control.Edit) error {
+	_, err := r.plane.Change(ctx, control.Request{Who: who, Edits: []control.Edit{e}})
 	if errors.Is(err, control.ErrNotFound) {
 		return nil
 	}

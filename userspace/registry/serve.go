@@ -262,8 +262,9 @@ func (r *Registry) leave(ctx context.Context, id string, t model.RegistrationTok
 		return &problem{http.StatusNotFound, "no backend of that id"}
 	}
 	l.going = true
+	e := removal(k, l)
 	r.mu.Unlock()
-	err := r.remove(ctx, k, fmt.Sprintf("registration (pool %s)", k.pool))
+	err := r.remove(ctx, fmt.Sprintf("registration (pool %s)", k.pool), e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
