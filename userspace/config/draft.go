@@ -25,7 +25,7 @@ type Dormant struct {
 func (t *Tree) With(edits []control.Edit) (*Tree, []Dormant) {
 	var dormant []Dormant
 	x := t.copy()
-	x.root, x.parts = x.merged(), nil
+	x.root, x.parts, x.plains = x.merged(), nil, map[*yaml.Node]string{}
 	for _, drains := range []bool{false, true} { // whatever the weight
 		for i := range edits {
 			if (edits[i].Op == control.OpDrain) != drains {
@@ -36,6 +36,7 @@ func (t *Tree) With(edits []control.Edit) (*Tree, []Dormant) {
 			}
 		}
 	}
+	x.plains = nil
 	return x, dormant
 }
 
@@ -80,6 +81,7 @@ type Draft struct {
 // are without faults as such.
 func NewDraft(base *Tree, edits []control.Edit) *Draft {
 	work, _ := base.With(edits)
+	work.plains = map[*yaml.Node]string{}
 	return &Draft{base: base, work: work, edits: slices.Clone(edits)}
 }
 
@@ -268,9 +270,15 @@ func (d *Draft) isNew(e *control.Edit) error {
 }
 
 // isTakenBack reports whether what an edit removes is not there anyway, without the
-// edits before it.
+// edits before it. Those of other backends do not matter.
 func (d *Draft) isTakenBack(e *control.Edit) bool {
-	x, _ := d.base.With(d.edits)
+	place := func(e *control.Edit) string {
+		plain := plainBackend(d.work.text(word(e.Backend)))
+		return cmp.Or(hostPort(plain), plain)
+	}
+	one, at := func(e *control.Edit) bool { return ofBackends(e.Op) && e.Op != control.OpSetBackends }, place(e)
+	edits := slices.DeleteFunc(slices.Clone(d.edits), func(old control.Edit) bool { return one(e) && one(&old) && place(&old) != at })
+	x, _ := d.base.With(edits)
 	return errors.Is(x.apply(e), control.ErrNotFound)
 }
 

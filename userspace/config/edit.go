@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -38,10 +37,13 @@ func (t *Tree) apply(e *control.Edit) error {
 	if e.Op == control.OpSetBackends {
 		return t.setBackends(g, e.Backends)
 	}
+	if e.Op == control.OpAddBackend {
+		if _, fit := t.find(g, e.Backend); fit == 0 {
+			return t.putBackend(g, len(g.list.Content), e)
+		}
+	}
 	at, err := t.backend(g, e.Backend)
 	switch {
-	case e.Op == control.OpAddBackend && errors.Is(err, control.ErrNotFound):
-		return t.putBackend(g, len(g.list.Content), e)
 	case err != nil:
 		return err
 	case e.Op == control.OpAddBackend:

@@ -47,35 +47,57 @@ func (t *Tree) listOf(n *yaml.Node, owner, path string) (backendList, error) {
 // backend returns the index of the one that a text is about: how it is written, or
 // its address and port. The error wraps [control.ErrNotFound] if there is none.
 func (t *Tree) backend(g backendList, text string) (int, error) {
-	want := plainBackend(t.text(word(text)))
-	var fit []int
-	var all []string
-	for i, n := range g.list.Content {
-		at := backendText(n)
-		if at == nil {
-			continue
-		}
-		all = append(all, at.Value)
-		have := plainBackend(t.text(at))
-		if have == want {
-			return i, nil
-		}
-		if hostPort(have) == want {
-			fit = append(fit, i)
-		}
-	}
+	at, fit := t.find(g, text)
 	switch {
-	case len(fit) == 0:
-		return -1, fmt.Errorf("backend %s of %s: %w: %s", quote(text), g.owner, control.ErrNotFound, whoIsThere(all))
-	case len(fit) > 1:
-		return -1, Fault{File: editHome, Field: g.path, Text: fmt.Sprintf("%s is the address of %d backends: give the URL of one", quote(text), len(fit))}
+	case fit == 0:
+		return -1, fmt.Errorf("backend %s of %s: %w: %s", quote(text), g.owner, control.ErrNotFound, whoIsThere(g.list))
+	case fit > 1:
+		return -1, Fault{File: editHome, Field: g.path, Text: fmt.Sprintf("%s is the address of %d backends: give the URL of one", quote(text), fit)}
 	}
-	return fit[0], nil
+	return at, nil
+}
+
+// find returns how many backends a text may be about, and the index of the first.
+func (t *Tree) find(g backendList, text string) (at, fit int) {
+	want := plainBackend(t.text(word(text)))
+	for i, n := range g.list.Content {
+		have := t.plain(n)
+		if have == want && have != "" {
+			return i, 1
+		}
+		if hostPort(have) == want && want != "" {
+			if fit++; fit == 1 {
+				at = i
+			}
+		}
+	}
+	return at, fit
+}
+
+// plain returns the plain text of an entry of a list of backends, "" if it has none.
+func (t *Tree) plain(n *yaml.Node) string {
+	text, ok := t.plains[n]
+	if ok {
+		return text
+	}
+	if at := backendText(n); at != nil {
+		text = plainBackend(t.text(at))
+	}
+	if t.plains != nil {
+		t.plains[n] = text
+	}
+	return text
 }
 
 // whoIsThere tells whom a list has, by what a change names them.
-func whoIsThere(backends []string) string {
+func whoIsThere(list *yaml.Node) string {
 	const most = 8
+	var backends []string
+	for _, n := range list.Content {
+		if at := backendText(n); at != nil {
+			backends = append(backends, at.Value)
+		}
+	}
 	switch n := len(backends); {
 	case n == 0:
 		return "it has none"
@@ -98,7 +120,7 @@ func backendText(n *yaml.Node) *yaml.Node {
 // plainBackend returns the same text for all that are about the same backend.
 func plainBackend(text string) string {
 	text = strings.TrimSuffix(strings.TrimSpace(text), ":*") // the port that the client asked for
-	if u, err := url.Parse(text); err == nil && u.Scheme != "" && u.Host != "" {
+	if u := parsedURL(text); u != nil {
 		port := u.Port()
 		switch {
 		case port == "" && u.Scheme == "https":
@@ -114,6 +136,18 @@ func plainBackend(text string) string {
 		return at.String()
 	}
 	return plainHost(text)
+}
+
+// parsedURL returns a URL with a host, nil if a text is none.
+func parsedURL(text string) *url.URL {
+	if !strings.Contains(text, "://") {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" || u.Host == "" {
+		return nil
+	}
+	return u
 }
 
 func plainHost(host string) string {

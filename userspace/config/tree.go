@@ -27,6 +27,9 @@ type Tree struct {
 	// faults are those of the files as such. What else is wrong State finds.
 	faults []Fault
 	memo   *memo // of it and of what is made of it
+	// plains are the plain texts of backends, while one goroutine alone has the Tree; nil:
+	// they are not kept.
+	plains map[*yaml.Node]string
 	last   *LastRead
 }
 

@@ -42,7 +42,9 @@ func TestALeaseEndsBesideTheFile(t *testing.T) {
 	}
 	c.reload(strings.Replace(oneSite(b, a), a+`"}`, a+`", weight: 7}`, 1) + registration)
 	await(t, "the end of the lease", func() bool { return len(c.Edits()) == 0 || c.Edits()[0].Op != control.OpAddBackend })
-	v := c.await("the file's weight", func(v view.View) bool { return len(v.Services[0].Backends) == 2 && v.Services[0].Backends[1].Weight == 7 })
+	v := c.await("the file's weight", func(v view.View) bool {
+		return len(v.Services[0].Backends) == 2 && v.Services[0].Backends[1].Weight == 7
+	})
 	if len(c.Edits()) != 0 {
 		t.Errorf("edits %+v, backends %+v", c.Edits(), v.Services[0].Backends)
 	}

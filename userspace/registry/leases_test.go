@@ -1,11 +1,13 @@
 package registry
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -50,5 +52,30 @@ func TestRemovedBeforeItsWeightChanges(t *testing.T) {
 	mustRegister(t, r, `{"address": ":1", "weight": 5}`)
 	if diff := cmp.Diff([]string{"web 10.0.0.1:1"}, p.has()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestManyFallSilent has them go by a few changes, also where one has gone already.
+func TestManyFallSilent(t *testing.T) {
+	for gone, most := range []uint64{4, 4 + removedAtOnce} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &plane{}
+			r := open(t, p)
+			for i := range 100 {
+				mustRegister(t, r, fmt.Sprintf(`{"address": ":%d", "ttl_seconds": 2}`, i+1))
+			}
+			p.mu.Lock()
+			p.edits = p.edits[gone:] // which the registry does not learn
+			before := p.number
+			p.mu.Unlock()
+			time.Sleep(2*time.Second + time.Millisecond)
+			synctest.Wait()
+			if changes := p.Revision().Number - before; len(p.has()) != 0 || changes > most {
+				t.Errorf("%d gone before: %d changes, want %d at most; %d are left", gone, changes, most, len(p.has()))
+			}
+			if n := len(r.leases); n != 0 {
+				t.Errorf("%d leases", n)
+			}
+		})
 	}
 }

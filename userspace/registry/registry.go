@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,10 @@ import (
 
 // retryAfter is how soon backends that could not be taken away are tried again.
 const retryAfter = 100 * time.Millisecond
+
+// removedAtOnce is how many backends are taken away by one change: where many are known,
+// each change takes its time.
+const removedAtOnce = 32
 
 // A Registry keeps the leases of backends.
 type Registry struct {
@@ -125,18 +130,35 @@ func keyOf(e *control.Edit) key { return key{cmp.Or(e.Pool, e.Service), e.Backen
 // expire takes away whoever was silent for too long, and returns when to look
 // again; 0 is not before somebody registers.
 func (r *Registry) expire(ctx context.Context) (wait time.Duration) {
-	gone := r.over()
+	const who = "registration (silent)"
 	failed := false
-	for _, e := range gone {
-		k := keyOf(&e)
-		err := r.remove(ctx, "registration (silent)", e)
-		news := false
+	for batch := range slices.Chunk(r.over(), removedAtOnce) {
+		err := r.remove(ctx, who, batch...)
+		if err == nil || len(batch) == 1 {
+			failed = !r.ended(ctx, batch, err) || failed
+			continue
+		}
+		for one := range slices.Chunk(batch, 1) { // whose fault it is
+			failed = !r.ended(ctx, one, r.remove(ctx, who, one...)) || failed
+		}
+	}
+	if failed {
+		return retryAfter
+	}
+	return r.next()
+}
+
+// ended notes what became of backends that were to be taken away, and reports whether
+// they are.
+func (r *Registry) ended(ctx context.Context, gone []control.Edit, err error) bool {
+	for i := range gone {
+		k, news := keyOf(&gone[i]), false
 		r.mu.Lock()
 		if l := r.leases[k]; err == nil {
 			delete(r.leases, k)
 		} else if l != nil {
 			news = l.told != err.Error()
-			l.going, l.told, failed = false, err.Error(), true
+			l.going, l.told = false, err.Error()
 		}
 		r.mu.Unlock()
 		switch {
@@ -146,10 +168,7 @@ func (r *Registry) expire(ctx context.Context) (wait time.Duration) {
 			r.log.Error("take silent backend away", "pool", k.pool, "backend", k.backend, "err", err)
 		}
 	}
-	if failed {
-		return retryAfter
-	}
-	return r.next()
+	return err == nil
 }
 
 // over returns edits that take backends away whose leases are over; they are going from
@@ -183,10 +202,10 @@ func removal(k key, l *lease) control.Edit {
 	return control.Edit{Op: control.OpRemoveBackend, Pool: k.pool, Backend: k.backend, Lease: l.ttl}
 }
 
-// remove takes a backend away. It may have gone already.
-func (r *Registry) remove(ctx context.Context, who string, e control.Edit) error {
-	_, err := r.plane.Change(ctx, control.Request{Who: who, Edits: []control.Edit{e}})
-	if errors.Is(err, control.ErrNotFound) {
+// remove takes backends away, together. One alone may have gone already.
+func (r *Registry) remove(ctx context.Context, who string, gone ...control.Edit) error {
+	_, err := r.plane.Change(ctx, control.Request{Who: who, Edits: gone})
+	if len(gone) == 1 && errors.Is(err, control.ErrNotFound) {
 		return nil
 	}
 	if err != nil {

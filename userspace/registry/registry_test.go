@@ -51,20 +51,22 @@ func (p *plane) Change(_ context.Context, r control.Request) (control.Revision, 
 	if p.err != nil {
 		return control.Revision{}, p.err
 	}
+	edits, history := slices.Clone(p.edits), p.history
 	for _, e := range r.Edits {
-		at := slices.IndexFunc(p.edits, func(x control.Edit) bool { return x.Pool == e.Pool && x.Backend == e.Backend })
+		at := slices.IndexFunc(edits, func(x control.Edit) bool { return x.Pool == e.Pool && x.Backend == e.Backend })
 		switch {
 		case e.Op == control.OpAddBackend && at >= 0:
 			return control.Revision{}, fmt.Errorf("%w: %s", control.ErrExists, e.Backend)
 		case e.Op == control.OpAddBackend:
-			p.edits = append(p.edits, e)
+			edits = append(edits, e)
 		case at < 0:
 			return control.Revision{}, fmt.Errorf("%w: %s", control.ErrNotFound, e.Backend)
 		case e.Op == control.OpRemoveBackend:
-			p.edits = slices.Delete(slices.Clone(p.edits), at, at+1)
+			edits = slices.Delete(edits, at, at+1)
 		}
-		p.history = append(p.history, fmt.Sprintf("%s: %s %s %s", r.Who, e.Op, e.Pool, e.Backend))
+		history = append(history, fmt.Sprintf("%s: %s %s %s", r.Who, e.Op, e.Pool, e.Backend))
 	}
+	p.edits, p.history = edits, history
 	p.number++
 	p.say()
 	made := control.Revision{Number: p.number}
