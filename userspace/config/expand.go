@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"fairlead/internal/regular"
 )
 
 // maxSecret bounds the files that values are read from.
@@ -101,33 +99,20 @@ func (r *reader) variable(v value, name string, closed bool) string {
 func (r *reader) secretFile(v value, name string) {
 	f := fileValue{name: v.Value}
 	f.text, f.err = readSecret(r.beside(name))
-	last, known := r.last[f.name]
-	if known && f.err == nil && f.text != last {
-		f.err = r.instead
-	}
-	switch {
-	case f.err != nil && known:
-		f.text = last
-	case f.err != nil:
+	if !r.take(&f) {
 		r.fault(v, "cannot be read: %v", f.err)
 		return
 	}
 	v.Value = f.text
 	r.secrets = append(r.secrets, secret{f.text, f.name})
-	r.values = append(r.values, f)
 }
 
 func readSecret(path string) (string, error) {
-	f, err := regular.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := readAtMost(f, maxSecret)
+	text, err := readAtMost(path, maxSecret)
 	if errors.Is(err, errLarge) {
 		err = errors.New("more than 64 KiB")
 	}
-	return strings.TrimRight(string(data), "\r\n"), err
+	return strings.TrimRight(text, "\r\n"), err
 }
 
 // mask returns an argument of a fault without secrets. What is as short as a

@@ -44,7 +44,7 @@ func readIncluded(name string) ([]byte, error) {
 }
 
 func readAll(f *os.File) ([]byte, error) {
-	data, err := readAtMost(f, maxFile)
+	data, err := limited(f, maxFile)
 	if errors.Is(err, errLarge) {
 		return nil, fmt.Errorf("%s has more than 64 MiB: name a smaller file", f.Name())
 	}
@@ -54,8 +54,8 @@ func readAll(f *os.File) ([]byte, error) {
 // errLarge is for a file that has more than it may.
 var errLarge = errors.New("too large")
 
-// readAtMost reads the rest of f, which is [errLarge] if it has more than limit bytes.
-func readAtMost(f *os.File, limit int64) ([]byte, error) {
+// limited reads the rest of f, which is [errLarge] if it has more than limit bytes.
+func limited(f *os.File, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		return nil, errLarge

@@ -6,18 +6,20 @@ import (
 	"sync"
 
 	"go.yaml.in/yaml/v3"
+
+	"fairlead/internal/regular"
 )
 
-// LastRead holds what the files of secrets (file:/path) had whose values are in force.
-// One that cannot be read any more, or has what will not do, counts with that, so that
-// it is in nobody's way who changes something else. Methods may be called from any
-// goroutine.
+// LastRead holds what files had that are a part of the configuration in force: those of
+// secrets (file:/path), error pages and lists of users. One that cannot be read any more,
+// or has what will not do, counts with that, so that it is in nobody's way who changes
+// something else. Methods may be called from any goroutine.
 type LastRead struct {
 	tell func(name string, err error)
 
 	mu sync.Mutex
-	// inForce are values by "file:path" as it is written. It is not changed, but
-	// another one takes its place.
+	// inForce are values by what names them, "file:path" or a path, as it is written. It
+	// is not changed, but another one takes its place.
 	inForce map[string]string
 	// read are those that good configurations had since Use, each the last one.
 	read map[string]string
@@ -60,11 +62,15 @@ func (l *LastRead) collect(n *yaml.Node, now map[string]string) {
 	if n == nil {
 		return
 	}
-	if n.Kind == yaml.ScalarNode && strings.HasPrefix(n.Value, "file:") {
-		if text, ok := l.read[n.Value]; ok {
-			now[n.Value] = text
-		} else if text, ok := l.inForce[n.Value]; ok {
-			now[n.Value] = text
+	if n.Kind == yaml.ScalarNode {
+		name := n.Value
+		if !strings.HasPrefix(name, "file:") && strings.Contains(name, "{") {
+			name = (&reader{}).variables(value{Node: n}, name)
+		}
+		if text, ok := l.read[name]; ok {
+			now[name] = text
+		} else if text, ok := l.inForce[name]; ok {
+			now[name] = text
 		}
 	}
 	for _, c := range n.Content {
@@ -102,10 +108,38 @@ func (l *LastRead) note(files []fileValue) {
 	}
 }
 
-// A fileValue is what a file of a secret has, whose name is as it is written.
+// A fileValue is what a file has, whose name is as it is written.
 type fileValue struct {
 	name, text string
 	err        error // why text is what it had last
+}
+
+// take has f, as it was read, count with what it had last if it could not be, or is not
+// to count. It reports whether there is a text.
+func (r *reader) take(f *fileValue) bool {
+	last, known := r.last[f.name]
+	if known && f.err == nil && f.text != last {
+		f.err = r.instead
+	}
+	switch {
+	case f.err != nil && known:
+		f.text = last
+	case f.err != nil:
+		return false
+	}
+	r.values = append(r.values, *f)
+	return true
+}
+
+// readAtMost reads a file, which is [errLarge] if it has more than limit bytes.
+func readAtMost(path string, limit int64) (string, error) {
+	f, err := regular.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := limited(f, limit)
+	return string(data), err
 }
 
 // hasOther reports whether some file has another value than the one in force.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,4 +118,43 @@ func TestWhatWasOnlyLookedAtDoesNotCount(t *testing.T) {
 	want(before)
 	last.Use(base)
 	want(before)
+}
+
+// TestLastPagesAndUsersCount has error pages and lists of users go, or hold what will not
+// do. A variable is in the name of one.
+func TestLastPagesAndUsersCount(t *testing.T) {
+	t.Setenv("PAGES", "pages")
+	const hash = "$2y$04$abcdefghijklmnopqrstuuGHd1LIqsyUvSlqJFCWUH3YwBJSO2fky"
+	dir := write(t, map[string]string{
+		"main.yaml": strings.Replace(edited, "forward: http", "forward: http, basic-auth: {users: users}, error-pages: [{status: 503, file: '${PAGES}/503.html'}]", 1),
+		"users":     "ann:" + hash + "\n", "pages/503.html": "later",
+	})
+	told := map[string]string{}
+	last := NewLastRead(func(name string, err error) { told[name] = err.Error() })
+	file, err := Read(filepath.Join(dir, "main.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := file.Beside(last)
+	for range 2 { // what counts is in force after a change, too
+		if _, err := base.State(false); err != nil {
+			t.Fatal(err)
+		}
+		last.Use(base)
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, "pages")), os.WriteFile(filepath.Join(dir, "users"), []byte("ann:secret\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		d := NewDraft(base, nil)
+		if err := d.Add(edit("put-route web /more/ -> main")); err != nil {
+			t.Fatal(err)
+		}
+		base, _ = d.Tree()
+	}
+	s, err := base.State(true)
+	if err != nil || len(s.Services[0].HTTP.Routes) != 3 || s.Services[0].HTTP.ErrorPages[0].Body != "later" || s.Services[0].HTTP.Routes[0].Rules.BasicAuth.Users[0].Hash != hash {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if len(told) != 2 || !strings.Contains(told["pages/503.html"], "no such file") || !strings.Contains(told["users"], "no hash of bcrypt") {
+		t.Errorf("told %q", told)
+	}
 }

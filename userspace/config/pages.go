@@ -97,30 +97,24 @@ func (r *reader) errorStatus(v value, p *model.ErrorPage) {
 }
 
 // content returns the text of a file that the configuration names, from its own
-// directory on if the name is relative.
+// directory on if the name is relative, or what it had last.
 func (r *reader) content(v value, limit int64) (name, text string, ok bool) {
-	name, ok = r.text(v)
-	if !ok {
+	f := fileValue{}
+	if f.name, ok = r.text(v); !ok {
 		return "", "", false
 	}
-	name = r.beside(name)
-	f, err := regular.Open(name)
-	if errors.Is(err, regular.ErrKind) {
+	name = r.beside(f.name)
+	f.text, f.err = readAtMost(name, limit)
+	if r.take(&f) {
+		return name, f.text, true
+	}
+	switch {
+	case errors.Is(f.err, regular.ErrKind):
 		r.fault(v, "%s is no regular file: name one", quote(name))
-		return "", "", false
-	}
-	var data []byte
-	if err == nil {
-		defer f.Close()
-		data, err = readAtMost(f, limit)
-	}
-	if errors.Is(err, errLarge) {
+	case errors.Is(f.err, errLarge):
 		r.fault(v, "%s has more than %d bytes: name a smaller one", quote(name), limit)
-		return "", "", false
+	default:
+		r.fault(v, "%v: write it, or name another", f.err)
 	}
-	if err != nil {
-		r.fault(v, "%v: write it, or name another", err)
-		return "", "", false
-	}
-	return name, string(data), true
+	return "", "", false
 }

@@ -67,9 +67,9 @@ type reader struct {
 	// inVault is what is in a KV store, as far as it is not of services.
 	inVault []value
 	secrets []secret
-	// last are values of files of secrets that are in force, by how these are
-	// written, instead why they count where the files have others now, and values
-	// those that were taken.
+	// last are values of files that are in force, by how these are written, instead
+	// why they count where the files have others now, and values those that were
+	// taken.
 	last    map[string]string
 	instead error
 	values  []fileValue

@@ -63,7 +63,7 @@ func NewTreeBeside(path, name string, data []byte) *Tree {
 // State returns what the configuration means, with every default. Its error joins
 // one [Fault] for each mistake, in the order of the files. With look, certificates,
 // programs and the file of a token that the configuration names are looked at, too.
-// What files of secrets had last counts as [LastRead] says.
+// What files had last counts as [LastRead] says.
 func (t *Tree) State(look bool) (model.State, error) {
 	var before map[digest]any
 	if !look {

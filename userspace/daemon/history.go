@@ -58,7 +58,8 @@ func shown(r control.Revision) control.Revision {
 	return r
 }
 
-// past returns a configuration that was in force once. Those of bases are at hand.
+// past returns a configuration that was in force once, for people to look at: what it
+// names may be gone by now. Those of bases are at hand.
 func (p *plane) past(ctx context.Context, bases map[string]*base, kept *state.Config) (*conf, error) {
 	b := bases[kept.Base]
 	if b == nil {
@@ -71,5 +72,9 @@ func (p *plane) past(ctx context.Context, bases map[string]*base, kept *state.Co
 		}
 		bases[kept.Base] = b
 	}
-	return b.with(kept.Edits)
+	c, err := b.with(kept.Edits)
+	if err != nil { // then nobody can tell which edits would not do
+		c.tree, c.dormant = b.tree.With(kept.Edits)
+	}
+	return c, nil
 }

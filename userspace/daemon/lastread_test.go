@@ -1,12 +1,15 @@
 package daemon
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
 
 	"fairlead/testenv/stage"
 	"fairlead/userspace/control"
@@ -54,4 +57,32 @@ func TestAFileOfASecretIsGone(t *testing.T) {
 	}
 	c.reload(text)
 	c.await("the file is refused", func(v view.View) bool { return strings.Contains(v.ConfigError, "cannot be read") })
+}
+
+// TestAPageAndAListOfUsersAreGone has changes go on that have nothing to do with them,
+// and the history be told: also where nothing in force names them any more.
+func TestAPageAndAListOfUsersAreGone(t *testing.T) {
+	a, _ := page(t, "a")
+	dir := t.TempDir()
+	shown, users := filepath.Join(dir, "503.html"), filepath.Join(dir, "users")
+	hash, err := bcrypt.GenerateFromPassword([]byte("x"), bcrypt.MinCost)
+	if err := errors.Join(err, os.WriteFile(shown, []byte("later"), 0o600), os.WriteFile(users, []byte("ann:"+string(hash)+"\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	text := oneSite(a)
+	with := strings.Replace(text, "forward: http", "forward: http, basic-auth: {users: '"+users+"'}, error-pages: [{status: 503, file: '"+shown+"'}]", 1)
+	c := controlAgent(t, with)
+	if err := errors.Join(os.Remove(shown), os.Remove(users)); err != nil {
+		t.Fatal(err)
+	}
+	route := control.Edit{Op: control.OpPutRoute, Service: "web", Match: "/more/", Pool: "main"}
+	c.must(route)
+	c.must(control.Edit{Op: control.OpApply, Spec: "xdp: off\n" + text})
+	told, err := c.History(0, 10)
+	if err != nil || len(told) != 3 || !strings.Contains(told[1].Difference, "{match: /more/, pool: main}") {
+		t.Errorf("history %+v, %v", told, err)
+	}
+	if _, err := c.Change(t.Context(), control.Request{Edits: []control.Edit{{Op: control.OpApply, Spec: "xdp: off\n" + with}}}); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("files that are not there are named anew: %v", err)
+	}
 }

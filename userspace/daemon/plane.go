@@ -31,7 +31,7 @@ type plane struct {
 	over     chan struct{} // closed when nobody takes requests any more
 
 	file atomic.Pointer[base] // what the file says
-	// last is what files of secrets had last.
+	// last is what files that the configuration names had last.
 	last *config.LastRead
 
 	mu       sync.Mutex
@@ -78,7 +78,7 @@ func newPlane(ctx context.Context, file *config.Tree, store *lent, o *Options) (
 		return nil, err
 	}
 	p.last = config.NewLastRead(func(name string, err error) {
-		p.log.Warn("file of a secret is not usable, what it had last counts", "file", name, "err", err)
+		p.log.Warn("file is not usable, what it had last counts", "file", name, "err", err)
 	})
 	b, err := baseOf(file.Beside(p.last))
 	if err != nil {
