@@ -17,6 +17,9 @@ var hostKeys = []string{
 	"logging-file", "pin-dir", "run-dir", "state-dir",
 }
 
+// nameKeys are those in whose values names stand for keys, of pools, headers and the like.
+var nameKeys = []string{"pools", "split", "headers", "query", "cookies", "set", "add", "client-zones"}
+
 // namesHost fits a value that stands for a file's contents, or for a variable.
 var namesHost = regexp.MustCompile(`^file:|\$\{[A-Za-z_]`)
 
@@ -30,8 +33,8 @@ func reaches(key string, n *yaml.Node, f func(key string, n *yaml.Node)) {
 	case n.Kind == yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			name := n.Content[i].Value
-			if key == "sticky" && name == "key" {
-				name = "sticky.key" // which is a text, and no path
+			if slices.Contains(nameKeys, key) || key == "sticky" && name == "key" { // which is a text
+				name = key + "." + name // and none of hostKeys
 			}
 			reaches(name, n.Content[i+1], f)
 		}

@@ -28,7 +28,7 @@ func TestARollbackFromElsewhereReachesNothingNewOfTheHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	remote := control.Request{Who: "certificate CN=ops", Remote: true}
-	for number, what := range map[uint64]string{2: "change: file: ", 4: "change: X-Auth: "} {
+	for number, what := range map[uint64]string{2: "change: file: ", 4: "change: headers.X-Auth: "} {
 		before := c.exported()
 		_, err := c.Rollback(t.Context(), number, remote)
 		if !errors.Is(err, control.ErrInvalid) || !strings.HasPrefix(err.Error(), what) || !strings.Contains(err.Error(), "make this change on the host") {
