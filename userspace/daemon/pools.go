@@ -105,7 +105,7 @@ func (a *agent) poolViews(s *model.Service) []view.Backend {
 }
 
 // otherPools returns the pools that no backend of some services is of.
-func (a *agent) otherPools(services []view.Service) (all []view.Pool) {
+func (a *agent) otherPools(services []view.Service, absent map[string][]view.Backend) (all []view.Pool) {
 	shown := map[string]bool{}
 	for i := range services {
 		for b := range services[i].Backends {
@@ -125,7 +125,7 @@ func (a *agent) otherPools(services []view.Service) (all []view.Pool) {
 		conf := &a.state.Pools[i]
 		if name := conf.GivenName(); name != "" && !shown[name] {
 			backends, _ := a.backendViews(&conf.Service)
-			all = append(all, view.Pool{Name: name, Services: senders[name], Backends: backends})
+			all = append(all, view.Pool{Name: name, Services: senders[name], Backends: append(backends, absent[name]...)})
 		}
 	}
 	return all
@@ -145,6 +145,17 @@ func (p *pool) tellLatency(all []view.Backend, http bool) {
 			all[b].Proxied = &view.Proxied{Requests: n}
 		}
 	}
+}
+
+// sentTo returns the names of what has the backends of a service, each once: its pools,
+// or itself.
+func sentTo(s *model.Service) []string {
+	names := poolsOf(s)
+	if len(names) == 0 {
+		return []string{s.Name}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // poolsOf returns the names of the pools that a service sends to, some perhaps

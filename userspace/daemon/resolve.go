@@ -2,10 +2,13 @@ package daemon
 
 import (
 	"context"
+	"net"
 	"slices"
+	"strconv"
 	"time"
 
 	"fairlead/userspace/model"
+	"fairlead/userspace/view"
 )
 
 // prepareNames looks up the names of a state that are not known yet. Those of which
@@ -70,6 +73,34 @@ func (a *agent) expandNames(ctx context.Context) {
 	if a.news("names", err) {
 		a.log.Error("addresses of names not taken, the old ones stay", "err", err)
 	}
+}
+
+// absent returns the backends whose names have no address, by the names of the services
+// and pools that they are of. Nobody has probed them, and they serve nobody.
+func (a *agent) absent() map[string][]view.Backend {
+	all, given := map[string][]view.Backend{}, a.given.Load()
+	add := func(s *model.Service, pool string) {
+		for _, b := range a.names.Absent(given, s) {
+			all[s.Name] = append(all[s.Name], view.Backend{
+				Address: written(&b.Backend), Name: b.Name.Host, Weight: b.Weight, Share: 100, Backup: b.Backup, Pool: pool, Zone: b.Zone, LastError: b.Why.Error(),
+			})
+		}
+	}
+	for i := range given.Services {
+		add(&given.Services[i], "")
+	}
+	for i := range given.Pools {
+		add(&given.Pools[i].Service, given.Pools[i].GivenName())
+	}
+	return all
+}
+
+// written returns what the configuration has of a backend that goes by a name.
+func written(b *model.Backend) string {
+	if port := b.Address.Port(); port != 0 {
+		return net.JoinHostPort(b.Name.Host, strconv.Itoa(int(port)))
+	}
+	return b.Name.Host
 }
 
 // sameBackends reports whether a state of the configuration has the same backends

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"fairlead/testenv"
 	"fairlead/testenv/nameserver"
 	"fairlead/userspace/view"
 )
@@ -32,14 +35,18 @@ func TestAgentFollowsNamesOfHTTPBackends(t *testing.T) {
 	if status, _ := fetch(t, "/x"); status != 503 {
 		t.Errorf("status %d while the name has no address, want 503", status)
 	}
-	r.await("the view says which", func(v view.View) bool { return strings.HasPrefix(v.NameError, "look app.test up: ") })
+	v := r.await("the view says which", func(v view.View) bool { return strings.HasPrefix(v.NameError, "look app.test up: ") })
+	want := view.Backend{Address: fmt.Sprintf("app.test:%d", port), Name: "app.test", Weight: 1, Share: 100, LastError: v.NameError}
+	if diff := cmp.Diff([]view.Backend{want}, v.Services[0].Backends); diff != "" {
+		t.Errorf("backends of a name without addresses (-want +got):\n%s", diff)
+	}
 	s.Set(0, "app.test", nameserver.A("127.0.0.1"))
 	r.await("the name has an address", func(v view.View) bool { return backendsOf(v) == a+" " && v.NameError == "" })
 	if _, body := fetch(t, "/x"); body != "a /p/x" {
 		t.Errorf("answer %q", body)
 	}
 	s.Set(0, "app.test", nameserver.A("127.0.0.1"), nameserver.A("127.0.0.2"))
-	v := r.await("another comes", func(v view.View) bool { return len(v.Services[0].Backends) == 2 })
+	v = r.await("another comes", func(v view.View) bool { return len(v.Services[0].Backends) == 2 })
 	if b := v.Services[0].Backends[1]; b.Address != fmt.Sprintf("127.0.0.2:%d", port) || b.Name != "app.test" {
 		t.Errorf("backend %+v", b)
 	}
@@ -48,6 +55,42 @@ func TestAgentFollowsNamesOfHTTPBackends(t *testing.T) {
 		if v := r.await("a view", func(view.View) bool { return true }); len(v.Services[0].Backends) != 2 {
 			t.Fatalf("backends %s after a failed look-up", backendsOf(v))
 		}
+	}
+}
+
+// TestWhoHasNoAddressIsListed has backends of names that nobody knows wherever some may
+// be, beside others and alone.
+func TestWhoHasNoAddressIsListed(t *testing.T) {
+	a, _ := page(t, "a")
+	s := nameserver.New(t, "127.0.0.1")
+	r := runAgent(t, fmt.Sprintf(`resolver: {servers: ['%s'], timeout: 5s, min-ttl: 100ms}
+services:
+  - {name: web, listen: '%s', forward: http, routes: [{match: /x/, pool: both}, {match: /y/, pool: both}, {match: /, pool: alone}]}
+  - {name: raw, listen: '%s', forward: proxy, backends: [{srv: _raw._tcp.app.test}]}
+pools:
+  both: {backends: [{address: 'app.test:81'}, {address: %q, weight: 2}]}
+  alone: {backends: [{address: 'app.test:82'}]}
+  spare: {backends: [{address: 'app.test:83', weight: 0}]}
+`, s.Addr, site, testenv.FreeAddress(t), a))
+	v := r.await("a view", func(view.View) bool { return true })
+	var got []string
+	list := func(name string, backends []view.Backend) {
+		for _, b := range backends {
+			got = append(got, fmt.Sprintf("%s %s %s of %d: %t", name, b.Pool, b.Address, b.Weight, strings.HasPrefix(b.LastError, "look ")))
+		}
+	}
+	for _, s := range v.Services {
+		list(s.Name, s.Backends)
+	}
+	for _, p := range v.Pools {
+		list(p.Name, p.Backends)
+	}
+	want := []string{
+		"web both " + a + " of 2: false", "web alone app.test:82 of 1: true", "web both app.test:81 of 1: true",
+		"raw  _raw._tcp.app.test of 1: true", "spare spare app.test:83 of 0: true",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("backends (-want +got):\n%s", diff)
 	}
 }
 

@@ -68,17 +68,21 @@ func (a *agent) view() view.View {
 	v.Proxy.UDP.MaxFlows = a.limits.flows.Bound()
 	v.Proxy.RangeSockets, v.Proxy.MaxRangeSockets = int(a.limits.sockets.taken.Load()), int(a.limits.sockets.max)
 	flows, _ := a.flows()
+	absent := a.absent()
 	for i := range a.state.Services {
 		s := &a.state.Services[i]
 		v.Services = append(v.Services, a.serviceView(i, s))
 		for b := range s.Backends {
 			v.Services[i].Backends[b].Flows = flows[i][b]
 		}
+		for _, name := range sentTo(s) {
+			v.Services[i].Backends = append(v.Services[i].Backends, absent[name]...)
+		}
 		if f := a.fronts[s.Key()]; f != nil {
 			f.count(&v.Proxy)
 		}
 	}
-	v.Pools, v.Revision = a.otherPools(v.Services), a.plane.Revision().Number
+	v.Pools, v.Revision = a.otherPools(v.Services, absent), a.plane.Revision().Number
 	a.addLast(&v)
 	return v
 }

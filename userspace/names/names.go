@@ -104,15 +104,30 @@ func (r *Resolver) Missing(state *model.State) error {
 	var faults []error
 	said := map[string]bool{}
 	for _, s := range state.Groups() {
-		for i := range s.Backends {
-			b := &s.Backends[i]
-			if b.Name.Host != "" && !said[b.Name.Host] && len(r.expand(state, s, b)) == 0 {
+		for _, b := range r.Absent(state, s) {
+			if !said[b.Name.Host] {
 				said[b.Name.Host] = true
-				faults = append(faults, fmt.Errorf("look %s up: %w", b.Name.Host, r.why(s, b)))
+				faults = append(faults, b.Why)
 			}
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// An Absent backend goes by a name of which no address is known.
+type Absent struct {
+	model.Backend
+	Why error
+}
+
+// Absent returns the backends of a service of a state that Expand has nothing for.
+func (r *Resolver) Absent(state *model.State, s *model.Service) (all []Absent) {
+	for _, b := range s.Backends {
+		if b.Name.Host != "" && len(r.expand(state, s, &b)) == 0 {
+			all = append(all, Absent{b, fmt.Errorf("look %s up: %w", b.Name.Host, r.why(s, &b))})
+		}
+	}
+	return all
 }
 
 // ask asks what a state needs to know and is due: what SRV records name after them.

@@ -142,7 +142,9 @@ type Certificate struct {
 
 // A Backend is one backend of a service and its health.
 type Backend struct {
-	Address string `json:"address"` // address:port; port * is the client's
+	// Address is address:port; port * is the client's. While a name has no address, it
+	// is name:port, or the name alone.
+	Address string `json:"address"`
 	// Name is the host, or service of DNS, that Address is one of; "" if the
 	// configuration has the address.
 	Name   string `json:"name,omitempty"`

@@ -734,18 +734,20 @@ func (x *Certificate) GetNotAfter() *timestamppb.Timestamp {
 
 // Backend is a backend of a service or pool.
 type Backend struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	Address      string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`                                // address:port; port * is the client's
-	Name         string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                                      // the host that the address is of, if the configuration has one
-	Pool         string                 `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`                                      // empty for a service's own
-	Weight       uint32                 `protobuf:"varint,4,opt,name=weight,proto3" json:"weight,omitempty"`                                 // 0 to 1000
-	SharePercent uint32                 `protobuf:"varint,5,opt,name=share_percent,json=sharePercent,proto3" json:"share_percent,omitempty"` // of its weight, while it starts slowly or answers late
-	Backup       bool                   `protobuf:"varint,6,opt,name=backup,proto3" json:"backup,omitempty"`                                 // serves only while no other can
-	Zone         string                 `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`
-	Serves       bool                   `protobuf:"varint,8,opt,name=serves,proto3" json:"serves,omitempty"` // new flows go there
-	Flows        uint64                 `protobuf:"varint,9,opt,name=flows,proto3" json:"flows,omitempty"`   // open now, in the kernel and the proxy
-	Up           bool                   `protobuf:"varint,10,opt,name=up,proto3" json:"up,omitempty"`
-	Known        bool                   `protobuf:"varint,11,opt,name=known,proto3" json:"known,omitempty"` // up comes from a probe
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// address:port; port * is the client's. While a name has no address, it is name:port,
+	// or the name alone.
+	Address      string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Name         string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                                      // the host that the address is of, if the configuration has one
+	Pool         string `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`                                      // empty for a service's own
+	Weight       uint32 `protobuf:"varint,4,opt,name=weight,proto3" json:"weight,omitempty"`                                 // 0 to 1000
+	SharePercent uint32 `protobuf:"varint,5,opt,name=share_percent,json=sharePercent,proto3" json:"share_percent,omitempty"` // of its weight, while it starts slowly or answers late
+	Backup       bool   `protobuf:"varint,6,opt,name=backup,proto3" json:"backup,omitempty"`                                 // serves only while no other can
+	Zone         string `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`
+	Serves       bool   `protobuf:"varint,8,opt,name=serves,proto3" json:"serves,omitempty"` // new flows go there
+	Flows        uint64 `protobuf:"varint,9,opt,name=flows,proto3" json:"flows,omitempty"`   // open now, in the kernel and the proxy
+	Up           bool   `protobuf:"varint,10,opt,name=up,proto3" json:"up,omitempty"`
+	Known        bool   `protobuf:"varint,11,opt,name=known,proto3" json:"known,omitempty"` // up comes from a probe
 	// healthy; unhealthy: it fails its check, or is ejected; draining: it gets
 	// nothing new on purpose; unknown: nobody has probed it.
 	Status    string                 `protobuf:"bytes,12,opt,name=status,proto3" json:"status,omitempty"`
