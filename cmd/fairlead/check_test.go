@@ -47,6 +47,43 @@ func TestCheckFindsPortsOfOtherPrograms(t *testing.T) {
 	}
 }
 
+// TestCheckFindsWhoStandsInTheWayOfAllAddresses of a port by having one of them.
+func TestCheckFindsWhoStandsInTheWayOfAllAddresses(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	at, dir := netip.MustParseAddrPort(l.Addr().String()), t.TempDir()
+	w := world{taken: taken, look: func(*model.State, string) ([]string, error) { return nil, nil }}
+	for _, row := range []struct {
+		listen string
+		view   string // what an agent has
+		code   int
+	}{
+		{"0.0.0.0", "", 1},
+		{"0.0.0.0", "127.0.0.1", 0},
+		{"[::]", "", 0},
+		{"127.0.0.2", "", 0},
+	} {
+		v := view.View{}
+		if row.view != "" {
+			v.Services = []view.Service{{Listen: fmt.Sprintf("%s:%d", row.view, at.Port()), Protocol: model.TCP, Standby: true}}
+		}
+		if err := view.Write(dir, v); err != nil {
+			t.Fatal(err)
+		}
+		conf := configFile(t, fmt.Sprintf("xdp: off\nservices:\n  - {name: web, listen: '%s:%d', forward: proxy, backends: [{address: '127.0.0.1:1'}]}\n", row.listen, at.Port()))
+		want := ""
+		if row.code != 0 {
+			want = fmt.Sprintf("fairlead: service web: this host listens on tcp port %d itself (%s): stop that program, or choose another port\n", at.Port(), at)
+		}
+		if code, _, errOut := run(t, t.Context(), w, "check", "--config", conf, "--run-dir", dir); code != row.code || errOut != want {
+			t.Errorf("%s beside an agent on %q: status %d, stderr %q; want %d, %q", row.listen, row.view, code, errOut, row.code, want)
+		}
+	}
+}
+
 func TestCheckFindsAZoneThatNobodyIsIn(t *testing.T) {
 	const warning = "zone: no backend is in esat: they are in east, west"
 	for _, row := range []struct {

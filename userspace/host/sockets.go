@@ -21,10 +21,12 @@ type Socket struct {
 	Protocol model.Protocol
 }
 
-// Clashes reports whether packets to addr could be the socket's.
+// Clashes reports whether packets to addr could be the socket's. An addr of 0.0.0.0 or
+// :: is every address of its family.
 func (s Socket) Clashes(addr netip.Addr, first, last uint16, p model.Protocol) bool {
+	at := s.Addr.Addr()
 	return s.Protocol == p && s.Addr.Port() >= first && s.Addr.Port() <= last &&
-		(s.Addr.Addr() == addr || s.Addr.Addr() == netip.IPv6Unspecified() || s.Addr.Addr() == netip.IPv4Unspecified() && addr.Is4())
+		(at == addr || at == netip.IPv6Unspecified() || at.Is4() == addr.Is4() && (at.IsUnspecified() || addr.IsUnspecified()))
 }
 
 // Sockets returns the listening TCP sockets and the unconnected UDP sockets of
