@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -231,7 +232,11 @@ func changeText(r *control.Revision) string {
 	}
 	words := make([]string, len(r.Edits))
 	for i, e := range r.Edits {
-		words[i] = strings.Join(strings.Fields(strings.Join([]string{string(e.Op), e.Service, e.Match, e.Pool, e.Backend}, " ")), " ")
+		parts := []string{string(e.Op), e.Service, e.Match, e.Pool, e.Backend, strings.Join(e.Backends, ",")}
+		if e.Weight != nil {
+			parts = append(parts, strconv.Itoa(*e.Weight))
+		}
+		words[i] = strings.Join(strings.Fields(strings.Join(parts, " ")), " ")
 	}
 	return strings.Join(words, "; ")
 }

@@ -243,6 +243,20 @@ func TestTheHistoryHasWhoAndWhat(t *testing.T) {
 	}
 }
 
+// TestTheLogSaysWhatWasSet and not only of whom.
+func TestTheLogSaysWhatWasSet(t *testing.T) {
+	for want, edit := range map[string]control.Edit{
+		"set-weight web 10.0.0.1:80 3":             setWeight("web", "10.0.0.1:80", 3),
+		"set-backends web 10.0.0.1:80,10.0.0.2:80": {Op: control.OpSetBackends, Pool: "web", Backends: []string{"10.0.0.1:80", "10.0.0.2:80"}},
+		"drain web 10.0.0.1:80":                    about(control.OpDrain, "web", "10.0.0.1:80"),
+		"put-route site / main":                    {Op: control.OpPutRoute, Service: "site", Match: "/", Pool: "main", Spec: "{}"},
+	} {
+		if got := changeText(&control.Revision{Edits: []control.Edit{edit}}); got != want {
+			t.Errorf("the log says %q of what is %q", got, want)
+		}
+	}
+}
+
 func TestTheHistoryHasNoSecretsOfEdits(t *testing.T) {
 	a, _ := page(t, "a")
 	c := controlAgent(t, oneSite(a))
