@@ -68,7 +68,7 @@ func batchLines(s *Sample) string {
 		v := &s.Services[i]
 		line(v.Name, "-", rung(v), v.Row, nil)
 		for _, k := range v.Backends {
-			line(v.Name, k.Address, k.State, k.Row, k.Latency)
+			line(v.Name, k.name(), k.State, k.Row, k.Latency)
 		}
 	}
 	return b.String()

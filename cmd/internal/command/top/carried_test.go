@@ -60,7 +60,7 @@ func TestWhatProxiesCarryIsShownWithoutXDP(t *testing.T) {
 	sortSample(s, orders[0])
 	want := []string{
 		"dns - proxy 6 4.0 - - 8.0 - 9.0", "dns 10.2.1.4:53 up 6 - - - - - -",
-		"site - http 5 2.0 10.0 - - - -", "site 10.2.1.2:80 up 4 - 7.0 - - - -", "site 10.2.1.2:80 up 1 - 3.0 - - - -",
+		"site - http 5 2.0 10.0 - - - -", "site main/10.2.1.2:80 up 4 - 7.0 - - - -", "site images/10.2.1.2:80 up 1 - 3.0 - - - -",
 		"tcp - proxy 3 1.0 - - 100.0 - 200.0", "tcp 10.2.1.3:81 up 3 1.0 - - - - -",
 	}
 	if diff := cmp.Diff(want, cells(s)); diff != "" {
@@ -68,6 +68,9 @@ func TestWhatProxiesCarryIsShownWithoutXDP(t *testing.T) {
 	}
 	if s.Seconds != 2 || s.Total.Rates.Requests != 10 || s.Total.Rates.Flows != 7 || s.Reason != "xdp is off" {
 		t.Errorf("%g s, total %+v, %q", s.Seconds, *s.Total.Rates, s.Reason)
+	}
+	if got := s.lines()[4]; got.name != "  main/10.2.1.2:80" || s.Services[1].Backends[0].Pool != "main" {
+		t.Errorf("the fourth line is %+v, of pool %q", got, s.Services[1].Backends[0].Pool)
 	}
 	head := (&screen{sample: s, order: orders[0], interval: time.Second}).head()
 	if fmt.Sprint(head[1:]) != "[rates of the agent's proxies alone: xdp is off agent pid 7, alive]" {

@@ -53,7 +53,9 @@ type Service struct {
 // A Backend is one backend of a Service.
 type Backend struct {
 	Address string `json:"address"`
-	State   string `json:"state"` // up, suspect, waits, drain or down
+	// Pool is the pool with a name that the backend is of; "" if it is the service's own.
+	Pool  string `json:"pool,omitempty"`
+	State string `json:"state"` // up, suspect, waits, drain or down
 	// Note says more of it, such as why the backend waits; "" if there is no more.
 	Note string `json:"note,omitempty"`
 	// Suspect says why it is that, as far as an agent tells; else nil.
@@ -216,12 +218,20 @@ func (r *reading) ofAgent(v *view.Service) Service {
 	id := keyOf(v.Listen, v.Protocol)
 	r.carried.addTo(&s.Row, counted{service: id})
 	for _, b := range v.Backends {
-		backend := Backend{Address: b.Address, Row: Row{Live: b.Flows}}
+		backend := Backend{Address: b.Address, Pool: b.Pool, Row: Row{Live: b.Flows}}
 		backend.tell(r.status, &b)
 		r.carried.addTo(&backend.Row, counted{id, b.Pool, b.Address})
 		s.Backends = append(s.Backends, backend)
 	}
 	return s
+}
+
+// name tells b from others of its service: pools may share an address.
+func (b *Backend) name() string {
+	if b.Pool == "" {
+		return b.Address
+	}
+	return b.Pool + "/" + b.Address
 }
 
 // tell adds what a status tells of b.

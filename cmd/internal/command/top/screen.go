@@ -90,7 +90,7 @@ func (s *Sample) lines() []line {
 		all = append(all, line{clean(v.Name), rung(v), clean(v.Reason), v.Row, known, nil})
 		for j := range v.Backends {
 			b := &v.Backends[j]
-			all = append(all, line{"  " + clean(b.Address), b.State, clean(b.why(s.Time.Location())), b.Row, known, b.Latency})
+			all = append(all, line{"  " + clean(b.name()), b.State, clean(b.why(s.Time.Location())), b.Row, known, b.Latency})
 		}
 	}
 	return all
