@@ -41,8 +41,10 @@ type world struct {
 	plan func(ctx context.Context, dir string, state *model.State, told kernel.Told) (*kernel.Plan, error)
 }
 
-// manFiles and manSeeAlso are sections of the manual page.
+// manExits, manFiles and manSeeAlso are sections of the manual page.
 var (
+	manExits = command.ManSection{Title: command.ExitStatuses.Title, Text: command.ExitStatuses.Text +
+		"\n4\tsomething would change, for plan --exit-code"}
 	manFiles = command.ManSection{Title: "FILES", Text: defaultConfig + "\tthe configuration\n" +
 		view.SystemDir + "\tthe run directory: status.json, " + socketName + " and sockets of pools\n" +
 		"/var/lib/fairlead\tthe state directory: changes of the API and their history\n" +
@@ -57,7 +59,7 @@ func newApp(w world) *cli.App {
 		runCommand(w), checkCommand(w), planCommand(w), status.Command(w.status, w.now), top.Command(w.status, w.now, elsewhere(w)),
 		servicesCommand(w), poolCommand(w), backendCommand(w), healthCommand(w), flowsCommand(w), killCommand(w),
 		applyCommand(w), watchCommand(w), historyCommand(w), rollbackCommand(w), exportCommand(w),
-		command.CompletionCommand("fairlead", w.out), command.ManCommand(w.out, manFiles, manSeeAlso), versionCommand(w))
+		command.CompletionCommand("fairlead", w.out), command.ManCommand(w.out, manExits, manFiles, manSeeAlso), versionCommand(w))
 }
 
 func main() {

@@ -224,6 +224,13 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+func TestTheManualPageHasTheStatusOfPlan(t *testing.T) {
+	code, out, errOut := run(t, t.Context(), world{}, "man")
+	if want := ".TP\n.B 4\nsomething would change, for plan \\-\\-exit\\-code\n"; code != 0 || errOut != "" || !strings.Contains(out, want) {
+		t.Errorf("status %d, stderr %q, no %q in %s", code, errOut, want, out)
+	}
+}
+
 func TestWrongUsage(t *testing.T) {
 	for _, row := range []struct{ args, want string }{
 		{"", "a command is missing: use run, check, plan, status, top, services, pool, backend, health, flows, kill, apply, watch, history, rollback, export, completion, man or version; try fairlead --help"},

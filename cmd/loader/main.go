@@ -42,7 +42,7 @@ type world struct {
 func newApp(w world) *cli.App {
 	return command.App("loader", "put Fairlead's datapath into the kernel and look at it", w.out, w.errOut,
 		attachCommand(w), detachCommand(w), status.Command(w.status, w.now), mapsCommand(w), explainCommand(w),
-		command.CompletionCommand("loader", w.out), command.ManCommand(w.out))
+		command.CompletionCommand("loader", w.out), command.ManCommand(w.out, command.ExitStatuses))
 }
 
 func main() {

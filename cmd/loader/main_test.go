@@ -165,6 +165,14 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
+// TestTheManualPageHasItsOwnStatuses and not those of commands that loader lacks.
+func TestTheManualPageHasItsOwnStatuses(t *testing.T) {
+	code, out, errOut := run(t, world{}, "man")
+	if code != 0 || errOut != "" || !strings.Contains(out, ".SH EXIT STATUS\n.TP\n.B 0\ndone\n") || strings.Contains(out, "exit\\-code") {
+		t.Errorf("status %d, stderr %q, %s", code, errOut, out)
+	}
+}
+
 func TestDetach(t *testing.T) {
 	for _, row := range []struct{ args, want, out string }{
 		{"", loader.DefaultDir + " [] 10s", "detached: everything\n"},

@@ -171,7 +171,7 @@ func TestTheManualPageHasEveryCommand(t *testing.T) {
 			Name: "run", Usage: "run it", ArgsUsage: "N", Description: "It runs.\n\n    prog run 1", Flags: []cli.Flag{OutputFlag(), String("at", "", "run at `PLACE`")},
 		},
 		&cli.Command{Name: "pool", Subcommands: []*cli.Command{{Name: "add", Usage: "add a pool"}}},
-		ManCommand(&out, ManSection{"FILES", "/etc/x\tthe configuration"}))
+		ManCommand(&out, ExitStatuses, ManSection{"FILES", "/etc/x\tthe configuration"}))
 	if code := Run(t.Context(), app, []string{"prog", "man"}); code != 0 {
 		t.Fatal(out.String())
 	}

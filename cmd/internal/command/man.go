@@ -12,21 +12,20 @@ import (
 // behind a tab, what it means.
 type ManSection struct{ Title, Text string }
 
-// exitStatuses are those of [Run].
-var exitStatuses = ManSection{"EXIT STATUS", `0	done
+// ExitStatuses are those of [Run].
+var ExitStatuses = ManSection{"EXIT STATUS", `0	done
 1	failed while running
 2	wrong usage or configuration; nothing was changed
-3	a conflict with something that is there, or refused
-4	something would change, for plan --exit-code`}
+3	a conflict with something that is there, or refused`}
 
 // ManCommand prints the manual page of the program that it is a command of: its
-// commands, exit statuses, and other sections.
-func ManCommand(out io.Writer, others ...ManSection) *cli.Command {
+// commands, and what else it has.
+func ManCommand(out io.Writer, sections ...ManSection) *cli.Command {
 	return &cli.Command{
 		Name:  "man",
 		Usage: "print the manual page, for man -l",
 		Action: func(c *cli.Context) error {
-			if _, err := io.WriteString(out, manPage(c.App, append([]ManSection{exitStatuses}, others...))); err != nil {
+			if _, err := io.WriteString(out, manPage(c.App, sections)); err != nil {
 				return fmt.Errorf("print: %w", err)
 			}
 			return nil
