@@ -53,7 +53,7 @@ func configuration(c *cli.Context, in io.Reader) (text, did string, err error) {
 	case c.Bool("reset"):
 		return "", "the agent's file is in force", nil
 	case path == "":
-		return "", "", command.Usagef("--config is missing: name the configuration file; try %s --help", c.Command.HelpName)
+		return "", "", command.Usagef("--config is missing: name the configuration file, or take all changes back by --reset; try %s --help", c.Command.HelpName)
 	}
 	data, err := readConfiguration(path, in)
 	if err != nil {

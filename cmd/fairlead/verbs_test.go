@@ -151,7 +151,7 @@ func TestVerbsThatCannotBe(t *testing.T) {
 		{"backend weight --pool p --backend a --weight 1001", "--weight is 1001: use 0 to 1000"},
 		{"backend weight --pool p --backend a --weight -1", `--weight is "-1": use a whole number, 0 or more`},
 		{"backend drain --pool p --backend a --expect x", `--expect is "x": use a whole number, 0 or more`},
-		{"apply", "--config is missing: name the configuration file; try fairlead apply --help"},
+		{"apply", "--config is missing: name the configuration file, or take all changes back by --reset; try fairlead apply --help"},
 		{"apply --reset --config x", "--reset and --config exclude each other: give one"},
 		{"apply --config " + empty, "--config: " + empty + " is empty; --reset takes all changes back"},
 		{"rollback", "N is missing: fairlead rollback takes N; try fairlead rollback --help"},
