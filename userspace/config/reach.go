@@ -73,9 +73,9 @@ func CheckReach(edits []control.Edit, known ...*Tree) error {
 				reaches("address", n, refuse)
 			}
 		}
-		for _, text := range []string{e.Service, e.Pool, e.Match} {
-			reaches("", word(text), refuse)
-		}
+		reaches("name", word(e.Service), refuse)
+		reaches("pool", word(e.Pool), refuse)
+		reaches("match", word(e.Match), refuse)
 	}
 	if found != nil {
 		return *found

@@ -13,7 +13,7 @@ import (
 )
 
 const reaching = `services:
-  - {name: web, listen: '203.0.113.10:80', forward: http, routes: [{match: /, pool: main, request-headers: {set: {Authorization: '${TOKEN}'}}}]}
+  - {name: web, listen: '203.0.113.10:80', forward: http, routes: [{match: '${PREFIX}/', pool: main}, {match: /, pool: main, request-headers: {set: {Authorization: '${TOKEN}'}}}]}
 pools:
   main: {backends: [{address: '${HOST}:80'}], sticky: {cookie: c, key: abc}, health: {type: exec, command: [/bin/check, -q]}}
 `
@@ -47,7 +47,8 @@ func TestEditsReachNothingNewOfTheHost(t *testing.T) {
 		{"a key of cookies by a variable", apply(strings.Replace(reaching, "key: abc", "key: '${TOKEN}'", 1)), `change: sticky.key: "${TOKEN}"`},
 		{"backends", control.Edit{Op: control.OpSetBackends, Pool: "main", Backends: []string{"10.0.0.1:80", "file:/etc/shadow"}}, `change: address: "file:/etc/shadow"`},
 		{"users", apply("admin: {users: [mallory]}\nservices: []\n"), `change: users: the value`},
-		{"a match", edit("put-route web /${TOKEN} -> main"), `change: "/${TOKEN}"`},
+		{"a match", edit("put-route web /${TOKEN} -> main"), `change: match: "/${TOKEN}"`},
+		{"what names a route that is there", edit("put-route web ${PREFIX}/ -> main"), ""},
 		{"another program", apply(strings.Replace(reaching, "-q", "-v", 1)), `change: command: the value`},
 		{"a page", edit("put-route web /x -> main {error-pages: [{status: 503, file: /etc/shadow}]}"), `change: file: "/etc/shadow"`},
 		{"an alias", edit("put-pool new {backends: &a [{address: '10.0.0.1:80'}], x: *a}"), `change: x: `},
