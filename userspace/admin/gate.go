@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -52,10 +53,13 @@ var roles = map[string]Role{
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": RoleRead,
 }
 
-// streams are the methods that may take as long as they like.
+// streams are the methods that go on: with true those whose callers go on as well, and
+// have as long for all that they ask as others have for one question.
 var streams = map[string]bool{
-	adminpbconnect.AdminStreamFlowsProcedure: true,
-	adminpbconnect.AdminWatchProcedure:       true,
+	adminpbconnect.AdminStreamFlowsProcedure:                         false,
+	adminpbconnect.AdminWatchProcedure:                               false,
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      true,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": true,
 }
 
 // A gate lets calls through to what serves them.
@@ -74,6 +78,7 @@ func (s *Server) handler(ending context.Context) *gate {
 	add(adminpbconnect.NewAdminHandler(&service{server: s}, options...))
 	add(grpchealth.NewHandler(grpchealth.NewStaticChecker(adminpbconnect.AdminName), options...))
 	reflector := grpcreflect.NewStaticReflector(adminpbconnect.AdminName, grpchealth.HealthV1ServiceName)
+	options = append(options, connect.WithInterceptors(explained{}))
 	add(grpcreflect.NewHandlerV1(reflector, options...))
 	add(grpcreflect.NewHandlerV1Alpha(reflector, options...))
 	return g
@@ -100,29 +105,59 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, connect.CodeResourceExhausted, "the message has %d bytes, and %d are allowed: let the agent read a configuration of this size from its own file", r.ContentLength, maxMessage)
 		return
 	}
-	if streams[path] {
-		ctx, end := g.stream(r.Context(), who, path)
+	if asked, ok := streams[path]; ok {
+		interrupt := func() {}
+		if asked {
+			interrupt = func() { _ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) } // of one that is not over
+		}
+		ctx, end := g.stream(r.Context(), who, path, interrupt)
 		defer end()
 		r = r.WithContext(ctx)
 	}
 	g.serve(w, r, who)
 }
 
-// stream returns what ends with the agent, and once the caller may not go on. The caller
-// of stream must call end.
-func (g *gate) stream(ctx context.Context, who caller, path string) (_ context.Context, end func()) {
+// stream returns what ends with the agent, and once the caller may not go on. Then it
+// calls interrupt. The caller of stream must call end, after which interrupt is not called.
+func (g *gate) stream(ctx context.Context, who caller, path string, interrupt func()) (_ context.Context, end func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(g.ending, func() { cancel(errEnding) })
-	var watching sync.WaitGroup
-	watching.Go(func() {
+	var ends sync.WaitGroup
+	ends.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-g.ending.Done():
+			cancel(errEnding)
+			interrupt()
+		}
+	})
+	ends.Go(func() {
 		g.server.watch(ctx, who, roles[path], func(err error) {
 			cancel(connect.NewError(connect.CodePermissionDenied, g.denied(who, path, err)))
+			interrupt()
 		})
 	})
 	return ctx, func() {
-		stop()
 		cancel(nil)
-		watching.Wait()
+		ends.Wait()
+	}
+}
+
+// An explained stream that was ended has the reason for its error.
+type explained struct{}
+
+func (explained) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc { return next }
+
+func (explained) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+func (explained) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		err := next(ctx, conn)
+		if why := new(connect.Error); errors.As(context.Cause(ctx), &why) {
+			return why
+		}
+		return err
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"fairlead/userspace/admin/adminpb"
 	"fairlead/userspace/admin/adminpb/adminpbconnect"
@@ -237,4 +239,42 @@ func (e *endless) Flows(_ context.Context, _ *Filter, f func(*adminpb.Flow) bool
 	for f(&adminpb.Flow{Path: pathKernel}) {
 	}
 	return nil
+}
+
+// TestReflectionOfWhoMayNotGoOnEnds has streams end on which nobody asks.
+func TestReflectionOfWhoMayNotGoOnEnds(t *testing.T) {
+	for _, version := range []string{"v1", "v1alpha"} {
+		for _, row := range []struct {
+			name string
+			end  func(s *Server, stop func())
+			code connect.Code
+			why  string
+		}{
+			{"the role is taken", func(s *Server, _ func()) { s.Use(nil) }, connect.CodePermissionDenied, "uid 1002 may not call ServerReflectionInfo"},
+			{"the agent ends", func(_ *Server, stop func()) { stop() }, connect.CodeUnavailable, "the agent ends"},
+		} {
+			t.Run(version+" "+row.name, func(t *testing.T) {
+				s := &Server{Plane: newPlane(), Datapath: &datapath{}, Log: discard}
+				s.Use(&Access{Read: Callers{Allowed: peercred.Allowed{Users: []uint32{1002}}}})
+				ending, stop := context.WithCancel(t.Context())
+				defer stop()
+				client := from(t, s, ending, caller{peer: &peercred.Peer{UID: 1002}})
+				stream := connect.NewClient[emptypb.Empty, emptypb.Empty](client, "http://fairlead/grpc.reflection."+version+".ServerReflection/ServerReflectionInfo", connect.WithGRPC()).
+					CallBidiStream(patient(t, 20*time.Second))
+				defer stream.CloseResponse()
+				list := &emptypb.Empty{}
+				list.ProtoReflect().SetUnknown(protowire.AppendString(protowire.AppendTag(nil, 7, protowire.BytesType), "*")) // list_services
+				if err := stream.Send(list); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := stream.Receive(); err != nil {
+					t.Fatal(err)
+				}
+				row.end(s, stop)
+				if _, err := stream.Receive(); connect.CodeOf(err) != row.code || !strings.Contains(err.Error(), row.why) {
+					t.Errorf("%v, want %v, %s", err, row.code, row.why)
+				}
+			})
+		}
+	}
 }
