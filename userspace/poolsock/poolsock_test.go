@@ -149,8 +149,11 @@ func TestLines(t *testing.T) {
 
 // TestALineTooLongIsAnsweredAtOnce has it lack an end, and its sender wait.
 func TestALineTooLongIsAnsweredAtOnce(t *testing.T) {
-	s, dir := open(t, &plane{}, "web")
+	s, dir := open(t, &plane{})
 	s.idle = time.Hour
+	if err := s.Use([]string{"web"}, own()); err != nil {
+		t.Fatal(err)
+	}
 	if answer := ask(t, filepath.Join(dir, "pool.sock"), strings.Repeat("h", maxLine+100)); answer != "fault: "+errLong.Error()+"\n" {
 		t.Errorf("answer %q", answer)
 	}
