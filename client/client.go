@@ -158,13 +158,14 @@ func (c *Client) await(ctx context.Context, pool, backend, what string, inTheWay
 }
 
 // find returns the addresses of a backend, which is as the configuration has it:
-// host:port, a host alone, or a URL.
+// host:port, a host alone, a URL, or the name of SRV records, which have the ports.
 func find(health *adminpb.GetHealthResponse, backend string) (all []*adminpb.Backend) {
 	host, port := place(backend)
 	for _, p := range health.GetPools() {
 		for _, b := range p.GetBackends() {
 			h, at := place(b.GetAddress())
-			if at == port && (h == host || strings.EqualFold(b.GetName(), host)) {
+			named := strings.EqualFold(b.GetName(), host)
+			if at == port && (h == host || named) || named && strings.HasPrefix(host, "_") {
 				all = append(all, b)
 			}
 		}
@@ -185,5 +186,5 @@ func place(backend string) (host, port string) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		host = a.String() // written in one way
 	}
-	return host, port
+	return strings.TrimSuffix(host, "."), port
 }
