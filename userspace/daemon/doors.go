@@ -69,6 +69,14 @@ func poolNames(s *model.State) (all []string) {
 	return slices.Compact(all)
 }
 
+// yield leaves them to another process: leases are renewed where they end.
+func (d *doors) yield(log *slog.Logger) {
+	if err := d.lines.Yield(); err != nil {
+		log.Warn("let go of pool sockets", "err", err)
+	}
+	_ = d.registration.Use(context.Background(), nil, nil, log) // to listen nowhere cannot fail
+}
+
 // close closes them all.
 func (d *doors) close() error {
 	d.registration.Close()

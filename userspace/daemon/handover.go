@@ -161,9 +161,7 @@ func (a *agent) standDown(s *handover.Successor) {
 	if err := a.standby.use(nil); err != nil {
 		a.log.Warn("let go of standby flows", "err", err)
 	}
-	if err := a.doors.lines.Yield(); err != nil {
-		a.log.Warn("let go of pool sockets", "err", err)
-	}
+	a.doors.yield(a.log)
 	items := a.handFlows()
 	a.report(fmt.Sprintf("MAINPID=%d", s.PID()), supervise.Ready)
 	s.SetDeadline(time.Now().Add(flowsTime))

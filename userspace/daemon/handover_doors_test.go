@@ -165,6 +165,58 @@ func TestNobodyIsTurnedAwayFromTheDoors(t *testing.T) {
 	l.stop()
 }
 
+// TestSignsOfLifeAreTheSuccessors has a process get a successor while a call keeps it, and
+// a backend that goes on over the connection that it has.
+func TestSignsOfLifeAreTheSuccessors(t *testing.T) {
+	l := newLobby(t)
+	probed, answer := make(chan struct{}, 1), make(chan struct{})
+	late := httpServer(t, func(http.ResponseWriter, *http.Request) {
+		probed <- struct{}{}
+		<-answer
+	})
+	backend, _ := page(t, "a")
+	const ttl = time.Second
+	ctx, leave := context.WithCancel(t.Context())
+	kept := make(chan error, 1)
+	line := &http.Transport{}
+	go func() {
+		kept <- register.Keep(ctx, register.Options{URL: "http://" + registerAt, Token: secret, Address: backend, TTL: ttl, Client: &http.Client{Transport: line}})
+	}()
+	c, socket := l.calls(), calls(t, l.opts.RunDir)
+	await(t, "the backend", func() bool { all, err := l.pool(c, "main"); return err == nil && len(all) == 1 })
+	added := make(chan error, 1)
+	go func() {
+		_, err := socket.AddBackend(t.Context(), &adminpb.AddBackendRequest{Pool: "late", Backend: late})
+		added <- err
+	}()
+	<-probed
+	was := l.pid()
+	l.signal(syscall.SIGUSR2)
+	await(t, "a successor", func() bool { return l.pid() != was })
+	came := time.Now()
+	await(t, "signs of life", func() bool { return time.Since(came) > 3*ttl })
+	history, err := l.calls().ListHistory(t.Context(), &adminpb.ListHistoryRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range history.GetRevisions() {
+		if strings.Contains(r.GetWho(), "silent") {
+			t.Errorf("revision %d, by %s", r.GetRevision(), r.GetWho())
+		}
+	}
+	close(answer)
+	if err := <-added; err == nil {
+		t.Error("the process before has changed something")
+	}
+	leave()
+	if err := <-kept; err != nil {
+		t.Error(err)
+	}
+	line.CloseIdleConnections()
+	l.awaitEnd(was)
+	l.stop()
+}
+
 // TestCallsUnderWayAreAnswered has a process get a successor while it looks at a new
 // backend: it says that it changes nothing any more, and its successor does.
 func TestCallsUnderWayAreAnswered(t *testing.T) {
