@@ -3,6 +3,7 @@
 package logfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,16 +11,26 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // mode lets the group of the process read logs, and nobody else.
 const mode = 0o640
+
+// patience is how long a line waits for who reads a pipe or a terminal. While that one
+// takes nothing, those that follow wait no longer than impatience.
+const (
+	patience   = time.Second
+	impatience = time.Millisecond
+)
 
 // A File is an open log. It is safe for concurrent use.
 type File struct {
 	path string
 	mu   sync.Mutex
 	f    *os.File
+	rest []byte // of a line that was cut
+	full bool   // nobody has taken any of what came last
 }
 
 // ErrKind says that there is what may keep who writes to it waiting.
@@ -74,8 +85,8 @@ func open(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	// Something else may be there by now. Who writes waits all the same, if it has to:
-	// the runtime sees to that.
+	// Something else may be there by now. Who writes waits all the same, for as long as
+	// Write has it: the runtime sees to that.
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, mode)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
@@ -90,11 +101,33 @@ func open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Write writes lines, all of them to one file.
+// Write writes whole lines, all of them to one file. Its error is
+// [os.ErrDeadlineExceeded] if that is a pipe, or a terminal, whose reader takes nothing
+// for a second: then the lines that are left are lost.
 func (l *File) Write(lines []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.f.Write(lines)
+	wait := patience
+	if l.full {
+		wait = impatience
+	}
+	_ = l.f.SetWriteDeadline(time.Now().Add(wait)) // a file never waits, and has none
+	before := 0
+	if len(l.rest) > 0 {
+		var err error
+		before, err = l.f.Write(l.rest)
+		if l.rest = l.rest[before:]; err != nil {
+			l.full = before == 0
+			return 0, err
+		}
+	}
+	n, err := l.f.Write(lines)
+	late := errors.Is(err, os.ErrDeadlineExceeded)
+	if l.full = late && before+n == 0; late && n > 0 && lines[n-1] != '\n' {
+		line, _, _ := bytes.Cut(lines[n:], []byte("\n"))
+		l.rest = append(bytes.Clone(line), '\n')
+	}
+	return n, err
 }
 
 // Reopen makes the file that has the path now the one that later lines go to. If

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"fairlead/testenv/leak"
 )
@@ -207,5 +209,60 @@ func TestTheOwnStreamsAreLogs(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil || string(out) != "a line\n" {
 			t.Errorf("%s: %v, %q", path, err, out)
 		}
+	}
+}
+
+// TestAReaderThatTakesNothingKeepsNobodyWaiting for long: what finds no room is lost, and
+// lines stay whole.
+func TestAReaderThatTakesNothingKeepsNobodyWaiting(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	own := os.Stdout
+	os.Stdout = write
+	defer func() { os.Stdout = own }()
+	l, err := Open(fmt.Sprintf("/proc/self/fd/%d", write.Fd()))
+	if err := errors.Join(err, write.Close()); err != nil {
+		t.Fatal(err)
+	}
+	const lines, most = 50000, 300
+	began := time.Now()
+	lost := 0
+	for i := range lines / most {
+		var batch []byte
+		for k := range most {
+			batch = fmt.Appendf(batch, "%06d of a log\n", i*most+k)
+		}
+		if _, err := l.Write(batch); errors.Is(err, os.ErrDeadlineExceeded) {
+			lost++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(began); lost < 2 || took > lines/most*patience/4 {
+		t.Errorf("%d times nobody took anything, in %s", lost, took)
+	}
+	taken := make(chan []byte)
+	go func() {
+		all, _ := io.ReadAll(read)
+		taken <- all
+	}()
+	for err = os.ErrDeadlineExceeded; errors.Is(err, os.ErrDeadlineExceeded); {
+		_, err = l.Write([]byte("999999 of a log\n"))
+	}
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	before, n := -1, 0
+	for line := range strings.Lines(string(<-taken)) {
+		if got, err := fmt.Sscanf(line, "%06d of a log\n", &n); got != 1 || err != nil || n <= before || len(line) != len("999999 of a log\n") {
+			t.Fatalf("%q after line %d: %v", line, before, err)
+		}
+		before = n
+	}
+	if before != 999999 {
+		t.Errorf("the last line is %d", before)
 	}
 }
