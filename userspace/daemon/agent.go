@@ -45,13 +45,14 @@ type agent struct {
 	kernel *kernel.Kernel // nil while XDP does not run
 	pins   fs.FileInfo    // the pin directory of kernel
 	// noXDP says why XDP does not run, or not as asked for; "" if it does.
-	noXDP   string
-	attach  loader.Report // of the last attach
-	retryAt time.Time     // when to attach again; zero: not by itself
-	lock    *loader.AgentLock
-	leaving bool // the agent ends
-	handed  bool // a successor serves in place of this process
-	before  *predecessor
+	noXDP    string
+	attach   loader.Report // of the last attach
+	retryAt  time.Time     // when to attach again; zero: not by itself
+	lock     *loader.AgentLock
+	leaving  bool           // the agent ends
+	handed   bool           // a successor serves in place of this process
+	yielding sync.WaitGroup // of proxies that end then
+	before   *predecessor
 	// collecting is held while the flow table is searched, and while a successor
 	// takes the kernel's part over.
 	collecting sync.Mutex

@@ -146,6 +146,7 @@ func (a *agent) serve(ctx context.Context, orders <-chan os.Signal) error {
 	group.Go(func() error {
 		defer stop()
 		if a.obey(ctx, inner, orders) {
+			a.yield() // while calls end that run
 			return nil
 		}
 		return a.leave(inner)

@@ -208,18 +208,24 @@ func (a *agent) leaveLock() {
 	a.lock = nil
 }
 
-// retire ends what a process does once its successor serves: connections end, or are
-// cut when the grace is over.
-func (a *agent) retire() error {
-	a.leaveLock()
-	a.flowLog.close() // of the kernel's flows, which are the successor's
-	errs := []error{a.doors.close()}
+// yield leaves what proxies of TCP listen on to a successor that serves, in the background:
+// nothing new is to come by a state that changes no more. Connections end, or are cut when
+// the grace is over.
+func (a *agent) yield() {
 	for _, f := range a.fronts {
 		if f.http != nil {
 			f.http.proxy.Yield(a.opts.Grace / 2)
 		}
 	}
-	a.endProxies(slices.Collect(maps.Values(a.fronts)))
+	a.yielding.Go(func() { a.endProxies(slices.Collect(maps.Values(a.fronts))) })
+}
+
+// retire ends what a process does once its successor serves, and waits for connections.
+func (a *agent) retire() error {
+	a.leaveLock()
+	a.flowLog.close() // of the kernel's flows, which are the successor's
+	errs := []error{a.doors.close()}
+	a.yielding.Wait()
 	a.closePools()
 	errs = append(errs, a.close())
 	if v, err := view.Read(a.opts.RunDir); err == nil && v.PID == os.Getpid() {

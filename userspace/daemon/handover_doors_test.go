@@ -165,34 +165,47 @@ func TestNobodyIsTurnedAwayFromTheDoors(t *testing.T) {
 	l.stop()
 }
 
-// TestSignsOfLifeAreTheSuccessors has a process get a successor while a call keeps it, and
-// a backend that goes on over the connection that it has.
-func TestSignsOfLifeAreTheSuccessors(t *testing.T) {
-	l := newLobby(t)
+// held has a process get a successor while a call keeps it, until release is called.
+func (l *lobby) held() (release func()) {
+	l.t.Helper()
 	probed, answer := make(chan struct{}, 1), make(chan struct{})
-	late := httpServer(t, func(http.ResponseWriter, *http.Request) {
+	late := httpServer(l.t, func(http.ResponseWriter, *http.Request) {
 		probed <- struct{}{}
 		<-answer
 	})
-	backend, _ := page(t, "a")
-	const ttl = time.Second
-	ctx, leave := context.WithCancel(t.Context())
-	kept := make(chan error, 1)
-	line := &http.Transport{}
+	c, added := calls(l.t, l.opts.RunDir), make(chan error, 1)
 	go func() {
-		kept <- register.Keep(ctx, register.Options{URL: "http://" + registerAt, Token: secret, Address: backend, TTL: ttl, Client: &http.Client{Transport: line}})
-	}()
-	c, socket := l.calls(), calls(t, l.opts.RunDir)
-	await(t, "the backend", func() bool { all, err := l.pool(c, "main"); return err == nil && len(all) == 1 })
-	added := make(chan error, 1)
-	go func() {
-		_, err := socket.AddBackend(t.Context(), &adminpb.AddBackendRequest{Pool: "late", Backend: late})
+		_, err := c.AddBackend(context.WithoutCancel(l.t.Context()), &adminpb.AddBackendRequest{Pool: "late", Backend: late})
 		added <- err
 	}()
 	<-probed
 	was := l.pid()
 	l.signal(syscall.SIGUSR2)
-	await(t, "a successor", func() bool { return l.pid() != was })
+	await(l.t, "a successor", func() bool { return l.pid() != was })
+	return func() {
+		l.t.Helper()
+		close(answer)
+		if err := <-added; err == nil {
+			l.t.Error("the process before has changed something")
+		}
+		l.awaitEnd(was)
+	}
+}
+
+// TestSignsOfLifeAreTheSuccessors has a backend go on over the connection that it has with
+// a process whose successor serves.
+func TestSignsOfLifeAreTheSuccessors(t *testing.T) {
+	l := newLobby(t)
+	backend, _ := page(t, "a")
+	const ttl = time.Second
+	ctx, leave := context.WithCancel(t.Context())
+	kept, line := make(chan error, 1), &http.Transport{}
+	go func() {
+		kept <- register.Keep(ctx, register.Options{URL: "http://" + registerAt, Token: secret, Address: backend, TTL: ttl, Client: &http.Client{Transport: line}})
+	}()
+	c := l.calls()
+	await(t, "the backend", func() bool { all, err := l.pool(c, "main"); return err == nil && len(all) == 1 })
+	release := l.held()
 	came := time.Now()
 	await(t, "signs of life", func() bool { return time.Since(came) > 3*ttl })
 	history, err := l.calls().ListHistory(t.Context(), &adminpb.ListHistoryRequest{})
@@ -204,16 +217,40 @@ func TestSignsOfLifeAreTheSuccessors(t *testing.T) {
 			t.Errorf("revision %d, by %s", r.GetRevision(), r.GetWho())
 		}
 	}
-	close(answer)
-	if err := <-added; err == nil {
-		t.Error("the process before has changed something")
-	}
+	release()
 	leave()
 	if err := <-kept; err != nil {
 		t.Error(err)
 	}
 	line.CloseIdleConnections()
-	l.awaitEnd(was)
+	l.stop()
+}
+
+// TestNothingNewComesToAProcessWithASuccessor has that take a backend away.
+func TestNothingNewComesToAProcessWithASuccessor(t *testing.T) {
+	l := newLobby(t)
+	stays, _ := page(t, "stays")
+	var late atomic.Int64
+	gone := httpServer(t, func(http.ResponseWriter, *http.Request) { late.Add(1) })
+	for _, b := range []string{stays, gone} {
+		if _, err := l.calls().AddBackend(t.Context(), &adminpb.AddBackendRequest{Pool: "main", Backend: b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release := l.held()
+	if _, err := l.calls().RemoveBackend(t.Context(), &adminpb.RemoveBackendRequest{Pool: "main", Backend: gone}); err != nil {
+		t.Fatal(err)
+	}
+	before, visit := late.Load(), visitSite(t, at(sitePort), false)
+	for range 200 {
+		if err := visit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := late.Load() - before; n != 0 {
+		t.Errorf("%d of 200 requests came to a backend that had gone", n)
+	}
+	release()
 	l.stop()
 }
 
