@@ -10,8 +10,8 @@ import (
 	"fairlead/userspace/admin/adminpb"
 )
 
-// A rolling update replaces the backends of a pool one after the other: each gets
-// nothing new first, and goes when nobody uses it any more.
+// A rolling update replaces the backends of a pool one after the other: each goes when
+// the new one is healthy and nobody uses the old one any more.
 func Example_rollingUpdate() {
 	agent := startAgent(nil) // stands for one that runs
 	defer agent.stop()
@@ -40,26 +40,26 @@ func Example_rollingUpdate() {
 	// 10.0.1.2:80 5 healthy
 }
 
-// replace puts a backend in the place of another one.
+// replace puts a backend in the place of another one. If the new one fails its check,
+// the old one goes on as it was.
 func replace(ctx context.Context, c *client.Client, pool, old, fresh string) error {
-	if _, err := c.DrainBackend(ctx, &adminpb.DrainBackendRequest{Pool: pool, Backend: old}); err != nil {
-		return err
-	}
-	if err := c.AwaitIdle(ctx, pool, old); err != nil {
-		return err
-	}
 	// It is probed before it is added, and begins with little.
-	little := uint32(1)
+	little, all := uint32(1), uint32(5)
 	if _, err := c.AddBackend(ctx, &adminpb.AddBackendRequest{Pool: pool, Backend: fresh, Weight: &little}); err != nil {
 		return err
 	}
 	if err := c.AwaitHealthy(ctx, pool, fresh); err != nil {
 		return err
 	}
-	if _, err := c.RemoveBackend(ctx, &adminpb.RemoveBackendRequest{Pool: pool, Backend: old}); err != nil {
+	if _, err := c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: pool, Backend: fresh, Weight: &all}); err != nil {
 		return err
 	}
-	all := uint32(5)
-	_, err := c.SetWeight(ctx, &adminpb.SetWeightRequest{Pool: pool, Backend: fresh, Weight: &all})
+	if _, err := c.DrainBackend(ctx, &adminpb.DrainBackendRequest{Pool: pool, Backend: old}); err != nil {
+		return err
+	}
+	if err := c.AwaitIdle(ctx, pool, old); err != nil {
+		return err
+	}
+	_, err := c.RemoveBackend(ctx, &adminpb.RemoveBackendRequest{Pool: pool, Backend: old})
 	return err
 }

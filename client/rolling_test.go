@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 
+	"connectrpc.com/connect"
+
 	"fairlead/client"
 	"fairlead/testenv"
 	"fairlead/userspace/admin/adminpb"
@@ -42,6 +44,9 @@ func TestARollingUpdateFailsNoRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		asked.await(t, fresh)
+	}
+	if err := replace(t.Context(), c, "web", servers["new1"], "127.0.0.1:1"); connect.CodeOf(err) != connect.CodeFailedPrecondition {
+		t.Errorf("a new backend that fails its check: %v", err)
 	}
 	asked.stop()
 	after := askAll(t, "http://"+listen+"/")
