@@ -273,9 +273,14 @@ func besideAgent(ctx context.Context, lock *loader.Lock, state *model.State, o O
 	if want := Digest(state); want != digest {
 		return nil, Report{}, fmt.Errorf("%w: change its file and send SIGHUP to process %d", ErrOtherConfig, pid)
 	}
-	o.SetSysctl = false // the journal is the agent's
-	if _, err := forwarding(state, o); err != nil {
+	all := o
+	all.SetSysctl = true // tells what is missing; to change it is the agent's, as the journal is
+	o.SetSysctl = false
+	switch missing, err := forwarding(state, all); {
+	case err != nil:
 		return nil, Report{}, err
+	case len(missing) > 0:
+		return nil, Report{}, off(missing, fmt.Sprintf("send SIGHUP to the agent, process %d, which may switch it on if it has --set-sysctl itself", pid))
 	}
 	have, err := pinned(o.Dir)
 	if err != nil {
@@ -329,11 +334,16 @@ func forwarding(state *model.State, o Options) ([]host.Sysctl, error) {
 	if err != nil || len(missing) == 0 || o.SetSysctl {
 		return missing, err
 	}
+	return nil, off(missing, "use --set-sysctl")
+}
+
+// off says what to do about settings: to run a command, or else.
+func off(missing []host.Sysctl, or string) error {
 	words := make([]string, len(missing))
 	for i, s := range missing {
 		words[i] = s.String()
 	}
-	return nil, fmt.Errorf("%w: run: sysctl -w %s, or use --set-sysctl", ErrForwarding, strings.Join(words, " "))
+	return fmt.Errorf("%w: run: sysctl -w %s, or %s", ErrForwarding, strings.Join(words, " "), or)
 }
 
 // MissingForwarding returns the settings, in their order, without which the

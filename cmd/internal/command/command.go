@@ -164,6 +164,7 @@ func judge(err error) (code int, next string) {
 		{syscall.EADDRINUSE, 3, ""},
 		{loader.ErrMode, 3, "use --mode auto, or another interface"},
 		{kernel.ErrConflict, 3, ""},
+		{kernel.ErrOtherConfig, 3, ""},
 		{kernel.ErrForwarding, 3, ""},
 		{kernel.ErrNoIPv6, 3, ""},
 		{kernel.ErrFullNAT, 3, ""},
