@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -21,6 +22,7 @@ func TestForwardingIsTheAgentsToSwitchOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Unlock()
+	attached(t, r, state, Options{Dir: dir, Agent: true})
 	r.Balancer.Sysctl(t, "net.ipv4.conf.client1.forwarding", "0")
 	for _, set := range []bool{false, true} {
 		r.Balancer.Do(t, func() error {
@@ -31,5 +33,28 @@ func TestForwardingIsTheAgentsToSwitchOn(t *testing.T) {
 		if !errors.Is(err, ErrForwarding) || !strings.Contains(err.Error(), want) {
 			t.Errorf("--set-sysctl %t: %v", set, err)
 		}
+	}
+	detach(t, r, dir)
+}
+
+// TestNothingIsAttachedBesideAnAgentThatHasNothing after loader detach: it would not
+// fill the maps.
+func TestNothingIsAttachedBesideAnAgentThatHasNothing(t *testing.T) {
+	r := testenv.NewRig(t, testenv.RigOptions{Backends: 1})
+	state, dir := stateOf(r), pins(t)
+	lock, err := loader.LockAgent(t.Context(), dir, Digest(state))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	r.Balancer.Do(t, func() error {
+		_, _, err = Attach(t.Context(), state, Options{Dir: dir})
+		return nil
+	})
+	if want := fmt.Sprintf("send SIGHUP to process %d", os.Getpid()); !errors.Is(err, ErrAgentDetached) || !strings.Contains(err.Error(), want) {
+		t.Errorf("attach gave %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: %v", dir, err)
 	}
 }

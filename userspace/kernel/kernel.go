@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,9 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrOtherConfig says that a running agent has another configuration.
 	ErrOtherConfig = errors.New("the agent runs with another configuration")
+	// ErrAgentDetached says that a running agent has nothing attached, so that nobody
+	// would fill the maps that a command makes.
+	ErrAgentDetached = errors.New("the agent has nothing attached")
 	// ErrForwarding says that the host does not forward packets.
 	ErrForwarding = errors.New("forwarding is off")
 	// ErrNoIPv6 says that the kernel has no IPv6, and services need it.
@@ -272,6 +276,9 @@ func pinned(dir string) (*datapath.Writer, error) {
 func besideAgent(ctx context.Context, lock *loader.Lock, state *model.State, o Options, pid int, digest string) (*Kernel, Report, error) {
 	if want := Digest(state); want != digest {
 		return nil, Report{}, fmt.Errorf("%w: change its file and send SIGHUP to process %d", ErrOtherConfig, pid)
+	}
+	if _, err := os.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, Report{}, fmt.Errorf("%w: send SIGHUP to process %d, which attaches and fills the maps", ErrAgentDetached, pid)
 	}
 	all := o
 	all.SetSysctl = true // tells what is missing; to change it is the agent's, as the journal is

@@ -165,6 +165,7 @@ func judge(err error) (code int, next string) {
 		{loader.ErrMode, 3, "use --mode auto, or another interface"},
 		{kernel.ErrConflict, 3, ""},
 		{kernel.ErrOtherConfig, 3, ""},
+		{kernel.ErrAgentDetached, 3, ""},
 		{kernel.ErrForwarding, 3, ""},
 		{kernel.ErrNoIPv6, 3, ""},
 		{kernel.ErrFullNAT, 3, ""},

@@ -187,6 +187,7 @@ func TestErrorsHaveAStatusAndSayWhatToDo(t *testing.T) {
 		{fmt.Errorf("attach x: %w", loader.ErrMode), 3, "prog: attach x: not possible in this mode; use --mode auto, or another interface\n"},
 		{fmt.Errorf("%w: port 22", kernel.ErrConflict), 3, "prog: conflict: port 22\n"},
 		{fmt.Errorf("%w: change it", kernel.ErrOtherConfig), 3, "prog: the agent runs with another configuration: change it\n"},
+		{fmt.Errorf("%w: send x", kernel.ErrAgentDetached), 3, "prog: the agent has nothing attached: send x\n"},
 		{fmt.Errorf("%w: run x", kernel.ErrForwarding), 3, "prog: forwarding is off: run x\n"},
 		{fmt.Errorf("open x: %w", loader.ErrNotAttached), 1, "prog: open x: not attached; loader status shows what is attached\n"},
 		{loader.ErrPrivileges, 1, "prog: " + loader.ErrPrivileges.Error() + "\n"},
