@@ -185,6 +185,7 @@ func TestFaultsOfEdits(t *testing.T) {
 		is               error
 	}{
 		{"no pool", "add-backend mian 10.0.0.1:1", `pool "mian": not found`, control.ErrNotFound},
+		{"no pool but a service", "remove-pool db", `pool "db": not found: service "db" lists these backends itself`, control.ErrNotFound},
 		{"no service", "remove-service wbe", `service "wbe": not found`, control.ErrNotFound},
 		{"no route", "remove-route web /x", `route "/x" of service "web": not found`, control.ErrNotFound},
 		{"no routes", "put-route db / -> main", `routes of service "db": not found`, control.ErrNotFound},

@@ -194,8 +194,11 @@ func (t *Tree) putPool(e *control.Edit) error {
 }
 
 func (t *Tree) removePool(name string) error {
-	if !removeKey(lookup(t.root, "pools"), name) {
-		return noPool(name)
+	if removeKey(lookup(t.root, "pools"), name) {
+		return nil
 	}
-	return nil
+	if services, at := t.service(name); at >= 0 && lookup(services.Content[at], "backends") != nil {
+		return fmt.Errorf("%w: service %s lists these backends itself", noPool(name), quote(name))
+	}
+	return noPool(name)
 }
