@@ -86,6 +86,12 @@ func (r *running) reload(config string) {
 func (r *running) await(what string, ok func(view.View) bool) (v view.View) {
 	r.t.Helper()
 	testenv.AwaitNil(r.t, what, func() (err error) {
+		select {
+		case err := <-r.ended:
+			r.ended <- err
+			r.t.Fatalf("%s: the agent has ended: %v", what, err)
+		default:
+		}
 		if v, err = view.Read(r.opts.RunDir); err == nil && !ok(v) {
 			err = fmt.Errorf("view %+v", v)
 		}

@@ -44,6 +44,7 @@ func TestTokensOfOtherNetworks(t *testing.T) {
 func TestRemovedBeforeItsWeightChanges(t *testing.T) {
 	p := &plane{}
 	r := New(p, slog.New(slog.DiscardHandler)) // which does not follow
+	close(r.known)
 	r.Use(&usual)
 	mustRegister(t, r, `{"address": ":1"}`)
 	if _, err := p.Change(t.Context(), control.Request{Edits: []control.Edit{{Op: control.OpRemoveBackend, Pool: "web", Backend: "10.0.0.1:1"}}}); err != nil {

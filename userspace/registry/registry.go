@@ -34,6 +34,7 @@ type Registry struct {
 	plane control.Plane
 	log   *slog.Logger
 	now   func() time.Time
+	known chan struct{} // closed when leases are those of all who have registered
 
 	mu     sync.Mutex
 	conf   *model.Registration // nil: nobody may register
@@ -60,10 +61,13 @@ type lease struct {
 	told  string
 }
 
-// New returns a Registry whose backends come and go through plane. It does nothing
-// before [Registry.Use] and [Registry.Run].
+// New returns a Registry whose backends come and go through plane. Requests wait for
+// [Registry.Run], before which [Registry.Use] is called.
 func New(plane control.Plane, log *slog.Logger) *Registry {
-	return &Registry{plane: plane, log: log, now: time.Now, leases: map[key]*lease{}, wrong: newGuesses(), earlier: make(chan struct{}, 1)}
+	return &Registry{
+		plane: plane, log: log, now: time.Now, known: make(chan struct{}),
+		leases: map[key]*lease{}, wrong: newGuesses(), earlier: make(chan struct{}, 1),
+	}
 }
 
 // Use lets those register from now on who have a token of conf; nil is nobody. Who
@@ -74,10 +78,11 @@ func (r *Registry) Use(conf *model.Registration) {
 	r.conf = conf
 }
 
-// Run takes backends away whose leases are over, until ctx is done.
+// Run takes backends away whose leases are over, until ctx is done. It is called once.
 func (r *Registry) Run(ctx context.Context) {
 	changes := r.plane.Watch(ctx)
 	r.follow()
+	close(r.known)
 	for {
 		wait := r.expire(ctx)
 		var over <-chan time.Time

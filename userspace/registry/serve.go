@@ -104,8 +104,16 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
+// errNobody is for requests that come before somebody may register, or later.
+var errNobody = &problem{http.StatusServiceUnavailable, "nobody can register now: try again"}
+
 // answer carries a request out. Without an answer the status says all.
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request) (answer any, status int, err error) {
+	select {
+	case <-r.known:
+	case <-req.Context().Done():
+		return nil, 0, errNobody
+	}
 	id, isOne := strings.CutPrefix(req.URL.Path, "/register/")
 	methods := map[bool][]string{true: {http.MethodPut, http.MethodDelete}, false: {http.MethodPost}}[isOne]
 	if !isOne && req.URL.Path != "/register" {
@@ -135,6 +143,9 @@ func (r *Registry) token(req *http.Request) (t model.RegistrationToken, err erro
 	from := networkOf(client.Addr())
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.conf == nil { // and so nothing can be said of the token
+		return t, errNobody
+	}
 	if t, ok := r.given(req); ok {
 		return t, nil
 	}
@@ -150,7 +161,7 @@ func (r *Registry) token(req *http.Request) (t model.RegistrationToken, err erro
 // The caller holds r.mu.
 func (r *Registry) given(req *http.Request) (t model.RegistrationToken, ok bool) {
 	scheme, given, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	if r.conf == nil || !strings.EqualFold(scheme, "Bearer") {
+	if !strings.EqualFold(scheme, "Bearer") {
 		return t, false
 	}
 	sum := sha256.Sum256([]byte(strings.TrimSpace(given)))

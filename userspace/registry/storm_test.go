@@ -111,7 +111,7 @@ func TestStorm(t *testing.T) {
 func TestServer(t *testing.T) {
 	var s Server
 	defer s.Close()
-	r := New(&plane{}, slog.New(slog.DiscardHandler))
+	r := open(t, &plane{})
 	use := func(listen string) error {
 		return s.Use(t.Context(), &model.Registration{Listen: listen}, r, slog.New(slog.DiscardHandler))
 	}
