@@ -3,7 +3,10 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,6 +20,7 @@ import (
 	"fairlead/register"
 	"fairlead/testenv/testca"
 	"fairlead/userspace/admin/adminpb"
+	"fairlead/userspace/admin/adminpb/adminpbconnect"
 )
 
 // Where agents are called over TLS, and where what has registered serves.
@@ -165,29 +169,28 @@ func TestNobodyIsTurnedAwayFromTheDoors(t *testing.T) {
 	l.stop()
 }
 
-// held has a process get a successor while a call keeps it, until release is called.
+// held has a process get a successor while a request to it has not come to its end, which
+// it does when release is called.
 func (l *lobby) held() (release func()) {
 	l.t.Helper()
-	probed, answer := make(chan struct{}, 1), make(chan struct{})
-	late := httpServer(l.t, func(http.ResponseWriter, *http.Request) {
-		probed <- struct{}{}
-		<-answer
-	})
-	c, added := calls(l.t, l.opts.RunDir), make(chan error, 1)
-	go func() {
-		_, err := c.AddBackend(context.WithoutCancel(l.t.Context()), &adminpb.AddBackendRequest{Pool: "late", Backend: late})
-		added <- err
-	}()
-	<-probed
+	conn, err := net.Dial("unix", filepath.Join(l.opts.RunDir, adminSocket))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { conn.Close() })
+	const request = "POST " + adminpbconnect.AdminGetStatusProcedure + " HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+	if _, err := io.WriteString(conn, request); err != nil {
+		l.t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil { // it waits for the rest
+		l.t.Fatal(err)
+	}
 	was := l.pid()
 	l.signal(syscall.SIGUSR2)
 	await(l.t, "a successor", func() bool { return l.pid() != was })
 	return func() {
 		l.t.Helper()
-		close(answer)
-		if err := <-added; err == nil {
-			l.t.Error("the process before has changed something")
-		}
+		conn.Close()
 		l.awaitEnd(was)
 	}
 }
@@ -255,7 +258,7 @@ func TestNothingNewComesToAProcessWithASuccessor(t *testing.T) {
 }
 
 // TestCallsUnderWayAreAnswered has a process get a successor while it looks at a new
-// backend: it says that it changes nothing any more, and its successor does.
+// backend: it says at once that it changes nothing any more, and its successor does.
 func TestCallsUnderWayAreAnswered(t *testing.T) {
 	l := newLobby(t)
 	probed, answer := make(chan struct{}, 1), make(chan struct{})
@@ -276,8 +279,9 @@ func TestCallsUnderWayAreAnswered(t *testing.T) {
 	was := l.pid()
 	l.signal(syscall.SIGUSR2)
 	await(t, "a successor", func() bool { return l.pid() != was })
+	err := <-added
 	close(answer)
-	if err := <-added; connect.CodeOf(err) != connect.CodeUnavailable || !strings.Contains(err.Error(), "takes no changes now") {
+	if connect.CodeOf(err) != connect.CodeUnavailable || !strings.Contains(err.Error(), "takes no changes now") {
 		t.Errorf("a call under way: %v", err)
 	}
 	l.awaitEnd(was)

@@ -190,11 +190,34 @@ func (p *plane) Change(ctx context.Context, r control.Request) (control.Revision
 		return control.Revision{}, err
 	}
 	if !r.Force {
+		ctx, end := p.while(ctx)
+		defer end()
 		if err := p.probe(ctx, &r); err != nil {
+			if errors.Is(context.Cause(ctx), control.ErrUnavailable) {
+				err = control.ErrUnavailable
+			}
 			return control.Revision{}, faultOf(err)
 		}
 	}
 	return p.ask(ctx, &request{Request: r})
+}
+
+// while returns ctx, which also ends, with [control.ErrUnavailable], when nobody takes
+// requests any more. The caller must call end.
+func (p *plane) while(ctx context.Context) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-p.over:
+			cancel(control.ErrUnavailable)
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		watching.Wait()
+	}
 }
 
 // checkReach refuses edits that name more of this host than the file, or now, the
@@ -261,6 +284,8 @@ func (p *plane) Plan(ctx context.Context, r control.Request) (difference string,
 	if err := p.checkReach(&r, r.Edits, before); err != nil {
 		return "", err
 	}
+	ctx, end := p.while(ctx)
+	defer end()
 	after, err := p.edit(before, r.Edits)
 	if err == nil {
 		err = p.possible(ctx, after, before)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -82,5 +83,19 @@ func TestNewBackendsAreProbedSideBySide(t *testing.T) {
 	}
 	if err == nil || strings.Count(err.Error(), "backend 127.0.0.1:") != faultsTold || !strings.Contains(err.Error(), "20 more") {
 		t.Errorf("%v; want %d backends and how many more", err, faultsTold)
+	}
+}
+
+// TestNobodyPlansForAnAgentThatHasEnded has it say so, and not wait.
+func TestNobodyPlansForAnAgentThatHasEnded(t *testing.T) {
+	a, _ := page(t, "a")
+	c := controlAgent(t, oneSite(a))
+	ended := c.Plane
+	c.restart()
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	edits := []control.Edit{{Op: control.OpSetWeight, Pool: "main", Backend: a, Weight: new(5)}}
+	if _, err := ended.Plan(ctx, control.Request{Edits: edits}); !errors.Is(err, control.ErrUnavailable) || ctx.Err() != nil {
+		t.Errorf("error %v, %v", err, ctx.Err())
 	}
 }
