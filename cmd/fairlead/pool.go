@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"connectrpc.com/connect"
 	"github.com/urfave/cli/v2"
 
 	"fairlead/client"
@@ -63,6 +65,9 @@ func addPool(c *cli.Context, w world, lb *client.Client) error {
 		return err
 	}
 	made, err := lb.AddPool(c.Context, r)
+	if e := new(connect.Error); c.String("pool") == "" && errors.As(err, &e) && e.Code() == connect.CodeAlreadyExists && strings.HasPrefix(e.Message(), "pool ") {
+		return command.Refused(fmt.Errorf("%s; the pattern gives that name: --pool gives another one", e.Message()))
+	}
 	if err != nil {
 		return err
 	}

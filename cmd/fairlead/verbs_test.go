@@ -198,6 +198,21 @@ func TestWhatAnAgentRefuses(t *testing.T) {
 	}
 }
 
+// TestPoolsOfAPatternAreThere says how a pool gets another name than its pattern gives.
+func TestPoolsOfAPatternAreThere(t *testing.T) {
+	b, socket := lb(t)
+	for text, says := range map[string]string{
+		`pool "images": already exists`:                     `; the pattern gives that name: --pool gives another one`,
+		`route "/images/" of service "web": already exists`: "",
+	} {
+		b.err = connect.NewError(connect.CodeAlreadyExists, errors.New(text))
+		code, _, errOut := ask(t, socket, "pool add --pattern /images/ --ip 10.0.0.1 --port 80")
+		if want := "fairlead: " + text + says + "\n"; code != 3 || errOut != want {
+			t.Errorf("status %d, stderr %q; want 3 and %q", code, errOut, want)
+		}
+	}
+}
+
 func TestWhereAgentsAre(t *testing.T) {
 	_, socket := lb(t)
 	for _, row := range []struct {
