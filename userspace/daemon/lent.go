@@ -59,10 +59,18 @@ func (l *lent) lend(ctx context.Context) error {
 func (l *lent) takeBack(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.own != nil {
-		return nil
+	if l.own == nil {
+		l.away = nil
 	}
-	l.away = nil
+	return l.reopen(ctx)
+}
+
+// reopen opens the store again, unless it is here, or away for a reason. The caller
+// holds l.mu.
+func (l *lent) reopen(ctx context.Context) error {
+	if l.own != nil || l.away != nil {
+		return l.away
+	}
 	own, err := l.open()
 	if err != nil {
 		return err
@@ -83,11 +91,10 @@ func (l *lent) use(ctx context.Context, f func(state.Store) error) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for l.own == nil {
-		if l.away != nil {
-			return l.away
-		}
 		l.mu.RUnlock()
-		err := l.takeBack(ctx)
+		l.mu.Lock()
+		err := l.reopen(ctx)
+		l.mu.Unlock()
 		l.mu.RLock()
 		if err != nil {
 			return err

@@ -26,6 +26,11 @@ func TestAStateThatIsLentIsNotUsed(t *testing.T) {
 	if _, err := l.Head(t.Context()); !errors.Is(err, errLent) {
 		t.Errorf("head: %v", err)
 	}
+	l.mu.Lock()
+	if err := l.reopen(t.Context()); !errors.Is(err, errLent) { // by who came before it went
+		t.Errorf("opened again: %v", err)
+	}
+	l.mu.Unlock()
 	other, err := openLent(t.Context(), dir, nil, log)
 	if err != nil {
 		t.Fatal(err)
