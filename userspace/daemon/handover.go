@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"fairlead/userspace/handover"
@@ -54,7 +55,8 @@ func (a *agent) handOver(ctx, inner context.Context, orders <-chan os.Signal) bo
 func (a *agent) guide(ctx, inner context.Context, s *handover.Successor) error {
 	defer context.AfterFunc(ctx, func() { s.SetDeadline(time.Unix(1, 0)) })()
 	s.SetDeadline(time.Now().Add(prepareTime))
-	items, err := a.sockets.hand()
+	handed := map[string]syscall.Conn{}
+	items, err := a.sockets.hand(handed)
 	if err != nil {
 		return err
 	}
@@ -68,16 +70,21 @@ func (a *agent) guide(ctx, inner context.Context, s *handover.Successor) error {
 	}
 	err = errEnding
 	a.plane.pause(ctx, func(inner context.Context) {
-		err = a.do(inner, func() error { return a.stepAside(inner, s) })
+		err = a.do(inner, func() error { return a.stepAside(inner, s, handed) })
 	})
 	return err
 }
 
 // stepAside lets a successor take over, and stands down once it serves. After an
-// error the agent has everything in hand again.
-func (a *agent) stepAside(ctx context.Context, s *handover.Successor) error {
+// error the agent has everything in hand again. It has got the sockets of handed before.
+func (a *agent) stepAside(ctx context.Context, s *handover.Successor, handed map[string]syscall.Conn) error {
 	a.collecting.Lock()
 	defer a.collecting.Unlock()
+	late, err := a.sockets.hand(handed) // of changes that were made meanwhile
+	if err != nil {
+		return err
+	}
+	defer handover.Close(late)
 	if err := a.holder.use(nil); err != nil { // two cannot read what the kernel hands out once
 		a.log.Warn("let go of fragments", "err", err)
 	}
@@ -88,7 +95,7 @@ func (a *agent) stepAside(ctx context.Context, s *handover.Successor) error {
 	s.SetDeadline(time.Now().Add(serveTime))
 	served := make(chan error, 1)
 	go func() {
-		err := s.Send(stepTurn, a.turn()...)
+		err := s.Send(stepTurn, a.turn(late)...)
 		if err == nil {
 			_, err = s.Receive(stepServing)
 		}
@@ -117,8 +124,11 @@ func (a *agent) awaitAlive(result <-chan error) error {
 	}
 }
 
-// turn returns what a successor needs to know when it is its turn.
-func (a *agent) turn() (items []handover.Item) {
+// turn returns what a successor needs to know when it is its turn, and late sockets.
+func (a *agent) turn(late []handover.Item) (items []handover.Item) {
+	for _, item := range late {
+		items = append(items, handover.Item{Text: itemSocket + item.Text, File: item.File})
+	}
 	if a.lock != nil {
 		items = append(items, handover.Item{Text: itemLock, File: a.lock.File()})
 	}

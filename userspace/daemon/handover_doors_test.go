@@ -27,6 +27,7 @@ import (
 const (
 	adminPort = 20210 + iota
 	sitePort
+	latePort
 )
 
 // A lobby is a supervised agent that is called over TLS, and where backends register.
@@ -290,6 +291,28 @@ func TestCallsUnderWayAreAnswered(t *testing.T) {
 	}
 	if _, err := c.AddBackend(t.Context(), &adminpb.AddBackendRequest{Pool: "late", Backend: late}); err != nil {
 		t.Errorf("the call again: %v", err)
+	}
+	l.stop()
+}
+
+// TestServicesAddedMeanwhileAreHandedOver adds a service while a successor has the sockets
+// of before.
+func TestServicesAddedMeanwhileAreHandedOver(t *testing.T) {
+	l := newLobby(t)
+	backend, _ := page(t, "a")
+	c, was := l.calls(), l.pid()
+	spec := fmt.Sprintf("{listen: '%s', forward: http, backends: [{address: '%s'}]}", at(latePort), backend)
+	release := l.hold(stepPrepared)
+	if _, err := c.AddService(t.Context(), &adminpb.AddServiceRequest{Service: "added", Spec: spec}); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	l.awaitEnd(was)
+	if l.pid() == was {
+		t.Fatal("there is no successor")
+	}
+	if err := visitSite(t, at(latePort), false)(); err != nil {
+		t.Error(err)
 	}
 	l.stop()
 }

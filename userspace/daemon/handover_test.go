@@ -208,16 +208,6 @@ func TestRestartsRefuseNobody(t *testing.T) {
 	await(t, "the port to be free", func() bool { return !listens(at(tcpPort)) })
 }
 
-// crash has who, itself or its parent, killed at a step of the next successor; nobody
-// if who is "".
-func (s *supervisor) crash(who, step string) {
-	s.t.Helper()
-	path := filepath.Join(filepath.Dir(s.opts.Config), "crash")
-	if err := os.WriteFile(path, []byte(who+" "+step), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
 // TestAProcessGoesOnWithoutASuccessor has successors fail in all ways, while clients
 // come, and others stay.
 func TestAProcessGoesOnWithoutASuccessor(t *testing.T) {

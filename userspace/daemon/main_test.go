@@ -44,8 +44,11 @@ func TestMain(m *testing.M) {
 }
 
 // crashFile is the environment variable that names the file that says who is to be
-// killed in the middle of a handover, and when.
+// killed in the middle of a handover, and when; or to hold there, while there is the file
+// with heldSuffix.
 const crashFile = "FAIRLEAD_DAEMON_CRASH"
+
+const heldSuffix = ".held"
 
 func crashAsTold(step string, predecessor int) {
 	text, err := os.ReadFile(os.Getenv(crashFile))
@@ -54,6 +57,15 @@ func crashAsTold(step string, predecessor int) {
 	}
 	switch who, when, _ := strings.Cut(string(text), " "); {
 	case when != step:
+	case who == "hold":
+		held := os.Getenv(crashFile) + heldSuffix
+		_ = os.Rename(os.Getenv(crashFile), held)
+		for os.Getppid() == predecessor {
+			if _, err := os.Stat(held); err != nil {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
 	case who == "self":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}

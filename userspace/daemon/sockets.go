@@ -302,11 +302,16 @@ func (s *sockets) has(at netip.AddrPort, p model.Protocol) bool {
 	return s.open[name] != nil || s.idle[name] != nil
 }
 
-// hand returns all open sockets with descriptors of their own, for another process.
-func (s *sockets) hand() (all []handover.Item, err error) {
+// hand returns the open sockets with descriptors of their own, for another process. What
+// that has already is left out: handed has it by name, and gets the rest.
+func (s *sockets) hand(handed map[string]syscall.Conn) (all []handover.Item, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, c := range s.open {
+		if handed[name] == c {
+			continue
+		}
+		handed[name] = c
 		f, err := twin(name, c)
 		if err != nil {
 			handover.Close(all)

@@ -24,17 +24,18 @@ import (
 const (
 	stepSockets  = "sockets"  // to the successor: what the process listens on
 	stepPrepared = "prepared" // from it: the configuration is good
-	stepTurn     = "turn"     // to it: the process changes nothing any more; the lock, and who is up
+	stepTurn     = "turn"     // to it: the process changes nothing any more; the lock, who is up, and sockets since stepSockets
 	stepServing  = "serving"  // from it: it serves
 	stepFlows    = "flows"    // to it: the flows of UDP; the process ends
 )
 
-// Items of stepTurn: the agent's lock, or whether a check said up, with the digest of
-// its key behind.
+// Items of stepTurn: the agent's lock, a socket, with its name behind, or whether a check
+// said up, with the digest of its key behind.
 const (
-	itemLock = "lock"
-	itemUp   = "up "
-	itemDown = "down "
+	itemLock   = "lock"
+	itemSocket = "socket "
+	itemUp     = "up "
+	itemDown   = "down "
 )
 
 // flowsTime is how long a successor waits for the flows of UDP.
@@ -49,6 +50,8 @@ type predecessor struct {
 	pid   int
 	lock  *os.File // nil if it had none, or is gone
 	known lastKnown
+	// sockets are those of the heritage.
+	sockets map[string]*os.File
 }
 
 // A heritage is what a process finds when it starts.
@@ -75,7 +78,7 @@ func (o *Options) inherit(ctx context.Context) (heritage, error) {
 		}
 		return h, nil
 	}
-	h.before = &predecessor{Peer: peer, pid: os.Getppid()}
+	h.before = &predecessor{Peer: peer, pid: os.Getppid(), sockets: h.sockets}
 	items, err := h.before.receive(ctx, stepSockets)
 	if err != nil {
 		return h, errors.Join(err, peer.Close())
@@ -139,6 +142,11 @@ func (p *predecessor) awaitTurn(ctx context.Context) error {
 	for _, item := range items {
 		if item.Text == itemLock {
 			p.lock = item.File
+		} else if name, ok := strings.CutPrefix(item.Text, itemSocket); ok {
+			if old := p.sockets[name]; old != nil { // which was closed since
+				old.Close()
+			}
+			p.sockets[name] = item.File
 		} else if digest, up := strings.CutPrefix(item.Text, itemUp); up {
 			p.known[digest] = true
 		} else if digest, down := strings.CutPrefix(item.Text, itemDown); down {

@@ -272,6 +272,35 @@ func (s *supervisor) awaitEnd(pid int) (status unix.WaitStatus) {
 	return status
 }
 
+// crashPath returns the path of what [crashFile] names.
+func (s *supervisor) crashPath() string {
+	return filepath.Join(filepath.Dir(s.opts.Config), "crash")
+}
+
+// crash has who, itself or its parent, killed at a step of the next successor; nobody
+// if who is "".
+func (s *supervisor) crash(who, step string) {
+	s.t.Helper()
+	if err := os.WriteFile(s.crashPath(), []byte(who+" "+step), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// hold has a successor wait at a step, until release is called.
+func (s *supervisor) hold(step string) (release func()) {
+	s.t.Helper()
+	s.crash("hold", step)
+	s.signal(syscall.SIGUSR2)
+	held := s.crashPath() + heldSuffix
+	await(s.t, "the successor at "+step, func() bool { _, err := os.Stat(held); return err == nil })
+	return func() {
+		s.t.Helper()
+		if err := os.Remove(held); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 // logged returns what agents have logged.
 func (s *supervisor) logged() string {
 	text, err := os.ReadFile(s.log)
