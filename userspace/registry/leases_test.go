@@ -39,6 +39,17 @@ func TestTokensOfOtherNetworks(t *testing.T) {
 	}
 }
 
+// TestBackBeforeItIsKnown has a rollback bring a backend back before the registry knows.
+func TestBackBeforeItIsKnown(t *testing.T) {
+	p := &plane{edits: []control.Edit{{Op: control.OpAddBackend, Pool: "web", Backend: "10.0.0.1:1", Lease: time.Second}}}
+	r := New(p, slog.New(slog.DiscardHandler)) // which does not follow
+	close(r.known)
+	r.Use(&usual)
+	if status, answer := ask(r, "POST", "/register", token, `{"address": ":1"}`); status != http.StatusOK {
+		t.Errorf("status %d, answer %s", status, answer)
+	}
+}
+
 // TestRemovedBeforeItsWeightChanges has the API take a backend away before the registry
 // knows: who says then that it has another weight is there again.
 func TestRemovedBeforeItsWeightChanges(t *testing.T) {

@@ -193,7 +193,8 @@ func (r *Registry) register(w http.ResponseWriter, req *http.Request, t model.Re
 		Who:   who(t, req),
 		Edits: []control.Edit{{Op: control.OpAddBackend, Pool: k.pool, Backend: k.backend, Weight: x.Weight, Lease: ttl}},
 	})
-	if errors.Is(err, control.ErrExists) { // another request of the same backend may have been faster
+	if errors.Is(err, control.ErrExists) { // another request of the same backend, or a rollback, may have been faster
+		r.follow()
 		if known, _ := r.again(req.Context(), k, x, ttl); known {
 			return answer, http.StatusOK, nil
 		}
