@@ -280,8 +280,9 @@ func TestSomebodyServesAfterAKill(t *testing.T) {
 		s.crash(row.who, row.step)
 		s.signal(syscall.SIGUSR2)
 		if row.who == "self" {
+			await(t, "the successor to be the main process", func() bool { return s.pid() != was })
 			s.awaitEnd(was)
-			s.awaitEnd(s.pid()) // the successor, which was the main process by then
+			s.awaitEnd(s.pid())
 			s.start()
 		} else {
 			s.awaitEnd(was)
