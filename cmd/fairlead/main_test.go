@@ -96,17 +96,17 @@ func TestTheLogGoesToStandardError(t *testing.T) {
 	path := configFile(t, goodConfig)
 	w := world{run: func(_ context.Context, o daemon.Options) error {
 		o.Log.Debug("detail")
-		o.Log.Warn("careful", "n", 1)
+		o.Log.Warn("careful", "n", 1, "for", 1500*time.Millisecond)
 		return nil
 	}}
 	for _, row := range []struct {
 		args  string
 		lines []string // parts of each
 	}{
-		{"", []string{`level=WARN msg=careful n=1`}},
-		{"--log-level debug", []string{"level=DEBUG msg=detail", "level=WARN msg=careful n=1"}},
+		{"", []string{`level=WARN msg=careful n=1 for=1.5s`}},
+		{"--log-level debug", []string{"level=DEBUG msg=detail", "level=WARN msg=careful n=1 for=1.5s"}},
 		{"--log-level error", nil},
-		{"--log-format json", []string{`"level":"WARN","msg":"careful","n":1}`}},
+		{"--log-format json", []string{`"level":"WARN","msg":"careful","n":1,"for":"1.5s"}`}},
 	} {
 		_, out, errOut := run(t, t.Context(), w, append([]string{"run", "--config", path}, strings.Fields(row.args)...)...)
 		got := strings.Split(strings.TrimSuffix(errOut, "\n"), "\n")

@@ -182,6 +182,12 @@ func sandboxed(c *cli.Context, conf *model.Agent, root bool) bool {
 func newLog(w io.Writer, format string, level slog.Level) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
 	if format == "json" {
+		o.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.Kind() == slog.KindDuration { // else it is a number of nanoseconds
+				a.Value = slog.StringValue(a.Value.String())
+			}
+			return a
+		}
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))

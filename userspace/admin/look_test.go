@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"fairlead/testenv/stage"
 	"fairlead/userspace/admin/adminpb"
 	"fairlead/userspace/view"
 )
@@ -152,6 +154,18 @@ func TestHistoryHasPages(t *testing.T) {
 		if err != nil || len(got.GetRevisions()) != int(row.want) || got.GetRevisions()[0].GetRevision() != row.first {
 			t.Errorf("before %d, limit %d: %d revisions, %v", row.before, row.limit, len(got.GetRevisions()), err)
 		}
+	}
+}
+
+// TestWhoKilledWhichFlowsIsLogged has the filter in the log as a user wrote it.
+func TestWhoKilledWhichFlowsIsLogged(t *testing.T) {
+	w, log := serve(t), &stage.Output{}
+	w.Log = slog.New(slog.NewTextHandler(log, nil))
+	if _, err := w.client(t).KillFlows(t.Context(), &adminpb.KillFlowsRequest{Filter: &adminpb.FlowFilter{Client: "192.0.2.0/24", Protocol: "tcp"}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := `flows=0 client=192.0.2.0/24 protocol=tcp` + "\n"; !strings.Contains(log.String(), want) {
+		t.Errorf("log %q has no %q", log, want)
 	}
 }
 

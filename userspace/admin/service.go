@@ -256,8 +256,20 @@ func (s *service) KillFlows(ctx context.Context, r *adminpb.KillFlowsRequest) (*
 	if err != nil {
 		return nil, s.server.statusOf(err)
 	}
-	s.server.Log.Info("flows killed", "caller", callOf(ctx).who.String(), "flows", n, "filter", r.GetFilter())
+	s.server.Log.Info("flows killed", append([]any{"caller", callOf(ctx).who.String(), "flows", n}, said(r.GetFilter())...)...)
 	return &adminpb.KillFlowsResponse{Killed: n}, nil
+}
+
+// said returns what a filter says, for a log.
+func said(m *adminpb.FlowFilter) (all []any) {
+	for _, x := range [][2]string{
+		{"service", m.GetService()}, {"client", m.GetClient()}, {"backend", m.GetBackend()}, {"protocol", m.GetProtocol()}, {"path", m.GetPath()},
+	} {
+		if x[1] != "" {
+			all = append(all, x[0], x[1])
+		}
+	}
+	return all
 }
 
 type (
