@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"fairlead/client"
+	"fairlead/testenv"
 	"fairlead/testenv/stage"
 	"fairlead/testenv/testvault"
 	"fairlead/userspace/admin/adminpb"
@@ -52,6 +54,7 @@ func (s *supervisor) history(c *client.Client) map[uint64]uint32 {
 type writer struct {
 	made     map[uint64]uint32 // by the revisions that were answered
 	last     uint64            // of them
+	n        atomic.Int64      // how many they are
 	refused  map[string]int    // by what was answered
 	stop     context.CancelFunc
 	finished chan struct{}
@@ -74,6 +77,7 @@ func (s *supervisor) write() *writer {
 				s.t.Errorf("revision %d comes after %d", n, w.last)
 			}
 			w.made[n], w.last = weight, n
+			w.n.Add(1)
 		}
 	}()
 	return w
@@ -91,9 +95,13 @@ func (w *writer) end(s *supervisor) {
 		}
 	}
 	s.t.Logf("%d changes, refused: %v", len(w.made), w.refused)
-	if len(w.made) < 20 {
-		s.t.Errorf("%d changes", len(w.made))
-	}
+}
+
+// await waits until five more changes are made.
+func (w *writer) await(s *supervisor) {
+	s.t.Helper()
+	enough := w.n.Load() + 5
+	testenv.Await(s.t, "five more changes", func() bool { return w.n.Load() >= enough })
 }
 
 // TestSuccessorsTakeAStateInVaultOver has one process after the other take over while
@@ -106,10 +114,12 @@ func vaultTakenOver(t *testing.T, url, tokenFile string) {
 	s := supervisedAtVault(t, url, tokenFile)
 	w := s.write()
 	for range 4 {
+		w.await(s)
 		if status := s.awaitEnd(s.reload()); status.ExitStatus() != 0 {
 			t.Errorf("the process before ended with status %d", status.ExitStatus())
 		}
 	}
+	w.await(s)
 	w.end(s)
 	for _, words := range []string{"taken over from", "has taken over", "the state again", "level=ERROR"} {
 		if strings.Contains(s.logged(), words) {
