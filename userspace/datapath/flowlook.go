@@ -15,6 +15,7 @@ type flowLook struct {
 	began   time.Time
 	unknown []loader.Entry // that go on
 	over    []loader.Entry // that are known to go on
+	late    bool           // there was no room for some that began meanwhile
 	events  []FlowEvent
 }
 
@@ -39,7 +40,11 @@ func (w *FlowWatch) Look(maps *loader.Maps, waiting EventSource) ([]FlowEvent, e
 	if err != nil {
 		return nil, err
 	}
-	if l.events, err = w.TakeAll(maps, waiting); err == nil {
+	before := w.beyond
+	w.beyond = false
+	l.events, err = w.TakeAll(maps, waiting)
+	l.late, w.beyond = w.beyond, w.beyond || before
+	if err == nil {
 		l.compare(r)
 	}
 	return l.events, err
@@ -69,7 +74,7 @@ func (l *flowLook) compare(r *rows) {
 	for i := range l.unknown {
 		left = !l.find(&l.unknown[i], r) || left
 	}
-	l.beyond = left
+	l.beyond = left || l.late
 	for i := range l.over {
 		e := &l.over[i]
 		if f := l.flows[e.Key]; f != nil && !f.over && f.before(l.began) {

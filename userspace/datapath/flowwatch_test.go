@@ -185,6 +185,40 @@ func TestFlowsBeyondThoseRememberedAreToldOnce(t *testing.T) {
 	}
 }
 
+// TestAFlowThatComesDuringALookIsToldOnce also if there is room for it at the next one only.
+func TestAFlowThatComesDuringALookIsToldOnce(t *testing.T) {
+	maps := newMaps(t)
+	w, err := New(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
+	at, err := present(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	goes := entry{1, 100000, at.era, loader.LBFlowDirDIR_FORWARD, loader.LBFlowStateFLOW_NEW, 1}
+	over := entry{1, 100000, at.era, loader.LBFlowDirDIR_FORWARD, loader.LBFlowStateFLOW_CLOSED, 1}
+	begins := waiting{toldOf(t, 2, loader.LBEventKindEVENT_BEGIN, loader.LBFlowStateFLOW_NEW, 0)}
+	ends := waiting{toldOf(t, 1, loader.LBEventKindEVENT_OVER, loader.LBFlowStateFLOW_CLOSED, 0)}
+	watch := NewFlowWatch(1)
+	watch.most = 1
+	for i, step := range []struct {
+		entries []entry
+		events  waiting
+		want    []string
+	}{
+		{[]entry{goes}, nil, nil},
+		{[]entry{goes}, begins, []string{"begin a 2 to 10.2.0.2:8080, new"}}, // the table was read before it came
+		{[]entry{over, goes}, ends, []string{"end a 1 to 10.2.0.2:8080, closed"}},
+	} {
+		putEntries(t, maps, at, step.entries...)
+		if diff := cmp.Diff(step.want, happened(lookLater(t, watch, maps, &step.events))); diff != "" {
+			t.Errorf("look %d (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
 // TestEventsAreTakenInBatches: so many at most, and whatever waits behind the first.
 func TestEventsAreTakenInBatches(t *testing.T) {
 	maps := newMaps(t)
