@@ -136,7 +136,7 @@ func (r *roster) recall(was map[string]view.Last, now time.Time) map[string]heal
 	for _, s := range r.groups {
 		for b, key := range r.checks[s.Key()] {
 			l := was[s.ShownName()+" "+s.Backends[b].String()]
-			if away := now.Sub(l.At); l.Up != nil && away >= 0 && away < recallFor && s.Health.Agent.Port == 0 {
+			if away := now.Sub(l.At); l.Up != nil && !l.Since.IsZero() && away >= 0 && away < recallFor && s.Health.Agent.Port == 0 {
 				all[key] = health.Past{Up: *l.Up, Since: l.Since}
 			}
 		}

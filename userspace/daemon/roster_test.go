@@ -111,6 +111,7 @@ func TestWhatWasSeenGoesOnForAMinute(t *testing.T) {
 		{name: "minutes ago", was: last(&up, 2*time.Minute)},
 		{name: "after now", was: last(&up, -time.Hour)}, // the clock was set
 		{name: "not probed", was: last(nil, 0)},
+		{name: "by one that did not keep since when", was: view.Last{At: now, Up: &up}},
 		{name: "nothing", was: view.Last{}},
 		{name: "by its own word", was: last(&down, 0), agent: 9000},
 	} {
