@@ -14,6 +14,8 @@ import (
 
 	"fairlead/testenv/stage"
 	"fairlead/userspace/admin/adminpb"
+	"fairlead/userspace/admin/adminpb/adminpbconnect"
+	"fairlead/userspace/peercred"
 	"fairlead/userspace/view"
 )
 
@@ -159,9 +161,11 @@ func TestHistoryHasPages(t *testing.T) {
 
 // TestWhoKilledWhichFlowsIsLogged has the filter in the log as a user wrote it.
 func TestWhoKilledWhichFlowsIsLogged(t *testing.T) {
-	w, log := serve(t), &stage.Output{}
-	w.Log = slog.New(slog.NewTextHandler(log, nil))
-	if _, err := w.client(t).KillFlows(t.Context(), &adminpb.KillFlowsRequest{Filter: &adminpb.FlowFilter{Client: "192.0.2.0/24", Protocol: "tcp"}}); err != nil {
+	log := &stage.Output{}
+	s := &Server{Plane: newPlane(), Datapath: &datapath{}, Log: slog.New(slog.NewTextHandler(log, nil))}
+	s.Use(matrixAccess())
+	c := adminpbconnect.NewAdminClient(as(t, s, caller{peer: &peercred.Peer{}}), "http://fairlead")
+	if _, err := c.KillFlows(t.Context(), &adminpb.KillFlowsRequest{Filter: &adminpb.FlowFilter{Client: "192.0.2.0/24", Protocol: "tcp"}}); err != nil {
 		t.Fatal(err)
 	}
 	if want := `flows=0 client=192.0.2.0/24 protocol=tcp` + "\n"; !strings.Contains(log.String(), want) {

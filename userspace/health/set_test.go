@@ -97,11 +97,13 @@ func TestWhatWasGoesOnIfItIsTheSame(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k, begin, now := target(1, everySecond), time.Now(), row.now
+				k, begin := target(1, everySecond), time.Now()
 				past := begin.Add(-time.Hour)
 				c := New(slog.New(slog.DiscardHandler), nil)
+				var now atomic.Bool
+				now.Store(row.now)
 				c.probe = func(context.Context, Target) error {
-					if now {
+					if now.Load() {
 						return nil
 					}
 					return errDead
@@ -111,14 +113,15 @@ func TestWhatWasGoesOnIfItIsTheSame(t *testing.T) {
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()
 				go func() { _ = c.Run(ctx) }()
-				time.Sleep(10 * time.Second)
+				time.Sleep(10500 * time.Millisecond) // between two probes
 				if s, _ := c.Status(k); s.Up != row.now || s.Since.Equal(past) != row.goesOn || !row.goesOn && s.Since.Before(begin) {
 					t.Errorf("%+v, was so since %v", s, past)
 				}
-				for _, now = range []bool{!now, now} { // and not again
+				for _, up := range []bool{!row.now, row.now} { // and not again
+					now.Store(up)
 					changed := time.Now()
 					time.Sleep(10 * time.Second)
-					if s, _ := c.Status(k); s.Up != now || s.Since.Before(changed) {
+					if s, _ := c.Status(k); s.Up != up || s.Since.Before(changed) {
 						t.Errorf("changed at %v: %+v", changed, s)
 					}
 				}
