@@ -52,21 +52,41 @@ func (t *Tree) Fit(edits []control.Edit) (*Tree, model.State, []Dormant, error) 
 		return x, s, dormant, nil
 	}
 	x, _ = t.With(nil)
-	s, fit := plain, []control.Edit(nil)
+	s, out, why := plain, slices.Repeat([]bool{true}, len(edits)), make([]error, len(edits))
+	for more := true; more; { // some need what comes after them, such as a route a pool
+		more = false
+		for i := range edits {
+			if !out[i] {
+				continue
+			}
+			out[i] = false
+			with, homeless := t.With(without(edits, out))
+			var meaning model.State
+			if meaning, why[i] = with.State(false); len(homeless) > 0 {
+				why[i] = homeless[0].Err
+			}
+			if out[i] = why[i] != nil; !out[i] {
+				x, s, more = with, meaning, true
+			}
+		}
+	}
 	dormant = nil
-	for _, e := range edits {
-		more, out := t.With(append(slices.Clip(fit), e))
-		meaning, err := more.State(false)
-		if len(out) > 0 {
-			err = out[0].Err
+	for i := range edits {
+		if out[i] {
+			dormant = append(dormant, Dormant{edits[i], why[i]})
 		}
-		if err != nil {
-			dormant = append(dormant, Dormant{e, err})
-			continue
-		}
-		x, s, fit = more, meaning, append(fit, e)
 	}
 	return x, s, dormant, nil
+}
+
+// without returns edits but for those that are out.
+func without(edits []control.Edit, out []bool) (in []control.Edit) {
+	for i := range edits {
+		if !out[i] {
+			in = append(in, edits[i])
+		}
+	}
+	return in
 }
 
 // A Draft is a list of edits that grows. What a later edit makes pointless is not
