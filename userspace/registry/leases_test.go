@@ -50,6 +50,50 @@ func TestBackBeforeItIsKnown(t *testing.T) {
 	}
 }
 
+// A slowPlane calls read, once, when its edits have been read and before they are known.
+type slowPlane struct {
+	*plane
+	read func()
+}
+
+func (p *slowPlane) Edits() []control.Edit {
+	edits := p.plane.Edits()
+	if f := p.read; f != nil {
+		p.read = nil
+		f()
+	}
+	return edits
+}
+
+// TestGoneWhileTheRegistryLooks has a backend go while the registry looks for another one:
+// it is not known any more, and comes back when it registers.
+func TestGoneWhileTheRegistryLooks(t *testing.T) {
+	p := &slowPlane{plane: &plane{}}
+	r := New(p, slog.New(slog.DiscardHandler)) // which does not follow
+	close(r.known)
+	r.Use(&usual)
+	id := mustRegister(t, r, `{"address": ":1"}`)
+	gone := make(chan struct{})
+	p.read = func() {
+		go func() {
+			defer close(gone)
+			if status, answer := ask(r, "DELETE", "/register/"+id, token, ""); status != http.StatusNoContent {
+				t.Errorf("status %d, answer %s", status, answer)
+			}
+		}()
+		select {
+		case <-gone:
+		case <-time.After(100 * time.Millisecond): // it waits
+		}
+	}
+	r.follow()
+	<-gone
+	mustRegister(t, r, `{"address": ":1"}`)
+	if diff := cmp.Diff([]string{"web 10.0.0.1:1"}, p.has()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 // TestRemovedBeforeItsWeightChanges has the API take a backend away before the registry
 // knows: who says then that it has another weight is there again.
 func TestRemovedBeforeItsWeightChanges(t *testing.T) {

@@ -103,10 +103,10 @@ func (r *Registry) Run(ctx context.Context) {
 // follow makes the leases those of the edits in force: after a restart or a
 // rollback, and where somebody else has taken a backend away.
 func (r *Registry) follow() {
+	r.mu.Lock() // nobody else tells of later edits meanwhile
+	defer r.mu.Unlock()
 	number := r.plane.Revision().Number
 	edits := r.plane.Edits()
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	found := map[key]bool{}
 	for i := range edits {
 		e := &edits[i]
