@@ -89,7 +89,7 @@ func (t *Tree) newRoute(e *control.Edit, path string) (*yaml.Node, error) {
 
 // matches reports whether a route is of a pattern, whatever blanks it has.
 func (t *Tree) matches(route *yaml.Node, match string) bool {
-	return plainMatch(t.text(lookup(route, "match"))) == plainMatch(match)
+	return plainMatch(t.text(lookup(route, "match"))) == plainMatch(t.text(word(match)))
 }
 
 func plainMatch(match string) string { return strings.Join(strings.Fields(match), " ") }

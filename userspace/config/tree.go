@@ -225,7 +225,8 @@ func plain(n *yaml.Node, each func(key string, v *yaml.Node)) {
 	}
 }
 
-// text returns a scalar with the values of its variables, as far as they are known.
+// text returns a scalar with the values of its variables, or as it is written if one of
+// them is not known.
 func (t *Tree) text(n *yaml.Node) string {
 	if n == nil || n.Kind != yaml.ScalarNode {
 		return ""
@@ -233,8 +234,10 @@ func (t *Tree) text(n *yaml.Node) string {
 	if !strings.Contains(n.Value, "{") && !strings.HasPrefix(n.Value, "file:") {
 		return n.Value
 	}
-	c := *n
-	(&reader{file: t.file, last: t.last.values()}).expand(value{Node: &c})
+	c, r := *n, &reader{file: t.file, last: t.last.values()}
+	if r.expand(value{Node: &c}); r.err() != nil {
+		return n.Value
+	}
 	return c.Value
 }
 
