@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -39,6 +40,7 @@ type Server struct {
 	http   *http.Server
 	done   chan struct{}
 	ending sync.WaitGroup // of what answers where it listens no more
+	grace  time.Duration  // for what is under way; 0 is endTime
 }
 
 // Address returns where the Server listens, "" for nowhere.
@@ -109,9 +111,9 @@ func (s *Server) leave() {
 	if s.http == nil {
 		return
 	}
-	h := s.http
+	h, grace := s.http, cmp.Or(s.grace, endTime)
 	s.ending.Go(func() {
-		ctx, stop := context.WithTimeout(context.Background(), endTime)
+		ctx, stop := context.WithTimeout(context.Background(), grace)
 		defer stop()
 		if h.Shutdown(ctx) != nil {
 			h.Close()
