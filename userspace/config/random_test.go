@@ -50,10 +50,10 @@ func wantText(t *testing.T, got, want, of string) {
 }
 
 // TestRandomEditsAreKeptWhole makes good edits, one after the other, and wants what is
-// kept of them to lead to the same configuration: again, and on what was exported of
-// the files.
+// kept of them to lead to the same configuration: again, on what was exported of the
+// files, and beside an edit that does not fit.
 func TestRandomEditsAreKeptWhole(t *testing.T) {
-	rounds := 2
+	rounds := 3
 	if os.Getenv("FAIRLEAD_SLOW") != "" {
 		rounds = 100
 	}
@@ -70,7 +70,7 @@ services: [{name: db, listen: "203.0.113.10:5432", forward: proxy, backends: [{a
 	if err != nil {
 		t.Fatal(err)
 	}
-	document := exported(t, base)
+	document, homeless := exported(t, base), edit("put-service taken {listen: '203.0.113.10:80', forward: proxy, backends: [{address: '10.0.0.1:80'}]}")
 	for seed := range uint64(rounds) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var kept []control.Edit
@@ -103,6 +103,9 @@ services: [{name: db, listen: "203.0.113.10:5432", forward: proxy, backends: [{a
 			text := exported(t, tree)
 			again, _ := NewTreeBeside(filepath.Join(dir, "main.yaml"), "revision", []byte(document)).With(kept)
 			wantText(t, exported(t, again), text, fmt.Sprintf("seed %d: on the document, edits %+v", seed, kept))
+			if tree, _, dormant, err = base.Fit(append([]control.Edit{homeless}, kept...)); err != nil || len(dormant) != 1 || exported(t, tree) != text {
+				t.Fatalf("seed %d: %v, %+v are dormant of %+v", seed, err, dormant, kept)
+			}
 		}
 		if good < 10 || repeated == 0 || len(kept) > 60 {
 			t.Errorf("seed %d: %d edits were good, %d of them changed nothing, %d are kept", seed, good, repeated, len(kept))
