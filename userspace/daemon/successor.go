@@ -38,8 +38,12 @@ const (
 	itemDown   = "down "
 )
 
-// flowsTime is how long a successor waits for the flows of UDP.
-const flowsTime = 10 * time.Second
+// flowsTime is how long a successor waits for the flows of UDP, goneTime for the end of a
+// predecessor that is gone.
+const (
+	flowsTime = 10 * time.Second
+	goneTime  = 5 * time.Second
+)
 
 // crash is called at steps of a successor; tests kill it there, or its predecessor.
 var crash = func(step string, predecessor int) {}
@@ -137,6 +141,9 @@ func (p *predecessor) awaitTurn(ctx context.Context) error {
 	if err != nil && !errors.Is(err, handover.ErrGone) {
 		return err
 	}
+	if err != nil {
+		p.awaitEnd(ctx)
+	}
 	crash(stepTurn, p.pid)
 	p.known = lastKnown{}
 	for _, item := range items {
@@ -154,6 +161,16 @@ func (p *predecessor) awaitTurn(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// awaitEnd waits until a predecessor that is gone has ended: what it had it lets go of one
+// by one, and the state may be the last.
+func (p *predecessor) awaitEnd(ctx context.Context) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for over := time.Now().Add(goneTime); os.Getppid() == p.pid && ctx.Err() == nil && time.Now().Before(over); {
+		<-tick.C
+	}
 }
 
 // lockAgent is [loader.LockAgent], with the lock of the predecessor if that is it.
