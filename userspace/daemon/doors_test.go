@@ -134,11 +134,11 @@ func TestSilentBackendsOfServicesGo(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	left := make(chan error, 1)
 	go func() {
-		left <- register.Keep(ctx, register.Options{URL: "http://" + registerAt, Token: secret, Address: b, TTL: time.Second, Client: client})
+		left <- register.Keep(ctx, register.Options{URL: "http://" + registerAt, Token: secret, Address: b, TTL: 3 * time.Second, Client: client})
 	}()
 	c.await("the backend", func(v view.View) bool { return len(v.Services[0].Backends) == 2 && v.Services[0].Backends[1].Serves })
 	came := time.Now()
-	c.await("beats", func(view.View) bool { return time.Since(came) > 2*time.Second })
+	c.await("beats", func(view.View) bool { return time.Since(came) > 4*time.Second })
 	if r := c.Revision(); r.Number != 2 {
 		t.Errorf("revision %+v after beats", r)
 	}

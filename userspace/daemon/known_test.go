@@ -120,7 +120,7 @@ func TestTheViewTellsWhatWasLastSeenAndWhen(t *testing.T) {
 func TestSinceGoesOn(t *testing.T) {
 	s := supervised(t, 20*time.Second)
 	up, sick := page(t, "up")
-	s.configure(s.good + fmt.Sprintf("  - {name: web, listen: '%s', forward: http, backends: [{address: %q}, {address: '127.0.0.1:1'}], health: {type: http, path: /health, interval: 100ms, timeout: 100ms, rise: 1, fall: 1}}\n", site, up))
+	s.configure(s.good + fmt.Sprintf("  - {name: web, listen: '%s', forward: http, backends: [{address: %q}, {address: '127.0.0.1:1'}], %s}\n", site, up, quickHealth))
 	s.reload()
 	known := func(sick bool) (all [2]time.Time) {
 		t.Helper()

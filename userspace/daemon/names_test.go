@@ -48,7 +48,7 @@ func greeted(ca *testca.CA, server string) (*tls.Conn, string, error) {
 }
 
 func byNames(routes, a, b string) string {
-	return fmt.Sprintf("services: [{name: names, listen: '%s', forward: tls, routes: [%s]}]\npools:\n  a: {backends: [{address: '127.0.0.1:1'}, {address: %q}], health: {type: none}}\n  b: {backends: [{address: %q}], health: {type: tcp, interval: 50ms, timeout: 50ms}}\n",
+	return fmt.Sprintf("services: [{name: names, listen: '%s', forward: tls, routes: [%s]}]\npools:\n  a: {backends: [{address: '127.0.0.1:1'}, {address: %q}], health: {type: none}}\n  b: {backends: [{address: %q}], health: {type: tcp, interval: 20s, timeout: 20s}}\n",
 		site, routes, a, b)
 }
 

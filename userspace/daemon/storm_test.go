@@ -23,7 +23,7 @@ func manyServices() string {
 	var s strings.Builder
 	s.WriteString("services:\n")
 	for i := range 20 {
-		fmt.Fprintf(&s, "  - {name: s%d, listen: '127.0.0.1:%d', forward: proxy, health: {type: none}, backends: [{address: '127.0.0.1:1'}, {address: '127.0.0.1:2'}, {address: '127.0.0.1:3'}]}\n", i, 20200+i)
+		fmt.Fprintf(&s, "  - {name: s%d, listen: '%s', forward: proxy, health: {type: none}, backends: [{address: '127.0.0.1:1'}, {address: '127.0.0.1:2'}, {address: '127.0.0.1:3'}]}\n", i, at(uint16(20200+i)))
 	}
 	return s.String()
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fairlead/testenv/stage"
+	"fairlead/userspace/view"
 )
 
 // A supervisor is a service manager, as far as an agent knows one: it hears its main
@@ -215,6 +216,19 @@ func (s *supervisor) reload() (was int) {
 		return nil
 	})
 	return was
+}
+
+// awaitView waits until the main process has published, and so has opened all that it
+// listens on.
+func (s *supervisor) awaitView() {
+	s.t.Helper()
+	stage.Await(s.t, "the view of the main process", func() error {
+		v, err := view.Read(s.opts.RunDir)
+		if err == nil && v.PID != s.pid() {
+			err = fmt.Errorf("it is of process %d", v.PID)
+		}
+		return err
+	})
 }
 
 // restart ends the main process and starts another one.
