@@ -162,15 +162,21 @@ func (d *Draft) forget(e *control.Edit) bool {
 	if e.Op != control.OpRemoveBackend {
 		return false
 	}
-	of := func(old *control.Edit) bool {
-		return ofBackends(old.Op) && old.Op != control.OpSetBackends && cmp.Or(old.Service, old.Pool) == cmp.Or(e.Service, e.Pool) &&
-			plainBackend(d.work.text(word(old.Backend))) == plainBackend(d.work.text(word(e.Backend)))
-	}
-	if !slices.ContainsFunc(d.edits, func(old control.Edit) bool { return old.Op == control.OpAddBackend && of(&old) }) {
+	of := d.about(e, e.Backend)
+	if !slices.ContainsFunc(d.edits, func(old control.Edit) bool { return old.Op == control.OpAddBackend && of(old) }) {
 		return false
 	}
-	d.edits = slices.DeleteFunc(d.edits, func(old control.Edit) bool { return of(&old) })
+	d.edits = slices.DeleteFunc(d.edits, of)
 	return true
+}
+
+// about returns what finds edits of one backend, which is where e is.
+func (d *Draft) about(e *control.Edit, backend string) func(control.Edit) bool {
+	plain := plainBackend(d.work.text(word(backend)))
+	return func(old control.Edit) bool {
+		return ofBackends(old.Op) && old.Op != control.OpSetBackends && cmp.Or(old.Service, old.Pool) == cmp.Or(e.Service, e.Pool) &&
+			plainBackend(d.work.text(word(old.Backend))) == plain
+	}
 }
 
 // weighLast moves what is said of weights of a list of backends behind what gives the
@@ -247,9 +253,13 @@ func (d *Draft) resolve(e *control.Edit) error {
 	if e.Op == control.OpSetBackends {
 		e.Backends = slices.Clone(e.Backends)
 		for i, text := range e.Backends {
-			if at, err := d.work.backend(g, text); err == nil {
+			at, err := d.work.backend(g, text)
+			if err == nil {
 				e.Backends[i] = backendText(g.list.Content[at]).Value
+				continue
 			}
+			of := d.about(e, text) // who comes anew is as new
+			d.edits = slices.DeleteFunc(d.edits, func(old control.Edit) bool { return weighs(&old) && old.Service == e.Service && of(old) })
 		}
 		return nil
 	}
@@ -359,41 +369,4 @@ func conditions(e *control.Edit) *yaml.Node {
 	}
 	n, _ := parseYAML(editHome, []byte(e.Spec)) // it was read before
 	return n
-}
-
-// needs are the keys of edits that must say something.
-var needs = map[control.Op][]string{
-	control.OpPutService: {"service"}, control.OpRemoveService: {"service"}, control.OpPutPool: {"pool"}, control.OpRemovePool: {"pool"},
-	control.OpPutRoute: {"service", "match"}, control.OpRemoveRoute: {"service", "match"},
-	control.OpAddBackend: {"pool", "backend"}, control.OpRemoveBackend: {"pool", "backend"}, control.OpSetWeight: {"pool", "backend", "weight"},
-	control.OpDrain: {"pool", "backend"}, control.OpUndrain: {"pool", "backend"}, control.OpSetBackends: {"pool", "backends"},
-}
-
-// checkEdit finds what an edit does not say.
-func checkEdit(e *control.Edit) error {
-	keys, ok := needs[e.Op]
-	if !ok {
-		return Fault{File: editHome, Field: "op", Text: quote(string(e.Op)) + " is unknown"}
-	}
-	for _, key := range keys {
-		var has bool
-		switch key {
-		case "service":
-			has = e.Service != ""
-		case "pool":
-			has = e.Pool != "" || e.Service != ""
-		case "match":
-			has = e.Match != ""
-		case "backend":
-			has = e.Backend != ""
-		case "backends":
-			has = len(e.Backends) > 0
-		case "weight":
-			has = e.Weight != nil
-		}
-		if !has {
-			return Fault{File: editHome, Field: key, Text: fmt.Sprintf("is missing: %s needs it", e.Op)}
-		}
-	}
-	return nil
 }

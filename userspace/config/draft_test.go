@@ -325,6 +325,23 @@ func TestWhatIsDormantIsTakenBack(t *testing.T) {
 	}
 }
 
+// TestWhoComesAnewByAListIsAsNew, whatever was said while the file had it before.
+func TestWhoComesAnewByAListIsAsNew(t *testing.T) {
+	d := NewDraft(NewTree("f", []byte(edited)), nil)
+	for _, e := range edits("set-weight db 10.0.1.1:5432 9", "drain db 10.0.1.1:5432", "set-weight db 10.0.1.2:5432 5") {
+		if err := d.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d = NewDraft(NewTree("f", []byte(strings.ReplaceAll(edited, "10.0.1.1:", "10.0.1.7:"))), d.Edits())
+	if err := d.Add(edit("set-backends db 10.0.1.1:5432 10.0.1.2:5432")); err != nil {
+		t.Fatal(err)
+	}
+	if tree, dormant := d.Tree(); len(dormant) > 0 || backendsIn(t, tree, "db") != ".1=1 .2=5" {
+		t.Errorf("db has %s, dormant are %v", backendsIn(t, tree, "db"), dormant)
+	}
+}
+
 // TestWhatIsSaidAgainChangesNothing: whatever was said of others in between.
 func TestWhatIsSaidAgainChangesNothing(t *testing.T) {
 	for _, row := range []struct{ name, again, others string }{

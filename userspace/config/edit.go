@@ -202,3 +202,40 @@ func (t *Tree) removePool(name string) error {
 	}
 	return noPool(name)
 }
+
+// needs are the keys of edits that must say something.
+var needs = map[control.Op][]string{
+	control.OpPutService: {"service"}, control.OpRemoveService: {"service"}, control.OpPutPool: {"pool"}, control.OpRemovePool: {"pool"},
+	control.OpPutRoute: {"service", "match"}, control.OpRemoveRoute: {"service", "match"},
+	control.OpAddBackend: {"pool", "backend"}, control.OpRemoveBackend: {"pool", "backend"}, control.OpSetWeight: {"pool", "backend", "weight"},
+	control.OpDrain: {"pool", "backend"}, control.OpUndrain: {"pool", "backend"}, control.OpSetBackends: {"pool", "backends"},
+}
+
+// checkEdit finds what an edit does not say.
+func checkEdit(e *control.Edit) error {
+	keys, ok := needs[e.Op]
+	if !ok {
+		return Fault{File: editHome, Field: "op", Text: quote(string(e.Op)) + " is unknown"}
+	}
+	for _, key := range keys {
+		var has bool
+		switch key {
+		case "service":
+			has = e.Service != ""
+		case "pool":
+			has = e.Pool != "" || e.Service != ""
+		case "match":
+			has = e.Match != ""
+		case "backend":
+			has = e.Backend != ""
+		case "backends":
+			has = len(e.Backends) > 0
+		case "weight":
+			has = e.Weight != nil
+		}
+		if !has {
+			return Fault{File: editHome, Field: key, Text: fmt.Sprintf("is missing: %s needs it", e.Op)}
+		}
+	}
+	return nil
+}
