@@ -139,7 +139,7 @@ func anySite(r *rand.Rand, remainder int) siteState {
 func (s siteState) yaml() string {
 	text := "services:\n"
 	for i := range s {
-		text += fmt.Sprintf("  - {name: s%d, listen: '127.0.0.1:%d', forward: proxy, health: {type: none}, backends: [", i, 20200+i)
+		text += fmt.Sprintf("  - {name: s%d, listen: '%s', forward: proxy, health: {type: none}, backends: [", i, at(uint16(20200+i)))
 		for _, b := range slices.Sorted(maps.Keys(s[i].file)) {
 			text += fmt.Sprintf("{address: '%s', weight: %d}, ", b, s[i].file[b])
 		}
