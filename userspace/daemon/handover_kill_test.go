@@ -4,8 +4,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"fairlead/userspace/view"
 )
 
 // TestASuccessorServesAfterASlowDeath kills a process that has much to close: its successor
@@ -24,13 +22,7 @@ func TestASuccessorServesAfterASlowDeath(t *testing.T) {
 	release()
 	s.signal(syscall.SIGKILL)
 	s.awaitEnd(was)
-	await(t, "the successor to serve", func() bool {
-		v, err := view.Read(s.opts.RunDir)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.main = v.PID
-		return err == nil && v.PID != was && v.Alive()
-	})
+	s.awaitSuccessor(was)
 	if err := visitTCP(); err != nil {
 		t.Error(err)
 	}

@@ -289,13 +289,7 @@ func TestSomebodyServesAfterAKill(t *testing.T) {
 			s.start()
 		} else {
 			s.awaitEnd(was)
-			await(t, "the successor to serve", func() bool {
-				v, err := view.Read(s.opts.RunDir)
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				s.main = v.PID
-				return err == nil && v.PID != was && v.Alive()
-			})
+			s.awaitSuccessor(was)
 		}
 		s.crash("", "")
 		for _, visit := range []func() error{visitTCP, visitHTTP(t, false)} {

@@ -11,10 +11,8 @@ import (
 
 	"fairlead/client"
 	"fairlead/testenv"
-	"fairlead/testenv/stage"
 	"fairlead/testenv/testvault"
 	"fairlead/userspace/admin/adminpb"
-	"fairlead/userspace/view"
 )
 
 // supervisedAtVault starts an agent that has its state at a server.
@@ -174,16 +172,7 @@ func TestAStateInVaultStaysWithoutASuccessor(t *testing.T) {
 		s.crash("parent", step)
 		s.signal(syscall.SIGUSR2)
 		s.awaitEnd(was)
-		stage.Await(t, "the successor to serve", func() error {
-			v, err := view.Read(s.opts.RunDir)
-			if err == nil && (v.PID == was || !v.Alive()) {
-				err = fmt.Errorf("process %d", v.PID)
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.main = v.PID
-			return err
-		})
+		s.awaitSuccessor(was)
 		s.crash("", "")
 		changed("parent killed at " + step)
 		s.restart()

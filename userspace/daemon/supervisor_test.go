@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fairlead/testenv"
 	"fairlead/testenv/stage"
 	"fairlead/userspace/view"
 )
@@ -284,6 +285,25 @@ func (s *supervisor) awaitEnd(pid int) (status unix.WaitStatus) {
 		return errors.Join(errors.New("it runs"), err) // or is the child of another one yet
 	})
 	return status
+}
+
+// awaitSuccessor waits until the process that comes after one that was killed serves,
+// and is the main process without having said so.
+func (s *supervisor) awaitSuccessor(was int) {
+	s.t.Helper()
+	testenv.AwaitNil(s.t, "the successor to serve", func() error {
+		v, err := view.Read(s.opts.RunDir)
+		if err != nil {
+			return err
+		}
+		if v.PID == was || !v.Alive() {
+			return fmt.Errorf("the view is of process %d", v.PID)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.main = v.PID
+		return nil
+	})
 }
 
 // crashPath returns the path of what [crashFile] names.

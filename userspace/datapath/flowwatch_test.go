@@ -85,16 +85,7 @@ func lookLater(t *testing.T, watch *FlowWatch, maps *loader.Maps, from EventSour
 
 // TestFlowsThatBeginAndEndAreTold: by events, and by looks what events do not tell.
 func TestFlowsThatBeginAndEndAreTold(t *testing.T) {
-	maps := newMaps(t)
-	w, err := New(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
-	at, err := present(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	maps, at := oneService(t)
 	const (
 		fresh, answered, established = loader.LBFlowStateFLOW_NEW, loader.LBFlowStateFLOW_ANSWERED, loader.LBFlowStateFLOW_ESTABLISHED
 		closed, reset                = loader.LBFlowStateFLOW_CLOSED, loader.LBFlowStateFLOW_RESET
@@ -146,16 +137,7 @@ func TestFlowsThatBeginAndEndAreTold(t *testing.T) {
 
 // TestFlowsBeyondThoseRememberedAreToldOnce: also when there is room for them later.
 func TestFlowsBeyondThoseRememberedAreToldOnce(t *testing.T) {
-	maps := newMaps(t)
-	w, err := New(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
-	at, err := present(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	maps, at := oneService(t)
 	const fresh, closed = loader.LBFlowStateFLOW_NEW, loader.LBFlowStateFLOW_CLOSED
 	goes := entry{1, 100000, at.era, loader.LBFlowDirDIR_FORWARD, fresh, 1}
 	over := entry{1, 100000, at.era, loader.LBFlowDirDIR_FORWARD, closed, 1}
@@ -187,16 +169,7 @@ func TestFlowsBeyondThoseRememberedAreToldOnce(t *testing.T) {
 
 // TestAFlowThatComesDuringALookIsToldOnce also if there is room for it at the next one only.
 func TestAFlowThatComesDuringALookIsToldOnce(t *testing.T) {
-	maps := newMaps(t)
-	w, err := New(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
-	at, err := present(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	maps, at := oneService(t)
 	goes := entry{1, 100000, at.era, loader.LBFlowDirDIR_FORWARD, loader.LBFlowStateFLOW_NEW, 1}
 	over := entry{1, 100000, at.era, loader.LBFlowDirDIR_FORWARD, loader.LBFlowStateFLOW_CLOSED, 1}
 	begins := waiting{toldOf(t, 2, loader.LBEventKindEVENT_BEGIN, loader.LBFlowStateFLOW_NEW, 0)}

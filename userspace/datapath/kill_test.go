@@ -61,16 +61,7 @@ func wantKilled(t *testing.T, maps *loader.Maps, before *loader.LBBucket) {
 
 // TestKillEndsThoseThatAreMeant looks at what becomes of the entries.
 func TestKillEndsThoseThatAreMeant(t *testing.T) {
-	maps := newMaps(t)
-	w, err := New(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
-	at, err := present(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	maps, at := oneService(t)
 	client, virtual, backend := netip.MustParseAddr("10.1.1.2"), netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("10.2.0.2")
 	before := putPairs(t, maps, at, client, virtual, backend)
 	if n, err := Kill(maps, func(v *FlowView) bool {

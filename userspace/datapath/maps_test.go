@@ -22,6 +22,22 @@ func newMaps(t *testing.T) *loader.Maps {
 	return sizedMaps(t, loader.Sizes{})
 }
 
+// oneService returns maps that have a service and nothing else, and their present.
+func oneService(t *testing.T) (*loader.Maps, moment) {
+	t.Helper()
+	maps := newMaps(t)
+	w, err := New(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
+	at, err := present(maps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return maps, at
+}
+
 func sizedMaps(t *testing.T, sizes loader.Sizes) *loader.Maps {
 	t.Helper()
 	_, inst := newInstance(t, sizes)
@@ -130,16 +146,7 @@ func putEntries(t *testing.T, maps *loader.Maps, m moment, all ...entry) {
 }
 
 func TestFlowsThatCountAreSeenAndOthersCollected(t *testing.T) {
-	maps := newMaps(t)
-	w, err := New(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reconcile(t, w, &Want{Services: []Service{service("a", 80, 1)}})
-	at, err := present(maps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	maps, at := oneService(t)
 	const answered, closed = loader.LBFlowStateFLOW_ANSWERED, loader.LBFlowStateFLOW_CLOSED
 	putEntries(t, maps, at,
 		entry{100, 1000, at.era, loader.LBFlowDirDIR_FORWARD, answered, 1},
